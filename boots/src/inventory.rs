@@ -1,0 +1,95 @@
+//! What boots asks of whoever knows the machines. Boots itself keeps no record of any machine.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use macaddr::MacAddr6;
+
+/// Who a machine is, as far as netboot is concerned, and what it boots next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The operator's name for it.
+    pub name: String,
+    /// The interface that asked.
+    pub mac: MacAddr6,
+    /// What its interface is told by DHCP.
+    pub lease: Reservation,
+    /// What it boots now.
+    pub next: NextBoot,
+    /// More words for the agent's kernel command line.
+    pub kernel_params: Vec<String>,
+    /// VLAN of the boot interface (802.1Q id), where it is not the untagged one.
+    pub vlan_id: Option<u16>,
+    /// Kernel console arguments; empty: the server's default.
+    pub consoles: Vec<String>,
+}
+
+/// A fixed address and the options that go with it (RFC 2131, RFC 2132).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// yiaddr.
+    pub address: Ipv4Addr,
+    /// Option 1.
+    pub netmask: Ipv4Addr,
+    /// Option 3.
+    pub gateway: Option<Ipv4Addr>,
+    /// Option 12.
+    pub hostname: Option<String>,
+    /// Options 15 and 119.
+    pub domain: Option<String>,
+    /// Option 6.
+    pub name_servers: Vec<Ipv4Addr>,
+    /// Option 42.
+    pub time_servers: Vec<Ipv4Addr>,
+    /// Option 51; options 58 and 59 follow from it.
+    pub lease_time: Duration,
+    /// Option 121 (RFC 3442): destination, prefix length, router.
+    pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
+    /// Set by the operator: hands boot over to another TFTP server (options 66 and `siaddr`).
+    pub tftp_server_name: Option<String>,
+    /// Set by the operator: option 67 and `file`, as they are. Switches Farrier's own choice off.
+    pub boot_file_name: Option<String>,
+}
+
+/// What a machine boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextBoot {
+    /// The in-memory agent; `reason` is for the timeline ("workflow 0192… is PENDING").
+    Agent { reason: String },
+    /// Its own disk, told explicitly.
+    LocalDisk { reason: String },
+    /// An address, and no boot file of ours.
+    Nothing { reason: String },
+    /// The operator's own iPXE script.
+    Script { script: Script },
+}
+
+/// An operator's iPXE script (Tinkerbell's `netboot.ipxe`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Script {
+    /// Chain-loaded.
+    Url(String),
+    /// Served as it is.
+    Contents(String),
+}
+
+/// Why the inventory gave no answer. Boots stays silent and says so on the timeline.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("inventory: {0}")]
+pub struct InventoryError(pub String);
+
+/// Asked for every packet and request; must answer within milliseconds.
+#[async_trait::async_trait]
+pub trait Inventory: Send + Sync + 'static {
+    /// The machine with this MAC; `None` for a stranger.
+    async fn machine(&self, mac: MacAddr6) -> Result<Option<Machine>, InventoryError>;
+
+    /// The token that this boot's agent proves itself with. The same boot id gets the same token,
+    /// also after a restart of the server.
+    async fn boot_token(&self, mac: MacAddr6, boot: &BootId) -> Result<String, InventoryError>;
+}
+
+/// One boot of one machine: begins with its firmware's first DISCOVER.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BootId(pub Arc<str>);

@@ -1,0 +1,8 @@
+//! Compiles the .proto files with protox: a plain `cargo build` needs no protoc.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["farrier/v1/agent.proto", "farrier/v1/control.proto"], ["proto"])?;
+    tonic_prost_build::configure().compile_fds(files)?;
+    Ok(())
+}

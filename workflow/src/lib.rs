@@ -1,0 +1,9 @@
+//! The workflow language and its engine.
+//!
+//! Pure: no I/O, no clock, no async, no threads. Give it state, a command and a time; get events back.
+//!
+//! - [`language`]: template text → rendered YAML → a validated [`language::Definition`].
+//! - [`engine`]: [`engine::decide`] and [`engine::apply`].
+
+pub mod engine;
+pub mod language;
