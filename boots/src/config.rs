@@ -1,0 +1,125 @@
+//! What the netboot services are told at start, and why they could not start.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Settings of the netboot services. Port 0 asks the kernel for a free one (tests).
+#[derive(Clone, Debug)]
+pub struct BootsConfig {
+    /// The interface that machines are on: DHCP and router advertisements are bound to it.
+    pub interface: String,
+    /// This server's address on that interface: what machines are told.
+    pub address: Ipv4Addr,
+    /// Where TFTP and HTTP listen. Default: every address.
+    pub listen: Ipv4Addr,
+    /// What `farrier image build` made: `vmlinuz`, `initramfs.img`, `snponly.efi`, `undionly.kpxe`, `local-boot.efi`.
+    pub boot_dir: PathBuf,
+    /// Disk images under `/images/`; `None`: that path answers 404.
+    pub images_dir: Option<PathBuf>,
+    /// Where the agent finds the control plane, on [`address`](Self::address). Default 42113.
+    pub grpc_port: u16,
+    /// Default 7080.
+    pub http_port: u16,
+    /// Default 69.
+    pub tftp_port: u16,
+    /// Default 67; `None` switches DHCP off.
+    pub dhcp_port: Option<u16>,
+    /// Kernel console arguments for machines that name none. Default `console=tty0 console=ttyS0,115200`.
+    pub consoles: Vec<String>,
+    /// Answers router solicitations of known machines. Default true: iPXE waits 16 s for an answer.
+    pub ra: bool,
+}
+
+impl BootsConfig {
+    /// The default settings for one interface, its address and a boot image directory.
+    pub fn new(interface: impl Into<String>, address: Ipv4Addr, boot_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            interface: interface.into(),
+            address,
+            listen: Ipv4Addr::UNSPECIFIED,
+            boot_dir: boot_dir.into(),
+            images_dir: None,
+            grpc_port: 42113,
+            http_port: 7080,
+            tftp_port: 69,
+            dhcp_port: Some(67),
+            consoles: vec!["console=tty0".into(), "console=ttyS0,115200".into()],
+            ra: true,
+        }
+    }
+}
+
+/// Why the netboot services could not start. Nothing is left bound.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another program has the port.
+    #[error(
+        "{service} port {port} is in use on {address}: stop the other server (`ss -lunpt | grep :{port}` names it) \
+         or choose another port",
+        port = address.port()
+    )]
+    PortInUse {
+        service: &'static str,
+        address: SocketAddr,
+    },
+    /// The port or socket needs a right that this process lacks.
+    #[error(
+        "{service} may not use {what}: run as root, or give the program CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN"
+    )]
+    NotPermitted { service: &'static str, what: String },
+    /// The address is not on this host.
+    #[error(
+        "{service} cannot listen on {address}: no interface of this host has that address (`ip addr` lists them)"
+    )]
+    NoSuchAddress {
+        service: &'static str,
+        address: SocketAddr,
+    },
+    /// The interface does not exist.
+    #[error("interface {interface} does not exist on this host (`ip link` lists them)")]
+    NoSuchInterface { interface: String },
+    /// The boot image directory is not usable.
+    #[error(
+        "boot image directory {path} cannot be read: make it with `farrier image build`, or name another one"
+    )]
+    BootDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The images directory is not usable.
+    #[error("images directory {path} cannot be read")]
+    ImagesDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else that the kernel refused.
+    #[error("{service} cannot use {what}: {source}")]
+    Socket {
+        service: &'static str,
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The error for a socket that could not be bound to `address`.
+    pub(crate) fn bind(service: &'static str, address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse { service, address },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted {
+                service,
+                what: address.to_string(),
+            },
+            io::ErrorKind::AddrNotAvailable => Self::NoSuchAddress { service, address },
+            _ => Self::Socket {
+                service,
+                what: address.to_string(),
+                source,
+            },
+        }
+    }
+}
