@@ -2,10 +2,23 @@
 //!
 //! Engines: [`memory`] for tests, [`redb`] as the embedded default. One conformance suite runs against each.
 //! The limits are etcd's: [`MAX_OPERATIONS`] operations and [`MAX_COMMIT_BYTES`] a commit.
+//!
+//! The engines block. Code on a runtime uses [`queue::StoreHandle`], which has the one writer thread and turns
+//! commits that wait at the same time into one synced transaction.
+
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
-/// Operations in one commit (etcd's `--max-txn-ops`).
+pub mod memory;
+pub mod queue;
+pub mod redb;
+
+pub use crate::memory::MemoryStore;
+pub use crate::queue::StoreHandle;
+pub use crate::redb::RedbStore;
+
+/// Operations in one commit, and preconditions in one commit (etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
 /// Bytes of keys and values in one commit (etcd's `--max-request-bytes`).
 pub const MAX_COMMIT_BYTES: usize = 1_572_864;
@@ -22,19 +35,22 @@ pub struct KeyValue {
 }
 
 /// Something that must hold for a commit to happen.
+///
+/// All preconditions of a commit are checked before its first operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precondition {
     Absent { key: Bytes },
     Unchanged { key: Bytes, modified: Revision },
 }
 
-/// One write of a commit.
+/// One write of a commit. Operations happen in order: a later one sees what an earlier one did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Put {
         key: Bytes,
         value: Bytes,
     },
+    /// Deleting a key that is not there is no error.
     Delete {
         key: Bytes,
     },
@@ -58,8 +74,18 @@ pub enum StoreError {
     /// Another commit came first; read again and decide again.
     #[error("conflict on key {key:?}")]
     Conflict { key: Bytes },
-    #[error("commit of {operations} operations and {bytes} B is over the limit")]
+    #[error(
+        "commit of {operations} operations and {bytes} B is over the limit of {MAX_OPERATIONS} operations and {MAX_COMMIT_BYTES} B"
+    )]
     TooLarge { operations: usize, bytes: usize },
+    /// Another process has the store's file open.
+    #[error("store {path} is in use by another process: stop that one, or choose another data directory")]
+    Locked { path: PathBuf },
+    /// The store's file is there but is no store, or is damaged.
+    #[error(
+        "store {path} cannot be read: {message}; put a backup in its place, or move it away to start empty"
+    )]
+    Corrupt { path: PathBuf, message: String },
     #[error("store: {message}")]
     Backend {
         message: String,
@@ -68,11 +94,106 @@ pub enum StoreError {
     },
 }
 
-/// A durable ordered map. Blocking; callers on a runtime use `spawn_blocking` or the handle in [`crate::queue`].
+/// A durable ordered map. Blocking; callers on a runtime use [`queue::StoreHandle`].
 pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError>;
-    /// At most `limit` keys of `[from, to)`, in order.
+
+    /// At most `limit` keys of `[from, to)`, in order. Nothing when `from >= to`.
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError>;
+
     /// Returns when the commit is durable (synced).
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError>;
+
+    /// Does several commits, each all-or-nothing with preconditions of its own, and each seeing the ones before it.
+    /// Engines may make them durable with one sync; none is answered before it is durable.
+    fn commit_group(&self, commits: &[&Commit]) -> Vec<Result<Revision, StoreError>> {
+        commits.iter().map(|commit| self.commit(commit)).collect()
+    }
+}
+
+impl Commit {
+    /// Refuses a commit that no engine would take.
+    pub fn check_limits(&self) -> Result<(), StoreError> {
+        let operations = self.operations.len().max(self.preconditions.len());
+        let bytes = self.len_bytes();
+        if operations > MAX_OPERATIONS || bytes > MAX_COMMIT_BYTES {
+            return Err(StoreError::TooLarge { operations, bytes });
+        }
+        Ok(())
+    }
+
+    /// Bytes of all keys and values.
+    pub fn len_bytes(&self) -> usize {
+        let preconditions = self.preconditions.iter().map(|precondition| match precondition {
+            Precondition::Absent { key } | Precondition::Unchanged { key, .. } => key.len(),
+        });
+        let operations = self.operations.iter().map(|operation| match operation {
+            Operation::Put { key, value } => key.len() + value.len(),
+            Operation::Delete { key } => key.len(),
+            Operation::DeleteRange { from, to } => from.len() + to.len(),
+        });
+        preconditions.sum::<usize>() + operations.sum::<usize>()
+    }
+}
+
+impl StoreError {
+    /// Whether reading again and deciding again may help.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, StoreError::Conflict { .. })
+    }
+}
+
+/// The first key after all keys that begin with `prefix`: `range(prefix, prefix_end(prefix))` gives those.
+///
+/// A prefix of 0xff bytes only (or an empty one) has no such key; keys of such a form are not used, and the answer
+/// is then a key above every key of up to 64 bytes.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Bytes::from(end);
+        }
+    }
+    Bytes::from_static(&[0xff; 64])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefix_end_is_the_first_key_past_the_prefix() {
+        assert_eq!(prefix_end(b"wf/"), Bytes::from_static(b"wf0"));
+        assert_eq!(prefix_end(b"a\xff\xff"), Bytes::from_static(b"b"));
+        assert!(prefix_end(b"") > Bytes::from_static(b"\xff\xfe"));
+    }
+
+    #[test]
+    fn limits_count_keys_values_and_preconditions() {
+        let put = |len| Commit {
+            operations: vec![Operation::Put {
+                key: Bytes::from_static(b"k"),
+                value: vec![0; len].into(),
+            }],
+            ..Commit::default()
+        };
+        assert!(put(MAX_COMMIT_BYTES - 1).check_limits().is_ok());
+        let error = put(MAX_COMMIT_BYTES).check_limits().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "commit of 1 operations and 1572865 B is over the limit of 128 operations and 1572864 B"
+        );
+        let many = Commit {
+            preconditions: vec![Precondition::Absent { key: Bytes::new() }; MAX_OPERATIONS + 1],
+            ..Commit::default()
+        };
+        assert!(matches!(
+            many.check_limits(),
+            Err(StoreError::TooLarge {
+                operations: 129,
+                bytes: 0
+            })
+        ));
+    }
 }
