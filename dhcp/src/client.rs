@@ -1,0 +1,1 @@
+//! The agent's DHCP client, as a pure state machine (RFC 2131 section 4.4).
