@@ -1,0 +1,333 @@
+//! The kernel command line: how the netboot server tells a machine who it is and where to turn.
+//!
+//! Pure parsing; bare words and unknown keys are normal (the kernel's own parameters are there too).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use macaddr::MacAddr6;
+
+/// The kernel truncates at 2-4 KiB; anything longer than this is not a command line.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// The words of a command line, in order. A later word of the same key wins, as in the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Cmdline {
+    words: Vec<(String, Option<String>)>,
+}
+
+impl Cmdline {
+    /// Reads `/proc/cmdline`; empty when there is none.
+    pub fn of_this_boot() -> Cmdline {
+        Cmdline::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default())
+    }
+
+    /// Splits at white space outside double quotes, and each word at its first `=`.
+    ///
+    /// Source: kernel `lib/cmdline.c` `next_arg()`.
+    pub fn parse(text: &str) -> Cmdline {
+        let mut end = text.len().min(MAX_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut words = Vec::new();
+        let mut word = String::new();
+        let mut quoted = false;
+        for c in text[..end].chars().chain([' ']) {
+            match c {
+                '"' => quoted = !quoted,
+                c if c.is_whitespace() && !quoted => {
+                    if !word.is_empty() {
+                        words.push(std::mem::take(&mut word));
+                    }
+                }
+                c => word.push(c),
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        let split = |word: String| match word.split_once('=') {
+            Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+            None => (word, None),
+        };
+        Cmdline {
+            words: words.into_iter().map(split).collect(),
+        }
+    }
+
+    /// The value of the last `key=value`; `None` for a bare word and for an empty value.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        let found = self.words.iter().rev().find(|(k, v)| k == key && v.is_some());
+        found.and_then(|(_, v)| v.as_deref()).filter(|v| !v.is_empty())
+    }
+
+    /// Whether a switch is on: a bare word, or a value that Go's `ParseBool` takes for true.
+    pub fn is_on(&self, key: &str) -> bool {
+        match self.words.iter().rev().find(|(k, _)| k == key) {
+            Some((_, None)) => true,
+            Some((_, Some(value))) => crate::cmdline::parse_bool(value),
+            None => false,
+        }
+    }
+
+    /// The command line that actions may see: no token, no passwords.
+    pub fn masked(&self) -> String {
+        let secret = |key: &str| key == "farrier.token" || key.contains("password");
+        let mut text = String::new();
+        for (key, value) in self.words.iter().filter(|(key, _)| !secret(key)) {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(key);
+            match value {
+                Some(value) if value.contains(char::is_whitespace) => text.push_str(&format!("=\"{value}\"")),
+                Some(value) => text.push_str(&format!("={value}")),
+                None => {}
+            }
+        }
+        text.push('\n');
+        text
+    }
+}
+
+/// Go's `strconv.ParseBool`, where anything else counts as false, as in upstream's actions.
+pub fn parse_bool(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "TRUE" | "true" | "True")
+}
+
+/// What the agent takes from the command line (upstream's names, and `farrier.*` of ours).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootParameters {
+    /// `hw_addr`, else `BOOTIF`, else `worker_id` where that is a MAC, else the MAC in `ipam`.
+    pub mac: Option<MacAddr6>,
+    pub worker_id: Option<String>,
+    /// `grpc_authority`: `host:port`.
+    pub server: Option<String>,
+    pub token: String,
+    /// `farrier.http`: where the boot server's HTTP is.
+    pub http: Option<String>,
+    pub vlan_id: Option<u16>,
+    pub interface: Option<String>,
+    pub ipam: Option<Ipam>,
+    pub syslog_host: Option<String>,
+    /// `tinkerbell_tls`: the server speaks TLS.
+    pub tls: bool,
+    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, for the worker's environment.
+    pub proxies: Vec<(String, String)>,
+    /// What was there and could not be used, in words.
+    pub warnings: Vec<String>,
+}
+
+impl BootParameters {
+    pub fn from_cmdline(cmdline: &Cmdline) -> BootParameters {
+        let mut warnings = Vec::new();
+        let mut ipam = None;
+        if let Some(text) = cmdline.value("ipam") {
+            match Ipam::parse(text) {
+                Ok(parsed) => ipam = Some(parsed),
+                Err(problem) => warnings.push(format!("ipam={text} is not used: {problem}")),
+            }
+        }
+        let mut mac = None;
+        for key in ["hw_addr", "BOOTIF", "worker_id"] {
+            let Some(text) = cmdline.value(key) else { continue };
+            match parse_mac(text) {
+                Some(found) if mac.is_none() => mac = Some(found),
+                Some(_) => {}
+                None if key == "worker_id" => {}
+                None => warnings.push(format!("{key}={text} is not a MAC address")),
+            }
+        }
+        let mut vlan_id = None;
+        if let Some(text) = cmdline.value("vlan_id") {
+            match text.parse().ok().filter(|id| (1..=4094).contains(id)) {
+                Some(id) => vlan_id = Some(id),
+                None => warnings.push(format!(
+                    "vlan_id={text} is not used: a VLAN is a number from 1 to 4094"
+                )),
+            }
+        }
+        let owned = |key: &str| cmdline.value(key).map(str::to_owned);
+        let proxy = |key: &&str| owned(key).map(|value| ((*key).to_owned(), value));
+        BootParameters {
+            mac: mac.or(ipam.as_ref().and_then(|i| i.mac)),
+            worker_id: owned("worker_id"),
+            server: owned("grpc_authority"),
+            token: owned("farrier.token").unwrap_or_default(),
+            http: owned("farrier.http"),
+            vlan_id: vlan_id.or(ipam.as_ref().and_then(|i| i.vlan_id)),
+            interface: owned("interface"),
+            ipam,
+            syslog_host: owned("syslog_host"),
+            tls: cmdline.is_on("tinkerbell_tls"),
+            proxies: ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+                .iter()
+                .filter_map(proxy)
+                .collect(),
+            warnings,
+        }
+    }
+}
+
+/// A MAC with `:` or `-`; `BOOTIF` has the hardware type (`01-`) in front.
+pub fn parse_mac(text: &str) -> Option<MacAddr6> {
+    let fields: Vec<&str> = text.split([':', '-']).collect();
+    let fields = match fields.as_slice() {
+        ["01", rest @ ..] if rest.len() == 6 => rest,
+        all => all,
+    };
+    let bytes: Vec<u8> = fields
+        .iter()
+        .map(|f| {
+            if f.len() == 2 && f.bytes().all(|b| b.is_ascii_hexdigit()) {
+                u8::from_str_radix(f, 16).ok()
+            } else {
+                None
+            }
+        })
+        .collect::<Option<_>>()?;
+    Some(MacAddr6::from(<[u8; 6]>::try_from(bytes).ok()?))
+}
+
+/// Upstream's static configuration: nine fields, separated by `:`, so that the MAC has dashes.
+///
+/// `mac:vlan:address:netmask:gateway:hostname:dns,dns:search,search:ntp,ntp`; empty where unset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipam {
+    pub mac: Option<MacAddr6>,
+    pub vlan_id: Option<u16>,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub gateway: Option<Ipv4Addr>,
+    pub hostname: Option<String>,
+    pub dns: Vec<IpAddr>,
+    pub search: Vec<String>,
+    pub ntp: Vec<String>,
+}
+
+impl Ipam {
+    /// # Errors
+    /// What is wrong, in words, naming the field.
+    pub fn parse(text: &str) -> Result<Ipam, String> {
+        let fields: Vec<&str> = text.split(':').collect();
+        let [mac, vlan, address, netmask, gateway, hostname, dns, search, ntp] = fields.as_slice() else {
+            return Err(format!("it has {} fields, not nine", fields.len()));
+        };
+        let list = |text: &str| -> Vec<String> {
+            text.split(',')
+                .filter(|s| !s.is_empty())
+                .map(str::to_owned)
+                .collect()
+        };
+        let mask: Ipv4Addr = netmask
+            .parse()
+            .map_err(|_| format!("netmask {netmask:?} is not one"))?;
+        let prefix = u32::from(mask).leading_ones();
+        if u32::from(mask).count_ones() != prefix {
+            return Err(format!("netmask {netmask} has holes"));
+        }
+        let mut servers = Vec::new();
+        for server in list(dns) {
+            servers.push(
+                server
+                    .parse()
+                    .map_err(|_| format!("name server {server:?} is not an address"))?,
+            );
+        }
+        Ok(Ipam {
+            mac: match *mac {
+                "" => None,
+                text => Some(parse_mac(text).ok_or_else(|| format!("{text:?} is not a MAC address"))?),
+            },
+            vlan_id: match *vlan {
+                "" | "0" => None,
+                text => Some(
+                    text.parse()
+                        .map_err(|_| format!("VLAN {text:?} is not a number"))?,
+                ),
+            },
+            address: address
+                .parse()
+                .map_err(|_| format!("address {address:?} is not one"))?,
+            prefix: prefix as u8,
+            gateway: match *gateway {
+                "" => None,
+                text => Some(
+                    text.parse()
+                        .map_err(|_| format!("gateway {text:?} is not an address"))?,
+                ),
+            },
+            hostname: Some((*hostname).to_owned()).filter(|h| !h.is_empty()),
+            dns: servers,
+            search: list(search),
+            ntp: list(ntp),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(text: &str) -> BootParameters {
+        BootParameters::from_cmdline(&Cmdline::parse(text))
+    }
+
+    #[test]
+    fn reads_what_the_boot_script_writes() {
+        let p = parameters(
+            "initrd=initramfs.img console=tty0 console=ttyS0,115200 panic=10 hw_addr=52:54:00:77:00:0b \
+             worker_id=52:54:00:77:00:0b grpc_authority=10.77.0.1:42113 farrier.http=http://10.77.0.1:7080 \
+             farrier.token=abc= vlan_id=100\n",
+        );
+        assert_eq!(p.mac, Some(MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0x0b)));
+        assert_eq!(p.server.as_deref(), Some("10.77.0.1:42113"));
+        assert_eq!(p.token, "abc=");
+        assert_eq!(p.vlan_id, Some(100));
+        assert!(p.warnings.is_empty());
+    }
+
+    #[test]
+    fn bare_words_and_empty_values_are_not_values() {
+        let p = parameters("grpc_authority hw_addr vlan_id= ipam tinkerbell_tls =x = \"");
+        assert_eq!((p.server, p.mac, p.vlan_id, p.ipam), (None, None, None, None));
+        assert!(p.tls);
+    }
+
+    #[test]
+    fn quotes_hold_a_value_together_and_the_last_word_wins() {
+        let c = Cmdline::parse("a=1 b=\"x y\" a=2");
+        assert_eq!((c.value("a"), c.value("b")), (Some("2"), Some("x y")));
+    }
+
+    #[test]
+    fn bootif_has_the_hardware_type_in_front() {
+        assert_eq!(
+            parameters("BOOTIF=01-52-54-00-77-00-0b").mac,
+            parse_mac("52:54:00:77:00:0b")
+        );
+        assert_eq!(parse_mac("52:54:00:77:00"), None);
+        assert_eq!(parse_mac("52:54:00:77:00:+b"), None);
+    }
+
+    #[test]
+    fn wrong_values_are_said_and_not_used() {
+        let p = parameters("vlan_id=5000 hw_addr=zz ipam=1:2");
+        assert_eq!(p.warnings.len(), 3, "{:?}", p.warnings);
+    }
+
+    #[test]
+    fn ipam_has_nine_fields() {
+        let p = parameters(
+            "ipam=52-54-00-77-00-0b:7:10.0.0.5:255.255.255.0:10.0.0.1:web:10.0.0.2,1.1.1.1:lab.net:",
+        );
+        let ipam = p.ipam.expect("parsed");
+        assert_eq!((ipam.prefix, ipam.dns.len(), ipam.vlan_id), (24, 2, Some(7)));
+        assert_eq!(p.mac, ipam.mac);
+        assert!(Ipam::parse("::10.0.0.5:255.0.255.0:::::").is_err());
+    }
+
+    #[test]
+    fn the_masked_line_has_no_token() {
+        let c = Cmdline::parse("quiet farrier.token=secret registry_password=p a=\"x y\"");
+        assert_eq!(c.masked(), "quiet a=\"x y\"\n");
+    }
+}

@@ -1,0 +1,32 @@
+//! `farrier-agent`: PID 1 of the in-memory system, and the worker that runs actions.
+//!
+//! One static binary with several faces, told apart by its process id and arguments:
+//! - as PID 1 it is the [`supervisor`]: single-threaded, mounts, loads modules, reaps, restarts the worker;
+//! - `farrier-agent worker` is the [`worker`] that the supervisor starts: network, session, actions;
+//! - `farrier-agent --server HOST:PORT` is the same worker as an ordinary process on any Linux host;
+//! - `farrier-agent chroot-exec` is the single-threaded child that runs a command in another root;
+//! - `/init -q -- NAME` is how the kernel asks for a module (`/proc/sys/kernel/modprobe`).
+
+pub mod cmdline;
+pub mod console;
+pub mod modules;
+pub mod net;
+pub mod supervisor;
+
+use std::process::ExitCode;
+
+/// Runs the face that the process id and the arguments ask for.
+pub fn run(arguments: &[String]) -> ExitCode {
+    console::install_panic_hook();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        _ if std::process::id() == 1 => supervisor::run(),
+        ["-q", "--", name] => modules::serve_kernel_request(name),
+        ["worker"] => ExitCode::SUCCESS,
+        ["--version" | "-V"] => {
+            println!("farrier-agent {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => ExitCode::from(2),
+    }
+}

@@ -1,0 +1,3 @@
+//! The machine's network: the NIC that booted, and only that one.
+
+pub mod nic;

@@ -1,0 +1,129 @@
+//! Finds the NIC that booted, by its MAC, in `/sys/class/net`.
+
+use std::path::Path;
+
+use macaddr::MacAddr6;
+
+use crate::cmdline::{BootParameters, parse_mac};
+
+/// A network card as the kernel shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    pub name: String,
+    pub mac: MacAddr6,
+    /// Empty where the device has none (virtual ones).
+    pub driver: String,
+    pub carrier: bool,
+}
+
+impl Nic {
+    /// Lower case with colons.
+    pub fn mac_text(&self) -> String {
+        self.mac.to_string().to_lowercase()
+    }
+}
+
+/// Every Ethernet card that has hardware behind it, by name.
+pub fn list() -> Vec<Nic> {
+    list_in(Path::new("/sys/class/net"))
+}
+
+fn list_in(folder: &Path) -> Vec<Nic> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut nics: Vec<Nic> = entries.flatten().filter_map(|e| read(&e.path())).collect();
+    nics.sort_by(|a, b| a.name.cmp(&b.name));
+    nics
+}
+
+fn read(folder: &Path) -> Option<Nic> {
+    let text = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+    if !folder.join("device").exists() {
+        return None;
+    }
+    let driver = std::fs::read_link(folder.join("device/driver")).ok();
+    let driver = driver
+        .as_deref()
+        .and_then(Path::file_name)
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    Some(Nic {
+        name: folder.file_name()?.to_str()?.to_owned(),
+        mac: parse_mac(text("address").trim())?,
+        driver,
+        carrier: text("carrier").trim() == "1",
+    })
+}
+
+/// The card that booted: by MAC; without one by `interface`; without that the only (or first) card.
+pub fn find_boot_nic(parameters: &BootParameters) -> Option<Nic> {
+    choose(list(), parameters)
+}
+
+fn choose(nics: Vec<Nic>, parameters: &BootParameters) -> Option<Nic> {
+    let mut nics = nics.into_iter();
+    match (parameters.mac, parameters.interface.as_deref()) {
+        (Some(mac), _) => nics.find(|nic| nic.mac == mac),
+        (None, Some(name)) => nics.find(|nic| nic.name == name),
+        (None, None) => nics.next(),
+    }
+}
+
+/// Says what is looked for and what there is, for the console.
+pub fn describe_missing(parameters: &BootParameters) -> String {
+    let wanted = match (parameters.mac, parameters.interface.as_deref()) {
+        (Some(mac), _) => format!("NIC {}", mac.to_string().to_lowercase()),
+        (None, Some(name)) => format!("NIC {name}"),
+        (None, None) => "any NIC".to_owned(),
+    };
+    let there: Vec<String> = list()
+        .iter()
+        .map(|n| format!("{} {} {}", n.name, n.mac_text(), n.driver))
+        .collect();
+    let there = if there.is_empty() {
+        "none; is its driver in the boot image?".to_owned()
+    } else {
+        there.join(", ")
+    };
+    format!("still waiting for {wanted}; there is: {there}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nic(name: &str, last: u8) -> Nic {
+        let mac = MacAddr6::new(0x52, 0x54, 0, 0x77, 0, last);
+        Nic {
+            name: name.to_owned(),
+            mac,
+            driver: "virtio_net".to_owned(),
+            carrier: true,
+        }
+    }
+
+    #[test]
+    fn the_mac_decides_and_no_other_card_stands_in() {
+        let nics = vec![nic("eth0", 1), nic("eth1", 2)];
+        let mut p = BootParameters {
+            mac: Some(nic("", 2).mac),
+            ..BootParameters::default()
+        };
+        assert_eq!(choose(nics.clone(), &p).map(|n| n.name).as_deref(), Some("eth1"));
+        p.mac = Some(nic("", 9).mac);
+        assert_eq!(choose(nics.clone(), &p), None);
+        p = BootParameters {
+            interface: Some("eth1".to_owned()),
+            ..BootParameters::default()
+        };
+        assert_eq!(choose(nics.clone(), &p).map(|n| n.name).as_deref(), Some("eth1"));
+        assert_eq!(
+            choose(nics, &BootParameters::default())
+                .map(|n| n.name)
+                .as_deref(),
+            Some("eth0")
+        );
+    }
+}

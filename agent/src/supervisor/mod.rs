@@ -1,0 +1,243 @@
+//! PID 1: mounts, loads drivers, waits for the boot NIC, keeps one worker running, reaps, reboots.
+//!
+//! Single-threaded and without a runtime: a PID 1 that reaps everything would steal the children of an async
+//! runtime. The worker is the same binary run again; it says by its exit code when the machine shall leave.
+
+mod events;
+mod mounts;
+mod watchdog;
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::cmdline::{BootParameters, Cmdline};
+use crate::console::{say, stage};
+use crate::modules::Modules;
+use crate::net::nic::{self, Nic};
+use events::Events;
+use watchdog::Watchdog;
+
+/// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
+pub const EXIT_REBOOT: u8 = 70;
+pub const EXIT_POWEROFF: u8 = 71;
+
+/// How long PID 1 waits silently for the boot NIC before it says what it is missing.
+const NIC_PATIENCE: Duration = Duration::from_secs(10);
+const NIC_POLL: Duration = Duration::from_millis(20);
+/// What the kernel asks for by name, or only later: loaded beside the worker's first steps.
+const BY_NAME: [&str; 14] = [
+    "af_packet",
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "nvme",
+    "sd_mod",
+    "crc32c_generic",
+    "ext4",
+    "fat",
+    "vfat",
+    "nls_cp437",
+    "nls_ascii",
+    "nls_utf8",
+    "efivarfs",
+];
+
+/// Runs as PID 1; never returns but by rebooting.
+pub fn run() -> ExitCode {
+    let mount_problems = mounts::mount_all();
+    crate::console::open_all();
+    stage("agent-start", &[]);
+    let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
+    say(&format!(
+        "farrier-agent {} on {} {}",
+        env!("CARGO_PKG_VERSION"),
+        dmi("sys_vendor").unwrap_or_default(),
+        dmi("product_name").unwrap_or_default(),
+    ));
+    for problem in mount_problems.iter().chain(&parameters.warnings) {
+        say(problem);
+    }
+    serve_kernel_module_requests();
+
+    let mut events = Events::open();
+    let mut modules = Modules::of_running_kernel();
+    let loaded = modules.load_for_devices();
+    stage("modules", &[("loaded", &loaded.to_string())]);
+
+    let mut watchdog = Watchdog::open();
+    let nic = wait_for_nic(&parameters, &mut events, &mut modules, &mut watchdog);
+    stage(
+        "nic",
+        &[
+            ("name", &nic.name),
+            ("mac", &nic.mac_text()),
+            ("driver", &nic.driver),
+        ],
+    );
+    say(&format!(
+        "farrier-agent {}: boot NIC {} {} {}",
+        env!("CARGO_PKG_VERSION"),
+        nic.name,
+        nic.mac_text(),
+        nic.driver
+    ));
+
+    let mut worker = Worker::new();
+    worker.start();
+    for name in BY_NAME {
+        modules.load(name);
+    }
+    mounts::mount_efivarfs();
+    for problem in modules.problems.drain(..) {
+        say(&problem);
+    }
+    loop {
+        if let Some(how) = reap(&mut worker) {
+            leave(how);
+        }
+        worker.start_if_due();
+        watchdog.feed();
+        for modalias in events.wait(Duration::from_millis(500)) {
+            modules.load_for(&modalias);
+        }
+        for problem in modules.problems.drain(..) {
+            say(&problem);
+        }
+    }
+}
+
+/// Lets the kernel load file systems and ciphers by itself: it runs this binary instead of /sbin/modprobe.
+fn serve_kernel_module_requests() {
+    if let Ok(own) = std::env::current_exe() {
+        let _ = std::fs::write("/proc/sys/kernel/modprobe", own.as_os_str().as_encoded_bytes());
+    }
+}
+
+fn wait_for_nic(
+    parameters: &BootParameters,
+    events: &mut Events,
+    modules: &mut Modules,
+    watchdog: &mut Watchdog,
+) -> Nic {
+    let mut complain_at = Instant::now() + NIC_PATIENCE;
+    loop {
+        if let Some(nic) = nic::find_boot_nic(parameters) {
+            return nic;
+        }
+        for modalias in events.wait(NIC_POLL) {
+            modules.load_for(&modalias);
+        }
+        watchdog.feed();
+        if Instant::now() >= complain_at {
+            complain_at += NIC_PATIENCE;
+            modules.load_for_devices();
+            say(&nic::describe_missing(parameters));
+            for problem in modules.problems.drain(..) {
+                say(&problem);
+            }
+        }
+    }
+}
+
+/// The one worker: its process, and when it is started again.
+struct Worker {
+    pid: Option<Pid>,
+    started: Instant,
+    start_at: Option<Instant>,
+    backoff: Duration,
+}
+
+impl Worker {
+    const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+    const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+
+    fn new() -> Worker {
+        Worker {
+            pid: None,
+            started: Instant::now(),
+            start_at: None,
+            backoff: Worker::FIRST_BACKOFF,
+        }
+    }
+
+    fn start(&mut self) {
+        self.started = Instant::now();
+        self.start_at = None;
+        let own = std::env::current_exe().unwrap_or_else(|_| "/init".into());
+        match Command::new(own)
+            .arg("worker")
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .spawn()
+        {
+            Ok(child) => self.pid = i32::try_from(child.id()).ok().map(Pid::from_raw),
+            Err(e) => {
+                say(&format!("the worker did not start: {e}"));
+                self.start_later();
+            }
+        }
+    }
+
+    fn start_if_due(&mut self) {
+        if self.start_at.is_some_and(|at| Instant::now() >= at) {
+            self.start();
+        }
+    }
+
+    fn start_later(&mut self) {
+        if self.started.elapsed() > Duration::from_secs(60) {
+            self.backoff = Worker::FIRST_BACKOFF;
+        }
+        self.pid = None;
+        self.start_at = Some(Instant::now() + self.backoff);
+        self.backoff = (self.backoff * 2).min(Worker::LONGEST_BACKOFF);
+    }
+}
+
+/// Collects every dead child; returns how to leave when the worker asked for that.
+fn reap(worker: &mut Worker) -> Option<RebootMode> {
+    loop {
+        let status = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return None,
+            Err(Errno::EINTR) => continue,
+            Err(e) => {
+                say(&format!("waiting for children failed: {e}"));
+                return None;
+            }
+            Ok(status) => status,
+        };
+        if status.pid().is_none() || status.pid() != worker.pid {
+            continue;
+        }
+        let how = match status {
+            WaitStatus::Exited(_, code) if code == i32::from(EXIT_REBOOT) => {
+                return Some(RebootMode::RB_AUTOBOOT);
+            }
+            WaitStatus::Exited(_, code) if code == i32::from(EXIT_POWEROFF) => {
+                return Some(RebootMode::RB_POWER_OFF);
+            }
+            WaitStatus::Exited(_, code) => format!("exited with code {code}"),
+            WaitStatus::Signaled(_, signal, _) => format!("was killed by {signal}"),
+            _ => continue,
+        };
+        worker.start_later();
+        say(&format!("the worker {how}; it is started again"));
+    }
+}
+
+fn leave(how: RebootMode) -> ! {
+    nix::unistd::sync();
+    let Err(e) = reboot(how);
+    say(&format!("the kernel refused to leave: {e}"));
+    // The kernel answers an exit of PID 1 with a panic, and reboots after panic=10.
+    panic!("PID 1 could not reboot");
+}
+
+fn dmi(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/sys/class/dmi/id/{name}")).ok()?;
+    Some(text.trim().to_owned()).filter(|t| !t.is_empty())
+}
