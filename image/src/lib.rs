@@ -16,6 +16,7 @@ pub mod cpio;
 pub mod deb;
 pub mod elf;
 mod files;
+pub mod grub;
 mod initramfs;
 mod manifest;
 pub mod modules;
