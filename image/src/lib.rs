@@ -1,1 +1,32 @@
-//! See Cargo.toml.
+//! Builds what is netbooted: the boot image directory (kernel, initramfs, boot loaders, manifest), and the
+//! Debian disk image that the lab installs.
+//!
+//! Nothing here needs root, a mount or a loop device, except that [`debian_disk`] runs `mmdebstrap`, which wants
+//! root or user namespaces. Two builds of the same inputs give the same bytes. Everything blocks; callers that
+//! are asynchronous run it on a thread of its own.
+//!
+//! Packages come from Debian 12 through a private apt root ([`apt`]), so that the release of the host does not
+//! matter, and are unpacked here ([`deb`]), never installed.
+
+pub mod apt;
+mod boot_image;
+mod checksum;
+mod command;
+pub mod cpio;
+pub mod deb;
+pub mod elf;
+mod files;
+pub mod grub;
+mod initramfs;
+mod manifest;
+pub mod modules;
+mod profile;
+mod progress;
+
+pub use boot_image::{BuildError, Options, OwnKernel, build};
+pub use checksum::{sha256_of_bytes, sha256_of_file};
+pub use command::CommandError;
+pub use files::FileError;
+pub use manifest::{Component, Manifest, ManifestFile};
+pub use profile::Profile;
+pub use progress::{Progress, Report};

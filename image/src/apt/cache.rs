@@ -1,0 +1,139 @@
+//! The packages that were fetched before: files in a directory, and an index of what they are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::apt::{AptError, Package};
+use crate::checksum::sha256_of_file;
+use crate::files::{self, About};
+
+/// A directory of package files with its index.
+#[derive(Debug)]
+pub(super) struct Cache {
+    directory: PathBuf,
+    packages: BTreeMap<String, Package>,
+}
+
+impl Cache {
+    /// Opens the cache, making the directory if it is not there. An index that cannot be read counts as empty.
+    pub(super) fn open(directory: &Path) -> Result<Self, AptError> {
+        files::create_directory(directory)?;
+        let text = fs::read(directory.join(INDEX)).unwrap_or_default();
+        let packages = serde_json::from_slice(&text).unwrap_or_default();
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            packages,
+        })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns the package if its file is there with the right content.
+    pub(super) fn find(&self, name: &str) -> Option<Package> {
+        let mut package = self.packages.get(name)?.clone();
+        package.file = self.directory.join(file_name(&package));
+        let same = sha256_of_file(&package.file).is_ok_and(|actual| actual == package.sha256);
+        same.then_some(package)
+    }
+
+    /// Takes the file `downloaded` over as the content of `package`, after checking that it is.
+    pub(super) fn put(&mut self, mut package: Package, downloaded: &Path) -> Result<Package, AptError> {
+        let actual = sha256_of_file(downloaded).about("read", downloaded)?;
+        if actual != package.sha256 {
+            let file = downloaded.to_path_buf();
+            return Err(AptError::Checksum {
+                file,
+                expected: package.sha256,
+                actual,
+            });
+        }
+        package.file = self.directory.join(file_name(&package));
+        fs::rename(downloaded, &package.file).about("write", &package.file)?;
+        if let Some(older) = self.packages.insert(package.name.clone(), package.clone())
+            && file_name(&older) != file_name(&package)
+        {
+            // What the index no longer names would never be used again.
+            let _ = fs::remove_file(self.directory.join(file_name(&older)));
+        }
+        let text = serde_json::to_vec_pretty(&self.packages).unwrap_or_default();
+        let (index, fresh) = (self.directory.join(INDEX), self.directory.join(".packages.json"));
+        files::write(&fresh, text)?;
+        fs::rename(&fresh, &index).about("write", &index)?;
+        Ok(package)
+    }
+}
+
+fn file_name(package: &Package) -> String {
+    let short: String = package.sha256.chars().take(16).collect();
+    // An epoch's colon is awkward in file names.
+    format!(
+        "{}_{}_{short}.deb",
+        package.name,
+        package.version.replace(':', "%3a")
+    )
+}
+
+const INDEX: &str = "packages.json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::sha256_of_bytes;
+
+    fn package(version: &str, content: &[u8]) -> Package {
+        Package {
+            name: "ipxe".into(),
+            version: version.into(),
+            first_dependency: None,
+            bytes: content.len() as u64,
+            sha256: sha256_of_bytes(content),
+            file: PathBuf::new(),
+        }
+    }
+
+    #[test]
+    fn finds_again_what_was_put_and_drops_what_it_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let downloaded = directory.path().join("download");
+        for content in [&b"one"[..], b"two"] {
+            fs::write(&downloaded, content).unwrap();
+            let mut cache = Cache::open(directory.path()).unwrap();
+            let version = String::from_utf8_lossy(content);
+            cache
+                .put(package(&format!("1:{version}"), content), &downloaded)
+                .unwrap();
+        }
+        let found = Cache::open(directory.path()).unwrap().find("ipxe").unwrap();
+        assert_eq!(
+            (found.version.as_str(), fs::read(&found.file).unwrap()),
+            ("1:two", b"two".to_vec())
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let downloaded = directory.path().join("download");
+        fs::write(&downloaded, "one").unwrap();
+        let mut cache = Cache::open(directory.path()).unwrap();
+        let put = cache.put(package("1", b"one"), &downloaded).unwrap();
+        fs::write(&put.file, "on").unwrap();
+        assert_eq!(cache.find("ipxe"), None);
+    }
+
+    #[test]
+    fn a_download_with_other_content_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let downloaded = directory.path().join("download");
+        fs::write(&downloaded, "other").unwrap();
+        let error = Cache::open(directory.path())
+            .unwrap()
+            .put(package("1", b"one"), &downloaded)
+            .unwrap_err();
+        assert!(matches!(error, AptError::Checksum { .. }));
+    }
+}

@@ -1,0 +1,348 @@
+//! The private apt root: a temporary directory with the configuration, sources and state that apt works in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::apt::cache::Cache;
+use crate::apt::{AptError, KEYRING, Mirror, Package, RELEASE};
+use crate::command::{self, CommandError};
+use crate::files::{self, About};
+use crate::progress::{Progress, Report};
+
+/// The packages of Debian [`RELEASE`], from the cache where it has them and from a mirror where not.
+#[derive(Debug)]
+pub struct Archive {
+    mirror: Mirror,
+    cache: Cache,
+    refresh: bool,
+    /// Made when the first package has to be fetched.
+    root: Option<Root>,
+}
+
+impl Archive {
+    /// Opens the archive with the cache below `cache`. With `refresh` the cache is asked only for files that the
+    /// mirror still has as the newest.
+    ///
+    /// # Errors
+    /// [`AptError::File`] if the cache directory cannot be made.
+    pub fn open(mirror: Option<&str>, cache: &Path, refresh: bool) -> Result<Self, AptError> {
+        let cache = Cache::open(&cache.join("debs"))?;
+        Ok(Self {
+            mirror: Mirror::choose(mirror),
+            cache,
+            refresh,
+            root: None,
+        })
+    }
+
+    /// The mirror that is asked for what the cache does not have.
+    pub fn mirror(&self) -> &Mirror {
+        &self.mirror
+    }
+
+    /// Returns the package called `name`, fetched if need be.
+    ///
+    /// # Errors
+    /// [`AptError`]: no such package, no network, a broken download.
+    pub fn package(&mut self, name: &str, report: &mut Report<'_>) -> Result<Package, AptError> {
+        let cached = self.cache.find(name);
+        if let (false, Some(package)) = (self.refresh, &cached) {
+            return Ok(package.clone());
+        }
+        let newest = self.root(report)?.describe(name)?;
+        match cached {
+            Some(package) if package.sha256 == newest.sha256 => Ok(package),
+            _ => self.fetch(newest, report),
+        }
+    }
+
+    /// Returns the apt configuration file of the private root, made if need be; it lives as long as `self`.
+    ///
+    /// # Errors
+    /// As [`Archive::package`].
+    pub fn configuration(&mut self, report: &mut Report<'_>) -> Result<PathBuf, AptError> {
+        Ok(self.root(report)?.configuration())
+    }
+
+    fn root(&mut self, report: &mut Report<'_>) -> Result<&Root, AptError> {
+        let root = match self.root.take() {
+            Some(root) => root,
+            None => {
+                let text = format!("asking {} for its packages", self.mirror.archive);
+                report(Progress::Noted { text: &text });
+                Root::make(&self.mirror, self.cache.directory())?
+            }
+        };
+        Ok(self.root.insert(root))
+    }
+
+    fn fetch(&mut self, package: Package, report: &mut Report<'_>) -> Result<Package, AptError> {
+        let text = format!(
+            "fetching {} {} ({} B)",
+            package.name, package.version, package.bytes
+        );
+        report(Progress::Noted { text: &text });
+        // Beside the cache, so that the file can be renamed into it.
+        let directory = self.cache.directory().to_path_buf();
+        let download = tempfile::Builder::new()
+            .prefix(".download-")
+            .tempdir_in(&directory)
+            .about("create directory", &directory)?;
+        self.root(report)?.download(&package.name, download.path())?;
+        let mut files = fs::read_dir(download.path())
+            .about("list", download.path())?
+            .flatten();
+        let no_package = || AptError::NoPackage {
+            name: package.name.clone(),
+            mirror: self.mirror.archive.clone(),
+        };
+        let file = files.next().ok_or_else(no_package)?.path();
+        let bytes = package.bytes;
+        let put = self.cache.put(package, &file)?;
+        report(Progress::Advanced { bytes });
+        Ok(put)
+    }
+}
+
+#[derive(Debug)]
+struct Root {
+    directory: tempfile::TempDir,
+    mirror: Mirror,
+    cache: PathBuf,
+}
+
+impl Root {
+    fn make(mirror: &Mirror, cache: &Path) -> Result<Self, AptError> {
+        if !Path::new(KEYRING).exists() {
+            return Err(AptError::NoKeyring);
+        }
+        let parent = std::env::temp_dir();
+        let directory = tempfile::Builder::new()
+            .prefix("farrier-apt-")
+            .tempdir_in(&parent)
+            .about("create directory", &parent)?;
+        let root = Self {
+            directory,
+            mirror: mirror.clone(),
+            cache: cache.to_path_buf(),
+        };
+        for part in DIRECTORIES {
+            files::create_directory(&root.path().join(part))?;
+        }
+        files::write(&root.path().join("state/status"), "")?;
+        files::write(
+            &root.path().join("etc/sources.list.d/debian.sources"),
+            sources(mirror),
+        )?;
+        files::write(
+            &root.configuration(),
+            configuration(root.path(), &host_acquire_settings()),
+        )?;
+        root.update()?;
+        Ok(root)
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.path().join("apt.conf")
+    }
+
+    fn update(&self) -> Result<(), AptError> {
+        let offline = |source| AptError::Offline {
+            mirror: self.mirror.archive.clone(),
+            cache: self.cache.clone(),
+            source,
+        };
+        match self.run("apt-get", &["-q", "update"]) {
+            Ok(_) => Ok(()),
+            Err(error @ CommandError::Failed { .. }) => Err(offline(error)),
+            Err(source) => Err(AptError::Apt {
+                action: "be started".to_string(),
+                source,
+            }),
+        }
+    }
+
+    /// Asks the index what the newest version of a package is.
+    fn describe(&self, name: &str) -> Result<Package, AptError> {
+        let no_package = || AptError::NoPackage {
+            name: name.to_string(),
+            mirror: self.mirror.archive.clone(),
+        };
+        let stanza = match self.run("apt-cache", &["show", "--no-all-versions", name]) {
+            Ok(stanza) => stanza,
+            Err(CommandError::Failed { .. }) => return Err(no_package()),
+            Err(source) => {
+                return Err(AptError::Apt {
+                    action: format!("describe {name}"),
+                    source,
+                });
+            }
+        };
+        parse_stanza(&String::from_utf8_lossy(&stanza)).ok_or_else(no_package)
+    }
+
+    fn download(&self, name: &str, into: &Path) -> Result<(), AptError> {
+        let mut command = self.command("apt-get");
+        command.args(["-q", "download", name]).current_dir(into);
+        let downloaded = command::run(&mut command, "apt");
+        downloaded.map_err(|source| AptError::Apt {
+            action: format!("download {name}"),
+            source,
+        })?;
+        Ok(())
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> Result<Vec<u8>, CommandError> {
+        command::run(self.command(program).args(arguments), "apt")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("APT_CONFIG", self.configuration());
+        command
+    }
+}
+
+fn sources(mirror: &Mirror) -> String {
+    let stanza = |url: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main\nArchitectures: amd64\nSigned-By: {KEYRING}\n\n"
+        )
+    };
+    let archive = stanza(&mirror.archive, &format!("{RELEASE} {RELEASE}-updates"));
+    archive + &stanza(&mirror.security, &format!("{RELEASE}-security"))
+}
+
+fn configuration(root: &Path, acquire: &str) -> String {
+    let root = root.display();
+    format!(
+        "{acquire}\
+         Acquire::Languages {{ \"none\"; }};\n\
+         Dir \"{root}\";\n\
+         Dir::Etc \"{root}/etc\";\n\
+         Dir::Etc::netrc \"/etc/apt/auth.conf\";\n\
+         Dir::Etc::netrcparts \"/etc/apt/auth.conf.d\";\n\
+         Dir::State \"{root}/state\";\n\
+         Dir::State::status \"{root}/state/status\";\n\
+         Dir::Cache \"{root}/cache\";\n\
+         APT::Architecture \"amd64\";\n\
+         APT::Architectures {{ \"amd64\"; }};\n\
+         APT::Default-Release \"\";\n\
+         APT::Update::Error-Mode \"any\";\n\
+         APT::Sandbox::User \"root\";\n"
+    )
+}
+
+/// How the host's apt reaches the network: proxies, retries, timeouts. None of what says which archives to trust.
+fn host_acquire_settings() -> String {
+    let dump = command::run(Command::new("apt-config").arg("dump"), "apt").unwrap_or_default();
+    acquire_settings(&String::from_utf8_lossy(&dump))
+}
+
+fn acquire_settings(dump: &str) -> String {
+    let kept = |line: &&str| {
+        let Some(setting) = line.strip_prefix("Acquire::") else {
+            return false;
+        };
+        KEPT_SETTINGS.iter().any(|kept| {
+            setting
+                .strip_prefix(kept)
+                .is_some_and(|rest| rest.starts_with([' ', ':']))
+        })
+    };
+    dump.lines()
+        .filter(kept)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// Reads the fields of the first stanza that `apt-cache show` prints.
+fn parse_stanza(text: &str) -> Option<Package> {
+    let stanza = text.split("\n\n").next()?;
+    let field = |name: &str| {
+        let line = |line: &'_ str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim().to_string());
+        stanza.lines().find_map(line)
+    };
+    let first_dependency = field("Depends").and_then(|depends| {
+        let first = depends.split([',', '|', ' ', '(']).next()?;
+        (!first.is_empty()).then(|| first.to_string())
+    });
+    Some(Package {
+        name: field("Package")?,
+        version: field("Version")?,
+        first_dependency,
+        bytes: field("Size")?.parse().ok()?,
+        sha256: field("SHA256")?,
+        file: PathBuf::new(),
+    })
+}
+
+const DIRECTORIES: [&str; 8] = [
+    "etc/apt.conf.d",
+    "etc/preferences.d",
+    "etc/sources.list.d",
+    "etc/trusted.gpg.d",
+    "state/lists/partial",
+    "state/mirrors",
+    "cache/archives/partial",
+    "log",
+];
+const KEPT_SETTINGS: [&str; 9] = [
+    "http",
+    "https",
+    "ftp",
+    "Retries",
+    "ForceIPv4",
+    "ForceIPv6",
+    "Queue-Mode",
+    "Check-Date",
+    "Check-Valid-Until",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_hosts_proxy_but_not_its_trust() {
+        let dump = "APT::Architecture \"arm64\";\nAcquire \"\";\nAcquire::http \"\";\n\
+                    Acquire::http::Proxy \"http://proxy.example:3142\";\nAcquire::https::Verify-Peer \"true\";\n\
+                    Acquire::AllowInsecureRepositories \"1\";\nAcquire::Languages:: \"de\";\nAcquire::Retries \"3\";\n";
+        assert_eq!(
+            acquire_settings(dump),
+            "Acquire::http \"\";\nAcquire::http::Proxy \"http://proxy.example:3142\";\n\
+             Acquire::https::Verify-Peer \"true\";\nAcquire::Retries \"3\";\n"
+        );
+    }
+
+    #[test]
+    fn reads_what_the_index_says_of_a_package() {
+        let text = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
+                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other\nSize: 1504\n\
+                    SHA256: 00be21\nDescription: meta\n more\n\nPackage: another\n";
+        let package = parse_stanza(text).unwrap();
+        assert_eq!(package.name, "linux-image-cloud-amd64");
+        assert_eq!(
+            package.first_dependency.as_deref(),
+            Some("linux-image-6.1.0-56-cloud-amd64")
+        );
+        assert_eq!((package.bytes, package.sha256.as_str()), (1504, "00be21"));
+        assert_eq!(parse_stanza("Package: x\n"), None);
+    }
+
+    #[test]
+    fn sources_name_the_release_and_the_key() {
+        let text = sources(&Mirror::default());
+        assert!(
+            text.contains("URIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n"),
+            "{text}"
+        );
+        assert!(text.contains("Suites: bookworm-security\n"), "{text}");
+        assert_eq!(text.matches(KEYRING).count(), 2);
+    }
+}

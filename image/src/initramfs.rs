@@ -1,0 +1,137 @@
+//! The initramfs: the agent as `/init`, kernel modules with their indexes, and the directories that it mounts on.
+
+use std::io::{self, Write};
+
+use crate::cpio::{Node, Tree, TreeError};
+use crate::modules::{ModuleError, Selection};
+
+/// Why the initramfs could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitramfsError {
+    /// The archive could not be compressed.
+    #[error("could not compress the initramfs")]
+    Compress(#[source] io::Error),
+    /// A module could not be read.
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    /// A path does not fit into the archive.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+}
+
+/// Returns the tree with `agent` as `/init` and the modules below `/lib/modules/<kernel>`.
+pub(crate) fn tree(agent: Vec<u8>, kernel: &str, modules: &Selection<'_>) -> Result<Tree, InitramfsError> {
+    let mut tree = Tree::default();
+    tree.add(
+        "init",
+        Node::File {
+            permissions: 0o755,
+            content: agent,
+        },
+    )?;
+    for directory in DIRECTORIES {
+        tree.add(directory, Node::Directory { permissions: 0o755 })?;
+    }
+    tree.add("tmp", Node::Directory { permissions: 0o1777 })?;
+    tree.add("root", Node::Directory { permissions: 0o700 })?;
+    // The kernel opens /dev/console for init before anything is mounted.
+    tree.add(
+        "dev/console",
+        Node::CharacterDevice {
+            permissions: 0o600,
+            major: 5,
+            minor: 1,
+        },
+    )?;
+    tree.add(
+        "dev/null",
+        Node::CharacterDevice {
+            permissions: 0o666,
+            major: 1,
+            minor: 3,
+        },
+    )?;
+    for (path, content) in TEXTS {
+        tree.add(path, file(content.as_bytes().to_vec()))?;
+    }
+
+    let directory = format!("lib/modules/{kernel}");
+    for (_, module) in modules.iter() {
+        // Not compressed again: the archive is, as a whole, and the agent has less to do.
+        tree.add(
+            &format!("{directory}/{}", module.path),
+            file(modules.content(module)?),
+        )?;
+    }
+    let indexes = modules.indexes();
+    for (name, content) in [
+        ("modules.dep", indexes.dependencies),
+        ("modules.alias", indexes.aliases),
+        ("modules.softdep", indexes.soft_dependencies),
+        ("modules.builtin", indexes.builtin),
+    ] {
+        tree.add(&format!("{directory}/{name}"), file(content.into_bytes()))?;
+    }
+    Ok(tree)
+}
+
+/// Returns the tree as a compressed cpio archive, telling `advanced` how many bytes went in.
+pub(crate) fn compress(tree: &Tree, advanced: &mut dyn FnMut(u64)) -> Result<Vec<u8>, InitramfsError> {
+    let compressed = (|| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
+        // Debian's kernels have CONFIG_RD_ZSTD since 5.10; they check the checksum as well.
+        encoder.include_checksum(true)?;
+        tree.write_to(Counted {
+            output: &mut encoder,
+            advanced,
+        })?;
+        encoder.finish()
+    })();
+    compressed.map_err(InitramfsError::Compress)
+}
+
+struct Counted<'a, W> {
+    output: W,
+    advanced: &'a mut dyn FnMut(u64),
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // In pieces: a whole binary at once would leave the progress standing for seconds.
+        let piece = bytes.get(..PIECE).unwrap_or(bytes);
+        let written = self.output.write(piece)?;
+        (self.advanced)(written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.flush()
+    }
+}
+
+fn file(content: Vec<u8>) -> Node {
+    Node::File {
+        permissions: 0o644,
+        content,
+    }
+}
+
+const DIRECTORIES: [&str; 9] = [
+    "dev",
+    "etc",
+    "lib/modules",
+    "mnt",
+    "proc",
+    "run",
+    "sys",
+    "usr",
+    "var",
+];
+const TEXTS: [(&str, &str); 3] = [
+    ("etc/passwd", "root:x:0:0:root:/root:/sbin/nologin\n"),
+    ("etc/group", "root:x:0:\n"),
+    ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+];
+/// The level that pays: 19 halves what level 3 leaves, and decompression stays as fast.
+const ZSTD_LEVEL: i32 = 19;
+const PIECE: usize = 64 * 1024;

@@ -1,0 +1,348 @@
+//! The modules of a kernel: what there is, what a set of them needs, and the indexes that say so at boot.
+//!
+//! A kernel package has no `modules.dep`: `depmod` writes it when the package is installed. Here it is made from
+//! the modules' own metadata instead, for just the modules that are taken along.
+
+mod index;
+mod modinfo;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+pub use index::Indexes;
+pub use modinfo::Modinfo;
+
+use crate::elf::ElfError;
+use crate::files::{self, About, FileError};
+
+/// Why the modules of a kernel could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// A module needs one that is neither there nor built in.
+    #[error("kernel module {module} needs {needs}, which {} does not have", tree.display())]
+    Broken {
+        module: String,
+        needs: String,
+        tree: PathBuf,
+    },
+    /// A file could not be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file called like a module is none.
+    #[error("{} is not a kernel module", path.display())]
+    NotAModule {
+        path: PathBuf,
+        #[source]
+        source: ElfError,
+    },
+    /// A module without which the image would be useless is not there.
+    #[error("the kernel in {} has no module {module}, which this profile needs", tree.display())]
+    Required { module: String, tree: PathBuf },
+}
+
+/// The modules below one `lib/modules/<version>` directory.
+#[derive(Debug)]
+pub struct ModuleTree {
+    directory: PathBuf,
+    modules: BTreeMap<String, Module>,
+    /// By name, the path that `modules.builtin` gives.
+    builtin: BTreeMap<String, String>,
+}
+
+/// One module: where it is and what it says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Module {
+    /// Path below the tree without compression suffix, such as `kernel/drivers/net/virtio_net.ko`.
+    pub path: String,
+    /// Where its bytes are, compressed or not.
+    file: PathBuf,
+    /// Its metadata.
+    pub info: Modinfo,
+}
+
+impl ModuleTree {
+    /// Reads the metadata of every module below `directory`, which is a `lib/modules/<version>`.
+    ///
+    /// # Errors
+    /// [`ModuleError`] if a file cannot be read or is no module.
+    pub fn read(directory: &Path) -> Result<Self, ModuleError> {
+        let mut tree = Self {
+            directory: directory.to_path_buf(),
+            modules: BTreeMap::new(),
+            builtin: BTreeMap::new(),
+        };
+        for file in module_files(directory)? {
+            let bytes = decompressed(&file)?;
+            let info = modinfo::of_module(&bytes).map_err(|source| ModuleError::NotAModule {
+                path: file.clone(),
+                source,
+            })?;
+            let below = file
+                .strip_prefix(directory)
+                .unwrap_or(&file)
+                .to_string_lossy()
+                .into_owned();
+            let path = without_compression(&below).to_string();
+            tree.modules
+                .insert(module_name(&path), Module { path, file, info });
+        }
+        let builtin = directory.join("modules.builtin");
+        let text = fs::read_to_string(&builtin).about("read", &builtin)?;
+        tree.builtin = text
+            .lines()
+            .map(|path| (module_name(path), path.to_string()))
+            .collect();
+        Ok(tree)
+    }
+
+    /// Returns whether the kernel itself has the module.
+    pub fn is_builtin(&self, name: &str) -> bool {
+        self.builtin.contains_key(&module_name(name))
+    }
+
+    /// Returns the `required` and, where the kernel has them, the `optional` modules with all they depend on.
+    ///
+    /// # Errors
+    /// [`ModuleError::Required`] and [`ModuleError::Broken`] for what is missing.
+    pub fn select(&self, required: &[&str], optional: &[&str]) -> Result<Selection<'_>, ModuleError> {
+        let mut chosen = BTreeMap::new();
+        for name in required {
+            if !self.is_builtin(name) && !self.modules.contains_key(&module_name(name)) {
+                let module = (*name).to_string();
+                return Err(ModuleError::Required {
+                    module,
+                    tree: self.directory.clone(),
+                });
+            }
+        }
+        let mut open: Vec<String> = required
+            .iter()
+            .chain(optional)
+            .map(|name| module_name(name))
+            .collect();
+        while let Some(name) = open.pop() {
+            let Some(module) = self.modules.get(&name) else {
+                continue;
+            };
+            if chosen.insert(name.clone(), module).is_some() {
+                continue;
+            }
+            for needed in &module.info.depends {
+                if !self.modules.contains_key(needed) && !self.is_builtin(needed) {
+                    return Err(ModuleError::Broken {
+                        module: name,
+                        needs: needed.clone(),
+                        tree: self.directory.clone(),
+                    });
+                }
+                open.push(needed.clone());
+            }
+            // A soft dependency may name an alias; what is built in or absent is simply not pulled in.
+            open.extend(module.info.soft_before.iter().map(|name| module_name(name)));
+        }
+        Ok(Selection {
+            tree: self,
+            modules: chosen,
+        })
+    }
+}
+
+/// Modules chosen from a tree, closed under dependency.
+#[derive(Debug)]
+pub struct Selection<'a> {
+    tree: &'a ModuleTree,
+    /// INVARIANT: whatever one of these depends on is here or built in.
+    modules: BTreeMap<String, &'a Module>,
+}
+
+impl Selection<'_> {
+    /// Returns the modules by name, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
+        self.modules.iter().map(|(name, module)| (name.as_str(), *module))
+    }
+
+    /// Returns the bytes of a module, decompressed, as its file has them (signature included).
+    ///
+    /// # Errors
+    /// [`ModuleError::File`] if the file cannot be read.
+    pub fn content(&self, module: &Module) -> Result<Vec<u8>, ModuleError> {
+        decompressed(&module.file)
+    }
+
+    /// Returns the index files to be put beside the modules.
+    pub fn indexes(&self) -> Indexes {
+        Indexes::of(&self.modules, &self.tree.builtin)
+    }
+}
+
+/// Returns the name that the kernel knows a module by: no directory, no suffix, `_` for `-`.
+pub fn module_name(path: &str) -> String {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let stem = without_compression(file);
+    stem.strip_suffix(".ko").unwrap_or(stem).replace('-', "_")
+}
+
+fn without_compression(path: &str) -> &str {
+    let stripped = COMPRESSIONS.iter().find_map(|suffix| path.strip_suffix(suffix));
+    stripped.filter(|path| path.ends_with(".ko")).unwrap_or(path)
+}
+
+fn module_files(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut files = Vec::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(&directory).about("list", &directory)? {
+            let entry = entry.about("list", &directory)?;
+            let kind = entry.file_type().about("look at", &entry.path())?;
+            // Links are not followed: `build` and `source` lead out of the tree.
+            if kind.is_dir() {
+                open.push(entry.path());
+            } else if kind.is_file()
+                && without_compression(&entry.file_name().to_string_lossy()).ends_with(".ko")
+            {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn decompressed(file: &Path) -> Result<Vec<u8>, ModuleError> {
+    let bytes = files::read(file)?;
+    let mut content = Vec::new();
+    let read = match file.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => flate2::read::MultiGzDecoder::new(&bytes[..])
+            .take(SIZE_LIMIT)
+            .read_to_end(&mut content),
+        Some("xz") => liblzma::read::XzDecoder::new(&bytes[..])
+            .take(SIZE_LIMIT)
+            .read_to_end(&mut content),
+        Some("zst") => {
+            zstd::Decoder::new(&bytes[..]).and_then(|zstd| zstd.take(SIZE_LIMIT).read_to_end(&mut content))
+        }
+        _ => return Ok(bytes),
+    };
+    let fits = read.and_then(|len| {
+        let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {SIZE_LIMIT} B"));
+        if len as u64 == SIZE_LIMIT {
+            Err(too_large())
+        } else {
+            Ok(())
+        }
+    });
+    fits.about("decompress", file)?;
+    Ok(content)
+}
+
+const COMPRESSIONS: [&str; 3] = [".gz", ".xz", ".zst"];
+/// No module is near this size.
+const SIZE_LIMIT: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tree with the modules given as (path, metadata lines).
+    fn tree_with(directory: &Path, modules: &[(&str, &str)], builtin: &str) -> ModuleTree {
+        for (path, info) in modules {
+            let path = directory.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let module = crate::elf::with_section(".modinfo", info.replace(' ', "\0").as_bytes());
+            let bytes = match path.extension().unwrap().to_str().unwrap() {
+                "zst" => zstd::encode_all(&module[..], 1).unwrap(),
+                "xz" => {
+                    let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+                    io::Write::write_all(&mut xz, &module).unwrap();
+                    xz.finish().unwrap()
+                }
+                _ => module,
+            };
+            fs::write(path, bytes).unwrap();
+        }
+        fs::write(directory.join("modules.builtin"), builtin).unwrap();
+        ModuleTree::read(directory).unwrap()
+    }
+
+    const NET: &[(&str, &str)] = &[
+        (
+            "kernel/drivers/net/virtio_net.ko",
+            "name=virtio_net depends=net-failover,virtio alias=virtio:d1v* ",
+        ),
+        (
+            "kernel/drivers/net/net_failover.ko.xz",
+            "name=net_failover depends=failover ",
+        ),
+        ("kernel/net/core/failover.ko.zst", "name=failover depends= "),
+        ("kernel/drivers/virtio/virtio.ko", "name=virtio depends= "),
+        (
+            "kernel/drivers/virtio/virtio-rng.ko",
+            "name=virtio_rng depends=virtio,rng_core ",
+        ),
+    ];
+
+    #[test]
+    fn selection_takes_along_what_it_depends_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree_with(
+            directory.path(),
+            NET,
+            "kernel/drivers/char/hw_random/rng-core.ko\n",
+        );
+        let selection = tree
+            .select(&["virtio-net", "rng_core"], &["no_such_module"])
+            .unwrap();
+        let names: Vec<&str> = selection.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["failover", "net_failover", "virtio", "virtio_net"]);
+        let (_, failover) = selection.iter().next().unwrap();
+        assert_eq!(failover.path, "kernel/net/core/failover.ko");
+        assert!(selection.content(failover).unwrap().starts_with(b"\x7fELF"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree_with(directory.path(), NET, "");
+        let error = tree.select(&["virtio_blk"], &[]).unwrap_err().to_string();
+        assert!(error.contains("has no module virtio_blk"), "{error}");
+        let error = tree.select(&["virtio_rng"], &[]).unwrap_err().to_string();
+        assert!(error.contains("module virtio_rng needs rng_core"), "{error}");
+    }
+
+    #[test]
+    fn indexes_list_dependencies_so_that_the_last_is_loaded_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree_with(
+            directory.path(),
+            NET,
+            "kernel/drivers/char/hw_random/rng-core.ko\n",
+        );
+        let indexes = tree.select(&["virtio_net"], &[]).unwrap().indexes();
+        assert_eq!(
+            indexes.dependencies,
+            "kernel/drivers/net/net_failover.ko: kernel/net/core/failover.ko\n\
+             kernel/drivers/net/virtio_net.ko: kernel/drivers/virtio/virtio.ko kernel/drivers/net/net_failover.ko \
+             kernel/net/core/failover.ko\n\
+             kernel/drivers/virtio/virtio.ko:\n\
+             kernel/net/core/failover.ko:\n"
+        );
+        assert_eq!(indexes.aliases, "alias virtio:d1v* virtio_net\n");
+    }
+
+    #[test]
+    fn names_are_those_of_the_kernel() {
+        assert_eq!(module_name("kernel/fs/nls/nls_iso8859-1.ko.xz"), "nls_iso8859_1");
+        assert_eq!(module_name("virtio-rng"), "virtio_rng");
+        assert_eq!(without_compression("notes.gz"), "notes.gz");
+    }
+
+    #[test]
+    fn a_file_that_is_no_module_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("odd.ko"), "text").unwrap();
+        let error = ModuleTree::read(directory.path()).unwrap_err().to_string();
+        assert!(error.ends_with("odd.ko is not a kernel module"), "{error}");
+    }
+}

@@ -1,0 +1,344 @@
+//! What every engine must do.
+
+use bytes::Bytes;
+use store::{Commit, MAX_COMMIT_BYTES, MAX_OPERATIONS, Operation, Precondition, Revision, Store, StoreError};
+
+pub fn gives_back_what_was_put(store: &impl Store) {
+    assert_eq!(store.get(b"a").unwrap(), None);
+    let revision = store.commit(&puts(&["a=1"])).unwrap();
+    let found = store.get(b"a").unwrap().unwrap();
+    assert_eq!(
+        (&found.key[..], &found.value[..], found.modified),
+        (&b"a"[..], &b"1"[..], revision)
+    );
+    store
+        .commit(&Commit {
+            operations: vec![delete("a")],
+            ..Commit::default()
+        })
+        .unwrap();
+    assert_eq!(store.get(b"a").unwrap(), None);
+}
+
+pub fn revisions_count_commits(store: &impl Store) {
+    let first = store.commit(&puts(&["a=1", "b=1"])).unwrap();
+    let second = store.commit(&puts(&["a=2"])).unwrap();
+    assert_eq!(second, first + 1);
+    assert_eq!(modified(store, "a"), second);
+    assert_eq!(modified(store, "b"), first);
+    let refused = Commit {
+        preconditions: vec![absent("a")],
+        ..puts(&["a=3"])
+    };
+    store.commit(&refused).unwrap_err();
+    assert_eq!(store.commit(&puts(&["b=2"])).unwrap(), second + 1);
+}
+
+pub fn preconditions_hold_or_nothing_happens(store: &impl Store) {
+    let revision = store.commit(&puts(&["a=1"])).unwrap();
+    for (precondition, holds) in [
+        (absent("b"), true),
+        (absent("a"), false),
+        (unchanged("a", revision), true),
+        (unchanged("a", revision + 1), false),
+        (unchanged("a", 0), false),
+        (unchanged("b", 0), false),
+        (unchanged("b", revision), false),
+    ] {
+        let commit = Commit {
+            preconditions: vec![absent("never"), precondition.clone()],
+            operations: vec![put("c", "1"), delete("c"), put("d", "1"), delete("d")],
+        };
+        match store.commit(&commit) {
+            Ok(_) => assert!(holds, "{precondition:?}"),
+            Err(StoreError::Conflict { key }) => {
+                assert!(!holds, "{precondition:?}");
+                let (Precondition::Absent { key: want } | Precondition::Unchanged { key: want, .. }) =
+                    precondition;
+                assert_eq!(key, want);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let refused = Commit {
+        preconditions: vec![absent("a")],
+        operations: vec![put("x", "1"), delete("a")],
+    };
+    assert!(store.commit(&refused).unwrap_err().is_conflict());
+    assert_eq!(keys(store, "", "~"), ["a"]);
+}
+
+pub fn a_precondition_sees_the_state_before_the_commit(store: &impl Store) {
+    let commit = Commit {
+        preconditions: vec![absent("a"), absent("a")],
+        operations: vec![put("a", "1")],
+    };
+    store.commit(&commit).unwrap();
+    assert!(store.commit(&commit).unwrap_err().is_conflict());
+}
+
+pub fn operations_happen_in_order(store: &impl Store) {
+    let operations = vec![
+        put("a", "1"),
+        delete("a"),
+        put("b", "1"),
+        put("b", "2"),
+        put("c", "1"),
+        Operation::DeleteRange {
+            from: key("c"),
+            to: key("d"),
+        },
+        put("c", "2"),
+        delete("not-there"),
+    ];
+    let revision = store
+        .commit(&Commit {
+            operations,
+            ..Commit::default()
+        })
+        .unwrap();
+    assert_eq!(keys(store, "", "~"), ["b", "c"]);
+    assert_eq!(&store.get(b"b").unwrap().unwrap().value[..], b"2");
+    assert_eq!(&store.get(b"c").unwrap().unwrap().value[..], b"2");
+    assert_eq!(modified(store, "c"), revision);
+}
+
+pub fn ranges_are_half_open_ordered_and_limited(store: &impl Store) {
+    store
+        .commit(&puts(&["b=1", "a=1", "ab=1", "c=1", "b0=1"]))
+        .unwrap();
+    assert_eq!(keys(store, "a", "c"), ["a", "ab", "b", "b0"]);
+    assert_eq!(keys(store, "ab", "b"), ["ab"]);
+    assert_eq!(keys(store, "b\0", "z"), ["b0", "c"]);
+    let limited = store.range(b"a", b"z", 2).unwrap();
+    assert_eq!(
+        limited.iter().map(|row| &row.key[..]).collect::<Vec<_>>(),
+        [b"a" as &[u8], b"ab"]
+    );
+    assert!(store.range(b"a", b"z", 0).unwrap().is_empty());
+    let by_prefix = store.range(b"b", &store::prefix_end(b"b"), 10).unwrap();
+    assert_eq!(by_prefix.len(), 2);
+}
+
+pub fn an_empty_range_is_empty(store: &impl Store) {
+    store.commit(&puts(&["a=1", "b=1"])).unwrap();
+    assert!(keys(store, "a", "a").is_empty());
+    assert!(keys(store, "b", "a").is_empty());
+    for (from, to) in [("a", "a"), ("b", "a")] {
+        let operation = Operation::DeleteRange {
+            from: key(from),
+            to: key(to),
+        };
+        store
+            .commit(&Commit {
+                operations: vec![operation],
+                ..Commit::default()
+            })
+            .unwrap();
+    }
+    assert_eq!(keys(store, "", "~"), ["a", "b"]);
+}
+
+pub fn ranges_are_deleted(store: &impl Store) {
+    for chunk in (0..1000).collect::<Vec<_>>().chunks(MAX_OPERATIONS) {
+        let operations = chunk
+            .iter()
+            .map(|at| put(&format!("k{at:04}"), "value"))
+            .collect();
+        store
+            .commit(&Commit {
+                operations,
+                ..Commit::default()
+            })
+            .unwrap();
+    }
+    let operation = Operation::DeleteRange {
+        from: key("k0001"),
+        to: key("k0999"),
+    };
+    store
+        .commit(&Commit {
+            operations: vec![operation],
+            ..Commit::default()
+        })
+        .unwrap();
+    assert_eq!(keys(store, "", "~"), ["k0000", "k0999"]);
+}
+
+pub fn limits_are_enforced(store: &impl Store) {
+    let operations = |count| Commit {
+        operations: vec![put("a", "1"); count],
+        ..Commit::default()
+    };
+    store.commit(&operations(MAX_OPERATIONS)).unwrap();
+    let error = store.commit(&operations(MAX_OPERATIONS + 1)).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { operations: 129, .. }));
+    let bytes = |len: usize| Commit {
+        operations: vec![Operation::Put {
+            key: key("big"),
+            value: vec![7; len].into(),
+        }],
+        ..Commit::default()
+    };
+    store.commit(&bytes(MAX_COMMIT_BYTES - 3)).unwrap();
+    let error = store.commit(&bytes(MAX_COMMIT_BYTES - 2)).unwrap_err();
+    assert!(matches!(
+        error,
+        StoreError::TooLarge {
+            operations: 1,
+            bytes: 1_572_865
+        }
+    ));
+    assert_eq!(
+        store.get(b"big").unwrap().unwrap().value.len(),
+        MAX_COMMIT_BYTES - 3
+    );
+}
+
+pub fn a_group_is_answered_one_by_one(store: &impl Store) {
+    let first = Commit {
+        preconditions: vec![absent("a")],
+        ..puts(&["a=1"])
+    };
+    let second = Commit {
+        preconditions: vec![absent("a")],
+        ..puts(&["a=2", "b=2"])
+    };
+    let third = Commit {
+        operations: vec![put("a", "1"); MAX_OPERATIONS + 1],
+        ..Commit::default()
+    };
+    let fourth = puts(&["c=4"]);
+    let answers = store.commit_group(&[&first, &second, &third, &fourth]);
+    let [Ok(one), Err(two), Err(three), Ok(four)] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!(*four, one + 1);
+    assert!(two.is_conflict());
+    assert!(matches!(three, StoreError::TooLarge { .. }));
+    assert_eq!(keys(store, "", "~"), ["a", "c"]);
+    assert!(store.commit_group(&[]).is_empty());
+    let refused = store.commit_group(&[&first, &second]);
+    assert!(
+        refused
+            .iter()
+            .all(|answer| answer.as_ref().is_err_and(StoreError::is_conflict))
+    );
+    assert_eq!(store.commit(&fourth).unwrap(), four + 1);
+}
+
+pub fn threads_that_compete_lose_nothing(store: &impl Store) {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 25;
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    while !count_up(store) {}
+                }
+            });
+        }
+    });
+    let count = store.get(b"count").unwrap().unwrap();
+    assert_eq!(count.value, (THREADS * ROUNDS).to_string());
+}
+
+fn count_up(store: &impl Store) -> bool {
+    let (precondition, count) = match store.get(b"count").unwrap() {
+        None => (absent("count"), 0),
+        Some(row) => {
+            let count: usize = std::str::from_utf8(&row.value).unwrap().parse().unwrap();
+            (unchanged("count", row.modified), count)
+        }
+    };
+    let commit = Commit {
+        preconditions: vec![precondition],
+        operations: vec![put("count", &(count + 1).to_string())],
+    };
+    match store.commit(&commit) {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(error.is_conflict(), "{error}");
+            false
+        }
+    }
+}
+
+pub fn keys_and_values_may_be_any_bytes(store: &impl Store) {
+    let rows: Vec<(Bytes, Bytes)> = (0..=255_u8)
+        .map(|byte| {
+            (
+                Bytes::from(vec![byte; 1 + usize::from(byte % 3)]),
+                Bytes::from(vec![byte; usize::from(byte)]),
+            )
+        })
+        .chain([(Bytes::new(), Bytes::new())])
+        .collect();
+    for chunk in rows.chunks(MAX_OPERATIONS) {
+        let operations = chunk
+            .iter()
+            .map(|(key, value)| Operation::Put {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect();
+        store
+            .commit(&Commit {
+                operations,
+                ..Commit::default()
+            })
+            .unwrap();
+    }
+    for (key, value) in rows {
+        assert_eq!(store.get(&key).unwrap().unwrap().value, value);
+    }
+}
+
+fn key(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str, value: &str) -> Operation {
+    Operation::Put {
+        key: self::key(key),
+        value: self::key(value),
+    }
+}
+
+fn delete(key: &str) -> Operation {
+    Operation::Delete { key: self::key(key) }
+}
+
+fn absent(key: &str) -> Precondition {
+    Precondition::Absent { key: self::key(key) }
+}
+
+fn unchanged(key: &str, modified: Revision) -> Precondition {
+    Precondition::Unchanged {
+        key: self::key(key),
+        modified,
+    }
+}
+
+fn puts(rows: &[&str]) -> Commit {
+    let operations = rows
+        .iter()
+        .map(|row| row.split_once('=').unwrap())
+        .map(|(key, value)| put(key, value))
+        .collect();
+    Commit {
+        operations,
+        ..Commit::default()
+    }
+}
+
+fn keys(store: &impl Store, from: &str, to: &str) -> Vec<String> {
+    let rows = store.range(from.as_bytes(), to.as_bytes(), usize::MAX).unwrap();
+    rows.into_iter()
+        .map(|row| String::from_utf8(row.key.to_vec()).unwrap())
+        .collect()
+}
+
+fn modified(store: &impl Store, key: &str) -> Revision {
+    store.get(key.as_bytes()).unwrap().unwrap().modified
+}
