@@ -142,6 +142,9 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, DecodeError> {
             &mut oddities,
         );
     }
+    if options.remove(&code::OPTION_OVERLOAD).is_some() {
+        oddities.push("option 52 (overload) stands inside an overloaded field; ignored".to_owned());
+    }
     if overload > 3 {
         oddities.push(format!(
             "option 52 (overload) is {overload}, only 1 to 3 have a meaning"

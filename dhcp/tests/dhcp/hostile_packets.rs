@@ -134,6 +134,15 @@ fn option_overload_is_followed() {
     let packet = decode(&bytes).unwrap();
     assert_eq!(packet.text(12), Some("abc"));
     assert!(packet.file.is_empty() && packet.sname.is_empty() && packet.oddities.is_empty());
+
+    // Found by fuzzing: overload inside an overloaded field would be sent on.
+    bytes[108..112].copy_from_slice(&[52, 1, 2, 255]);
+    let packet = decode(&bytes).unwrap();
+    assert_eq!(packet.get(code::OPTION_OVERLOAD), None);
+    assert_eq!(
+        packet.oddities,
+        ["option 52 (overload) stands inside an overloaded field; ignored"]
+    );
 }
 
 #[test]
