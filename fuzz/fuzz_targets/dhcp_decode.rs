@@ -13,11 +13,22 @@ use macaddr::MacAddr6;
 fuzz_target!(|bytes: &[u8]| {
     let _ = dhcp::frame::parse(bytes, dhcp::CLIENT_PORT);
     let Ok(packet) = dhcp::decode(bytes) else { return };
-    let _ = (packet.boot_file(), packet.user_classes(), packet.machine_uuid(), packet.architectures());
+    let _ = (
+        packet.boot_file(),
+        packet.user_classes(),
+        packet.machine_uuid(),
+        packet.architectures(),
+    );
 
-    let server = ServerFacts { address: Ipv4Addr::new(10, 77, 0, 1), prefix: 24 };
+    let server = ServerFacts {
+        address: Ipv4Addr::new(10, 77, 0, 1),
+        prefix: 24,
+    };
     let lease = Lease::new(Ipv4Addr::new(10, 77, 0, 11), Ipv4Addr::new(255, 255, 255, 0));
-    let boot = Boot { file: Some("snponly.efi".to_owned()), next_server: None };
+    let boot = Boot {
+        file: Some("snponly.efi".to_owned()),
+        next_server: None,
+    };
     let _ = reply(&classify(&packet), &Answer { lease, boot }, &server);
 
     let now = Instant::now();
@@ -30,6 +41,9 @@ fuzz_target!(|bytes: &[u8]| {
         let again = dhcp::decode(&encoded).expect("what was encoded can be decoded");
         let mut options = packet.options;
         options.retain(|_, data| !data.is_empty());
-        assert_eq!((again.chaddr, again.xid, again.options), (packet.chaddr, packet.xid, options));
+        assert_eq!(
+            (again.chaddr, again.xid, again.options),
+            (packet.chaddr, packet.xid, options)
+        );
     }
 });
