@@ -14,6 +14,7 @@ mod checksum;
 mod command;
 pub mod cpio;
 pub mod deb;
+pub mod debian_disk;
 pub mod elf;
 mod files;
 pub mod grub;
