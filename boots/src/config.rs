@@ -79,6 +79,17 @@ pub enum StartError {
     /// The interface does not exist.
     #[error("interface {interface} does not exist on this host (`ip link` lists them)")]
     NoSuchInterface { interface: String },
+    /// The address that machines would be told is not the interface's.
+    #[error(
+        "interface {interface} does not have the address {address}, it has {}: give one of them, or add it with \
+         `ip addr add`",
+        if .has.is_empty() { "none".to_owned() } else { .has.join(", ") }
+    )]
+    AddressNotOnInterface {
+        interface: String,
+        address: Ipv4Addr,
+        has: Vec<String>,
+    },
     /// The boot image directory is not usable.
     #[error(
         "boot image directory {path} cannot be read: make it with `farrier image build`, or name another one"
@@ -118,6 +129,24 @@ impl StartError {
             _ => Self::Socket {
                 service,
                 what: address.to_string(),
+                source,
+            },
+        }
+    }
+
+    /// The error for a socket that could not be bound to an interface.
+    pub(crate) fn interface(service: &'static str, interface: &str, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::ENODEV | libc::ENXIO) => Self::NoSuchInterface {
+                interface: interface.to_owned(),
+            },
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted {
+                service,
+                what: format!("interface {interface}"),
+            },
+            _ => Self::Socket {
+                service,
+                what: format!("interface {interface}"),
                 source,
             },
         }

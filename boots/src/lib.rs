@@ -3,10 +3,22 @@
 //! Asks an [`inventory::Inventory`] who a machine is and what it boots; tells a [`timeline::Timeline`] what happened.
 //! Never knows the control plane. [`Boots::start`] binds every socket and runs until its token is cancelled.
 
+pub mod bootfile;
 pub mod config;
+mod context;
+mod dhcp_service;
+mod files;
+pub mod http;
+mod interface;
 pub mod inventory;
+pub mod leases;
+pub mod ra;
+pub mod scripts;
+pub mod sessions;
 pub mod start;
+pub mod tftp;
 pub mod timeline;
+mod udp;
 
 pub use config::{BootsConfig, StartError};
 pub use start::{Boots, Running};

@@ -1,17 +1,25 @@
 //! Binds every socket, then runs the services until they are told to stop.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{BootsConfig, StartError};
+use crate::context::Context;
+use crate::dhcp_service::DhcpService;
+use crate::http::{self, Site};
+use crate::interface;
 use crate::inventory::Inventory;
+use crate::ra::RouterAdvertiser;
+use crate::scripts::Server;
+use crate::tftp;
 use crate::timeline::Timeline;
+use crate::udp::UdpSocket;
 
 /// The netboot services.
 pub struct Boots;
@@ -25,6 +33,8 @@ pub struct Running {
     pub tftp: SocketAddr,
     /// Where DHCP listens; `None` where it is off.
     pub dhcp: Option<SocketAddr>,
+    /// What works less than asked for, in words for the operator.
+    pub notes: Vec<String>,
     /// Ends after the token was cancelled and every service stopped.
     pub done: JoinHandle<()>,
 }
@@ -49,31 +59,115 @@ impl Boots {
     /// As [`Boots::start`].
     pub async fn start_with_routes(
         config: BootsConfig,
-        _inventory: Arc<dyn Inventory>,
-        _timeline: Arc<dyn Timeline>,
+        inventory: Arc<dyn Inventory>,
+        timeline: Arc<dyn Timeline>,
         shutdown: CancellationToken,
         routes: Router,
     ) -> Result<Running, StartError> {
+        check_directories(&config)?;
         let wanted = SocketAddr::from((config.listen, config.http_port));
-        let listener = TcpListener::bind(wanted)
-            .await
-            .map_err(|source| StartError::bind("http", wanted, source))?;
-        let http = listener
-            .local_addr()
-            .map_err(|source| StartError::bind("http", wanted, source))?;
-        let app = routes.route("/healthz", get(|| async { "ok\n" }));
-        let done = tokio::spawn(async move {
-            let _ = axum::serve(listener, app)
-                .with_graceful_shutdown(shutdown.cancelled_owned())
-                .await;
+        let bind = |source| StartError::bind("http", wanted, source);
+        let listener = TcpListener::bind(wanted).await.map_err(bind)?;
+        let http = listener.local_addr().map_err(bind)?;
+        let tftp_socket = UdpSocket::bind("tftp", SocketAddrV4::new(config.listen, config.tftp_port), None)?;
+        let tftp = local_addr("tftp", tftp_socket.local_addr())?;
+        let dhcp_service = config
+            .dhcp_port
+            .map(|port| DhcpService::bind(&config, port))
+            .transpose()?;
+        let dhcp = dhcp_service
+            .as_ref()
+            .map(|dhcp| local_addr("dhcp", dhcp.local_addr()))
+            .transpose()?;
+        let mut notes = Vec::new();
+        let advertiser = if config.ra {
+            advertiser(&config.interface, &mut notes)
+        } else {
+            None
+        };
+
+        let server = Server {
+            address: config.address,
+            http_port: http.port(),
+            grpc_port: config.grpc_port,
+            consoles: config.consoles.clone(),
+        };
+        let context = Arc::new(Context::new(server, inventory, timeline));
+        let site = Site::new(
+            context.clone(),
+            config.boot_dir.clone(),
+            config.images_dir.clone(),
+        );
+        let router = http::router(site.clone(), routes);
+
+        let mut services = JoinSet::new();
+        services.spawn(http::serve::serve(listener, router, shutdown.clone()));
+        let boot_dir = config.boot_dir.clone();
+        services.spawn(tftp::service::serve(
+            tftp_socket,
+            boot_dir,
+            context.clone(),
+            shutdown.clone(),
+        ));
+        if let Some(dhcp) = dhcp_service {
+            services.spawn(dhcp.serve(context.clone(), shutdown.clone()));
+        }
+        if let Some(advertiser) = advertiser {
+            services.spawn(advertiser.serve(context, shutdown.clone()));
+        }
+        services.spawn(async move {
+            shutdown.run_until_cancelled(site.warm()).await;
         });
+        let done = tokio::spawn(async move { while services.join_next().await.is_some() {} });
+        for note in &notes {
+            tracing::warn!("{note}");
+        }
         Ok(Running {
             http,
-            tftp: SocketAddr::from((config.listen, config.tftp_port)),
-            dhcp: config
-                .dhcp_port
-                .map(|port| SocketAddr::from((config.listen, port))),
+            tftp,
+            dhcp,
+            notes,
             done,
         })
     }
+}
+
+fn local_addr(service: &'static str, address: io::Result<SocketAddr>) -> Result<SocketAddr, StartError> {
+    let unbound = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    address.map_err(|source| StartError::bind(service, unbound, source))
+}
+
+/// Machines boot without it, slower: what stands in its way is a note.
+fn advertiser(name: &str, notes: &mut Vec<String>) -> Option<RouterAdvertiser> {
+    match RouterAdvertiser::bind(name) {
+        Ok(advertiser) => {
+            if !interface::has_link_local(name) {
+                notes.push(format!(
+                    "interface {name} has no IPv6 link-local address: router solicitations cannot be answered, \
+                     and iPXE waits 16 s for that"
+                ));
+            }
+            Some(advertiser)
+        }
+        Err(error) => {
+            notes.push(format!(
+                "router solicitations on {name} are not answered, and iPXE waits 16 s for that: {error}"
+            ));
+            None
+        }
+    }
+}
+
+fn check_directories(config: &BootsConfig) -> Result<(), StartError> {
+    std::fs::read_dir(&config.boot_dir).map_err(|source| StartError::BootDir {
+        path: config.boot_dir.clone(),
+        source,
+    })?;
+    if let Some(path) = &config.images_dir {
+        std::fs::read_dir(path).map_err(|source| StartError::ImagesDir {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Ok(())
 }

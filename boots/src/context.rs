@@ -1,0 +1,208 @@
+//! What all services share: who knows the machines, who hears what happened, which boots and leases there are.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use macaddr::MacAddr6;
+
+use crate::inventory::{BootId, Inventory, InventoryError, NextBoot};
+use crate::leases::Leases;
+use crate::scripts::{self, ScriptError, Server, mac_text};
+use crate::sessions::{Began, BootSessions};
+use crate::timeline::{Entry, Outcome, Stage, Timeline};
+
+/// Shared by every service.
+pub(crate) struct Context {
+    pub(crate) server: Server,
+    pub(crate) inventory: Arc<dyn Inventory>,
+    timeline: Arc<dyn Timeline>,
+    leases: Mutex<Leases>,
+    sessions: Mutex<BootSessions>,
+}
+
+/// A script that was made, and what there is to say about it.
+pub(crate) struct MadeScript {
+    pub(crate) text: String,
+    pub(crate) why: String,
+}
+
+/// Why a machine's script was not handed out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScriptRefusal {
+    #[error("no machine has the MAC {0}")]
+    Stranger(String),
+    #[error("asked for {name}'s script from {from}, whose address is {expected}")]
+    WrongAddress {
+        name: String,
+        from: IpAddr,
+        expected: Ipv4Addr,
+    },
+    #[error("{name} is to be left alone: {reason}")]
+    NothingToBoot { name: String, reason: String },
+    #[error("{name}'s script cannot be made: {source}")]
+    BadValue { name: String, source: ScriptError },
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+}
+
+impl Context {
+    pub(crate) fn new(server: Server, inventory: Arc<dyn Inventory>, timeline: Arc<dyn Timeline>) -> Self {
+        Self {
+            server,
+            inventory,
+            timeline,
+            leases: Mutex::default(),
+            sessions: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, BootSessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose address this is, where it was acknowledged since the start.
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<MacAddr6> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => self.leases().owner(address),
+            IpAddr::V6(_) => None,
+        }
+    }
+
+    /// Tells the timeline; the boot is the machine's current one.
+    pub(crate) fn record(&self, stage: Stage, mac: Option<MacAddr6>, what: impl Into<String>, told: Told) {
+        let at = SystemTime::now();
+        let boot = mac.and_then(|mac| self.sessions().on_activity(at, mac));
+        self.record_in(boot, stage, mac, what, told);
+    }
+
+    /// As [`Context::record`], for a boot that is known.
+    pub(crate) fn record_in(
+        &self,
+        boot: Option<BootId>,
+        stage: Stage,
+        mac: Option<MacAddr6>,
+        what: impl Into<String>,
+        told: Told,
+    ) {
+        let Told {
+            detail,
+            bytes,
+            outcome,
+        } = told;
+        let at = SystemTime::now();
+        self.timeline.record(Entry {
+            at,
+            mac,
+            boot,
+            stage,
+            what: what.into(),
+            detail,
+            bytes,
+            outcome,
+        });
+    }
+
+    /// The script of the machine with this MAC, for a request that came from `from`.
+    ///
+    /// A script holds the boot's token, so only the address acknowledged to that MAC may have it; in reservation mode
+    /// that is the reserved address when no ACK was seen since the start.
+    pub(crate) async fn script(
+        &self,
+        mac: MacAddr6,
+        from: IpAddr,
+        stage: Stage,
+    ) -> Result<MadeScript, ScriptRefusal> {
+        let machine = self
+            .inventory
+            .machine(mac)
+            .await?
+            .ok_or_else(|| ScriptRefusal::Stranger(mac_text(mac)))?;
+        let name = machine.name.clone();
+        let expected = self.leases().expected(mac, machine.lease.address);
+        let from = from.to_canonical();
+        if from != IpAddr::V4(expected) {
+            return Err(ScriptRefusal::WrongAddress { name, from, expected });
+        }
+        if let NextBoot::Nothing { reason } = &machine.next {
+            return Err(ScriptRefusal::NothingToBoot {
+                name,
+                reason: reason.clone(),
+            });
+        }
+        let (boot, began) = self.sessions().on_script(SystemTime::now(), mac);
+        if began == Began::Here {
+            let told = Told::note(
+                "its boot was not seen to begin: the server was restarted, or its address is not from here",
+            );
+            self.record_in(Some(boot.clone()), stage, Some(mac), "boot", told);
+        }
+        let token = match machine.next {
+            NextBoot::Agent { .. } => self.inventory.boot_token(mac, &boot).await?,
+            _ => String::new(),
+        };
+        let why = why(&machine.next);
+        match scripts::for_machine(&self.server, &machine, &token) {
+            Ok(Some(text)) => Ok(MadeScript { text, why }),
+            Ok(None) => Err(ScriptRefusal::NothingToBoot { name, reason: why }),
+            Err(source) => Err(ScriptRefusal::BadValue { name, source }),
+        }
+    }
+}
+
+/// What a machine boots, in words for the timeline.
+pub(crate) fn why(next: &NextBoot) -> String {
+    match next {
+        NextBoot::Agent { reason } => format!("boots the agent: {reason}"),
+        NextBoot::LocalDisk { reason } => format!("boots its own disk: {reason}"),
+        NextBoot::Nothing { reason } => format!("is to be left alone: {reason}"),
+        NextBoot::Script { .. } => "boots the operator's own script".to_owned(),
+    }
+}
+
+/// What the timeline is told about how a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    detail: String,
+    bytes: u64,
+    outcome: Outcome,
+}
+
+impl Told {
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            bytes: 0,
+            outcome,
+        }
+    }
+
+    pub(crate) fn answered(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Answered, detail)
+    }
+
+    pub(crate) fn failed(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Failed, detail)
+    }
+
+    pub(crate) fn ignored(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Ignored, detail)
+    }
+
+    pub(crate) fn note(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Note, detail)
+    }
+
+    pub(crate) fn refused(detail: impl Into<String>) -> Self {
+        Self::new(Outcome::Refused, detail)
+    }
+
+    pub(crate) fn bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+}

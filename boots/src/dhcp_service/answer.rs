@@ -1,0 +1,128 @@
+//! What one DHCP packet is answered, and what the timeline hears of it.
+
+use std::time::SystemTime;
+
+use dhcp::MessageType;
+use dhcp::server::{self, Action, Answer, Request};
+use macaddr::MacAddr6;
+
+use super::DhcpService;
+use crate::bootfile::{BootFile, Decision, Platform, Program, boot_file};
+use crate::context::{Context, Told, why};
+use crate::inventory::{Machine, Reservation};
+use crate::leases::Lease;
+use crate::timeline::Stage;
+
+/// Handles one packet from a client.
+pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhcp::Packet) {
+    let from = packet.giaddr;
+    let request = server::classify(&packet);
+    let mac = request.mac;
+    let mut what = request
+        .message
+        .map_or("BOOTP".to_owned(), |message| message.to_string());
+    if !from.is_unspecified() {
+        what = format!("{what} by relay {from}");
+    }
+    let machine = match context.inventory.machine(mac).await {
+        Ok(Some(machine)) => machine,
+        Ok(None) => {
+            let told = Told::ignored(format!(
+                "a stranger, {} asks: no machine has this MAC",
+                request.stage
+            ));
+            return context.record_in(None, Stage::Dhcp, Some(mac), what, told);
+        }
+        Err(error) => {
+            let told = Told::failed(format!("not answered: {error}"));
+            return context.record_in(None, Stage::Dhcp, Some(mac), what, told);
+        }
+    };
+
+    let now = SystemTime::now();
+    let program = Program::of(&request);
+    let boot = match request.message {
+        Some(MessageType::Discover) => context.sessions().on_discover(now, mac, program, packet.xid),
+        _ => context.sessions().on_activity(now, mac),
+    };
+    let file = boot_file(Platform::of(&request), program, Decision::of(&machine.next));
+    let answer = Answer {
+        lease: lease(&machine.lease),
+        boot: told_to_boot(context, mac, file),
+    };
+    let told = match server::reply(&request, &answer, &service.facts) {
+        Action::Noted { what } => {
+            context.leases().forget(mac);
+            Told::note(what)
+        }
+        Action::Silent { why } => Told::ignored(why),
+        Action::Send {
+            bytes,
+            packet: reply,
+            destination,
+            summary,
+        } => {
+            let kind = reply.message_type();
+            if kind == Some(MessageType::Ack) && request.message == Some(MessageType::Request) {
+                // Before it is sent: the script request that follows must find it.
+                let lease = Lease {
+                    address: reply.yiaddr,
+                    at: now,
+                    boot: boot.clone(),
+                };
+                context.leases().acknowledge(mac, lease);
+            }
+            let summary = explain(summary, &request, &machine, file);
+            match service.send(&bytes, destination).await {
+                Err(error) => Told::failed(format!("{summary}; it could not be sent: {error}")),
+                Ok(()) if kind == Some(MessageType::Nak) => Told::refused(summary),
+                Ok(()) => Told::answered(summary).bytes(bytes.len() as u64),
+            }
+        }
+    };
+    context.record_in(boot, Stage::Dhcp, Some(mac), what, told);
+}
+
+/// Adds why the machine is told to boot this, or nothing.
+fn explain(summary: String, request: &Request, machine: &Machine, file: BootFile) -> String {
+    let by_operator = machine.lease.boot_file_name.is_some() || machine.lease.tftp_server_name.is_some();
+    if request.firmware.is_none() {
+        return summary;
+    }
+    if by_operator {
+        return format!("{summary}; the operator has set the boot file");
+    }
+    match file {
+        BootFile::None(reason) => format!("{summary}; nothing to boot: {reason}; {}", why(&machine.next)),
+        _ => format!("{summary}; {}", why(&machine.next)),
+    }
+}
+
+fn told_to_boot(context: &Context, mac: MacAddr6, file: BootFile) -> server::Boot {
+    let file = match file {
+        BootFile::Http(loader) => Some(context.server.loader_url(loader)),
+        BootFile::None(_) => None,
+        BootFile::Script => Some(context.server.script_url(mac)),
+        BootFile::Tftp(loader) => Some(loader.to_owned()),
+    };
+    server::Boot {
+        file,
+        next_server: None,
+    }
+}
+
+fn lease(reservation: &Reservation) -> server::Lease {
+    let reservation = reservation.clone();
+    server::Lease {
+        gateway: reservation.gateway,
+        hostname: reservation.hostname,
+        domain: reservation.domain,
+        name_servers: reservation.name_servers,
+        time_servers: reservation.time_servers,
+        lease_time: reservation.lease_time,
+        routes: reservation.routes,
+        tftp_server_name: reservation.tftp_server_name,
+        boot_file_name: reservation.boot_file_name,
+        ..server::Lease::new(reservation.address, reservation.netmask)
+    }
+}

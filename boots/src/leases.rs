@@ -1,0 +1,102 @@
+//! Which address was acknowledged to which machine.
+//!
+//! In reservation mode the reservation is the durable lease: the address is fixed, so what is kept here may be lost.
+//! After a restart, before any ACK, a machine's address is the reservation's.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::time::SystemTime;
+
+use macaddr::MacAddr6;
+
+use crate::inventory::BootId;
+
+/// An acknowledged address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    pub address: Ipv4Addr,
+    pub at: SystemTime,
+    pub boot: Option<BootId>,
+}
+
+/// Acknowledged addresses of known machines: bounded by the inventory.
+#[derive(Debug, Default)]
+pub struct Leases {
+    by_mac: HashMap<MacAddr6, Lease>,
+    by_address: HashMap<Ipv4Addr, MacAddr6>,
+}
+
+impl Leases {
+    /// Takes note of an ACK. An address that another machine had is this one's now.
+    pub fn acknowledge(&mut self, mac: MacAddr6, lease: Lease) {
+        if let Some(old) = self.by_mac.get(&mac) {
+            self.by_address.remove(&old.address);
+        }
+        if let Some(former) = self.by_address.insert(lease.address, mac)
+            && former != mac
+        {
+            self.by_mac.remove(&former);
+        }
+        self.by_mac.insert(mac, lease);
+    }
+
+    /// Forgets a machine's address (RELEASE, DECLINE).
+    pub fn forget(&mut self, mac: MacAddr6) {
+        if let Some(lease) = self.by_mac.remove(&mac) {
+            self.by_address.remove(&lease.address);
+        }
+    }
+
+    /// The address acknowledged to a machine, if any was since the start.
+    pub fn of(&self, mac: MacAddr6) -> Option<&Lease> {
+        self.by_mac.get(&mac)
+    }
+
+    /// Whose address this is.
+    pub fn owner(&self, address: Ipv4Addr) -> Option<MacAddr6> {
+        self.by_address.get(&address).copied()
+    }
+
+    /// Where a machine's requests must come from: its acknowledged address, else the reserved one.
+    pub fn expected(&self, mac: MacAddr6, reserved: Ipv4Addr) -> Ipv4Addr {
+        self.of(mac).map_or(reserved, |lease| lease.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 1);
+    const B: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 2);
+
+    fn lease(last: u8) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(10, 0, 0, last),
+            at: SystemTime::UNIX_EPOCH,
+            boot: None,
+        }
+    }
+
+    #[test]
+    fn a_machine_has_one_address_and_an_address_one_machine() {
+        let mut leases = Leases::default();
+        leases.acknowledge(A, lease(1));
+        leases.acknowledge(A, lease(2));
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 1)), None);
+        leases.acknowledge(B, lease(2));
+        assert_eq!(leases.of(A), None);
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), Some(B));
+        leases.forget(B);
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), None);
+    }
+
+    #[test]
+    fn the_reservation_stands_in_after_a_restart() {
+        let mut leases = Leases::default();
+        let reserved = Ipv4Addr::new(10, 0, 0, 9);
+        assert_eq!(leases.expected(A, reserved), reserved);
+        leases.acknowledge(A, lease(1));
+        assert_eq!(leases.expected(A, reserved), Ipv4Addr::new(10, 0, 0, 1));
+    }
+}

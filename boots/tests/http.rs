@@ -1,0 +1,407 @@
+//! The HTTP service on loopback, against reqwest.
+
+mod world;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::symlink;
+use std::sync::{Arc, Once};
+
+use boots::Running;
+use boots::inventory::NextBoot;
+use reqwest::{Client, Method, StatusCode};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use world::{MAC, STRANGER, Stop, World, disk, machine, start};
+
+const MACHINE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+struct Lab {
+    world: Arc<World>,
+    running: Running,
+    boot: TempDir,
+    images: TempDir,
+    image: Vec<u8>,
+    _stop: Stop,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let boot = tempfile::tempdir().unwrap();
+        for name in [
+            "vmlinuz",
+            "initramfs.img",
+            "snponly.efi",
+            "undionly.kpxe",
+            "local-boot.efi",
+        ] {
+            std::fs::write(boot.path().join(name), format!("content of {name}")).unwrap();
+        }
+        let images = tempfile::tempdir().unwrap();
+        let image: Vec<u8> = (0..3_000_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::create_dir(images.path().join("debian")).unwrap();
+        std::fs::write(images.path().join("debian/disk.img"), &image).unwrap();
+        std::fs::write(images.path().join("empty"), "").unwrap();
+        let world = World::with(machine(MACHINE));
+        let (running, stop) = start(&world, boot.path(), Some(images.path())).await;
+        Self {
+            world,
+            running,
+            boot,
+            images,
+            image,
+            _stop: stop,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.running.http.port())
+    }
+
+    async fn get(&self, from: Ipv4Addr, path: &str, headers: &[(&str, &str)]) -> reqwest::Response {
+        self.request(Method::GET, from, path, headers).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        from: Ipv4Addr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Response {
+        let mut request = client(from).request(method, self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await.unwrap()
+    }
+}
+
+fn client(from: Ipv4Addr) -> Client {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    Client::builder()
+        .local_address(IpAddr::V4(from))
+        .no_proxy()
+        .build()
+        .unwrap()
+}
+
+fn header(response: &reqwest::Response, name: &str) -> String {
+    response
+        .headers()
+        .get(name)
+        .map_or("", |value| value.to_str().unwrap())
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_files_whole_and_in_parts() {
+    let lab = Lab::new().await;
+    let path = "/images/debian/disk.img";
+    let whole = lab.get(MACHINE, path, &[]).await;
+    assert_eq!(whole.status(), StatusCode::OK);
+    assert_eq!(header(&whole, "content-length"), "3000000");
+    assert_eq!(header(&whole, "accept-ranges"), "bytes");
+    let etag = header(&whole, "etag");
+    assert_eq!(etag.len(), 66, "a quoted SHA-256: {etag}");
+    assert_eq!(whole.bytes().await.unwrap(), lab.image);
+
+    let part = lab
+        .get(MACHINE, path, &[("range", "bytes=1000000-"), ("if-range", &etag)])
+        .await;
+    assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
+    assert_eq!(header(&part, "content-range"), "bytes 1000000-2999999/3000000");
+    assert_eq!(header(&part, "content-length"), "2000000");
+    assert_eq!(part.bytes().await.unwrap(), lab.image[1_000_000..]);
+
+    let changed = lab
+        .get(
+            MACHINE,
+            path,
+            &[("range", "bytes=5-9"), ("if-range", "\"other\"")],
+        )
+        .await;
+    assert_eq!(changed.status(), StatusCode::OK);
+
+    let beyond = lab.get(MACHINE, path, &[("range", "bytes=3000000-")]).await;
+    assert_eq!(beyond.status(), StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(header(&beyond, "content-range"), "bytes */3000000");
+
+    let same = lab.get(MACHINE, path, &[("if-none-match", &etag)]).await;
+    assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
+
+    let head = lab
+        .request(Method::HEAD, MACHINE, path, &[("range", "bytes=0-1")])
+        .await;
+    assert_eq!(
+        (head.status(), header(&head, "content-length")),
+        (StatusCode::OK, "3000000".into())
+    );
+    assert_eq!(header(&head, "etag"), etag);
+
+    let empty = lab.get(MACHINE, "/images/empty", &[]).await;
+    assert_eq!(
+        (empty.status(), header(&empty, "content-length")),
+        (StatusCode::OK, "0".into())
+    );
+
+    let post = lab.request(Method::POST, MACHINE, path, &[]).await;
+    assert_eq!(post.status(), StatusCode::METHOD_NOT_ALLOWED);
+    lab.world
+        .heard(&["GET /images/debian/disk.img | 200 | 3000000 B | Answered"])
+        .await;
+    lab.world
+        .heard(&["206 bytes 1000000-2999999/3000000 | 2000000 B"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_etag_is_the_same_after_a_restart() {
+    let lab = Lab::new().await;
+    let etag = header(&lab.get(MACHINE, "/images/debian/disk.img", &[]).await, "etag");
+    let (again, _stop) = start(&lab.world, lab.boot.path(), Some(lab.images.path())).await;
+    let url = format!("http://127.0.0.1:{}/images/debian/disk.img", again.http.port());
+    let response = client(MACHINE).get(url).send().await.unwrap();
+    assert_eq!(header(&response, "etag"), etag);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_the_boot_directory_and_loaders() {
+    let lab = Lab::new().await;
+    for path in [
+        "/boot/vmlinuz",
+        "/boot/initramfs.img",
+        "/ipxe/binary/snponly.efi",
+        "/ipxe/binary/52:54:00:77:00:0b/local-boot.efi",
+    ] {
+        let response = lab.get(MACHINE, path, &[]).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let name = path.rsplit('/').next().unwrap();
+        assert_eq!(response.text().await.unwrap(), format!("content of {name}"));
+    }
+    assert_eq!(
+        lab.get(MACHINE, "/ipxe/binary/vmlinuz", &[]).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(lab.get(MACHINE, "/readyz", &[]).await.status(), StatusCode::OK);
+    std::fs::remove_file(lab.boot.path().join("vmlinuz")).unwrap();
+    let unready = lab.get(MACHINE, "/readyz", &[]).await;
+    assert_eq!(unready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(unready.text().await.unwrap().contains("no vmlinuz"));
+    assert_eq!(lab.get(MACHINE, "/healthz", &[]).await.status(), StatusCode::OK);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_outside_the_directories_is_served() {
+    let lab = Lab::new().await;
+    symlink("/etc/passwd", lab.images.path().join("link")).unwrap();
+    symlink("debian/disk.img", lab.images.path().join("inside")).unwrap();
+    assert_eq!(
+        lab.get(MACHINE, "/images/inside", &[]).await.status(),
+        StatusCode::OK
+    );
+    // A raw connection: reqwest would tidy these paths up.
+    for path in [
+        "/images/link",
+        "/images/../../etc/passwd",
+        "/images/%2e%2e/%2e%2e/etc/passwd",
+        "/images/..%2f..%2fetc%2fpasswd",
+        "/images//etc/passwd",
+        "/images/%2fetc%2fpasswd",
+        "/images/debian",
+        "/images/debian/",
+        "/images/a%00b",
+        "/boot/../../../etc/passwd",
+        "/boot/%2e%2e/passwd",
+        "/ipxe/binary/../../etc/passwd",
+        "/etc/passwd",
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(lab.running.http).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_script_is_for_its_machine_only() {
+    let lab = Lab::new().await;
+    let path = format!("/ipxe/script/{}/auto.ipxe", MAC.to_string().to_lowercase());
+    let first = lab.get(MACHINE, &path, &[]).await;
+    assert_eq!(first.status(), StatusCode::OK);
+    assert!(!header(&first, "content-length").is_empty());
+    let script = first.text().await.unwrap();
+    assert!(
+        script.starts_with("#!ipxe\n") && script.contains("farrier.token=token-of-"),
+        "{script}"
+    );
+    let port = lab.running.http.port();
+    assert!(
+        script.contains(&format!("farrier.http=http://127.0.0.1:{port} ")),
+        "{script}"
+    );
+    let again = lab.get(MACHINE, &path, &[]).await.text().await.unwrap();
+    assert_eq!(again, script, "a retry gets the same token");
+    lab.world
+        .heard(&["boot | its boot was not seen to begin", "Note"])
+        .await;
+
+    let other = lab.get(Ipv4Addr::new(127, 0, 0, 9), &path, &[]).await;
+    assert_eq!(other.status(), StatusCode::FORBIDDEN);
+    assert!(!other.text().await.unwrap().contains("token"));
+    lab.world
+        .heard(&[
+            "403: asked for node1's script from 127.0.0.9, whose address is 127.0.0.11",
+            "Refused",
+        ])
+        .await;
+
+    let stranger = format!("/ipxe/script/{STRANGER}/auto.ipxe");
+    assert_eq!(
+        lab.get(MACHINE, &stranger, &[]).await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        lab.get(MACHINE, "/ipxe/script/x/auto.ipxe", &[]).await.status(),
+        StatusCode::BAD_REQUEST
+    );
+
+    let mut known = machine(MACHINE);
+    known.next = disk();
+    lab.world.put(known.clone());
+    let script = lab.get(MACHINE, &path, &[]).await.text().await.unwrap();
+    assert!(
+        script.contains("sanboot --no-describe --drive 0x80") && !script.contains("token"),
+        "{script}"
+    );
+    known.next = NextBoot::Nothing {
+        reason: "policy".into(),
+    };
+    lab.world.put(known.clone());
+    assert_eq!(lab.get(MACHINE, &path, &[]).await.status(), StatusCode::NOT_FOUND);
+    known.next = world::agent();
+    known.kernel_params = vec!["a\nshell".into()];
+    lab.world.put(known);
+    assert_eq!(
+        lab.get(MACHINE, &path, &[]).await.status(),
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+    lab.world
+        .heard(&["kernel parameter \"a\\nshell\" contains a line break", "Failed"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_breaks_off_is_told_with_its_bytes() {
+    let lab = Lab::new().await;
+    let big = vec![7; 64 << 20];
+    std::fs::write(lab.images.path().join("big"), &big).unwrap();
+    let mut stream = tokio::net::TcpStream::connect(lab.running.http).await.unwrap();
+    stream
+        .write_all(b"GET /images/big HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut some = [0; 100_000];
+    stream.read_exact(&mut some).await.unwrap();
+    drop(stream);
+    lab.world
+        .heard(&["GET /images/big", "stopped after", "of 67108864 bytes", "Failed"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_the_callers_routes_too_and_stops() {
+    let boot = tempfile::tempdir().unwrap();
+    let world = World::with(machine(MACHINE));
+    let mut config = boots::BootsConfig::new("lo", Ipv4Addr::LOCALHOST, boot.path());
+    (config.http_port, config.tftp_port, config.dhcp_port, config.ra) = (0, 0, None, false);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let routes = axum::Router::new().route("/extra", axum::routing::get(|| async { "mine" }));
+    let running = boots::Boots::start_with_routes(config, world.clone(), world.clone(), stop.clone(), routes)
+        .await
+        .unwrap();
+    let url = format!("http://127.0.0.1:{}", running.http.port());
+    let extra = client(MACHINE).get(format!("{url}/extra")).send().await.unwrap();
+    assert_eq!(extra.text().await.unwrap(), "mine");
+    let nothing = client(MACHINE)
+        .get(format!("{url}/nothing"))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(nothing.status(), StatusCode::NOT_FOUND);
+    world.heard(&["GET /nothing | 404: no such path"]).await;
+    stop.cancel();
+    running.done.await.unwrap();
+    assert!(client(MACHINE).get(url).send().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_way_of_the_start_is_said() {
+    let boot = tempfile::tempdir().unwrap();
+    let world = World::with(machine(MACHINE));
+    let config = || {
+        let mut config = boots::BootsConfig::new("lo", Ipv4Addr::LOCALHOST, boot.path());
+        (config.http_port, config.tftp_port, config.dhcp_port, config.ra) = (0, 0, None, false);
+        config
+    };
+    let fails = async |config| {
+        let stop = tokio_util::sync::CancellationToken::new();
+        boots::Boots::start(config, world.clone(), world.clone(), stop)
+            .await
+            .unwrap_err()
+            .to_string()
+    };
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = fails(boots::BootsConfig {
+        http_port: port,
+        ..config()
+    })
+    .await;
+    assert!(
+        error.starts_with(&format!("http port {port} is in use on 0.0.0.0:{port}: stop")),
+        "{error}"
+    );
+    let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let error = fails(boots::BootsConfig {
+        tftp_port: port,
+        ..config()
+    })
+    .await;
+    assert!(
+        error.starts_with(&format!("tftp port {port} is in use")),
+        "{error}"
+    );
+    let error = fails(boots::BootsConfig {
+        interface: "no0".into(),
+        dhcp_port: Some(0),
+        ..config()
+    })
+    .await;
+    assert!(error.starts_with("interface no0 does not exist"), "{error}");
+    let error = fails(boots::BootsConfig {
+        boot_dir: "/no/where".into(),
+        ..config()
+    })
+    .await;
+    assert!(
+        error.starts_with("boot image directory /no/where cannot be read"),
+        "{error}"
+    );
+    let error = fails(boots::BootsConfig {
+        address: Ipv4Addr::new(10, 9, 9, 9),
+        dhcp_port: Some(0),
+        ..config()
+    })
+    .await;
+    assert!(
+        error.starts_with("interface lo does not have the address 10.9.9.9, it has 127.0.0.1/8"),
+        "{error}"
+    );
+}
