@@ -1,4 +1,5 @@
 //! What holds whatever commands come, in whatever order; and what the events look like in the store.
+#![allow(clippy::unwrap_used)]
 
 mod script;
 

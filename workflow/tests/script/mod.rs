@@ -1,5 +1,10 @@
 //! Workflows driven by lines of text.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses its part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "each test program uses its part of it"
+)]
 
 use std::collections::BTreeMap;
 

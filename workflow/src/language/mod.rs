@@ -1,8 +1,26 @@
 //! Tinkerbell's workflow template, version 0.1: rendered as a Go `text/template`, parsed as YAML, validated.
+//!
+//! A file of its own for each step: `render` (text and devices to YAML text, with `functions` and `context`), `parse`
+//! (YAML text to what stands there, with places), `validate` (that to a [`Definition`], with `image_reference`).
+//! Problems of a step are found all at once; a later step is not reached when an earlier one has some.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+mod context;
+mod functions;
+mod image_reference;
+mod nearest;
+mod parse;
+mod problem;
+mod render;
+mod validate;
+
+pub use image_reference::{ReferenceError, check as check_image_reference};
+pub use nearest::nearest;
+pub use problem::{Problem, Text};
+pub use render::MAX_RENDERED_BYTES;
 
 /// A rendered, validated workflow definition. Immutable once a workflow was made from it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,18 +84,6 @@ pub struct Devices {
     pub hardware: serde_json::Value,
 }
 
-/// A problem in a template. Several are reported at once.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// 1-based; of the template's text for rendering problems, of the rendered text for YAML ones. 0: unknown.
-    pub line: u32,
-    pub column: u32,
-    /// What is wrong, with the value, and what would be right.
-    pub message: String,
-    /// The line that it is in, quoted.
-    pub quoted: String,
-}
-
 /// A definition, and what was odd about the text without making it wrong (unknown fields in 0.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
@@ -86,14 +92,24 @@ pub struct Rendered {
     pub warnings: Vec<Problem>,
 }
 
-/// Checks what can be checked of a template before there are devices: the template syntax.
+/// Checks what can be checked of a template before there are devices: its syntax, the functions and templates that it
+/// names; and all of it when it fills nothing in. Gives warnings.
 pub fn check(text: &str) -> Result<Vec<Problem>, Vec<Problem>> {
-    let _ = text;
-    Err(Vec::new())
+    let template = render::Template::parse(text)?;
+    if !template.is_plain() {
+        return Ok(Vec::new());
+    }
+    render(text, &Devices::default()).map(|rendered| rendered.warnings)
 }
 
 /// Renders, parses and validates.
 pub fn render(text: &str, devices: &Devices) -> Result<Rendered, Vec<Problem>> {
-    let _ = (text, devices);
-    Err(Vec::new())
+    let yaml = render::Template::parse(text)?.render(devices)?;
+    let written = parse::parse(&yaml).map_err(|problem| vec![problem])?;
+    let (definition, warnings) = validate::validate(&written, &yaml)?;
+    Ok(Rendered {
+        definition,
+        yaml,
+        warnings,
+    })
 }

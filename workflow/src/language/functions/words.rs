@@ -1,0 +1,270 @@
+//! Text: sprig's "String Functions" and "String List Functions".
+
+use gotmpl::{TemplateError, Value};
+use regex::Regex;
+
+use super::arguments::{Arguments, as_text, list, string};
+use super::bounds::MAX_TEXT_BYTES;
+use super::{Answer, Entry};
+
+/// Bytes of a compiled expression: bounds what `a{1000}{1000}` may take.
+const MAX_REGEX_BYTES: usize = 256 * 1024;
+
+pub(super) const TABLE: &[Entry] = &[
+    ("trim", |a| map1(a, |text| text.trim().to_owned())),
+    ("trimAll", |a| {
+        map2(a, |cut, text| text.trim_matches(any_of(cut)).to_owned())
+    }),
+    ("trimSuffix", |a| {
+        map2(a, |end, text| text.strip_suffix(end).unwrap_or(text).to_owned())
+    }),
+    ("trimPrefix", |a| {
+        map2(a, |start, text| {
+            text.strip_prefix(start).unwrap_or(text).to_owned()
+        })
+    }),
+    ("trimall", |a| {
+        map2(a, |cut, text| text.trim_matches(any_of(cut)).to_owned())
+    }),
+    ("upper", |a| map1(a, str::to_uppercase)),
+    ("lower", |a| map1(a, str::to_lowercase)),
+    ("title", |a| map1(a, title)),
+    ("untitle", |a| map1(a, untitle)),
+    ("nospace", |a| {
+        map1(a, |text| text.chars().filter(|c| !c.is_whitespace()).collect())
+    }),
+    ("replace", replace),
+    ("contains", |a| test2(a, |part, text| text.contains(part))),
+    ("hasPrefix", |a| test2(a, |start, text| text.starts_with(start))),
+    ("hasSuffix", |a| test2(a, |end, text| text.ends_with(end))),
+    ("quote", |a| string(joined(a, |text| format!("{text:?}")))),
+    ("squote", |a| string(joined(a, |text| format!("'{text}'")))),
+    ("cat", |a| string(joined(a, str::to_owned))),
+    ("indent", |a| indent(a, "")),
+    ("nindent", |a| indent(a, "\n")),
+    ("substr", substr),
+    ("trunc", trunc),
+    ("repeat", repeat),
+    ("split", split),
+    ("splitList", split_list),
+    ("join", join),
+    ("regexMatch", |a| {
+        regex2(a, |regex, text| Value::Bool(regex.is_match(text)))
+    }),
+    ("mustRegexMatch", |a| {
+        regex2(a, |regex, text| Value::Bool(regex.is_match(text)))
+    }),
+    ("regexFind", |a| {
+        regex2(a, |regex, text| {
+            Value::String(regex.find(text).map_or("", |m| m.as_str()).into())
+        })
+    }),
+    ("regexReplaceAll", regex_replace_all),
+    ("plural", plural),
+    ("toString", |a| string(as_text(&a.exactly::<1>()?[0]))),
+    ("toStrings", |a| {
+        list(
+            a.list(&a.exactly::<1>()?[0])?
+                .iter()
+                .map(|v| Value::String(as_text(v).into()))
+                .collect(),
+        )
+    }),
+];
+
+fn map1(arguments: &Arguments<'_>, change: impl Fn(&str) -> String) -> Answer {
+    let [text] = arguments.exactly()?;
+    string(change(arguments.text(text)?))
+}
+
+fn map2(arguments: &Arguments<'_>, change: impl Fn(&str, &str) -> String) -> Answer {
+    let [how, text] = arguments.exactly()?;
+    string(change(arguments.text(how)?, arguments.text(text)?))
+}
+
+fn test2(arguments: &Arguments<'_>, test: impl Fn(&str, &str) -> bool) -> Answer {
+    let [how, text] = arguments.exactly()?;
+    Ok(Value::Bool(test(arguments.text(how)?, arguments.text(text)?)))
+}
+
+fn any_of(cut: &str) -> impl Fn(char) -> bool + '_ {
+    |c| cut.contains(c)
+}
+
+fn title(text: &str) -> String {
+    let mut starts = true;
+    text.chars()
+        .flat_map(|c| {
+            let changed: Vec<char> = if starts {
+                c.to_uppercase().collect()
+            } else {
+                vec![c]
+            };
+            starts = !(c.is_alphanumeric() || c == '_' || c == '\'');
+            changed
+        })
+        .collect()
+}
+
+fn untitle(text: &str) -> String {
+    let mut starts = true;
+    text.chars()
+        .flat_map(|c| {
+            let changed: Vec<char> = if starts {
+                c.to_lowercase().collect()
+            } else {
+                vec![c]
+            };
+            starts = c.is_whitespace();
+            changed
+        })
+        .collect()
+}
+
+fn replace(arguments: &Arguments<'_>) -> Answer {
+    let [old, new, text] = arguments.exactly()?;
+    let (old, new, text) = (arguments.text(old)?, arguments.text(new)?, arguments.text(text)?);
+    bounded(
+        arguments,
+        text.len().saturating_add(1).saturating_mul(new.len()) / old.len().max(1),
+    )?;
+    string(text.replace(old, new))
+}
+
+/// What is not nil, joined with spaces.
+fn joined(arguments: &Arguments<'_>, change: impl Fn(&str) -> String) -> String {
+    let texts = arguments
+        .values
+        .iter()
+        .filter(|value| !matches!(value, Value::Nil))
+        .map(as_text);
+    texts.map(|text| change(&text)).collect::<Vec<_>>().join(" ")
+}
+
+fn indent(arguments: &Arguments<'_>, before: &str) -> Answer {
+    let [spaces, text] = arguments.exactly()?;
+    let (spaces, text) = (arguments.size(spaces)?, arguments.text(text)?);
+    let lines = text.matches('\n').count() + 1;
+    bounded(arguments, spaces.saturating_mul(lines))?;
+    let pad = " ".repeat(spaces);
+    string(format!(
+        "{before}{pad}{}",
+        text.replace('\n', &format!("\n{pad}"))
+    ))
+}
+
+/// `substr start end text`, in characters; a negative end is the text's.
+fn substr(arguments: &Arguments<'_>) -> Answer {
+    let [start, end, text] = arguments.exactly()?;
+    let (start, end, text) = (arguments.int(start)?, arguments.int(end)?, arguments.text(text)?);
+    let start = usize::try_from(start).unwrap_or(0);
+    let end = usize::try_from(end).unwrap_or(usize::MAX);
+    string(
+        text.chars()
+            .skip(start)
+            .take(end.saturating_sub(start))
+            .collect::<String>(),
+    )
+}
+
+/// `trunc 5 text` is its first 5 characters, `trunc -5 text` its last.
+fn trunc(arguments: &Arguments<'_>) -> Answer {
+    let [count, text] = arguments.exactly()?;
+    let (count, text) = (arguments.int(count)?, arguments.text(text)?);
+    let kept = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    let skipped = if count < 0 {
+        text.chars().count().saturating_sub(kept)
+    } else {
+        0
+    };
+    string(text.chars().skip(skipped).take(kept).collect::<String>())
+}
+
+fn repeat(arguments: &Arguments<'_>) -> Answer {
+    let [count, text] = arguments.exactly()?;
+    let (count, text) = (arguments.size(count)?, arguments.text(text)?);
+    bounded(arguments, count.saturating_mul(text.len().max(1)))?;
+    string(text.repeat(count))
+}
+
+fn bounded(arguments: &Arguments<'_>, bytes: usize) -> Result<(), TemplateError> {
+    if bytes > MAX_TEXT_BYTES {
+        return Err(arguments.error(format!("would give more than {MAX_TEXT_BYTES} B")));
+    }
+    Ok(())
+}
+
+/// A dict with keys `_0`, `_1` ...
+fn split(arguments: &Arguments<'_>) -> Answer {
+    let [separator, text] = arguments.exactly()?;
+    let parts = pieces(arguments.text(separator)?, arguments.text(text)?);
+    let keyed = parts
+        .into_iter()
+        .enumerate()
+        .map(|(at, part)| (format!("_{at}").into(), Value::String(part.into())));
+    Ok(Value::Map(std::sync::Arc::new(keyed.collect())))
+}
+
+fn split_list(arguments: &Arguments<'_>) -> Answer {
+    let [separator, text] = arguments.exactly()?;
+    let parts = pieces(arguments.text(separator)?, arguments.text(text)?);
+    list(parts.into_iter().map(|part| Value::String(part.into())).collect())
+}
+
+/// As Go's `strings.Split`: an empty separator splits into characters.
+fn pieces(separator: &str, text: &str) -> Vec<String> {
+    if separator.is_empty() {
+        return text.chars().map(String::from).collect();
+    }
+    text.split(separator).map(String::from).collect()
+}
+
+fn join(arguments: &Arguments<'_>) -> Answer {
+    let [separator, values] = arguments.exactly()?;
+    let separator = arguments.text(separator)?;
+    let texts: Vec<String> = match values {
+        Value::List(values) => values
+            .iter()
+            .filter(|value| !matches!(value, Value::Nil))
+            .map(as_text)
+            .collect(),
+        other => vec![as_text(other)],
+    };
+    bounded(arguments, separator.len().saturating_mul(texts.len()))?;
+    string(texts.join(separator))
+}
+
+fn regex2(arguments: &Arguments<'_>, use_it: impl Fn(&Regex, &str) -> Value) -> Answer {
+    let [pattern, text] = arguments.exactly()?;
+    Ok(use_it(&compiled(arguments, pattern)?, arguments.text(text)?))
+}
+
+fn regex_replace_all(arguments: &Arguments<'_>) -> Answer {
+    let [pattern, text, replacement] = arguments.exactly()?;
+    let (regex, text, replacement) = (
+        compiled(arguments, pattern)?,
+        arguments.text(text)?,
+        arguments.text(replacement)?,
+    );
+    bounded(
+        arguments,
+        text.len()
+            .saturating_add(1)
+            .saturating_mul(replacement.len().max(1)),
+    )?;
+    string(regex.replace_all(text, replacement).into_owned())
+}
+
+fn compiled(arguments: &Arguments<'_>, pattern: &Value) -> Result<Regex, TemplateError> {
+    let pattern = arguments.text(pattern)?;
+    regex::RegexBuilder::new(pattern)
+        .size_limit(MAX_REGEX_BYTES)
+        .build()
+        .map_err(|error| arguments.error(error.to_string().lines().last().unwrap_or("bad expression")))
+}
+
+fn plural(arguments: &Arguments<'_>) -> Answer {
+    let [one, many, count] = arguments.exactly()?;
+    let chosen = if arguments.int(count)? == 1 { one } else { many };
+    Ok(chosen.clone())
+}

@@ -1,0 +1,344 @@
+//! Template text and devices to YAML text, with Go's `text/template`.
+//!
+//! Go names the place of an execution error; the library does not. So each action of the parsed template gets a call
+//! before it that notes where it stands, and at its end one that refuses to print nothing at all (Go would print
+//! `<no value>`, which then is somebody's disk or host name).
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, Parser, PipeNode, Pos};
+use gotmpl::{MissingKey, TemplateError, Value};
+
+use super::nearest::nearest;
+use super::problem::{Problem, Text};
+use super::{Devices, context, functions};
+
+/// What a template may come to, as upstream.
+pub const MAX_RENDERED_BYTES: usize = 256 * 1024;
+/// What a template may be.
+const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
+/// Passes through loops in one rendering.
+const MAX_LOOPS: u64 = 100_000;
+// No template can write these names.
+const MAIN: &str = "\0main";
+const NOTE_PLACE: &str = "\0place";
+const NOT_NOTHING: &str = "\0print";
+
+/// A template whose syntax is good and whose functions and templates are all known.
+pub(super) struct Template<'a> {
+    text: &'a str,
+    main: ListNode,
+    defined: Vec<(String, ListNode)>,
+}
+
+impl<'a> Template<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Template<'a>, Vec<Problem>> {
+        if text.len() > MAX_TEMPLATE_BYTES {
+            let message = format!(
+                "the template has {} B, {MAX_TEMPLATE_BYTES} B is the most",
+                text.len()
+            );
+            return Err(vec![Problem::at(Text::Template, text, 0, 0, message)]);
+        }
+        let syntax = |error| vec![syntax_problem(text, error)];
+        // This finds what is wrong between several definitions, too.
+        gotmpl::Template::new("").parse(text).map_err(syntax)?;
+        let (main, defines) = Parser::new(text, "{{", "}}")
+            .and_then(Parser::parse)
+            .map_err(syntax)?;
+        let defined = defines
+            .into_iter()
+            .map(|define| (define.name.to_string(), define.body))
+            .collect();
+        let template = Template { text, main, defined };
+        let problems = template.unknown_names();
+        if problems.is_empty() {
+            Ok(template)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// It fills nothing in.
+    pub(super) fn is_plain(&self) -> bool {
+        self.main.nodes.iter().all(|node| matches!(node, Node::Text(_)))
+    }
+
+    pub(super) fn render(&self, devices: &Devices) -> Result<String, Vec<Problem>> {
+        let place = Arc::new(AtomicUsize::new(0));
+        let root = context::root(devices);
+        let mut template = gotmpl::Template::new("")
+            .missing_key(MissingKey::Error)
+            .max_range_iters(MAX_LOOPS)
+            .funcs(functions::all())
+            .func(NOT_NOTHING, |values| match values {
+                [Value::Nil] | [] => Err(TemplateError::Exec("there is no value to fill in here".into())),
+                [value, ..] => Ok(value.clone()),
+            })
+            .func(NOTE_PLACE, {
+                let place = place.clone();
+                move |values| {
+                    let at = values
+                        .first()
+                        .and_then(Value::as_int)
+                        .and_then(|at| usize::try_from(at).ok());
+                    place.store(at.unwrap_or(0), Ordering::Relaxed);
+                    Ok(Value::String("".into()))
+                }
+            })
+            .add_parse_tree(MAIN, with_places(&self.main));
+        for (name, body) in &self.defined {
+            // An empty definition does not replace one with a body.
+            if !body.is_empty_tree() || template.lookup(name).is_none() {
+                template = template.add_parse_tree(name, with_places(body));
+            }
+        }
+        let mut output = Limited(Vec::new());
+        match template.execute_template(&mut output, MAIN, &root) {
+            Ok(()) => Ok(String::from_utf8_lossy(&output.0).into_owned()),
+            Err(error) => {
+                let at = place.load(Ordering::Relaxed);
+                let message = self.explain(at, error, &root);
+                Err(vec![Problem::at_offset(Text::Template, self.text, at, message)])
+            }
+        }
+    }
+
+    fn bodies(&self) -> impl Iterator<Item = &ListNode> {
+        std::iter::once(&self.main).chain(self.defined.iter().map(|(_, body)| body))
+    }
+
+    /// Go looks functions up when it parses. Templates it looks up when they are called; here it is done before.
+    fn unknown_names(&self) -> Vec<Problem> {
+        let known: BTreeSet<&str> = functions::names().collect();
+        let templates: BTreeSet<&str> = self.defined.iter().map(|(name, _)| name.as_str()).collect();
+        let mut problems = Vec::new();
+        for body in self.bodies() {
+            each_node(body, &mut |node| {
+                if let Node::Template(call) = node
+                    && !templates.contains(&*call.name)
+                {
+                    let message = format!(
+                        "no template {:?} is defined{}",
+                        call.name,
+                        meant(&call.name, &templates)
+                    );
+                    problems.push(Problem::at_offset(
+                        Text::Template,
+                        self.text,
+                        call.pos.offset,
+                        message,
+                    ));
+                }
+                each_expr(node, &mut |expr| {
+                    if let Expr::Identifier(pos, name) = expr
+                        && !known.contains(&**name)
+                    {
+                        let message = format!("there is no function {name}{}", meant(name, &known));
+                        problems.push(Problem::at_offset(Text::Template, self.text, pos.offset, message));
+                    }
+                });
+            });
+        }
+        problems
+    }
+
+    /// An execution error in words.
+    fn explain(&self, at: usize, error: TemplateError, root: &Value) -> String {
+        match error {
+            TemplateError::MissingKey { key } => self.explain_missing(at, &key, root),
+            TemplateError::Io(_) | TemplateError::Write => {
+                format!("the rendered template would be larger than {MAX_RENDERED_BYTES} B")
+            }
+            TemplateError::RangeIterLimit => format!("its loops run more than {MAX_LOOPS} times"),
+            TemplateError::RecursionLimit => "its templates and blocks are nested too deeply".into(),
+            TemplateError::Exec(message) => message,
+            TemplateError::IndexOutOfRange { index } => {
+                format!("there is no item {index}: the list is shorter")
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn explain_missing(&self, at: usize, key: &str, root: &Value) -> String {
+        let mut path = None;
+        for body in self.bodies() {
+            each_node(body, &mut |node| {
+                if position(node) == at {
+                    each_expr(node, &mut |expr| {
+                        if let Expr::Field(_, names) | Expr::Variable(_, _, names) | Expr::Chain(_, _, names) =
+                            expr
+                            && let Some(depth) = names.iter().position(|name| name == key)
+                        {
+                            path.get_or_insert_with(|| (depth, format!(".{}", names[..=depth].join("."))));
+                        }
+                    });
+                }
+            });
+        }
+        let (depth, path) = path.unwrap_or_else(|| (1, format!(".{key}")));
+        let missing = format!("there is no value for {path}");
+        let Value::Map(given) = root else { return missing };
+        if depth > 0 {
+            return missing;
+        }
+        if key == "hardware" || key == "Hardware" {
+            return format!("{missing}: the workflow has no machine that is known");
+        }
+        let given: BTreeSet<&str> = given.keys().map(|name| &**name).collect();
+        if given.is_empty() {
+            return format!("{missing}: the workflow gives no devices");
+        }
+        let names: Vec<String> = given.iter().map(|name| format!(".{name}")).collect();
+        format!("{missing}; there are {}{}", names.join(", "), meant(key, &given))
+    }
+}
+
+fn meant(name: &str, known: &BTreeSet<&str>) -> String {
+    nearest(name, known.iter().copied())
+        .map(|near| format!("; did you mean {near}?"))
+        .unwrap_or_default()
+}
+
+fn syntax_problem(text: &str, error: TemplateError) -> Problem {
+    match error {
+        TemplateError::Parse {
+            line, col, message, ..
+        }
+        | TemplateError::Lex {
+            line, col, message, ..
+        } => Problem::at(Text::Template, text, line, col, message),
+        other => Problem::at(Text::Template, text, 0, 0, other.to_string()),
+    }
+}
+
+/// A copy with the calls that the module's comment speaks of.
+fn with_places(list: &ListNode) -> ListNode {
+    let mut nodes = Vec::with_capacity(list.nodes.len() * 2);
+    for node in &list.nodes {
+        let branch = |branch: &gotmpl::parse::BranchNode| {
+            let mut branch = branch.clone();
+            branch.body = with_places(&branch.body);
+            branch.else_body = branch.else_body.as_ref().map(with_places);
+            branch
+        };
+        let node = match node {
+            Node::Text(_) | Node::Define(_) | Node::Break(_) | Node::Continue(_) => {
+                nodes.push(node.clone());
+                continue;
+            }
+            Node::List(inner) => {
+                nodes.push(Node::List(with_places(inner)));
+                continue;
+            }
+            Node::Action(action) => {
+                let mut action = action.clone();
+                if action.pipe.decl.is_empty() {
+                    action.pipe.commands.push(call(action.pos, NOT_NOTHING, None));
+                }
+                Node::Action(action)
+            }
+            Node::If(inner) => Node::If(branch(inner)),
+            Node::Range(inner) => Node::Range(branch(inner)),
+            Node::With(inner) => Node::With(branch(inner)),
+            Node::Template(_) => node.clone(),
+        };
+        let at = i64::try_from(position(&node)).unwrap_or(0);
+        let pos = Pos::new(position(&node), 0);
+        let commands = vec![call(pos, NOTE_PLACE, Some(at))];
+        let pipe = PipeNode {
+            pos,
+            decl: Vec::new(),
+            commands,
+            is_assign: false,
+        };
+        nodes.push(Node::Action(ActionNode { pos, pipe }));
+        nodes.push(node);
+    }
+    ListNode { pos: list.pos, nodes }
+}
+
+fn call(pos: Pos, name: &str, argument: Option<i64>) -> CommandNode {
+    let mut args = vec![Expr::Identifier(pos, name.into())];
+    args.extend(argument.map(|number| Expr::Number(pos, Number::Int(number))));
+    CommandNode { pos, args }
+}
+
+fn position(node: &Node) -> usize {
+    match node {
+        Node::List(node) => node.pos.offset,
+        Node::Text(node) => node.pos.offset,
+        Node::Action(node) => node.pos.offset,
+        Node::If(node) | Node::Range(node) | Node::With(node) => node.pos.offset,
+        Node::Template(node) => node.pos.offset,
+        Node::Define(node) => node.pos.offset,
+        Node::Break(pos) | Node::Continue(pos) => pos.offset,
+    }
+}
+
+/// Calls `visit` for each node, also within branches. The parser bounds how deep they are.
+fn each_node(list: &ListNode, visit: &mut dyn FnMut(&Node)) {
+    for node in &list.nodes {
+        visit(node);
+        match node {
+            Node::List(inner) => each_node(inner, visit),
+            Node::If(branch) | Node::Range(branch) | Node::With(branch) => {
+                each_node(&branch.body, visit);
+                if let Some(other) = &branch.else_body {
+                    each_node(other, visit);
+                }
+            }
+            Node::Define(define) => each_node(&define.body, visit),
+            _ => {}
+        }
+    }
+}
+
+/// Calls `visit` for each expression of a node, not of the nodes within it.
+fn each_expr(node: &Node, visit: &mut dyn FnMut(&Expr)) {
+    match node {
+        Node::Action(action) => in_pipe(&action.pipe, visit),
+        Node::If(branch) | Node::Range(branch) | Node::With(branch) => in_pipe(&branch.pipe, visit),
+        Node::Template(call) => {
+            if let Some(pipe) = &call.pipe {
+                in_pipe(pipe, visit);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn in_pipe(pipe: &PipeNode, visit: &mut dyn FnMut(&Expr)) {
+    for expr in pipe.commands.iter().flat_map(|command| &command.args) {
+        in_expr(expr, visit);
+    }
+}
+
+fn in_expr(expr: &Expr, visit: &mut dyn FnMut(&Expr)) {
+    visit(expr);
+    match expr {
+        Expr::Pipe(_, pipe) => in_pipe(pipe, visit),
+        Expr::Chain(_, inner, _) => in_expr(inner, visit),
+        _ => {}
+    }
+}
+
+/// Takes [`MAX_RENDERED_BYTES`] and then fails.
+struct Limited(Vec<u8>);
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_RENDERED_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
