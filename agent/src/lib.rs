@@ -7,11 +7,14 @@
 //! - `farrier-agent chroot-exec` is the single-threaded child that runs a command in another root;
 //! - `/init -q -- NAME` is how the kernel asks for a module (`/proc/sys/kernel/modprobe`).
 
+pub mod actions;
 pub mod cmdline;
 pub mod console;
 pub mod modules;
 pub mod net;
+mod start;
 pub mod supervisor;
+pub mod worker;
 
 use std::process::ExitCode;
 
@@ -22,11 +25,12 @@ pub fn run(arguments: &[String]) -> ExitCode {
     match words.as_slice() {
         _ if std::process::id() == 1 => supervisor::run(),
         ["-q", "--", name] => modules::serve_kernel_request(name),
-        ["worker"] => ExitCode::SUCCESS,
+        ["chroot-exec"] => actions::serve_chroot_exec(),
+        ["worker"] => start::as_worker(),
         ["--version" | "-V"] => {
             println!("farrier-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        _ => ExitCode::from(2),
+        _ => start::as_process(arguments),
     }
 }

@@ -1,0 +1,225 @@
+//! `cexec`: a command inside the installed system (or beside it, with its filesystem mounted).
+//!
+//! The worker mounts the filesystem, starts its own binary as `chroot-exec` ([`super::chroot`]), hands it the spec
+//! on standard input and passes on what it prints. Source of the variables: tinkerbell/actions cexec.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use proto::v1;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::chroot::Spec;
+use super::command_line;
+use super::environment::Environment;
+use super::target::{self, Mounted, blocking};
+use super::{Done, Failure, Feed};
+use crate::cmdline::Cmdline;
+use crate::worker::Setting;
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// Output that daemons outside the PID namespace still hold open is not waited for longer.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A line without an end is passed on in pieces of this size.
+const MAX_LINE_BYTES: usize = 16 << 10;
+/// Quoted in the failure's message.
+const LAST_LINES: usize = 10;
+
+pub(super) async fn run(
+    action: &v1::RunAction,
+    env: &Environment<'_>,
+    setting: Setting,
+    feed: &Feed,
+    halt: CancellationToken,
+) -> Result<Done, Failure> {
+    let hint = env.required("BLOCK_DEVICE")?;
+    let fs_type = env.required("FS_TYPE")?.to_owned();
+    let text = env.required("CMD_LINE")?;
+    let commands = command_line::commands(text, env.optional("DEFAULT_INTERPRETER")).map_err(|why| {
+        Failure::new(
+            "BadVariable",
+            format!("environment variable CMD_LINE cannot be run: {why}"),
+        )
+    })?;
+    let device = target::resolve(hint).await?;
+    let mounted = blocking(move || Mounted::mount(&device, &fs_type)).await?;
+    let spec = Spec {
+        mounted_at: mounted.path().to_owned(),
+        chroot: env.optional("CHROOT").is_some(),
+        commands,
+        environment: action.environment.clone().into_iter().collect(),
+        host_processes: action.pid == "host",
+        cmdline: (setting == Setting::Netboot).then(|| Cmdline::of_this_boot().masked()),
+        resolv_conf: env
+            .is_on("UPDATE_RESOLV_CONF")
+            .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+    };
+    let ran = run_child(&spec, feed, halt).await;
+    // Whatever happened: the filesystem is to be whole on the disk afterwards.
+    let unmounted = blocking(move || mounted.unmount()).await;
+    let (status, last) = ran?;
+    unmounted?;
+    judge(status, &last)
+}
+
+async fn run_child(
+    spec: &Spec,
+    feed: &Feed,
+    halt: CancellationToken,
+) -> Result<(ExitStatus, VecDeque<String>), Failure> {
+    let failed = |what: &str, e: io::Error| Failure::new("StartFailed", format!("{what} failed: {e}"));
+    // One pipe for both streams keeps their lines in order.
+    let (reader, writer) = io::pipe().map_err(|e| failed("making a pipe", e))?;
+    let output = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(|e| failed("making a pipe", e))?;
+    let second = writer.try_clone().map_err(|e| failed("making a pipe", e))?;
+    let own = std::env::current_exe().map_err(|e| failed("finding the agent's own binary", e))?;
+    let mut command = Command::new(own);
+    command
+        .arg("chroot-exec")
+        .env_clear()
+        .process_group(0)
+        .kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(writer).stderr(second);
+    let mut child = command
+        .spawn()
+        .map_err(|e| failed("starting the agent's own binary", e))?;
+    // The command holds the pipe's ends too: without this, the end of the output would never come.
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        let text = serde_json::to_vec(spec).map_err(|e| failed("describing the command", e.into()))?;
+        stdin
+            .write_all(&text)
+            .await
+            .map_err(|e| failed("describing the command", e))?;
+    }
+    let mut lines = Lines {
+        output,
+        feed: feed.clone(),
+        partial: Vec::new(),
+        last: VecDeque::new(),
+    };
+    let status = tokio::select! {
+        status = wait(&mut child, halt) => status.map_err(|e| failed("waiting for the command", e))?,
+        () = lines.pass_on() => child.wait().await.map_err(|e| failed("waiting for the command", e))?,
+    };
+    let _ = timeout(DRAIN, lines.pass_on()).await;
+    lines.end_line().await;
+    Ok((status, lines.last))
+}
+
+/// Waits for the end; when halted, asks the whole process group to end and then makes it.
+async fn wait(child: &mut Child, halt: CancellationToken) -> io::Result<ExitStatus> {
+    tokio::select! {
+        status = child.wait() => return status,
+        () = halt.cancelled() => {}
+    }
+    signal(child, Signal::SIGTERM);
+    tokio::select! {
+        status = child.wait() => return status,
+        () = sleep(GRACE) => {}
+    }
+    signal(child, Signal::SIGKILL);
+    child.wait().await
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // No id: it was waited for already, and the number may be another process's.
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = killpg(Pid::from_raw(pid), signal);
+    }
+}
+
+fn judge(status: ExitStatus, last: &VecDeque<String>) -> Result<Done, Failure> {
+    use std::os::unix::process::ExitStatusExt;
+    if status.success() {
+        return Ok(Done::Succeeded {
+            message: last.back().cloned().unwrap_or_default(),
+            bytes: 0,
+        });
+    }
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("the command exited with code {code}"),
+        (None, Some(signal)) => format!("the command was killed by signal {signal}"),
+        (None, None) => format!("the command ended: {status}"),
+    };
+    let lines: Vec<&str> = last.iter().map(String::as_str).collect();
+    let said = if lines.is_empty() {
+        "it printed nothing".to_owned()
+    } else {
+        format!("its last lines:\n{}", lines.join("\n"))
+    };
+    let exit_code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1);
+    Err(Failure {
+        reason: "ExitCode".to_owned(),
+        message: format!("{how}; {said}"),
+        exit_code,
+    })
+}
+
+/// Cuts what the command prints into lines and passes them on as they come.
+struct Lines {
+    output: Receiver,
+    feed: Feed,
+    partial: Vec<u8>,
+    last: VecDeque<String>,
+}
+
+impl Lines {
+    /// Returns at the end of the output. Cancel safe.
+    async fn pass_on(&mut self) {
+        let mut buffer = [0_u8; 8192];
+        loop {
+            // Whole lines that a cancelled call has left.
+            while let Some(line) = self.next_line() {
+                self.pass_on_line(line).await;
+            }
+            match self.output.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => self
+                    .partial
+                    .extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+
+    fn next_line(&mut self) -> Option<Vec<u8>> {
+        match self.partial.iter().position(|b| *b == b'\n') {
+            Some(end) => {
+                let mut line: Vec<u8> = self.partial.drain(..=end).collect();
+                line.pop();
+                Some(line)
+            }
+            None if self.partial.len() >= MAX_LINE_BYTES => Some(std::mem::take(&mut self.partial)),
+            None => None,
+        }
+    }
+
+    async fn end_line(&mut self) {
+        if !self.partial.is_empty() {
+            let line = std::mem::take(&mut self.partial);
+            self.pass_on_line(line).await;
+        }
+    }
+
+    async fn pass_on_line(&mut self, line: Vec<u8>) {
+        let text = String::from_utf8_lossy(&line);
+        // A progress bar overwrites its line: what stands there in the end counts.
+        let text = text.trim_end_matches('\r');
+        let text = text.rsplit('\r').next().unwrap_or(text).to_owned();
+        self.last.push_back(text.chars().take(300).collect());
+        if self.last.len() > LAST_LINES {
+            self.last.pop_front();
+        }
+        self.feed.line(text).await;
+    }
+}

@@ -1,0 +1,248 @@
+//! `farrier-agent chroot-exec`: the single-threaded process that runs commands in another root.
+//!
+//! Rust code is never forked from the worker, which has threads; this process has one. It reads a [`Spec`] from
+//! standard input, takes mount and PID namespaces of its own, and forks: first the namespace's PID 1, which mounts,
+//! changes root, runs the commands and reaps; then each command. When the first command chain ends, the kernel
+//! ends everything that was started in the namespace, so that nothing keeps the filesystem busy.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, chdir, chroot, execve, fork};
+use serde::{Deserialize, Serialize};
+
+/// Nobody describes a command with more than this.
+const MAX_SPEC_BYTES: u64 = 4 << 20;
+/// As shells: it could not be started.
+const NOT_RUN: i32 = 126;
+const NOT_FOUND: i32 = 127;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What to run where.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Spec {
+    /// Where the worker mounted the filesystem.
+    pub(super) mounted_at: PathBuf,
+    /// The filesystem becomes the command's root.
+    pub(super) chroot: bool,
+    pub(super) commands: Vec<Vec<String>>,
+    pub(super) environment: BTreeMap<String, String>,
+    /// The machine's processes are seen, and may stay (`pid: host`).
+    pub(super) host_processes: bool,
+    /// Seen as /proc/cmdline, in place of the real one with its token.
+    pub(super) cmdline: Option<String>,
+    /// Seen as /etc/resolv.conf.
+    pub(super) resolv_conf: Option<String>,
+}
+
+/// Runs what standard input describes; the exit code is the commands'.
+pub fn serve() -> ExitCode {
+    // The worker's death must not leave a command behind that nobody watches.
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    match read_spec().and_then(|spec| run(&spec)) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        Err(e) => {
+            eprintln!("cexec: {e}");
+            ExitCode::from(NOT_RUN as u8)
+        }
+    }
+}
+
+fn read_spec() -> io::Result<Spec> {
+    let mut text = Vec::new();
+    io::stdin().take(MAX_SPEC_BYTES).read_to_end(&mut text)?;
+    Ok(serde_json::from_slice(&text)?)
+}
+
+fn run(spec: &Spec) -> io::Result<i32> {
+    // Asking to end is for the commands: these processes stay to tell how they ended.
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { signal(Signal::SIGTERM, SigHandler::SigIgn) }?;
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    if !spec.host_processes {
+        flags |= CloneFlags::CLONE_NEWPID;
+    }
+    unshare(flags).map_err(|e| named("taking namespaces", e))?;
+    // SAFETY: this process has one thread, so the child may run any code.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => wait_for(child),
+        ForkResult::Child => {
+            let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+            let code = match set_up(spec).and_then(|()| run_commands(spec)) {
+                Ok(code) => code,
+                Err(e) => {
+                    eprintln!("cexec: {e}");
+                    NOT_RUN
+                }
+            };
+            std::process::exit(code)
+        }
+    }
+}
+
+fn set_up(spec: &Spec) -> io::Result<()> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(|e| named("making mounts private", e))?;
+    if spec.chroot {
+        let root = spec.mounted_at.as_path();
+        for folder in ["dev", "proc", "sys"] {
+            let at = root.join(folder);
+            let _ = std::fs::create_dir(&at);
+            bind(&Path::new("/").join(folder), &at, MsFlags::MS_REC)?;
+        }
+        if let Some(text) = &spec.resolv_conf {
+            show_resolv_conf(root, text);
+        }
+        // The image's /proc is what decides: a fresh one shows the namespace's own processes.
+        mount_proc(spec, &root.join("proc"))?;
+        chroot(root).map_err(|e| named("changing root", e))?;
+        chdir("/").map_err(|e| named("changing folder", e))?;
+    } else {
+        // Where upstream mounts it.
+        std::fs::create_dir_all("/mountAction")?;
+        bind(&spec.mounted_at, Path::new("/mountAction"), MsFlags::empty())?;
+        mount_proc(spec, Path::new("/proc"))?;
+    }
+    Ok(())
+}
+
+fn mount_proc(spec: &Spec, at: &Path) -> io::Result<()> {
+    if !spec.host_processes {
+        let none: Option<&str> = None;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
+        mount(Some("proc"), at, Some("proc"), flags, none).map_err(|e| named("mounting /proc", e))?;
+    }
+    if let Some(text) = &spec.cmdline {
+        show(text, &at.join("cmdline"))?;
+    }
+    Ok(())
+}
+
+/// The machine's name servers inside the image, whatever its resolv.conf is, for the time of the command.
+fn show_resolv_conf(root: &Path, text: &str) {
+    let shown = (|| {
+        let root = std::fs::File::open(root)?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let target = openat2(&root, "etc/resolv.conf", how)?;
+        show(text, Path::new(&format!("/proc/self/fd/{}", target.as_raw_fd())))
+    })();
+    if let Err(e) = shown {
+        println!("cexec: /etc/resolv.conf of the image stays as it is: {e}");
+    }
+}
+
+/// Puts a text over a file, in this mount namespace only.
+fn show(text: &str, over: &Path) -> io::Result<()> {
+    let file = std::env::temp_dir().join(format!("farrier-shown-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&file, text)?;
+    let bound = bind(&file, over, MsFlags::empty());
+    // The mount keeps the content.
+    let _ = std::fs::remove_file(&file);
+    bound
+}
+
+fn bind(from: &Path, to: &Path, flags: MsFlags) -> io::Result<()> {
+    let none: Option<&str> = None;
+    mount(Some(from), to, none, MsFlags::MS_BIND | flags, none)
+        .map_err(|e| named(&format!("showing {} at {}", from.display(), to.display()), e))
+}
+
+/// One after the other, until one fails.
+fn run_commands(spec: &Spec) -> io::Result<i32> {
+    let mut environment: BTreeMap<&str, &str> =
+        BTreeMap::from([("HOME", "/root"), ("PATH", PATH), ("TERM", "dumb")]);
+    environment.extend(spec.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())));
+    let environment: Vec<CString> = environment
+        .iter()
+        .filter_map(|(key, value)| CString::new(format!("{key}={value}")).ok())
+        .collect();
+    let path = spec.environment.get("PATH").map_or(PATH, String::as_str);
+    for command in &spec.commands {
+        // SAFETY: this process has one thread, so the child may run any code.
+        let code = match unsafe { fork() }? {
+            ForkResult::Parent { child } => wait_for(child)?,
+            ForkResult::Child => std::process::exit(become_command(command, path, &environment)),
+        };
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+/// Returns only when no such program could be started; then the code to exit with.
+fn become_command(command: &[String], path: &str, environment: &[CString]) -> i32 {
+    // SAFETY: the default handlers are the kernel's.
+    unsafe {
+        let _ = signal(Signal::SIGTERM, SigHandler::SigDfl);
+        let _ = signal(Signal::SIGPIPE, SigHandler::SigDfl);
+    }
+    let _ = SigSet::all().thread_unblock();
+    let words: Option<Vec<CString>> = command
+        .iter()
+        .map(|word| CString::new(word.as_str()).ok())
+        .collect();
+    let (Some(words), Some(program)) = (words, command.first()) else {
+        eprintln!("cexec: a word of the command holds a zero byte");
+        return NOT_RUN;
+    };
+    let mut refused = None;
+    for candidate in candidates(program, path) {
+        match execve(&candidate, &words, environment) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+            Err(e) => refused = Some(e),
+            Ok(never) => match never {},
+        }
+    }
+    match refused {
+        Some(e) => eprintln!("cexec: {program} could not be run: {}", e.desc()),
+        None => eprintln!(
+            "cexec: {program} was not found in {}",
+            if program.contains('/') { "this root" } else { path }
+        ),
+    }
+    if refused.is_some() { NOT_RUN } else { NOT_FOUND }
+}
+
+fn candidates(program: &str, path: &str) -> Vec<CString> {
+    if program.contains('/') {
+        return CString::new(program).into_iter().collect();
+    }
+    let folders = path.split(':').filter(|folder| !folder.is_empty());
+    folders
+        .filter_map(|folder| CString::new(format!("{folder}/{program}")).ok())
+        .collect()
+}
+
+/// Waits for one child and buries whatever else dies meanwhile; 128 + signal, as shells say it.
+fn wait_for(child: Pid) -> io::Result<i32> {
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => return Ok(code),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return Ok(128 + signal as i32),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(named("waiting for the command", e)),
+        }
+    }
+}
+
+fn named(what: &str, errno: Errno) -> io::Error {
+    io::Error::new(
+        io::Error::from(errno).kind(),
+        format!("{what} failed: {}", errno.desc()),
+    )
+}

@@ -1,0 +1,207 @@
+//! `image2disk`: a disk image from a URL onto a disk, verified; its partition table fitted to the disk.
+//!
+//! Variables beside upstream's: `SHA256` (or `CHECKSUM=sha256:…`) and `GROW_ROOT`.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use disk::filesystem::FilesystemError;
+use disk::gpt::{GptError, Grow};
+use disk::grow::{self, GrowError, KernelView};
+use disk::image::{self, Progress, WriteRequest};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::environment::Environment;
+use super::target::{self, blocking};
+use super::{Done, Failure, Feed};
+
+/// Upstream's default.
+const SAY_EVERY: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(
+    env: &Environment<'_>,
+    feed: &Feed,
+    halt: CancellationToken,
+) -> Result<Done, Failure> {
+    let url = env.required("IMG_URL")?;
+    let hint = env.required("DEST_DISK")?;
+    let url = Url::parse(url).map_err(|e| {
+        Failure::new(
+            "BadVariable",
+            format!("environment variable IMG_URL={url} is no URL: {e}"),
+        )
+    })?;
+    let say_every = env
+        .duration("PROGRESS_INTERVAL_SECONDS", Duration::from_secs(1))?
+        .unwrap_or(SAY_EVERY);
+    let sha256 = digest(env)?;
+    let disk = target::resolve(hint).await?;
+
+    let mut request = WriteRequest::new(url.clone(), &disk);
+    request.sha256 = sha256;
+    if let (true, Some(patience)) = (
+        env.is_on("RETRY_ENABLED"),
+        env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
+    ) {
+        request.give_up_after = patience;
+    }
+    if env.is_on("COMPRESSED") {
+        feed.line("COMPRESSED is set; the packing is found by the image's first bytes anyway")
+            .await;
+    }
+    feed.line(format!("writing {url} to {}", disk.display())).await;
+    let reporter = Reporter::new(feed.clone(), say_every);
+    let written = image::write(&request, move |progress| reporter.report(progress), halt)
+        .await
+        .map_err(|e| Failure::new(e.reason(), e.to_string()))?;
+    for warning in &written.warnings {
+        feed.line(format!("note: {warning}")).await;
+    }
+    feed.line(format!(
+        "image of {} B written, {} B downloaded, {} resumed, sha256 {} {}",
+        written.image_bytes,
+        written.downloaded_bytes,
+        match written.resumes {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        },
+        written.sha256,
+        if written.verified {
+            "verified"
+        } else {
+            "not verified: no checksum was given"
+        },
+    ))
+    .await;
+
+    let grown = fit(disk.clone(), env.is_on("GROW_ROOT")).await?;
+    feed.line(grown.as_str()).await;
+    let message = format!(
+        "wrote {} B of {url} to {}; {grown}",
+        written.image_bytes,
+        disk.display()
+    );
+    Ok(Done::Succeeded {
+        message,
+        bytes: written.image_bytes,
+    })
+}
+
+/// `SHA256`, or the first `sha256:` in `CHECKSUM`; how it has to look is the writer's business.
+fn digest(env: &Environment<'_>) -> Result<Option<String>, Failure> {
+    match (env.optional("SHA256"), env.optional("CHECKSUM")) {
+        (Some(digest), _) => Ok(Some(digest.to_owned())),
+        (None, Some(checksum)) => match checksum.split_once(':') {
+            Some(("sha256", digest)) => Ok(Some(digest.to_owned())),
+            _ => Err(Failure::new(
+                "BadVariable",
+                format!("environment variable CHECKSUM={checksum} is not sha256:<64 hexadecimal digits>"),
+            )),
+        },
+        (None, None) => Ok(None),
+    }
+}
+
+/// Moves the backup table to the disk's end and, where asked, grows the root; returns what was done, in words.
+async fn fit(disk: PathBuf, grow_root: bool) -> Result<String, Failure> {
+    let which = if grow_root { Grow::LastLinux } else { Grow::Nothing };
+    blocking(move || match grow::grow(&disk, which) {
+        Ok(outcome) => {
+            let mut done = vec![];
+            if outcome.fitted.backup_moved {
+                done.push("backup partition table moved to the disk's end".to_owned());
+            }
+            if let Some(partition) = outcome.fitted.partition {
+                done.push(format!(
+                    "partition {} grown by {} B",
+                    partition.number, partition.added_bytes
+                ));
+            }
+            if let Some(resized) = outcome.filesystem {
+                done.push(format!("its filesystem is {} B now", resized.after_bytes));
+            }
+            if let KernelView::Stale(why) = outcome.kernel {
+                done.push(format!("the kernel does not show the new partitions: {why}"));
+            }
+            Ok(if done.is_empty() {
+                "partition table fits the disk".to_owned()
+            } else {
+                done.join(", ")
+            })
+        }
+        Err(GrowError::Gpt {
+            source: GptError::NoTable { why },
+            ..
+        }) if !grow_root => Ok(format!("no partition table to fit: {why}")),
+        Err(GrowError::Filesystem(e @ FilesystemError::CannotGrow { .. })) => {
+            Ok(format!("partition grown; {e}"))
+        }
+        Err(e) => Err(Failure::new(
+            "GrowFailed",
+            format!("the image is written, but the root was not grown: {e}"),
+        )),
+    })
+    .await
+}
+
+/// Turns the writer's progress into messages, with a rate, not more often than asked.
+struct Reporter {
+    feed: Feed,
+    every: Duration,
+    last: std::sync::Mutex<(Instant, u64, Option<Instant>)>,
+}
+
+impl Reporter {
+    fn new(feed: Feed, every: Duration) -> Reporter {
+        Reporter {
+            feed,
+            every,
+            last: std::sync::Mutex::new((Instant::now(), 0, None)),
+        }
+    }
+
+    fn report(&self, progress: Progress) {
+        let Ok(mut last) = self.last.lock() else { return };
+        let (since, bytes, said) = *last;
+        let elapsed = since.elapsed().as_secs_f64().max(0.001);
+        let rate = progress.downloaded_bytes.saturating_sub(bytes) as f64 / elapsed;
+        let total = progress.download_bytes;
+        let stage = if total > 0 && progress.downloaded_bytes >= total {
+            "write"
+        } else {
+            "download"
+        };
+        self.feed
+            .progress(progress.downloaded_bytes, total, rate as u64, stage);
+        if said.is_none_or(|at| at.elapsed() >= self.every) {
+            let percent = (progress.downloaded_bytes * 100).checked_div(total);
+            let percent = percent.map(|p| format!(" ({p} %)")).unwrap_or_default();
+            let line = format!(
+                "downloaded {} B{percent}, written {} B",
+                progress.downloaded_bytes, progress.written_bytes
+            );
+            let _ = self.feed.events.try_send(crate::worker::core::Event::Line(line));
+            *last = (Instant::now(), progress.downloaded_bytes, Some(Instant::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_checksum_names_its_algorithm() {
+        let check = |name: &str, value: &str| {
+            let variables = HashMap::from([(name.to_owned(), value.to_owned())]);
+            digest(&Environment::of(&variables))
+        };
+        assert_eq!(check("SHA256", "aa"), Ok(Some("aa".to_owned())));
+        assert_eq!(check("CHECKSUM", "sha256:bb"), Ok(Some("bb".to_owned())));
+        assert!(check("CHECKSUM", "md5:cc").is_err());
+        assert_eq!(check("OTHER", "x"), Ok(None));
+    }
+}

@@ -1,0 +1,270 @@
+//! Native actions: what the agent does itself, without pulling an image.
+//!
+//! Each is known by the base name of its Tinkerbell image, whatever registry and tag stand around it. Here are the
+//! choice, the timeout and the stopping; each action has a file of its own.
+
+mod cexec;
+mod chroot;
+mod command_line;
+mod environment;
+mod image2disk;
+mod reboot;
+mod target;
+mod writefile;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1;
+use proto::v1::report::Outcome;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use chroot::serve as serve_chroot_exec;
+use environment::Environment;
+
+use crate::worker::Setting;
+use crate::worker::core::Event;
+
+/// Names of the native actions, sorted.
+const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
+/// A message travels in a report, and reports are kept: what is longer is cut.
+const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// How an action ended well.
+#[derive(Debug, PartialEq, Eq)]
+enum Done {
+    /// The machine is to leave: `reboot` or `poweroff`.
+    Leaving(&'static str),
+    Succeeded {
+        message: String,
+        bytes: u64,
+    },
+}
+
+/// How an action failed: a word for programs, words for people.
+#[derive(Debug, PartialEq, Eq)]
+struct Failure {
+    reason: String,
+    message: String,
+    exit_code: i32,
+}
+
+impl Failure {
+    fn new(reason: &str, message: impl Into<String>) -> Failure {
+        Failure {
+            reason: reason.to_owned(),
+            message: message.into(),
+            exit_code: 0,
+        }
+    }
+}
+
+/// Where an action's lines and progress go. Sending waits when the worker is busy: back-pressure, not loss.
+#[derive(Clone)]
+pub struct Feed {
+    attempt_id: String,
+    events: mpsc::Sender<Event>,
+}
+
+impl Feed {
+    pub fn new(attempt_id: String, events: mpsc::Sender<Event>) -> Feed {
+        Feed { attempt_id, events }
+    }
+
+    async fn line(&self, line: impl Into<String>) {
+        let _ = self.events.send(Event::Line(line.into())).await;
+    }
+
+    /// Tells how far it is; left out when the worker is busy, as the next one says more.
+    fn progress(&self, done_bytes: u64, total_bytes: u64, rate_bytes_per_s: u64, stage: &str) {
+        let progress = v1::Progress {
+            attempt_id: self.attempt_id.clone(),
+            done_bytes,
+            total_bytes,
+            rate_bytes_per_s,
+            stage: stage.to_owned(),
+        };
+        let _ = self.events.try_send(Event::Progress(progress));
+    }
+}
+
+/// Runs one action to its end. After a timeout or a stop it returns only when the action really has stopped.
+pub async fn run(run: Arc<v1::RunAction>, setting: Setting, feed: Feed, stop: CancellationToken) -> Outcome {
+    let timeout = Duration::from_secs(run.timeout_s);
+    let halt = stop.child_token();
+    let work = dispatch(&run, setting, &feed, halt.clone());
+    tokio::pin!(work);
+    let over = async {
+        match run.timeout_s {
+            0 => std::future::pending().await,
+            _ => tokio::time::sleep(timeout).await,
+        }
+    };
+    let (end, cut_short) = tokio::select! {
+        end = &mut work => (end, None),
+        () = over => {
+            halt.cancel();
+            let message = format!("action {} took longer than its timeout of {} s", run.action, run.timeout_s);
+            (work.await, Some(Outcome::TimedOut(v1::TimedOut { message })))
+        }
+        () = stop.cancelled() => {
+            let message = format!("action {} was stopped", run.action);
+            (work.await, Some(Outcome::Stopped(v1::Stopped { message })))
+        }
+    };
+    match (end, cut_short) {
+        // It was done before it noticed.
+        (Ok(Done::Succeeded { message, bytes }), _) => Outcome::Succeeded(v1::Succeeded {
+            message: cut(message),
+            bytes,
+        }),
+        (_, Some(outcome)) => outcome,
+        (Ok(Done::Leaving(how)), None) => Outcome::Leaving(v1::Leaving { how: how.to_owned() }),
+        (
+            Err(Failure {
+                reason,
+                message,
+                exit_code,
+            }),
+            None,
+        ) => Outcome::Failed(v1::Failed {
+            reason,
+            message: cut(message),
+            exit_code,
+        }),
+    }
+}
+
+async fn dispatch(
+    run: &v1::RunAction,
+    setting: Setting,
+    feed: &Feed,
+    halt: CancellationToken,
+) -> Result<Done, Failure> {
+    let env = Environment::of(&run.environment);
+    match base_name(&run.image) {
+        "cexec" => cexec::run(run, &env, setting, feed, halt).await,
+        "image2disk" => image2disk::run(&env, feed, halt).await,
+        "poweroff" => Ok(reboot::power_off()),
+        "reboot" => Ok(reboot::reboot()),
+        "writefile" => writefile::run(&env, feed).await,
+        _ => Err(Failure::new(
+            "UnknownImage",
+            format!(
+                "image {} is not built into this agent; built in are: {}. Pulling OCI images comes later",
+                run.image,
+                NATIVE.join(", ")
+            ),
+        )),
+    }
+}
+
+/// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `image2disk`.
+fn base_name(image: &str) -> &str {
+    let image = image.split_once('@').map_or(image, |(name, _)| name);
+    let base = image.rsplit('/').next().unwrap_or(image);
+    base.split_once(':').map_or(base, |(name, _)| name)
+}
+
+/// The outcome of an attempt whose task broke down: a fault of the agent, not of the action.
+pub fn fault(what: &str) -> Outcome {
+    let message = cut(format!("the agent itself failed: {what}"));
+    Outcome::Failed(v1::Failed {
+        reason: "AgentFault".to_owned(),
+        message,
+        exit_code: 0,
+    })
+}
+
+/// A word and the words of an outcome, for the console.
+pub fn describe(outcome: &Outcome) -> (&'static str, String) {
+    match outcome {
+        Outcome::Failed(failed) => ("failed", format!("{}: {}", failed.reason, failed.message)),
+        Outcome::Leaving(leaving) => ("leaving", leaving.how.clone()),
+        Outcome::Started(_) => ("started", String::new()),
+        Outcome::Stopped(stopped) => ("stopped", stopped.message.clone()),
+        Outcome::Succeeded(succeeded) => ("succeeded", succeeded.message.clone()),
+        Outcome::TimedOut(timed_out) => ("timed-out", timed_out.message.clone()),
+    }
+}
+
+fn cut(mut message: String) -> String {
+    if message.len() > MAX_MESSAGE_BYTES {
+        let mut end = MAX_MESSAGE_BYTES;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn feed() -> (Feed, mpsc::Receiver<Event>) {
+        let (sender, receiver) = mpsc::channel(256);
+        (Feed::new("w/0/0/1".to_owned(), sender), receiver)
+    }
+
+    async fn run_image(image: &str) -> Outcome {
+        let action = v1::RunAction {
+            image: image.to_owned(),
+            environment: HashMap::new(),
+            ..Default::default()
+        };
+        run(
+            Arc::new(action),
+            Setting::Host,
+            feed().0,
+            CancellationToken::new(),
+        )
+        .await
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_base_name() {
+        for image in [
+            "image2disk",
+            "image2disk:latest",
+            "quay.io/tinkerbell/actions/image2disk",
+            "localhost:5000/a/image2disk:v1.0@sha256:0123",
+        ] {
+            assert_eq!(base_name(image), "image2disk", "{image}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_image_fails_and_says_what_there_is() {
+        let Outcome::Failed(failed) = run_image("alpine:3").await else {
+            panic!("no failure")
+        };
+        assert_eq!(failed.reason, "UnknownImage");
+        assert!(
+            failed.message.contains("alpine:3") && failed.message.contains("writefile"),
+            "{}",
+            failed.message
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_variable_fails_and_is_named() {
+        let Outcome::Failed(failed) = run_image("image2disk").await else {
+            panic!("no failure")
+        };
+        assert_eq!(failed.reason, "MissingVariable");
+        assert!(failed.message.contains("IMG_URL"), "{}", failed.message);
+    }
+
+    #[tokio::test]
+    async fn reboot_and_poweroff_leave() {
+        let leaving = |how: &str| Outcome::Leaving(v1::Leaving { how: how.to_owned() });
+        assert_eq!(run_image("x/reboot:v1").await, leaving("reboot"));
+        assert_eq!(run_image("poweroff").await, leaving("poweroff"));
+    }
+}

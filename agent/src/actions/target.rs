@@ -1,0 +1,92 @@
+//! The disk or partition that an action names, and mounting it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use disk::mount::{MountGuard, MsFlags};
+use disk::probe::{self, System};
+
+use super::Failure;
+
+/// A partition of an image written a moment ago shows up when the kernel has read the new table.
+const APPEARS_WITHIN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The device path for what a template says (`/dev/vda1`, a serial, `size>=100G`); waits for it to appear.
+///
+/// # Errors
+/// `NoSuchDisk`, with the list of the disks that there are.
+pub(super) async fn resolve(hint: &str) -> Result<PathBuf, Failure> {
+    let deadline = Instant::now() + APPEARS_WITHIN;
+    loop {
+        match probe::resolve(&System::default(), hint) {
+            Ok(path) => return Ok(path),
+            Err(e) if Instant::now() >= deadline => return Err(Failure::new("NoSuchDisk", e.to_string())),
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// A filesystem mounted on a folder of its own; the folder goes with it.
+pub(super) struct Mounted {
+    guard: Option<MountGuard>,
+    folder: PathBuf,
+}
+
+impl Mounted {
+    /// Blocks until it is mounted.
+    pub(super) fn mount(device: &Path, fs_type: &str) -> Result<Mounted, Failure> {
+        let folder = std::env::temp_dir().join(format!("farrier-mount-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).map_err(|e| {
+            Failure::new(
+                "MountFailed",
+                format!("no folder {} to mount on: {e}", folder.display()),
+            )
+        })?;
+        match MountGuard::mount(device, &folder, fs_type, MsFlags::empty()) {
+            Ok(guard) => Ok(Mounted {
+                guard: Some(guard),
+                folder,
+            }),
+            Err(e) => {
+                let _ = std::fs::remove_dir(&folder);
+                Err(Failure::new(
+                    "MountFailed",
+                    format!("{e}; is {fs_type} what is on {}?", device.display()),
+                ))
+            }
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Unmounts; what was written is on the disk then. Blocks.
+    pub(super) fn unmount(mut self) -> Result<(), Failure> {
+        match self.guard.take().map(MountGuard::unmount) {
+            Some(Err(e)) => Err(Failure::new("UnmountFailed", e.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+/// Runs blocking work beside the worker's thread.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(Failure::new(
+            "AgentFault",
+            format!("the agent itself failed: {e}"),
+        )),
+    }
+}

@@ -1,0 +1,259 @@
+//! `writefile`: one file into a filesystem, owner and mode exactly as said.
+//!
+//! The path is resolved inside the mounted filesystem by the kernel (openat2 with RESOLVE_IN_ROOT): neither `..`
+//! nor a symbolic link of the image leads out of it. Source of the variables: tinkerbell/actions writefile.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::environment::Environment;
+use super::target::{self, Mounted, blocking};
+use super::{Done, Failure, Feed};
+
+/// What to write; parsed before anything is touched.
+#[derive(Clone, Debug)]
+struct Plan {
+    fs_type: String,
+    /// Inside the filesystem, without a leading slash.
+    path: PathBuf,
+    contents: Vec<u8>,
+    uid: Uid,
+    gid: Gid,
+    mode: Mode,
+    folder_mode: Mode,
+}
+
+pub(super) async fn run(env: &Environment<'_>, feed: &Feed) -> Result<Done, Failure> {
+    let plan = plan(env)?;
+    let device = target::resolve(env.required("DEST_DISK")?).await?;
+    let bytes = plan.contents.len() as u64;
+    let message = format!(
+        "wrote {bytes} B to /{} on {}",
+        plan.path.display(),
+        device.display()
+    );
+    blocking(move || {
+        let mounted = Mounted::mount(&device, &plan.fs_type)?;
+        write_into(mounted.path(), &plan)?;
+        mounted.unmount()
+    })
+    .await?;
+    feed.line(message.as_str()).await;
+    Ok(Done::Succeeded { message, bytes })
+}
+
+fn plan(env: &Environment<'_>) -> Result<Plan, Failure> {
+    env.required("DEST_DISK")?;
+    let mode = |name: &str| {
+        let number = env.number(name, 8)?;
+        Some(number)
+            .filter(|n| *n <= 0o7777)
+            .map(Mode::from_bits_retain)
+            .ok_or_else(|| {
+                Failure::new(
+                    "BadVariable",
+                    format!("environment variable {name}={number:o} is no file mode (0 to 7777)"),
+                )
+            })
+    };
+    Ok(Plan {
+        fs_type: env.required("FS_TYPE")?.to_owned(),
+        path: inside(env.required("DEST_PATH")?)?,
+        contents: env.required("CONTENTS")?.as_bytes().to_vec(),
+        uid: Uid::from_raw(env.number("UID", 10)?),
+        gid: Gid::from_raw(env.number("GID", 10)?),
+        mode: mode("MODE")?,
+        folder_mode: mode("DIRMODE")?,
+    })
+}
+
+/// An absolute path without `..`, made relative to the filesystem's root.
+fn inside(text: &str) -> Result<PathBuf, Failure> {
+    let bad = |why: &str| {
+        Failure::new(
+            "BadVariable",
+            format!("environment variable DEST_PATH={text} {why}"),
+        )
+    };
+    let path = Path::new(text);
+    if !path.is_absolute() {
+        return Err(bad("is not absolute"));
+    }
+    if text.ends_with('/') {
+        return Err(bad("names a folder, not a file"));
+    }
+    let mut relative = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => relative.push(name),
+            Component::CurDir | Component::RootDir => {}
+            Component::ParentDir | Component::Prefix(_) => {
+                return Err(bad("contains `..`, which is not followed"));
+            }
+        }
+    }
+    if relative.as_os_str().is_empty() {
+        Err(bad("names no file"))
+    } else {
+        Ok(relative)
+    }
+}
+
+fn write_into(root: &Path, plan: &Plan) -> Result<(), Failure> {
+    let failed = |what: &str, path: &Path, e: io::Error| {
+        Failure::new("WriteFailed", format!("{what} /{} failed: {e}", path.display()))
+    };
+    let root = File::open(root).map_err(|e| failed("opening", Path::new(""), e))?;
+    let parent = plan.path.parent().unwrap_or(Path::new(""));
+    let folder = make_folders(&root, parent, plan).map_err(|e| failed("making folder", parent, e))?;
+    let file = write_file(&root, plan).map_err(|e| failed("writing", &plan.path, e))?;
+    file.sync_all().map_err(|e| failed("syncing", &plan.path, e))?;
+    folder
+        .sync_all()
+        .map_err(|e| failed("syncing folder", parent, e))?;
+    Ok(())
+}
+
+/// Makes what is missing of the folders, each with the owner and mode of the plan; returns the last one.
+fn make_folders(root: &File, parent: &Path, plan: &Plan) -> io::Result<File> {
+    let mut at = PathBuf::from(".");
+    let mut folder = open_folder(root, &at)?;
+    for name in parent.components() {
+        at.push(name);
+        let next = match open_folder(root, &at) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let name = Path::new(name.as_os_str());
+                mkdirat(&folder, name, Mode::S_IRWXU)?;
+                let made = open_folder(root, &at)?;
+                fchown(&made, Some(plan.uid), Some(plan.gid))?;
+                fchmod(&made, plan.folder_mode)?;
+                folder.sync_all()?;
+                made
+            }
+            other => other?,
+        };
+        folder = next;
+    }
+    Ok(folder)
+}
+
+fn write_file(root: &File, plan: &Plan) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let mut file = File::from(open_inside(
+        root,
+        &plan.path,
+        flags,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+    )?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is there already and is no regular file"));
+    }
+    file.write_all(&plan.contents)?;
+    // The owner first: chown clears set-user-id bits.
+    fchown(&file, Some(plan.uid), Some(plan.gid))?;
+    fchmod(&file, plan.mode)?;
+    Ok(file)
+}
+
+fn open_folder(root: &File, path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open_inside(root, path, flags, Mode::empty()).map(File::from)
+}
+
+fn open_inside(root: &File, path: &Path, flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags)
+        .mode(mode)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+    loop {
+        match openat2(root.as_fd(), path, how) {
+            // A rename raced with the lookup; the manual says to try again.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            other => return other.map_err(io::Error::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    fn plan_for(path: &str) -> Plan {
+        Plan {
+            fs_type: "ext4".to_owned(),
+            path: inside(path).expect("a path"),
+            contents: b"text\n".to_vec(),
+            uid: Uid::from_raw(1234),
+            gid: Gid::from_raw(2345),
+            mode: Mode::from_bits_retain(0o646),
+            folder_mode: Mode::from_bits_retain(0o2751),
+        }
+    }
+
+    #[test]
+    fn owner_and_modes_are_exact_for_file_and_folders() {
+        let root = tempfile::tempdir().expect("folder");
+        write_into(root.path(), &plan_for("/etc/deep/er/file")).expect("written");
+        let file = std::fs::metadata(root.path().join("etc/deep/er/file")).expect("file");
+        assert_eq!(
+            (file.permissions().mode() & 0o7777, file.uid(), file.gid()),
+            (0o646, 1234, 2345)
+        );
+        let folder = std::fs::metadata(root.path().join("etc/deep")).expect("folder");
+        assert_eq!(
+            (folder.permissions().mode() & 0o7777, folder.uid()),
+            (0o2751, 1234)
+        );
+        // Again: replaced, and nothing of a longer content stays.
+        let shorter = Plan {
+            contents: b"x".to_vec(),
+            ..plan_for("/etc/deep/er/file")
+        };
+        write_into(root.path(), &shorter).expect("written");
+        assert_eq!(
+            std::fs::read(root.path().join("etc/deep/er/file")).expect("file"),
+            b"x"
+        );
+    }
+
+    #[test]
+    fn no_link_leads_out_of_the_filesystem() {
+        let outside = tempfile::tempdir().expect("folder");
+        let root = tempfile::tempdir().expect("folder");
+        symlink(outside.path(), root.path().join("etc")).expect("link");
+        symlink("../../../../../../etc", root.path().join("up")).expect("link");
+        symlink(outside.path().join("target"), root.path().join("file")).expect("link");
+        // Absolute and upward links are followed from the filesystem's own root, where they lead nowhere.
+        assert!(write_into(root.path(), &plan_for("/etc/passwd")).is_err());
+        assert!(write_into(root.path(), &plan_for("/file")).is_err());
+        let _ = write_into(root.path(), &plan_for("/up/farrier-escaped"));
+        assert!(!Path::new("/etc/farrier-escaped").exists());
+        assert_eq!(std::fs::read_dir(outside.path()).expect("folder").count(), 0);
+    }
+
+    #[test]
+    fn a_link_inside_is_followed() {
+        let root = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(root.path().join("real")).expect("folder");
+        symlink("/real", root.path().join("link")).expect("link");
+        write_into(root.path(), &plan_for("/link/file")).expect("written");
+        assert!(root.path().join("real/file").exists());
+    }
+
+    #[test]
+    fn paths_are_refused_before_anything_is_mounted() {
+        for path in ["etc/hosts", "/etc/../../x", "/", "/etc/"] {
+            assert_eq!(inside(path).expect_err(path).reason, "BadVariable");
+        }
+        assert_eq!(inside("//etc/./hosts").expect("inside"), Path::new("etc/hosts"));
+    }
+}

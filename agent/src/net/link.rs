@@ -1,0 +1,143 @@
+//! The kernel's links, addresses and routes, by rtnetlink. No type of that crate leaves this file.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::TryStreamExt;
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection};
+
+/// Why the kernel did not take a change.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("no netlink socket: {0}")]
+    Connect(#[source] std::io::Error),
+    #[error("{what} on {link} failed: {cause}")]
+    Refused {
+        what: String,
+        link: String,
+        cause: String,
+    },
+}
+
+/// One network interface, to be configured.
+#[derive(Clone)]
+pub struct Link {
+    handle: Handle,
+    pub name: String,
+    pub index: u32,
+}
+
+impl Link {
+    /// Finds the interface by its name; needs a tokio runtime for the connection's task.
+    ///
+    /// # Errors
+    /// [`LinkError`] where there is no such interface.
+    pub async fn open(name: &str) -> Result<Link, LinkError> {
+        let (connection, handle, _) = new_connection().map_err(LinkError::Connect)?;
+        tokio::spawn(connection);
+        let mut link = Link {
+            handle,
+            name: name.to_owned(),
+            index: 0,
+        };
+        link.index = link.index_of(name).await?;
+        Ok(link)
+    }
+
+    /// Switches it on.
+    pub async fn up(&self) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(self.index).up().build();
+        self.done("switching on", self.handle.link().set(message).execute().await)
+    }
+
+    pub async fn set_mtu(&self, mtu: u32) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(self.index).mtu(mtu).build();
+        self.done(
+            &format!("MTU {mtu}"),
+            self.handle.link().set(message).execute().await,
+        )
+    }
+
+    /// The interface of a VLAN on this one (`eth0.100`), made when it is not there yet.
+    pub async fn vlan(&self, id: u16) -> Result<Link, LinkError> {
+        let name = format!("{}.{id}", self.name);
+        if self.index_of(&name).await.is_err() {
+            let message = LinkVlan::new(&name, self.index, id).build();
+            self.done(
+                &format!("VLAN {id}"),
+                self.handle.link().add(message).execute().await,
+            )?;
+        }
+        let index = self.index_of(&name).await?;
+        Ok(Link {
+            handle: self.handle.clone(),
+            name,
+            index,
+        })
+    }
+
+    /// Sets an address; the same one again is no error.
+    pub async fn set_address(&self, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+        let request = self
+            .handle
+            .address()
+            .add(self.index, IpAddr::V4(address), prefix)
+            .replace();
+        self.done(&format!("address {address}/{prefix}"), request.execute().await)
+    }
+
+    pub async fn remove_address(&self, address: Ipv4Addr, prefix: u8) -> Result<(), LinkError> {
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(self.index)
+            .address(address, prefix)
+            .build();
+        let removed = self.handle.address().del(message).execute().await;
+        self.done(&format!("removing address {address}/{prefix}"), removed)
+    }
+
+    /// Sets a route out of this interface; prefix 0 is the default route, no gateway means "on the link".
+    pub async fn set_route(
+        &self,
+        destination: Ipv4Addr,
+        prefix: u8,
+        gateway: Option<Ipv4Addr>,
+    ) -> Result<(), LinkError> {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination, prefix)
+            .output_interface(self.index);
+        if let Some(gateway) = gateway {
+            // Some servers give a gateway outside the prefix (a /32, as clouds do).
+            route = route.gateway(gateway).onlink();
+        }
+        let done = self.handle.route().add(route.build()).replace().execute().await;
+        self.done(&format!("route {destination}/{prefix}"), done)
+    }
+
+    async fn index_of(&self, name: &str) -> Result<u32, LinkError> {
+        let found = self
+            .handle
+            .link()
+            .get()
+            .match_name(name)
+            .execute()
+            .try_next()
+            .await;
+        let refused = |cause: String| LinkError::Refused {
+            what: "finding".to_owned(),
+            link: name.to_owned(),
+            cause,
+        };
+        match found {
+            Ok(Some(message)) => Ok(message.header.index),
+            Ok(None) => Err(refused("there is no such interface".to_owned())),
+            Err(e) => Err(refused(e.to_string())),
+        }
+    }
+
+    fn done(&self, what: &str, result: Result<(), rtnetlink::Error>) -> Result<(), LinkError> {
+        result.map_err(|e| LinkError::Refused {
+            what: what.to_owned(),
+            link: self.name.clone(),
+            cause: e.to_string(),
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! Starts the worker: under our PID 1 from the kernel command line, or as an ordinary process from its arguments.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use macaddr::MacAddr6;
+
+use crate::cmdline::{BootParameters, Cmdline, parse_mac};
+use crate::console::{self, say};
+use crate::net::{self, nic};
+use crate::worker::{self, Identity, Setting, Settings};
+
+const USAGE: &str = "\
+usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR] [--tls]
+
+Attaches this host to a Farrier server and runs the actions that it is given.
+  --server HOST:PORT  where the server's gRPC listens (FARRIER_SERVER)
+  --mac MAC           who this machine is; default: its only network card with a cable
+  --token TOKEN       the boot token, where the server asks for one (FARRIER_TOKEN)
+  --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
+  --tls               the server speaks TLS
+  --version           print the version
+Exits with 70 when the machine is to reboot, 71 when it is to power off.";
+
+/// The worker of a netbooted machine.
+pub(crate) fn as_worker() -> ExitCode {
+    console::open_all();
+    let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
+    for (name, value) in &parameters.proxies {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(name, value) };
+    }
+    on_runtime(async {
+        let Some(nic) = nic::find_boot_nic(&parameters) else {
+            say(&nic::describe_missing(&parameters));
+            return ExitCode::FAILURE;
+        };
+        if let Err(e) = net::bring_up(&nic, &parameters).await {
+            say(&format!("no network: {e}"));
+            return ExitCode::FAILURE;
+        }
+        let Some(server) = parameters.server.clone() else {
+            say("the kernel command line has no grpc_authority=HOST:PORT: there is no server to ask");
+            return std::future::pending().await;
+        };
+        worker::run(Settings {
+            identity: Identity::of_this_machine(nic.mac, parameters.token.clone()),
+            server,
+            tls: parameters.tls,
+            state_dir: PathBuf::from("/run/farrier-agent"),
+            setting: Setting::Netboot,
+        })
+        .await
+    })
+}
+
+/// An ordinary process on a host that has a network.
+pub(crate) fn as_process(arguments: &[String]) -> ExitCode {
+    match settings(arguments) {
+        Ok(settings) => on_runtime(worker::run(settings)),
+        Err(problem) => {
+            eprintln!("{problem}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn settings(arguments: &[String]) -> Result<Settings, String> {
+    let mut server = std::env::var("FARRIER_SERVER").ok();
+    let mut token = std::env::var("FARRIER_TOKEN").unwrap_or_default();
+    let mut state_dir = PathBuf::from("/run/farrier-agent");
+    let mut mac: Option<MacAddr6> = None;
+    let mut tls = false;
+    let mut words = arguments.iter();
+    while let Some(flag) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value"));
+        match flag.as_str() {
+            "--server" => server = Some(value()?.clone()),
+            "--token" => token = value()?.clone(),
+            "--state-dir" => state_dir = PathBuf::from(value()?),
+            "--mac" => {
+                let text = value()?;
+                mac = Some(parse_mac(text).ok_or_else(|| format!("--mac {text} is not a MAC address"))?);
+            }
+            "--tls" => tls = true,
+            _ => return Err(format!("argument {flag} is not known")),
+        }
+    }
+    let mac = match mac {
+        Some(mac) => mac,
+        None => only_mac()?,
+    };
+    Ok(Settings {
+        identity: Identity::of_this_machine(mac, token),
+        server: server.ok_or("--server HOST:PORT is missing")?,
+        tls,
+        state_dir,
+        setting: Setting::Host,
+    })
+}
+
+fn only_mac() -> Result<MacAddr6, String> {
+    let nics: Vec<nic::Nic> = nic::list().into_iter().filter(|nic| nic.carrier).collect();
+    match nics.as_slice() {
+        [nic] => Ok(nic.mac),
+        nics => {
+            let there: Vec<String> = nics
+                .iter()
+                .map(|n| format!("{} {}", n.name, n.mac_text()))
+                .collect();
+            Err(format!(
+                "--mac is needed: network cards with a cable are: {}",
+                there.join(", ")
+            ))
+        }
+    }
+}
+
+fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    // reqwest and tonic ask for it; a second installation is no harm.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(work),
+        Err(e) => {
+            say(&format!("no runtime: {e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        settings(&words)
+    }
+
+    #[test]
+    fn flags_make_settings() {
+        let s = parse("--server 10.0.0.1:42113 --mac 52:54:00:77:00:0B --token t").expect("settings");
+        assert_eq!(
+            (s.server.as_str(), s.identity.mac.as_str()),
+            ("10.0.0.1:42113", "52:54:00:77:00:0b")
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(parse("--server").expect_err("no value").contains("--server"));
+        assert!(parse("--mac zz").expect_err("no MAC").contains("zz"));
+        assert!(parse("--frob").expect_err("unknown").contains("--frob"));
+    }
+}

@@ -1,0 +1,134 @@
+//! Who this machine is and what it is made of, for the Hello.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use disk::probe::{self, Include, System};
+use macaddr::MacAddr6;
+use proto::v1;
+
+use crate::net::nic;
+
+/// What stays the same as long as the machine runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Lower case with colons.
+    pub mac: String,
+    pub smbios_uuid: String,
+    pub boot_id: String,
+    pub token: String,
+}
+
+impl Identity {
+    /// Reads the rest beside MAC and token from the kernel; what the platform lacks is empty.
+    pub fn of_this_machine(mac: MacAddr6, token: String) -> Identity {
+        Identity {
+            mac: mac.to_string().to_lowercase(),
+            smbios_uuid: dmi("product_uuid").to_lowercase(),
+            boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+            token,
+        }
+    }
+
+    /// The Hello of a new stream.
+    pub(super) fn hello(&self, running_attempt: String, unacknowledged: Vec<v1::Report>) -> v1::Hello {
+        let uptime = Duration::try_from_secs_f64(crate::console::uptime_s()).unwrap_or_default();
+        v1::Hello {
+            mac: self.mac.clone(),
+            smbios_uuid: self.smbios_uuid.clone(),
+            boot_id: self.boot_id.clone(),
+            boot_token: self.token.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            running_attempt,
+            unacknowledged,
+            inventory: Some(inventory()),
+            booted_at: SystemTime::now().checked_sub(uptime).map(Into::into),
+        }
+    }
+}
+
+fn inventory() -> v1::HardwareInventory {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let interface = |nic: nic::Nic| v1::NetworkInterface {
+        mac: nic.mac_text(),
+        name: nic.name,
+        driver: nic.driver,
+        carrier: nic.carrier,
+    };
+    v1::HardwareInventory {
+        vendor: dmi("sys_vendor"),
+        product: dmi("product_name"),
+        serial: dmi("product_serial"),
+        cpus: cpuinfo
+            .lines()
+            .filter(|line| line.starts_with("processor"))
+            .count() as u32,
+        memory_bytes: memory_bytes(&meminfo),
+        disks: disks(),
+        interfaces: nic::list().into_iter().map(interface).collect(),
+        firmware: if Path::new("/sys/firmware/efi").exists() {
+            "uefi"
+        } else {
+            "bios"
+        }
+        .to_owned(),
+    }
+}
+
+fn disks() -> Vec<v1::BlockDevice> {
+    let found = probe::list(&System::default(), Include::DisksOnly).unwrap_or_default();
+    found
+        .into_iter()
+        .map(|disk| v1::BlockDevice {
+            name: disk.path.display().to_string(),
+            size_bytes: disk.size_bytes,
+            model: disk.model.unwrap_or_default(),
+            serial: disk.serial.unwrap_or_default(),
+            wwn: disk.wwn.unwrap_or_default(),
+            rotational: disk.rotational,
+            removable: disk.removable,
+        })
+        .collect()
+}
+
+/// `MemTotal` of /proc/meminfo, which counts KiB.
+fn memory_bytes(meminfo: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
+}
+
+fn dmi(name: &str) -> String {
+    first_line(&format!("/sys/class/dmi/id/{name}"))
+}
+
+fn first_line(path: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_in_bytes() {
+        assert_eq!(
+            memory_bytes("MemTotal:         482912 kB\nMemFree: 1 kB\n"),
+            482_912 * 1024
+        );
+        assert_eq!(memory_bytes("rubbish"), 0);
+    }
+
+    #[test]
+    fn a_hello_says_who_and_when() {
+        let identity = Identity::of_this_machine(MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0xB), "t".to_owned());
+        let hello = identity.hello("w/0/0/1".to_owned(), Vec::new());
+        assert_eq!(
+            (hello.mac.as_str(), hello.boot_id.len()),
+            ("52:54:00:77:00:0b", 36)
+        );
+        assert!(hello.inventory.expect("inventory").cpus > 0);
+    }
+}

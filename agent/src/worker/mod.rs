@@ -1,0 +1,310 @@
+//! The worker: attaches to the server, runs what it is given, reports.
+//!
+//! One thread. [`core`] decides; this file owns the stream, the journal, the running action and the console.
+//! Tasks: the session ([`session`]), the running action ([`crate::actions`]), lease renewal ([`crate::net`]).
+
+mod clock;
+pub mod core;
+mod identity;
+mod journal;
+mod logs;
+mod session;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use proto::v1;
+use proto::v1::agent_message::Kind as ToServer;
+use proto::v1::server_message::Kind as FromServer;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+use tokio_util::sync::CancellationToken;
+
+use self::core::{Core, Event, Leaving, Order};
+use crate::actions::{self, Feed};
+use crate::console::{say, stage};
+use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
+pub use identity::Identity;
+use journal::Journal;
+use session::Notice;
+
+/// How often collected log lines and progress are sent.
+const TICK: Duration = Duration::from_millis(100);
+/// The same trouble is said again on the console after this.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+/// Log lines and progress wait while the stream has this much to send.
+const BACKLOG: usize = 32;
+/// Lines of an action on the console, each second; the server gets all of them.
+const CONSOLE_LINES_PER_S: u32 = 20;
+
+/// Where and as whom the worker attaches.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub identity: Identity,
+    /// `host:port`.
+    pub server: String,
+    pub tls: bool,
+    /// Where the journal of this boot is kept.
+    pub state_dir: PathBuf,
+    pub setting: Setting,
+}
+
+/// What the worker may do to the machine it runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A system that goes on when the worker ends: the clock and the power are not ours.
+    Host,
+    /// The in-memory system, under our PID 1.
+    Netboot,
+}
+
+/// Works until the machine leaves; then the exit code tells PID 1 how.
+pub async fn run(settings: Settings) -> ExitCode {
+    let (notices, mut session) = mpsc::channel(64);
+    tokio::spawn(session::run(settings.server.clone(), settings.tls, notices));
+    let (events, mut happened) = mpsc::channel(256);
+    let mut worker = Worker::new(settings, events);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // Cloned so that the wait for room in the stream does not hold on to the worker.
+        let stream = worker.stream.clone().filter(|_| !worker.outbox.is_empty());
+        let room = async {
+            match &stream {
+                Some(stream) => stream.reserve().await.ok(),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            permit = room => match (permit, worker.outbox.pop_front()) {
+                (Some(permit), Some(kind)) => permit.send(v1::AgentMessage { kind: Some(kind) }),
+                // The session tells why the stream ended.
+                _ => worker.stream = None,
+            },
+            Some(notice) = session.recv() => worker.notice(notice),
+            Some(event) = happened.recv() => worker.event(event),
+            _ = tick.tick() => worker.tick(),
+        }
+        if let Some(how) = worker.leave {
+            return worker.leave(how);
+        }
+    }
+}
+
+struct Worker {
+    settings: Settings,
+    core: Core,
+    journal: Journal,
+    events: mpsc::Sender<Event>,
+    stream: Option<mpsc::Sender<v1::AgentMessage>>,
+    outbox: VecDeque<ToServer>,
+    running: Option<Running>,
+    heartbeat: Duration,
+    heartbeat_at: Instant,
+    said: Option<(String, Instant)>,
+    console_lines: (Instant, u32),
+    leave: Option<Leaving>,
+}
+
+struct Running {
+    attempt_id: String,
+    name: String,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    fn new(settings: Settings, events: mpsc::Sender<Event>) -> Worker {
+        let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.boot_id) {
+            Ok(opened) => opened,
+            Err(e) => {
+                say(&format!("no journal in {}: {e}", settings.state_dir.display()));
+                (Journal::none(), Vec::new())
+            }
+        };
+        let (core, orders) = Core::resume(reports, SystemTime::now());
+        let now = Instant::now();
+        let mut worker = Worker {
+            settings,
+            core,
+            journal,
+            events,
+            stream: None,
+            outbox: VecDeque::new(),
+            running: None,
+            heartbeat: Duration::from_secs(10),
+            heartbeat_at: now,
+            said: None,
+            console_lines: (now, 0),
+            leave: None,
+        };
+        worker.obey(orders);
+        worker
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Open(stream) => {
+                let (running, unacknowledged) = self.core.hello();
+                let hello = self.settings.identity.hello(running, unacknowledged);
+                self.outbox.clear();
+                self.outbox.push_back(ToServer::Hello(hello));
+                self.stream = Some(stream);
+            }
+            Notice::Message(kind) => {
+                if let FromServer::Welcome(welcome) = &kind {
+                    self.welcomed(welcome);
+                }
+                let orders = self.core.handle(SystemTime::now(), Event::Received(kind));
+                self.obey(orders);
+            }
+            Notice::Closed { why, refused } => {
+                self.stream = None;
+                self.outbox.clear();
+                let orders = self.core.handle(SystemTime::now(), Event::StreamLost);
+                self.obey(orders);
+                let then = if refused {
+                    "asking again every 10 s"
+                } else {
+                    "trying again"
+                };
+                self.say_once_a_while(format!("{why}; {then}"));
+            }
+        }
+    }
+
+    fn welcomed(&mut self, welcome: &v1::Welcome) {
+        self.said = None;
+        if let Some(now) = welcome.now
+            && self.settings.setting == Setting::Netboot
+            && let Some(text) = clock::follow(now)
+        {
+            say(&text);
+        }
+        self.heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_interval_s.clamp(1, 3600)));
+        self.heartbeat_at = Instant::now() + self.heartbeat;
+        stage("attached", &[("machine", &welcome.machine)]);
+        say(&format!(
+            "attached to {} as machine {} ({})",
+            self.settings.server, welcome.machine, self.settings.identity.mac
+        ));
+    }
+
+    fn event(&mut self, event: Event) {
+        match &event {
+            Event::Line(line) => self.show_line(line),
+            Event::Ended { outcome, .. } => self.show_end(outcome),
+            _ => {}
+        }
+        let orders = self.core.handle(SystemTime::now(), event);
+        self.obey(orders);
+    }
+
+    fn tick(&mut self) {
+        if self.outbox.len() < BACKLOG {
+            let orders = self.core.handle(SystemTime::now(), Event::Tick);
+            self.obey(orders);
+        }
+        if self.stream.is_some() && Instant::now() >= self.heartbeat_at {
+            self.heartbeat_at = Instant::now() + self.heartbeat;
+            let running_attempt = self.core.running().to_owned();
+            self.outbox
+                .push_back(ToServer::Heartbeat(v1::Heartbeat { running_attempt }));
+        }
+    }
+
+    fn obey(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Leave(how) => self.leave = Some(how),
+                Order::Record(report) => {
+                    if let Err(e) = self.journal.record(&report) {
+                        self.say_once_a_while(format!("the journal cannot be written: {e}"));
+                    }
+                }
+                Order::Say(text) => self.say_once_a_while(text),
+                Order::Send(kind) => self.outbox.push_back(kind),
+                Order::Start(run) => self.start(run),
+                Order::Stop { reason } => {
+                    if let Some(running) = &self.running {
+                        say(&format!("action {} is stopped: {reason}", running.name));
+                        running.stop.cancel();
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, run: v1::RunAction) {
+        stage("action-start", &[("action", &run.action)]);
+        let place = format!("{}/{}", u64::from(run.action_index) + 1, run.action_count);
+        say(&format!("action {place} {}: {}", run.action, run.image));
+        let stop = CancellationToken::new();
+        self.running = Some(Running {
+            attempt_id: run.attempt_id.clone(),
+            name: run.action.clone(),
+            stop: stop.clone(),
+        });
+        let events = self.events.clone();
+        let feed = Feed::new(run.attempt_id.clone(), self.events.clone());
+        let attempt_id = run.attempt_id.clone();
+        let setting = self.settings.setting;
+        tokio::spawn(async move {
+            // A task of its own, so that a fault in an action ends as a failed action.
+            let action = tokio::spawn(async move { actions::run(Arc::new(run), setting, feed, stop).await });
+            let outcome = action.await.unwrap_or_else(|e| actions::fault(&e.to_string()));
+            let _ = events.send(Event::Ended { attempt_id, outcome }).await;
+        });
+    }
+
+    fn show_end(&mut self, outcome: &v1::report::Outcome) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        let (word, text) = actions::describe(outcome);
+        stage("action-end", &[("action", &running.name), ("outcome", word)]);
+        say(&format!(
+            "action {} ended: {word}{}{text}",
+            running.name,
+            if text.is_empty() { "" } else { ": " }
+        ));
+        tracing::debug!(attempt = running.attempt_id, word, "action ended");
+    }
+
+    fn show_line(&mut self, line: &str) {
+        let (since, count) = &mut self.console_lines;
+        if since.elapsed() >= Duration::from_secs(1) {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count <= CONSOLE_LINES_PER_S {
+            let short: String = line.chars().take(200).collect();
+            say(&format!("  | {short}"));
+        }
+    }
+
+    fn say_once_a_while(&mut self, text: String) {
+        let known = self
+            .said
+            .as_ref()
+            .is_some_and(|(said, at)| *said == text && at.elapsed() < SAY_AGAIN);
+        if !known {
+            say(&text);
+            self.said = Some((text, Instant::now()));
+        }
+    }
+
+    fn leave(&self, how: Leaving) -> ExitCode {
+        let (word, code) = match how {
+            Leaving::PowerOff => ("poweroff", EXIT_POWEROFF),
+            Leaving::Reboot => ("reboot", EXIT_REBOOT),
+        };
+        stage("leaving", &[("how", word)]);
+        if self.settings.setting == Setting::Netboot {
+            nix::unistd::sync();
+        }
+        ExitCode::from(code)
+    }
+}

@@ -1,0 +1,183 @@
+//! The stream to the server: opened for ever, with growing pauses; refusals in words.
+//!
+//! One task that owns the connection. It tells the worker when a stream is open, what came, and why it ended;
+//! the worker's messages go through the sender that came with [`Notice::Open`], the Hello first.
+
+use std::time::Duration;
+
+use proto::v1::agent_service_client::AgentServiceClient;
+use proto::v1::{AgentMessage, server_message};
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After a refusal: somebody has to change something first.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Messages on their way; the worker waits when the stream is slower.
+const IN_FLIGHT: usize = 64;
+
+/// What the session tells the worker.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handled at once")]
+pub(super) enum Notice {
+    /// The stream ended, or did not come to be; another is tried after a pause.
+    Closed {
+        why: String,
+        refused: bool,
+    },
+    Message(server_message::Kind),
+    /// A stream is being opened: the first message into it has to be the Hello.
+    Open(mpsc::Sender<AgentMessage>),
+}
+
+/// Runs until the worker drops its receiver. `server` is `host:port`.
+pub(super) async fn run(server: String, tls: bool, notices: mpsc::Sender<Notice>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let end = attach_once(&server, tls, &notices).await;
+        if end.welcomed {
+            pause = FIRST_PAUSE;
+        }
+        let closed = Notice::Closed {
+            why: end.why,
+            refused: end.refused,
+        };
+        if notices.send(closed).await.is_err() {
+            return;
+        }
+        sleep(with_jitter(if end.refused { REFUSED_PAUSE } else { pause })).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+struct End {
+    why: String,
+    refused: bool,
+    welcomed: bool,
+}
+
+async fn attach_once(server: &str, tls: bool, notices: &mpsc::Sender<Notice>) -> End {
+    let lost = |why: String| End {
+        why,
+        refused: false,
+        welcomed: false,
+    };
+    let scheme = if tls { "https" } else { "http" };
+    let endpoint = match Endpoint::from_shared(format!("{scheme}://{server}")) {
+        Ok(endpoint) => endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true),
+        Err(e) => {
+            return lost(format!(
+                "server address {server:?} is not host:port: {}",
+                in_words(&e)
+            ));
+        }
+    };
+    let channel = match endpoint.connect().await {
+        Ok(channel) => channel,
+        Err(e) => return lost(format!("server {server} is not reached: {}", in_words(&e))),
+    };
+    let (sender, receiver) = mpsc::channel(IN_FLIGHT);
+    if notices.send(Notice::Open(sender)).await.is_err() {
+        return lost(String::new());
+    }
+    let mut messages = match AgentServiceClient::new(channel)
+        .attach(ReceiverStream::new(receiver))
+        .await
+    {
+        Ok(response) => response.into_inner(),
+        Err(status) => return ended(&status, false),
+    };
+    let mut welcomed = false;
+    loop {
+        match messages.message().await {
+            Ok(Some(message)) => {
+                let Some(kind) = message.kind else { continue };
+                welcomed |= matches!(kind, server_message::Kind::Welcome(_));
+                if notices.send(Notice::Message(kind)).await.is_err() {
+                    return lost(String::new());
+                }
+            }
+            Ok(None) => {
+                return End {
+                    why: "the server closed the stream".to_owned(),
+                    refused: false,
+                    welcomed,
+                };
+            }
+            Err(status) => return ended(&status, welcomed),
+        }
+    }
+}
+
+fn ended(status: &Status, welcomed: bool) -> End {
+    let refused = matches!(
+        status.code(),
+        Code::PermissionDenied | Code::NotFound | Code::Unauthenticated | Code::InvalidArgument
+    );
+    let why = match status.code() {
+        Code::PermissionDenied | Code::Unauthenticated => {
+            format!("the server refuses this machine: {}", status.message())
+        }
+        Code::NotFound => format!("the server does not know this machine: {}", status.message()),
+        Code::InvalidArgument => format!("the server does not understand this agent: {}", status.message()),
+        code => format!("the stream broke: {}: {}", code.description(), status.message()),
+    };
+    End {
+        why,
+        refused,
+        welcomed,
+    }
+}
+
+/// The error with its causes: tonic's own text is only "transport error".
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Between half of it and all of it, so that a rack does not come back in step.
+fn with_jitter(pause: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_stays_between_half_and_all() {
+        for _ in 0..100 {
+            let pause = with_jitter(Duration::from_secs(4));
+            assert!(
+                (Duration::from_secs(2)..=Duration::from_secs(4)).contains(&pause),
+                "{pause:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_break() {
+        assert!(ended(&Status::not_found("no machine has MAC x"), false).refused);
+        assert!(!ended(&Status::unavailable("restart"), true).refused);
+    }
+}
