@@ -27,6 +27,9 @@ const MAGIC: [u8; 4] = [99, 130, 83, 99];
 
 const ETHERNET: u8 = 1;
 
+/// RFC 2132 section 3.2.
+const END: u8 = 255;
+
 /// Why bytes are no DHCP packet for us.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -139,6 +142,9 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, DecodeError> {
             &mut oddities,
         );
     }
+    if options.remove(&code::OPTION_OVERLOAD).is_some() {
+        oddities.push("option 52 (overload) stands inside an overloaded field; ignored".to_owned());
+    }
     if overload > 3 {
         oddities.push(format!(
             "option 52 (overload) is {overload}, only 1 to 3 have a meaning"
@@ -204,7 +210,11 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
     if !packet.file.is_empty() {
         message.set_fname(&packet.file);
     }
-    for (number, data) in &packet.options {
+    for (number, data) in packet
+        .options
+        .iter()
+        .filter(|(number, _)| **number != code::RELAY_AGENT_INFORMATION)
+    {
         // Raw for every number: dhcproto's typed options cannot say all that is said on the wire.
         let raw = UnknownOption::new(OptionCode::from(*number), data.clone());
         message.opts_mut().insert(DhcpOption::Unknown(raw));
@@ -213,6 +223,15 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = v4::Encoder::new(&mut bytes);
     v4::Encodable::encode(&message, &mut encoder)
         .map_err(|error| EncodeError::Codec(SourceText(error.to_string())))?;
+    // dhcproto 0.15.0 writes a raw option 82 twice, so it is put before the end option here.
+    if let Some(relay) = packet.relay_agent_information() {
+        bytes.pop_if(|last| *last == END);
+        for part in relay.chunks(255) {
+            bytes.extend([code::RELAY_AGENT_INFORMATION, part.len() as u8]);
+            bytes.extend(part);
+        }
+        bytes.push(END);
+    }
     bytes.resize(bytes.len().max(MIN_SENT_BYTES), 0);
     if bytes.len() > MAX_PACKET_BYTES {
         return Err(EncodeError::TooLong {

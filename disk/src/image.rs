@@ -1,24 +1,66 @@
 //! Streams a disk image onto a block device.
+//!
+//! Tasks and threads: the caller's task downloads, `image-hash` digests the bytes as downloaded, `image-decode`
+//! unpacks them into aligned blocks, `image-write` puts these on the disk. Channels between them are bounded, so
+//! memory stays below some 40 MiB plus the decoder's window.
+//!
+//! What is half-written never boots: both ends of the disk (first and last MiB, where partition tables and boot
+//! code are) are zeroed first, and the image's own ends are written last, after the digest matched and everything
+//! else is on stable storage.
+
+mod decode;
+mod digest;
+mod error;
+mod feed;
+mod http;
+mod pipeline;
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use url::Url;
+
+pub use error::WriteError;
+
+/// How long a transfer may bring no new byte before it fails.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// What to write where.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
+    /// `http`, `https` or `file`.
     pub url: Url,
-    /// A block device (`/dev/vda`), or a regular file in tests.
+    /// A block device (`/dev/vda`), or a regular file, whose size is then the size of the disk.
     pub target: PathBuf,
     /// How the image is packed; `Detect` goes by the first bytes.
     pub compression: Compression,
-    /// SHA-256 of the bytes as downloaded, 64 hex digits; `None`: taken from `<url>.sha256` when that exists.
+    /// SHA-256 of the bytes as downloaded, 64 hex digits, `sha256:` before them or not; `None`: taken from
+    /// `<url>.sha256` when that exists.
     pub sha256: Option<String>,
     /// Transient errors (connection, 5xx, short read) are retried this long without a new byte.
     pub give_up_after: Duration,
 }
 
+impl WriteRequest {
+    /// Writes `url` to `target`: packing detected, digest from `<url>.sha256`, [`GIVE_UP_AFTER`].
+    pub fn new(url: Url, target: impl Into<PathBuf>) -> Self {
+        WriteRequest {
+            url,
+            target: target.into(),
+            compression: Compression::Detect,
+            sha256: None,
+            give_up_after: GIVE_UP_AFTER,
+        }
+    }
+}
+
+/// How an image is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     Bzip2,
@@ -46,6 +88,29 @@ pub struct Written {
     pub image_bytes: u64,
     /// Of the bytes as downloaded.
     pub sha256: String,
+    /// Whether there was a digest to compare with.
+    pub verified: bool,
     /// How often the transfer was resumed after a break.
     pub resumes: u32,
+    /// How many bytes of zeros were given to the disk as "zero this range" instead of as data.
+    pub skipped_bytes: u64,
+    /// What went well but should be known, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// Streams the image onto the target.
+///
+/// `on_progress` is called about five times a second from the calling task and once at the end. After `stop` is
+/// cancelled, or the future dropped, at most one more block (4 MiB) is written and the disk does not boot; when the
+/// future *returns*, nothing is written any more. Needs a tokio runtime with time and I/O enabled.
+///
+/// # Errors
+/// See [`WriteError`]; [`WriteError::reason`] is a word for machines to read. A target that is missing, busy or too
+/// small by what is known beforehand is left untouched; any later error leaves both its ends zeroed.
+pub async fn write(
+    request: &WriteRequest,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Result<Written, WriteError> {
+    pipeline::write(request, &on_progress, stop).await
 }

@@ -7,6 +7,7 @@ use crate::apt::{AptError, Archive, Package};
 use crate::checksum::sha256_of_bytes;
 use crate::deb::{self, DebError};
 use crate::files::{self, About, FileError};
+use crate::grub::{self, Grub, GrubError};
 use crate::initramfs::{self, InitramfsError};
 use crate::manifest::{Component, FORMAT, Manifest, ManifestFile, license_of};
 use crate::modules::{ModuleError, ModuleTree};
@@ -53,6 +54,9 @@ pub enum BuildError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The loader for local boot could not be made.
+    #[error(transparent)]
+    Grub(#[from] GrubError),
     /// The initramfs could not be made.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
@@ -213,6 +217,14 @@ fn boot_loaders(
         )?;
     }
     components.push(component(&ipxe));
+    let grub = Grub::fetch(archive, report)?;
+    files::write(&into.join("local-boot.efi"), grub::local_boot(&grub)?)?;
+    components.extend(
+        grub.packages
+            .iter()
+            .filter(|package| package.name.contains("efi"))
+            .map(component),
+    );
     Ok(())
 }
 

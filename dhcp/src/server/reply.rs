@@ -247,7 +247,9 @@ fn summary(
     }
     text += &format!(", sent to {destination}");
     match reply.boot_file() {
-        Some(file) if reply.siaddr.is_unspecified() => text += &format!("; boots {file}"),
+        Some(file) if reply.siaddr.is_unspecified() || file.contains("://") => {
+            text += &format!("; boots {file}")
+        }
         Some(file) => text += &format!("; boots {file} from {}", reply.siaddr),
         None => {}
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use mirror::Mirror;
 pub use root::Archive;
+pub(crate) use root::host_acquire_settings;
 
 use crate::command::CommandError;
 use crate::files::FileError;

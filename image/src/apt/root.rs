@@ -239,7 +239,7 @@ fn configuration(root: &Path, acquire: &str) -> String {
 }
 
 /// How the host's apt reaches the network: proxies, retries, timeouts. None of what says which archives to trust.
-fn host_acquire_settings() -> String {
+pub(crate) fn host_acquire_settings() -> String {
     let dump = command::run(Command::new("apt-config").arg("dump"), "apt").unwrap_or_default();
     acquire_settings(&String::from_utf8_lossy(&dump))
 }

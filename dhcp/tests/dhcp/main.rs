@@ -1,0 +1,11 @@
+//! Tests of the whole crate through its public interface.
+
+// Clippy knows only functions marked `#[test]` as tests, not what they call.
+#![allow(clippy::unwrap_used)]
+
+mod client_timers;
+mod dnsmasq;
+mod hostile_packets;
+mod packets;
+mod replies;
+mod simulated_network;

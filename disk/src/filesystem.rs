@@ -1,0 +1,146 @@
+//! What filesystem is on a device, and growing it to the device's size.
+
+mod detect;
+mod ext4;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+pub use detect::{Filesystem, Kind, detect};
+
+use crate::mount::{MountError, MountGuard, MsFlags};
+
+/// Why a filesystem could not be looked at or grown.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesystemError {
+    #[error("{device}: {what} failed: {source}")]
+    Io {
+        device: PathBuf,
+        what: &'static str,
+        source: io::Error,
+    },
+    #[error("no filesystem that is known is on {device}")]
+    Unknown { device: PathBuf },
+    #[error("{kind} on {device} cannot be grown here, only ext2, ext3 and ext4 can")]
+    CannotGrow { device: PathBuf, kind: &'static str },
+    #[error("the kernel does not grow the filesystem on {device} to {blocks} blocks: {source}")]
+    Refused {
+        device: PathBuf,
+        blocks: u64,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Mount(#[from] MountError),
+}
+
+/// A filesystem's size before and after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resized {
+    pub before_bytes: u64,
+    pub after_bytes: u64,
+}
+
+/// What is on a device or in an image file; `None`: nothing that is known.
+///
+/// # Errors
+/// [`FilesystemError::Io`].
+pub fn detect_on(device: &Path) -> Result<Option<Filesystem>, FilesystemError> {
+    let io = |what| {
+        move |source| FilesystemError::Io {
+            device: device.to_owned(),
+            what,
+            source,
+        }
+    };
+    let file = File::open(device).map_err(io("opening"))?;
+    let mut start = vec![0; detect::NEEDED_BYTES];
+    let mut filled = 0;
+    while let Some(rest) = start.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, filled as u64).map_err(io("reading"))? {
+            0 => break,
+            len => filled += len,
+        }
+    }
+    start.truncate(filled);
+    Ok(detect(&start))
+}
+
+/// Grows the filesystem on a device to the device's size: mounts it aside, asks the kernel, unmounts.
+///
+/// Works for ext2, ext3 and ext4, with the kernel's ext4 driver, which must be there or be loaded.
+///
+/// # Errors
+/// See [`FilesystemError`]; the filesystem stays valid at its old size.
+pub fn grow(device: &Path) -> Result<Resized, FilesystemError> {
+    let found = detect_on(device)?.ok_or_else(|| FilesystemError::Unknown {
+        device: device.to_owned(),
+    })?;
+    if !matches!(found.kind, Kind::Ext2 | Kind::Ext3 | Kind::Ext4) {
+        return Err(FilesystemError::CannotGrow {
+            device: device.to_owned(),
+            kind: found.kind.name(),
+        });
+    }
+    let io = |what| {
+        move |source| FilesystemError::Io {
+            device: device.to_owned(),
+            what,
+            source,
+        }
+    };
+    let size = File::open(device)
+        .and_then(|file| crate::device::size_bytes(&file))
+        .map_err(io("asking for its size"))?;
+    let aside = Aside::new().map_err(io("making a directory to mount it on"))?;
+    let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID;
+    let mounted = MountGuard::mount(device, &aside.0, "ext4", flags)?;
+    let block_bytes = found.block_bytes.max(1024);
+    let blocks = size / block_bytes;
+    grow_ext4_mounted(&aside.0, blocks).map_err(|source| FilesystemError::Refused {
+        device: device.to_owned(),
+        blocks,
+        source,
+    })?;
+    mounted.unmount()?;
+    let after = detect_on(device)?.map_or(0, |found| found.size_bytes);
+    Ok(Resized {
+        before_bytes: found.size_bytes,
+        after_bytes: after,
+    })
+}
+
+/// Grows a mounted ext4 to so many of its blocks, as resize2fs does (EXT4_IOC_RESIZE_FS); less is refused.
+///
+/// The kernel may stop some blocks short, where the last group would be too small for its own tables.
+///
+/// # Errors
+/// The kernel's.
+pub fn grow_ext4_mounted(mountpoint: &Path, blocks: u64) -> io::Result<()> {
+    ext4::resize(&File::open(mountpoint)?, blocks)
+}
+
+/// An empty directory of its own, gone with its value.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new() -> io::Result<Aside> {
+        let mut number = 0;
+        loop {
+            let path = std::env::temp_dir().join(format!("farrier-grow-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(Aside(path)),
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+                Err(err) => return Err(err),
+            }
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Fails only while something is mounted there, which was logged.
+        let _ = fs::remove_dir(&self.0);
+    }
+}

@@ -1,0 +1,232 @@
+//! Recognises filesystems and their like by their superblocks.
+//!
+//! Source: the on-disk formats as libblkid reads them; every field is bounded.
+
+/// As far as the farthest superblock that is looked for (btrfs).
+pub(super) const NEEDED_BYTES: usize = (64 + 4) << 10;
+
+/// What kind of content a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Btrfs,
+    Ext2,
+    Ext3,
+    Ext4,
+    Luks,
+    Lvm2,
+    Swap,
+    Vfat,
+    Xfs,
+}
+
+impl Kind {
+    /// As `blkid` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Btrfs => "btrfs",
+            Kind::Ext2 => "ext2",
+            Kind::Ext3 => "ext3",
+            Kind::Ext4 => "ext4",
+            Kind::Luks => "crypto_LUKS",
+            Kind::Lvm2 => "LVM2_member",
+            Kind::Swap => "swap",
+            Kind::Vfat => "vfat",
+            Kind::Xfs => "xfs",
+        }
+    }
+}
+
+/// What is on a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filesystem {
+    pub kind: Kind,
+    pub label: Option<String>,
+    /// As `blkid` writes it.
+    pub uuid: Option<String>,
+    /// 0: not told.
+    pub block_bytes: u64,
+    /// 0: not told.
+    pub size_bytes: u64,
+}
+
+/// Looks at the first bytes of a device; 68 KiB are enough.
+pub fn detect(start: &[u8]) -> Option<Filesystem> {
+    [luks, lvm2, xfs, btrfs, swap, ext, vfat]
+        .into_iter()
+        .find_map(|look| look(start))
+}
+
+fn ext(start: &[u8]) -> Option<Filesystem> {
+    let block = start.get(1024..2048)?;
+    if le16(block, 0x38)? != 0xef53 {
+        return None;
+    }
+    let (compatible, incompatible, read_only) = (le32(block, 0x5c)?, le32(block, 0x60)?, le32(block, 0x64)?);
+    // has_journal; what ext3 can mount; what it can mount read-only: see ext4(5).
+    let kind = if incompatible & !0x16 != 0 || read_only & !0x07 != 0 {
+        Kind::Ext4
+    } else if compatible & 0x04 != 0 {
+        Kind::Ext3
+    } else {
+        Kind::Ext2
+    };
+    let block_bytes = 1024_u64
+        .checked_shl(le32(block, 0x18)?)
+        .filter(|bytes| (1024..=65536).contains(bytes))?;
+    // The upper half counts only with the 64bit feature.
+    let upper = if incompatible & 0x80 != 0 {
+        u64::from(le32(block, 0x150)?)
+    } else {
+        0
+    };
+    let blocks = u64::from(le32(block, 0x04)?) | upper << 32;
+    Some(Filesystem {
+        kind,
+        label: text(block, 0x78, 16),
+        uuid: uuid(block, 0x68),
+        block_bytes,
+        size_bytes: blocks.saturating_mul(block_bytes),
+    })
+}
+
+fn xfs(start: &[u8]) -> Option<Filesystem> {
+    if !start.starts_with(b"XFSB") {
+        return None;
+    }
+    let block_bytes = u64::from(u32::from_be_bytes(array(start, 4)?));
+    let blocks = u64::from_be_bytes(array(start, 8)?);
+    Some(Filesystem {
+        kind: Kind::Xfs,
+        label: text(start, 108, 12),
+        uuid: uuid(start, 32),
+        block_bytes,
+        size_bytes: blocks.saturating_mul(block_bytes),
+    })
+}
+
+fn btrfs(start: &[u8]) -> Option<Filesystem> {
+    let block = start.get(0x10000..0x11000)?;
+    if block.get(0x40..0x48)? != b"_BHRfS_M" {
+        return None;
+    }
+    Some(Filesystem {
+        kind: Kind::Btrfs,
+        label: text(block, 0x12b, 256),
+        uuid: uuid(block, 0x20),
+        block_bytes: u64::from(le32(block, 0x90)?),
+        size_bytes: u64::from_le_bytes(array(block, 0x70)?),
+    })
+}
+
+/// The signature lies at the end of the first page of whatever machine made it.
+fn swap(start: &[u8]) -> Option<Filesystem> {
+    let page = [4096_usize, 8192, 16384, 65536].into_iter().find(|page| {
+        start
+            .get(page - 10..*page)
+            .is_some_and(|signature| signature == b"SWAPSPACE2")
+    })?;
+    let pages = u64::from(le32(start, 1024 + 4)?) + 1;
+    Some(Filesystem {
+        kind: Kind::Swap,
+        label: text(start, 1024 + 28, 16),
+        uuid: uuid(start, 1024 + 12),
+        block_bytes: page as u64,
+        size_bytes: pages.saturating_mul(page as u64),
+    })
+}
+
+fn vfat(start: &[u8]) -> Option<Filesystem> {
+    if start.get(510..512)? != [0x55, 0xaa] {
+        return None;
+    }
+    let (label, serial) = if start.get(82..90)? == b"FAT32   " {
+        (71, 67)
+    } else if matches!(start.get(54..62)?, b"FAT16   " | b"FAT12   ") {
+        (43, 39)
+    } else {
+        return None;
+    };
+    let sector = u64::from(le16(start, 11)?);
+    let sectors = match le16(start, 19)? {
+        0 => u64::from(le32(start, 32)?),
+        small => u64::from(small),
+    };
+    let serial = le32(start, serial)?;
+    Some(Filesystem {
+        kind: Kind::Vfat,
+        label: text(start, label, 11).filter(|label| label != "NO NAME"),
+        uuid: Some(format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)),
+        block_bytes: sector * u64::from(*start.get(13)?),
+        size_bytes: sector * sectors,
+    })
+}
+
+fn luks(start: &[u8]) -> Option<Filesystem> {
+    if !start.starts_with(b"LUKS\xba\xbe") {
+        return None;
+    }
+    let version = u16::from_be_bytes(array(start, 6)?);
+    Some(Filesystem {
+        kind: Kind::Luks,
+        label: if version == 2 { text(start, 24, 48) } else { None },
+        uuid: text(start, 168, 40),
+        block_bytes: 0,
+        size_bytes: 0,
+    })
+}
+
+/// The label is in one of the first four sectors.
+fn lvm2(start: &[u8]) -> Option<Filesystem> {
+    let sector = start.chunks_exact(512).take(4).find(|sector| {
+        sector.starts_with(b"LABELONE") && sector.get(24..32) == Some(b"LVM2 001".as_slice())
+    })?;
+    let id = text(sector, 32, 32).filter(|id| id.len() == 32 && id.is_ascii())?;
+    let mut uuid = String::new();
+    // Groups of 6-4-4-4-4-4-6, as LVM writes it.
+    for (place, letter) in id.chars().enumerate() {
+        if place >= 6 && place % 4 == 2 && place <= 26 {
+            uuid.push('-');
+        }
+        uuid.push(letter);
+    }
+    Some(Filesystem {
+        kind: Kind::Lvm2,
+        label: None,
+        uuid: Some(uuid),
+        block_bytes: 0,
+        size_bytes: 0,
+    })
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk::<N>().copied()
+}
+
+fn le16(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_le_bytes)
+}
+
+fn le32(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_le_bytes)
+}
+
+/// Up to the first NUL, without padding; `None` if empty.
+fn text(bytes: &[u8], at: usize, len: usize) -> Option<String> {
+    let field = bytes.get(at..at.checked_add(len)?)?;
+    let field = field.split(|byte| *byte == 0).next()?;
+    let text = String::from_utf8_lossy(field).trim().to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+fn uuid(bytes: &[u8], at: usize) -> Option<String> {
+    let raw: [u8; 16] = array(bytes, at)?;
+    let hex = format!("{:032x}", u128::from_be_bytes(raw));
+    let parts = [
+        hex.get(..8)?,
+        hex.get(8..12)?,
+        hex.get(12..16)?,
+        hex.get(16..20)?,
+        hex.get(20..)?,
+    ];
+    (raw != [0; 16]).then(|| parts.join("-"))
+}

@@ -1,0 +1,418 @@
+//! An HTTP download that goes on after breaks.
+//!
+//! A break is resumed with Range and If-Range, so that bytes of two different contents are never put together.
+//! Source: RFC 9110 sections 13.1.5 (If-Range) and 14 (ranges).
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::{Client, Response, StatusCode, Version};
+use tokio::time::{Instant, sleep, timeout};
+use url::Url;
+
+use super::WriteError;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+/// A connection that brings nothing for so long is given up and another one is made.
+const STALL: Duration = Duration::from_secs(10);
+
+pub(super) struct Http {
+    client: Client,
+    url: Url,
+    response: Option<Response>,
+    at: u64,
+    /// Bytes to drop: the server began anew although asked to go on.
+    skip: u64,
+    total: Option<u64>,
+    /// What the first answer says of the content; the rest must be of the same.
+    validator: Option<Validator>,
+    digest_known: bool,
+    resumes: u32,
+    give_up_after: Duration,
+    retry: Retry,
+}
+
+/// The state of trying since the last byte.
+struct Retry {
+    tries: u32,
+    pause: Duration,
+    last_byte: Instant,
+}
+
+/// A strong entity tag, or the time of the last change where there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Validator(String);
+
+/// What [`Http::fetch_small`] finds.
+pub(super) enum Fetch {
+    Content(Vec<u8>),
+    NotFound,
+}
+
+/// Why a request did not lead to bytes.
+enum Failed {
+    ForGood(WriteError),
+    ForNow(String),
+}
+
+impl Http {
+    pub(super) fn new(url: Url, give_up_after: Duration, digest_known: bool) -> Result<Http, WriteError> {
+        let client = client(&url).map_err(|err| WriteError::BadUrl {
+            url: url.to_string(),
+            what: chain(&err),
+        })?;
+        Ok(Http {
+            client,
+            url,
+            response: None,
+            at: 0,
+            skip: 0,
+            total: None,
+            validator: None,
+            digest_known,
+            resumes: 0,
+            give_up_after,
+            retry: Retry::new(),
+        })
+    }
+
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    pub(super) fn total(&self) -> Option<u64> {
+        self.total
+    }
+
+    pub(super) fn resumes(&self) -> u32 {
+        self.resumes
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
+        // The time that the caller took is not the server's.
+        self.retry = Retry::new();
+        let stall = STALL.min(self.give_up_after);
+        loop {
+            if self.response.is_some() && self.total == Some(self.at) {
+                return Ok(None);
+            }
+            let Some(response) = self.response.as_mut() else {
+                match self.connect(stall).await {
+                    Ok(response) => self.response = Some(response),
+                    Err(Failed::ForGood(err)) => return Err(err),
+                    Err(Failed::ForNow(why)) => self.pause(why).await?,
+                }
+                continue;
+            };
+            let broken = match timeout(stall, response.chunk()).await {
+                Ok(Ok(Some(bytes))) => match self.accept(bytes)? {
+                    Some(bytes) => return Ok(Some(bytes)),
+                    None => continue,
+                },
+                Ok(Ok(None)) if self.total.is_none() => return Ok(None),
+                Ok(Ok(None)) => "the answer ended too early".to_owned(),
+                Ok(Err(err)) => chain(&err),
+                Err(_) => format!("no byte came for {} s", stall.as_secs_f32()),
+            };
+            self.response = None;
+            self.pause(broken).await?;
+        }
+    }
+
+    /// All of a small file.
+    pub(super) async fn fetch_small(mut self, limit_bytes: usize) -> Result<Fetch, WriteError> {
+        let mut content = Vec::new();
+        loop {
+            match self.next().await {
+                Ok(Some(bytes)) => content.extend_from_slice(&bytes),
+                Ok(None) => return Ok(Fetch::Content(content)),
+                Err(WriteError::ImageNotFound { .. }) => return Ok(Fetch::NotFound),
+                Err(err) => return Err(err),
+            }
+            if content.len() > limit_bytes {
+                let what = format!("it is longer than {limit_bytes} B");
+                return Err(WriteError::BadUrl {
+                    url: self.url.to_string(),
+                    what,
+                });
+            }
+        }
+    }
+
+    /// Takes over a piece of the body; `None` if there is nothing new in it.
+    fn accept(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>, WriteError> {
+        let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());
+        bytes.advance(known);
+        self.skip -= known as u64;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        self.at += bytes.len() as u64;
+        match self.total {
+            Some(total) if self.at > total => Err(self.changed(format!("{} B came of {total}", self.at))),
+            _ => Ok(Some(bytes)),
+        }
+    }
+
+    async fn connect(&mut self, stall: Duration) -> Result<Response, Failed> {
+        let mut request = self
+            .client
+            .get(self.url.clone())
+            .header(ACCEPT_ENCODING, "identity");
+        if self.at > 0 {
+            request = request.header(RANGE, format!("bytes={}-", self.at));
+            match &self.validator {
+                Some(Validator(value)) => request = request.header(IF_RANGE, value),
+                None if self.digest_known => {}
+                None => {
+                    let why = "it cannot be resumed: the server sends no ETag, and no SHA-256 was given";
+                    return Err(Failed::ForGood(self.broken(why.to_owned())));
+                }
+            }
+        }
+        let response = match timeout(stall, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(err)) if err.is_builder() || err.is_redirect() => {
+                return Err(Failed::ForGood(WriteError::BadUrl {
+                    url: self.url.to_string(),
+                    what: chain(&err),
+                }));
+            }
+            Ok(Err(err)) => return Err(Failed::ForNow(chain(&err))),
+            Err(_) => return Err(Failed::ForNow(format!("no answer for {} s", stall.as_secs_f32()))),
+        };
+        self.judge(&response)?;
+        Ok(response)
+    }
+
+    fn judge(&mut self, response: &Response) -> Result<(), Failed> {
+        let url = self.url.to_string();
+        let status = response.status();
+        match status {
+            StatusCode::OK if self.at == 0 => self.begin(response),
+            StatusCode::OK => self.begin_again(response),
+            StatusCode::PARTIAL_CONTENT if self.at > 0 => self.go_on(response),
+            StatusCode::RANGE_NOT_SATISFIABLE if self.at > 0 => {
+                Err(Failed::ForGood(self.changed("it is shorter now".to_owned())))
+            }
+            StatusCode::NOT_FOUND | StatusCode::GONE => Err(Failed::ForGood(WriteError::ImageNotFound {
+                url,
+                status: status.to_string(),
+            })),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                Err(Failed::ForNow(format!("the server answers {status}")))
+            }
+            status if status.is_server_error() => Err(Failed::ForNow(format!("the server answers {status}"))),
+            status => Err(Failed::ForGood(WriteError::ImageRefused {
+                url,
+                status: status.to_string(),
+            })),
+        }
+    }
+
+    fn begin(&mut self, response: &Response) -> Result<(), Failed> {
+        let headers = response.headers();
+        self.total = content_length(headers);
+        self.validator = validator(headers);
+        let delimited = response.version() >= Version::HTTP_2 || headers.contains_key("transfer-encoding");
+        if self.total.is_none() && !delimited && !self.digest_known {
+            let why = "the server tells neither the length nor the end of it, and no SHA-256 was given";
+            return Err(Failed::ForGood(WriteError::BadUrl {
+                url: self.url.to_string(),
+                what: why.to_owned(),
+            }));
+        }
+        Ok(())
+    }
+
+    /// The server sends all of it: because it does not know ranges, or because the content is another one.
+    fn begin_again(&mut self, response: &Response) -> Result<(), Failed> {
+        let now = validator(response.headers());
+        let total = content_length(response.headers());
+        if now != self.validator || total != self.total {
+            return Err(Failed::ForGood(self.changed(difference(&self.validator, &now))));
+        }
+        self.skip = self.at;
+        self.resumes += 1;
+        Ok(())
+    }
+
+    fn go_on(&mut self, response: &Response) -> Result<(), Failed> {
+        let headers = response.headers();
+        let range = headers
+            .get(CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(content_range);
+        let Some((start, total)) = range else {
+            return Err(Failed::ForNow(
+                "the server sends a range but does not say which".to_owned(),
+            ));
+        };
+        if start != self.at {
+            return Err(Failed::ForNow(format!(
+                "the server sends from byte {start}, asked for {}",
+                self.at
+            )));
+        }
+        let now = validator(headers);
+        if (now.is_some() && now != self.validator)
+            || (total.is_some() && self.total.is_some() && total != self.total)
+        {
+            return Err(Failed::ForGood(self.changed(difference(&self.validator, &now))));
+        }
+        self.skip = 0;
+        self.resumes += 1;
+        tracing::info!(url = %self.url, at = self.at, "transfer resumed");
+        Ok(())
+    }
+
+    /// Waits before the next try, or gives up.
+    async fn pause(&mut self, why: String) -> Result<(), WriteError> {
+        self.retry.tries += 1;
+        let idle = self.retry.last_byte.elapsed();
+        if idle >= self.give_up_after {
+            return Err(self.broken(why));
+        }
+        tracing::warn!(url = %self.url, at = self.at, tries = self.retry.tries, "transfer broke: {why}");
+        let pause = jittered(self.retry.pause).min(self.give_up_after - idle);
+        self.retry.pause = (self.retry.pause * 2).min(LONGEST_PAUSE);
+        sleep(pause).await;
+        Ok(())
+    }
+
+    fn changed(&self, what: String) -> WriteError {
+        WriteError::ImageChanged {
+            url: self.url.to_string(),
+            at: self.at,
+            what,
+        }
+    }
+
+    fn broken(&self, last: String) -> WriteError {
+        WriteError::TransferBroken {
+            url: self.url.to_string(),
+            at: self.at,
+            total: self.total,
+            given_up_after: self.retry.last_byte.elapsed(),
+            tries: self.retry.tries,
+            last,
+        }
+    }
+}
+
+impl Retry {
+    fn new() -> Retry {
+        Retry {
+            tries: 0,
+            pause: FIRST_PAUSE,
+            last_byte: Instant::now(),
+        }
+    }
+}
+
+/// A client that talks to the server straight, never through a proxy of the environment.
+fn client(url: &Url) -> reqwest::Result<Client> {
+    // reqwest panics when no provider is installed; an error means that one already is.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = || {
+        Client::builder()
+            .no_proxy()
+            .http1_only()
+            .connect_timeout(Duration::from_secs(5))
+            .pool_max_idle_per_host(0)
+    };
+    if url.scheme() == "https" {
+        builder().build()
+    } else {
+        // An in-memory system has no CA certificates, and the default verifier fails to build without any.
+        builder().tls_certs_only([]).build()
+    }
+}
+
+fn validator(headers: &HeaderMap) -> Option<Validator> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    // A weak tag does not vouch for bytes: RFC 9110 section 13.1.5.
+    text(ETAG)
+        .filter(|tag| !tag.starts_with("W/"))
+        .or_else(|| text(LAST_MODIFIED))
+        .map(Validator)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers
+        .get(reqwest::header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// `bytes 5-9/10` and `bytes 5-9/*`: the start and the total.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.trim().parse().ok()?, total.trim().parse().ok()))
+}
+
+fn difference(was: &Option<Validator>, is: &Option<Validator>) -> String {
+    let text = |validator: &Option<Validator>| validator.as_ref().map_or("none", |v| v.0.as_str()).to_owned();
+    format!("its ETag was {}, is {}", text(was), text(is))
+}
+
+/// Between half of it and all of it, so that a rack of machines does not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    let half = pause / 2;
+    half + half * u32::try_from(random % 1000).unwrap_or(0) / 1000
+}
+
+/// An error with its causes: reqwest's own text says only "error sending request".
+fn chain(err: &reqwest::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = std::error::Error::source(err);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_range_is_read_with_and_without_a_total() {
+        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
+        for bad in ["", "bytes */10", "bytes x-9/10", "items 5-9/10"] {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_is_no_validator() {
+        let mut headers = HeaderMap::new();
+        headers.insert(ETAG, "W/\"a\"".parse().unwrap());
+        assert_eq!(validator(&headers), None);
+        headers.insert(LAST_MODIFIED, "Sat, 21 Nov 2026 06:00:00 GMT".parse().unwrap());
+        assert_eq!(
+            validator(&headers),
+            Some(Validator("Sat, 21 Nov 2026 06:00:00 GMT".to_owned()))
+        );
+        headers.insert(ETAG, "\"b\"".parse().unwrap());
+        assert_eq!(validator(&headers), Some(Validator("\"b\"".to_owned())));
+    }
+}

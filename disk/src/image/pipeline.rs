@@ -1,0 +1,286 @@
+//! Puts the stages of a write together, and decides which of their errors counts.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc as async_mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::decode::{self, DecodeError};
+use super::feed::{Feed, FeedReader};
+use super::source::{Source, sibling_digest};
+use super::target::Target;
+use super::writer::{BlockPool, Finished, Writer};
+use super::{Progress, WriteError, WriteRequest, Written, digest};
+
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Chunks in a channel; a chunk of an HTTP body has at most some 400 KiB.
+const CHUNKS: usize = 16;
+/// Blocks between decoder and writer; the pool bounds them.
+const BLOCKS: usize = 4;
+
+pub(super) async fn write(
+    request: &WriteRequest,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+    stop: CancellationToken,
+) -> Result<Written, WriteError> {
+    let counters = Arc::new(Counters::default());
+    let work = write_counted(request, &counters, &stop);
+    tokio::pin!(work);
+    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            result = &mut work => {
+                on_progress(counters.progress());
+                return result;
+            }
+            _ = ticks.tick() => on_progress(counters.progress()),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    downloaded: AtomicU64,
+    download: AtomicU64,
+    written: Arc<AtomicU64>,
+}
+
+impl Counters {
+    fn progress(&self) -> Progress {
+        Progress {
+            downloaded_bytes: self.downloaded.load(Ordering::Relaxed),
+            download_bytes: self.download.load(Ordering::Relaxed),
+            written_bytes: self.written.load(Ordering::Relaxed),
+        }
+    }
+}
+
+async fn write_counted(
+    request: &WriteRequest,
+    counters: &Counters,
+    stop: &CancellationToken,
+) -> Result<Written, WriteError> {
+    let given = request
+        .sha256
+        .as_deref()
+        .map(|given| digest::parse(given, "the request"))
+        .transpose()?;
+    let target = Target::open(&request.target)?;
+    let mut warnings = Vec::new();
+    let expected = match given {
+        Some(expected) => Some(expected),
+        None => or_stopped(stop, 0, sibling_digest(request)).await?,
+    };
+    if expected.is_none() {
+        warnings.push(format!(
+            "the image was not verified: no SHA-256 was given and {}.sha256 is not there",
+            request.url
+        ));
+    }
+    let mut source = Source::open(request, expected.is_some()).await?;
+    let first = or_stopped(stop, 0, source.next()).await?;
+    counters
+        .download
+        .store(source.total().unwrap_or(0), Ordering::Relaxed);
+
+    let stages = Stages::start(request, target, source.total(), expected.is_some(), counters)?;
+    let (fed, digest, decoded, finished) = stages.run(&mut source, first, &expected, counters, stop).await?;
+
+    // The earliest stage that failed by itself names the reason; the others have only seen it give up.
+    match fed {
+        Ok(()) | Err(FeedError::StagesGone) => {}
+        Err(FeedError::Source(err)) => return Err(err),
+    }
+    let finished = finished?;
+    if let (Some(expected), Some(actual)) = (&expected, &digest)
+        && expected != actual
+    {
+        let (expected, actual) = (expected.clone(), actual.clone());
+        return Err(WriteError::WrongDigest {
+            url: request.url.to_string(),
+            expected,
+            actual,
+        });
+    }
+    if let Err(DecodeError::Image(what)) = decoded {
+        return Err(WriteError::BadImage {
+            url: request.url.to_string(),
+            what,
+        });
+    }
+    if stop.is_cancelled() && finished.is_none() {
+        return Err(WriteError::Stopped { at: source.at() });
+    }
+    let (Some(finished), Some(sha256)) = (finished, digest) else {
+        return Err(WriteError::Thread {
+            what: "a stage ended without a reason".to_owned(),
+        });
+    };
+    warnings.extend(finished.warnings);
+    Ok(Written {
+        downloaded_bytes: source.at(),
+        image_bytes: finished.image_bytes,
+        sha256,
+        verified: expected.is_some(),
+        resumes: source.resumes(),
+        skipped_bytes: finished.skipped_bytes,
+        warnings,
+    })
+}
+
+/// The threads, and the ends of their channels that this task holds.
+struct Stages {
+    feed: async_mpsc::Sender<Feed>,
+    verdict: mpsc::Sender<()>,
+    digest: oneshot::Receiver<Option<String>>,
+    decoded: oneshot::Receiver<Result<(), DecodeError>>,
+    finished: oneshot::Receiver<Result<Option<Finished>, WriteError>>,
+}
+
+/// Why not everything was fed.
+enum FeedError {
+    Source(WriteError),
+    /// A stage failed; its error counts.
+    StagesGone,
+}
+
+type Outcome = (
+    Result<(), FeedError>,
+    Option<String>,
+    Result<(), DecodeError>,
+    Result<Option<Finished>, WriteError>,
+);
+
+impl Stages {
+    fn start(
+        request: &WriteRequest,
+        target: Target,
+        total: Option<u64>,
+        expects_digest: bool,
+        counters: &Counters,
+    ) -> Result<Stages, WriteError> {
+        let (feed, to_digest) = async_mpsc::channel(CHUNKS);
+        let (to_decode, from_digest) = mpsc::sync_channel(CHUNKS);
+        let (pieces, from_decode) = mpsc::sync_channel(BLOCKS);
+        let (verdict, await_verdict) = mpsc::channel();
+        let (pool, empties) = BlockPool::new();
+        // When the image is bad, the digest tells whether it is so on the server or became so on the way.
+        let digest_rest = Arc::new(AtomicBool::new(false));
+
+        let rest = Arc::clone(&digest_rest);
+        let digest = spawn("image-hash", move || digest::run(to_digest, &to_decode, &rest))?;
+        let compression = request.compression;
+        let decoded = spawn("image-decode", move || {
+            let mut feed = FeedReader::new(from_digest);
+            let decoded = decode::run(&mut feed, compression, total, &pool, &pieces);
+            if matches!(decoded, Err(DecodeError::Image(_))) {
+                // Before the feed is dropped, which is what the digest stage sees.
+                digest_rest.store(expects_digest, Ordering::Release);
+            }
+            decoded
+        })?;
+        let writer = Writer::new(target, request.url.to_string(), Arc::clone(&counters.written));
+        let finished = spawn("image-write", move || {
+            writer.run(&from_decode, &empties, &await_verdict)
+        })?;
+        Ok(Stages {
+            feed,
+            verdict,
+            digest,
+            decoded,
+            finished,
+        })
+    }
+
+    /// Feeds the stages, speaks the verdict and waits until every thread has ended.
+    async fn run(
+        self,
+        source: &mut Source,
+        first: Option<Bytes>,
+        expected: &Option<String>,
+        counters: &Counters,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, WriteError> {
+        let fed = feed(source, first, &self.feed, counters, stop).await;
+        drop(self.feed);
+        let digest = self.digest.await.map_err(died)?;
+        let decoded = self.decoded.await.map_err(died)?;
+        let good = match (&digest, expected) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(actual), Some(expected)) => actual == expected,
+        };
+        if fed.is_ok() && decoded.is_ok() && good && !stop.is_cancelled() {
+            // If the writer has failed, its own error tells.
+            let _ = self.verdict.send(());
+        }
+        drop(self.verdict);
+        let finished = self.finished.await.map_err(died)?;
+        Ok((fed, digest, decoded, finished))
+    }
+}
+
+async fn feed(
+    source: &mut Source,
+    first: Option<Bytes>,
+    to: &async_mpsc::Sender<Feed>,
+    counters: &Counters,
+    stop: &CancellationToken,
+) -> Result<(), FeedError> {
+    let mut next = first;
+    while let Some(bytes) = next {
+        counters.downloaded.store(source.at(), Ordering::Relaxed);
+        to.send(Feed::Data(bytes))
+            .await
+            .map_err(|_| FeedError::StagesGone)?;
+        let at = source.at();
+        next = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(FeedError::Source(WriteError::Stopped { at })),
+            () = to.closed() => return Err(FeedError::StagesGone),
+            next = source.next() => next.map_err(FeedError::Source)?,
+        };
+    }
+    to.send(Feed::End).await.map_err(|_| FeedError::StagesGone)
+}
+
+async fn or_stopped<T>(
+    stop: &CancellationToken,
+    at: u64,
+    work: impl Future<Output = Result<T, WriteError>>,
+) -> Result<T, WriteError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(WriteError::Stopped { at }),
+        result = work => result,
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    stage: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, WriteError> {
+    let (done, wait) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            // Nobody waits any more when the write was dropped.
+            let _ = done.send(stage());
+        })
+        .map_err(|err| WriteError::Thread {
+            what: format!("thread {name} could not be started: {err}"),
+        })?;
+    Ok(wait)
+}
+
+fn died(_: oneshot::error::RecvError) -> WriteError {
+    WriteError::Thread {
+        what: "a stage panicked".to_owned(),
+    }
+}

@@ -1,0 +1,168 @@
+//! Where the bytes of an image come from.
+
+use bytes::Bytes;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use super::http::{Fetch, Http};
+use super::{WriteError, WriteRequest, digest};
+
+/// How much of a file is read at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// A digest file is a few lines.
+const DIGEST_FILE_BYTES: usize = 64 << 10;
+
+/// A stream of bytes that survives what can be survived.
+pub(super) enum Source {
+    File {
+        file: File,
+        url: String,
+        at: u64,
+        total: u64,
+    },
+    Http(Box<Http>),
+}
+
+impl Source {
+    /// `digest_known`: the content will be compared with a digest, so that parts fetched at different times may be
+    /// put together even if the server does not vouch for their belonging together.
+    pub(super) async fn open(request: &WriteRequest, digest_known: bool) -> Result<Source, WriteError> {
+        let url = &request.url;
+        match url.scheme() {
+            "file" => {
+                let (file, total) = open_file(url).await?;
+                Ok(Source::File {
+                    file,
+                    url: url.to_string(),
+                    at: 0,
+                    total,
+                })
+            }
+            "http" | "https" => Ok(Source::Http(Box::new(Http::new(
+                url.clone(),
+                request.give_up_after,
+                digest_known,
+            )?))),
+            other => {
+                let what = format!("scheme {other} is none of http, https and file");
+                Err(WriteError::BadUrl {
+                    url: url.to_string(),
+                    what,
+                })
+            }
+        }
+    }
+
+    /// The next bytes; `None` at the end, which is where the length that was announced says.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
+        match self {
+            Source::File { file, url, at, total } => {
+                let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
+                let broken = |what: String| WriteError::BadUrl {
+                    url: url.clone(),
+                    what,
+                };
+                match file
+                    .read_buf(&mut chunk)
+                    .await
+                    .map_err(|err| broken(err.to_string()))?
+                {
+                    0 if *at < *total => Err(broken(format!("the file ends at byte {at} of {total}"))),
+                    0 => Ok(None),
+                    len => {
+                        *at += len as u64;
+                        Ok(Some(chunk.freeze()))
+                    }
+                }
+            }
+            Source::Http(http) => http.next().await,
+        }
+    }
+
+    /// How many bytes [`Source::next`] has given.
+    pub(super) fn at(&self) -> u64 {
+        match self {
+            Source::File { at, .. } => *at,
+            Source::Http(http) => http.at(),
+        }
+    }
+
+    /// How many there are; known after the first [`Source::next`], if ever.
+    pub(super) fn total(&self) -> Option<u64> {
+        match self {
+            Source::File { total, .. } => Some(*total),
+            Source::Http(http) => http.total(),
+        }
+    }
+
+    pub(super) fn resumes(&self) -> u32 {
+        match self {
+            Source::File { .. } => 0,
+            Source::Http(http) => http.resumes(),
+        }
+    }
+}
+
+/// The digest in `<url>.sha256`; `None` if there is no such file.
+pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Option<String>, WriteError> {
+    let mut url = request.url.clone();
+    url.set_path(&format!("{}.sha256", url.path()));
+    let content = match url.scheme() {
+        "file" => match open_file(&url).await {
+            Ok((file, _)) => {
+                let mut content = Vec::new();
+                file.take(DIGEST_FILE_BYTES as u64)
+                    .read_to_end(&mut content)
+                    .await
+                    .map_err(|err| WriteError::BadUrl {
+                        url: url.to_string(),
+                        what: err.to_string(),
+                    })?;
+                content
+            }
+            Err(WriteError::ImageNotFound { .. }) => return Ok(None),
+            Err(err) => return Err(err),
+        },
+        "http" | "https" => {
+            match Http::new(url.clone(), request.give_up_after, true)?
+                .fetch_small(DIGEST_FILE_BYTES)
+                .await?
+            {
+                Fetch::Content(content) => content,
+                Fetch::NotFound => return Ok(None),
+            }
+        }
+        // `Source::open` refuses it with words.
+        _ => return Ok(None),
+    };
+    let file_name = request
+        .url
+        .path_segments()
+        .and_then(|mut parts| parts.next_back())
+        .unwrap_or_default();
+    digest::parse_file(&String::from_utf8_lossy(&content), file_name, url.as_str()).map(Some)
+}
+
+async fn open_file(url: &Url) -> Result<(File, u64), WriteError> {
+    let bad = |what: String| WriteError::BadUrl {
+        url: url.to_string(),
+        what,
+    };
+    let path = url
+        .to_file_path()
+        .map_err(|()| bad("it names no local file".to_owned()))?;
+    let not_found = || WriteError::ImageNotFound {
+        url: url.to_string(),
+        status: "no such file".to_owned(),
+    };
+    let file = File::open(&path).await.map_err(|err| match err.kind() {
+        std::io::ErrorKind::NotFound => not_found(),
+        _ => bad(err.to_string()),
+    })?;
+    let meta = file.metadata().await.map_err(|err| bad(err.to_string()))?;
+    if !meta.is_file() {
+        return Err(bad("it is not a regular file".to_owned()));
+    }
+    Ok((file, meta.len()))
+}

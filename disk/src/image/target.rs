@@ -1,0 +1,213 @@
+//! The target of a write: what it is, whether it may be written, and how.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use super::WriteError;
+use super::writer::device_error;
+use crate::{device, probe};
+
+/// Direct I/O goes in multiples of this, whatever the disk's own sectors are.
+pub(super) const ALIGN: usize = 4096;
+
+/// A disk that nothing else uses, opened for writing.
+pub(super) struct Target {
+    path: PathBuf,
+    /// Through the page cache; exclusive if a block device, so that nothing mounts it meanwhile.
+    file: File,
+    /// Past the page cache, for what is aligned.
+    direct: Option<File>,
+    size: u64,
+    /// `None`: a regular file.
+    sector_size: Option<u64>,
+    can_zero: bool,
+}
+
+impl Target {
+    /// Opens the target, having checked that it is there, is a disk and is not in use. Writes nothing.
+    pub(super) fn open(path: &Path) -> Result<Target, WriteError> {
+        let meta = std::fs::metadata(path).map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing(path),
+            _ => open_error(path, err),
+        })?;
+        if meta.file_type().is_block_device() {
+            Self::open_device(path, meta.rdev())
+        } else if meta.is_file() {
+            Self::open_file(path, meta.len())
+        } else {
+            let what = "neither a block device nor a regular file".to_owned();
+            Err(WriteError::NotADisk {
+                disk: path.to_owned(),
+                what,
+            })
+        }
+    }
+
+    fn open_device(path: &Path, device: u64) -> Result<Target, WriteError> {
+        let busy = |by: String| WriteError::Busy {
+            disk: path.to_owned(),
+            by,
+        };
+        let users = probe::users(&probe::System::default(), device).map_err(|err| open_error(path, err))?;
+        if !users.is_empty() {
+            return Err(busy(users.join(", ")));
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
+            .open(path)
+            .map_err(|err| match err.raw_os_error() {
+                Some(libc::EBUSY) => busy("something else has it open exclusively".to_owned()),
+                _ => open_error(path, err),
+            })?;
+        let size = device::size_bytes(&file).map_err(|err| open_error(path, err))?;
+        if size == 0 {
+            return Err(WriteError::NotADisk {
+                disk: path.to_owned(),
+                what: "there is no medium in it".to_owned(),
+            });
+        }
+        let sector_size = device::sector_size(&file).map_err(|err| open_error(path, err))?;
+        let direct = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
+            .open(path);
+        let direct = direct.ok().filter(|_| sector_size <= ALIGN as u64);
+        Ok(Target {
+            path: path.to_owned(),
+            file,
+            direct,
+            size,
+            sector_size: Some(sector_size),
+            can_zero: true,
+        })
+    }
+
+    fn open_file(path: &Path, size: u64) -> Result<Target, WriteError> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(|err| open_error(path, err))?;
+        Ok(Target {
+            path: path.to_owned(),
+            file,
+            direct: None,
+            size,
+            sector_size: None,
+            can_zero: true,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Logical sectors; `None` for a regular file, which has none.
+    pub(super) fn sector_size(&self) -> Option<u64> {
+        self.sector_size
+    }
+
+    /// Whether [`Target::zero`] has a chance; turns false when the kernel has refused once.
+    pub(super) fn can_zero(&self) -> bool {
+        self.can_zero
+    }
+
+    /// Writes past the page cache what is aligned, the rest through it.
+    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        let Some(direct) = self.direct.as_ref().filter(|_| is_aligned(offset, bytes)) else {
+            return self.write_buffered(offset, bytes);
+        };
+        let (aligned, rest) = bytes.split_at(bytes.len() / ALIGN * ALIGN);
+        match direct.write_all_at(aligned, offset) {
+            Ok(()) => {}
+            Err(err) if err.raw_os_error() == Some(libc::EINVAL) => {
+                // A driver that wants a larger alignment than ours, or a write that the disk cut short.
+                tracing::warn!(disk = %self.path.display(), "no direct I/O: {err}");
+                self.direct = None;
+                return self.write_buffered(offset, bytes);
+            }
+            Err(err) => return Err(device_error(self, "write to", offset, err)),
+        }
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            self.write_buffered(offset + aligned.len() as u64, rest)
+        }
+    }
+
+    pub(super) fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(|err| device_error(self, "write to", offset, err))
+    }
+
+    /// Makes a range read as zeros; true if the disk did so without the zeros being sent to it.
+    ///
+    /// Punching a hole is, on a block device, the kernel's "zero out, but only if the disk can do it by itself"
+    /// (block/fops.c, `blkdev_fallocate`); where it cannot, zeros are written.
+    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError> {
+        if range.is_empty() {
+            return Ok(false);
+        }
+        if self.can_zero {
+            let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+            let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
+            let len = i64::try_from(range.end - range.start).unwrap_or(i64::MAX);
+            match fallocate(self.file.as_fd(), flags, offset, len) {
+                Ok(()) => return Ok(true),
+                Err(err) => tracing::debug!(disk = %self.path.display(), "zeros are written: {err}"),
+            }
+            self.can_zero = false;
+        }
+        let zeros = vec![0; 1 << 20];
+        let mut at = range.start;
+        while at < range.end {
+            let len = usize::try_from(range.end - at)
+                .unwrap_or(usize::MAX)
+                .min(zeros.len());
+            self.write_buffered(at, &zeros[..len])?;
+            at += len as u64;
+        }
+        Ok(false)
+    }
+
+    /// Returns when everything written so far is on stable storage.
+    pub(super) fn sync(&mut self) -> Result<(), WriteError> {
+        self.file
+            .sync_all()
+            .map_err(|err| device_error(self, "sync of", 0, err))
+    }
+}
+
+fn is_aligned(offset: u64, bytes: &[u8]) -> bool {
+    offset.is_multiple_of(ALIGN as u64) && bytes.as_ptr().align_offset(ALIGN) == 0 && bytes.len() >= ALIGN
+}
+
+fn missing(path: &Path) -> WriteError {
+    let disks = probe::list(&probe::System::default(), probe::Include::DisksOnly).unwrap_or_default();
+    WriteError::TargetMissing {
+        disk: path.to_owned(),
+        there: probe::describe(&disks),
+    }
+}
+
+fn open_error(disk: &Path, source: io::Error) -> WriteError {
+    WriteError::Device {
+        disk: disk.to_owned(),
+        what: "opening",
+        offset: 0,
+        source,
+    }
+}

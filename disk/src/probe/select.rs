@@ -1,0 +1,290 @@
+//! Picks one disk by what is said of it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Disk, Include, System, describe, list};
+
+/// Why no disk was picked.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error("disks cannot be listed: {0}")]
+    List(#[from] std::io::Error),
+    #[error("no disk is {hint}; there are: {there}")]
+    NoneMatches { hint: String, there: String },
+    #[error("{count} disks are {hint}: {matching}; say more, such as serial=…")]
+    SeveralMatch {
+        hint: String,
+        count: usize,
+        matching: String,
+    },
+    #[error("disk hint {hint:?} is not understood at {part:?}: {what}")]
+    Malformed {
+        hint: String,
+        part: String,
+        what: String,
+    },
+}
+
+/// The device path for a hint: an existing path as it is, anything else through [`select`].
+///
+/// # Errors
+/// See [`select`].
+pub fn resolve(system: &System, hint: &str) -> Result<PathBuf, SelectError> {
+    if hint.starts_with('/') && Path::new(hint).exists() {
+        return Ok(PathBuf::from(hint));
+    }
+    let disks = list(system, Include::DisksOnly)?;
+    if let Some(partition) = disks
+        .iter()
+        .flat_map(|disk| &disk.partitions)
+        .find(|p| p.path == Path::new(hint))
+    {
+        return Ok(partition.path.clone());
+    }
+    select(&disks, hint).map(|disk| disk.path.clone())
+}
+
+/// The one disk that a hint is about.
+///
+/// A hint is a device path (`/dev/vda`, `/dev/disk/by-id/…`), a bare name, serial, WWN or by-id name, or conditions
+/// separated by commas that must all hold: `name=`, `serial=`, `wwn=`, `model=`, `id=`, `transport=`,
+/// `rotational=true|false`, `removable=true|false`, `size=`, `size>=`, `size<=` with K, M, G, T (powers of 1024) or
+/// KB, MB, GB, TB (of 1000).
+///
+/// # Errors
+/// A hint that fits none or several is refused with the list of the disks.
+pub fn select<'a>(disks: &'a [Disk], hint: &str) -> Result<&'a Disk, SelectError> {
+    let conditions: Vec<Condition> = hint
+        .split(',')
+        .map(|part| condition(hint, part))
+        .collect::<Result<_, _>>()?;
+    let matching: Vec<&Disk> = disks
+        .iter()
+        .filter(|disk| conditions.iter().all(|condition| condition.holds(disk)))
+        .collect();
+    match matching.as_slice() {
+        [only] => Ok(only),
+        [] => Err(SelectError::NoneMatches {
+            hint: hint.to_owned(),
+            there: describe(disks),
+        }),
+        several => Err(SelectError::SeveralMatch {
+            hint: hint.to_owned(),
+            count: several.len(),
+            matching: describe(&several.iter().map(|disk| (*disk).clone()).collect::<Vec<_>>()),
+        }),
+    }
+}
+
+enum Condition {
+    Any(String),
+    Id(String),
+    Model(String),
+    Name(String),
+    Path(String),
+    Removable(bool),
+    Rotational(bool),
+    Serial(String),
+    Size(Relation, u64),
+    Transport(String),
+    Wwn(String),
+}
+
+#[derive(Clone, Copy)]
+enum Relation {
+    AtLeast,
+    AtMost,
+    Equal,
+}
+
+impl Condition {
+    fn holds(&self, disk: &Disk) -> bool {
+        let is =
+            |have: &Option<String>, want: &str| have.as_deref().is_some_and(|h| h.eq_ignore_ascii_case(want));
+        match self {
+            Condition::Any(word) => {
+                disk.name == *word
+                    || is(&disk.serial, word)
+                    || is_wwn(disk, word)
+                    || disk.ids.iter().any(|id| id == word)
+            }
+            Condition::Id(id) => disk.ids.iter().any(|have| have == id),
+            Condition::Model(model) => is(&disk.model, model),
+            Condition::Name(name) => disk.name == *name,
+            Condition::Path(path) => match path.strip_prefix("/dev/disk/by-id/") {
+                Some(id) => disk.ids.iter().any(|have| have == id),
+                None => disk.path == Path::new(path),
+            },
+            Condition::Removable(want) => disk.removable == *want,
+            Condition::Rotational(want) => disk.rotational == *want,
+            Condition::Serial(serial) => is(&disk.serial, serial),
+            Condition::Size(relation, bytes) => match relation {
+                Relation::AtLeast => disk.size_bytes >= *bytes,
+                Relation::AtMost => disk.size_bytes <= *bytes,
+                Relation::Equal => disk.size_bytes == *bytes,
+            },
+            Condition::Transport(transport) => is(&disk.transport, transport),
+            Condition::Wwn(wwn) => is_wwn(disk, wwn),
+        }
+    }
+}
+
+/// Compares without the different prefixes that tools show.
+fn is_wwn(disk: &Disk, want: &str) -> bool {
+    fn bare(wwn: &str) -> String {
+        let wwn = wwn.to_ascii_lowercase();
+        let wwn = wwn.strip_prefix("wwn-").unwrap_or(&wwn);
+        ["naa.", "eui.", "uuid.", "0x"]
+            .iter()
+            .find_map(|p| wwn.strip_prefix(p))
+            .unwrap_or(wwn)
+            .to_owned()
+    }
+    disk.wwn.as_deref().is_some_and(|wwn| bare(wwn) == bare(want))
+}
+
+fn condition(hint: &str, part: &str) -> Result<Condition, SelectError> {
+    let malformed = |what: &str| SelectError::Malformed {
+        hint: hint.to_owned(),
+        part: part.to_owned(),
+        what: what.to_owned(),
+    };
+    let part = part.trim();
+    if part.is_empty() {
+        return Err(malformed("it is empty"));
+    }
+    if part.starts_with('/') {
+        return Ok(Condition::Path(part.to_owned()));
+    }
+    let Some((key, value)) = part.split_once('=') else {
+        return Ok(Condition::Any(part.to_owned()));
+    };
+    let (key, relation) = match key.as_bytes().last() {
+        Some(b'>') => (&key[..key.len() - 1], Relation::AtLeast),
+        Some(b'<') => (&key[..key.len() - 1], Relation::AtMost),
+        _ => (key, Relation::Equal),
+    };
+    let value = value.trim().to_owned();
+    let truth = || match value.as_str() {
+        "1" | "true" | "yes" => Ok(true),
+        "0" | "false" | "no" => Ok(false),
+        _ => Err(malformed("it must be true or false")),
+    };
+    match (key.trim(), relation) {
+        ("size", relation) => {
+            let bytes =
+                bytes(&value).ok_or_else(|| malformed("a size is a number with K, M, G or T after it"))?;
+            Ok(Condition::Size(relation, bytes))
+        }
+        (_, Relation::AtLeast | Relation::AtMost) => Err(malformed("only a size is more or less")),
+        ("id" | "by-id", _) => Ok(Condition::Id(value)),
+        ("model", _) => Ok(Condition::Model(value)),
+        ("name", _) => Ok(Condition::Name(value)),
+        ("removable", _) => Ok(Condition::Removable(truth()?)),
+        ("rotational", _) => Ok(Condition::Rotational(truth()?)),
+        ("serial", _) => Ok(Condition::Serial(value)),
+        ("transport" | "type", _) => Ok(Condition::Transport(value)),
+        ("wwn" | "wwid", _) => Ok(Condition::Wwn(value)),
+        _ => Err(malformed(
+            "known are id, model, name, removable, rotational, serial, size, transport and wwn",
+        )),
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit: u64 = match unit.trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KIB" => 1 << 10,
+        "M" | "MIB" => 1 << 20,
+        "G" | "GIB" => 1 << 30,
+        "T" | "TIB" => 1 << 40,
+        "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disks() -> Vec<Disk> {
+        let disk = |name: &str, gib: u64, rotational: bool, serial: &str| Disk {
+            name: name.to_owned(),
+            path: PathBuf::from(format!("/dev/{name}")),
+            size_bytes: gib << 30,
+            rotational,
+            serial: Some(serial.to_owned()),
+            wwn: Some(format!("naa.5000{serial}")),
+            ids: vec![format!("ata-Model_{serial}")],
+            transport: Some("ata".to_owned()),
+            ..Disk::default()
+        };
+        vec![
+            disk("sda", 100, true, "aa1"),
+            disk("sdb", 200, true, "aa2"),
+            disk("sdc", 400, false, "aa3"),
+        ]
+    }
+
+    fn selected(hint: &str) -> String {
+        select(&disks(), hint).map_or_else(|err| err.to_string(), |disk| disk.name.clone())
+    }
+
+    #[test]
+    fn a_disk_is_picked_by_name_path_id_serial_wwn_size_and_kind() {
+        for (hint, name) in [
+            ("/dev/sda", "sda"),
+            ("sdb", "sdb"),
+            ("/dev/disk/by-id/ata-Model_aa3", "sdc"),
+            ("serial=AA2", "sdb"),
+            ("aa2", "sdb"),
+            ("wwn=0x5000aa1", "sda"),
+            ("size>=300G", "sdc"),
+            ("size<=100G", "sda"),
+            ("size=200GiB", "sdb"),
+            ("rotational=false", "sdc"),
+            ("rotational=true, size>=150G", "sdb"),
+        ] {
+            assert_eq!(selected(hint), name, "{hint}");
+        }
+    }
+
+    #[test]
+    fn a_hint_that_fits_none_or_several_is_refused_with_the_list() {
+        let none = selected("/dev/vda");
+        assert!(
+            none.contains("no disk is /dev/vda") && none.contains("/dev/sdc (400 GiB, ata, serial aa3"),
+            "{none}"
+        );
+        let several = selected("rotational=true");
+        assert!(
+            several.contains("2 disks") && several.contains("/dev/sdb") && !several.contains("/dev/sdc"),
+            "{several}"
+        );
+    }
+
+    #[test]
+    fn a_hint_that_is_not_understood_is_refused() {
+        for hint in [
+            "",
+            "size>=x",
+            "colour=red",
+            "rotational=maybe",
+            "serial>=3",
+            "sda,,",
+            "size=99999999999T",
+        ] {
+            assert!(
+                selected(hint).contains("not understood"),
+                "{hint}: {}",
+                selected(hint)
+            );
+        }
+    }
+}

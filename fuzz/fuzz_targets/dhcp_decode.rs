@@ -1,0 +1,49 @@
+//! Everything that looks at a DHCP packet from the wire: no input may panic, and what was decoded can be sent again.
+
+#![no_main]
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use dhcp::client::Client;
+use dhcp::server::{Answer, Boot, Lease, ServerFacts, classify, reply};
+use libfuzzer_sys::fuzz_target;
+use macaddr::MacAddr6;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = dhcp::frame::parse(bytes, dhcp::CLIENT_PORT);
+    let Ok(packet) = dhcp::decode(bytes) else { return };
+    let _ = (
+        packet.boot_file(),
+        packet.user_classes(),
+        packet.machine_uuid(),
+        packet.architectures(),
+    );
+
+    let server = ServerFacts {
+        address: Ipv4Addr::new(10, 77, 0, 1),
+        prefix: 24,
+    };
+    let lease = Lease::new(Ipv4Addr::new(10, 77, 0, 11), Ipv4Addr::new(255, 255, 255, 0));
+    let boot = Boot {
+        file: Some("snponly.efi".to_owned()),
+        next_server: None,
+    };
+    let _ = reply(&classify(&packet), &Answer { lease, boot }, &server);
+
+    let now = Instant::now();
+    let mut client = Client::new(MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0x0b), 1, now);
+    client.on_timeout(now);
+    client.on_packet(now, bytes);
+
+    // Options in the name fields (overload) may come out longer than one packet; anything else must fit.
+    if let Ok(encoded) = dhcp::encode(&packet) {
+        let again = dhcp::decode(&encoded).expect("what was encoded can be decoded");
+        let mut options = packet.options;
+        options.retain(|_, data| !data.is_empty());
+        assert_eq!(
+            (again.chaddr, again.xid, again.options),
+            (packet.chaddr, packet.xid, options)
+        );
+    }
+});

@@ -1,0 +1,240 @@
+//! The Debian disk image that the lab installs: a small Debian 12 that boots on BIOS and UEFI machines.
+//!
+//! It is put together from files alone, without mounts or loop devices. It has no SSH host keys and no machine id:
+//! each machine makes its own at its first start. Who may log in, its name and its network are written by whoever
+//! installs it; networkd waits for a file in `/etc/systemd/network`.
+//!
+//! Partitions: 1 BIOS boot, 2 EFI system, 3 root (ext4, last, so that it can grow; it does so at the first start).
+
+mod assemble;
+mod compress;
+mod recipe;
+mod tree;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::apt::{AptError, Archive};
+use crate::checksum::sha256_of_file;
+use crate::command::CommandError;
+use crate::files::{self, About, FileError};
+use crate::grub::GrubError;
+use crate::progress::{Progress, Report, step};
+
+/// Where the image and the packages are kept, and where packages come from.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Directory for the finished image; its name there is [`FILE_NAME`].
+    pub output: PathBuf,
+    /// Where fetched packages are kept.
+    pub cache: PathBuf,
+    /// The Debian mirror, as [`crate::apt::Mirror::parse`] reads it; `None` for the host's own or the public one.
+    pub mirror: Option<String>,
+    /// Whether to build anew although there is an image of the same recipe.
+    pub rebuild: bool,
+}
+
+/// The finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskImage {
+    /// The zstd file; its SHA-256 is in a file of the same name with `.sha256` appended.
+    #[serde(skip)]
+    pub path: PathBuf,
+    /// SHA-256 of the zstd file.
+    pub sha256: String,
+    /// Size of the zstd file.
+    pub bytes: u64,
+    /// Size of the disk that is in it.
+    pub raw_bytes: u64,
+}
+
+/// Why the image could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskImageError {
+    /// The mirror cannot be used.
+    #[error(transparent)]
+    Apt(#[from] AptError),
+    /// A program of the host failed or is missing.
+    #[error("could not {action}")]
+    Command {
+        action: &'static str,
+        #[source]
+        source: CommandError,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// GRUB's images could not be made.
+    #[error(transparent)]
+    Grub(#[from] GrubError),
+    /// The partition table could not be written.
+    #[error("could not write the partition table")]
+    PartitionTable(#[from] gptman::Error),
+}
+
+/// Name of the image within the output directory.
+pub const FILE_NAME: &str = "debian-12.raw.zst";
+
+/// Builds the image, or returns the one that is there if it was built by the same recipe.
+///
+/// Blocks for about a minute when it builds. One build at a time works in an output directory; others wait.
+///
+/// # Errors
+/// [`DiskImageError`]; what was there before is left as it was.
+pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, DiskImageError> {
+    files::create_directory(&options.output)?;
+    let _lock = lock(&options.output)?;
+    if let (false, Some(image)) = (options.rebuild, finished(&options.output)) {
+        report(Progress::Noted {
+            text: "the Debian disk image is there already",
+        });
+        return Ok(image);
+    }
+    let work = Workspace::make(&options.output)?;
+    let mut archive = Archive::open(options.mirror.as_deref(), &options.cache, false)?;
+    let boot = step(report, "boot loaders of the disk image", None, |report| {
+        assemble::BootLoaders::make(&mut archive, report)
+    })?;
+    let tar = step(report, "Debian packages", None, |_| {
+        tree::bootstrap(archive.mirror(), work.path())
+    })?;
+    let root = step(report, "root filesystem", None, |_| {
+        tree::filesystem(&tar, work.path())
+    })?;
+    let raw = step(report, "disk image", None, |_| {
+        assemble::disk(&root, &boot, work.path())
+    })?;
+    let raw_bytes = fs::metadata(&raw).about("look at", &raw)?.len();
+    let compressed = work.path().join(FILE_NAME);
+    step(report, "compressing the disk image", Some(raw_bytes), |report| {
+        compress::compress(&raw, &compressed, &mut |bytes| {
+            report(Progress::Advanced { bytes })
+        })
+    })?;
+    finish(&compressed, raw_bytes, &options.output)
+}
+
+/// What is written beside an image: with what recipe it was built.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    recipe: String,
+    image: DiskImage,
+}
+
+fn finished(output: &Path) -> Option<DiskImage> {
+    let record: Record = serde_json::from_slice(&fs::read(output.join(RECORD)).ok()?).ok()?;
+    let path = output.join(FILE_NAME);
+    let same = record.recipe == recipe::digest() && sha256_of_file(&path).ok()? == record.image.sha256;
+    same.then_some(DiskImage { path, ..record.image })
+}
+
+fn finish(compressed: &Path, raw_bytes: u64, output: &Path) -> Result<DiskImage, DiskImageError> {
+    let path = output.join(FILE_NAME);
+    let sha256 = sha256_of_file(compressed).about("read", compressed)?;
+    let bytes = fs::metadata(compressed).about("look at", compressed)?.len();
+    let image = DiskImage {
+        path: path.clone(),
+        sha256,
+        bytes,
+        raw_bytes,
+    };
+    // The record goes first and comes last: an image with a record is complete.
+    let record = output.join(RECORD);
+    match fs::remove_file(&record) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about("remove", &record)?,
+        _ => {}
+    }
+    files::write(
+        &output.join(format!("{FILE_NAME}.sha256")),
+        format!("{}  {FILE_NAME}\n", image.sha256),
+    )?;
+    fs::rename(compressed, &path).about("write", &path)?;
+    let text = serde_json::to_vec_pretty(&Record {
+        recipe: recipe::digest(),
+        image: image.clone(),
+    });
+    files::write(&record, text.unwrap_or_default())?;
+    Ok(image)
+}
+
+fn lock(output: &Path) -> Result<Flock<File>, FileError> {
+    let path = output.join(".lock");
+    let file = File::create(&path).about("create", &path)?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| io::Error::from(error))
+        .about("lock", &path)
+}
+
+/// Where the pieces are until they are put together; about 1.5 GB, some of it sparse.
+struct Workspace(tempfile::TempDir);
+
+impl Workspace {
+    fn make(output: &Path) -> Result<Self, FileError> {
+        use std::os::unix::fs::PermissionsExt;
+
+        // Left behind by a build that was killed: ours is the only one, by the lock.
+        for entry in fs::read_dir(output).about("list", output)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(WORKSPACE) {
+                fs::remove_dir_all(entry.path()).about("remove", &entry.path())?;
+            }
+        }
+        // Without root, files are made by the users of a user namespace, who may not get into our directories.
+        let temporary = std::env::temp_dir();
+        let parent = if nix::unistd::geteuid().is_root() {
+            output
+        } else {
+            &temporary
+        };
+        let directory = tempfile::Builder::new()
+            .prefix(WORKSPACE)
+            .tempdir_in(parent)
+            .about("create directory", parent)?;
+        let open = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(directory.path(), open).about("open up", directory.path())?;
+        Ok(Self(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+const RECORD: &str = "debian-12.json";
+const WORKSPACE: &str = ".debian-disk-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finished_image_is_found_until_it_or_the_recipe_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let compressed = directory.path().join("compressed");
+        fs::write(&compressed, "image").unwrap();
+        let image = finish(&compressed, 99, directory.path()).unwrap();
+        assert_eq!(finished(directory.path()), Some(image.clone()));
+        let beside = fs::read_to_string(directory.path().join("debian-12.raw.zst.sha256")).unwrap();
+        assert_eq!(beside, format!("{}  debian-12.raw.zst\n", image.sha256));
+
+        let record = directory.path().join(RECORD);
+        let text = fs::read_to_string(&record).unwrap();
+        fs::write(&record, text.replace(&recipe::digest(), "other")).unwrap();
+        assert_eq!(finished(directory.path()), None);
+        fs::write(&record, text).unwrap();
+        fs::write(&image.path, "imag").unwrap();
+        assert_eq!(finished(directory.path()), None);
+    }
+
+    #[test]
+    fn what_a_killed_build_left_is_removed_by_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join(format!("{WORKSPACE}killed"));
+        fs::create_dir_all(left.join("tree")).unwrap();
+        let _work = Workspace::make(directory.path()).unwrap();
+        assert!(!left.exists());
+    }
+}

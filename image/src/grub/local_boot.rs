@@ -1,0 +1,120 @@
+//! `local-boot.efi`: boots a UEFI machine from its own disk, when it is the network that was asked first.
+//!
+//! Neither iPXE's `exit` nor its `sanboot` reach the disk on UEFI firmware; chain-loading the disk's boot loader
+//! from a GRUB without network drivers does, in a second.
+
+use std::io;
+
+use crate::files::FileError;
+use crate::grub::{Grub, GrubError, Image, Platform};
+
+/// Returns the EFI application that starts the first boot loader it finds on the disks.
+///
+/// It says on the console what it does. If there is no boot loader on any disk it says so, waits
+/// and returns to the firmware, which goes on in its boot order.
+///
+/// # Errors
+/// As [`Grub::make`].
+pub fn local_boot(grub: &Grub) -> Result<Vec<u8>, GrubError> {
+    let memdisk = memdisk(SCRIPT).map_err(|source| FileError {
+        action: "pack",
+        path: "grub.cfg".into(),
+        source,
+    })?;
+    grub.make(&Image {
+        platform: Platform::Uefi,
+        prefix: "(memdisk)",
+        memdisk: Some(&memdisk),
+        modules: MODULES,
+    })
+}
+
+/// A tar archive with the one file `grub.cfg`.
+fn memdisk(script: &str) -> io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(script.len() as u64);
+    header.set_mode(0o644);
+    header.set_mtime(0);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "grub.cfg", script.as_bytes())?;
+    archive.into_inner()
+}
+
+/// The removable path first: what Farrier installs has it, and it is the one path every system may use.
+/// `[ -f ]` on FAT ignores case.
+const SCRIPT: &str = r#"
+echo "Farrier: booting from the local disk."
+for loader in /EFI/BOOT/BOOTX64.EFI /EFI/Microsoft/Boot/bootmgfw.efi; do
+  for device in (hd*,*) (hd*); do
+    if [ -f "$device$loader" ]; then
+      echo "Farrier: starting $device$loader"
+      regexp --set=1:root '^\((.*)\)$' "$device"
+      if chainloader "$device$loader"; then
+        boot
+      fi
+      echo "Farrier: $device$loader did not start."
+    fi
+  done
+done
+echo "Farrier: no disk of this machine has a boot loader at /EFI/BOOT/BOOTX64.EFI. These are the devices:"
+ls
+echo "Farrier: back to the firmware in 10 seconds."
+sleep 10
+exit
+"#;
+const MODULES: &[&str] = &[
+    "boot",
+    "chain",
+    "configfile",
+    "echo",
+    "fat",
+    "ext2",
+    "halt",
+    "ls",
+    "memdisk",
+    "minicmd",
+    "normal",
+    "part_gpt",
+    "part_msdos",
+    "probe",
+    "reboot",
+    "regexp",
+    "search",
+    "search_fs_file",
+    "sleep",
+    "tar",
+    "test",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn script_is_one_that_grub_can_read() {
+        let checker = Command::new("grub-script-check").stdin(Stdio::piped()).spawn();
+        let Ok(mut checker) = checker else {
+            println!("grub-script-check is not installed here: the lab boots the script anyway");
+            return;
+        };
+        checker
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(SCRIPT.as_bytes())
+            .unwrap();
+        assert!(checker.wait().unwrap().success());
+    }
+
+    #[test]
+    fn memdisk_holds_the_script_and_nothing_of_the_time() {
+        let one = memdisk(SCRIPT).unwrap();
+        let mut archive = tar::Archive::new(&one[..]);
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.path().unwrap().to_str(), Some("grub.cfg"));
+        assert_eq!(entry.header().mtime().unwrap(), 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! What is kept of a run that failed: serial logs, boot timelines, wires and the server's log.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::api::Api;
+use crate::machine::Machine;
+
+/// A directory for one run's evidence.
+#[derive(Clone, Debug)]
+pub struct Artifacts(PathBuf);
+
+impl Artifacts {
+    /// The directory `name` below `parent`, empty.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn create(parent: &Path, name: &str) -> anyhow::Result<Artifacts> {
+        let path = parent.join(name);
+        // What an earlier run has left would mislead.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        Ok(Artifacts(path))
+    }
+
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Keeps a machine's serial log, QEMU's words and its wires.
+    pub fn keep_machine(&self, machine: &Machine) {
+        let Ok(files) = fs::read_dir(machine.directory()) else {
+            return;
+        };
+        for file in files
+            .flatten()
+            .filter(|file| file.file_type().is_ok_and(|kind| kind.is_file()))
+        {
+            let name = file.file_name();
+            if name != "variables.fd" {
+                self.keep(
+                    &file.path(),
+                    &format!("{}-{}", machine.name(), name.to_string_lossy()),
+                );
+            }
+        }
+    }
+
+    /// Keeps a file under another name; evidence that cannot be kept is not worth another failure.
+    pub fn keep(&self, file: &Path, name: &str) {
+        let _ = fs::copy(file, self.0.join(name));
+    }
+
+    /// Keeps the boot timeline of a machine (of strangers when `name` is empty).
+    pub fn keep_boot_log(&self, api: &Api, name: &str) {
+        let text = match api.boot_log(name) {
+            Ok(entries) => boot_log_text(&entries),
+            Err(error) => format!("the server did not give it: {error:#}\n"),
+        };
+        let file = if name.is_empty() { "strangers" } else { name };
+        let _ = fs::write(self.0.join(format!("{file}-boot-timeline.txt")), text);
+    }
+}
+
+/// One line an entry, the time since the first one in front.
+pub fn boot_log_text(entries: &[proto::v1::BootLogEntry]) -> String {
+    let at = |entry: &proto::v1::BootLogEntry| {
+        entry
+            .at
+            .as_ref()
+            .map_or(0, |at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000)
+    };
+    let first = entries.first().map_or(0, at);
+    entries
+        .iter()
+        .map(|entry| {
+            let since = at(entry) - first;
+            let boot: String = entry.boot.chars().take(8).collect();
+            format!(
+                "{:>6}.{:03} {boot:<8} {:<5} {:<8} {} -> {} ({} B)\n",
+                since / 1000,
+                since % 1000,
+                entry.stage,
+                entry.outcome,
+                entry.what,
+                entry.detail,
+                entry.bytes
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::BootLogEntry;
+
+    #[test]
+    fn a_timeline_reads_as_text() {
+        let at = |seconds, nanos| Some(prost_timestamp(seconds, nanos));
+        let entries = [
+            BootLogEntry {
+                at: at(10, 0),
+                stage: "dhcp".into(),
+                what: "DISCOVER".into(),
+                ..Default::default()
+            },
+            BootLogEntry {
+                at: at(12, 45_000_000),
+                stage: "http".into(),
+                bytes: 7,
+                ..Default::default()
+            },
+        ];
+        let text = boot_log_text(&entries);
+        assert!(text.starts_with("     0.000"), "{text}");
+        assert!(text.contains("     2.045") && text.contains("(7 B)"), "{text}");
+    }
+
+    fn prost_timestamp(seconds: i64, nanos: i32) -> prost_types::Timestamp {
+        prost_types::Timestamp { seconds, nanos }
+    }
+}

@@ -1,0 +1,115 @@
+//! Who may attach: a machine that is known, with the token of its boot.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use macaddr::MacAddr6;
+use proto::v1::Hello;
+use tonic::Status;
+
+use super::described;
+use super::registry::{Handle, Held};
+use crate::control::ControlPlane;
+use crate::machines::{Machine, mac_text, parse_mac};
+use crate::timeline::Entry;
+use crate::tokens::Verdict;
+
+/// Boot ids and versions are short; more is no agent of ours.
+const MAX_FIELD_BYTES: usize = 256;
+
+/// An agent that may stay.
+pub(super) struct Admitted {
+    pub(super) machine: Machine,
+    pub(super) handle: Arc<Handle>,
+    /// The netboot that its token is of.
+    pub(super) boot: Option<String>,
+    pub(super) peer: String,
+}
+
+impl ControlPlane {
+    /// Judges a Hello. What is refused is on the boot timeline, with the address that it came from.
+    pub(super) async fn admit(&self, hello: &Hello, peer: Option<SocketAddr>) -> Result<Admitted, Status> {
+        let peer = peer.map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        let Some(mac) = parse_mac(&hello.mac) else {
+            return Err(Status::invalid_argument(format!(
+                "Hello has a bad MAC {:?}",
+                hello.mac
+            )));
+        };
+        if hello.boot_id.is_empty() || hello.boot_id.len().max(hello.agent_version.len()) > MAX_FIELD_BYTES {
+            return Err(Status::invalid_argument(
+                "Hello has no boot id, or one that is too long",
+            ));
+        }
+        let text = mac_text(mac);
+        let Some(machine) = self.machine_with_mac(mac).await? else {
+            self.refused(mac, true, None, format!("from {peer}: no machine has this MAC"));
+            return Err(Status::not_found(format!(
+                "no machine has MAC {text}: add it with `farrier machine apply`"
+            )));
+        };
+        let verdict = self.judge_token(mac, &hello.boot_token, &hello.boot_id).await?;
+        let boot = match verdict {
+            Verdict::Unasked => None,
+            Verdict::Good { boot, .. } => Some(boot),
+            Verdict::Bad(why) => {
+                let boot = self.latest_boot(mac).await?;
+                self.refused(mac, false, boot, format!("from {peer}: {why}"));
+                let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
+                return Err(Status::permission_denied(message));
+            }
+        };
+        match self
+            .inner
+            .agents
+            .register(mac, &hello.boot_id, boot.is_some(), machine.workers())
+        {
+            Ok(handle) => {
+                tracing::info!(machine = machine.name, mac = text, peer, "agent attached");
+                self.record(Entry {
+                    at: SystemTime::now(),
+                    mac: Some(mac),
+                    stranger: false,
+                    boot: boot.clone(),
+                    stage: "agent",
+                    what: "ATTACH".into(),
+                    detail: format!(
+                        "from {peer}, farrier-agent {}{}",
+                        hello.agent_version,
+                        described(hello)
+                    ),
+                    bytes: 0,
+                    outcome: "answered",
+                });
+                Ok(Admitted {
+                    machine,
+                    handle,
+                    boot,
+                    peer,
+                })
+            }
+            Err(Held) => {
+                let why = "another live session holds this MAC, and this one shows no boot token";
+                self.refused(mac, false, None, format!("from {peer}: {why}"));
+                let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
+                Err(Status::permission_denied(message))
+            }
+        }
+    }
+
+    fn refused(&self, mac: MacAddr6, stranger: bool, boot: Option<String>, detail: String) {
+        tracing::warn!(mac = mac_text(mac), detail, "agent refused");
+        self.record(Entry {
+            at: SystemTime::now(),
+            mac: Some(mac),
+            stranger,
+            boot,
+            stage: "agent",
+            what: "ATTACH".into(),
+            detail,
+            bytes: 0,
+            outcome: "refused",
+        });
+    }
+}

@@ -1,0 +1,152 @@
+//! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use store::StoreHandle;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::agents::registry::Registry;
+use crate::database::Database;
+use crate::error::Error;
+use crate::timeline;
+use crate::workflows::logs::Progress;
+
+/// What may be set; the defaults are for real use.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How often an agent says that it is alive.
+    pub heartbeat_interval: Duration,
+    /// Lines kept of one attempt; further ones are counted.
+    pub log_lines: u64,
+    /// Bytes kept of one attempt; further ones are counted as lines.
+    pub log_bytes: u64,
+    /// Entries kept of one machine's boot timeline, and of all strangers'.
+    pub boot_log_entries: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat_interval: Duration::from_secs(10),
+            log_lines: 20_000,
+            log_bytes: 4 * 1024 * 1024,
+            boot_log_entries: 2_000,
+        }
+    }
+}
+
+/// The control plane over one store. Clones are handles of the same.
+#[derive(Clone)]
+pub struct ControlPlane {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: Database,
+    pub(crate) config: Config,
+    /// Taken by whoever changes machines.
+    pub(crate) machines_turn: tokio::sync::Mutex<()>,
+    /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
+    pub(crate) workflow_turns: Vec<tokio::sync::Mutex<()>>,
+    pub(crate) agents: Registry,
+    pub(crate) changes: broadcast::Sender<Change>,
+    pub(crate) progress: broadcast::Sender<Progress>,
+    pub(crate) timeline: timeline::writer::Recorder,
+    /// A workflow has a timer, or has a new one.
+    pub(crate) timers: mpsc::UnboundedSender<crate::workflows::timers::Timer>,
+    pub(crate) stopping: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Something in the store changed: whoever follows it reads again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A ring of the boot timeline.
+    BootLog(String),
+    /// A workflow's events or logs, by its id.
+    Workflow(String),
+}
+
+const TURNS: usize = 64;
+/// Changes that a follower may be behind before it is told to read everything again.
+const CHANGES: usize = 1024;
+
+impl ControlPlane {
+    /// Begins to serve what `store` holds. Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the store cannot be read.
+    pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
+        let db = Database::new(store);
+        let changes = broadcast::channel(CHANGES).0;
+        let stopping = watch::channel(false).0;
+        let (timers, timers_due) = mpsc::unbounded_channel();
+        let (timeline, entries) = timeline::writer::channel();
+        let writer = timeline::writer::write(
+            db.clone(),
+            entries,
+            config.boot_log_entries,
+            changes.clone(),
+            stopped(&stopping),
+        );
+        let inner = Inner {
+            db,
+            config,
+            machines_turn: tokio::sync::Mutex::default(),
+            workflow_turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            agents: Registry::default(),
+            changes,
+            progress: broadcast::channel(CHANGES).0,
+            timeline,
+            timers,
+            stopping,
+            tasks: Mutex::default(),
+        };
+        let control = Self {
+            inner: Arc::new(inner),
+        };
+        control.arm_timers().await?;
+        let timers =
+            crate::workflows::timers::run(Arc::downgrade(&control.inner), timers_due, control.stopped());
+        control.keep(tokio::spawn(writer));
+        control.keep(tokio::spawn(timers));
+        Ok(control)
+    }
+
+    /// Ends sessions, followers and background work, and waits for them. What was acknowledged is in the store.
+    pub async fn close(&self) {
+        self.inner.stopping.send_replace(true);
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A task that panicked has said so on stderr.
+            let _ = task.await;
+        }
+    }
+
+    /// Waits until [`ControlPlane::close`] is called.
+    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        stopped(&self.inner.stopping)
+    }
+
+    /// Has [`ControlPlane::close`] wait for this task, which ends by itself when stopping.
+    pub(crate) fn keep(&self, task: JoinHandle<()>) {
+        let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(task);
+    }
+
+    pub(crate) fn changed(&self, change: Change) {
+        // Nobody may be following.
+        let _ = self.inner.changes.send(change);
+    }
+}
+
+fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopping = stopping.subscribe();
+    async move {
+        // The sender going away means the same.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}

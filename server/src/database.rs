@@ -1,0 +1,224 @@
+//! The store as the control plane uses it: JSON values, text keys, off the runtime's threads.
+//!
+//! Keys, all text, ids time-ordered:
+//!
+//! ```text
+//! machine/<name>                              the record
+//! mac/<mac>  address/<ip>  agent-id/<id>      -> machine name
+//! template/<name>  template-id/<id>           the text; -> name
+//! workflow/<id>                               state
+//! workflow-text/<id>                          what it was rendered to
+//! event/<id>/<number>                         what happened
+//! of/<worker>/<id>                            every workflow of a worker
+//! open/<worker>/<id>                          those that have not ended
+//! last/<worker>                               the one that ended last
+//! idempotency/<key>                           -> workflow id
+//! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
+//! boot/<mac>                                  boots and their tokens
+//! agent/<mac>                                 the agent's session: boot id, epoch, last report
+//! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
+//! ```
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use store::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreHandle};
+
+use crate::error::Error;
+
+/// Keys read in one go while a prefix is walked.
+const PAGE: usize = 500;
+
+#[derive(Clone)]
+pub(crate) struct Database {
+    store: StoreHandle,
+}
+
+/// A stored value and the revision that wrote it.
+pub(crate) struct Stored<T> {
+    pub(crate) value: T,
+    pub(crate) modified: Revision,
+}
+
+impl Database {
+    pub(crate) fn new(store: StoreHandle) -> Self {
+        Self { store }
+    }
+
+    /// Runs `read` on a thread that may block.
+    pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    {
+        let view = View {
+            store: self.store.store().clone(),
+        };
+        tokio::task::spawn_blocking(move || read(&view))
+            .await
+            .map_err(|_| Error::Stopping)?
+    }
+
+    pub(crate) async fn get<T>(&self, key: String) -> Result<Option<Stored<T>>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.with(move |view| view.get(&key)).await
+    }
+
+    /// Every value below `prefix`, which ends in a slash, with what follows the prefix in its key.
+    pub(crate) async fn list<T>(&self, prefix: String) -> Result<Vec<(String, T)>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.with(move |view| view.list(&prefix)).await
+    }
+
+    /// Returns when the batch is durable.
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, Error> {
+        Ok(self.store.commit(batch.commit).await?)
+    }
+}
+
+/// Blocking reads.
+pub(crate) struct View {
+    store: Arc<dyn Store>,
+}
+
+impl View {
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
+        self.store
+            .get(key.as_bytes())?
+            .map(|found| decode(&found))
+            .transpose()
+    }
+
+    /// The key of the first entry below `prefix`, without the prefix.
+    pub(crate) fn first(&self, prefix: &str) -> Result<Option<String>, Error> {
+        let found = self.store.range(prefix.as_bytes(), after(prefix).as_bytes(), 1)?;
+        Ok(found.first().map(|entry| tail(entry, prefix)))
+    }
+
+    pub(crate) fn list<T: DeserializeOwned>(&self, prefix: &str) -> Result<Vec<(String, T)>, Error> {
+        let mut all = Vec::new();
+        let mut from = prefix.to_owned();
+        loop {
+            let page = self.page(prefix, &from, PAGE)?;
+            let full = page.len() == PAGE;
+            if let Some((last, _)) = page.last() {
+                // The smallest key that is larger.
+                from = format!("{prefix}{last}\0");
+            }
+            all.extend(page);
+            if !full {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// At most `limit` entries below `prefix` whose whole key is at least `from`.
+    pub(crate) fn page<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        from: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let found = self
+            .store
+            .range(from.as_bytes(), after(prefix).as_bytes(), limit)?;
+        found
+            .iter()
+            .map(|entry| Ok((tail(entry, prefix), decode(entry)?.value)))
+            .collect()
+    }
+}
+
+fn decode<T: DeserializeOwned>(found: &KeyValue) -> Result<Stored<T>, Error> {
+    let value = serde_json::from_slice(&found.value).map_err(|source| Error::Damaged {
+        key: String::from_utf8_lossy(&found.key).into_owned(),
+        source,
+    })?;
+    Ok(Stored {
+        value,
+        modified: found.modified,
+    })
+}
+
+fn tail(entry: &KeyValue, prefix: &str) -> String {
+    String::from_utf8_lossy(entry.key.get(prefix.len()..).unwrap_or_default()).into_owned()
+}
+
+/// The end of the range of keys below `prefix`, which ends in a slash: `0` follows `/` in ASCII.
+fn after(prefix: &str) -> String {
+    debug_assert!(prefix.ends_with('/'), "{prefix} does not end in a slash");
+    format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix))
+}
+
+/// Writes that happen together or not at all, and what must hold for them.
+#[derive(Clone, Default)]
+pub(crate) struct Batch {
+    commit: Commit,
+}
+
+impl Batch {
+    pub(crate) fn put(&mut self, key: impl Into<String>, value: &impl Serialize) {
+        let value =
+            serde_json::to_vec(value).expect("our own types have text keys and no failing serializer");
+        let key = key.into().into_bytes().into();
+        self.commit.operations.push(Operation::Put {
+            key,
+            value: value.into(),
+        });
+    }
+
+    pub(crate) fn delete(&mut self, key: impl Into<String>) {
+        self.commit.operations.push(Operation::Delete {
+            key: key.into().into_bytes().into(),
+        });
+    }
+
+    /// Deletes everything below `prefix`, which ends in a slash.
+    pub(crate) fn delete_below(&mut self, prefix: &str) {
+        self.delete_range(prefix.to_owned(), after(prefix));
+    }
+
+    pub(crate) fn delete_range(&mut self, from: String, to: String) {
+        let (from, to) = (from.into_bytes().into(), to.into_bytes().into());
+        self.commit.operations.push(Operation::DeleteRange { from, to });
+    }
+
+    pub(crate) fn absent(&mut self, key: impl Into<String>) {
+        self.commit.preconditions.push(Precondition::Absent {
+            key: key.into().into_bytes().into(),
+        });
+    }
+
+    pub(crate) fn unchanged(&mut self, key: impl Into<String>, modified: Revision) {
+        self.commit.preconditions.push(Precondition::Unchanged {
+            key: key.into().into_bytes().into(),
+            modified,
+        });
+    }
+
+    /// Absent when `modified` is `None`.
+    pub(crate) fn expect(&mut self, key: impl Into<String>, modified: Option<Revision>) {
+        match modified {
+            Some(modified) => self.unchanged(key, modified),
+            None => self.absent(key),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Batch) {
+        self.commit.preconditions.extend(other.commit.preconditions);
+        self.commit.operations.extend(other.commit.operations);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commit.operations.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.commit.operations.len()
+    }
+}

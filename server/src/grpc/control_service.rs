@@ -1,0 +1,316 @@
+//! What the command line asks.
+
+use futures_util::StreamExt;
+use proto::v1::control_service_server::ControlService;
+use proto::v1::{self, *};
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use super::Answers;
+use super::convert::{self, Live};
+use crate::control::ControlPlane;
+use crate::error::Error;
+use crate::machines::Machine;
+use crate::timeline::read::Whose;
+use crate::workflows::{Creation, next};
+
+/// Answers that may wait for a client to read them.
+const QUEUE: usize = 64;
+
+#[tonic::async_trait]
+impl ControlService for ControlPlane {
+    async fn apply_machines(
+        &self,
+        request: Request<ApplyMachinesRequest>,
+    ) -> Result<Response<ApplyMachinesResponse>, Status> {
+        let request = request.into_inner();
+        let applied = self.apply_machines(&request.yaml, &request.source).await?;
+        let warnings = applied.warnings.iter().map(ToString::to_string).collect();
+        Ok(Response::new(ApplyMachinesResponse {
+            created: applied.created,
+            updated: applied.updated,
+            warnings,
+        }))
+    }
+
+    async fn get_machine(
+        &self,
+        request: Request<GetMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        let machine = self.machine(&request.into_inner().name_or_mac).await?;
+        Ok(Response::new(self.shown(machine).await?))
+    }
+
+    async fn list_machines(
+        &self,
+        _request: Request<ListMachinesRequest>,
+    ) -> Result<Response<ListMachinesResponse>, Status> {
+        let mut machines = Vec::new();
+        for machine in self.machines().await? {
+            machines.push(self.shown(machine).await?);
+        }
+        Ok(Response::new(ListMachinesResponse { machines }))
+    }
+
+    async fn delete_machine(
+        &self,
+        request: Request<DeleteMachineRequest>,
+    ) -> Result<Response<DeleteMachineResponse>, Status> {
+        self.delete_machine(&request.into_inner().name_or_mac).await?;
+        Ok(Response::new(DeleteMachineResponse {}))
+    }
+
+    async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
+        let request = request.into_inner();
+        let (template, warnings) = self.put_template(&request.name, &request.text).await?;
+        Ok(Response::new(convert::template(template, warnings)))
+    }
+
+    async fn get_template(&self, request: Request<GetTemplateRequest>) -> Result<Response<Template>, Status> {
+        let template = self.template(&request.into_inner().name_or_id).await?;
+        Ok(Response::new(convert::template(template, Vec::new())))
+    }
+
+    async fn list_templates(
+        &self,
+        _request: Request<ListTemplatesRequest>,
+    ) -> Result<Response<ListTemplatesResponse>, Status> {
+        let templates = self.templates().await?;
+        let templates = templates
+            .into_iter()
+            .map(|template| convert::template(template, Vec::new()))
+            .collect();
+        Ok(Response::new(ListTemplatesResponse { templates }))
+    }
+
+    async fn delete_template(
+        &self,
+        request: Request<DeleteTemplateRequest>,
+    ) -> Result<Response<DeleteTemplateResponse>, Status> {
+        self.delete_template(&request.into_inner().name_or_id).await?;
+        Ok(Response::new(DeleteTemplateResponse {}))
+    }
+
+    async fn render_template(
+        &self,
+        request: Request<RenderTemplateRequest>,
+    ) -> Result<Response<RenderTemplateResponse>, Status> {
+        let request = request.into_inner();
+        let text = match request.template.as_str() {
+            "" => request.text,
+            stored => self.template(stored).await?.text,
+        };
+        let (rendered, warnings) = self.render(&text, &request.devices.into_iter().collect()).await?;
+        Ok(Response::new(RenderTemplateResponse {
+            yaml: rendered.yaml,
+            warnings,
+        }))
+    }
+
+    async fn create_workflow(
+        &self,
+        request: Request<CreateWorkflowRequest>,
+    ) -> Result<Response<CreateWorkflowResponse>, Status> {
+        let request = request.into_inner();
+        let creation = Creation {
+            template: request.template,
+            devices: request.devices.into_iter().collect(),
+            idempotency_key: request.idempotency_key,
+            name: request.name,
+        };
+        let (workflow, warnings) = self.create_workflow(creation).await?;
+        let workflow = Some(convert::workflow(workflow, None));
+        Ok(Response::new(CreateWorkflowResponse { workflow, warnings }))
+    }
+
+    async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
+        let (workflow, text) = self.workflow(&request.into_inner().id).await?;
+        Ok(Response::new(convert::workflow(workflow, text)))
+    }
+
+    async fn list_workflows(
+        &self,
+        request: Request<ListWorkflowsRequest>,
+    ) -> Result<Response<ListWorkflowsResponse>, Status> {
+        let workflows = self.workflows(&request.into_inner().machine).await?;
+        let workflows = workflows
+            .into_iter()
+            .map(|workflow| convert::workflow(workflow, None))
+            .collect();
+        Ok(Response::new(ListWorkflowsResponse { workflows }))
+    }
+
+    async fn delete_workflow(
+        &self,
+        request: Request<DeleteWorkflowRequest>,
+    ) -> Result<Response<DeleteWorkflowResponse>, Status> {
+        self.delete_workflow(&request.into_inner().id).await?;
+        Ok(Response::new(DeleteWorkflowResponse {}))
+    }
+
+    async fn cancel_workflow(
+        &self,
+        request: Request<CancelWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let request = request.into_inner();
+        let workflow = self.cancel_workflow(&request.id, &request.reason).await?;
+        Ok(Response::new(convert::workflow(workflow, None)))
+    }
+
+    type WorkflowEventsStream = Answers<WorkflowEvent>;
+
+    async fn workflow_events(
+        &self,
+        request: Request<WorkflowEventsRequest>,
+    ) -> Result<Response<Self::WorkflowEventsStream>, Status> {
+        let WorkflowEventsRequest { id, from, follow } = request.into_inner();
+        self.workflow(&id).await?;
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.events(&id, from, follow, to).await },
+            |(event, workflow)| convert::event(&event, &workflow),
+        ))
+    }
+
+    type WorkflowLogsStream = Answers<LogLine>;
+
+    async fn workflow_logs(
+        &self,
+        request: Request<WorkflowLogsRequest>,
+    ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
+        let WorkflowLogsRequest { id, follow } = request.into_inner();
+        self.workflow(&id).await?;
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.log(&id, follow, to).await },
+            convert::line,
+        ))
+    }
+
+    type WatchProgressStream = Answers<ActionProgress>;
+
+    async fn watch_progress(
+        &self,
+        request: Request<WatchProgressRequest>,
+    ) -> Result<Response<Self::WatchProgressStream>, Status> {
+        let id = request.into_inner().id;
+        if !id.is_empty() {
+            self.workflow(&id).await?;
+        }
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.watch_progress(&id, to).await },
+            |progress| progress,
+        ))
+    }
+
+    type BootLogStream = Answers<BootLogEntry>;
+
+    async fn boot_log(
+        &self,
+        request: Request<BootLogRequest>,
+    ) -> Result<Response<Self::BootLogStream>, Status> {
+        let BootLogRequest {
+            name_or_mac,
+            follow,
+            all,
+        } = request.into_inner();
+        let whose = match (all, name_or_mac.is_empty()) {
+            (true, _) => Whose::Everybody,
+            (false, true) => Whose::Strangers,
+            (false, false) => {
+                self.machine(&name_or_mac).await?;
+                Whose::Machine(name_or_mac)
+            }
+        };
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.boot_log(whose, follow, to).await },
+            convert::boot_log_entry,
+        ))
+    }
+}
+
+impl ControlPlane {
+    async fn shown(&self, machine: Machine) -> Result<v1::Machine, Error> {
+        let macs: Vec<_> = machine.interfaces.iter().map(|interface| interface.mac).collect();
+        let heard = macs.iter().filter_map(|mac| self.inner.agents.heard(*mac)).max();
+        let mut agent: Option<crate::agents::Agent> = None;
+        for mac in &macs {
+            let known = self.agent(*mac).await?;
+            agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
+        }
+        if let (Some(agent), Some(heard)) = (&mut agent, heard) {
+            agent.last_seen = heard;
+        }
+        let workers = machine.workers();
+        let mac = machine.mac();
+        let (boots_next, open) = self
+            .inner
+            .db
+            .with(move |view| Ok((next::netboot(view, mac)?, next::open(view, &workers)?)))
+            .await?;
+        let boots_next = boots_next
+            .map(|known| (known.next.as_str().to_owned(), known.reason))
+            .unwrap_or_default();
+        let live = Live {
+            attached: heard.is_some(),
+            agent,
+            boots_next,
+            running_workflow: open.unwrap_or_default(),
+        };
+        Ok(convert::machine(machine, live))
+    }
+
+    /// Passes progress on until the workflow has ended; with an empty id, that of all workflows.
+    async fn watch_progress(&self, id: &str, to: mpsc::Sender<ActionProgress>) -> Result<(), Error> {
+        let mut progress = self.inner.progress.subscribe();
+        let mut changes = self.inner.changes.subscribe();
+        loop {
+            if !id.is_empty() && self.workflow(id).await?.0.state.is_final() {
+                return Ok(());
+            }
+            let received = tokio::select! {
+                received = progress.recv() => received,
+                () = crate::workflows::read::workflow_changed(&mut changes, id) => continue,
+                () = to.closed() => return Ok(()),
+                () = self.stopped() => return Err(Error::Stopping),
+            };
+            match received {
+                Ok(one) if id.is_empty() || one.workflow == id => {
+                    if to.send(one.message).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                // What was missed is out of date anyway.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
+            }
+        }
+    }
+}
+
+/// Runs `produce` beside the stream that it feeds; its error is the stream's end.
+fn answers<T, M, F>(
+    produce: impl FnOnce(mpsc::Sender<T>) -> F,
+    convert: impl Fn(T) -> M + Send + 'static,
+) -> Response<Answers<M>>
+where
+    T: Send + 'static,
+    M: Send + 'static,
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let (to, from) = mpsc::channel(QUEUE);
+    let (end, ended) = tokio::sync::oneshot::channel();
+    let produced = produce(to);
+    tokio::spawn(async move {
+        if let Err(error) = produced.await {
+            // The client may have gone.
+            let _ = end.send(Status::from(error));
+        }
+    });
+    let values = ReceiverStream::new(from).map(move |value| Ok(convert(value)));
+    let end = futures_util::stream::once(ended).filter_map(|end| async move { end.ok().map(Err) });
+    Response::new(Box::pin(values.chain(end)))
+}

@@ -1,0 +1,106 @@
+//! The control plane on the wire: both services, and how errors look there.
+
+mod control_service;
+mod convert;
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures_util::Stream;
+use proto::v1::AgentMessage;
+use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
+use proto::v1::control_service_server::ControlServiceServer;
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpConnectInfo};
+use tonic::{Code, Request, Response, Status, Streaming};
+
+use crate::agents::Outbound;
+use crate::control::ControlPlane;
+use crate::error::Error;
+
+/// An agent's reports, log lines and inventory are far below; so is a file of machines.
+const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+/// A machine that lost power says nothing: this is how we hear it.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(20);
+/// After the order to stop, for answers that are under way.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+impl ControlPlane {
+    /// Both services, ready to serve.
+    pub fn grpc_router(&self) -> Router {
+        let agents = AgentServiceServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let control = ControlServiceServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(usize::MAX);
+        Server::builder()
+            .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
+            .tcp_nodelay(true)
+            .add_service(agents)
+            .add_service(control)
+    }
+
+    /// Serves until `shutdown`, then ends all sessions and background work and returns.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let served = self
+            .grpc_router()
+            .serve_with_incoming_shutdown(incoming, self.stopped());
+        tokio::pin!(served);
+        let ended = tokio::select! {
+            ended = &mut served => Some(ended),
+            () = shutdown => None,
+        };
+        self.close().await;
+        match ended {
+            Some(ended) => ended,
+            // A client that never ends its connection does not keep us.
+            None => tokio::time::timeout(STOP_WITHIN, served).await.unwrap_or(Ok(())),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl AgentService for ControlPlane {
+    type AttachStream = Outbound;
+
+    async fn attach(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Outbound>, Status> {
+        let peer = request
+            .extensions()
+            .get::<TcpConnectInfo>()
+            .and_then(TcpConnectInfo::remote_addr);
+        Ok(Response::new(
+            self.attach_agent(request.into_inner(), peer).await?,
+        ))
+    }
+}
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Denied(_) => Code::PermissionDenied,
+            Error::Exists(_) => Code::AlreadyExists,
+            Error::Invalid(_) => Code::InvalidArgument,
+            Error::NotFound(_) => Code::NotFound,
+            Error::Refused(_) => Code::FailedPrecondition,
+            Error::Damaged { .. } => Code::DataLoss,
+            Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,
+            Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
+            Error::Store(_) => Code::Internal,
+            Error::Stopping => Code::Unavailable,
+        };
+        Status::new(code, error.to_string())
+    }
+}

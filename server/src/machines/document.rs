@@ -1,0 +1,168 @@
+//! A file of machines: which form each document has, and what the documents must not say together.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+
+use super::fields::{Fields, Findings};
+use super::{Machine, mac_text, short, tinkerbell};
+use crate::error::Problem;
+use crate::yaml::{self, Node, Place};
+
+/// A machine, and where in the file it and what must be unique about it stand.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) place: Place,
+    pub(super) machine: Machine,
+    pub(super) macs: Vec<(MacAddr6, Place)>,
+    pub(super) addresses: Vec<(Ipv4Addr, Place)>,
+}
+
+/// What else owns a MAC, an address or an agent id, by the store.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) macs: HashMap<MacAddr6, String>,
+    pub(super) addresses: HashMap<Ipv4Addr, String>,
+}
+
+/// The machines of a file, before the store was asked.
+///
+/// # Errors
+/// All problems of the file, in its order.
+pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
+    let documents = match yaml::parse(text) {
+        Ok(documents) => documents,
+        Err(error) => {
+            findings.problem(error.place, error.message);
+            return Vec::new();
+        }
+    };
+    if documents.is_empty() {
+        findings.problem(Place { line: 1, column: 1 }, "the file holds no machine");
+    }
+    let drafts: Vec<Draft> = documents
+        .iter()
+        .filter_map(|node| draft(node, findings))
+        .collect();
+    let names = drafts.iter().filter(|draft| !draft.machine.name.is_empty());
+    once(
+        names.map(|draft| (draft, &draft.machine.name, draft.place)),
+        "machine",
+        findings,
+    );
+    let macs = drafts.iter().flat_map(|draft| {
+        draft
+            .macs
+            .iter()
+            .map(move |(mac, at)| (draft, mac_text(*mac), *at))
+    });
+    once(macs, "MAC", findings);
+    let addresses = drafts.iter().flat_map(|draft| {
+        draft
+            .addresses
+            .iter()
+            .map(move |(address, at)| (draft, address, *at))
+    });
+    once(addresses, "address", findings);
+    drafts
+}
+
+/// What the drafts claim and another machine in the store has.
+pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) {
+    for draft in drafts {
+        for (mac, place) in &draft.macs {
+            if let Some(owner) = taken.macs.get(mac) {
+                let mac = mac_text(*mac);
+                let message = format!(
+                    "MAC {mac} belongs to machine {owner:?} already: use another, or delete that machine"
+                );
+                findings.problem(*place, message);
+            }
+        }
+        for (address, place) in &draft.addresses {
+            if let Some(owner) = taken.addresses.get(address) {
+                let message = format!(
+                    "address {address} belongs to machine {owner:?} already: use another, or delete that machine"
+                );
+                findings.problem(*place, message);
+            }
+        }
+    }
+}
+
+/// The mask of `len` leading ones.
+pub(super) fn netmask_of(len: u32) -> Option<Ipv4Addr> {
+    let bits = if len == 0 {
+        0
+    } else {
+        u32::MAX.checked_shl(32_u32.checked_sub(len)?)?
+    };
+    Some(Ipv4Addr::from_bits(bits))
+}
+
+/// A VLAN id, 1 to 4094 (IEEE 802.1Q); empty or 0 is none, as upstream takes it.
+pub(super) fn vlan(fields: &Fields<'_>, name: &str, findings: &Findings) -> Option<u16> {
+    let text = fields
+        .text(name)
+        .filter(|text| !text.is_empty() && *text != "0")?;
+    let id = text.parse().ok().filter(|id| (1..=4094).contains(id));
+    if let (None, Some(node)) = (id, fields.get(name)) {
+        findings.problem(
+            node.place,
+            format!("bad {name} {text:?}: expected a VLAN id from 1 to 4094"),
+        );
+    }
+    id
+}
+
+fn draft(node: &Node, findings: &Findings) -> Option<Draft> {
+    let kind = node.get("kind").and_then(Node::text);
+    if kind.is_none() && node.get("apiVersion").is_none() {
+        return short::read(node, findings);
+    }
+    let version = node.get("apiVersion").and_then(Node::text);
+    let known = |version: &str| version == "tinkerbell.org/v1alpha1";
+    if kind != Some("Hardware") || !version.is_some_and(known) {
+        let message = format!(
+            "a document of kind {:?} and apiVersion {:?} is no machine: expected Hardware of tinkerbell.org/v1alpha1, \
+             or the short form that begins with `machine: NAME`",
+            kind.unwrap_or_default(),
+            version.unwrap_or_default(),
+        );
+        findings.problem(node.place, message);
+        return None;
+    }
+    tinkerbell::read(node, findings)
+}
+
+fn once<'a, K: Eq + Hash + Display>(
+    claims: impl Iterator<Item = (&'a Draft, K, Place)>,
+    what: &str,
+    findings: &Findings,
+) {
+    let mut first: HashMap<K, (String, Place)> = HashMap::new();
+    for (draft, value, place) in claims {
+        if let Some((owner, at)) = first.get(&value) {
+            let whose = if *owner == draft.machine.name || owner.is_empty() {
+                String::new()
+            } else {
+                format!(" for machine {owner:?}")
+            };
+            findings.problem(
+                place,
+                format!("{what} {value} is given twice: first in line {}{whose}", at.line),
+            );
+        } else {
+            first.insert(value, (draft.machine.name.clone(), place));
+        }
+    }
+}
+
+/// In the order of the file.
+pub(super) fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort();
+    problems
+}

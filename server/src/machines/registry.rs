@@ -1,0 +1,236 @@
+//! Machines in the store: applied, found by name or MAC, deleted.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+
+use super::document::{Draft, Taken, check_taken, read, sorted};
+use super::fields::Findings;
+use super::{Machine, mac_text, parse_mac};
+use crate::clock;
+use crate::control::ControlPlane;
+use crate::database::{Batch, Stored, View};
+use crate::error::{Error, Problem};
+
+/// What a file of machines changed.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) created: Vec<String>,
+    pub(crate) updated: Vec<String>,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// Writes in one commit, below the store's limit with room for what a machine needs.
+const BATCH_OPERATIONS: usize = 64;
+
+impl ControlPlane {
+    /// Creates and updates the machines of a file. `source` is its name, for messages.
+    ///
+    /// Nothing is changed when anything is wrong. Files of many machines are committed in several steps.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every problem, line and column.
+    pub(crate) async fn apply_machines(&self, text: &str, source: &str) -> Result<Applied, Error> {
+        let findings = Findings::new(source);
+        let drafts = read(text, &findings);
+        // One file at a time: what is unique is checked against what stays.
+        let _turn = self.inner.machines_turn.lock().await;
+        let (drafts, before, taken) = self.inner.db.with(move |view| stored(view, drafts)).await?;
+        check_taken(&drafts, &taken, &findings);
+        let problems = findings.problems.into_inner();
+        if !problems.is_empty() {
+            return Err(Error::invalid(&sorted(problems)));
+        }
+        let mut applied = Applied {
+            warnings: sorted(findings.warnings.into_inner()),
+            ..Applied::default()
+        };
+        // What is given up goes first, so that a MAC may move from one machine of the file to another.
+        let mut given_up = Batch::default();
+        let mut written = Vec::new();
+        for (draft, before) in drafts.into_iter().zip(before) {
+            let mut machine = draft.machine;
+            let mut batch = Batch::default();
+            let key = format!("machine/{}", machine.name);
+            batch.expect(&key, before.as_ref().map(|before| before.modified));
+            machine.updated_at = clock::now();
+            machine.created_at = before
+                .as_ref()
+                .map_or(machine.updated_at, |before| before.value.created_at);
+            let keys = index_keys(&machine);
+            if let Some(before) = before {
+                applied.updated.push(machine.name.clone());
+                index_keys(&before.value)
+                    .into_iter()
+                    .filter(|key| !keys.contains(key))
+                    .for_each(|key| given_up.delete(key));
+            } else {
+                applied.created.push(machine.name.clone());
+            }
+            keys.into_iter().for_each(|key| batch.put(key, &machine.name));
+            batch.put(key, &machine);
+            written.push(batch);
+        }
+        self.commit_in_steps(given_up, written).await?;
+        Ok(applied)
+    }
+
+    /// The machine of this name, or with this MAC.
+    pub(crate) async fn machine(&self, name_or_mac: &str) -> Result<Machine, Error> {
+        let asked = name_or_mac.to_owned();
+        self.inner
+            .db
+            .with(move |view| Ok(find(view, &asked)?.value))
+            .await
+    }
+
+    pub(crate) async fn machines(&self) -> Result<Vec<Machine>, Error> {
+        let all = self.inner.db.list::<Machine>("machine/".into()).await?;
+        Ok(all.into_iter().map(|(_, machine)| machine).collect())
+    }
+
+    /// The machine with this MAC; `None` for a stranger.
+    pub async fn machine_with_mac(&self, mac: MacAddr6) -> Result<Option<Machine>, Error> {
+        self.inner.db.with(move |view| with_mac(view, mac)).await
+    }
+
+    /// Forgets a machine. Its ended workflows stay.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] while it has a workflow that has not ended.
+    pub(crate) async fn delete_machine(&self, name_or_mac: &str) -> Result<(), Error> {
+        let _turn = self.inner.machines_turn.lock().await;
+        let asked = name_or_mac.to_owned();
+        let (machine, open) = self
+            .inner
+            .db
+            .with(move |view| {
+                let machine = find(view, &asked)?;
+                let mut open = None;
+                for worker in machine.value.workers() {
+                    open = open.or(view.first(&format!("open/{worker}/"))?);
+                }
+                Ok((machine, open))
+            })
+            .await?;
+        let name = &machine.value.name;
+        if let Some(id) = open {
+            return Err(Error::Refused(format!(
+                "machine {name:?} has workflow {id}, which has not ended: wait for it, or cancel it with \
+                 `farrier workflow cancel {id}`"
+            )));
+        }
+        let mut batch = Batch::default();
+        batch.unchanged(format!("machine/{name}"), machine.modified);
+        batch.delete(format!("machine/{name}"));
+        index_keys(&machine.value)
+            .into_iter()
+            .for_each(|key| batch.delete(key));
+        for interface in &machine.value.interfaces {
+            batch.delete(format!("boot/{}", mac_text(interface.mac)));
+            batch.delete(format!("agent/{}", mac_text(interface.mac)));
+        }
+        self.inner.db.commit(batch).await?;
+        Ok(())
+    }
+
+    async fn commit_in_steps(&self, first: Batch, rest: Vec<Batch>) -> Result<(), Error> {
+        let mut step = first;
+        for batch in rest {
+            if step.len() + batch.len() > BATCH_OPERATIONS && !step.is_empty() {
+                self.inner.db.commit(std::mem::take(&mut step)).await?;
+            }
+            step.merge(batch);
+        }
+        if !step.is_empty() {
+            self.inner.db.commit(step).await?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn with_mac(view: &View, mac: MacAddr6) -> Result<Option<Machine>, Error> {
+    let Some(name) = view.get::<String>(&format!("mac/{}", mac_text(mac)))? else {
+        return Ok(None);
+    };
+    Ok(view
+        .get(&format!("machine/{}", name.value))?
+        .map(|found| found.value))
+}
+
+/// The machine that a task's `worker` means.
+pub(crate) fn with_worker(view: &View, worker: &str) -> Result<Option<Machine>, Error> {
+    if let Some(mac) = parse_mac(worker) {
+        return with_mac(view, mac);
+    }
+    let Some(name) = view.get::<String>(&format!("agent-id/{worker}"))? else {
+        return Ok(None);
+    };
+    Ok(view
+        .get(&format!("machine/{}", name.value))?
+        .map(|found| found.value))
+}
+
+fn find(view: &View, name_or_mac: &str) -> Result<Stored<Machine>, Error> {
+    if let Some(found) = view.get(&format!("machine/{name_or_mac}"))? {
+        return Ok(found);
+    }
+    if let Some(mac) = parse_mac(name_or_mac) {
+        let name = view.get::<String>(&format!("mac/{}", mac_text(mac)))?;
+        if let Some(name) = name
+            && let Some(found) = view.get(&format!("machine/{}", name.value))?
+        {
+            return Ok(found);
+        }
+        return Err(Error::NotFound(format!(
+            "no machine has MAC {}: see `farrier machine list`",
+            mac_text(mac)
+        )));
+    }
+    Err(Error::NotFound(format!(
+        "no machine is named {name_or_mac:?}: see `farrier machine list`"
+    )))
+}
+
+type Known = (Vec<Draft>, Vec<Option<Stored<Machine>>>, Taken);
+
+/// What the store has of the drafts, and what machines outside the file have of what the drafts claim.
+fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
+    let names: HashSet<&str> = drafts.iter().map(|draft| draft.machine.name.as_str()).collect();
+    let mut before = Vec::new();
+    let mut taken = Taken::default();
+    let owner = |key: String| -> Result<Option<String>, Error> {
+        let owner = view.get::<String>(&key)?.map(|found| found.value);
+        Ok(owner.filter(|owner| !names.contains(owner.as_str())))
+    };
+    for draft in &drafts {
+        before.push(view.get(&format!("machine/{}", draft.machine.name))?);
+        for (mac, _) in &draft.macs {
+            if let Some(owner) = owner(format!("mac/{}", mac_text(*mac)))? {
+                taken.macs.insert(*mac, owner);
+            }
+        }
+        for (address, _) in &draft.addresses {
+            if let Some(owner) = owner(address_key(*address))? {
+                taken.addresses.insert(*address, owner);
+            }
+        }
+    }
+    Ok((drafts, before, taken))
+}
+
+/// The keys that lead to the machine's name.
+fn index_keys(machine: &Machine) -> Vec<String> {
+    let macs = machine
+        .interfaces
+        .iter()
+        .map(|interface| format!("mac/{}", mac_text(interface.mac)));
+    let addresses = machine.addresses().into_iter().map(address_key);
+    let agent_id = machine.agent_id.iter().map(|id| format!("agent-id/{id}"));
+    macs.chain(addresses).chain(agent_id).collect()
+}
+
+fn address_key(address: Ipv4Addr) -> String {
+    format!("address/{address}")
+}

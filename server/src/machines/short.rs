@@ -1,0 +1,184 @@
+//! The short form: one flat map a machine.
+//!
+//! ```yaml
+//! machine: node1
+//! mac: 52:54:00:77:00:0b
+//! address: 10.77.0.11/24
+//! gateway: 10.77.0.1
+//! disks: [/dev/vda]
+//! ```
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Map, Value, json};
+
+use super::document::{Draft, netmask_of, vlan};
+use super::fields::{Fields, Findings, Unknown, mac};
+use super::{DEFAULT_LEASE_S, Interface, Lease, Machine, Policy, mac_text};
+use crate::yaml::{Node, Place};
+
+const FIELDS: &[&str] = &[
+    "machine",
+    "mac",
+    "macs",
+    "address",
+    "gateway",
+    "dns",
+    "ntp",
+    "hostname",
+    "domain",
+    "lease_time",
+    "vlan",
+    "disks",
+    "labels",
+    "netboot",
+    "kernel_params",
+    "consoles",
+    "metadata",
+    "user_data",
+    "agent_id",
+];
+
+pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
+    let fields = Fields::of(Some(node), "a machine", FIELDS, Unknown::Problem, findings);
+    let name = fields.text("machine").filter(|name| !name.is_empty());
+    if name.is_none() && fields.get("machine").is_none_or(|node| node.text().is_some()) {
+        findings.problem(node.place, "the machine has no name: write `machine: NAME`");
+    }
+    let mut nodes = fields.items("mac");
+    nodes.extend(fields.items("macs"));
+    if nodes.is_empty() {
+        findings.problem(
+            node.place,
+            "the machine has no MAC: write `mac: 52:54:00:77:00:0b`",
+        );
+    }
+    let macs: Vec<_> = nodes.into_iter().filter_map(|node| mac(node, findings)).collect();
+    let (lease, address_at) = match lease(&fields, findings) {
+        Some((lease, place)) => (Some(lease), Some(place)),
+        None => (None, None),
+    };
+    let vlan_id = vlan(&fields, "vlan", findings);
+    let interface = |(mac, _): &(_, Place)| Interface {
+        mac: *mac,
+        lease: lease.clone(),
+        vlan_id,
+        may_netboot: true,
+        script: None,
+    };
+    let mut machine = Machine {
+        name: name.unwrap_or_default().to_owned(),
+        interfaces: macs.iter().map(interface).collect(),
+        disks: fields.texts("disks"),
+        labels: fields.pairs("labels").into_iter().collect(),
+        agent_id: fields.owned("agent_id"),
+        policy: policy(&fields, findings),
+        kernel_params: fields.texts("kernel_params"),
+        consoles: fields.texts("consoles"),
+        hardware: Value::Null,
+        document: node.to_json(),
+        created_at: 0,
+        updated_at: 0,
+    };
+    machine.hardware = hardware(&machine, &fields);
+    Some(Draft {
+        place: node.place,
+        macs: macs.into_iter().collect(),
+        addresses: machine.addresses().into_iter().zip(address_at).collect(),
+        machine,
+    })
+}
+
+fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
+    let gateway = fields.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1");
+    let name_servers = fields.addresses("dns", "DNS server");
+    let time_servers = fields.addresses("ntp", "NTP server");
+    let lease_time_s = fields
+        .parse("lease_time", "lease_time", "seconds")
+        .unwrap_or(DEFAULT_LEASE_S);
+    let (hostname, domain) = (fields.owned("hostname"), fields.owned("domain"));
+    let node = fields.get("address")?;
+    let parsed = node.text().and_then(|text| {
+        let (address, len) = text.split_once('/')?;
+        Some((address.parse().ok()?, netmask_of(len.parse().ok()?)?))
+    });
+    let Some((address, netmask)) = parsed else {
+        let message = format!(
+            "bad address {}: expected address/length such as 10.77.0.11/24",
+            node.describe()
+        );
+        findings.problem(node.place, message);
+        return None;
+    };
+    let lease = Lease {
+        address,
+        netmask,
+        gateway,
+        // A machine that was told no name takes the record's.
+        hostname: hostname.or_else(|| fields.owned("machine")),
+        domain,
+        name_servers,
+        time_servers,
+        lease_time_s,
+        routes: Vec::new(),
+        tftp_server_name: None,
+        boot_file_name: None,
+    };
+    Some((lease, node.place))
+}
+
+fn policy(fields: &Fields<'_>, findings: &Findings) -> Policy {
+    match fields.text("netboot") {
+        None | Some("local") => Policy::Local,
+        Some("agent") => Policy::Agent,
+        Some("ignore") => Policy::Ignore,
+        Some(other) => {
+            let place = fields
+                .get("netboot")
+                .map_or(Place { line: 0, column: 0 }, |node| node.place);
+            findings.problem(
+                place,
+                format!("bad netboot {other:?}: expected agent, local or ignore"),
+            );
+            Policy::Local
+        }
+    }
+}
+
+/// The record in Tinkerbell's shape, so that a template need not know which form it was written in.
+fn hardware(machine: &Machine, fields: &Fields<'_>) -> Value {
+    let addresses = |list: &[Ipv4Addr]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let interfaces = machine.interfaces.iter().map(|interface| {
+        let mut dhcp = Map::new();
+        dhcp.insert("mac".into(), mac_text(interface.mac).into());
+        if let Some(lease) = &interface.lease {
+            let mut ip = json!({"address": lease.address, "netmask": lease.netmask, "family": 4});
+            if let (Some(gateway), Some(ip)) = (lease.gateway, ip.as_object_mut()) {
+                ip.insert("gateway".into(), gateway.to_string().into());
+            }
+            dhcp.insert("ip".into(), ip);
+            dhcp.insert("hostname".into(), lease.hostname.clone().into());
+            dhcp.insert("lease_time".into(), lease.lease_time_s.into());
+            dhcp.insert("name_servers".into(), addresses(&lease.name_servers).into());
+            dhcp.insert("time_servers".into(), addresses(&lease.time_servers).into());
+            if let Some(domain) = &lease.domain {
+                dhcp.insert("domain_name".into(), domain.clone().into());
+            }
+        }
+        json!({"dhcp": dhcp, "netboot": {"allowPXE": true, "allowWorkflow": true}})
+    });
+    let disks = machine.disks.iter().map(|device| json!({"device": device}));
+    let given = |name: &str| fields.get(name).map_or(Value::Null, Node::to_json);
+    json!({
+        "apiVersion": "tinkerbell.org/v1alpha1",
+        "kind": "Hardware",
+        "metadata": {"name": machine.name, "labels": machine.labels},
+        "spec": {
+            "agentID": machine.agent_id,
+            "disks": disks.collect::<Vec<_>>(),
+            "interfaces": interfaces.collect::<Vec<_>>(),
+            "metadata": given("metadata"),
+            "userData": given("user_data"),
+        },
+    })
+}

@@ -1,0 +1,218 @@
+//! Tinkerbell's `Hardware`, `tinkerbell.org/v1alpha1`: what netboot needs is parsed, all of it is kept.
+//!
+//! Source: `api/v1alpha1/tinkerbell/hardware.go` of github.com/tinkerbell/tinkerbell. Upstream ignores unknown
+//! fields; here each is a warning.
+
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+
+use super::document::{Draft, netmask_of, vlan};
+use super::fields::{Fields, Findings, Unknown};
+use super::{DEFAULT_LEASE_S, Interface, Lease, Machine, Policy, Route, Script};
+use crate::yaml::{Node, Place};
+
+const HARDWARE: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
+const SPEC: &[&str] = &[
+    "agentID",
+    "auto",
+    "bmcRef",
+    "references",
+    "tinkVersion",
+    "disks",
+    "resources",
+    "userData",
+    "vendorData",
+    "interfaces",
+    "metadata",
+];
+const INTERFACE: &[&str] = &["disableDhcp", "isoboot", "netboot", "dhcp"];
+const NETBOOT: &[&str] = &["allowPXE", "allowWorkflow", "ipxe", "osie", "pxelinux", "rpi"];
+const IPXE: &[&str] = &["url", "contents", "binary"];
+const OSIE: &[&str] = &["baseURL", "kernel", "initrd", "kernelParams"];
+const DHCP: &[&str] = &[
+    "mac",
+    "hostname",
+    "domain_name",
+    "lease_time",
+    "name_servers",
+    "time_servers",
+    "arch",
+    "uefi",
+    "iface_name",
+    "ip",
+    "vlan_id",
+    "classless_static_routes",
+    "tftp_server_name",
+    "boot_file_name",
+];
+const IP: &[&str] = &["address", "netmask", "gateway", "family"];
+const ROUTE: &[&str] = &["destination_descriptor", "router"];
+
+pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
+    let fields = |node, what, known| Fields::of(node, what, known, Unknown::Warning, findings);
+    let top = fields(Some(node), "Hardware", HARDWARE);
+    // Kubernetes puts many more fields into metadata; none of them concerns us.
+    let meta = match top.get("metadata") {
+        Some(meta) if !matches!(meta.kind, crate::yaml::Kind::Map(_)) => fields(Some(meta), "metadata", &[]),
+        meta => Fields::any(meta, findings),
+    };
+    let name = meta.text("name").filter(|name| !name.is_empty());
+    if name.is_none() {
+        findings.problem(
+            node.place,
+            "the Hardware has no name: write `metadata: {name: NAME}`",
+        );
+    }
+    let spec = fields(top.get("spec"), "spec", SPEC);
+    let mut draft = Draft {
+        place: node.place,
+        macs: Vec::new(),
+        addresses: Vec::new(),
+        machine: empty(node),
+    };
+    let mut kernel_params = Vec::new();
+    for item in spec.list("interfaces") {
+        let interface = fields(Some(item), "an interface", INTERFACE);
+        let netboot = fields(interface.get("netboot"), "netboot", NETBOOT);
+        let osie = fields(netboot.get("osie"), "osie", OSIE);
+        kernel_params.extend(osie.texts("kernelParams"));
+        let ipxe = fields(netboot.get("ipxe"), "ipxe", IPXE);
+        let dhcp = fields(interface.get("dhcp"), "dhcp", DHCP);
+        let Some((mac, mac_at)) = mac(&dhcp, item, findings) else {
+            continue;
+        };
+        let lease = lease(&dhcp, &fields(dhcp.get("ip"), "ip", IP), findings);
+        draft.macs.push((mac, mac_at));
+        draft
+            .addresses
+            .extend(lease.iter().map(|(lease, place)| (lease.address, *place)));
+        let dhcp_off = interface.bool("disableDhcp") == Some(true);
+        draft.machine.interfaces.push(Interface {
+            mac,
+            lease: lease.map(|(lease, _)| lease).filter(|_| !dhcp_off),
+            vlan_id: vlan(&dhcp, "vlan_id", findings),
+            may_netboot: netboot.bool("allowPXE").unwrap_or(true),
+            script: script(&ipxe),
+        });
+    }
+    if draft.macs.is_empty() && spec.list("interfaces").is_empty() {
+        findings.problem(
+            node.place,
+            "the Hardware has no interface: write `spec: {interfaces: [{dhcp: {mac: …}}]}`",
+        );
+    }
+    let disk = |item| fields(Some(item), "a disk", &["device"]).owned("device");
+    draft.machine.name = name.unwrap_or_default().to_owned();
+    draft.machine.disks = spec.list("disks").iter().filter_map(disk).collect();
+    draft.machine.labels = meta.pairs("labels").into_iter().collect();
+    draft.machine.agent_id = spec.owned("agentID").filter(|id| !id.is_empty());
+    draft.machine.kernel_params = kernel_params;
+    Some(draft)
+}
+
+fn empty(node: &Node) -> Machine {
+    let document = node.to_json();
+    Machine {
+        name: String::new(),
+        interfaces: Vec::new(),
+        disks: Vec::new(),
+        labels: std::collections::BTreeMap::new(),
+        agent_id: None,
+        policy: Policy::default(),
+        kernel_params: Vec::new(),
+        consoles: Vec::new(),
+        hardware: document.clone(),
+        document,
+        created_at: 0,
+        updated_at: 0,
+    }
+}
+
+fn mac(dhcp: &Fields<'_>, interface: &Node, findings: &Findings) -> Option<(MacAddr6, Place)> {
+    if dhcp.get("mac").is_none() {
+        findings.problem(
+            interface.place,
+            "the interface has no MAC: write `dhcp: {mac: 52:54:00:77:00:0b}`",
+        );
+    }
+    dhcp.mac("mac")
+}
+
+fn lease(dhcp: &Fields<'_>, ip: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
+    let node = ip.get("address")?;
+    if ip.text("family") == Some("6") {
+        findings.warn(
+            node.place,
+            "an IPv6 reservation has no effect: only IPv4 addresses are handed out",
+        );
+        return None;
+    }
+    let address = ip.parse("address", "address", "an IPv4 address such as 10.77.0.11");
+    let netmask = ip.parse::<Ipv4Addr>("netmask", "netmask", "an IPv4 netmask such as 255.255.255.0");
+    if let (Some(netmask), Some(node)) = (netmask, ip.get("netmask"))
+        && netmask_of(netmask.to_bits().leading_ones()) != Some(netmask)
+    {
+        findings.problem(
+            node.place,
+            format!("bad netmask \"{netmask}\": its ones must come first, as in 255.255.255.0"),
+        );
+    }
+    if ip.get("netmask").is_none() {
+        findings.problem(
+            node.place,
+            "the address has no netmask: write `netmask: 255.255.255.0`",
+        );
+    }
+    let lease = Lease {
+        gateway: ip.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1"),
+        hostname: dhcp.owned("hostname"),
+        domain: dhcp.owned("domain_name"),
+        name_servers: dhcp.addresses("name_servers", "name server"),
+        time_servers: dhcp.addresses("time_servers", "time server"),
+        // Upstream sends 0 when it is left out, which no client takes for "forever".
+        lease_time_s: dhcp
+            .parse("lease_time", "lease_time", "seconds")
+            .unwrap_or(DEFAULT_LEASE_S),
+        routes: routes(dhcp, findings),
+        tftp_server_name: dhcp.owned("tftp_server_name"),
+        boot_file_name: dhcp.owned("boot_file_name"),
+        address: address?,
+        netmask: netmask?,
+    };
+    Some((lease, node.place))
+}
+
+fn routes(dhcp: &Fields<'_>, findings: &Findings) -> Vec<Route> {
+    let route = |item: &Node| {
+        let fields = Fields::of(Some(item), "a static route", ROUTE, Unknown::Warning, findings);
+        let router = fields.parse("router", "router", "an IPv4 address such as 10.77.0.1")?;
+        let text = fields.text("destination_descriptor")?;
+        let parsed = text.split_once('/').and_then(|(address, len)| {
+            let prefix_len = len.parse().ok().filter(|len| *len <= 32)?;
+            Some(Route {
+                destination: address.parse().ok()?,
+                prefix_len,
+                router,
+            })
+        });
+        if parsed.is_none() {
+            findings.problem(
+                item.place,
+                format!("bad destination {text:?}: expected a network such as 10.0.0.0/8"),
+            );
+        }
+        parsed
+    };
+    dhcp.list("classless_static_routes")
+        .iter()
+        .filter_map(route)
+        .collect()
+}
+
+fn script(ipxe: &Fields<'_>) -> Option<Script> {
+    let given = |name| ipxe.owned(name).filter(|text| !text.is_empty());
+    given("url")
+        .map(Script::Url)
+        .or_else(|| given("contents").map(Script::Contents))
+}

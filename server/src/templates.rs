@@ -1,0 +1,173 @@
+//! Templates: the texts that workflows are made from. Changing one never changes a workflow that exists.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use workflow::engine::UnixMillis;
+use workflow::language;
+
+use crate::clock;
+use crate::control::ControlPlane;
+use crate::database::{Batch, Stored, View};
+use crate::error::Error;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Template {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) text: String,
+    /// Raised by every change of the text.
+    pub(crate) version: u64,
+    pub(crate) created_at: UnixMillis,
+    pub(crate) updated_at: UnixMillis,
+}
+
+/// As upstream: 256 KiB is the limit of what a template renders to, so a longer one is of no use.
+const MAX_TEXT_BYTES: usize = 256 * 1024;
+/// As upstream's workflow names.
+const MAX_NAME_BYTES: usize = 199;
+
+/// Checks a template without a server: its syntax. Gives warnings, or all problems, as lines.
+///
+/// # Errors
+/// [`Error::Invalid`] with every problem, its line and what stands there.
+pub fn check(text: &str) -> Result<Vec<String>, Error> {
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(Error::Invalid(format!(
+            "the template has {} B, more than {MAX_TEXT_BYTES}",
+            text.len()
+        )));
+    }
+    match language::check(text) {
+        Ok(warnings) => Ok(warnings.iter().map(described).collect()),
+        Err(problems) => Err(Error::Invalid(lines(&problems))),
+    }
+}
+
+pub(crate) fn lines(problems: &[language::Problem]) -> String {
+    problems.iter().map(described).collect::<Vec<_>>().join("\n")
+}
+
+/// `LINE:COLUMN: message`, with the line it is in below.
+pub(crate) fn described(problem: &language::Problem) -> String {
+    let place = match (problem.line, problem.column) {
+        (0, _) => String::new(),
+        (line, 0) => format!("line {line}: "),
+        (line, column) => format!("line {line}, column {column}: "),
+    };
+    let quoted = problem.quoted.trim_end();
+    let quoted = if quoted.is_empty() {
+        String::new()
+    } else {
+        format!("\n    | {quoted}")
+    };
+    format!("{place}{}{quoted}", problem.message)
+}
+
+impl ControlPlane {
+    /// Stores a template under `name`, or the name that its text gives.
+    pub(crate) async fn put_template(
+        &self,
+        name: &str,
+        text: &str,
+    ) -> Result<(Template, Vec<String>), Error> {
+        let warnings = check(text)?;
+        let name = match name.trim() {
+            "" => named(text).ok_or_else(|| {
+                Error::Invalid("the template has no name: write `name: NAME` in it, or give one".into())
+            })?,
+            name => name.to_owned(),
+        };
+        if name.len() > MAX_NAME_BYTES || name.contains('/') {
+            return Err(Error::Invalid(format!(
+                "bad template name {name:?}: expected 1 to {MAX_NAME_BYTES} bytes without a slash"
+            )));
+        }
+        loop {
+            let key = format!("template/{name}");
+            let before = self.inner.db.get::<Template>(key.clone()).await?;
+            let now = clock::now();
+            let template = match &before {
+                Some(before) if before.value.text == text => return Ok((before.value.clone(), warnings)),
+                Some(Stored { value, .. }) => Template {
+                    text: text.to_owned(),
+                    version: value.version + 1,
+                    updated_at: now,
+                    ..value.clone()
+                },
+                None => Template {
+                    id: Uuid::now_v7().to_string(),
+                    name: name.clone(),
+                    text: text.to_owned(),
+                    version: 1,
+                    created_at: now,
+                    updated_at: now,
+                },
+            };
+            let mut batch = Batch::default();
+            batch.expect(&key, before.map(|before| before.modified));
+            batch.put(&key, &template);
+            batch.put(format!("template-id/{}", template.id), &template.name);
+            match self.inner.db.commit(batch).await {
+                Err(error) if error.is_conflict() => {}
+                other => return other.map(|_| (template, warnings)),
+            }
+        }
+    }
+
+    pub(crate) async fn template(&self, name_or_id: &str) -> Result<Template, Error> {
+        let asked = name_or_id.to_owned();
+        self.inner.db.with(move |view| find(view, &asked)).await
+    }
+
+    pub(crate) async fn templates(&self) -> Result<Vec<Template>, Error> {
+        let all = self.inner.db.list::<Template>("template/".into()).await?;
+        Ok(all.into_iter().map(|(_, template)| template).collect())
+    }
+
+    /// Workflows that were made from it go on: they have their own text.
+    pub(crate) async fn delete_template(&self, name_or_id: &str) -> Result<(), Error> {
+        let template = self.template(name_or_id).await?;
+        let mut batch = Batch::default();
+        batch.delete(format!("template/{}", template.name));
+        batch.delete(format!("template-id/{}", template.id));
+        self.inner.db.commit(batch).await?;
+        Ok(())
+    }
+}
+
+fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
+    if let Some(found) = view.get::<Template>(&format!("template/{name_or_id}"))? {
+        return Ok(found.value);
+    }
+    if let Some(name) = view.get::<String>(&format!("template-id/{name_or_id}"))?
+        && let Some(found) = view.get::<Template>(&format!("template/{}", name.value))?
+    {
+        return Ok(found.value);
+    }
+    Err(Error::NotFound(format!(
+        "no template has name or id {name_or_id:?}: see `farrier template list`"
+    )))
+}
+
+/// The top-level `name` of a text that is not rendered yet; `None` when it is itself made by the template.
+fn named(text: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix("name:"))?;
+    let plain = line.split(" #").next().unwrap_or(line).trim();
+    let name = plain.trim_matches(['"', '\'']);
+    (!name.is_empty() && !name.contains("{{")).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_name_from_the_text() {
+        assert_eq!(
+            named("version: \"0.1\"\nname: \"debian\" # the usual\n").as_deref(),
+            Some("debian")
+        );
+        assert_eq!(named("tasks:\n- name: inner\n"), None);
+        assert_eq!(named("name: {{ .name }}\n"), None);
+    }
+}

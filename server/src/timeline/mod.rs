@@ -1,0 +1,85 @@
+//! The boot timeline: what happened while a machine booted, in order, and what was answered and why.
+//!
+//! One bounded ring a machine, and one for strangers. Recording never waits ([`ControlPlane::record`]); a task of
+//! its own writes in batches. Rings are read, and followed, by anybody.
+
+pub(crate) mod read;
+pub(crate) mod writer;
+
+use std::time::SystemTime;
+
+use macaddr::MacAddr6;
+use serde::{Deserialize, Serialize};
+use workflow::engine::UnixMillis;
+
+use crate::clock;
+use crate::control::ControlPlane;
+use crate::machines::mac_text;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When.
+    pub at: SystemTime,
+    /// Whose it was, where that is known.
+    pub mac: Option<MacAddr6>,
+    /// A machine that is not known: its entries share one ring.
+    pub stranger: bool,
+    /// The boot that it belongs to.
+    pub boot: Option<String>,
+    /// "dhcp", "tftp", "http", "ra", "agent" or "syslog".
+    pub stage: &'static str,
+    /// What came in.
+    pub what: String,
+    /// What was answered and why.
+    pub detail: String,
+    /// Bytes sent, for transfers.
+    pub bytes: u64,
+    /// "answered", "ignored", "refused", "failed" or "note".
+    pub outcome: &'static str,
+}
+
+/// An [`Entry`] in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Written {
+    pub(crate) at: UnixMillis,
+    pub(crate) mac: String,
+    pub(crate) boot: String,
+    pub(crate) stage: String,
+    pub(crate) what: String,
+    pub(crate) detail: String,
+    pub(crate) bytes: u64,
+    pub(crate) outcome: String,
+}
+
+/// The ring of entries whose machine is not known.
+pub(crate) const STRANGERS: &str = "strangers";
+
+impl ControlPlane {
+    /// Takes an entry. Never waits; when entries come faster than they can be written some are dropped and counted.
+    pub fn record(&self, entry: Entry) {
+        self.inner.timeline.record(entry);
+    }
+}
+
+impl Entry {
+    fn ring(&self) -> String {
+        match self.mac {
+            Some(mac) if !self.stranger => mac_text(mac),
+            _ => STRANGERS.to_owned(),
+        }
+    }
+
+    fn into_written(self) -> Written {
+        Written {
+            at: clock::millis(self.at),
+            mac: self.mac.map(mac_text).unwrap_or_default(),
+            boot: self.boot.unwrap_or_default(),
+            stage: self.stage.into(),
+            what: self.what,
+            detail: self.detail,
+            bytes: self.bytes,
+            outcome: self.outcome.into(),
+        }
+    }
+}

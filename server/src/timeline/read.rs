@@ -1,0 +1,122 @@
+//! Reads and follows the timeline.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::{broadcast, mpsc};
+
+use super::writer::Ring;
+use super::{STRANGERS, Written};
+use crate::control::{Change, ControlPlane};
+use crate::error::Error;
+use crate::machines::mac_text;
+
+/// Entries read in one go.
+const PAGE: usize = 200;
+
+/// Whose timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Everybody,
+    /// A machine, by name or MAC.
+    Machine(String),
+    Strangers,
+}
+
+impl ControlPlane {
+    /// Sends what there is, oldest first, and with `follow` what comes, until the receiver is gone or we stop.
+    pub(crate) async fn boot_log(
+        &self,
+        whose: Whose,
+        follow: bool,
+        to: mpsc::Sender<Written>,
+    ) -> Result<(), Error> {
+        // Before the first read, so that nothing falls between.
+        let mut changes = self.inner.changes.subscribe();
+        let mut rings = self.rings(&whose).await?;
+        let mut seen = BTreeMap::new();
+        loop {
+            let mut found = Vec::new();
+            for ring in &rings {
+                found.extend(self.unseen(ring, &mut seen).await?);
+            }
+            found.sort_by_key(|entry| entry.at);
+            for entry in found {
+                if to.send(entry).await.is_err() {
+                    return Ok(());
+                }
+            }
+            if !follow {
+                return Ok(());
+            }
+            let wanted = |ring: &String| whose == Whose::Everybody || rings.contains(ring);
+            let changed = tokio::select! {
+                changed = changed(&mut changes, wanted) => changed,
+                () = to.closed() => return Ok(()),
+                () = self.stopped() => return Err(Error::Stopping),
+            };
+            rings = match (&whose, changed) {
+                (Whose::Everybody, Some(ring)) => vec![ring],
+                (Whose::Everybody, None) => self.rings(&whose).await?,
+                _ => rings,
+            };
+        }
+    }
+
+    async fn rings(&self, whose: &Whose) -> Result<Vec<String>, Error> {
+        match whose {
+            Whose::Everybody => {
+                let all = self.inner.db.list::<Ring>("boot-ring/".into()).await?;
+                Ok(all.into_iter().map(|(name, _)| name).collect())
+            }
+            Whose::Machine(name_or_mac) => {
+                let machine = self.machine(name_or_mac).await?;
+                Ok(machine
+                    .interfaces
+                    .iter()
+                    .map(|interface| mac_text(interface.mac))
+                    .collect())
+            }
+            Whose::Strangers => Ok(vec![STRANGERS.to_owned()]),
+        }
+    }
+
+    /// What a ring holds from the number in `seen` on, which is moved to its end.
+    async fn unseen(&self, ring: &str, seen: &mut BTreeMap<String, u64>) -> Result<Vec<Written>, Error> {
+        let mut from = seen.get(ring).copied().unwrap_or(0);
+        let mut all = Vec::new();
+        loop {
+            let prefix = format!("boot-log/{ring}/");
+            let start = format!("{prefix}{from:020}");
+            let page = self
+                .inner
+                .db
+                .with(move |view| view.page::<Written>(&prefix, &start, PAGE))
+                .await?;
+            let full = page.len() == PAGE;
+            for (number, entry) in page {
+                from = number.parse().map_or(from, |number: u64| number + 1);
+                all.push(entry);
+            }
+            if !full {
+                seen.insert(ring.to_owned(), from);
+                return Ok(all);
+            }
+        }
+    }
+}
+
+/// The ring that changed; `None` when changes were missed.
+async fn changed(
+    changes: &mut broadcast::Receiver<Change>,
+    wanted: impl Fn(&String) -> bool,
+) -> Option<String> {
+    loop {
+        match changes.recv().await {
+            Ok(Change::BootLog(ring)) if wanted(&ring) => return Some(ring),
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return None,
+            // Only when we stop, which the caller sees too.
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What attempts print: kept line by line within bounds, read and followed. Progress is passed on and not kept.
+
+use proto::v1::ActionProgress;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use workflow::engine::{AttemptId, AttemptParts, Workflow};
+
+use super::read::workflow_changed;
+use crate::control::{Change, ControlPlane};
+use crate::database::Batch;
+use crate::error::Error;
+
+/// Bytes of lines in one stored chunk, a sixth of what a commit may have.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// A longer line is cut.
+const LINE_BYTES: usize = 16 * 1024;
+/// Chunks read in one go.
+const PAGE: usize = 64;
+
+/// Progress of an action, and whose.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) workflow: String,
+    pub(crate) message: ActionProgress,
+}
+
+/// Lines that an agent sent together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lines {
+    pub(crate) first: u64,
+    pub(crate) lines: Vec<String>,
+    /// Lines that the agent lost before these.
+    pub(crate) dropped: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Chunk {
+    lines: Vec<String>,
+    dropped: u64,
+}
+
+/// How much of an attempt's log there is.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Total {
+    lines: u64,
+    bytes: u64,
+    /// Beyond the bounds.
+    dropped: u64,
+    /// The number that the next new line has.
+    next: u64,
+}
+
+/// A line as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) task: String,
+    pub(crate) action: String,
+    pub(crate) attempt: u32,
+    pub(crate) number: u64,
+    pub(crate) text: String,
+}
+
+impl ControlPlane {
+    /// Keeps lines of an attempt. Lines that are known already are left out, so they may be sent again.
+    pub(crate) async fn append_log(&self, attempt: &AttemptId, sent: Vec<Lines>) -> Result<(), Error> {
+        let Some(parts) = attempt.parts() else {
+            return Ok(());
+        };
+        let place = place(parts);
+        let total_key = format!("log-total/{place}");
+        let mut total = self
+            .inner
+            .db
+            .get::<Total>(total_key.clone())
+            .await?
+            .map(|total| total.value)
+            .unwrap_or_default();
+        let mut batch = Batch::default();
+        let mut bytes = 0;
+        for lines in sent {
+            for (first, chunk) in self.chunks(&mut total, lines) {
+                bytes += chunk.lines.iter().map(String::len).sum::<usize>();
+                batch.put(format!("log/{place}/{first:010}"), &chunk);
+                if bytes >= CHUNK_BYTES || batch.len() >= PAGE {
+                    batch.put(&total_key, &total);
+                    self.inner.db.commit(std::mem::take(&mut batch)).await?;
+                    bytes = 0;
+                }
+            }
+        }
+        batch.put(&total_key, &total);
+        self.inner.db.commit(batch).await?;
+        self.changed(Change::Workflow(parts.workflow.to_owned()));
+        Ok(())
+    }
+
+    /// What of `lines` is new and has room, cut into chunks; `total` is moved on.
+    fn chunks(&self, total: &mut Total, lines: Lines) -> Vec<(u64, Chunk)> {
+        let Lines {
+            first,
+            lines,
+            dropped,
+        } = lines;
+        let known = usize::try_from(total.next.saturating_sub(first)).unwrap_or(usize::MAX);
+        let mut number = first.max(total.next);
+        let mut open = Chunk {
+            lines: Vec::new(),
+            dropped: if known == 0 { dropped } else { 0 },
+        };
+        let mut open_first = number;
+        let mut open_bytes = 0;
+        let mut done = Vec::new();
+        for mut line in lines.into_iter().skip(known) {
+            cut(&mut line);
+            let full =
+                total.lines >= self.inner.config.log_lines || total.bytes >= self.inner.config.log_bytes;
+            if full {
+                if total.dropped == 0 {
+                    open.lines.push(format!(
+                        "[farrier: the log of this attempt is full at {} lines, {} B; what follows is only counted]",
+                        total.lines, total.bytes
+                    ));
+                }
+                total.dropped += 1;
+            } else {
+                total.lines += 1;
+                total.bytes += line.len() as u64;
+                open_bytes += line.len();
+                open.lines.push(line);
+            }
+            number += 1;
+            if open_bytes >= CHUNK_BYTES {
+                done.push((
+                    open_first,
+                    std::mem::replace(
+                        &mut open,
+                        Chunk {
+                            lines: Vec::new(),
+                            dropped: 0,
+                        },
+                    ),
+                ));
+                (open_first, open_bytes) = (number, 0);
+            }
+        }
+        total.next = number;
+        if !open.lines.is_empty() {
+            done.push((open_first, open));
+        }
+        done
+    }
+
+    /// Sends a workflow's log, attempt by attempt; with `follow`, until the workflow has ended.
+    pub(crate) async fn log(&self, id: &str, follow: bool, to: mpsc::Sender<Line>) -> Result<(), Error> {
+        let mut changes = self.inner.changes.subscribe();
+        let prefix = format!("log/{id}/");
+        let mut from = prefix.clone();
+        loop {
+            let (workflow, _) = self.workflow(id).await?;
+            let mut more = true;
+            while more {
+                let (below, start) = (prefix.clone(), from.clone());
+                let page = self
+                    .inner
+                    .db
+                    .with(move |view| view.page::<Chunk>(&below, &start, PAGE))
+                    .await?;
+                more = page.len() == PAGE;
+                for (key, chunk) in page {
+                    from = format!("{prefix}{key}\0");
+                    for line in lines_of(&workflow, &key, chunk) {
+                        if to.send(line).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            if !follow || workflow.state.is_final() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = workflow_changed(&mut changes, id) => {}
+                () = to.closed() => return Ok(()),
+                () = self.stopped() => return Err(Error::Stopping),
+            }
+        }
+    }
+}
+
+/// Numbers are padded, so that keys sort as attempts follow each other.
+fn place(parts: AttemptParts<'_>) -> String {
+    format!(
+        "{}/{:04}/{:04}/{:04}",
+        parts.workflow, parts.task, parts.action, parts.attempt
+    )
+}
+
+fn cut(line: &mut String) {
+    if line.len() > LINE_BYTES {
+        let end = (0..=LINE_BYTES)
+            .rev()
+            .find(|end| line.is_char_boundary(*end))
+            .unwrap_or(0);
+        line.truncate(end);
+        line.push_str(" [farrier: cut]");
+    }
+}
+
+fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {
+    let numbers: Vec<u64> = key.split('/').map(|part| part.parse().unwrap_or(0)).collect();
+    let [task, action, attempt, first] = numbers.as_slice() else {
+        return Vec::new();
+    };
+    let index = |number: &u64| usize::try_from(*number).unwrap_or(usize::MAX);
+    let defined = workflow.definition.tasks.get(index(task));
+    let line = |number: u64, text: String| Line {
+        task: defined.map(|task| task.name.clone()).unwrap_or_default(),
+        action: defined
+            .and_then(|task| Some(task.actions.get(index(action))?.name.clone()))
+            .unwrap_or_default(),
+        attempt: u32::try_from(*attempt).unwrap_or(u32::MAX),
+        number,
+        text,
+    };
+    let lost = (chunk.dropped > 0).then(|| {
+        line(
+            *first,
+            format!(
+                "[farrier: {} lines were printed faster than they could be sent, and are lost]",
+                chunk.dropped
+            ),
+        )
+    });
+    let lines = chunk
+        .lines
+        .into_iter()
+        .zip(*first..)
+        .map(|(text, number)| line(number, text));
+    lost.into_iter().chain(lines).collect()
+}
