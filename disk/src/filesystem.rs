@@ -144,3 +144,69 @@ impl Drop for Aside {
         let _ = fs::remove_dir(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::testing::{LoopDevice, has_sys_resource, output};
+
+    #[test]
+    fn an_ext4_grows_to_its_device_and_stays_clean() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(32 << 20).unwrap();
+        output(
+            Command::new("mke2fs")
+                .args(["-q", "-F", "-t", "ext4", "-b", "4096"])
+                .arg(file.path()),
+        );
+        file.as_file().set_len(200 << 20).unwrap();
+        let device = LoopDevice::over(file, 512, &[]);
+        if !has_sys_resource() {
+            // The kernel refuses whatever is asked; then nothing must have changed and nothing be mounted.
+            let err = grow(device.path()).unwrap_err();
+            assert!(
+                matches!(&err, FilesystemError::Refused { source, .. } if source.raw_os_error() == Some(libc::EPERM)),
+                "{err}"
+            );
+            assert_eq!(detect_on(device.path()).unwrap().unwrap().size_bytes, 32 << 20);
+            output(Command::new("e2fsck").args(["-f", "-n"]).arg(device.path()));
+            assert!(
+                crate::probe::users(&crate::probe::System::default(), device.number())
+                    .unwrap()
+                    .is_empty()
+            );
+            return;
+        }
+        let resized = grow(device.path()).unwrap();
+        assert_eq!(
+            resized,
+            Resized {
+                before_bytes: 32 << 20,
+                after_bytes: 200 << 20
+            }
+        );
+        output(Command::new("e2fsck").args(["-f", "-n"]).arg(device.path()));
+        assert_eq!(
+            grow(device.path()).unwrap().after_bytes,
+            200 << 20,
+            "a second time changes nothing"
+        );
+    }
+
+    #[test]
+    fn what_is_no_ext4_is_refused() {
+        let device = LoopDevice::filled(8 << 20, 512);
+        assert!(matches!(
+            grow(device.path()).unwrap_err(),
+            FilesystemError::Unknown { .. }
+        ));
+        output(Command::new("mkswap").arg("-q").arg(device.path()));
+        let err = grow(device.path()).unwrap_err();
+        assert!(
+            err.to_string().contains("swap") && matches!(err, FilesystemError::CannotGrow { .. }),
+            "{err}"
+        );
+    }
+}

@@ -203,3 +203,99 @@ impl Drop for Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::process::Command;
+
+    use super::*;
+    use crate::testing::{LoopDevice, gpt_image, has_sys_resource, output};
+
+    const MIB: u64 = 1 << 20;
+
+    /// An image with an ext4 in its partition 3.
+    fn image_with_root() -> tempfile::NamedTempFile {
+        let image = gpt_image(64 * MIB, 512);
+        let root = tempfile::NamedTempFile::new().unwrap();
+        root.as_file().set_len(61 * MIB).unwrap();
+        output(
+            Command::new("mke2fs")
+                .args(["-q", "-F", "-t", "ext4", "-L", "root"])
+                .arg(root.path()),
+        );
+        image
+            .as_file()
+            .write_all_at(&fs::read(root.path()).unwrap(), 2 * MIB)
+            .unwrap();
+        image
+    }
+
+    #[test]
+    fn a_disk_larger_than_its_image_is_used_up_to_its_end() {
+        let image = image_with_root();
+        image.as_file().set_len(256 * MIB).unwrap();
+        let device = LoopDevice::over(image, 512, &["--partscan"]);
+        if has_sys_resource() {
+            let outcome = grow(device.path(), Grow::LastLinux).unwrap();
+            assert_eq!(outcome.kernel, KernelView::Current);
+            let partition = outcome.fitted.partition.unwrap();
+            assert_eq!((partition.number, partition.size_bytes), (3, 253 * MIB));
+            let filesystem = outcome.filesystem.unwrap();
+            assert_eq!(
+                (filesystem.before_bytes, filesystem.after_bytes),
+                (61 * MIB, 253 * MIB)
+            );
+        } else {
+            // The filesystem comes last, so everything else is done when the kernel refuses to grow it.
+            let err = grow(device.path(), Grow::LastLinux).unwrap_err();
+            assert!(
+                matches!(err, GrowError::Filesystem(FilesystemError::Refused { .. })),
+                "{err}"
+            );
+        }
+        let said = output(Command::new("sgdisk").arg("--verify").arg(device.path()));
+        assert!(said.contains("No problems found"), "{said}");
+        // The kernel shows it as the table has it, and it is a filesystem still.
+        let shown = probe::list(&probe::System::default(), probe::Include::Everything).unwrap();
+        let disk = shown.iter().find(|disk| disk.path == device.path()).unwrap();
+        let sizes: Vec<_> = disk
+            .partitions
+            .iter()
+            .map(|p| (p.number, p.start_bytes, p.size_bytes))
+            .collect();
+        assert_eq!(sizes, [(1, MIB, MIB), (3, 2 * MIB, 253 * MIB)]);
+        let copy = tempfile::NamedTempFile::new().unwrap();
+        fs::write(copy.path(), &device.content()[2 << 20..255 << 20]).unwrap();
+        output(Command::new("e2fsck").args(["-f", "-n"]).arg(copy.path()));
+    }
+
+    #[test]
+    fn a_kernel_that_shows_no_partitions_is_said_and_the_table_is_right_nevertheless() {
+        let image = image_with_root();
+        image.as_file().set_len(128 * MIB).unwrap();
+        let outcome = grow(image.path(), Grow::Nothing).unwrap();
+        assert!(matches!(outcome.kernel, KernelView::Stale(_)), "{outcome:?}");
+        assert!(outcome.fitted.backup_moved && outcome.filesystem.is_none());
+        let err = grow(image.path(), Grow::LastLinux).unwrap_err();
+        assert!(matches!(err, GrowError::NotShown { number: 3, .. }), "{err}");
+        let said = output(Command::new("sgdisk").arg("--verify").arg(image.path()));
+        assert!(said.contains("No problems found"), "{said}");
+    }
+
+    #[test]
+    fn an_image_without_a_table_is_refused() {
+        let device = LoopDevice::filled(4 << 20, 512);
+        let err = grow(device.path(), Grow::Nothing).unwrap_err();
+        assert!(
+            matches!(
+                err,
+                GrowError::Gpt {
+                    source: GptError::NoTable { .. },
+                    ..
+                }
+            ),
+            "{err}"
+        );
+    }
+}

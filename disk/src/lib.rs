@@ -12,3 +12,5 @@ pub mod grow;
 pub mod image;
 pub mod mount;
 pub mod probe;
+#[cfg(test)]
+mod testing;

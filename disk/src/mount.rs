@@ -121,3 +121,50 @@ fn unmount(at: &Path) -> Result<(), MountError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_mounted(at: &Path) -> bool {
+        std::fs::read_to_string("/proc/self/mountinfo")
+            .unwrap()
+            .contains(&format!(" {} ", at.display()))
+    }
+
+    #[test]
+    fn a_mount_goes_with_its_guard() {
+        let dir = tempfile::tempdir().unwrap();
+        let tmpfs = Path::new("tmpfs");
+        let guard =
+            MountGuard::mount_with(tmpfs, dir.path(), "tmpfs", MsFlags::empty(), Some("size=1m")).unwrap();
+        assert!(is_mounted(guard.path()));
+        drop(guard);
+        assert!(!is_mounted(dir.path()));
+    }
+
+    #[test]
+    fn an_unmount_waits_for_what_is_open_and_says_when_it_cannot() {
+        let dir = tempfile::tempdir().unwrap();
+        let guard = MountGuard::mount(Path::new("tmpfs"), dir.path(), "tmpfs", MsFlags::empty()).unwrap();
+        let open = std::fs::File::create(dir.path().join("file")).unwrap();
+        let err = guard.unmount().unwrap_err();
+        assert!(err.to_string().contains("busy"), "{err}");
+        assert!(is_mounted(dir.path()));
+        drop(open);
+        unmount(dir.path()).unwrap();
+        assert!(!is_mounted(dir.path()));
+    }
+
+    #[test]
+    fn a_mount_that_fails_names_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        let err =
+            MountGuard::mount(Path::new("/dev/nothing"), dir.path(), "ext4", MsFlags::empty()).unwrap_err();
+        let text = err.to_string();
+        assert!(
+            text.contains("/dev/nothing") && text.contains("ext4") && text.contains("No such"),
+            "{text}"
+        );
+    }
+}

@@ -3,6 +3,8 @@
 //! Source: Documentation/ABI/stable/sysfs-block; names by id as in systemd's 60-persistent-storage.rules.
 
 mod select;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::fs;

@@ -230,3 +230,143 @@ fn uuid(bytes: &[u8], at: usize) -> Option<String> {
     ];
     (raw != [0; 16]).then(|| parts.join("-"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::output;
+
+    const UUID: &str = "12345678-9abc-def0-1234-56789abcdef0";
+
+    fn made(len: u64, tool: &str, args: &[&str]) -> Filesystem {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(len).unwrap();
+        output(Command::new(tool).args(args).arg(file.path()));
+        crate::filesystem::detect_on(file.path()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_ext_family_is_told_apart_with_label_and_uuid() {
+        for (kind, name) in [(Kind::Ext2, "ext2"), (Kind::Ext3, "ext3"), (Kind::Ext4, "ext4")] {
+            let found = made(
+                16 << 20,
+                "mke2fs",
+                &["-q", "-F", "-t", name, "-L", "root", "-U", UUID, "-b", "1024"],
+            );
+            let expected = Filesystem {
+                kind,
+                label: Some("root".to_owned()),
+                uuid: Some(UUID.to_owned()),
+                block_bytes: 1024,
+                size_bytes: 16 << 20,
+            };
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn swap_is_told_with_label_and_uuid() {
+        let found = made(4 << 20, "mkswap", &["-q", "-L", "swap", "-U", UUID]);
+        assert_eq!((found.kind, found.size_bytes), (Kind::Swap, 4 << 20));
+        assert_eq!(
+            (found.label.as_deref(), found.uuid.as_deref()),
+            (Some("swap"), Some(UUID))
+        );
+    }
+
+    /// Superblocks by hand: their tools are not everywhere.
+    fn with(parts: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut start = vec![0; NEEDED_BYTES];
+        for (at, bytes) in parts {
+            start[*at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        start
+    }
+
+    #[test]
+    fn the_others_are_told_by_their_superblocks() {
+        let uuid = 0x1234_5678_9abc_def0_1234_5678_9abc_def0_u128.to_be_bytes();
+        let xfs = detect(&with(&[
+            (0, b"XFSB"),
+            (4, &4096_u32.to_be_bytes()),
+            (8, &1000_u64.to_be_bytes()),
+            (32, &uuid),
+            (108, b"data"),
+        ]));
+        let xfs = xfs.unwrap();
+        assert_eq!((xfs.kind, xfs.size_bytes), (Kind::Xfs, 4_096_000));
+        assert_eq!(
+            (xfs.label.as_deref(), xfs.uuid.as_deref()),
+            (Some("data"), Some(UUID))
+        );
+
+        let fat = detect(&with(&[
+            (11, &512_u16.to_le_bytes()),
+            (13, &[8]),
+            (32, &2048_u32.to_le_bytes()),
+            (67, &[0x78, 0x56, 0x34, 0x12]),
+            (71, b"EFI        "),
+            (82, b"FAT32   "),
+            (510, &[0x55, 0xaa]),
+        ]));
+        let fat = fat.unwrap();
+        assert_eq!((fat.kind, fat.size_bytes), (Kind::Vfat, 1 << 20));
+        assert_eq!(
+            (fat.label.as_deref(), fat.uuid.as_deref()),
+            (Some("EFI"), Some("1234-5678"))
+        );
+
+        let btrfs = detect(&with(&[
+            (0x10040, b"_BHRfS_M"),
+            (0x10020, &uuid),
+            (0x1012b, b"pool"),
+        ]))
+        .unwrap();
+        assert_eq!(
+            (btrfs.kind, btrfs.label.as_deref(), btrfs.uuid.as_deref()),
+            (Kind::Btrfs, Some("pool"), Some(UUID))
+        );
+
+        let luks = detect(&with(&[
+            (0, b"LUKS\xba\xbe\x00\x02"),
+            (24, b"crypt"),
+            (168, UUID.as_bytes()),
+        ]))
+        .unwrap();
+        assert_eq!(
+            (luks.kind, luks.label.as_deref(), luks.uuid.as_deref()),
+            (Kind::Luks, Some("crypt"), Some(UUID))
+        );
+
+        let id = b"abcdefGHIJklmnOPQRstuvWXYZ012345";
+        let lvm = detect(&with(&[(512, b"LABELONE"), (536, b"LVM2 001"), (544, id)])).unwrap();
+        assert_eq!(
+            lvm.uuid.as_deref(),
+            Some("abcdef-GHIJ-klmn-OPQR-stuv-WXYZ-012345")
+        );
+
+        assert_eq!(detect(&with(&[])), None);
+        assert_eq!(detect(&[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            which in 0_usize..7,
+            noise in proptest::collection::vec(any::<u8>(), 2048),
+            len in 0_usize..=NEEDED_BYTES,
+        ) {
+            let magic: [(usize, &[u8]); 7] = [
+                (1080, &[0x53, 0xef]), (0, b"XFSB"), (510, &[0x55, 0xaa]), (4086, b"SWAPSPACE2"),
+                (0x10040, b"_BHRfS_M"), (0, b"LUKS\xba\xbe"), (0, b"LABELONE"),
+            ];
+            let mut start = with(&[(0, &noise), (0x10000, &noise), magic[which]]);
+            start.truncate(len);
+            let _ = detect(&start);
+        }
+    }
+}

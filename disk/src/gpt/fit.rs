@@ -259,3 +259,87 @@ fn read_back(disk: &File, size: u64, backup: &GPTHeader) -> Result<Table, GptErr
 fn io_error(what: &'static str) -> impl Fn(io::Error) -> GptError {
     move |source| GptError::Io { what, source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::testing::{LoopDevice, gpt_image, output};
+
+    const MIB: u64 = 1 << 20;
+
+    /// `sgdisk --verify` looks at block devices with their own sector size.
+    fn verify(device: &LoopDevice) {
+        let said = output(Command::new("sgdisk").arg("--verify").arg(device.path()));
+        assert!(said.contains("No problems found"), "{said}");
+    }
+
+    #[test]
+    fn a_table_from_a_smaller_disk_is_fitted_and_its_last_partition_grown() {
+        for sector in [512, 4096] {
+            let image = gpt_image(64 * MIB, sector);
+            image.as_file().set_len(129 * MIB + 4096).unwrap();
+            let device = LoopDevice::over(image, u32::try_from(sector).unwrap(), &[]);
+            let disk = File::options()
+                .read(true)
+                .write(true)
+                .open(device.path())
+                .unwrap();
+            let fitted = fit(&disk, Grow::LastLinux).unwrap();
+            assert!(fitted.backup_moved, "{sector}");
+            assert_eq!(fitted.table.disk_bytes(), 129 * MIB + 4096);
+            let grown = fitted.partition.unwrap();
+            assert_eq!((grown.number, grown.start_bytes), (3, 2 * MIB));
+            assert_eq!(
+                grown.start_bytes + grown.size_bytes,
+                128 * MIB,
+                "ends on a MiB, before the backup table"
+            );
+            assert!(grown.added_bytes > 60 * MIB);
+            verify(&device);
+            let mbr = &device.content()[446..462];
+            let covered = u32::try_from((129 * MIB + 4096) / sector - 1).unwrap();
+            assert_eq!(mbr[12..16], covered.to_le_bytes());
+
+            let again = fit(&disk, Grow::Number(3)).unwrap();
+            assert!(!again.backup_moved && again.partition.unwrap().added_bytes == 0);
+            verify(&device);
+        }
+    }
+
+    #[test]
+    fn only_the_last_partition_grows() {
+        let image = gpt_image(64 * MIB, 512);
+        let before = std::fs::read(image.path()).unwrap();
+        assert!(matches!(
+            fit(image.as_file(), Grow::Number(1)).unwrap_err(),
+            GptError::NotLast { number: 1, behind: 3 }
+        ));
+        assert!(matches!(
+            fit(image.as_file(), Grow::Number(2)).unwrap_err(),
+            GptError::NoSuchPartition { number: 2, .. }
+        ));
+        assert_eq!(std::fs::read(image.path()).unwrap(), before);
+    }
+
+    #[test]
+    fn a_table_larger_than_its_disk_or_none_at_all_is_refused_untouched() {
+        let image = gpt_image(64 * MIB, 512);
+        image.as_file().set_len(50 * MIB).unwrap();
+        let before = std::fs::read(image.path()).unwrap();
+        assert!(matches!(
+            fit(image.as_file(), Grow::Nothing).unwrap_err(),
+            GptError::DoesNotFit { .. }
+        ));
+        assert_eq!(std::fs::read(image.path()).unwrap(), before);
+        for len in [0, 100, 512, 4 * MIB] {
+            let empty = tempfile::tempfile().unwrap();
+            empty.set_len(len).unwrap();
+            assert!(
+                matches!(fit(&empty, Grow::Nothing).unwrap_err(), GptError::NoTable { .. }),
+                "{len}"
+            );
+        }
+    }
+}

@@ -222,3 +222,79 @@ const fn guid(a: u32, b: u16, c: u16, d: [u8; 8]) -> [u8; 16] {
         a[0], a[1], a[2], a[3], b[0], b[1], c[0], c[1], d[0], d[1], d[2], d[3], d[4], d[5], d[6], d[7],
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn start(sector: u64) -> Vec<u8> {
+        let image = crate::testing::gpt_image(16 << 20, sector);
+        let mut start = std::fs::read(image.path()).unwrap();
+        start.truncate(1 << 20);
+        start
+    }
+
+    /// Sets header bytes and makes its checksum right again, as somebody with intent would.
+    fn forged(at: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut start = start(512);
+        start[512 + at..512 + at + bytes.len()].copy_from_slice(bytes);
+        start[512 + 16..512 + 20].fill(0);
+        let sum = crc32(&start[512..512 + HEADER_BYTES]);
+        start[512 + 16..512 + 20].copy_from_slice(&sum.to_le_bytes());
+        start
+    }
+
+    #[test]
+    fn a_good_table_is_read_with_both_sector_sizes() {
+        for sector in [512, 4096] {
+            let table = find(&start(sector)).unwrap();
+            assert_eq!((table.sector_size, table.disk_bytes()), (sector, 16 << 20));
+            let entries: Vec<_> = table
+                .entries
+                .iter()
+                .map(|entry| (entry.number, entry.is_linux()))
+                .collect();
+            assert_eq!(entries, [(1, false), (3, true)]);
+            assert_eq!(table.partitions_end_bytes(), 15 << 20);
+        }
+    }
+
+    #[test]
+    fn forged_fields_are_refused_in_words() {
+        for (at, bytes, word) in [
+            (8, 0x0002_0000_u32.to_le_bytes().to_vec(), "revision"),
+            (12, 512_u32.to_le_bytes().to_vec(), "header size"),
+            (24, 9_u64.to_le_bytes().to_vec(), "primary"),
+            (32, 3_u64.to_le_bytes().to_vec(), "beyond"),
+            (32, u64::MAX.to_le_bytes().to_vec(), "disk size"),
+            (40, u64::MAX.to_le_bytes().to_vec(), "usable range"),
+            (40, 3000_u64.to_le_bytes().to_vec(), "outside the usable range"),
+            (72, u64::MAX.to_le_bytes().to_vec(), "not within"),
+            (72, 3_u64.to_le_bytes().to_vec(), "checksum of the entries"),
+            (80, u32::MAX.to_le_bytes().to_vec(), "number of entries"),
+            (80, 0_u32.to_le_bytes().to_vec(), "number of entries"),
+            (84, 4096_u32.to_le_bytes().to_vec(), "entry size"),
+        ] {
+            let why = parse(&forged(at, &bytes), 512).unwrap_err();
+            assert!(why.contains(word), "byte {at}: {why}");
+        }
+        assert!(parse(&start(512)[..512 + 91], 512).is_err());
+        assert!(parse(&start(512), u64::MAX).is_err());
+        let mut start = start(512);
+        start[512 + 60] ^= 1;
+        assert_eq!(
+            parse(&start, 512).unwrap_err(),
+            "checksum of the header does not match"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(at in 0_usize..92, bytes in proptest::collection::vec(any::<u8>(), 1..16)) {
+            let bytes = &bytes[..bytes.len().min(92 - at)];
+            let _ = find(&forged(at, bytes));
+        }
+    }
+}

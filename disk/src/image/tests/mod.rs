@@ -1,5 +1,11 @@
 //! Whole writes: good ones in every packing, and every way to go wrong.
 
+mod bad;
+mod good;
+mod server;
+
+use sha2::{Digest, Sha256};
+
 use super::*;
 
 /// A megabyte-grained mixture of noise, text and zeros, always the same.
@@ -23,6 +29,13 @@ fn disk(dir: &tempfile::TempDir, len: usize) -> PathBuf {
     let path = dir.path().join("disk");
     std::fs::write(&path, vec![0xa5; len]).unwrap();
     path
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 async fn write_quietly(request: &WriteRequest) -> Result<Written, WriteError> {
