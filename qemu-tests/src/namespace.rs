@@ -232,17 +232,18 @@ mod tests {
                 .map_while(Result::ok)
                 .any(|line| line.ends_with("started"))
         );
-        assert_eq!(sleepers(), 1);
+        wait_for_sleepers(1);
         outer.kill().unwrap();
         outer.wait().unwrap();
-        wait_until(
-            "the sleeper to be gone",
-            Duration::from_secs(10),
-            || match sleepers() {
-                0 => Look::Done(()),
-                left => Look::not_yet(format!("{left} left")),
-            },
-        )
+        wait_for_sleepers(0);
+    }
+
+    fn wait_for_sleepers(wanted: usize) {
+        let what = format!("{wanted} sleepers");
+        wait_until(&what, Duration::from_secs(10), || match sleepers() {
+            count if count == wanted => Look::Done(()),
+            count => Look::not_yet(format!("{count} sleepers")),
+        })
         .unwrap();
     }
 
