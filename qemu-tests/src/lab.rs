@@ -1,11 +1,28 @@
 //! `farrier lab`: one command netboots machines into the agent, which installs Debian on them.
+//!
+//! Outside the namespaces it installs packages and builds images ([`prepare`]); then this same command is run
+//! again inside namespaces of its own ([`install`]), where the server and the machines are.
 
+mod console;
+mod enter;
+mod install;
+mod places;
+mod prepare;
+mod signals;
+
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{env, thread};
+
+use anyhow::Context;
+
+pub use prepare::{Prepared, prepare};
 
 use crate::firmware::Firmware;
+use crate::namespace;
 
-/// Options of `farrier lab`.
+/// `farrier lab`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct LabArgs {
@@ -19,7 +36,18 @@ pub struct LabArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum LabCommand {
     /// Open a shell in the network of a lab that runs (see --keep)
-    Enter,
+    Enter(EnterOptions),
+}
+
+/// Which lab to enter, and what to run there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EnterOptions {
+    /// Process id of the lab, where several run
+    #[arg(long)]
+    pub pid: Option<i32>,
+    /// Run this instead of a shell
+    #[arg(trailing_var_arg = true)]
+    pub command: Vec<OsString>,
 }
 
 /// How the lab is run.
@@ -40,22 +68,29 @@ pub struct LabOptions {
     /// Leave it running when all is done, until Ctrl-C
     #[arg(long)]
     pub keep: bool,
-    /// Run this template instead of the lab's own; the machine is {{.device_1}}
+    /// Run this template instead of the lab's own; {{.device_1}} is the machine's MAC
     #[arg(long, value_name = "FILE")]
     pub workflow: Option<PathBuf>,
-    /// Show the first machine's serial line instead of progress, and type on it
+    /// Show the first machine's serial line instead of progress, and type on it (Ctrl-] ends)
     #[arg(long)]
     pub console: bool,
     /// Install missing packages without asking
     #[arg(long)]
     pub yes: bool,
-    /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier]
+    #[command(flatten)]
+    pub paths: PathOptions,
+}
+
+/// Where things are that the lab needs.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PathOptions {
+    /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
     #[arg(long, value_name = "FILE", env = "FARRIER_AGENT")]
     pub agent: Option<PathBuf>,
-    /// Use this boot image directory instead of building one
-    #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR")]
+    /// A boot image directory [default: /usr/lib/farrier/boot, else built]
+    #[arg(long, value_name = "DIR", env = "FARRIER_LAB_BOOT_DIR")]
     pub boot_dir: Option<PathBuf>,
-    /// Install this disk image (.img.zst) instead of building a Debian 12
+    /// A disk image to install (.zst) instead of the lab's own Debian 12
     #[arg(long, value_name = "FILE", env = "FARRIER_DISK_IMAGE")]
     pub disk_image: Option<PathBuf>,
     /// Where images are built and kept [default: ~/.cache/farrier]
@@ -65,9 +100,39 @@ pub struct LabOptions {
 
 /// Runs `farrier lab`. The exit code is 0 only when everything was seen to happen.
 ///
+/// Must be called from `farrier lab …` itself: the same command line is run again inside the namespaces.
+///
 /// # Errors
 /// Which stage failed, and where its evidence is.
 pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
-    let _ = args;
-    anyhow::bail!("the lab is not put together yet")
+    // The caller may be asynchronous; the lab blocks, and its API client has a runtime of its own.
+    thread::spawn(move || match args.command {
+        Some(LabCommand::Enter(options)) => enter::enter(&options),
+        None => lab(&args.options),
+    })
+    .join()
+    .map_err(|_| anyhow::anyhow!("the lab panicked, see above"))?
+}
+
+fn lab(options: &LabOptions) -> anyhow::Result<ExitCode> {
+    if namespace::inside() {
+        signals::end_on_ctrl_c(130);
+        return install::install(options, &Prepared::handed_over()?);
+    }
+    let prepared = prepare(&options.paths, options.yes, options.workflow.is_none())?;
+    run_inside(&prepared)
+}
+
+/// Runs this command again inside namespaces, hands `prepared` over, and gives the terminal back as it was.
+pub(crate) fn run_inside(prepared: &Prepared) -> anyhow::Result<ExitCode> {
+    let args: Vec<OsString> = env::args_os().skip(1).collect();
+    let terminal = console::Terminal::remember();
+    let status = namespace::run(&args, &[prepared.hand_over()?]).context("running the lab in its namespaces");
+    terminal.restore();
+    Ok(ExitCode::from(
+        status?
+            .code()
+            .and_then(|code| u8::try_from(code).ok())
+            .unwrap_or(1),
+    ))
 }

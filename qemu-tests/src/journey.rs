@@ -1,0 +1,291 @@
+//! One machine on its way from power on to a login on the Debian that was installed on it.
+//!
+//! Every stage is seen by evidence of its own: what the machine put on the wire (the boot timeline), what it
+//! said on its serial line, what its agent reported, and at last who answers over SSH. A stage that is not
+//! seen in time ends the journey.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+use proto::v1::{ActionState, BootLogEntry, Workflow};
+
+use crate::api::{self, Api};
+use crate::display::{Display, Task};
+use crate::machine::Machine;
+use crate::serial::Mark;
+use crate::wait::{Look, WaitError, wait_until};
+
+/// A stage that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name.
+    pub name: String,
+    /// How long it took.
+    pub duration: Duration,
+    /// What was transferred or written in it.
+    pub bytes: u64,
+}
+
+/// A machine that is on its way.
+#[derive(Debug)]
+pub struct Journey<'a> {
+    /// The machine; switched on by [`Journey::power_on`].
+    pub machine: &'a mut Machine,
+    api: &'a Api,
+    display: &'a Display,
+    /// What has been seen so far.
+    pub stages: Vec<Stage>,
+    /// Where the current stage began.
+    since: Instant,
+    /// Boots on the timeline that are not the current one.
+    boots_before: Vec<String>,
+    /// What the timeline of the current boot has sent in stages that were seen.
+    wire_bytes: u64,
+    patience: u32,
+}
+
+impl<'a> Journey<'a> {
+    /// Deadlines are multiplied by `patience`: how many machines share the host's processors.
+    pub fn new(machine: &'a mut Machine, api: &'a Api, display: &'a Display, patience: u32) -> Journey<'a> {
+        Journey {
+            machine,
+            api,
+            display,
+            stages: Vec::new(),
+            since: Instant::now(),
+            boots_before: Vec::new(),
+            wire_bytes: 0,
+            patience: patience.max(1),
+        }
+    }
+
+    /// Switches the machine on.
+    ///
+    /// # Errors
+    /// As [`Machine::power_on`].
+    pub fn power_on(&mut self) -> anyhow::Result<()> {
+        self.remember_boots();
+        self.machine.power_on()?;
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    /// Firmware, boot loader, kernel and initramfs, kernel start, agent attached.
+    ///
+    /// # Errors
+    /// Which stage was not seen.
+    pub fn netboot(&mut self) -> anyhow::Result<()> {
+        self.on_the_wire("firmware", 60, |entry| entry.what.contains("DISCOVER"))?;
+        self.on_the_wire("DHCP", 60, |entry| entry.what.contains("REQUEST"))?;
+        self.on_the_wire("boot loader", 90, |entry| entry.what.contains("auto.ipxe"))?;
+        self.on_the_wire("kernel and initramfs transfer", 180, |entry| {
+            entry.what.contains("initramfs.img") && entry.outcome == "answered" && entry.bytes > 0
+        })?;
+        let mark = self.machine.mark();
+        self.on_the_serial_line("kernel start", 120, mark, |line| {
+            line.contains("farrier: stage=agent-start")
+        })?;
+        self.on_the_serial_line("agent attached", 60, mark, |line| {
+            line.contains("farrier: stage=attached")
+        })?;
+        // Whatever boot comes next is another one.
+        self.remember_boots();
+        Ok(())
+    }
+
+    /// Follows a workflow action by action to its end, which must be SUCCESS.
+    ///
+    /// # Errors
+    /// Which action failed, and why.
+    pub fn run_workflow(&mut self, id: &str) -> anyhow::Result<Workflow> {
+        let progress = self.api.follow_progress(id);
+        let mut shown = 0;
+        let mut task: Option<(usize, Task<'_>)> = None;
+        let deadline = self.deadline(1800);
+        let finished = wait_until(&format!("workflow {id} to end"), deadline, || {
+            let workflow = match self.api.workflow(id) {
+                Ok(workflow) => workflow,
+                Err(error) => return Look::not_yet(format!("{error:#}")),
+            };
+            let actions: Vec<ActionState> = workflow
+                .tasks
+                .iter()
+                .flat_map(|task| task.actions.clone())
+                .collect();
+            while let Some(action) = actions.get(shown).filter(|action| action.state == "SUCCESS") {
+                task = None;
+                self.record(&action.name, took(action), action.bytes);
+                shown += 1;
+            }
+            if let Some(action) = actions.get(shown).filter(|action| action.started_at.is_some()) {
+                if task.as_ref().is_none_or(|(index, _)| *index != shown) {
+                    task = Some((shown, self.display.task(&self.named(&action.name))));
+                }
+                let latest = progress
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .clone();
+                if let (Some((_, task)), Some(latest)) = (&task, latest)
+                    && latest.action == action.name
+                {
+                    task.at(&latest.stage);
+                    task.bytes(latest.done_bytes, latest.total_bytes);
+                }
+            }
+            match workflow.state.as_str() {
+                "SUCCESS" => Look::Done(workflow),
+                state if api::is_final(state) => Look::never(api::describe(&workflow)),
+                _ if !self.machine.is_on() => Look::never("QEMU is gone"),
+                _ => Look::not_yet(api::describe(&workflow)),
+            }
+        })?;
+        drop(task);
+        self.since = Instant::now();
+        Ok(finished)
+    }
+
+    /// The machine restarts, asks the network, is told to boot its disk, and comes up to a login prompt.
+    ///
+    /// # Errors
+    /// Which stage was not seen.
+    pub fn boot_from_disk(&mut self) -> anyhow::Result<()> {
+        let mark = self.machine.serial().mark();
+        self.on_the_wire("restart", 120, |entry| entry.what.contains("DISCOVER"))?;
+        self.on_the_wire("local boot answered", 90, is_local_boot)?;
+        self.on_the_serial_line("disk to login", 300, mark, |line| line.contains("login:"))
+    }
+
+    /// Waits for evidence of another kind, as a stage of this machine.
+    ///
+    /// # Errors
+    /// As `look` says, or after `deadline_s`.
+    pub fn until(
+        &mut self,
+        name: &str,
+        deadline_s: u64,
+        mut look: impl FnMut(&mut Machine) -> Look<u64>,
+    ) -> anyhow::Result<()> {
+        let task = self.display.task(&self.named(name));
+        let deadline = self.deadline(deadline_s);
+        let what = format!("{name} of machine {}", self.machine.name());
+        let machine = &mut *self.machine;
+        let seen: Result<u64, WaitError> = wait_until(&what, deadline, || {
+            if !machine.is_on() {
+                return Look::never("QEMU is gone");
+            }
+            task.at(&machine.serial().last_lines(1).join(""));
+            look(machine)
+        });
+        drop(task);
+        let bytes = seen.with_context(|| format!("stage {name:?} was not seen"))?;
+        let took = self.since.elapsed();
+        self.since = Instant::now();
+        self.record(name, took, bytes);
+        Ok(())
+    }
+
+    fn on_the_wire(
+        &mut self,
+        name: &str,
+        deadline_s: u64,
+        wanted: impl Fn(&BootLogEntry) -> bool,
+    ) -> anyhow::Result<()> {
+        let (api, before, counted) = (self.api, self.boots_before.clone(), self.wire_bytes);
+        let mut so_far = counted;
+        self.until(name, deadline_s, |machine| {
+            let entries = match api.boot_log(machine.mac()) {
+                Ok(entries) => entries,
+                Err(error) => return Look::not_yet(format!("{error:#}")),
+            };
+            let this_boot: Vec<_> = entries
+                .iter()
+                .filter(|entry| !entry.boot.is_empty() && !before.contains(&entry.boot))
+                .collect();
+            match this_boot.iter().position(|entry| wanted(entry)) {
+                Some(index) => {
+                    so_far = this_boot.iter().take(index + 1).map(|entry| entry.bytes).sum();
+                    Look::Done(so_far.saturating_sub(counted))
+                }
+                None => Look::not_yet(
+                    this_boot
+                        .last()
+                        .map_or("nothing on the boot timeline".to_owned(), |entry| {
+                            format!("{} {} {}", entry.stage, entry.what, entry.detail)
+                        }),
+                ),
+            }
+        })?;
+        self.wire_bytes = so_far;
+        Ok(())
+    }
+
+    fn on_the_serial_line(
+        &mut self,
+        name: &str,
+        deadline_s: u64,
+        mark: Mark,
+        wanted: impl Fn(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        self.until(name, deadline_s, |machine| {
+            let text = machine.serial().since(mark);
+            match text.lines().any(&wanted) {
+                true => Look::Done(0),
+                false => Look::not_yet(
+                    text.lines()
+                        .rfind(|line| !line.trim().is_empty())
+                        .unwrap_or("silence"),
+                ),
+            }
+        })
+    }
+
+    fn remember_boots(&mut self) {
+        let entries = self.api.boot_log(self.machine.mac()).unwrap_or_default();
+        self.boots_before = entries.into_iter().map(|entry| entry.boot).collect();
+        self.wire_bytes = 0;
+    }
+
+    fn record(&mut self, name: &str, duration: Duration, bytes: u64) {
+        let size = match bytes {
+            0 => String::new(),
+            bytes => format!(", {}", crate::table::bytes(bytes)),
+        };
+        self.display.line(&format!(
+            "{:<32} {}{size}",
+            self.named(name),
+            crate::table::seconds(duration)
+        ));
+        self.stages.push(Stage {
+            name: name.to_owned(),
+            duration,
+            bytes,
+        });
+    }
+
+    fn named(&self, stage: &str) -> String {
+        format!("{}: {stage}", self.machine.name())
+    }
+
+    fn deadline(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds) * self.patience
+    }
+}
+
+/// Whether a timeline entry says that the machine was told to boot its disk.
+pub fn is_local_boot(entry: &BootLogEntry) -> bool {
+    let text = format!("{} {}", entry.what, entry.detail).to_lowercase();
+    entry.outcome == "answered"
+        && ["local disk", "local-disk", "local-boot.efi", "sanboot"]
+            .iter()
+            .any(|sign| text.contains(sign))
+}
+
+fn took(action: &ActionState) -> Duration {
+    let at = |time: &Option<prost_types::Timestamp>| {
+        time.and_then(|time| SystemTime::try_from(time).ok())
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    };
+    at(&action.ended_at)
+        .duration_since(at(&action.started_at))
+        .unwrap_or_default()
+}

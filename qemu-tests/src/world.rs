@@ -1,0 +1,89 @@
+//! Everything that one run needs, started: the network, the server, its API and a key to log in with.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::api::Api;
+use crate::documents;
+use crate::machine::{Blueprint, Machine};
+use crate::network::Network;
+use crate::run_dir::RunDir;
+use crate::server::{Server, ServerPaths};
+use crate::ssh::SshKey;
+
+/// What was built on the host before the namespaces were entered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Built {
+    /// The `farrier` binary that serves.
+    pub farrier: PathBuf,
+    /// The boot image directory.
+    pub boot_dir: PathBuf,
+    /// Served below /images/.
+    pub images_dir: PathBuf,
+}
+
+/// A running server on a network of its own.
+#[derive(Debug)]
+pub struct World {
+    /// Sockets, logs and keys.
+    pub run_dir: RunDir,
+    /// The wire.
+    pub network: Network,
+    /// `farrier serve`.
+    pub server: Server,
+    /// Its API.
+    pub api: Api,
+    /// Put on installed machines.
+    pub key: SshKey,
+}
+
+impl World {
+    /// Makes the network and starts the server. Only inside the lab's namespaces.
+    ///
+    /// # Errors
+    /// What could not be made or started.
+    pub fn start(built: &Built) -> anyhow::Result<World> {
+        let run_dir = RunDir::mount()?;
+        let network = Network::create()?;
+        let key = SshKey::generate(run_dir.path())?;
+        let server = Server::start(ServerPaths {
+            farrier: built.farrier.clone(),
+            boot_dir: built.boot_dir.clone(),
+            images_dir: built.images_dir.clone(),
+            data_dir: run_dir.sub("data")?,
+            log: run_dir.path().join("serve.log"),
+        })
+        .context("starting the server in the lab")?;
+        let api = Api::new(Server::GRPC)?;
+        Ok(World {
+            run_dir,
+            network,
+            server,
+            api,
+            key,
+        })
+    }
+
+    /// Builds a machine that the server does not know: a stranger.
+    ///
+    /// # Errors
+    /// As [`Blueprint::build`].
+    pub fn stranger(&self, blueprint: Blueprint) -> anyhow::Result<Machine> {
+        blueprint.build(&self.run_dir, Some(&self.network))
+    }
+
+    /// Builds a machine and makes it known to the server by its name, MAC and address.
+    ///
+    /// # Errors
+    /// As [`Blueprint::build`], and what the server refused.
+    pub fn machine(&self, blueprint: Blueprint) -> anyhow::Result<Machine> {
+        let machine = self.stranger(blueprint)?;
+        let yaml = documents::hardware(machine.name(), machine.mac(), machine.address());
+        self.api
+            .apply_machines(&yaml, "lab")
+            .with_context(|| format!("making machine {} known to the server", machine.name()))?;
+        Ok(machine)
+    }
+}
