@@ -37,6 +37,18 @@ pub struct LabArgs {
 pub enum LabCommand {
     /// Open a shell in the network of a lab that runs (see --keep)
     Enter(EnterOptions),
+    /// Install the packages that the lab needs and build its images, nothing else
+    Prepare(PrepareOptions),
+}
+
+/// What `farrier lab prepare` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PrepareOptions {
+    /// Install missing packages without asking
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub paths: PathOptions,
 }
 
 /// Which lab to enter, and what to run there.
@@ -108,6 +120,12 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     // The caller may be asynchronous; the lab blocks, and its API client has a runtime of its own.
     thread::spawn(move || match args.command {
         Some(LabCommand::Enter(options)) => enter::enter(&options),
+        Some(LabCommand::Prepare(options)) => {
+            let prepared = prepare(&options.paths, options.yes, true)?;
+            println!("The boot image is in {}", prepared.built.boot_dir.display());
+            println!("Disk images are in {}", prepared.built.images_dir.display());
+            Ok(ExitCode::SUCCESS)
+        }
         None => lab(&args.options),
     })
     .join()
