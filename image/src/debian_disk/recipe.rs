@@ -75,6 +75,8 @@ chroot "$1" passwd --quiet --lock root
 chroot "$1" systemctl --quiet enable systemd-networkd.service ssh.service ssh-host-keys.service
 chroot "$1" systemctl --quiet disable systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer \
     e2scrub_reap.service
+# Without dbus it would open five more consoles that nobody asked for.
+chroot "$1" systemctl --quiet mask getty-static.service
 # Everything that systemd would bring up to date at the first start already is.
 touch "$1"/etc/.updated "$1"/var/.updated
 "#;
@@ -107,7 +109,7 @@ fn fstab() -> String {
 
 /// The links `/vmlinuz` and `/initrd.img` are kept by Debian's kernel packages, so an upgrade needs no new file.
 fn grub_cfg() -> String {
-    let arguments = format!("root=UUID={ROOT_UUID} ro console=tty0 console=ttyS0,115200");
+    let arguments = format!("root=UUID={ROOT_UUID} ro console=tty0 console=ttyS0,115200 loglevel=4");
     let entry = |title: &str, suffix: &str| {
         format!(
             "menuentry \"{title}\" {{\n  linux /vmlinuz{suffix} {arguments}\n  initrd /initrd.img{suffix}\n}}\n"
@@ -150,8 +152,11 @@ const APT_SOURCES: &str = "Types: deb\nURIs: http://deb.debian.org/debian\nSuite
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
     Types: deb\nURIs: http://security.debian.org/debian-security\nSuites: bookworm-security\n\
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+/// Not `ssh-keygen -A`: its RSA key takes ten seconds on an emulated processor, and sshd waits for it.
 const HOST_KEYS_UNIT: &str = "[Unit]\nDescription=Make the SSH host keys of this machine\nBefore=ssh.service\n\
-    ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\n[Service]\nType=oneshot\nExecStart=/usr/bin/ssh-keygen -A\n\n\
+    ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\n[Service]\nType=oneshot\n\
+    ExecStart=/usr/bin/ssh-keygen -q -t ecdsa -N '' -f /etc/ssh/ssh_host_ecdsa_key\n\
+    ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key\n\n\
     [Install]\nWantedBy=multi-user.target\n";
 
 #[cfg(test)]
