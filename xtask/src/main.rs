@@ -1,1 +1,48 @@
-fn main() {}
+//! Developer chores: `cargo xtask lab`, `test`, `bench`.
+//!
+//! A launcher: it has no dependencies, compiles in seconds, builds what a chore needs and hands over to it.
+
+mod build;
+mod disk_bench;
+mod lab;
+mod packages;
+mod test;
+
+use std::process::ExitCode;
+
+/// What went wrong, in words.
+type Outcome<T> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        ["lab", rest @ ..] => lab::run(rest),
+        ["test", rest @ ..] => test::run(rest),
+        ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
+        ["bench", "disk", rest @ ..] => disk_bench::run(rest),
+        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk".to_owned()),
+        [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
+    };
+    outcome.unwrap_or_else(|message| {
+        eprintln!("xtask: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+const HELP: &str = "\
+Developer chores of Farrier
+
+  cargo xtask lab [OPTIONS]     netboot a virtual machine and install Debian on it (see: cargo xtask lab --help)
+  cargo xtask lab enter         a shell in the network of a lab that runs
+  cargo xtask test [OPTIONS]    formatting, clippy, unit and integration tests, end-to-end tests in QEMU
+      --yes                     install missing packages without asking
+      --no-e2e                  leave out the end-to-end tests
+      --only-e2e [FILTER]       run nothing but the end-to-end tests
+  cargo xtask bench boot        how long a netboot takes, stage by stage, beside a plain boot of the same kernel
+  cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
+";

@@ -1,0 +1,79 @@
+//! Builds the two binaries.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Outcome, packages};
+
+/// The target that static glibc binaries are built for. It has to be named: without `--target` cargo would build
+/// build scripts and proc macros with `crt-static` too.
+const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The two binaries of Farrier.
+pub(crate) struct Binaries {
+    /// The server and command line, release profile.
+    pub(crate) farrier: PathBuf,
+    /// The agent: static, profile `agent`.
+    pub(crate) agent: PathBuf,
+}
+
+/// Builds `farrier` and the static `farrier-agent`, after installing a C compiler where there is none.
+pub(crate) fn binaries(assume_yes: bool) -> Outcome<Binaries> {
+    packages::install(packages::COMPILE, assume_yes)?;
+    cargo(&["build", "--release", "--package", "farrier"], &[])?;
+    cargo(
+        &[
+            "build",
+            "--profile",
+            "agent",
+            "--package",
+            "farrier-agent",
+            "--target",
+            AGENT_TARGET,
+        ],
+        &[("RUSTFLAGS", "-Ctarget-feature=+crt-static")],
+    )?;
+    let target = target_directory();
+    Ok(Binaries {
+        farrier: target.join("release/farrier"),
+        agent: target.join(AGENT_TARGET).join("agent/farrier-agent"),
+    })
+}
+
+/// Runs cargo in the workspace; its output goes to the terminal.
+pub(crate) fn cargo(args: &[&str], environment: &[(&str, &str)]) -> Outcome<()> {
+    let status = cargo_command(args)
+        .envs(environment.iter().copied())
+        .status()
+        .map_err(|error| format!("running cargo: {error}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!("cargo {} failed ({status})", args.join(" "))),
+    }
+}
+
+/// `cargo ARGS…` in the workspace.
+pub(crate) fn cargo_command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(workspace());
+    command
+}
+
+/// The root of the workspace.
+pub(crate) fn workspace() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_path_buf()
+}
+
+/// Cargo's target directory.
+pub(crate) fn target_directory() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(directory) => workspace().join(directory),
+        None => workspace().join("target"),
+    }
+}
+
+/// Where the lab keeps what it builds: boot image, disk image, downloaded packages, evidence of failures.
+pub(crate) fn lab_directory() -> PathBuf {
+    target_directory().join("lab")
+}
