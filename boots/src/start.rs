@@ -118,7 +118,13 @@ impl Boots {
         services.spawn(async move {
             shutdown.run_until_cancelled(site.warm()).await;
         });
-        let done = tokio::spawn(async move { while services.join_next().await.is_some() {} });
+        let done = tokio::spawn(async move {
+            while let Some(ended) = services.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a netboot service has ended");
+                }
+            }
+        });
         for note in &notes {
             tracing::warn!("{note}");
         }

@@ -1,4 +1,5 @@
 //! The HTTP service on loopback, against reqwest.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

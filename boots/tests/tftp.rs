@@ -1,4 +1,5 @@
 //! The TFTP service on loopback, against an independent client (`tftpd`) and hand-made packets.
+#![allow(clippy::unwrap_used)]
 
 mod world;
 

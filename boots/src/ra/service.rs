@@ -3,9 +3,11 @@
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use nix::sys::socket::sockopt::Ipv6RecvHopLimit;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -55,7 +57,12 @@ impl RouterAdvertiser {
             match received {
                 Ok((len_bytes, from, 255)) => {
                     let message = buffer.get(..len_bytes).unwrap_or_default();
-                    self.take(&context, message, from).await;
+                    let taken = AssertUnwindSafe(self.take(&context, message, from));
+                    if taken.catch_unwind().await.is_err() {
+                        let told =
+                            Told::failed("not answered: handling it panicked, which is a defect of Farrier");
+                        context.record_in(None, Stage::RouterAdvertisement, None, WHAT, told);
+                    }
                 }
                 // It has passed a router (RFC 4861 section 6.1.1).
                 Ok(_) => {}
@@ -79,7 +86,7 @@ impl RouterAdvertiser {
         else {
             return;
         };
-        let what = "router solicitation";
+        let what = WHAT;
         let mac = solicitation.sender(from);
         let why = match mac {
             Some(mac) => match context.inventory.machine(mac).await {
@@ -138,5 +145,6 @@ fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Ipv6Addr, i32)> {
     Ok((message.bytes, from, hop_limit.unwrap_or(0)))
 }
 
+const WHAT: &str = "router solicitation";
 /// iPXE solicits within seconds of its DHCP.
 const BOOTING: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
 //! What the tests run boots against: an inventory in memory and a timeline that can be read.
-#![allow(dead_code, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -82,11 +82,8 @@ fn line(entry: &Entry) -> String {
 #[async_trait::async_trait]
 impl Inventory for World {
     async fn machine(&self, mac: MacAddr6) -> Result<Option<Machine>, InventoryError> {
-        assert_ne!(
-            *self.panics_at.lock().unwrap(),
-            Some(mac),
-            "a defect, made for the test"
-        );
+        let defect = *self.panics_at.lock().unwrap();
+        assert_ne!(defect, Some(mac), "a defect, made for the test");
         Ok(self.machines.lock().unwrap().get(&mac).cloned())
     }
 
