@@ -9,7 +9,7 @@ use disk::probe::{self, System};
 use super::Failure;
 
 /// A partition of an image written a moment ago shows up when the kernel has read the new table.
-const APPEARS_WITHIN: Duration = Duration::from_secs(10);
+const APPEARS_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The device path for what a template says (`/dev/vda1`, a serial, `size>=100G`); waits for it to appear.

@@ -29,24 +29,6 @@ pub const EXIT_POWEROFF: u8 = 71;
 /// How long PID 1 waits silently for the boot NIC before it says what it is missing.
 const NIC_PATIENCE: Duration = Duration::from_secs(10);
 const NIC_POLL: Duration = Duration::from_millis(20);
-/// What the kernel asks for by name, or only later: loaded beside the worker's first steps.
-const BY_NAME: [&str; 14] = [
-    "af_packet",
-    "virtio_pci",
-    "virtio_net",
-    "virtio_blk",
-    "nvme",
-    "sd_mod",
-    "crc32c_generic",
-    "ext4",
-    "fat",
-    "vfat",
-    "nls_cp437",
-    "nls_ascii",
-    "nls_utf8",
-    "efivarfs",
-];
-
 /// Runs as PID 1; never returns but by rebooting.
 pub fn run() -> ExitCode {
     let mount_problems = mounts::mount_all();
@@ -89,9 +71,6 @@ pub fn run() -> ExitCode {
 
     let mut worker = Worker::new();
     worker.start();
-    for name in BY_NAME {
-        modules.load(name);
-    }
     mounts::mount_efivarfs();
     for problem in modules.problems.drain(..) {
         say(&problem);
@@ -111,7 +90,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Lets the kernel load file systems and ciphers by itself: it runs this binary instead of /sbin/modprobe.
+/// Lets the kernel load what has no device (file systems, character sets, ciphers, protocols) when it needs it.
+///
+/// It runs this binary instead of /sbin/modprobe; nothing is loaded in advance, which would only cost boot time.
 fn serve_kernel_module_requests() {
     if let Ok(own) = std::env::current_exe() {
         let _ = std::fs::write("/proc/sys/kernel/modprobe", own.as_os_str().as_encoded_bytes());

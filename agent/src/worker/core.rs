@@ -113,6 +113,7 @@ impl Core {
     pub fn hello(&mut self) -> (String, Vec<v1::Report>) {
         self.attached = false;
         self.said_in_hello = self.last_sequence;
+        self.logs.rewind();
         (
             self.running.clone().unwrap_or_default(),
             self.unacknowledged.iter().cloned().collect(),

@@ -18,8 +18,10 @@ const MAX_BATCH: usize = 200;
 /// Keeps the newest lines; what falls out is counted and said.
 #[derive(Debug, Default)]
 pub(super) struct LogBuffer {
-    /// What earlier attempts left unsent.
+    /// What earlier attempts left unsent, and what has to be sent again.
     sealed: VecDeque<LogLines>,
+    /// What went into the present stream last: it may be lost with it.
+    sent: VecDeque<LogLines>,
     attempt_id: String,
     next_number: u64,
     lines: VecDeque<String>,
@@ -31,7 +33,7 @@ impl LogBuffer {
     /// Starts the lines of another attempt; those of the one before that are sent first, up to a bound.
     pub(super) fn begin(&mut self, attempt_id: &str) {
         let mut sealed = VecDeque::new();
-        while let Some(batch) = self.take() {
+        while let Some(batch) = self.unsent() {
             sealed.push_back(batch);
         }
         sealed.truncate(MAX_SEALED);
@@ -63,8 +65,24 @@ impl LogBuffer {
         }
     }
 
+    /// A new stream: what went into the last one is sent again; the server knows lines by their numbers.
+    pub(super) fn rewind(&mut self) {
+        while let Some(batch) = self.sent.pop_back() {
+            self.sealed.push_front(batch);
+        }
+    }
+
     /// The next message; `None` when there is nothing to send.
     pub(super) fn take(&mut self) -> Option<LogLines> {
+        let batch = self.unsent()?;
+        self.sent.push_back(batch.clone());
+        if self.sent.len() > MAX_SEALED {
+            self.sent.pop_front();
+        }
+        Some(batch)
+    }
+
+    fn unsent(&mut self) -> Option<LogLines> {
         if let Some(sealed) = self.sealed.pop_front() {
             return Some(sealed);
         }
@@ -117,6 +135,19 @@ mod tests {
             ("a", "b")
         );
         assert_eq!((sent[0].first_line, sent[1].first_line), (0, 0));
+    }
+
+    #[test]
+    fn what_went_into_a_lost_stream_is_sent_again_first() {
+        let mut logs = LogBuffer::default();
+        logs.begin("a");
+        logs.push("one".to_owned());
+        let first = logs.take();
+        logs.push("two".to_owned());
+        logs.rewind();
+        assert_eq!(logs.take(), first);
+        assert_eq!(logs.take().expect("lines").first_line, 1);
+        assert_eq!(logs.take(), None);
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! `writefile` and `cexec` by the real agent, on a disk with a small system in it (an ext4 image, a loop device).
+
+mod fake;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fake::{Agent, FakeServer, Stream, action};
+use proto::v1::report::Outcome;
+
+/// A loop device over an ext4 image; detached when it goes out of scope.
+struct LoopDisk {
+    device: String,
+}
+
+impl LoopDisk {
+    /// Makes the file system from the folder's content, without mounting anything.
+    fn with(folder: &Path, image: &Path) -> LoopDisk {
+        let file = fs::File::create(image).expect("image");
+        file.set_len(32 << 20).expect("size");
+        run(Command::new("mke2fs")
+            .args(["-q", "-F", "-t", "ext4", "-d"])
+            .arg(folder)
+            .arg(image));
+        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(image));
+        LoopDisk {
+            device: device.trim().to_owned(),
+        }
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
+    }
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the program is there");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Copies programs of this host, with the libraries that they load, into a root.
+fn install(root: &Path, programs: &[&str]) {
+    for program in programs {
+        let mut files = vec![PathBuf::from(program)];
+        let libraries = run(Command::new("ldd").arg(program));
+        files.extend(
+            libraries
+                .split_whitespace()
+                .filter(|word| word.starts_with('/'))
+                .map(PathBuf::from),
+        );
+        for file in files {
+            let to = root.join(file.strip_prefix("/").expect("absolute"));
+            fs::create_dir_all(to.parent().expect("folder")).expect("folder");
+            fs::copy(&file, &to).expect("copied");
+        }
+    }
+}
+
+/// Runs one action and returns its end.
+async fn end_of(stream: &mut Stream, attempt_id: &str, image: &str, environment: &[(&str, &str)]) -> Outcome {
+    stream.run(&action(attempt_id, image, environment)).await;
+    stream.report().await;
+    stream.report().await.outcome.expect("an outcome")
+}
+
+#[tokio::test]
+async fn files_are_written_into_a_disk_and_commands_run_in_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let root = folder.path().join("root");
+    fs::create_dir_all(root.join("etc")).expect("folder");
+    install(&root, &["/bin/sh", "/bin/cat", "/bin/stat"]);
+    symlink("/tmp", root.join("escape")).expect("link");
+    symlink("../run/nowhere/resolv.conf", root.join("etc/resolv.conf")).expect("link");
+    let disk = LoopDisk::with(&root, &folder.path().join("disk.img"));
+
+    let state = folder.path().join("state");
+    fs::create_dir(&state).expect("folder");
+    let mut server = FakeServer::start().await;
+    let _agent = Agent::start(&server, &state);
+    let (mut stream, _) = server.accept().await;
+    stream.welcome().await;
+
+    let file = |path| {
+        [
+            ("DEST_DISK", disk.device.as_str()),
+            ("FS_TYPE", "ext4"),
+            ("DEST_PATH", path),
+            ("CONTENTS", "web-1\n"),
+            ("UID", "12"),
+            ("GID", "34"),
+            ("MODE", "0602"),
+            ("DIRMODE", "0751"),
+        ]
+    };
+    let written = end_of(
+        &mut stream,
+        "w/0/0/1",
+        "writefile",
+        &file("/etc/farrier/hostname"),
+    )
+    .await;
+    assert!(
+        matches!(&written, Outcome::Succeeded(s) if s.bytes == 6),
+        "{written:?}"
+    );
+    let escaped = end_of(
+        &mut stream,
+        "w/0/1/1",
+        "writefile",
+        &file("/escape/farrier-escaped"),
+    )
+    .await;
+    assert!(
+        matches!(&escaped, Outcome::Failed(_) | Outcome::Succeeded(_)),
+        "{escaped:?}"
+    );
+    assert!(!Path::new("/tmp/farrier-escaped").exists());
+    let refused = end_of(&mut stream, "w/0/2/1", "writefile", &file("/etc/../../x")).await;
+    assert!(
+        matches!(&refused, Outcome::Failed(f) if f.reason == "BadVariable"),
+        "{refused:?}"
+    );
+
+    let command = |text| {
+        [
+            ("BLOCK_DEVICE", disk.device.as_str()),
+            ("FS_TYPE", "ext4"),
+            ("CHROOT", "y"),
+            ("DEFAULT_INTERPRETER", "/bin/sh -c"),
+            ("UPDATE_RESOLV_CONF", "true"),
+            ("GREETING", "hello"),
+            ("CMD_LINE", text),
+        ]
+    };
+    stream.lines.clear();
+    let text = "cat /etc/farrier/hostname; stat -c '%a %u %g' /etc/farrier/hostname /etc/farrier; \
+                echo $GREETING $$; [ -c /dev/null ] && [ -d /proc/self ] && [ -d /sys/class ] && echo bound";
+    let ran = end_of(&mut stream, "w/0/3/1", "cexec", &command(text)).await;
+    assert!(
+        matches!(&ran, Outcome::Succeeded(_)),
+        "{ran:?} {:?}",
+        stream.lines
+    );
+    let lines: Vec<&str> = stream
+        .lines
+        .iter()
+        .map(|l| l.split_once(' ').expect("number").1)
+        .collect();
+    // The command is process 2 of its own namespace, under the one that reaps.
+    let want = ["web-1", "602 12 34", "751 12 34", "hello 2", "bound"];
+    assert_eq!(
+        lines.get(lines.len() - want.len()..),
+        Some(&want[..]),
+        "{lines:?}"
+    );
+
+    let missing = end_of(
+        &mut stream,
+        "w/0/4/1",
+        "cexec",
+        &[
+            ("BLOCK_DEVICE", &disk.device),
+            ("FS_TYPE", "ext4"),
+            ("CHROOT", "y"),
+            ("CMD_LINE", "stat /; no-such-program 'a b'"),
+        ],
+    )
+    .await;
+    assert!(
+        matches!(&missing, Outcome::Failed(f) if f.exit_code == 127 && f.message.contains("no-such-program")),
+        "{missing:?}"
+    );
+    // Nothing is left mounted.
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(!mounts.contains(&disk.device), "{mounts}");
+}
+
+#[tokio::test]
+async fn an_image_is_written_verified_and_a_wrong_one_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let image = folder.path().join("image.raw");
+    let target = folder.path().join("disk");
+    fs::write(&image, vec![0x5a_u8; 3 << 20]).expect("image");
+    fs::File::create(&target)
+        .expect("disk")
+        .set_len(8 << 20)
+        .expect("size");
+    fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).expect("mode");
+    let url = format!("file://{}", image.display());
+    let mut server = FakeServer::start().await;
+    let _agent = Agent::start(&server, folder.path());
+    let (mut stream, _) = server.accept().await;
+    stream.welcome().await;
+
+    let target_text = target.display().to_string();
+    let wrong = "0".repeat(64);
+    let environment = [
+        ("IMG_URL", url.as_str()),
+        ("DEST_DISK", &target_text),
+        ("SHA256", &wrong),
+    ];
+    let refused = end_of(&mut stream, "w/0/0/1", "image2disk", &environment).await;
+    assert!(
+        matches!(&refused, Outcome::Failed(f) if f.reason == "WrongDigest"),
+        "{refused:?}"
+    );
+
+    let sum = run(Command::new("sha256sum").arg(&image));
+    let sum = format!("sha256:{}", sum.split_whitespace().next().expect("digest"));
+    let environment = [
+        ("IMG_URL", url.as_str()),
+        ("DEST_DISK", &target_text),
+        ("CHECKSUM", &sum),
+    ];
+    let written = end_of(&mut stream, "w/0/1/1", "image2disk", &environment).await;
+    assert!(
+        matches!(&written, Outcome::Succeeded(s) if s.bytes == 3 << 20),
+        "{written:?}"
+    );
+    assert!(fs::read(&target).expect("disk").starts_with(&[0x5a; 3 << 20]));
+
+    let gone = [("IMG_URL", url.as_str()), ("DEST_DISK", "/dev/no-such-disk")];
+    let missing = end_of(&mut stream, "w/0/2/1", "image2disk", &gone).await;
+    assert!(
+        matches!(&missing, Outcome::Failed(f) if f.reason == "NoSuchDisk" && f.message.contains("there are")),
+        "{missing:?}"
+    );
+}
