@@ -1,1 +1,76 @@
-fn main() {}
+//! `farrier`: the one command, for the server and for people.
+
+mod client;
+mod commands;
+mod failure;
+mod output;
+mod serve;
+mod views;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::{Cli, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    // TLS code panics where no provider was chosen.
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
+        eprintln!("farrier: another TLS provider was installed first");
+    }
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(failure) => {
+            // A reader that went away (`| head`) is no failure.
+            if !failure.is_broken_pipe() {
+                eprintln!("farrier: {failure}");
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let asked = match cli.command {
+        // The lab makes namespaces, which must happen before there are threads.
+        Command::Lab(args) => return commands::lab::run(args),
+        Command::Completions(args) => return commands::completions::run(&args),
+        Command::Image(args) => return commands::image::run(args),
+        Command::Serve(args) => return serve::run(*args),
+        Command::Machine(command) => Asked::Machine(command),
+        Command::Template(command) => Asked::Template(command),
+        Command::Workflow(command) => Asked::Workflow(command),
+    };
+    commands::log_to_stderr(commands::LogFormat::Text, "warn");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)?;
+    let mut out = std::io::stdout().lock();
+    let done = runtime.block_on(async {
+        let asking = commands::Asking {
+            server: cli.server,
+            output: cli.output,
+            out: &mut out,
+        };
+        match asked {
+            Asked::Machine(command) => commands::machine::run(command, asking).await,
+            Asked::Template(command) => commands::template::run(command, asking).await,
+            Asked::Workflow(command) => commands::workflow::run(command, asking).await,
+        }
+    });
+    out.flush()?;
+    done
+}
+
+/// The commands that ask a server.
+enum Asked {
+    Machine(commands::machine::MachineCommand),
+    Template(commands::template::TemplateCommand),
+    Workflow(commands::workflow::WorkflowCommand),
+}

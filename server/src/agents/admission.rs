@@ -44,7 +44,7 @@ impl ControlPlane {
         }
         let text = mac_text(mac);
         let Some(machine) = self.machine_with_mac(mac).await? else {
-            self.refused(mac, true, None, format!("from {peer}: no machine has this MAC"));
+            self.refused(mac, None, format!("from {peer}: no machine has this MAC"));
             return Err(Status::not_found(format!(
                 "no machine has MAC {text}: add it with `farrier machine apply`"
             )));
@@ -55,7 +55,7 @@ impl ControlPlane {
             Verdict::Good { boot, .. } => Some(boot),
             Verdict::Bad(why) => {
                 let boot = self.latest_boot(mac).await?;
-                self.refused(mac, false, boot, format!("from {peer}: {why}"));
+                self.refused(mac, boot, format!("from {peer}: {why}"));
                 let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
                 return Err(Status::permission_denied(message));
             }
@@ -70,7 +70,6 @@ impl ControlPlane {
                 self.record(Entry {
                     at: SystemTime::now(),
                     mac: Some(mac),
-                    stranger: false,
                     boot: boot.clone(),
                     stage: "agent",
                     what: "ATTACH".into(),
@@ -91,19 +90,18 @@ impl ControlPlane {
             }
             Err(Held) => {
                 let why = "another live session holds this MAC, and this one shows no boot token";
-                self.refused(mac, false, None, format!("from {peer}: {why}"));
+                self.refused(mac, None, format!("from {peer}: {why}"));
                 let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
                 Err(Status::permission_denied(message))
             }
         }
     }
 
-    fn refused(&self, mac: MacAddr6, stranger: bool, boot: Option<String>, detail: String) {
+    fn refused(&self, mac: MacAddr6, boot: Option<String>, detail: String) {
         tracing::warn!(mac = mac_text(mac), detail, "agent refused");
         self.record(Entry {
             at: SystemTime::now(),
             mac: Some(mac),
-            stranger,
             boot,
             stage: "agent",
             what: "ATTACH".into(),

@@ -534,7 +534,6 @@ impl Session {
         self.control.record(Entry {
             at: SystemTime::now(),
             mac: Some(self.handle.mac),
-            stranger: false,
             boot: self.boot.clone(),
             stage: "agent",
             what: what.into(),

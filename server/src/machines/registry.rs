@@ -128,8 +128,11 @@ impl ControlPlane {
             .into_iter()
             .for_each(|key| batch.delete(key));
         for interface in &machine.value.interfaces {
-            batch.delete(format!("boot/{}", mac_text(interface.mac)));
-            batch.delete(format!("agent/{}", mac_text(interface.mac)));
+            let mac = mac_text(interface.mac);
+            batch.delete(format!("boot/{mac}"));
+            batch.delete(format!("agent/{mac}"));
+            batch.delete(format!("boot-ring/{mac}"));
+            batch.delete_below(&format!("boot-log/{mac}/"));
         }
         self.inner.db.commit(batch).await?;
         Ok(())

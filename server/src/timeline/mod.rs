@@ -21,10 +21,8 @@ use crate::machines::mac_text;
 pub struct Entry {
     /// When.
     pub at: SystemTime,
-    /// Whose it was, where that is known.
+    /// Whose it was, where that is known. Entries of MACs that no machine has share one ring.
     pub mac: Option<MacAddr6>,
-    /// A machine that is not known: its entries share one ring.
-    pub stranger: bool,
     /// The boot that it belongs to.
     pub boot: Option<String>,
     /// "dhcp", "tftp", "http", "ra", "agent" or "syslog".
@@ -63,13 +61,6 @@ impl ControlPlane {
 }
 
 impl Entry {
-    fn ring(&self) -> String {
-        match self.mac {
-            Some(mac) if !self.stranger => mac_text(mac),
-            _ => STRANGERS.to_owned(),
-        }
-    }
-
     fn into_written(self) -> Written {
         Written {
             at: clock::millis(self.at),

@@ -12,6 +12,7 @@ use super::{Entry, STRANGERS};
 use crate::control::Change;
 use crate::database::{Batch, Database};
 use crate::error::Error;
+use crate::machines::mac_text;
 
 /// Entries that may wait to be written.
 const QUEUE: usize = 4096;
@@ -114,7 +115,7 @@ async fn append(
     let mut batch = Batch::default();
     let mut touched: HashMap<String, Ring> = HashMap::new();
     for entry in entries {
-        let name = entry.ring();
+        let name = ring_of(db, &entry).await?;
         if !rings.contains_key(&name) {
             let stored = db.get::<Ring>(format!("boot-ring/{name}")).await?;
             rings.insert(
@@ -141,6 +142,15 @@ async fn append(
     Ok(names)
 }
 
+/// A machine's own ring, or the one of strangers.
+async fn ring_of(db: &Database, entry: &Entry) -> Result<String, Error> {
+    let Some(mac) = entry.mac.map(mac_text) else {
+        return Ok(STRANGERS.to_owned());
+    };
+    let known = db.get::<String>(format!("mac/{mac}")).await?.is_some();
+    Ok(if known { mac } else { STRANGERS.to_owned() })
+}
+
 fn key(ring: &str, number: u64) -> String {
     format!("boot-log/{ring}/{number:020}")
 }
@@ -149,7 +159,6 @@ fn lost(entries: u64) -> Entry {
     Entry {
         at: SystemTime::now(),
         mac: None,
-        stranger: true,
         boot: None,
         stage: "agent",
         what: STRANGERS.into(),
@@ -171,7 +180,6 @@ mod tests {
     fn entry(number: u64) -> Entry {
         Entry {
             mac: Some("52:54:00:77:00:0b".parse().expect("MAC")),
-            stranger: false,
             what: format!("{number}"),
             ..lost(0)
         }
@@ -188,6 +196,9 @@ mod tests {
     #[tokio::test]
     async fn keeps_the_last_entries_also_over_a_restart() {
         let db = Database::new(StoreHandle::new(MemoryStore::new()));
+        let mut machine = Batch::default();
+        machine.put("mac/52:54:00:77:00:0b", &"node1");
+        db.commit(machine).await.expect("commit");
         for numbers in [0..2, 2..5, 5..6] {
             // Empty, as after a restart.
             let mut rings = HashMap::new();
@@ -201,6 +212,9 @@ mod tests {
     #[tokio::test]
     async fn writes_what_is_queued_when_it_stops_and_counts_what_was_too_much() {
         let db = Database::new(StoreHandle::new(MemoryStore::new()));
+        let mut machine = Batch::default();
+        machine.put("mac/52:54:00:77:00:0b", &"node1");
+        db.commit(machine).await.expect("commit");
         let (recorder, queue) = channel();
         (0..QUEUE as u64 + 7).for_each(|number| recorder.record(entry(number)));
         write(

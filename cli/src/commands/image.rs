@@ -1,0 +1,156 @@
+//! `farrier image build`.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use image::{Options, OwnKernel, Profile, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::failure::{Failure, chain};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Build the kernel, initramfs and boot loaders that machines netboot
+    Build(Box<BuildArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  farrier image build --output /var/lib/farrier/boot
+  farrier image build --output boot --agent ./farrier-agent --mirror http://deb.debian.org/debian
+
+Needs no root. Packages come from Debian 12 through a private apt root and are kept in the cache.")]
+pub(crate) struct BuildArgs {
+    /// Directory to write; one that is there is replaced
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
+    #[arg(long, value_name = "FILE", env = "FARRIER_AGENT")]
+    agent: Option<PathBuf>,
+    /// Which kernel and drivers
+    #[arg(long, value_name = "NAME", default_value = "lab")]
+    profile: String,
+    /// Where packages are kept [default: ~/.cache/farrier/packages]
+    #[arg(long, value_name = "DIR", env = "FARRIER_CACHE")]
+    cache: Option<PathBuf>,
+    /// The Debian mirror [default: the host's, else the public one]
+    #[arg(long, value_name = "URL", env = "FARRIER_MIRROR")]
+    mirror: Option<String>,
+    /// Look for newer packages although the cache has some
+    #[arg(long)]
+    refresh: bool,
+    /// A kernel of your own, with --modules
+    #[arg(long, value_name = "FILE", requires = "modules")]
+    kernel: Option<PathBuf>,
+    /// Its lib/modules/VERSION
+    #[arg(long, value_name = "DIR", requires = "kernel")]
+    modules: Option<PathBuf>,
+}
+
+pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
+    let ImageCommand::Build(args) = command;
+    super::log_to_stderr(super::LogFormat::Text, "warn");
+    let profile: Profile = args
+        .profile
+        .parse()
+        .map_err(|error| Failure::Usage(format!("{error}")))?;
+    let options = Options {
+        agent: args.agent.map_or_else(find_agent, Ok)?,
+        output: args.output,
+        cache: args.cache.unwrap_or_else(default_cache),
+        profile,
+        mirror: args.mirror,
+        refresh: args.refresh,
+        kernel: args
+            .kernel
+            .zip(args.modules)
+            .map(|(image, modules)| OwnKernel { image, modules }),
+    };
+    let mut bars = Bars::default();
+    let built = image::build(&options, &mut |progress| bars.show(progress));
+    bars.clear();
+    let manifest = built.map_err(|error| Failure::Failed(chain(&error)))?;
+    let rows = manifest
+        .files
+        .iter()
+        .map(|file| vec![file.name.clone(), file.bytes.to_string(), file.sha256.clone()]);
+    crate::output::table(&mut std::io::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where packages of `farrier` put the agent.
+fn find_agent() -> Result<PathBuf, Failure> {
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join("farrier-agent")));
+    let places: Vec<PathBuf> = beside
+        .into_iter()
+        .chain([PathBuf::from("/usr/lib/farrier/farrier-agent")])
+        .collect();
+    places
+        .iter()
+        .find(|place| place.is_file())
+        .cloned()
+        .ok_or_else(|| {
+            let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+            Failure::Failed(format!(
+                "no farrier-agent at {}: name it with --agent FILE",
+                places.join(" or ")
+            ))
+        })
+}
+
+fn default_cache() -> PathBuf {
+    let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
+    home.unwrap_or_else(std::env::temp_dir).join("farrier/packages")
+}
+
+/// One bar for the step that runs; lines where there is no terminal.
+#[derive(Default)]
+struct Bars {
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    fn show(&mut self, progress: Progress<'_>) {
+        let terminal = std::io::stderr().is_terminal();
+        match progress {
+            Progress::Began { step, bytes } if terminal => {
+                let bar = match bytes {
+                    Some(bytes) => ProgressBar::new(bytes).with_style(style()),
+                    None => ProgressBar::new_spinner(),
+                };
+                self.bar = Some(bar.with_message(step.to_owned()));
+            }
+            Progress::Began { step, .. } => eprintln!("{step}"),
+            Progress::Advanced { bytes } => self.bar.iter().for_each(|bar| bar.inc(bytes)),
+            Progress::Noted { text } => match &self.bar {
+                Some(bar) => bar.println(format!("  {text}")),
+                None => eprintln!("  {text}"),
+            },
+            Progress::Ended { step } => {
+                if let Some(bar) = self.bar.take() {
+                    let elapsed = bar.elapsed();
+                    bar.finish_and_clear();
+                    eprintln!("{step}  {:.1} s", elapsed.as_secs_f64());
+                }
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("{msg}  [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}");
+    style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}

@@ -1,0 +1,11 @@
+//! `farrier lab`: a call into the lab's own library.
+
+use std::process::ExitCode;
+
+use qemu_tests::lab::LabArgs;
+
+use crate::failure::{Failure, chain};
+
+pub(crate) fn run(args: LabArgs) -> Result<ExitCode, Failure> {
+    qemu_tests::lab::run(args).map_err(|error| Failure::Failed(chain(error.as_ref())))
+}

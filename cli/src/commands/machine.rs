@@ -1,0 +1,189 @@
+//! `farrier machine`.
+
+use std::process::ExitCode;
+
+use proto::v1::{
+    ApplyMachinesRequest, BootLogRequest, DeleteMachineRequest, GetMachineRequest, ListMachinesRequest,
+};
+use serde::Serialize;
+
+use super::{Asking, read_file, warn};
+use crate::failure::Failure;
+use crate::output;
+use crate::views::{self, BootLogEntry, dash};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum MachineCommand {
+    /// Create or update machines from a YAML file
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply {
+        /// The file; - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: String,
+    },
+    /// Show one machine and what it boots next
+    Get {
+        /// Its name or MAC
+        machine: String,
+    },
+    /// List machines
+    List,
+    /// Forget a machine
+    Delete {
+        /// Its name or MAC
+        machine: String,
+    },
+    /// Show how a machine booted: every packet and request, what was answered and why
+    #[command(after_help = "\
+Examples:
+  farrier machine boot-log node1 -f      follow a boot as it happens
+  farrier machine boot-log --strangers   who asked and is not known")]
+    BootLog {
+        /// Its name or MAC
+        #[arg(required_unless_present_any = ["strangers", "all"], conflicts_with_all = ["strangers", "all"])]
+        machine: Option<String>,
+        /// Keep printing what comes
+        #[arg(short, long)]
+        follow: bool,
+        /// Machines that are not known
+        #[arg(long)]
+        strangers: bool,
+        /// Every machine, and strangers
+        #[arg(long, conflicts_with = "strangers")]
+        all: bool,
+    },
+}
+
+const APPLY_EXAMPLES: &str = "\
+Example, short form:
+  machine: node1
+  mac: 52:54:00:77:00:0b
+  address: 10.77.0.11/24
+  gateway: 10.77.0.1
+  dns: [10.77.0.1]
+  disks: [/dev/vda]
+  netboot: local        # while it has no workflow: local (its disk), agent or ignore
+
+Also: macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params, consoles, metadata, user_data,
+agent_id. Tinkerbell's Hardware (tinkerbell.org/v1alpha1) is read too. Several documents a file, split by ---.";
+
+#[derive(Serialize)]
+struct Applied {
+    created: Vec<String>,
+    updated: Vec<String>,
+}
+
+pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+    match command {
+        MachineCommand::Apply { file } => apply(&file, asking).await?,
+        MachineCommand::Get { machine } => get(machine, asking).await?,
+        MachineCommand::List => list(asking).await?,
+        MachineCommand::Delete { machine } => delete(machine, asking).await?,
+        MachineCommand::BootLog {
+            machine, follow, all, ..
+        } => {
+            let request = BootLogRequest {
+                name_or_mac: machine.unwrap_or_default(),
+                follow,
+                all,
+            };
+            boot_log(request, asking).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn apply(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
+    let (yaml, source) = read_file(file)?;
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .apply_machines(ApplyMachinesRequest { yaml, source })
+        .await;
+    let answer = client.answer(answer)?;
+    warn(&answer.warnings);
+    let applied = Applied {
+        created: answer.created,
+        updated: answer.updated,
+    };
+    output::one(asking.out, asking.output, &applied, |out| {
+        for (what, names) in [("created", &applied.created), ("updated", &applied.updated)] {
+            for name in names {
+                writeln!(out, "machine {name} {what}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .get_machine(GetMachineRequest { name_or_mac })
+        .await;
+    let machine = views::Machine::from(client.answer(answer)?);
+    output::one(asking.out, asking.output, &machine, |out| {
+        writeln!(out, "Name:        {}", machine.name)?;
+        writeln!(out, "MAC:         {}", machine.macs.join(", "))?;
+        writeln!(out, "Address:     {}", dash(&machine.addresses.join(", ")))?;
+        let seen = machine
+            .last_seen
+            .as_deref()
+            .map(|seen| format!(", last seen {seen}"))
+            .unwrap_or_default();
+        writeln!(out, "Agent:       {}{seen}", machine.agent())?;
+        writeln!(
+            out,
+            "Boots next:  {} ({})",
+            machine.boots_next, machine.boots_next_reason
+        )?;
+        writeln!(
+            out,
+            "Workflow:    {}",
+            dash(machine.workflow.as_deref().unwrap_or_default())
+        )?;
+        for (key, value) in &machine.labels {
+            writeln!(out, "Label:       {key}={value}")?;
+        }
+        writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
+        Ok(())
+    })
+}
+
+async fn list(asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client.control.list_machines(ListMachinesRequest {}).await;
+    let machines: Vec<_> = client
+        .answer(answer)?
+        .machines
+        .into_iter()
+        .map(views::Machine::from)
+        .collect();
+    output::list(asking.out, asking.output, &machines)
+}
+
+async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .delete_machine(DeleteMachineRequest {
+            name_or_mac: name_or_mac.clone(),
+        })
+        .await;
+    client.answer(answer)?;
+    writeln!(asking.out, "machine {name_or_mac} deleted")?;
+    Ok(())
+}
+
+async fn boot_log(request: BootLogRequest, asking: Asking<'_>) -> Result<(), Failure> {
+    let mixed = request.all || request.name_or_mac.is_empty();
+    let mut client = asking.connect().await?;
+    let answer = client.control.boot_log(request).await;
+    let mut entries = client.answer(answer)?;
+    while let Some(entry) = client.next(&mut entries).await? {
+        let entry = BootLogEntry::from(entry);
+        output::streamed(asking.out, asking.output, &entry, || entry.line(mixed))?;
+    }
+    Ok(())
+}

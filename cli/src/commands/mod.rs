@@ -1,0 +1,153 @@
+//! The command line: one file a command.
+
+pub(crate) mod completions;
+pub(crate) mod image;
+pub(crate) mod lab;
+pub(crate) mod machine;
+pub(crate) mod template;
+pub(crate) mod workflow;
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Read, Write};
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Netboots bare metal into a small agent and drives it through durable workflows.
+#[derive(Debug, Parser)]
+#[command(name = "farrier", version, max_term_width = 110, arg_required_else_help = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// The server that commands talk to
+    #[arg(
+        long,
+        global = true,
+        env = "FARRIER_SERVER",
+        default_value = "127.0.0.1:42113",
+        value_name = "HOST:PORT"
+    )]
+    pub(crate) server: String,
+    /// How answers are printed
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: netboot services and control plane
+    Serve(Box<crate::serve::ServeArgs>),
+    /// Machines: add, show, delete, and see how they boot
+    #[command(subcommand)]
+    Machine(machine::MachineCommand),
+    /// Templates that workflows are made from
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
+    /// Workflows: what is done to machines
+    #[command(subcommand)]
+    Workflow(workflow::WorkflowCommand),
+    /// Build what machines netboot
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Try it all in a virtual machine: netboot, install, log in
+    Lab(qemu_tests::lab::LabArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier lab                                        see it work, in a virtual machine
+  farrier image build --output /var/lib/farrier/boot
+  farrier serve --interface br0 --address 10.77.0.1  run the server on that network
+  farrier machine apply -f machines.yaml             tell it which machines there are
+  farrier template create -f debian.yaml
+  farrier workflow create -t debian -r '{\"device_1\": \"52:54:00:77:00:0b\"}'
+  farrier workflow wait ID --timeout 30m
+
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers.";
+
+/// What every command that asks a server has.
+pub(crate) struct Asking<'a> {
+    pub(crate) server: String,
+    pub(crate) output: Format,
+    pub(crate) out: &'a mut dyn Write,
+}
+
+impl Asking<'_> {
+    async fn connect(&self) -> Result<Client, Failure> {
+        Client::connect(&self.server).await
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Json,
+    #[default]
+    Text,
+}
+
+/// What we say of ourselves goes to stderr; `RUST_LOG` chooses, `default` where it is not set.
+pub(crate) fn log_to_stderr(format: LogFormat, default: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.init(),
+    }
+}
+
+/// A file's text, or standard input for `-`, and its name for messages.
+fn read_file(path: &str) -> Result<(String, String), Failure> {
+    if path == "-" {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::Failed(format!("cannot read standard input: {error}")))?;
+        return Ok((text, "<stdin>".into()));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::Failed(format!("cannot read {path}: {error}")))?;
+    Ok((text, path.to_owned()))
+}
+
+/// The devices of `-r`: a JSON object of text.
+fn devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let bad = |why: String| {
+        Failure::Usage(format!(
+            "bad devices {json:?}: {why}; expected JSON such as '{{\"device_1\": \"52:54:00:77:00:0b\"}}'"
+        ))
+    };
+    let values: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+    let text = |(key, value): (String, serde_json::Value)| match value {
+        serde_json::Value::String(text) => Ok((key, text)),
+        serde_json::Value::Number(number) => Ok((key, number.to_string())),
+        serde_json::Value::Bool(flag) => Ok((key, flag.to_string())),
+        other => Err(bad(format!("{key} is {other}, not text"))),
+    };
+    values.into_iter().map(text).collect()
+}
+
+/// Warnings go to stderr, so that output stays what it is.
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+}

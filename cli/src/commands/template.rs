@@ -1,0 +1,192 @@
+//! `farrier template`.
+
+use std::process::ExitCode;
+
+use proto::v1::{
+    DeleteTemplateRequest, GetTemplateRequest, ListTemplatesRequest, PutTemplateRequest,
+    RenderTemplateRequest,
+};
+
+use super::{Asking, devices, read_file, warn};
+use crate::failure::Failure;
+use crate::output;
+use crate::views;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum TemplateCommand {
+    /// Store a template; one of the same name gets a new version
+    #[command(after_help = EXAMPLES)]
+    Create {
+        /// The file; - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: String,
+        /// Its name [default: the one in the file]
+        #[arg(short, long)]
+        name: Option<String>,
+    },
+    /// Print a template
+    Get {
+        /// Its name or id
+        template: String,
+    },
+    /// List templates
+    List,
+    /// Delete a template; workflows made from it stay
+    Delete {
+        /// Its name or id
+        template: String,
+    },
+    /// Check a template's syntax; asks no server
+    Validate {
+        /// The file; - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: String,
+    },
+    /// Print what a template gives for some devices; makes no workflow
+    #[command(
+        after_help = "Example:\n  farrier template render debian -r '{\"device_1\": \"52:54:00:77:00:0b\"}'"
+    )]
+    Render {
+        /// Its name or id
+        #[arg(required_unless_present = "file", conflicts_with = "file")]
+        template: Option<String>,
+        /// A file instead; - for standard input
+        #[arg(short, long, value_name = "FILE")]
+        file: Option<String>,
+        /// What the template's variables stand for
+        #[arg(short = 'r', long = "devices", value_name = "JSON", default_value = "{}")]
+        devices: String,
+    },
+}
+
+const EXAMPLES: &str = "\
+Example:
+  version: \"0.1\"
+  name: debian
+  global_timeout: 1800
+  tasks:
+    - name: install
+      worker: \"{{.device_1}}\"
+      actions:
+        - name: write the image
+          image: image2disk
+          timeout: 900
+          environment:
+            IMG_URL: http://10.77.0.1:7080/images/debian-12.img.zst
+            DEST_DISK: /dev/vda
+            COMPRESSED: \"true\"
+        - name: start it
+          image: reboot
+          timeout: 60";
+
+pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+    match command {
+        TemplateCommand::Create { file, name } => create(&file, name.unwrap_or_default(), asking).await?,
+        TemplateCommand::Get { template } => get(template, asking).await?,
+        TemplateCommand::List => list(asking).await?,
+        TemplateCommand::Delete { template } => delete(template, asking).await?,
+        TemplateCommand::Validate { file } => validate(&file, asking)?,
+        TemplateCommand::Render {
+            template,
+            file,
+            devices,
+        } => {
+            render(template, file, &devices, asking).await?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let (text, _) = read_file(file)?;
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .put_template(PutTemplateRequest { name, text })
+        .await;
+    let answer = client.answer(answer)?;
+    warn(&answer.warnings);
+    let template = views::Template::from(answer);
+    output::one(asking.out, asking.output, &template, |out| {
+        writeln!(
+            out,
+            "template {} is stored, version {}",
+            template.name, template.version
+        )?;
+        Ok(())
+    })
+}
+
+async fn get(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .get_template(GetTemplateRequest { name_or_id })
+        .await;
+    let template = views::Template::from(client.answer(answer)?);
+    // As it was stored, so that it can be changed and given back.
+    output::one(asking.out, asking.output, &template, |out| {
+        Ok(write!(out, "{}", template.text)?)
+    })
+}
+
+async fn list(asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client.control.list_templates(ListTemplatesRequest {}).await;
+    let templates: Vec<_> = client
+        .answer(answer)?
+        .templates
+        .into_iter()
+        .map(views::Template::from)
+        .collect();
+    output::list(asking.out, asking.output, &templates)
+}
+
+async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .delete_template(DeleteTemplateRequest {
+            name_or_id: name_or_id.clone(),
+        })
+        .await;
+    client.answer(answer)?;
+    writeln!(asking.out, "template {name_or_id} deleted")?;
+    Ok(())
+}
+
+fn validate(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
+    let (text, source) = read_file(file)?;
+    let warnings =
+        server::check_template(&text).map_err(|error| Failure::Failed(format!("{source}: {error}")))?;
+    warn(&warnings);
+    writeln!(
+        asking.out,
+        "{source}: the syntax is right; `farrier template render` shows what it gives"
+    )?;
+    Ok(())
+}
+
+async fn render(
+    template: Option<String>,
+    file: Option<String>,
+    given: &str,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let text = file
+        .map(|file| read_file(&file))
+        .transpose()?
+        .map(|(text, _)| text)
+        .unwrap_or_default();
+    let request = RenderTemplateRequest {
+        template: template.unwrap_or_default(),
+        text,
+        devices: devices(given)?.into_iter().collect(),
+    };
+    let mut client = asking.connect().await?;
+    let answer = client.control.render_template(request).await;
+    let answer = client.answer(answer)?;
+    warn(&answer.warnings);
+    writeln!(asking.out, "{}", answer.yaml.trim_end())?;
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Why a command failed, in words, and the exit code that says it to scripts.
+
+use std::io;
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+
+/// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Failed(String),
+    #[error("cannot write: {0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    NotFound(String),
+    #[error(
+        "no server answers at {server}: {why}\nstart one with `farrier serve`, or name another with --server HOST:PORT"
+    )]
+    Unreachable { server: String, why: String },
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Failure {
+    /// What a server's refusal means here.
+    pub(crate) fn from_status(server: &str, status: &Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::NotFound => Failure::NotFound(message),
+            Code::Unavailable => Failure::Unreachable {
+                server: server.to_owned(),
+                why: message,
+            },
+            Code::Unimplemented => Failure::Failed(format!(
+                "the server at {server} does not know this command: it is of another version than this program"
+            )),
+            code if message.is_empty() => {
+                Failure::Failed(format!("the server at {server} answered {code:?}"))
+            }
+            _ => Failure::Failed(message),
+        }
+    }
+
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Io(_) if self.is_broken_pipe() => 0,
+            Failure::Failed(_) | Failure::Io(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::NotFound(_) => 3,
+            Failure::Unreachable { .. } => 4,
+        })
+    }
+}
+
+/// An error with everything that caused it, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = inner.source();
+    }
+    text
+}

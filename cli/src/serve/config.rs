@@ -1,0 +1,241 @@
+//! The server's settings: a TOML file, `FARRIER_*` variables and flags, all of the same names. A flag wins over a
+//! variable, a variable over the file.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use boots::BootsConfig;
+use serde::Deserialize;
+
+use crate::commands::LogFormat;
+use crate::failure::Failure;
+
+/// Settings as they are given: what is left out is the file's, then the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[command(after_help = "\
+Examples:
+  farrier serve --interface br0                      the address is the interface's own
+  farrier serve --config /etc/farrier.toml
+  FARRIER_INTERFACE=br0 FARRIER_DATA_DIR=/srv/farrier farrier serve
+
+The file has the flags' names:
+  interface = \"br0\"
+  address = \"10.77.0.1\"
+  data-dir = \"/var/lib/farrier\"
+
+Prints `farrier: ready …` on stderr when every socket is bound. Stops on SIGTERM and SIGINT.
+Ports below 1024, DHCP and router advertisements need root, or CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN.")]
+pub(crate) struct ServeArgs {
+    /// Settings in TOML
+    #[arg(long, value_name = "FILE", env = "FARRIER_CONFIG")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    /// The interface that machines netboot on
+    #[arg(long, value_name = "NAME", env = "FARRIER_INTERFACE")]
+    interface: Option<String>,
+    /// This server's address there [default: the interface's first]
+    #[arg(long, value_name = "IPV4", env = "FARRIER_ADDRESS")]
+    address: Option<Ipv4Addr>,
+    /// Where the control plane, HTTP and TFTP listen [default: 0.0.0.0, every address]
+    #[arg(long, value_name = "IPV4", env = "FARRIER_LISTEN")]
+    listen: Option<Ipv4Addr>,
+    /// Where everything is kept [default: /var/lib/farrier]
+    #[arg(long, value_name = "DIR", env = "FARRIER_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// What `farrier image build` made [default: DATA_DIR/boot]
+    #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR")]
+    boot_dir: Option<PathBuf>,
+    /// Disk images, served as /images/ [default: DATA_DIR/images, if it is there]
+    #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+    /// Agents and this command line [default: 42113]
+    #[arg(long, value_name = "PORT", env = "FARRIER_GRPC_PORT")]
+    grpc_port: Option<u16>,
+    /// Scripts, kernels and images [default: 7080]
+    #[arg(long, value_name = "PORT", env = "FARRIER_HTTP_PORT")]
+    http_port: Option<u16>,
+    /// Boot loaders [default: 69]
+    #[arg(long, value_name = "PORT", env = "FARRIER_TFTP_PORT")]
+    tftp_port: Option<u16>,
+    /// Addresses and boot files [default: 67]
+    #[arg(long, value_name = "PORT", env = "FARRIER_DHCP_PORT")]
+    dhcp_port: Option<u16>,
+    /// Answer no DHCP: another server does
+    #[arg(long, env = "FARRIER_NO_DHCP")]
+    #[serde(default)]
+    no_dhcp: bool,
+    /// Answer no router solicitations; iPXE then waits 16 s for one
+    #[arg(long, env = "FARRIER_NO_RA")]
+    #[serde(default)]
+    no_ra: bool,
+    /// Console argument of booted kernels, may be given more than once [default: console=tty0 console=ttyS0,115200]
+    #[arg(
+        long = "console",
+        value_name = "ARG",
+        env = "FARRIER_CONSOLES",
+        value_delimiter = ' '
+    )]
+    consoles: Option<Vec<String>>,
+    /// How the log on stderr looks [default: text]
+    #[arg(long, value_enum, value_name = "FORMAT", env = "FARRIER_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// Settings, complete.
+#[derive(Clone, Debug)]
+pub(crate) struct ServeConfig {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: Ipv4Addr,
+    pub(crate) grpc_port: u16,
+    pub(crate) log_format: LogFormat,
+    /// The netboot services' part.
+    pub(crate) boots: BootsConfig,
+}
+
+impl ServeConfig {
+    pub(crate) fn resolve(args: ServeArgs) -> Result<Self, Failure> {
+        let args = match &args.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
+                args.clone().over(parse(&text, &path.display().to_string())?)
+            }
+            None => args,
+        };
+        let Some(interface) = args.interface else {
+            return Err(Failure::Usage(
+                "no interface: name the one that machines netboot on with --interface (`ip link` lists them)"
+                    .into(),
+            ));
+        };
+        let address = match args.address {
+            Some(address) => address,
+            None => first_address(&interface)?,
+        };
+        let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
+        let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
+        let images = data_dir.join("images");
+        let listen = args.listen.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let defaults = BootsConfig::new(interface, address, boot_dir);
+        let grpc_port = args.grpc_port.unwrap_or(defaults.grpc_port);
+        let boots = BootsConfig {
+            listen,
+            images_dir: args.images_dir.or_else(|| images.is_dir().then_some(images)),
+            grpc_port,
+            http_port: args.http_port.unwrap_or(defaults.http_port),
+            tftp_port: args.tftp_port.unwrap_or(defaults.tftp_port),
+            dhcp_port: if args.no_dhcp {
+                None
+            } else {
+                args.dhcp_port.or(defaults.dhcp_port)
+            },
+            consoles: args.consoles.unwrap_or(defaults.consoles),
+            ra: !args.no_ra,
+            ..BootsConfig::new(defaults.interface, address, defaults.boot_dir)
+        };
+        Ok(Self {
+            data_dir,
+            listen,
+            grpc_port,
+            log_format: args.log_format.unwrap_or_default(),
+            boots,
+        })
+    }
+}
+
+impl ServeArgs {
+    /// These, and where something was left out, the file's.
+    fn over(self, file: ServeArgs) -> Self {
+        Self {
+            config: self.config,
+            interface: self.interface.or(file.interface),
+            address: self.address.or(file.address),
+            listen: self.listen.or(file.listen),
+            data_dir: self.data_dir.or(file.data_dir),
+            boot_dir: self.boot_dir.or(file.boot_dir),
+            images_dir: self.images_dir.or(file.images_dir),
+            grpc_port: self.grpc_port.or(file.grpc_port),
+            http_port: self.http_port.or(file.http_port),
+            tftp_port: self.tftp_port.or(file.tftp_port),
+            dhcp_port: self.dhcp_port.or(file.dhcp_port),
+            no_dhcp: self.no_dhcp || file.no_dhcp,
+            no_ra: self.no_ra || file.no_ra,
+            consoles: self.consoles.or(file.consoles),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+}
+
+fn parse(text: &str, path: &str) -> Result<ServeArgs, Failure> {
+    toml::from_str(text).map_err(|error| Failure::Usage(format!("{path}: {}", error.to_string().trim_end())))
+}
+
+fn first_address(interface: &str) -> Result<Ipv4Addr, Failure> {
+    let all = nix::ifaddrs::getifaddrs()
+        .map_err(|error| Failure::Failed(format!("cannot list the addresses of this host: {error}")))?;
+    let address = all.filter(|one| one.interface_name == interface).find_map(|one| {
+        one.address?
+            .as_sockaddr_in()
+            .map(nix::sys::socket::SockaddrIn::ip)
+    });
+    address.ok_or_else(|| {
+        Failure::Usage(format!(
+            "interface {interface} has no IPv4 address: give it one (`ip addr add 10.77.0.1/24 dev {interface}`), or \
+             name the server's address with --address"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let flags = Flags::parse_from(["serve", "--interface", "br0", "--grpc-port", "1"]).args;
+        let file = parse(
+            "interface = \"eth0\"\naddress = \"10.0.0.1\"\nno-dhcp = true\n",
+            "f",
+        )
+        .expect("TOML");
+        let config = ServeConfig::resolve(flags.over(file)).expect("complete");
+        assert_eq!((config.boots.interface.as_str(), config.grpc_port), ("br0", 1));
+        assert_eq!(
+            (config.boots.address, config.boots.dhcp_port),
+            (Ipv4Addr::new(10, 0, 0, 1), None)
+        );
+        assert_eq!(config.boots.boot_dir, PathBuf::from("/var/lib/farrier/boot"));
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_its_place() {
+        let error = parse("interface = \"br0\"\nintreface = \"x\"\n", "farrier.toml").expect_err("unknown");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("farrier.toml: TOML parse error at line 2, column 1"),
+            "{text}"
+        );
+        assert!(text.contains("unknown field `intreface`"), "{text}");
+    }
+
+    #[test]
+    fn an_interface_without_address_is_named_with_the_cure() {
+        let flags = Flags::parse_from(["serve", "--interface", "farrier-none"]).args;
+        let error = ServeConfig::resolve(flags)
+            .expect_err("no such interface")
+            .to_string();
+        assert!(
+            error.starts_with("interface farrier-none has no IPv4 address: "),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,110 @@
+//! `farrier serve`: the control plane and the netboot services in one process.
+
+mod config;
+mod netboot;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use boots::{Boots, BootsConfig};
+use server::ControlPlane;
+use store::{RedbStore, StoreHandle};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use config::ServeArgs;
+use config::ServeConfig;
+
+use crate::commands::log_to_stderr;
+use crate::failure::{Failure, chain};
+
+/// For requests that are under way when we are told to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
+    let config = ServeConfig::resolve(args)?;
+    log_to_stderr(config.log_format, "info");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let served = runtime.block_on(serve(config));
+    // A blocking read of the store must not keep the process.
+    runtime.shutdown_timeout(STOP_WITHIN);
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(config: ServeConfig) -> Result<(), Failure> {
+    // Before anything is started: an early signal must not be lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let control = open(&config).await?;
+    let wanted = SocketAddr::from((config.listen, config.grpc_port));
+    let grpc = TcpListener::bind(wanted).await.map_err(|error| {
+        Failure::Failed(format!(
+            "gRPC cannot listen on {wanted}: {error}; stop the other server (`ss -lntp | grep :{}` names it) or \
+             choose another port with --grpc-port",
+            config.grpc_port
+        ))
+    })?;
+    let grpc_address = grpc.local_addr()?;
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn({
+        let (control, stop) = (control.clone(), stop.clone());
+        async move { control.serve(grpc, stop.cancelled_owned()).await }
+    });
+    let netboot = Arc::new(netboot::Netboot::new(control.clone()));
+    let boots = BootsConfig {
+        grpc_port: grpc_address.port(),
+        ..config.boots
+    };
+    let mut boots = match Boots::start(boots, netboot.clone(), netboot, stop.clone()).await {
+        Ok(boots) => boots,
+        Err(error) => {
+            stop.cancel();
+            // It ends by itself now; what it says is about something else.
+            let _ = serving.await;
+            return Err(Failure::Failed(chain(&error)));
+        }
+    };
+    let dhcp = boots
+        .dhcp
+        .map_or_else(|| "off".to_owned(), |dhcp| dhcp.to_string());
+    eprintln!(
+        "farrier: ready grpc={grpc_address} http={} dhcp={dhcp} tftp={}",
+        boots.http, boots.tftp
+    );
+    let ended_by_itself = tokio::select! {
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+        _ = &mut boots.done => true,
+    };
+    tracing::info!("stopping");
+    stop.cancel();
+    let served = serving
+        .await
+        .map_err(|error| Failure::Failed(format!("the control plane broke down: {error}")))?;
+    served.map_err(|error| Failure::Failed(format!("gRPC failed: {}", chain(&error))))?;
+    if ended_by_itself {
+        return Err(Failure::Failed(
+            "the netboot services ended; the log says why".into(),
+        ));
+    }
+    if tokio::time::timeout(STOP_WITHIN, boots.done).await.is_err() {
+        tracing::warn!("transfers that were under way are broken off");
+    }
+    Ok(())
+}
+
+async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+        Failure::Failed(format!(
+            "cannot make data directory {}: {error}; name another with --data-dir",
+            config.data_dir.display()
+        ))
+    })?;
+    let store = RedbStore::open(config.data_dir.join("farrier.redb"))
+        .map_err(|error| Failure::Failed(chain(&error)))?;
+    let control = ControlPlane::open(StoreHandle::new(store), server::Config::default()).await;
+    control.map_err(|error| Failure::Failed(chain(&error)))
+}

@@ -1,0 +1,349 @@
+//! Answers as they are printed: names, times and empty fields as a person and a program want them.
+
+use jiff::Timestamp;
+use proto::v1;
+use serde::Serialize;
+
+use crate::output::Rows;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) macs: Vec<String>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) attached: bool,
+    pub(crate) boots_next: String,
+    pub(crate) boots_next_reason: String,
+    pub(crate) workflow: Option<String>,
+    pub(crate) last_seen: Option<String>,
+    pub(crate) agent_version: Option<String>,
+    #[serde(skip)]
+    pub(crate) spec_yaml: String,
+}
+
+impl From<v1::Machine> for Machine {
+    fn from(machine: v1::Machine) -> Self {
+        Self {
+            name: machine.name,
+            macs: machine.macs,
+            addresses: machine.addresses,
+            labels: machine.labels.into_iter().collect(),
+            attached: machine.attached,
+            boots_next: machine.boots_next,
+            boots_next_reason: machine.boots_next_reason,
+            workflow: given(machine.running_workflow),
+            last_seen: time(machine.last_seen),
+            agent_version: given(machine.agent_version),
+            spec_yaml: machine.spec_yaml,
+        }
+    }
+}
+
+impl Rows for Machine {
+    const HEADER: &'static [&'static str] = &["NAME", "MAC", "ADDRESS", "AGENT", "BOOTS NEXT", "WORKFLOW"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.macs.join(","),
+            dash(&self.addresses.join(",")),
+            self.agent().to_owned(),
+            self.boots_next.clone(),
+            dash(self.workflow.as_deref().unwrap_or_default()),
+        ]
+    }
+}
+
+impl Machine {
+    pub(crate) fn agent(&self) -> &'static str {
+        if self.attached { "attached" } else { "-" }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Template {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) version: u64,
+    pub(crate) created_at: Option<String>,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) text: String,
+}
+
+impl From<v1::Template> for Template {
+    fn from(template: v1::Template) -> Self {
+        Self {
+            name: template.name,
+            id: template.id,
+            version: template.version,
+            created_at: time(template.created_at),
+            updated_at: time(template.updated_at),
+            text: template.text,
+        }
+    }
+}
+
+impl Rows for Template {
+    const HEADER: &'static [&'static str] = &["NAME", "VERSION", "UPDATED", "ID"];
+
+    fn row(&self) -> Vec<String> {
+        let updated = self.updated_at.clone().unwrap_or_default();
+        vec![
+            self.name.clone(),
+            self.version.to_string(),
+            updated,
+            self.id.clone(),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Workflow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) template: String,
+    pub(crate) state: String,
+    pub(crate) message: Option<String>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) tasks: Vec<Task>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) definition: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) worker: String,
+    pub(crate) state: String,
+    pub(crate) actions: Vec<Action>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Action {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) state: String,
+    pub(crate) attempts: u32,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) bytes: u64,
+}
+
+impl From<v1::Workflow> for Workflow {
+    fn from(workflow: v1::Workflow) -> Self {
+        Self {
+            id: workflow.id,
+            name: workflow.name,
+            template: workflow.template,
+            state: workflow.state,
+            message: given(workflow.message),
+            created_at: time(workflow.created_at),
+            started_at: time(workflow.started_at),
+            ended_at: time(workflow.ended_at),
+            tasks: workflow.tasks.into_iter().map(Task::from).collect(),
+            definition: given(workflow.definition_yaml),
+        }
+    }
+}
+
+impl From<v1::TaskState> for Task {
+    fn from(task: v1::TaskState) -> Self {
+        let actions = task.actions.into_iter().map(Action::from).collect();
+        Self {
+            name: task.name,
+            worker: task.worker,
+            state: task.state,
+            actions,
+        }
+    }
+}
+
+impl From<v1::ActionState> for Action {
+    fn from(action: v1::ActionState) -> Self {
+        let seconds = match (seconds(action.started_at), seconds(action.ended_at)) {
+            (Some(from), Some(to)) => Some(((to - from).max(0.0) * 1000.0).round() / 1000.0),
+            _ => None,
+        };
+        Self {
+            name: action.name,
+            image: action.image,
+            state: action.state,
+            attempts: action.attempts,
+            started_at: time(action.started_at),
+            ended_at: time(action.ended_at),
+            seconds,
+            reason: given(action.reason),
+            message: given(action.message),
+            bytes: action.bytes,
+        }
+    }
+}
+
+impl Rows for Workflow {
+    const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "CREATED", "MACHINES", "MESSAGE"];
+
+    fn row(&self) -> Vec<String> {
+        let mut workers: Vec<&str> = self.tasks.iter().map(|task| task.worker.as_str()).collect();
+        workers.dedup();
+        vec![
+            self.id.clone(),
+            self.name.clone(),
+            self.state.clone(),
+            self.created_at.clone().unwrap_or_default(),
+            dash(&workers.join(",")),
+            dash(self.message.as_deref().unwrap_or_default()),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Event {
+    pub(crate) number: u64,
+    pub(crate) at: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) task: Option<String>,
+    pub(crate) action: Option<String>,
+    pub(crate) attempt: u32,
+    pub(crate) message: Option<String>,
+    pub(crate) event: serde_json::Value,
+}
+
+impl From<v1::WorkflowEvent> for Event {
+    fn from(event: v1::WorkflowEvent) -> Self {
+        Self {
+            number: event.number,
+            at: time(event.at),
+            kind: event.kind,
+            task: given(event.task),
+            action: given(event.action),
+            attempt: event.attempt,
+            message: given(event.message),
+            event: serde_json::from_str(&event.json).unwrap_or_default(),
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn line(&self) -> String {
+        let place = match (&self.task, &self.action) {
+            (Some(task), Some(action)) if self.attempt > 1 => format!("{task}/{action} #{}", self.attempt),
+            (Some(task), Some(action)) => format!("{task}/{action}"),
+            _ => "-".to_owned(),
+        };
+        let message = self.message.as_deref().unwrap_or_default();
+        let line = format!(
+            "{:>4}  {}  {:<10}  {place}  {message}",
+            self.number,
+            clock(self.at.as_deref()),
+            self.kind
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LogLine {
+    pub(crate) task: String,
+    pub(crate) action: String,
+    pub(crate) attempt: u32,
+    pub(crate) line: u64,
+    pub(crate) text: String,
+}
+
+impl From<v1::LogLine> for LogLine {
+    fn from(line: v1::LogLine) -> Self {
+        Self {
+            task: line.task,
+            action: line.action,
+            attempt: line.attempt,
+            line: line.line,
+            text: line.text,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct BootLogEntry {
+    pub(crate) at: Option<String>,
+    pub(crate) mac: Option<String>,
+    pub(crate) boot: Option<String>,
+    pub(crate) stage: String,
+    pub(crate) what: String,
+    pub(crate) detail: String,
+    pub(crate) bytes: u64,
+    pub(crate) outcome: String,
+}
+
+impl From<v1::BootLogEntry> for BootLogEntry {
+    fn from(entry: v1::BootLogEntry) -> Self {
+        Self {
+            at: time(entry.at),
+            mac: given(entry.mac),
+            boot: given(entry.boot),
+            stage: entry.stage,
+            what: entry.what,
+            detail: entry.detail,
+            bytes: entry.bytes,
+            outcome: entry.outcome,
+        }
+    }
+}
+
+impl BootLogEntry {
+    /// `with_mac` where entries of several machines are mixed.
+    pub(crate) fn line(&self, with_mac: bool) -> String {
+        let mac = if with_mac {
+            format!("{:<17}  ", self.mac.as_deref().unwrap_or("-"))
+        } else {
+            String::new()
+        };
+        let bytes = if self.bytes > 0 {
+            format!(" ({} B)", self.bytes)
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "{}  {mac}{:<5}  {:<8}  {:<24}  {}{bytes}",
+            clock(self.at.as_deref()),
+            self.stage,
+            self.outcome,
+            self.what,
+            self.detail
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+/// RFC 3339 with milliseconds, UTC.
+pub(crate) fn time(at: Option<prost_types::Timestamp>) -> Option<String> {
+    let at = at?;
+    let at = Timestamp::new(at.seconds, at.nanos).ok()?;
+    Some(format!("{at:.3}"))
+}
+
+/// The time of day, for lines.
+fn clock(at: Option<&str>) -> &str {
+    at.and_then(|at| at.get(11..23)).unwrap_or("-")
+}
+
+fn seconds(at: Option<prost_types::Timestamp>) -> Option<f64> {
+    at.map(|at| at.seconds as f64 + f64::from(at.nanos) / 1e9)
+}
+
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+pub(crate) fn dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
