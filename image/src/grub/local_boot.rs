@@ -23,20 +23,20 @@ pub fn local_boot(grub: &Grub) -> Result<Vec<u8>, GrubError> {
     })?;
     grub.make(&Image {
         platform: Platform::Uefi,
-        prefix: "(memdisk)",
+        prefix: "(memdisk)/boot/grub",
         memdisk: Some(&memdisk),
         modules: MODULES,
     })
 }
 
-/// A tar archive with the one file `grub.cfg`.
+/// A tar archive with the one file `grub.cfg`, in the directory that GRUB takes for a prefix without one.
 fn memdisk(script: &str) -> io::Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_size(script.len() as u64);
     header.set_mode(0o644);
     header.set_mtime(0);
     let mut archive = tar::Builder::new(Vec::new());
-    archive.append_data(&mut header, "grub.cfg", script.as_bytes())?;
+    archive.append_data(&mut header, "boot/grub/grub.cfg", script.as_bytes())?;
     archive.into_inner()
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let one = memdisk(SCRIPT).unwrap();
         let mut archive = tar::Archive::new(&one[..]);
         let entry = archive.entries().unwrap().next().unwrap().unwrap();
-        assert_eq!(entry.path().unwrap().to_str(), Some("grub.cfg"));
+        assert_eq!(entry.path().unwrap().to_str(), Some("boot/grub/grub.cfg"));
         assert_eq!(entry.header().mtime().unwrap(), 0);
     }
 }

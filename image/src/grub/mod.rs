@@ -63,7 +63,7 @@ pub enum Platform {
 #[derive(Debug)]
 pub struct Image<'a> {
     pub platform: Platform,
-    /// Where GRUB looks for its `grub.cfg`: a device and directory, such as `(memdisk)`.
+    /// Where GRUB looks for its `grub.cfg`: a device and directory, such as `(memdisk)/boot/grub`.
     pub prefix: &'a str,
     /// A tar archive that is in the image, as the device `(memdisk)`.
     pub memdisk: Option<&'a [u8]>,
