@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod blocks;
 mod context;
 mod functions;
 mod image_reference;

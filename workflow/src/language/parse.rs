@@ -96,18 +96,28 @@ mapping!(Namespaces: "namespaces: a mapping with network and pid" {
     "pid" => pid: String,
 });
 
+/// YAML nodes of a workflow, aliases resolved; ten times what 256 KiB of reasonable text come to.
+const MAX_NODES: usize = 50_000;
+
 /// What stands in `yaml`.
 pub(super) fn parse(yaml: &str) -> Result<Spanned<Option<Definition>>, Problem> {
-    serde_saphyr::from_str(yaml).map_err(|error| {
+    let options = serde_saphyr::options! { budget: serde_saphyr::budget! { max_nodes: MAX_NODES } };
+    serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
         let error = error.without_snippet();
         let location = error.location().unwrap_or(Location::UNKNOWN);
-        let message = UserMessageFormatter
-            .format_message(error)
-            .trim_end_matches('.')
-            .to_owned();
         let (line, column) = line_and_column(&location);
-        Problem::at(Text::Rendered, yaml, line, column, format!("bad YAML: {message}"))
+        Problem::at(Text::Rendered, yaml, line, column, in_words(error))
     })
+}
+
+fn in_words(error: &serde_saphyr::Error) -> String {
+    let message = UserMessageFormatter.format_message(error);
+    match message.trim_end_matches('.') {
+        "expected sequence start" => "a list is wanted here".into(),
+        "expected mapping start" => "a mapping (key: value) is wanted here".into(),
+        "expected string scalar" => "a text is wanted here, not a list or a mapping".into(),
+        message => format!("bad YAML: {message}"),
+    }
 }
 
 pub(super) fn line_and_column(location: &Location) -> (usize, usize) {

@@ -14,7 +14,7 @@ use gotmpl::{MissingKey, TemplateError, Value};
 
 use super::nearest::nearest;
 use super::problem::{Problem, Text};
-use super::{Devices, context, functions};
+use super::{Devices, blocks, context, functions};
 
 /// What a template may come to, as upstream.
 pub const MAX_RENDERED_BYTES: usize = 256 * 1024;
@@ -46,6 +46,7 @@ impl<'a> Template<'a> {
         let syntax = |error| vec![syntax_problem(text, error)];
         // This finds what is wrong between several definitions, too.
         gotmpl::Template::new("").parse(text).map_err(syntax)?;
+        blocks::check(text).map_err(|problem| vec![problem])?;
         let (main, defines) = Parser::new(text, "{{", "}}")
             .and_then(Parser::parse)
             .map_err(syntax)?;
@@ -124,7 +125,7 @@ impl<'a> Template<'a> {
                     let message = format!(
                         "no template {:?} is defined{}",
                         call.name,
-                        meant(&call.name, &templates)
+                        meant("", &call.name, &templates)
                     );
                     problems.push(Problem::at_offset(
                         Text::Template,
@@ -137,7 +138,7 @@ impl<'a> Template<'a> {
                     if let Expr::Identifier(pos, name) = expr
                         && !known.contains(&**name)
                     {
-                        let message = format!("there is no function {name}{}", meant(name, &known));
+                        let message = format!("there is no function {name}{}", meant("", name, &known));
                         problems.push(Problem::at_offset(Text::Template, self.text, pos.offset, message));
                     }
                 });
@@ -193,13 +194,17 @@ impl<'a> Template<'a> {
             return format!("{missing}: the workflow gives no devices");
         }
         let names: Vec<String> = given.iter().map(|name| format!(".{name}")).collect();
-        format!("{missing}; there are {}{}", names.join(", "), meant(key, &given))
+        format!(
+            "{missing}; there are {}{}",
+            names.join(", "),
+            meant(".", key, &given)
+        )
     }
 }
 
-fn meant(name: &str, known: &BTreeSet<&str>) -> String {
+fn meant(dot: &str, name: &str, known: &BTreeSet<&str>) -> String {
     nearest(name, known.iter().copied())
-        .map(|near| format!("; did you mean {near}?"))
+        .map(|near| format!("; did you mean {dot}{near}?"))
         .unwrap_or_default()
 }
 
@@ -210,9 +215,28 @@ fn syntax_problem(text: &str, error: TemplateError) -> Problem {
         }
         | TemplateError::Lex {
             line, col, message, ..
-        } => Problem::at(Text::Template, text, line, col, message),
+        } => unclosed(text, line).unwrap_or_else(|| Problem::at(Text::Template, text, line, col, message)),
         other => Problem::at(Text::Template, text, 0, 0, other.to_string()),
     }
+}
+
+/// Actions may go over several lines, so that one that is not closed is found wrong lines later, with words that do
+/// not help. An action before `line` that its own line does not close is what is meant then.
+fn unclosed(text: &str, line: usize) -> Option<Problem> {
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.checked_sub(1)?)
+        .map(str::len)
+        .sum();
+    let opened = text.get(..before)?.rfind("{{")?;
+    let rest = text[opened..].lines().next()?;
+    let is_comment = rest
+        .trim_start_matches("{{")
+        .trim_start_matches('-')
+        .trim_start()
+        .starts_with("/*");
+    (!rest.contains("}}") && !is_comment)
+        .then(|| Problem::at_offset(Text::Template, text, opened, "this {{ has no }} on its line"))
 }
 
 /// A copy with the calls that the module's comment speaks of.

@@ -15,9 +15,10 @@ pub(super) const TABLE: &[Entry] = &[
     ("sha256sum", |a| {
         string(data_encoding::HEXLOWER.encode(&Sha256::digest(text(a)?.as_bytes())))
     }),
-    ("toJson", |a| string(json(a)?.to_string())),
+    ("toJson", |a| string(escaped(&json(a)?.to_string()))),
     ("toPrettyJson", |a| {
-        string(serde_json::to_string_pretty(&json(a)?).map_err(|error| a.error(error))?)
+        let text = serde_json::to_string_pretty(&json(a)?).map_err(|error| a.error(error))?;
+        string(escaped(&text))
     }),
     ("toRawJson", |a| string(json(a)?.to_string())),
     ("fromJson", |a| {
@@ -39,6 +40,13 @@ fn decoded(arguments: &Arguments<'_>, bytes: Result<Vec<u8>, data_encoding::Deco
 fn json(arguments: &Arguments<'_>) -> Result<serde_json::Value, TemplateError> {
     let [only] = arguments.exactly()?;
     to_json(only).ok_or_else(|| arguments.error("a function has no JSON form"))
+}
+
+/// Go's `json.Marshal` writes JSON that may stand in HTML.
+fn escaped(json: &str) -> String {
+    json.replace('&', "\\u0026")
+        .replace('<', "\\u003c")
+        .replace('>', "\\u003e")
 }
 
 /// A value as JSON, keys sorted. The depth of arguments is bounded before a function is called.

@@ -130,8 +130,9 @@ fn merge_into(into: &mut Map, from: &Map, overwrite: bool) {
 /// `dig "a" "b" default dict`.
 fn dig(arguments: &Arguments<'_>) -> Answer {
     let (from, rest) = arguments.last_and_rest()?;
-    let Some((default, path)) = rest.split_last() else {
-        return Err(arguments.wrong_count("at least 3"));
+    let (default, path) = match rest.split_last() {
+        Some((default, path)) if !path.is_empty() => (default, path),
+        _ => return Err(arguments.wrong_count("at least 3")),
     };
     let mut at = from;
     for key in path {

@@ -68,15 +68,4 @@ fn tables() -> [&'static [Entry]; 8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_name_is_there_once() {
-        let names: Vec<&str> = tables().into_iter().flatten().map(|&(name, _)| name).collect();
-        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        assert!(names.len() >= 90, "{} functions", names.len());
-    }
-}
+mod tests;

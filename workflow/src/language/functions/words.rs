@@ -260,7 +260,11 @@ fn compiled(arguments: &Arguments<'_>, pattern: &Value) -> Result<Regex, Templat
     regex::RegexBuilder::new(pattern)
         .size_limit(MAX_REGEX_BYTES)
         .build()
-        .map_err(|error| arguments.error(error.to_string().lines().last().unwrap_or("bad expression")))
+        .map_err(|error| {
+            let error = error.to_string();
+            let last = error.lines().last().unwrap_or("bad expression");
+            arguments.error(format!("{pattern:?}: {}", last.trim_start_matches("error: ")))
+        })
 }
 
 fn plural(arguments: &Arguments<'_>) -> Answer {

@@ -1,0 +1,452 @@
+//! What is wrong with a template, as an operator reads it. Each message is here word for word.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use workflow::language::{Devices, Problem, check, render};
+
+/// A good workflow, with `WORKER` and `ACTION` to put something bad in.
+const FRAME: &str = "version: '0.1'\nname: w\ntasks:\n- name: t\n  worker: WORKER\n  actions:\n  - ACTION\n";
+
+fn problems(text: &str) -> Vec<Problem> {
+    let devices = BTreeMap::from([("device_1".into(), "52:54:00:77:00:0b".into())]);
+    match render(
+        text,
+        &Devices {
+            devices,
+            hardware: serde_json::Value::Null,
+        },
+    ) {
+        Ok(rendered) => rendered.warnings,
+        Err(problems) => problems,
+    }
+}
+
+fn framed(worker: &str, action: &str) -> String {
+    FRAME.replace("WORKER", worker).replace("ACTION", action)
+}
+
+/// The one problem of a text: its place, its message, the line that it quotes.
+#[track_caller]
+fn check_one(text: &str, place: &str, message: &str, quoted: &str) {
+    let found = problems(text);
+    let printed: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(printed, [format!("{place}: {message}\n    {quoted}")]);
+    assert_eq!(
+        (found[0].message.as_str(), found[0].quoted.as_str()),
+        (message, quoted)
+    );
+}
+
+const GOOD_ACTION: &str = "{name: a, image: alpine}";
+
+#[test]
+fn rendering_problems_are_at_the_template_s_line() {
+    for (worker, column, message) in [
+        (
+            "{{.device_2}}",
+            13,
+            "there is no value for .device_2; there are .device_1; did you mean .device_1?",
+        ),
+        (
+            "{{ .rack }}",
+            14,
+            "there is no value for .rack; there are .device_1",
+        ),
+        (
+            "{{.hardware.spec.x}}",
+            13,
+            "there is no value for .hardware: the workflow has no machine that is known",
+        ),
+        (
+            "{{ index .Hardware.Disks 0 }}",
+            14,
+            "there is no value for .Hardware: the workflow has no machine that is known",
+        ),
+        (
+            "{{ (dict \"a\" (dict \"b\" 1)).a.c }}",
+            14,
+            "there is no value for .a.c",
+        ),
+        (
+            "{{ lowr .device_1 }}",
+            14,
+            "there is no function lowr; did you mean lower?",
+        ),
+        ("{{ now }}", 14, "there is no function now; did you mean not?"),
+        ("{{ env \"HOME\" }}", 14, "there is no function env"),
+        ("{{ template \"x\" }}", 14, "no template \"x\" is defined"),
+        ("{{ $x }}", 14, "undefined variable: $x"),
+        ("{{ if .device_1 }}a", 14, "this {{if}} has no {{end}}"),
+        ("a{{end}}", 14, "an {{end}} too many: nothing is open here"),
+        ("{{ .device_1.x }}", 14, "can't evaluate field x in type string"),
+        (
+            "{{ index (list 1) 3 }}",
+            14,
+            "there is no item 3: the list is shorter",
+        ),
+        ("{{ first list }}", 14, "there is no value to fill in here"),
+        ("{{ lower }}", 14, "lower: wants 1 argument, got 0"),
+        ("{{ fail \"no disk\" }}", 14, "fail: no disk"),
+        (
+            "{{ if false }}x{{else if .nope }}y{{end}}",
+            33,
+            "there is no value for .nope; there are .device_1",
+        ),
+        (
+            "{{ range list 1 }}{{ .foo }}{{end}}",
+            32,
+            "can't evaluate field foo in type int",
+        ),
+        (
+            "{{range until 3000}}{{repeat 100 \"x\"}}{{end}}",
+            33,
+            "the rendered template would be larger than 262144 B",
+        ),
+        (
+            "{{range until 1000}}{{range until 1000}}{{end}}{{end}}",
+            33,
+            "its loops run more than 100000 times",
+        ),
+        (
+            "{{define \"r\"}}{{template \"r\"}}{{end}}{{template \"r\"}}",
+            27,
+            "its templates and blocks are nested too deeply",
+        ),
+        ("{{.device_1", 11, "this {{ has no }} on its line"),
+    ] {
+        let text = framed(worker, GOOD_ACTION);
+        check_one(
+            &text,
+            &format!("template line 5, column {column}"),
+            message,
+            &format!("  worker: {worker}"),
+        );
+    }
+}
+
+#[test]
+fn all_unknown_functions_are_said_at_once_also_without_devices() {
+    let text = framed("{{ lowr .device_1 }}", "{name: '{{uper \"a\"}}', image: alpine}");
+    let found = check(&text).unwrap_err();
+    let places: Vec<(u32, &str)> = found
+        .iter()
+        .map(|problem| (problem.line, problem.message.as_str()))
+        .collect();
+    let want = [
+        (5, "there is no function lowr; did you mean lower?"),
+        (7, "there is no function uper; did you mean upper?"),
+    ];
+    assert_eq!(places, want);
+}
+
+#[test]
+fn check_needs_no_devices_but_finds_what_needs_none() {
+    assert_eq!(check(&framed("{{.device_1}}", GOOD_ACTION)), Ok(vec![]));
+    assert_eq!(
+        check(&framed("{{.device_1}}", "{name: a, image: 'NOT GOOD'}")),
+        Ok(vec![])
+    );
+    let plain = check(&framed("w", "{name: a, image: 'NOT GOOD'}")).unwrap_err();
+    assert_eq!(plain.len(), 1);
+    let warned = check(&framed("w", "{name: a, image: alpine, comand: [x]}")).unwrap();
+    assert_eq!(warned.len(), 1);
+}
+
+#[test]
+fn yaml_problems_quote_the_rendered_line() {
+    for (text, place, message, quoted) in [
+        (
+            "a: b: c\n",
+            "1, column 5",
+            "bad YAML: mapping values are not allowed in this context",
+            "a: b: c",
+        ),
+        (
+            "name: w\n\ttasks: []\n",
+            "1, column 7",
+            "bad YAML: while scanning a plain scalar, found a tab",
+            "name: w",
+        ),
+        (
+            "name: *x\n",
+            "1, column 7",
+            "bad YAML: reference to unknown value",
+            "name: *x",
+        ),
+        (
+            "name: w\nname: x\n",
+            "2, column 1",
+            "bad YAML: duplicate mapping key: name not allowed here",
+            "name: x",
+        ),
+        (
+            "name: w\n---\nname: x\n",
+            "3, column 1",
+            "bad YAML: only single YAML document expected but multiple found",
+            "name: x",
+        ),
+        (
+            "tasks: {a: b}\n",
+            "1, column 8",
+            "a list is wanted here",
+            "tasks: {a: b}",
+        ),
+        (
+            "tasks: [x]\n",
+            "1, column 9",
+            "a mapping (key: value) is wanted here",
+            "tasks: [x]",
+        ),
+        (
+            "name: [x]\n",
+            "1, column 7",
+            "a text is wanted here, not a list or a mapping",
+            "name: [x]",
+        ),
+        (
+            "just text\n",
+            "1, column 1",
+            "a mapping (key: value) is wanted here",
+            "just text",
+        ),
+        (
+            "- list\n",
+            "1, column 1",
+            "a mapping (key: value) is wanted here",
+            "- list",
+        ),
+    ] {
+        check_one(text, &format!("rendered line {place}"), message, quoted);
+    }
+    let text = framed("'{{.device_1}}", GOOD_ACTION);
+    check_one(
+        &text,
+        "rendered line 6, column 3",
+        "bad YAML: invalid indentation in multiline quoted scalar",
+        "  actions:",
+    );
+}
+
+#[test]
+fn an_empty_template_says_what_it_needs() {
+    for text in ["", "# nothing\n", "---\n", "~\n"] {
+        let found: Vec<String> = problems(text)
+            .iter()
+            .map(|problem| problem.message.clone())
+            .collect();
+        assert_eq!(
+            found,
+            ["the template is empty: it needs version, name and tasks"],
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn bombs_are_refused_quickly() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..9 {
+        let items = vec![format!("*a{}", level - 1); 9].join(", ");
+        bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+    }
+    assert!(problems(&bomb)[0].message.contains("too large or too complex"));
+    let deep = format!("a: {}", "[".repeat(5000));
+    assert_eq!(problems(&deep)[0].message, "bad YAML: recursion limit exceeded");
+    let large = "x".repeat(262_145);
+    assert_eq!(
+        problems(&large)[0].to_string(),
+        "template: the template has 262145 B, 262144 B is the most"
+    );
+}
+
+#[test]
+fn what_an_action_has_wrong_is_at_its_place() {
+    for (action, column, message) in [
+        (
+            "{name: a, image: My Image}",
+            22,
+            "image \"My Image\" of action \"a\" is no image reference: it has a ' ', which no part of it may have",
+        ),
+        (
+            "{name: a, image: Alpine:3}",
+            22,
+            "image \"Alpine:3\" of action \"a\" is no image reference: the repository \"Alpine\" has upper case; write \"alpine\"",
+        ),
+        (
+            "{name: a}",
+            5,
+            "image \"\" of action \"a\" is no image reference: it is empty; write one like quay.io/tinkerbell/actions/image2disk:latest",
+        ),
+        (
+            "{image: alpine}",
+            5,
+            "an action has no name: it needs one of 1 to 199 bytes",
+        ),
+        (
+            "{name: '', image: alpine}",
+            12,
+            "an action has no name: it needs one of 1 to 199 bytes",
+        ),
+        (
+            "{name: a, image: alpine, timeout: -5}",
+            39,
+            "timeout -5 is negative: write seconds, or 0 for none",
+        ),
+        (
+            "{name: a, image: alpine, timeout: 5m}",
+            39,
+            "timeout \"5m\" is no whole number of seconds: write one, like 600",
+        ),
+        (
+            "{name: a, image: alpine, timeout: 99999999999999999999}",
+            39,
+            "timeout \"99999999999999999999\" is no whole number of seconds: write one, like 600",
+        ),
+        (
+            "{name: a, image: alpine, volumes: [/a]}",
+            40,
+            "volume \"/a\" is not like /on/host:/in/container or /on/host:/in/container:ro",
+        ),
+        (
+            "{name: a, image: alpine, volumes: [':/a']}",
+            40,
+            "volume \":/a\" is not like /on/host:/in/container or /on/host:/in/container:ro",
+        ),
+        (
+            "{name: a, image: alpine, volumes: ['/a:b']}",
+            40,
+            "volume \"/a:b\" is not like /on/host:/in/container or /on/host:/in/container:ro",
+        ),
+        (
+            "{name: a, image: alpine, volumes: ['/a:/b:ro:x']}",
+            40,
+            "volume \"/a:/b:ro:x\" is not like /on/host:/in/container or /on/host:/in/container:ro",
+        ),
+    ] {
+        let text = framed("x", action);
+        let place = format!("rendered line 7, column {column}");
+        check_one(&text, &place, message, &format!("  - {action}"));
+        assert!(render(&text, &Devices::default()).is_err());
+    }
+    let long = "n".repeat(200);
+    let found = problems(&framed("x", &format!("{{name: {long}, image: alpine}}")));
+    assert_eq!(
+        found[0].message,
+        "the name of an action has 200 bytes: 199 is the most"
+    );
+    let longest = "n".repeat(199);
+    assert_eq!(
+        problems(&framed("x", &format!("{{name: {longest}, image: alpine}}"))),
+        []
+    );
+}
+
+#[test]
+fn odd_fields_are_warnings() {
+    for (action, column, message) in [
+        (
+            "{name: a, image: alpine, comand: [x]}",
+            30,
+            "\"comand\" is no field of an action and has no effect; did you mean \"command\"?",
+        ),
+        (
+            "{name: a, image: alpine, on_timeout: [x]}",
+            30,
+            "\"on_timeout\" is no field of an action and has no effect; did you mean \"on-timeout\"?",
+        ),
+        (
+            "{name: a, image: alpine, args: {x: [y]}}",
+            30,
+            "\"args\" is no field of an action and has no effect",
+        ),
+        (
+            "{name: a, image: alpine, pid: shared}",
+            35,
+            "pid \"shared\" has no effect: only \"host\" has",
+        ),
+        (
+            "{name: a, image: alpine, namespaces: {network: none}}",
+            52,
+            "network \"none\" has no effect: only \"host\" has",
+        ),
+        (
+            "{name: a, image: alpine, namespaces: {net: host}}",
+            43,
+            "\"net\" is no field of namespaces and has no effect",
+        ),
+        (
+            "{name: a, image: alpine, volumes: ['/a:/b:odd']}",
+            40,
+            "volume \"/a:/b:odd\" has the unknown option \"odd\"",
+        ),
+    ] {
+        let text = framed("x", action);
+        check_one(
+            &text,
+            &format!("rendered line 7, column {column}"),
+            message,
+            &format!("  - {action}"),
+        );
+        assert!(render(&text, &Devices::default()).is_ok());
+    }
+    let text = framed("x", GOOD_ACTION).replace("version: '0.1'\n", "nme: x\n");
+    let found: Vec<String> = problems(&text)
+        .iter()
+        .map(|problem| problem.message.clone())
+        .collect();
+    let no_version = "there is no version: write version: \"0.1\"";
+    assert_eq!(
+        found,
+        [
+            "\"nme\" is no field of a workflow and has no effect; did you mean \"name\"?",
+            no_version
+        ]
+    );
+}
+
+#[test]
+fn all_problems_come_at_once_in_the_order_of_the_text() {
+    let text = "version: '2.0'\nglobal_timeout: -1\ntasks:\n- name: t\n  worker: ''\n  volumes: [bad]\n  actions:\n  \
+                - {name: a, image: A}\n  - {name: a, image: b}\n  -\n- name: t\n  worker: w\n-\n";
+    let found: Vec<String> = problems(text)
+        .iter()
+        .map(|problem| format!("{}: {}", problem.line, problem.message))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "1: the workflow has no name: it needs one of 1 to 199 bytes",
+            "1: version \"2.0\" is not known: write \"0.1\"",
+            "2: global_timeout -1 is negative: write seconds, or 0 for none",
+            "5: task \"t\" has no worker: write a MAC, or a device like \"{{.device_1}}\"",
+            "6: volume \"bad\" is not like /on/host:/in/container or /on/host:/in/container:ro",
+            "8: image \"A\" of action \"a\" is no image reference: the repository \"A\" has upper case; write \"a\"",
+            "9: a second action of task \"t\" is called \"a\": names must differ",
+            "10: an action has no name: it needs one of 1 to 199 bytes",
+            "10: image \"\" of action \"\" is no image reference: it is empty; write one like quay.io/tinkerbell/actions/image2disk:latest",
+            "11: a second task is called \"t\": names must differ",
+            "13: a task has no name: it needs one of 1 to 199 bytes",
+            "13: task \"\" has no worker: write a MAC, or a device like \"{{.device_1}}\"",
+        ]
+    );
+}
+
+#[test]
+fn a_workflow_without_tasks_is_refused() {
+    for (tasks, place) in [
+        ("", "1, column 1"),
+        ("tasks:\n", "3, column 6"),
+        ("tasks: []\n", "3, column 8"),
+    ] {
+        let text = format!("version: '0.1'\nname: w\n{tasks}");
+        let found = problems(&text);
+        assert_eq!(found.len(), 1);
+        let want = format!("rendered line {place}: the workflow has no tasks: it needs at least one");
+        assert!(
+            found[0].to_string().starts_with(&want),
+            "{} for {tasks:?}",
+            found[0]
+        );
+    }
+}
