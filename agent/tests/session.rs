@@ -173,6 +173,11 @@ async fn a_killed_worker_takes_its_command_along_and_the_next_one_says_so() {
         "{last:?}"
     );
     assert_eq!((last.sequence, hello.running_attempt.as_str()), (2, ""));
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+    assert!(
+        !mounts.contains(folder.path().to_str().expect("path")),
+        "{mounts}"
+    );
     // Pushed again by a server that lost the report: answered, not run.
     stream.welcome().await;
     stream.run(&run).await;

@@ -22,7 +22,7 @@ use super::chroot::Spec;
 use super::command_line;
 use super::environment::Environment;
 use super::target::{self, Mounted, blocking};
-use super::{Done, Failure, Feed};
+use super::{Done, Failure, Feed, Place};
 use crate::cmdline::Cmdline;
 use crate::worker::Setting;
 
@@ -38,7 +38,7 @@ const LAST_LINES: usize = 10;
 pub(super) async fn run(
     action: &v1::RunAction,
     env: &Environment<'_>,
-    setting: Setting,
+    place: &Place,
     feed: &Feed,
     halt: CancellationToken,
 ) -> Result<Done, Failure> {
@@ -52,14 +52,15 @@ pub(super) async fn run(
         )
     })?;
     let device = target::resolve(hint).await?;
-    let mounted = blocking(move || Mounted::mount(&device, &fs_type)).await?;
+    let mounts = place.mounts.clone();
+    let mounted = blocking(move || Mounted::mount(&mounts, &device, &fs_type)).await?;
     let spec = Spec {
         mounted_at: mounted.path().to_owned(),
         chroot: env.optional("CHROOT").is_some(),
         commands,
         environment: action.environment.clone().into_iter().collect(),
         host_processes: action.pid == "host",
-        cmdline: (setting == Setting::Netboot).then(|| Cmdline::of_this_boot().masked()),
+        cmdline: (place.setting == Setting::Netboot).then(|| Cmdline::of_this_boot().masked()),
         resolv_conf: env
             .is_on("UPDATE_RESOLV_CONF")
             .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),

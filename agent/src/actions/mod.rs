@@ -12,6 +12,7 @@ mod reboot;
 mod target;
 mod writefile;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use chroot::serve as serve_chroot_exec;
 use environment::Environment;
+pub use target::clear_mounts;
 
 use crate::worker::Setting;
 use crate::worker::core::Event;
@@ -30,6 +32,14 @@ use crate::worker::core::Event;
 const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
 /// A message travels in a report, and reports are kept: what is longer is cut.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
+
+/// Where actions run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub setting: Setting,
+    /// Filesystems are mounted on folders in here, and nothing else is.
+    pub mounts: PathBuf,
+}
 
 /// How an action ended well.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,10 +100,10 @@ impl Feed {
 }
 
 /// Runs one action to its end. After a timeout or a stop it returns only when the action really has stopped.
-pub async fn run(run: Arc<v1::RunAction>, setting: Setting, feed: Feed, stop: CancellationToken) -> Outcome {
+pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, stop: CancellationToken) -> Outcome {
     let timeout = Duration::from_secs(run.timeout_s);
     let halt = stop.child_token();
-    let work = dispatch(&run, setting, &feed, halt.clone());
+    let work = dispatch(&run, &place, &feed, halt.clone());
     tokio::pin!(work);
     let over = async {
         match run.timeout_s {
@@ -138,17 +148,17 @@ pub async fn run(run: Arc<v1::RunAction>, setting: Setting, feed: Feed, stop: Ca
 
 async fn dispatch(
     run: &v1::RunAction,
-    setting: Setting,
+    place: &Place,
     feed: &Feed,
     halt: CancellationToken,
 ) -> Result<Done, Failure> {
     let env = Environment::of(&run.environment);
     match base_name(&run.image) {
-        "cexec" => cexec::run(run, &env, setting, feed, halt).await,
+        "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
-        "writefile" => writefile::run(&env, feed).await,
+        "writefile" => writefile::run(&env, place, feed).await,
         _ => Err(Failure::new(
             "UnknownImage",
             format!(
@@ -218,13 +228,11 @@ mod tests {
             environment: HashMap::new(),
             ..Default::default()
         };
-        run(
-            Arc::new(action),
-            Setting::Host,
-            feed().0,
-            CancellationToken::new(),
-        )
-        .await
+        let place = Place {
+            setting: Setting::Host,
+            mounts: std::env::temp_dir(),
+        };
+        run(Arc::new(action), place, feed().0, CancellationToken::new()).await
     }
 
     #[test]

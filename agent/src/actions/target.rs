@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use disk::mount::{MountGuard, MsFlags};
 use disk::probe::{self, System};
 
+use nix::mount::{MntFlags, umount2};
+
 use super::Failure;
 
 /// A partition of an image written a moment ago shows up when the kernel has read the new table.
@@ -34,9 +36,9 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
-    /// Blocks until it is mounted.
-    pub(super) fn mount(device: &Path, fs_type: &str) -> Result<Mounted, Failure> {
-        let folder = std::env::temp_dir().join(format!("farrier-mount-{}", uuid::Uuid::new_v4()));
+    /// Mounts on a new folder in `mounts`. Blocks until it is mounted.
+    pub(super) fn mount(mounts: &Path, device: &Path, fs_type: &str) -> Result<Mounted, Failure> {
+        let folder = mounts.join(uuid::Uuid::new_v4().to_string());
         std::fs::create_dir_all(&folder).map_err(|e| {
             Failure::new(
                 "MountFailed",
@@ -75,6 +77,18 @@ impl Drop for Mounted {
     fn drop(&mut self) {
         drop(self.guard.take());
         let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+/// Unmounts what a worker that was killed left mounted, so that its disks are free again.
+pub fn clear_mounts(mounts: &Path) {
+    let Ok(entries) = std::fs::read_dir(mounts) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        // Where nothing is mounted, only the folder is left.
+        let _ = umount2(&entry.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+        let _ = std::fs::remove_dir(entry.path());
     }
 }
 

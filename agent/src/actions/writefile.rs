@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::environment::Environment;
 use super::target::{self, Mounted, blocking};
-use super::{Done, Failure, Feed};
+use super::{Done, Failure, Feed, Place};
 
 /// What to write; parsed before anything is touched.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ struct Plan {
     folder_mode: Mode,
 }
 
-pub(super) async fn run(env: &Environment<'_>, feed: &Feed) -> Result<Done, Failure> {
+pub(super) async fn run(env: &Environment<'_>, place: &Place, feed: &Feed) -> Result<Done, Failure> {
     let plan = plan(env)?;
     let device = target::resolve(env.required("DEST_DISK")?).await?;
     let bytes = plan.contents.len() as u64;
@@ -39,8 +39,9 @@ pub(super) async fn run(env: &Environment<'_>, feed: &Feed) -> Result<Done, Fail
         plan.path.display(),
         device.display()
     );
+    let mounts = place.mounts.clone();
     blocking(move || {
-        let mounted = Mounted::mount(&device, &plan.fs_type)?;
+        let mounted = Mounted::mount(&mounts, &device, &plan.fs_type)?;
         write_into(mounted.path(), &plan)?;
         mounted.unmount()
     })

@@ -24,7 +24,7 @@ use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed};
+use crate::actions::{self, Feed, Place};
 use crate::console::{say, stage};
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 pub use identity::Identity;
@@ -50,6 +50,12 @@ pub struct Settings {
     /// Where the journal of this boot is kept.
     pub state_dir: PathBuf,
     pub setting: Setting,
+}
+
+impl Settings {
+    fn mounts(&self) -> PathBuf {
+        self.state_dir.join("mounts")
+    }
 }
 
 /// What the worker may do to the machine it runs on.
@@ -124,6 +130,7 @@ impl Worker {
                 (Journal::none(), Vec::new())
             }
         };
+        actions::clear_mounts(&settings.mounts());
         let (core, orders) = Core::resume(reports, SystemTime::now());
         let now = Instant::now();
         let mut worker = Worker {
@@ -250,10 +257,13 @@ impl Worker {
         let events = self.events.clone();
         let feed = Feed::new(run.attempt_id.clone(), self.events.clone());
         let attempt_id = run.attempt_id.clone();
-        let setting = self.settings.setting;
+        let place = Place {
+            setting: self.settings.setting,
+            mounts: self.settings.mounts(),
+        };
         tokio::spawn(async move {
             // A task of its own, so that a fault in an action ends as a failed action.
-            let action = tokio::spawn(async move { actions::run(Arc::new(run), setting, feed, stop).await });
+            let action = tokio::spawn(async move { actions::run(Arc::new(run), place, feed, stop).await });
             let outcome = action.await.unwrap_or_else(|e| actions::fault(&e.to_string()));
             let _ = events.send(Event::Ended { attempt_id, outcome }).await;
         });
