@@ -135,3 +135,67 @@ const TEXTS: [(&str, &str); 3] = [
 /// The level that pays: 19 halves what level 3 leaves, and decompression stays as fast.
 const ZSTD_LEVEL: i32 = 19;
 const PIECE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::tests::tree_with;
+
+    fn build() -> (Tree, Vec<u8>) {
+        let directory = tempfile::tempdir().unwrap();
+        let modules = [
+            ("kernel/drivers/virtio/virtio.ko.xz", "depends= "),
+            (
+                "kernel/drivers/block/virtio_blk.ko",
+                "depends=virtio alias=virtio:d2v* ",
+            ),
+            ("kernel/drivers/unused.ko", "depends= "),
+        ];
+        let modules = tree_with(directory.path(), &modules, "kernel/fs/ext4/ext4.ko\n");
+        let selection = modules.select(&["virtio_blk", "ext4"], &[]).unwrap();
+        let tree = tree(b"agent".to_vec(), "6.1.0-1", &selection).unwrap();
+        let compressed = compress(&tree, &mut |_| {}).unwrap();
+        (tree, compressed)
+    }
+
+    #[test]
+    fn agent_and_modules_are_where_the_kernel_and_the_agent_look() {
+        let (tree, _) = build();
+        let content = |path: &str| match tree.iter().find(|(at, _)| *at == path).unwrap().1 {
+            Node::File { permissions, content } => {
+                (*permissions, String::from_utf8_lossy(content).into_owned())
+            }
+            other => panic!("{path} is {other:?}"),
+        };
+        assert_eq!(content("init"), (0o755, "agent".to_string()));
+        let directory = "lib/modules/6.1.0-1";
+        assert!(
+            content(&format!("{directory}/kernel/drivers/virtio/virtio.ko"))
+                .1
+                .starts_with("\x7fELF")
+        );
+        assert!(
+            content(&format!("{directory}/modules.dep"))
+                .1
+                .contains("virtio_blk.ko: kernel/drivers/virtio/virtio.ko")
+        );
+        assert_eq!(
+            content(&format!("{directory}/modules.builtin")).1,
+            "kernel/fs/ext4/ext4.ko\n"
+        );
+        assert_eq!(tree.iter().filter(|(path, _)| path.ends_with(".ko")).count(), 2);
+        for directory in ["dev", "proc", "sys", "run", "tmp"] {
+            let found = tree.iter().find(|(path, _)| *path == directory);
+            assert!(matches!(found, Some((_, Node::Directory { .. }))), "{directory}");
+        }
+    }
+
+    #[test]
+    fn two_builds_are_the_same_bytes() {
+        let (one, other) = (build().1, build().1);
+        assert_eq!(one, other);
+        let mut archive = Vec::new();
+        build().0.write_to(&mut archive).unwrap();
+        assert_eq!(zstd::decode_all(&one[..]).unwrap(), archive);
+    }
+}

@@ -21,6 +21,7 @@ pub mod grub;
 mod initramfs;
 mod manifest;
 pub mod modules;
+pub mod packages;
 mod profile;
 mod progress;
 

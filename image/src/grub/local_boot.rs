@@ -10,8 +10,9 @@ use crate::grub::{Grub, GrubError, Image, Platform};
 
 /// Returns the EFI application that starts the first boot loader it finds on the disks.
 ///
-/// It says on the console what it does. If there is no boot loader on any disk it says so, waits
-/// and returns to the firmware, which goes on in its boot order.
+/// It says on the console what it does. If there is no boot loader on any disk it says so, waits, and starts the
+/// machine over: it asks the network again, where somebody may have changed their mind. (Returning to the firmware
+/// would end in a setup screen that nobody looks at.)
 ///
 /// # Errors
 /// As [`Grub::make`].
@@ -40,27 +41,34 @@ fn memdisk(script: &str) -> io::Result<Vec<u8>> {
     archive.into_inner()
 }
 
-/// The removable path first: what Farrier installs has it, and it is the one path every system may use.
-/// `[ -f ]` on FAT ignores case.
+/// The removable path first, on every disk: what Farrier installs has it, and it is the one path every system may
+/// use. Then what other systems leave, who rely on entries in the firmware's memory. FAT does not know upper from lower case.
 const SCRIPT: &str = r#"
-echo "Farrier: booting from the local disk."
-for loader in /EFI/BOOT/BOOTX64.EFI /EFI/Microsoft/Boot/bootmgfw.efi; do
-  for device in (hd*,*) (hd*); do
-    if [ -f "$device$loader" ]; then
-      echo "Farrier: starting $device$loader"
-      regexp --set=1:root '^\((.*)\)$' "$device"
-      if chainloader "$device$loader"; then
-        boot
-      fi
-      echo "Farrier: $device$loader did not start."
+function start {
+  if [ -f "$1" ]; then
+    echo "Farrier: starting $1"
+    regexp --set=1:root '^\((.*)\)' "$1"
+    if chainloader "$1"; then
+      boot
     fi
+    echo "Farrier: $1 did not start."
+  fi
+}
+
+echo "Farrier: booting from the local disk."
+for device in (hd*,*) (hd*); do
+  start "$device/EFI/BOOT/BOOTX64.EFI"
+done
+for device in (hd*,*) (hd*); do
+  for loader in $device/EFI/*/shimx64.efi $device/EFI/*/grubx64.efi $device/EFI/Microsoft/Boot/bootmgfw.efi; do
+    start "$loader"
   done
 done
 echo "Farrier: no disk of this machine has a boot loader at /EFI/BOOT/BOOTX64.EFI. These are the devices:"
 ls
-echo "Farrier: back to the firmware in 10 seconds."
+echo "Farrier: starting over in 10 seconds."
 sleep 10
-exit
+reboot
 "#;
 const MODULES: &[&str] = &[
     "boot",

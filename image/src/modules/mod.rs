@@ -242,11 +242,11 @@ const COMPRESSIONS: [&str; 3] = [".gz", ".xz", ".zst"];
 const SIZE_LIMIT: u64 = 256 << 20;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    /// A tree with the modules given as (path, metadata lines).
-    fn tree_with(directory: &Path, modules: &[(&str, &str)], builtin: &str) -> ModuleTree {
+    /// A tree with the modules given as (path, metadata separated by spaces).
+    pub(crate) fn tree_with(directory: &Path, modules: &[(&str, &str)], builtin: &str) -> ModuleTree {
         for (path, info) in modules {
             let path = directory.join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
