@@ -61,7 +61,7 @@ pub enum DiskImageError {
     /// A program of the host failed or is missing.
     #[error("could not {action}")]
     Command {
-        action: &'static str,
+        action: String,
         #[source]
         source: CommandError,
     },

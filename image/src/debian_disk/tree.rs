@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::apt::{KEYRING, Mirror, RELEASE, host_acquire_settings};
+use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, RELEASE, host_acquire_settings};
 use crate::command;
 use crate::debian_disk::DiskImageError;
 use crate::debian_disk::recipe::{
