@@ -41,6 +41,11 @@ pub fn say(text: &str) {
     print(&format!("[{:>6.2}] {}", uptime_s(), printable(text)));
 }
 
+/// Ends whatever line somebody else began.
+pub fn blank_line() {
+    print("");
+}
+
 /// Prints a stage line of the fixed form `farrier: stage=<name> uptime=<seconds>[ <key>=<value>]...`.
 ///
 /// Values never hold white space, so that a line splits at blanks.

@@ -33,6 +33,8 @@ const NIC_POLL: Duration = Duration::from_millis(20);
 pub fn run() -> ExitCode {
     let mount_problems = mounts::mount_all();
     crate::console::open_all();
+    // The firmware's last words may stand in this line.
+    crate::console::blank_line();
     stage("agent-start", &[]);
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
     say(&format!(
