@@ -82,7 +82,7 @@ fn efi_system_partition(loader: &[u8], work: &Path) -> Result<PathBuf, DiskImage
             .env("TZ", "UTC")
             .env("MTOOLSRC", "/dev/null");
         command::run(command.args(arguments), package).map_err(|source| DiskImageError::Command {
-            action: "make the EFI system partition",
+            action: "make the EFI system partition".to_string(),
             source,
         })
     };

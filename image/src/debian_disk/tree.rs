@@ -57,7 +57,10 @@ pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskIma
         .arg(format!("--customize-hook={}", last.display()));
     command.arg(RELEASE).arg(&tar).args(sources(mirror));
     command::run(&mut command, "mmdebstrap").map_err(|source| DiskImageError::Command {
-        action: "install Debian's packages",
+        action: format!(
+            "install Debian's packages from {} (another mirror: --mirror URL or {MIRROR_VARIABLE})",
+            mirror.archive
+        ),
         source,
     })?;
     Ok(tar)
@@ -90,7 +93,7 @@ pub(super) fn filesystem(tar: &Path, work: &Path) -> Result<PathBuf, DiskImageEr
         .env("MKE2FS_CONFIG", work.join("mke2fs.conf"))
         .env("E2FSPROGS_FAKE_TIME", EPOCH_S.to_string());
     command::run(&mut command, "e2fsprogs").map_err(|source| DiskImageError::Command {
-        action: "make the root filesystem",
+        action: "make the root filesystem".to_string(),
         source,
     })?;
     Ok(image)
