@@ -58,6 +58,9 @@ pub(crate) struct Inner {
     pub(crate) timers: mpsc::UnboundedSender<crate::workflows::timers::Timer>,
     pub(crate) stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Stops the timeline's writer: after everything that has something to record.
+    last: watch::Sender<bool>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Something in the store changed: whoever follows it reads again.
@@ -81,7 +84,7 @@ impl ControlPlane {
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
-        let stopping = watch::channel(false).0;
+        let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
         let (timers, timers_due) = mpsc::unbounded_channel();
         let (timeline, entries) = timeline::writer::channel();
         let writer = timeline::writer::write(
@@ -89,7 +92,7 @@ impl ControlPlane {
             entries,
             config.boot_log_entries,
             changes.clone(),
-            stopped(&stopping),
+            stopped(&last),
         );
         let inner = Inner {
             db,
@@ -103,6 +106,8 @@ impl ControlPlane {
             timers,
             stopping,
             tasks: Mutex::default(),
+            last,
+            writer: Mutex::new(Some(tokio::spawn(writer))),
         };
         let control = Self {
             inner: Arc::new(inner),
@@ -110,7 +115,6 @@ impl ControlPlane {
         control.arm_timers().await?;
         let timers =
             crate::workflows::timers::run(Arc::downgrade(&control.inner), timers_due, control.stopped());
-        control.keep(tokio::spawn(writer));
         control.keep(tokio::spawn(timers));
         Ok(control)
     }
@@ -122,6 +126,16 @@ impl ControlPlane {
         for task in tasks {
             // A task that panicked has said so on stderr.
             let _ = task.await;
+        }
+        self.inner.last.send_replace(true);
+        let writer = self
+            .inner
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
+            let _ = writer.await;
         }
     }
 

@@ -1,0 +1,337 @@
+//! What an agent is told, and who is not taken for one.
+
+use proto::v1::{GetMachineRequest, WorkflowLogsRequest, server_message};
+use server::Next;
+use tonic::Code;
+
+use crate::harness::*;
+
+fn mac() -> macaddr::MacAddr6 {
+    MAC.parse().expect("MAC")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let server_message::Kind::Welcome(welcome) = agent.next().await.expect("Welcome") else {
+        panic!("no Welcome")
+    };
+    assert_eq!((welcome.machine.as_str(), welcome.epoch), ("node1", 1));
+    assert_eq!(agent.idle().await, "no workflow for this machine");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let write = agent.run().await;
+    assert_eq!(write.attempt_id, format!("{id}/0/0/1"));
+    assert_eq!(
+        (write.action_index, write.action_count, write.timeout_s),
+        (0, 2, 300)
+    );
+    assert_eq!(write.environment["DEST_DISK"], "/dev/vda");
+    assert_eq!(write.environment["COLOUR"], "red");
+    let (next, reason) = server.control.boots_next(mac()).await.expect("known");
+    assert_eq!((next, reason), (Next::Agent, format!("workflow {id} is RUNNING")));
+    agent.report(&write.attempt_id, started()).await;
+    agent.report(&write.attempt_id, succeeded()).await;
+    let restart = agent.run().await;
+    assert_eq!((restart.image.as_str(), restart.action_index), ("reboot", 1));
+    agent.report(&restart.attempt_id, started()).await;
+    agent.report(&restart.attempt_id, leaving()).await;
+    // Once that is acknowledged both hold, for whoever asks: it is one commit.
+    agent.acknowledged().await;
+    let workflow = server.workflow(&id).await;
+    assert_eq!(workflow.state, "SUCCESS");
+    assert_eq!(workflow.tasks[0].actions[0].bytes, 7);
+    let (next, reason) = server.control.boots_next(mac()).await.expect("known");
+    assert_eq!(
+        (next, reason),
+        (Next::LocalDisk, format!("the last workflow {id} is SUCCESS"))
+    );
+    let kinds = server.events(&id).await;
+    let want = [
+        "created",
+        "dispatched",
+        "started",
+        "succeeded",
+        "dispatched",
+        "started",
+        "leaving",
+        "ended",
+    ];
+    assert_eq!(kinds, want);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_workflow_keeps_the_agent_and_tells_it_why() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    agent.report(&write.attempt_id, failed()).await;
+    let reason = agent.idle().await;
+    assert!(
+        reason.starts_with(&format!("the last workflow {id} is FAILED: action \"write\"")),
+        "{reason}"
+    );
+    assert_eq!(
+        server.control.boots_next(mac()).await.expect("known").0,
+        Next::Agent
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_stream_goes_on_where_it_was() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    drop(agent);
+    // It never got the action: the same attempt comes again.
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    assert_eq!(agent.run().await.attempt_id, write.attempt_id);
+    agent.report(&write.attempt_id, started()).await;
+    agent.acknowledged().await;
+    drop(agent);
+    // It runs it: nothing comes until it reports, and what was acknowledged may be sent again.
+    let mut again = hello("k1");
+    again.running_attempt = write.attempt_id.clone();
+    again.unacknowledged = vec![report(1, &write.attempt_id, started())];
+    let mut agent = Agent::attach(server.address, again).await.expect("attach");
+    agent.acknowledged().await;
+    agent.report(&write.attempt_id, succeeded()).await;
+    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/1"));
+    assert_eq!(
+        server.events(&id).await,
+        ["created", "dispatched", "started", "succeeded", "dispatched"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_stream_replaces_the_older_one() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut old = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    old.idle().await;
+    let mut new = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let status = loop {
+        if let Err(status) = old.next().await {
+            break status;
+        }
+    };
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Aborted, "a newer stream of this machine replaced this one")
+    );
+    let server_message::Kind::Welcome(welcome) = new.next().await.expect("Welcome") else {
+        panic!("no Welcome")
+    };
+    assert_eq!(welcome.epoch, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_boot_loses_the_attempt_which_is_tried_again_and_given_up_in_the_end() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    for boot in 1..=3 {
+        let token = server
+            .control
+            .boot_token(mac(), &format!("boot{boot}"))
+            .await
+            .expect("token");
+        let mut hello = hello(&format!("k{boot}"));
+        hello.boot_token = token;
+        let mut agent = Agent::attach(server.address, hello).await.expect("attach");
+        let run = agent.run().await;
+        assert_eq!(run.attempt_id, format!("{id}/0/0/{boot}"));
+        agent.report(&run.attempt_id, started()).await;
+        agent.acknowledged().await;
+    }
+    let token = server.control.boot_token(mac(), "boot4").await.expect("token");
+    let mut last = hello("k4");
+    last.boot_token = token;
+    let mut agent = Agent::attach(server.address, last).await.expect("attach");
+    agent.idle().await;
+    let workflow = server.workflow(&id).await;
+    assert_eq!(workflow.state, "FAILED");
+    assert!(workflow.message.contains("lost 3 times"), "{}", workflow.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_else_attaches_with_the_machines_mac() {
+    let (server, _dir) = Server::with_machine().await;
+    let token = server.control.boot_token(mac(), "boot1").await.expect("token");
+    assert_eq!(
+        server.control.boot_token(mac(), "boot1").await.expect("token"),
+        token
+    );
+    let with = |boot_id: &str, token: &str| {
+        let mut hello = hello(boot_id);
+        hello.boot_token = token.into();
+        Agent::attach(server.address, hello)
+    };
+    let mut agent = with("k1", &token).await.expect("attach");
+    agent.idle().await;
+    let cases = [
+        (
+            "k2",
+            "",
+            "it shows no boot token, and this machine netbooted with one",
+        ),
+        ("k2", "0000", "its boot token is not this machine's"),
+        ("k2", token.as_str(), "its boot token is in use by another boot"),
+    ];
+    for (boot_id, token, why) in cases {
+        let status = with(boot_id, token).await.err().expect("refused");
+        let want = format!("agent refused for machine \"node1\" ({MAC}): {why}");
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::PermissionDenied, want.as_str())
+        );
+        let entry = server
+            .boot_log("node1", |entry| entry.detail.ends_with(why))
+            .await;
+        assert_eq!(
+            (entry.stage.as_str(), entry.what.as_str(), entry.outcome.as_str()),
+            ("agent", "ATTACH", "refused")
+        );
+        assert_eq!(entry.boot, "boot1");
+        assert!(entry.detail.starts_with("from 127.0.0.1:"), "{}", entry.detail);
+    }
+    // The one whose machine it is was not disturbed.
+    server.create("two", MAC).await.expect("workflow");
+    agent.run().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_told_so_and_noted() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut stranger = hello("k1");
+    stranger.mac = "52:54:00:99:99:99".into();
+    let status = Agent::attach(server.address, stranger)
+        .await
+        .err()
+        .expect("refused");
+    let want = "no machine has MAC 52:54:00:99:99:99: add it with `farrier machine apply`";
+    assert_eq!((status.code(), status.message()), (Code::NotFound, want));
+    let entry = server
+        .boot_log("", |entry| entry.mac == "52:54:00:99:99:99")
+        .await;
+    assert_eq!(
+        (entry.what.as_str(), entry.outcome.as_str()),
+        ("ATTACH", "refused")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keeps_log_lines_in_order_and_once() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    agent.log(&run.attempt_id, 0, &["one", "two"]).await;
+    agent.log(&run.attempt_id, 1, &["two", "three"]).await;
+    agent.log("not-ours/0/0/1", 0, &["nobody's"]).await;
+    agent.report(&run.attempt_id, failed()).await;
+    agent.acknowledged().await;
+    let request = WorkflowLogsRequest { id, follow: true };
+    let mut lines = server
+        .client()
+        .await
+        .workflow_logs(request)
+        .await
+        .expect("logs")
+        .into_inner();
+    let mut text = Vec::new();
+    while let Some(line) = lines.message().await.expect("line") {
+        assert_eq!(
+            (line.task.as_str(), line.action.as_str(), line.attempt),
+            ("install", "write", 1)
+        );
+        text.push((line.line, line.text));
+    }
+    assert_eq!(
+        text,
+        [
+            (0, "one".to_owned()),
+            (1, "two".to_owned()),
+            (2, "three".to_owned())
+        ]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_about_somebody_elses_attempt_changes_nothing() {
+    let (server, _dir) = Server::with_machine().await;
+    server
+        .apply("machine: node2\nmac: 52:54:00:77:00:0c\naddress: 10.77.0.12/24\n")
+        .await
+        .expect("machine");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let mut other = hello("k9");
+    other.mac = "52:54:00:77:00:0c".into();
+    let mut other = Agent::attach(server.address, other).await.expect("attach");
+    other.report(&run.attempt_id, failed()).await;
+    other.acknowledged().await;
+    assert_eq!(server.workflow(&id).await.state, "RUNNING");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_workflow_stops_what_runs() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let request = proto::v1::CancelWorkflowRequest {
+        id: id.clone(),
+        reason: "wrong disk".into(),
+    };
+    let cancelled = server
+        .client()
+        .await
+        .cancel_workflow(request)
+        .await
+        .expect("cancelled")
+        .into_inner();
+    assert_eq!(cancelled.state, "CANCELLING");
+    let stop = loop {
+        if let server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
+            break stop;
+        }
+    };
+    assert_eq!(stop.attempt_id, run.attempt_id);
+    assert!(stop.reason.contains("wrong disk"), "{}", stop.reason);
+    let stopped = proto::v1::Stopped {
+        message: "killed".into(),
+    };
+    agent
+        .report(&run.attempt_id, proto::v1::report::Outcome::Stopped(stopped))
+        .await;
+    server.reaches(&id, "CANCELLED").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shows_whether_a_machine_is_attached() {
+    let (server, _dir) = Server::with_machine().await;
+    let asked = || GetMachineRequest {
+        name_or_mac: MAC.to_uppercase(),
+    };
+    let mut client = server.client().await;
+    let machine = client.get_machine(asked()).await.expect("machine").into_inner();
+    assert_eq!(
+        (
+            machine.name.as_str(),
+            machine.attached,
+            machine.boots_next.as_str()
+        ),
+        ("node1", false, "local-disk")
+    );
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    agent.idle().await;
+    let machine = client.get_machine(asked()).await.expect("machine").into_inner();
+    assert!(
+        machine.attached && machine.last_seen.is_some() && machine.agent_version == "test",
+        "{machine:?}"
+    );
+    drop(agent);
+    server.boot_log("node1", |entry| entry.what == "DETACH").await;
+}

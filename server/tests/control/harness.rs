@@ -1,0 +1,364 @@
+//! A server that can be stopped and started again on the same store, and an agent that does what a test says.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use proto::v1::agent_service_client::AgentServiceClient;
+use proto::v1::control_service_client::ControlServiceClient;
+use proto::v1::{
+    AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CreateWorkflowRequest, Failed,
+    GetWorkflowRequest, Hello, Leaving, LogLines, PutTemplateRequest, Report, RunAction, ServerMessage,
+    Started, Succeeded, Workflow, agent_message, report, server_message,
+};
+use server::{Config, ControlPlane};
+use store::{RedbStore, StoreError, StoreHandle};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+pub(crate) const WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const MAC: &str = "52:54:00:77:00:0b";
+pub(crate) const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
+
+/// Two actions; the second is the last.
+pub(crate) const TWO_ACTIONS: &str = r#"
+version: "0.1"
+name: two
+global_timeout: 600
+tasks:
+  - name: install
+    worker: "{{.device_1}}"
+    environment:
+      COLOUR: red
+    actions:
+      - name: write
+        image: image2disk
+        timeout: 300
+        environment:
+          DEST_DISK: /dev/vda
+      - name: restart
+        image: reboot
+        timeout: 60
+"#;
+
+pub(crate) struct Server {
+    pub(crate) control: ControlPlane,
+    pub(crate) address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    /// Opens the store in `dir`; waits for an earlier server of the same test to let go of it.
+    pub(crate) async fn start(dir: &TempDir, config: Config) -> Self {
+        let store = open(&dir.path().join("farrier.redb")).await;
+        let control = ControlPlane::open(StoreHandle::new(store), config)
+            .await
+            .expect("open");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let address = listener.local_addr().expect("address");
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn({
+            let control = control.clone();
+            async move {
+                control
+                    .serve(listener, async {
+                        // A dropped sender stops it too.
+                        let _ = stopped.await;
+                    })
+                    .await
+                    .expect("serve");
+            }
+        });
+        Self {
+            control,
+            address,
+            stop,
+            serving,
+        }
+    }
+
+    /// With a machine and a template, on a store of its own.
+    pub(crate) async fn with_machine() -> (Self, TempDir) {
+        let dir = TempDir::new().expect("directory");
+        let server = Self::start(&dir, Config::default()).await;
+        server.apply(MACHINE).await.expect("machine");
+        server.put(TWO_ACTIONS).await.expect("template");
+        (server, dir)
+    }
+
+    pub(crate) async fn stop(self) {
+        let Self {
+            control,
+            stop,
+            serving,
+            ..
+        } = self;
+        drop(stop);
+        drop(control);
+        serving.await.expect("serving");
+    }
+
+    pub(crate) async fn client(&self) -> ControlServiceClient<Channel> {
+        ControlServiceClient::connect(format!("http://{}", self.address))
+            .await
+            .expect("connect")
+    }
+
+    /// What was created, what was updated, and warnings.
+    pub(crate) async fn apply(&self, yaml: &str) -> Result<(Vec<String>, Vec<String>, Vec<String>), Status> {
+        let request = ApplyMachinesRequest {
+            yaml: yaml.into(),
+            source: "machines.yaml".into(),
+        };
+        let applied = self.client().await.apply_machines(request).await?.into_inner();
+        Ok((applied.created, applied.updated, applied.warnings))
+    }
+
+    pub(crate) async fn put(&self, text: &str) -> Result<(), Status> {
+        let request = PutTemplateRequest {
+            name: String::new(),
+            text: text.into(),
+        };
+        self.client().await.put_template(request).await.map(drop)
+    }
+
+    pub(crate) async fn create(&self, template: &str, device: &str) -> Result<Workflow, Status> {
+        let request = CreateWorkflowRequest {
+            template: template.into(),
+            devices: [("device_1".to_owned(), device.to_owned())].into(),
+            ..CreateWorkflowRequest::default()
+        };
+        let answer = self.client().await.create_workflow(request).await?;
+        Ok(answer.into_inner().workflow.expect("workflow"))
+    }
+
+    pub(crate) async fn workflow(&self, id: &str) -> Workflow {
+        let request = GetWorkflowRequest { id: id.into() };
+        self.client()
+            .await
+            .get_workflow(request)
+            .await
+            .expect("workflow")
+            .into_inner()
+    }
+
+    /// Waits until the workflow is in this state.
+    pub(crate) async fn reaches(&self, id: &str, state: &str) -> Workflow {
+        let mut workflow = self.workflow(id).await;
+        let deadline = Instant::now() + WITHIN;
+        while workflow.state != state {
+            assert!(
+                Instant::now() < deadline,
+                "still {}, not {state}: {workflow:?}",
+                workflow.state
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            workflow = self.workflow(id).await;
+        }
+        workflow
+    }
+
+    /// Waits until the boot timeline has an entry that is wanted.
+    pub(crate) async fn boot_log(&self, of: &str, wanted: impl Fn(&BootLogEntry) -> bool) -> BootLogEntry {
+        let request = BootLogRequest {
+            name_or_mac: of.into(),
+            follow: true,
+            all: false,
+        };
+        let mut entries = self
+            .client()
+            .await
+            .boot_log(request)
+            .await
+            .expect("boot log")
+            .into_inner();
+        let found = async {
+            loop {
+                let entry = entries.message().await.expect("entry").expect("an open stream");
+                if wanted(&entry) {
+                    return entry;
+                }
+            }
+        };
+        tokio::time::timeout(WITHIN, found)
+            .await
+            .expect("the entry in time")
+    }
+
+    /// The kinds of a workflow's events.
+    pub(crate) async fn events(&self, id: &str) -> Vec<String> {
+        let request = proto::v1::WorkflowEventsRequest {
+            id: id.into(),
+            from: 0,
+            follow: false,
+        };
+        let mut events = self
+            .client()
+            .await
+            .workflow_events(request)
+            .await
+            .expect("events")
+            .into_inner();
+        let mut kinds = Vec::new();
+        while let Some(event) = events.message().await.expect("event") {
+            kinds.push(event.kind);
+        }
+        kinds
+    }
+}
+
+async fn open(path: &Path) -> RedbStore {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        match RedbStore::open(path) {
+            Ok(store) => return store,
+            Err(StoreError::Locked { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Err(error) => panic!("store: {error}"),
+        }
+    }
+}
+
+/// An agent that a test moves.
+pub(crate) struct Agent {
+    to: mpsc::Sender<AgentMessage>,
+    from: Streaming<ServerMessage>,
+    pub(crate) sequence: u64,
+}
+
+pub(crate) fn hello(boot_id: &str) -> Hello {
+    Hello {
+        mac: MAC.into(),
+        boot_id: boot_id.into(),
+        agent_version: "test".into(),
+        ..Hello::default()
+    }
+}
+
+impl Agent {
+    pub(crate) async fn attach(address: SocketAddr, hello: Hello) -> Result<Self, Status> {
+        let mut client = AgentServiceClient::connect(format!("http://{address}"))
+            .await
+            .expect("connect");
+        let (to, messages) = mpsc::channel(16);
+        let sequence = hello
+            .unacknowledged
+            .iter()
+            .map(|report| report.sequence)
+            .max()
+            .unwrap_or(0);
+        let first = AgentMessage {
+            kind: Some(agent_message::Kind::Hello(hello)),
+        };
+        to.send(first).await.expect("an open stream");
+        let from = client.attach(ReceiverStream::new(messages)).await?.into_inner();
+        Ok(Self { to, from, sequence })
+    }
+
+    /// The next message, or the status that the stream ended with.
+    pub(crate) async fn next(&mut self) -> Result<server_message::Kind, Status> {
+        let message = tokio::time::timeout(WITHIN, self.from.message())
+            .await
+            .expect("a message in time")?;
+        let message = message.ok_or_else(|| Status::unknown("the stream ended without a status"))?;
+        Ok(message.kind.expect("a kind"))
+    }
+
+    /// The next action; whatever comes before it is passed over.
+    pub(crate) async fn run(&mut self) -> RunAction {
+        loop {
+            if let server_message::Kind::Run(run) = self.next().await.expect("an open stream") {
+                return run;
+            }
+        }
+    }
+
+    /// Why there is nothing to do; no action may come before it.
+    pub(crate) async fn idle(&mut self) -> String {
+        loop {
+            match self.next().await.expect("an open stream") {
+                server_message::Kind::Idle(idle) => return idle.reason,
+                server_message::Kind::Run(run) => panic!("an action came: {}", run.attempt_id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits until everything that was reported is durable; no action may come before it.
+    pub(crate) async fn acknowledged(&mut self) {
+        loop {
+            match self.next().await.expect("an open stream") {
+                server_message::Kind::Acknowledged(done) if done.sequence >= self.sequence => return,
+                server_message::Kind::Run(run) => panic!("an action came: {}", run.attempt_id),
+                _ => {}
+            }
+        }
+    }
+
+    pub(crate) async fn report(&mut self, attempt: &str, outcome: report::Outcome) {
+        self.sequence += 1;
+        self.send(agent_message::Kind::Report(report(
+            self.sequence,
+            attempt,
+            outcome,
+        )))
+        .await;
+    }
+
+    pub(crate) async fn log(&self, attempt: &str, first_line: u64, lines: &[&str]) {
+        let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+        let log = LogLines {
+            attempt_id: attempt.into(),
+            first_line,
+            lines,
+            dropped: 0,
+        };
+        self.send(agent_message::Kind::Log(log)).await;
+    }
+
+    pub(crate) async fn send(&self, kind: agent_message::Kind) {
+        self.to
+            .send(AgentMessage { kind: Some(kind) })
+            .await
+            .expect("an open stream");
+    }
+}
+
+pub(crate) fn report(sequence: u64, attempt: &str, outcome: report::Outcome) -> Report {
+    Report {
+        sequence,
+        attempt_id: attempt.into(),
+        at: None,
+        outcome: Some(outcome),
+    }
+}
+
+pub(crate) fn started() -> report::Outcome {
+    report::Outcome::Started(Started {})
+}
+
+pub(crate) fn succeeded() -> report::Outcome {
+    report::Outcome::Succeeded(Succeeded {
+        message: "done".into(),
+        bytes: 7,
+    })
+}
+
+pub(crate) fn failed() -> report::Outcome {
+    report::Outcome::Failed(Failed {
+        reason: "WrongDigest".into(),
+        message: "digest differs".into(),
+        exit_code: 1,
+    })
+}
+
+pub(crate) fn leaving() -> report::Outcome {
+    report::Outcome::Leaving(Leaving { how: "reboot".into() })
+}

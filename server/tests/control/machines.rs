@@ -1,0 +1,274 @@
+//! Machines from YAML: what is taken, and what is refused with which words.
+
+use proto::v1::{DeleteMachineRequest, GetMachineRequest, RenderTemplateRequest};
+use server::machines::Script;
+use server::{Config, Next};
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::harness::*;
+
+async fn empty() -> (Server, TempDir) {
+    let dir = TempDir::new().expect("directory");
+    (Server::start(&dir, Config::default()).await, dir)
+}
+
+#[track_caller]
+fn check(status: &tonic::Status, want: &[&str]) {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    assert_eq!(status.message().lines().collect::<Vec<_>>(), want);
+}
+
+const HARDWARE: &str = r#"
+apiVersion: tinkerbell.org/v1alpha1
+kind: Hardware
+metadata:
+  name: sm01
+  labels: {rack: r7}
+spec:
+  agentID: sm01-agent
+  colour: red
+  disks:
+    - device: /dev/sda
+  metadata:
+    instance: {id: i-1, hostname: web1}
+  interfaces:
+    - dhcp:
+        mac: 08:00:27:00:00:01
+        hostname: sm01
+        domain_name: lab.example
+        lease_time: 3600
+        name_servers: [10.0.0.53, 10.0.1.53]
+        vlan_id: "77"
+        ip: {address: 10.0.0.9, netmask: 255.255.255.0, gateway: 10.0.0.1}
+        classless_static_routes:
+          - {destination_descriptor: 10.9.0.0/16, router: 10.0.0.254}
+      netboot:
+        allowPXE: true
+        osie: {kernelParams: [quiet]}
+        ipxe: {url: "http://10.0.0.1/own.ipxe"}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn takes_tinkerbells_hardware_and_warns_of_what_it_does_not_know() {
+    let (server, _dir) = empty().await;
+    let (created, updated, warnings) = server.apply(HARDWARE).await.expect("applied");
+    assert_eq!((created, updated), (vec!["sm01".to_owned()], vec![]));
+    assert_eq!(
+        warnings,
+        ["machines.yaml:9:3: unknown field \"colour\" of spec has no effect"]
+    );
+    let netboot = server
+        .control
+        .netboot("08:00:27:00:00:01".parse().expect("MAC"))
+        .await
+        .expect("read");
+    let netboot = netboot.expect("known");
+    let lease = netboot.interface.lease.expect("a lease");
+    assert_eq!(
+        (lease.address.to_string(), lease.netmask.to_string()),
+        ("10.0.0.9".into(), "255.255.255.0".into())
+    );
+    assert_eq!(
+        (lease.hostname.as_deref(), lease.domain.as_deref()),
+        (Some("sm01"), Some("lab.example"))
+    );
+    assert_eq!(
+        (
+            lease.lease_time_s,
+            lease.name_servers.len(),
+            lease.routes[0].prefix_len
+        ),
+        (3600, 2, 16)
+    );
+    assert_eq!(
+        (netboot.interface.vlan_id, netboot.machine.kernel_params),
+        (Some(77), vec!["quiet".to_owned()])
+    );
+    assert_eq!(
+        netboot.next,
+        Next::Script(Script::Url("http://10.0.0.1/own.ipxe".into()))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hardware_is_there_for_templates_whichever_form_it_was_written_in() {
+    let (server, _dir) = empty().await;
+    server.apply(HARDWARE).await.expect("applied");
+    let short = "machine: n2\nmac: 08-00-27-00-00-02\naddress: 10.0.0.10/24\ndisks: /dev/vdb\n\
+                 metadata: {instance: {id: 0644}}\n";
+    server.apply(short).await.expect("applied");
+    let text = r#"
+version: "0.1"
+name: shown
+tasks:
+  - name: t
+    worker: "{{.device_1}}"
+    actions:
+      - name: a
+        image: cexec
+        environment:
+          ID: "{{.hardware.spec.metadata.instance.id}}"
+          DISK: "{{(index .hardware.spec.disks 0).device}}"
+"#;
+    for (device, id, disk) in [
+        ("08:00:27:00:00:01", "i-1", "/dev/sda"),
+        ("08:00:27:00:00:02", "0644", "/dev/vdb"),
+    ] {
+        let request = RenderTemplateRequest {
+            text: text.into(),
+            devices: [("device_1".to_owned(), device.to_owned())].into(),
+            ..RenderTemplateRequest::default()
+        };
+        let yaml = server
+            .client()
+            .await
+            .render_template(request)
+            .await
+            .expect("rendered")
+            .into_inner()
+            .yaml;
+        assert!(
+            yaml.contains(&format!("ID: \"{id}\"")) && yaml.contains(&format!("DISK: \"{disk}\"")),
+            "{yaml}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn says_everything_that_is_wrong_at_once_with_line_and_column() {
+    let (server, _dir) = empty().await;
+    let text = "\
+machine: a
+mac: 52:54:00:zz:00:0b
+address: 10.77.0.300/24
+---
+machine: b
+mac: 52:54:00:77:00:0b
+address: 10.77.0.11/24
+netboot: disk
+gatway: 10.77.0.1
+---
+mac: [52:54:00:77:00:0B]
+address: 10.77.0.11/33
+---
+machine: d
+address: 10.77.0.11/24
+vlan: 4096
+";
+    let status = server.apply(text).await.expect_err("refused");
+    check(
+        &status,
+        &[
+            "machines.yaml:2:6: bad MAC \"52:54:00:zz:00:0b\": expected six hexadecimal pairs such as 52:54:00:77:00:0b",
+            "machines.yaml:3:10: bad address \"10.77.0.300/24\": expected address/length such as 10.77.0.11/24",
+            "machines.yaml:8:10: bad netboot \"disk\": expected agent, local or ignore",
+            "machines.yaml:9:1: unknown field \"gatway\" of a machine: did you mean \"gateway\"?",
+            "machines.yaml:11:1: the machine has no name: write `machine: NAME`",
+            "machines.yaml:11:7: MAC 52:54:00:77:00:0b is given twice: first in line 6 for machine \"b\"",
+            "machines.yaml:12:10: bad address \"10.77.0.11/33\": expected address/length such as 10.77.0.11/24",
+            "machines.yaml:14:1: the machine has no MAC: write `mac: 52:54:00:77:00:0b`",
+            "machines.yaml:16:7: bad vlan \"4096\": expected a VLAN id from 1 to 4094",
+        ],
+    );
+    assert!(
+        server
+            .client()
+            .await
+            .list_machines(proto::v1::ListMachinesRequest {})
+            .await
+            .expect("list")
+            .into_inner()
+            .machines
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_the_machine_that_has_a_mac_or_an_address_already() {
+    let (server, _dir) = empty().await;
+    server.apply(MACHINE).await.expect("applied");
+    let other = "machine: node2\nmac: 52:54:00:77:00:0B\naddress: 10.77.0.11/24\n";
+    check(
+        &server.apply(other).await.expect_err("refused"),
+        &[
+            "machines.yaml:2:6: MAC 52:54:00:77:00:0b belongs to machine \"node1\" already: use another, or delete that machine",
+            "machines.yaml:3:10: address 10.77.0.11 belongs to machine \"node1\" already: use another, or delete that machine",
+        ],
+    );
+    // Both may change hands within one file; and the same file twice is an update.
+    let moved = "machine: node1\nmac: 52:54:00:77:00:0c\naddress: 10.77.0.12/24\n---\n".to_owned() + other;
+    let (created, updated, _) = server.apply(&moved).await.expect("applied");
+    assert_eq!(
+        (created, updated),
+        (vec!["node2".to_owned()], vec!["node1".to_owned()])
+    );
+    server.apply(&moved).await.expect("applied");
+    let owner = server
+        .control
+        .machine_with_mac(MAC.parse().expect("MAC"))
+        .await
+        .expect("read");
+    assert_eq!(owner.expect("known").name, "node2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refuses_what_is_no_machine() {
+    let (server, _dir) = empty().await;
+    let cases = [
+        ("", "machines.yaml:1:1: the file holds no machine"),
+        ("- a\n", "machines.yaml:1:1: a machine must be a map, not a list"),
+        (
+            "apiVersion: v1\nkind: Pod\n",
+            "machines.yaml:1:1: a document of kind \"Pod\" and apiVersion \"v1\" is no machine: expected Hardware of \
+             tinkerbell.org/v1alpha1, or the short form that begins with `machine: NAME`",
+        ),
+    ];
+    for (text, want) in cases {
+        let status = server.apply(text).await.expect_err("refused");
+        assert_eq!(status.message().lines().next(), Some(want));
+    }
+    let bad = HARDWARE
+        .replace("255.255.255.0", "255.0.255.0")
+        .replace("08:00:27:00:00:01", "08:00:27");
+    let status = server.apply(&bad).await.expect_err("refused");
+    let want = [
+        "machines.yaml:16:14: bad MAC \"08:00:27\": expected six hexadecimal pairs such as 52:54:00:77:00:0b",
+    ];
+    check(&status, &want);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_a_machine_unless_it_has_work() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut client = server.client().await;
+    let asked = || DeleteMachineRequest {
+        name_or_mac: "node1".into(),
+    };
+    let status = client.delete_machine(asked()).await.expect_err("refused");
+    let want = format!(
+        "machine \"node1\" has workflow {id}, which has not ended: wait for it, or cancel it with \
+         `farrier workflow cancel {id}`"
+    );
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::FailedPrecondition, want.as_str())
+    );
+    let request = proto::v1::CancelWorkflowRequest {
+        id,
+        reason: String::new(),
+    };
+    client.cancel_workflow(request).await.expect("cancelled");
+    client.delete_machine(asked()).await.expect("deleted");
+    let gone = client
+        .get_machine(GetMachineRequest {
+            name_or_mac: MAC.into(),
+        })
+        .await
+        .expect_err("gone");
+    assert_eq!(
+        gone.message(),
+        "no machine has MAC 52:54:00:77:00:0b: see `farrier machine list`"
+    );
+}

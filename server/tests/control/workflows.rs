@@ -1,0 +1,128 @@
+//! Workflows are made of templates and machines that there are.
+
+use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, ListWorkflowsRequest};
+use server::Next;
+use tonic::Code;
+
+use crate::harness::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_for_a_machine_that_is_not_there_is_refused() {
+    let (server, _dir) = Server::with_machine().await;
+    let status = server
+        .create("two", "52:54:00:77:00:FF")
+        .await
+        .expect_err("refused");
+    let want = "task \"install\": no machine has MAC 52:54:00:77:00:ff: add it with `farrier machine apply`";
+    assert_eq!((status.code(), status.message()), (Code::NotFound, want));
+    let status = server.create("three", MAC).await.expect_err("refused");
+    assert_eq!(
+        status.message(),
+        "no template has name or id \"three\": see `farrier template list`"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_variable_is_refused_with_the_templates_line() {
+    let (server, _dir) = Server::with_machine().await;
+    let request = CreateWorkflowRequest {
+        template: "two".into(),
+        ..CreateWorkflowRequest::default()
+    };
+    let status = server
+        .client()
+        .await
+        .create_workflow(request)
+        .await
+        .expect_err("refused");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("line 7"), "{}", status.message());
+    assert!(status.message().contains("device_1"), "{}", status.message());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_idempotency_key_gives_the_same_workflow() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut client = server.client().await;
+    let mut request = CreateWorkflowRequest {
+        template: "two".into(),
+        devices: [("device_1".to_owned(), MAC.to_owned())].into(),
+        idempotency_key: "order-1".into(),
+        name: String::new(),
+    };
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let answer = client
+            .create_workflow(request.clone())
+            .await
+            .expect("workflow")
+            .into_inner();
+        ids.push(answer.workflow.expect("workflow").id);
+    }
+    assert_eq!(ids[0], ids[1]);
+    request.name = "another".into();
+    let status = client.create_workflow(request).await.expect_err("refused");
+    assert_eq!(status.code(), Code::AlreadyExists);
+    let all = client
+        .list_workflows(ListWorkflowsRequest {
+            machine: "node1".into(),
+        })
+        .await
+        .expect("list");
+    assert_eq!(all.into_inner().workflows.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_workflow_is_not_deleted_and_a_deleted_one_is_forgotten() {
+    let (server, _dir) = Server::with_machine().await;
+    let mac = MAC.parse().expect("MAC");
+    let mut client = server.client().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let status = client
+        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
+        .await
+        .expect_err("refused");
+    let want = format!(
+        "workflow {id} is RUNNING: wait for its end with `farrier workflow wait {id}`, or cancel it with \
+         `farrier workflow cancel {id}`"
+    );
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::FailedPrecondition, want.as_str())
+    );
+    agent.report(&run.attempt_id, failed()).await;
+    server.reaches(&id, "FAILED").await;
+    assert_eq!(
+        server.control.boots_next(mac).await.expect("known").0,
+        Next::Agent
+    );
+    client
+        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
+        .await
+        .expect("deleted");
+    let (next, reason) = server.control.boots_next(mac).await.expect("known");
+    assert_eq!(
+        (next, reason.as_str()),
+        (Next::LocalDisk, "no workflow, and its netboot policy is local")
+    );
+    let all = client
+        .list_workflows(ListWorkflowsRequest::default())
+        .await
+        .expect("list")
+        .into_inner();
+    assert!(all.workflows.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workflows_of_a_machine_run_in_the_order_they_were_made() {
+    let (server, _dir) = Server::with_machine().await;
+    let first = server.create("two", MAC).await.expect("workflow").id;
+    let second = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    assert_eq!(run.workflow_id, first);
+    agent.report(&run.attempt_id, failed()).await;
+    assert_eq!(agent.run().await.workflow_id, second);
+}
