@@ -1,0 +1,323 @@
+//! The program as people and scripts use it: its output, its words and its exit codes, against a real server.
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use server::{Config, ControlPlane};
+use store::{MemoryStore, StoreHandle};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\ndisks: [/dev/vda]\n";
+const TEMPLATE: &str = "\
+version: \"0.1\"
+name: wipe
+tasks:
+  - name: only
+    worker: \"{{.device_1}}\"
+    actions:
+      - name: look
+        image: cexec
+        timeout: 60
+";
+const DEVICES: &str = r#"{"device_1": "52:54:00:77:00:0b"}"#;
+
+/// A server in this process, and a directory for files.
+struct Server {
+    _runtime: Runtime,
+    control: ControlPlane,
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let runtime = Runtime::new().expect("runtime");
+        let (control, address) = runtime.block_on(async {
+            let store = StoreHandle::new(MemoryStore::new());
+            let control = ControlPlane::open(store, Config::default()).await.expect("open");
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let address = listener.local_addr().expect("address");
+            let serving = control.clone();
+            tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+            (control, address)
+        });
+        Self {
+            _runtime: runtime,
+            control,
+            address,
+            dir: tempfile::TempDir::new().expect("directory"),
+        }
+    }
+
+    /// With a machine and a template.
+    fn prepared() -> Self {
+        let server = Self::start();
+        let (machine, template) = (server.file("m.yaml", MACHINE), server.file("t.yaml", TEMPLATE));
+        server.ok(&["machine", "apply", "-f", &machine]);
+        server.ok(&["template", "create", "-f", &template]);
+        server
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).expect("write");
+        path.display().to_string()
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        farrier(&self.address.to_string(), args)
+    }
+
+    /// What it prints; it must succeed.
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    #[track_caller]
+    fn fails(&self, args: &[&str], code: i32, words: &str) {
+        check(&self.run(args), code, words);
+    }
+}
+
+fn farrier(server: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(args)
+        .env_clear()
+        .env("FARRIER_SERVER", server)
+        .output()
+        .expect("farrier runs")
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, words: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert_eq!(stderr.trim_end(), words);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn machines_are_applied_listed_shown_and_deleted() {
+    let server = Server::start();
+    let file = server.file("m.yaml", MACHINE);
+    assert_eq!(
+        server.ok(&["machine", "apply", "-f", &file]),
+        "machine node1 created\n"
+    );
+    assert_eq!(
+        server.ok(&["machine", "apply", "-f", &file]),
+        "machine node1 updated\n"
+    );
+    assert_eq!(
+        server.ok(&["machine", "list"]),
+        "NAME   MAC                ADDRESS     AGENT  BOOTS NEXT  WORKFLOW\n\
+         node1  52:54:00:77:00:0b  10.77.0.11  -      local-disk  -\n"
+    );
+    let shown = server.ok(&["machine", "get", "52:54:00:77:00:0B"]);
+    assert!(
+        shown.contains("Boots next:  local-disk (no workflow, and its netboot policy is local)\n"),
+        "{shown}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&server.ok(&["machine", "get", "node1", "-o", "json"])).expect("JSON");
+    assert_eq!(json["macs"][0], "52:54:00:77:00:0b");
+    assert!(
+        server
+            .ok(&["machine", "list", "-o", "yaml"])
+            .starts_with("- name: node1\n")
+    );
+    assert_eq!(
+        server.ok(&["machine", "delete", "node1"]),
+        "machine node1 deleted\n"
+    );
+    server.fails(
+        &["machine", "get", "node1"],
+        3,
+        "farrier: no machine is named \"node1\": see `farrier machine list`",
+    );
+}
+
+#[test]
+fn a_bad_file_of_machines_is_refused_in_words() {
+    let server = Server::start();
+    let file = server.file("bad.yaml", "machine: a\nmac: 52:54\naddres: 10.0.0.1/8\n");
+    let words = format!(
+        "farrier: {file}:2:6: bad MAC \"52:54\": expected six hexadecimal pairs such as 52:54:00:77:00:0b\n\
+         {file}:3:1: unknown field \"addres\" of a machine: did you mean \"address\"?"
+    );
+    server.fails(&["machine", "apply", "-f", &file], 1, &words);
+    let missing = server.dir.path().join("none.yaml").display().to_string();
+    let words = format!("farrier: cannot read {missing}: No such file or directory (os error 2)");
+    server.fails(&["machine", "apply", "-f", &missing], 1, &words);
+}
+
+#[test]
+fn templates_are_kept_as_they_were_written() {
+    let server = Server::prepared();
+    assert_eq!(server.ok(&["template", "get", "wipe"]), TEMPLATE);
+    let list = server.ok(&["template", "list"]);
+    assert!(list.starts_with("NAME  VERSION  UPDATED "), "{list}");
+    let rendered = server.ok(&["template", "render", "wipe", "-r", DEVICES]);
+    assert!(rendered.contains("worker: \"52:54:00:77:00:0b\""), "{rendered}");
+    let file = server.file("t2.yaml", &TEMPLATE.replace("look", "look again"));
+    assert_eq!(
+        server.ok(&["template", "create", "-f", &file]),
+        "template wipe is stored, version 2\n"
+    );
+    let bad = server.file("bad.yaml", "name: {{ .x \n");
+    let output = server.run(&["template", "validate", "-f", &bad]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.starts_with(&format!("farrier: {bad}: line 1")), "{stderr}");
+}
+
+#[test]
+fn a_workflow_is_made_shown_cancelled_and_deleted() {
+    let server = Server::prepared();
+    let id = server.ok(&["workflow", "create", "-t", "wipe", "-r", DEVICES, "--quiet"]);
+    let id = id.trim();
+    let state = server.ok(&["workflow", "state", id]);
+    assert_eq!(
+        state,
+        "PENDING\n\nTASK  MACHINE            ACTION  STATE  TRIES  TIME  MESSAGE\n\
+         only  52:54:00:77:00:0b  look    IDLE   0      -     -\n"
+    );
+    let list = server.ok(&["workflow", "list", "--machine", "node1"]);
+    assert!(list.contains(id) && list.contains("PENDING"), "{list}");
+    let events = server.ok(&["workflow", "events", id]);
+    assert!(
+        events.starts_with("   1  ") && events.ends_with("created     -  wipe from template wipe\n"),
+        "{events}"
+    );
+    let event: serde_json::Value =
+        serde_json::from_str(&server.ok(&["workflow", "events", id, "-o", "json"]))
+            .expect("one JSON text a line");
+    assert_eq!(
+        (&event["kind"], &event["event"]["number"]),
+        (&"created".into(), &1.into())
+    );
+    let words = format!("farrier: workflow {id} is still PENDING after 1s");
+    server.fails(&["workflow", "wait", id, "--timeout", "1s"], 1, &words);
+    assert_eq!(
+        server.ok(&["workflow", "cancel", id]),
+        format!("workflow {id} is CANCELLED\n")
+    );
+    let waited = server.run(&["workflow", "wait", id]);
+    assert_eq!(waited.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&waited.stdout).starts_with(&format!("workflow {id} is CANCELLED")));
+    assert!(
+        server
+            .ok(&["workflow", "get", id])
+            .contains("State:     CANCELLED")
+    );
+    assert_eq!(server.ok(&["workflow", "logs", id]), "");
+    assert_eq!(
+        server.ok(&["workflow", "delete", id]),
+        format!("workflow {id} deleted\n")
+    );
+    let words = format!("farrier: no workflow has id \"{id}\": see `farrier workflow list`");
+    server.fails(&["workflow", "get", id], 3, &words);
+}
+
+#[test]
+fn a_workflow_for_an_unknown_machine_is_not_found() {
+    let server = Server::prepared();
+    server.fails(
+        &[
+            "workflow",
+            "create",
+            "-t",
+            "wipe",
+            "-r",
+            r#"{"device_1": "52:54:00:77:00:0c"}"#,
+        ],
+        3,
+        "farrier: task \"only\": no machine has MAC 52:54:00:77:00:0c: add it with `farrier machine apply`",
+    );
+}
+
+#[test]
+fn usage_is_exit_code_2_and_no_server_is_4() {
+    let output = farrier("127.0.0.1:1", &["machine", "list"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(4), "{stderr}");
+    assert!(
+        stderr.starts_with("farrier: no server answers at 127.0.0.1:1: "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("name another with --server HOST:PORT"),
+        "{stderr}"
+    );
+    let usages: [&[&str]; 3] = [
+        &["machine", "frob"],
+        &["workflow", "create", "-t", "x", "-r", "{"],
+        &["serve", "--grpc-port", "x"],
+    ];
+    for args in usages {
+        assert_eq!(farrier("127.0.0.1:1", args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn help_teaches_with_examples_and_completions_are_printed() {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["machine", "apply", "--help"],
+        &["workflow", "create", "--help"],
+    ] {
+        let output = farrier("127.0.0.1:1", args);
+        assert!(output.status.success());
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains("Example"),
+            "{args:?}"
+        );
+    }
+    let script = farrier("127.0.0.1:1", &["completions", "bash"]);
+    assert!(String::from_utf8_lossy(&script.stdout).contains("boot-log"));
+}
+
+#[test]
+fn the_boot_log_tells_what_was_recorded() {
+    let server = Server::prepared();
+    assert_eq!(server.ok(&["machine", "boot-log", "node1"]), "");
+    for mac in ["52:54:00:77:00:0b", "52:54:00:99:99:99"] {
+        server.control.record(server::timeline::Entry {
+            at: std::time::UNIX_EPOCH,
+            mac: Some(mac.parse().expect("MAC")),
+            boot: None,
+            stage: "http",
+            what: "GET /boot/vmlinuz".into(),
+            detail: "200".into(),
+            bytes: 8_000_000,
+            outcome: "answered",
+        });
+    }
+    // Writing is not waited for by whoever records.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while server.ok(&["machine", "boot-log", "--strangers"]).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "nothing was written");
+    }
+    assert_eq!(
+        server.ok(&["machine", "boot-log", "node1"]),
+        "00:00:00.000  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
+    );
+    assert_eq!(
+        server.ok(&["machine", "boot-log", "--strangers"]),
+        "00:00:00.000  52:54:00:99:99:99  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
+    );
+    server.fails(
+        &["machine", "boot-log", "node9"],
+        3,
+        "farrier: no machine is named \"node9\": see `farrier machine list`",
+    );
+}
