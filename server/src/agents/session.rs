@@ -3,17 +3,19 @@
 //! Order at the beginning: the reports that were not acknowledged, then "attached" to the workflow, and only then a
 //! push. A push is repeated in a new stream when the agent does not run it: an agent runs an attempt id once.
 
+mod printed;
+mod work;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    ActionProgress, AgentMessage, Hello, Idle, Report, ReportsAcknowledged, RunAction, ServerMessage,
-    StopAction, Welcome, agent_message, server_message,
+    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, server_message,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
-use workflow::engine::{self, AttemptId, Command, Outcome, Workflow};
+use workflow::engine::{AttemptId, Command, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
@@ -24,14 +26,9 @@ use crate::database::Batch;
 use crate::error::Error;
 use crate::machines::{Machine, mac_text};
 use crate::timeline::Entry;
-use crate::workflows::logs::{Lines, Progress};
-use crate::workflows::next;
+use crate::workflows::logs::Lines;
 use crate::workflows::step::Step;
-
-/// Lines wait this long for more, to be written together.
-const LOG_DELAY: Duration = Duration::from_millis(100);
-/// Bytes of lines that are written at once.
-const LOG_BYTES: usize = 64 * 1024;
+use printed::{Known, Logs};
 
 pub(super) struct Session {
     control: ControlPlane,
@@ -49,18 +46,6 @@ pub(super) struct Session {
     /// The attempt that was last asked about, and whether it is this machine's.
     known: Option<Known>,
     logs: Option<Logs>,
-}
-
-struct Known {
-    attempt: AttemptId,
-    /// Names of its task and action, when it is this machine's.
-    ours: Option<(String, String)>,
-}
-
-struct Logs {
-    attempt: AttemptId,
-    lines: Vec<Lines>,
-    bytes: usize,
 }
 
 /// Why a session ends.
@@ -153,6 +138,8 @@ impl Session {
             return end;
         }
         loop {
+            let due = self.logs.as_ref().map(|logs| logs.due);
+            let flush = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now));
             let done = tokio::select! {
                 message = inbound.next() => match message {
                     Some(Ok(message)) => self.receive(message).await,
@@ -160,7 +147,7 @@ impl Session {
                     None => Err(End::Gone("the agent ended the stream".into())),
                 },
                 () = handle.poked.notified() => self.advance().await,
-                () = tokio::time::sleep(LOG_DELAY), if self.logs.is_some() => self.flush_logs().await,
+                () = flush, if due.is_some() => self.flush_logs().await,
                 end = self.ended() => Err(end),
             };
             if let Err(end) = done {
@@ -289,216 +276,6 @@ impl Session {
             "ignored",
         );
         Ok(())
-    }
-
-    /// Finds what the machine should do, and has it done.
-    async fn advance(&mut self) -> Result<(), End> {
-        if self.agent.leaving {
-            return Ok(());
-        }
-        loop {
-            let workers = self.handle.workers.clone();
-            let open = self
-                .control
-                .inner
-                .db
-                .with(move |view| next::open(view, &workers))
-                .await?;
-            let Some(id) = open else {
-                return self.nothing_to_do().await;
-            };
-            let mut state = None;
-            for worker in self.handle.workers.clone() {
-                let (boot_id, running) = (self.agent.boot_id.clone(), self.running.clone());
-                let command = Command::Attached {
-                    worker,
-                    boot_id,
-                    running,
-                };
-                match self.control.command(&id, &command, Batch::default()).await? {
-                    Step::Done(workflow) => state = Some(*workflow),
-                    // Deleted, or ended, in this moment.
-                    Step::Refused(_) => {}
-                }
-            }
-            match state {
-                Some(state) if !state.state.is_final() => return self.work(&state).await,
-                Some(_) => {}
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Pushes and stops what the workflow says.
-    async fn work(&mut self, state: &Workflow) -> Result<(), End> {
-        let mut waits = None;
-        for worker in self.handle.workers.clone() {
-            if let Some((attempt, reason)) = engine::stop_due(state, &worker)
-                && self.stopping.as_ref() != Some(&attempt)
-            {
-                self.stopping = Some(attempt.clone());
-                let stop = StopAction {
-                    attempt_id: attempt.0,
-                    reason,
-                };
-                return self.send(server_message::Kind::Stop(stop)).await;
-            }
-            if let Some(dispatch) = engine::dispatch(state, &worker) {
-                return if self.is_pushed(state, &dispatch.attempt) {
-                    Ok(())
-                } else {
-                    self.push(dispatch).await
-                };
-            }
-            if state.definition.tasks.iter().any(|task| task.worker == worker) {
-                waits = Some(engine::explain(state, &worker));
-            }
-        }
-        match waits {
-            Some(reason) => self.idle(reason).await,
-            None => Ok(()),
-        }
-    }
-
-    fn is_pushed(&self, state: &Workflow, attempt: &AttemptId) -> bool {
-        let leaving = attempt.parts().is_some_and(|parts| {
-            let action = state
-                .tasks
-                .get(parts.task)
-                .and_then(|task| task.actions.get(parts.action));
-            action.is_some_and(|action| action.leaving)
-        });
-        leaving || self.running.as_ref() == Some(attempt)
-    }
-
-    async fn push(&mut self, dispatch: engine::Dispatch) -> Result<(), End> {
-        tracing::info!(machine = self.machine.name, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
-        let index = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let run = RunAction {
-            attempt_id: dispatch.attempt.0.clone(),
-            workflow_id: dispatch.workflow_id,
-            workflow_name: dispatch.workflow_name,
-            task: dispatch.task,
-            action: dispatch.action,
-            image: dispatch.image,
-            command: dispatch.command,
-            volumes: dispatch.volumes,
-            environment: dispatch.environment.into_iter().collect(),
-            timeout_s: dispatch.timeout_s,
-            pid: dispatch.pid,
-            network: dispatch.network,
-            action_index: index(dispatch.action_index),
-            action_count: index(dispatch.action_count),
-        };
-        self.running = Some(dispatch.attempt);
-        self.idle = None;
-        self.send(server_message::Kind::Run(run)).await
-    }
-
-    async fn nothing_to_do(&mut self) -> Result<(), End> {
-        let workers = self.handle.workers.clone();
-        let last = self
-            .control
-            .inner
-            .db
-            .with(move |view| next::last(view, &workers))
-            .await?;
-        let reason = match last {
-            None => "no workflow for this machine".to_owned(),
-            Some(last) if last.message.is_empty() => {
-                format!("the last workflow {} is {}", last.id, last.state)
-            }
-            Some(last) => format!(
-                "the last workflow {} is {}: {}",
-                last.id, last.state, last.message
-            ),
-        };
-        self.idle(reason).await
-    }
-
-    /// Says why there is nothing to do, once.
-    async fn idle(&mut self, reason: String) -> Result<(), End> {
-        if self.running.is_some() || self.idle.as_ref() == Some(&reason) {
-            return Ok(());
-        }
-        self.idle = Some(reason.clone());
-        self.send(server_message::Kind::Idle(Idle { reason })).await
-    }
-
-    async fn log(&mut self, attempt: AttemptId, lines: Lines, bytes: usize) -> Result<(), End> {
-        if self.logs.as_ref().is_some_and(|logs| logs.attempt != attempt) {
-            self.flush_logs().await?;
-        }
-        if self.ours(&attempt).await?.is_none() {
-            return Ok(());
-        }
-        let logs = self.logs.get_or_insert(Logs {
-            attempt,
-            lines: Vec::new(),
-            bytes: 0,
-        });
-        logs.lines.push(lines);
-        logs.bytes += bytes;
-        if logs.bytes >= LOG_BYTES {
-            self.flush_logs().await
-        } else {
-            Ok(())
-        }
-    }
-
-    async fn flush_logs(&mut self) -> Result<(), End> {
-        if let Some(logs) = self.logs.take() {
-            self.control.append_log(&logs.attempt, logs.lines).await?;
-        }
-        Ok(())
-    }
-
-    async fn progress(&mut self, progress: proto::v1::Progress) -> Result<(), End> {
-        let attempt = AttemptId(progress.attempt_id);
-        let Some((task, action)) = self.ours(&attempt).await? else {
-            return Ok(());
-        };
-        let workflow = attempt
-            .parts()
-            .map(|parts| parts.workflow.to_owned())
-            .unwrap_or_default();
-        let message = ActionProgress {
-            task,
-            action,
-            attempt_id: attempt.0,
-            done_bytes: progress.done_bytes,
-            total_bytes: progress.total_bytes,
-            rate_bytes_per_s: progress.rate_bytes_per_s,
-            stage: progress.stage,
-        };
-        // Nobody may be watching.
-        let _ = self.control.inner.progress.send(Progress { workflow, message });
-        Ok(())
-    }
-
-    /// The names of an attempt's task and action, if it is of a task of this machine's.
-    async fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
-        if let Some(known) = self.known.as_ref().filter(|known| known.attempt == *attempt) {
-            return Ok(known.ours.clone());
-        }
-        let ours = match attempt.parts() {
-            None => None,
-            Some(parts) => match self.control.workflow(parts.workflow).await {
-                Err(Error::NotFound(_)) => None,
-                Err(error) => return Err(error),
-                Ok((workflow, _)) => workflow
-                    .definition
-                    .tasks
-                    .get(parts.task)
-                    .filter(|task| self.handle.workers.contains(&task.worker))
-                    .and_then(|task| Some((task.name.clone(), task.actions.get(parts.action)?.name.clone()))),
-            },
-        };
-        self.known = Some(Known {
-            attempt: attempt.clone(),
-            ours: ours.clone(),
-        });
-        Ok(ours)
     }
 
     async fn send(&self, kind: server_message::Kind) -> Result<(), End> {

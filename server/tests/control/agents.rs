@@ -258,6 +258,41 @@ async fn keeps_log_lines_in_order_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_bounded_and_says_so() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let config = server::Config {
+        log_lines: 2,
+        ..server::Config::default()
+    };
+    let server = Server::start(&dir, config).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    agent
+        .log(&run.attempt_id, 0, &["one", "two", "three", "four"])
+        .await;
+    agent.log(&run.attempt_id, 4, &["five"]).await;
+    agent.report(&run.attempt_id, failed()).await;
+    agent.acknowledged().await;
+    let request = WorkflowLogsRequest { id, follow: false };
+    let mut lines = server
+        .client()
+        .await
+        .workflow_logs(request)
+        .await
+        .expect("logs")
+        .into_inner();
+    let mut text = Vec::new();
+    while let Some(line) = lines.message().await.expect("line") {
+        text.push(line.text);
+    }
+    let full = "[farrier: the log of this attempt is full at 2 lines, 6 B; what follows is only counted]";
+    assert_eq!(text, ["one", "two", full]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_report_about_somebody_elses_attempt_changes_nothing() {
     let (server, _dir) = Server::with_machine().await;
     server

@@ -1,0 +1,111 @@
+//! What an agent sends of a running action: log lines, kept; progress, passed on.
+
+use std::time::Duration;
+
+use proto::v1::ActionProgress;
+use tokio::time::Instant;
+use workflow::engine::AttemptId;
+
+use super::{End, Session};
+use crate::error::Error;
+use crate::workflows::logs::{Lines, Progress};
+
+/// Lines wait this long for more, to be written together.
+const LOG_DELAY: Duration = Duration::from_millis(100);
+/// Bytes of lines that are written at once.
+const LOG_BYTES: usize = 64 * 1024;
+
+/// Lines of one attempt that are not written yet.
+pub(super) struct Logs {
+    pub(super) attempt: AttemptId,
+    pub(super) lines: Vec<Lines>,
+    bytes: usize,
+    /// When they are written at the latest.
+    pub(super) due: Instant,
+}
+
+/// An attempt that was asked about.
+pub(super) struct Known {
+    attempt: AttemptId,
+    /// Names of its task and action, when it is this machine's.
+    ours: Option<(String, String)>,
+}
+
+impl Session {
+    pub(super) async fn log(&mut self, attempt: AttemptId, lines: Lines, bytes: usize) -> Result<(), End> {
+        if self.logs.as_ref().is_some_and(|logs| logs.attempt != attempt) {
+            self.flush_logs().await?;
+        }
+        if self.ours(&attempt).await?.is_none() {
+            return Ok(());
+        }
+        let logs = self.logs.get_or_insert_with(|| Logs {
+            attempt,
+            lines: Vec::new(),
+            bytes: 0,
+            due: Instant::now() + LOG_DELAY,
+        });
+        logs.lines.push(lines);
+        logs.bytes += bytes;
+        if logs.bytes >= LOG_BYTES {
+            self.flush_logs().await
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(super) async fn flush_logs(&mut self) -> Result<(), End> {
+        if let Some(logs) = self.logs.take() {
+            self.control.append_log(&logs.attempt, logs.lines).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn progress(&mut self, progress: proto::v1::Progress) -> Result<(), End> {
+        let attempt = AttemptId(progress.attempt_id);
+        let Some((task, action)) = self.ours(&attempt).await? else {
+            return Ok(());
+        };
+        let workflow = attempt
+            .parts()
+            .map(|parts| parts.workflow.to_owned())
+            .unwrap_or_default();
+        let message = ActionProgress {
+            task,
+            action,
+            attempt_id: attempt.0,
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+            rate_bytes_per_s: progress.rate_bytes_per_s,
+            stage: progress.stage,
+        };
+        // Nobody may be watching.
+        let _ = self.control.inner.progress.send(Progress { workflow, message });
+        Ok(())
+    }
+
+    /// The names of an attempt's task and action, if it is of a task of this machine's.
+    pub(super) async fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
+        if let Some(known) = self.known.as_ref().filter(|known| known.attempt == *attempt) {
+            return Ok(known.ours.clone());
+        }
+        let ours = match attempt.parts() {
+            None => None,
+            Some(parts) => match self.control.workflow(parts.workflow).await {
+                Err(Error::NotFound(_)) => None,
+                Err(error) => return Err(error),
+                Ok((workflow, _)) => workflow
+                    .definition
+                    .tasks
+                    .get(parts.task)
+                    .filter(|task| self.handle.workers.contains(&task.worker))
+                    .and_then(|task| Some((task.name.clone(), task.actions.get(parts.action)?.name.clone()))),
+            },
+        };
+        self.known = Some(Known {
+            attempt: attempt.clone(),
+            ours: ours.clone(),
+        });
+        Ok(ours)
+    }
+}
