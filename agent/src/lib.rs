@@ -10,6 +10,7 @@
 pub mod actions;
 pub mod cmdline;
 pub mod console;
+mod entropy;
 pub mod modules;
 pub mod net;
 mod start;

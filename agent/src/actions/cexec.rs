@@ -25,6 +25,7 @@ use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Place};
 use crate::cmdline::Cmdline;
 use crate::worker::Setting;
+use crate::worker::core::Event;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -176,13 +177,22 @@ struct Lines {
 }
 
 impl Lines {
-    /// Returns at the end of the output. Cancel safe.
+    /// Returns at the end of the output. Cancel safe: what was read and not passed on is kept.
     async fn pass_on(&mut self) {
         let mut buffer = [0_u8; 8192];
         loop {
-            // Whole lines that a cancelled call has left.
-            while let Some(line) = self.next_line() {
-                self.pass_on_line(line).await;
+            while let Some((line, length)) = next_line(&self.partial) {
+                // The wait for room comes first: what follows cannot be cancelled.
+                let Some(room) = self.feed.room().await else {
+                    return;
+                };
+                let text = printed(line);
+                self.last.push_back(text.chars().take(300).collect());
+                if self.last.len() > LAST_LINES {
+                    self.last.pop_front();
+                }
+                self.partial.drain(..length);
+                room.send(Event::Line(text));
             }
             match self.output.read(&mut buffer).await {
                 Ok(0) | Err(_) => return,
@@ -193,34 +203,46 @@ impl Lines {
         }
     }
 
-    fn next_line(&mut self) -> Option<Vec<u8>> {
-        match self.partial.iter().position(|b| *b == b'\n') {
-            Some(end) => {
-                let mut line: Vec<u8> = self.partial.drain(..=end).collect();
-                line.pop();
-                Some(line)
-            }
-            None if self.partial.len() >= MAX_LINE_BYTES => Some(std::mem::take(&mut self.partial)),
-            None => None,
-        }
-    }
-
+    /// Passes on a last line without an end.
     async fn end_line(&mut self) {
         if !self.partial.is_empty() {
-            let line = std::mem::take(&mut self.partial);
-            self.pass_on_line(line).await;
+            self.partial.push(b'\n');
+            let _ = timeout(DRAIN, self.pass_on()).await;
         }
     }
+}
 
-    async fn pass_on_line(&mut self, line: Vec<u8>) {
-        let text = String::from_utf8_lossy(&line);
-        // A progress bar overwrites its line: what stands there in the end counts.
-        let text = text.trim_end_matches('\r');
-        let text = text.rsplit('\r').next().unwrap_or(text).to_owned();
-        self.last.push_back(text.chars().take(300).collect());
-        if self.last.len() > LAST_LINES {
-            self.last.pop_front();
-        }
-        self.feed.line(text).await;
+/// The next whole line, and how many bytes it takes with its end.
+fn next_line(partial: &[u8]) -> Option<(&[u8], usize)> {
+    match partial.iter().position(|b| *b == b'\n') {
+        Some(end) => Some((partial.get(..end)?, end + 1)),
+        None if partial.len() >= MAX_LINE_BYTES => Some((partial, partial.len())),
+        None => None,
+    }
+}
+
+/// A progress bar overwrites its line: what stands there in the end counts.
+fn printed(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    text.rsplit('\r').next().unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_cut_at_line_ends_and_at_a_bound() {
+        assert_eq!(next_line(b"a\nb"), Some((&b"a"[..], 2)));
+        assert_eq!(next_line(b"b"), None);
+        let long = vec![b'x'; MAX_LINE_BYTES];
+        assert_eq!(next_line(&long).map(|(_, length)| length), Some(MAX_LINE_BYTES));
+    }
+
+    #[test]
+    fn of_a_progress_bar_its_last_state_is_kept() {
+        assert_eq!(printed(b"10%\r50%\r100%\r"), "100%");
+        assert_eq!(printed(b"bad \xff byte\r"), "bad \u{fffd} byte");
     }
 }

@@ -147,7 +147,7 @@ fn show_resolv_conf(root: &Path, text: &str) {
 
 /// Puts a text over a file, in this mount namespace only.
 fn show(text: &str, over: &Path) -> io::Result<()> {
-    let file = std::env::temp_dir().join(format!("farrier-shown-{}", uuid::Uuid::new_v4()));
+    let file = std::env::temp_dir().join(format!("farrier-shown-{}", crate::entropy::name()));
     std::fs::write(&file, text)?;
     let bound = bind(&file, over, MsFlags::empty());
     // The mount keeps the content.

@@ -86,6 +86,11 @@ impl Feed {
         let _ = self.events.send(Event::Line(line.into())).await;
     }
 
+    /// Room for one event; `None` when the worker is gone. Cancel safe.
+    async fn room(&self) -> Option<mpsc::Permit<'_, Event>> {
+        self.events.reserve().await.ok()
+    }
+
     /// Tells how far it is; left out when the worker is busy, as the next one says more.
     fn progress(&self, done_bytes: u64, total_bytes: u64, rate_bytes_per_s: u64, stage: &str) {
         let progress = v1::Progress {

@@ -38,7 +38,7 @@ pub(super) struct Mounted {
 impl Mounted {
     /// Mounts on a new folder in `mounts`. Blocks until it is mounted.
     pub(super) fn mount(mounts: &Path, device: &Path, fs_type: &str) -> Result<Mounted, Failure> {
-        let folder = mounts.join(uuid::Uuid::new_v4().to_string());
+        let folder = mounts.join(crate::entropy::name());
         std::fs::create_dir_all(&folder).map_err(|e| {
             Failure::new(
                 "MountFailed",

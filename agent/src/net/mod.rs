@@ -94,7 +94,7 @@ async fn lease(link: Link, nic: &Nic) -> Result<(), NetError> {
     })?;
     let (bound, mut waiting) = oneshot::channel();
     let name = link.name.clone();
-    let seed = uuid::Uuid::new_v4().as_u128() as u64;
+    let seed = crate::entropy::number();
     let client = Client::new(nic.mac, seed, std::time::Instant::now());
     tokio::spawn(async move {
         Lessee {

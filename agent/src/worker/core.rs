@@ -147,6 +147,7 @@ impl Core {
         match message {
             FromServer::Welcome(_) => {
                 self.attached = true;
+                self.flush_lines(orders);
                 let missed = self
                     .unacknowledged
                     .iter()
@@ -240,10 +241,7 @@ impl Core {
 
     fn end(&mut self, attempt_id: String, outcome: Outcome, now: SystemTime, orders: &mut Vec<Order>) {
         // What it printed goes before how it ended.
-        if self.attached {
-            let lines = std::iter::from_fn(|| self.logs.take());
-            orders.extend(lines.map(|lines| Order::Send(ToServer::Log(lines))));
-        }
+        self.flush_lines(orders);
         self.progress = None;
         self.running = None;
         let how = match &outcome {
@@ -270,6 +268,13 @@ impl Core {
         orders.push(Order::Record(report.clone()));
         if self.attached {
             orders.push(Order::Send(ToServer::Report(report)));
+        }
+    }
+
+    fn flush_lines(&mut self, orders: &mut Vec<Order>) {
+        if self.attached {
+            let lines = std::iter::from_fn(|| self.logs.take());
+            orders.extend(lines.map(|lines| Order::Send(ToServer::Log(lines))));
         }
     }
 
@@ -413,8 +418,10 @@ mod tests {
         core.handle(NOW, Event::Line("hello".to_owned()));
         assert!(core.handle(NOW, Event::Tick).is_empty());
         core.hello();
-        core.handle(NOW, Event::Received(FromServer::Welcome(v1::Welcome::default())));
-        let orders = core.handle(NOW, ended("a", Outcome::Succeeded(v1::Succeeded::default())));
+        // It ends between the Hello and the Welcome.
+        core.handle(NOW, ended("a", Outcome::Succeeded(v1::Succeeded::default())));
+        let orders = core.handle(NOW, Event::Received(FromServer::Welcome(v1::Welcome::default())));
+        assert_eq!(sent(&orders), [2]);
         assert!(
             matches!(&orders[0], Order::Send(ToServer::Log(log)) if log.lines == ["hello"]),
             "{orders:?}"

@@ -156,7 +156,7 @@ fn in_words(error: &dyn std::error::Error) -> String {
 
 /// Between half of it and all of it, so that a rack does not come back in step.
 fn with_jitter(pause: Duration) -> Duration {
-    let random = uuid::Uuid::new_v4().as_u128() as u32;
+    let random = crate::entropy::number() as u32;
     pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
 }
 
