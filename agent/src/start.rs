@@ -117,6 +117,7 @@ fn only_mac() -> Result<MacAddr6, String> {
 }
 
 fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
+    crate::entropy::prepare();
     // reqwest and tonic ask for it; a second installation is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
