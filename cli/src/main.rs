@@ -39,6 +39,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let asked = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),
+        Command::Bench(bench) => return commands::lab::bench(bench),
         Command::Completions(args) => return commands::completions::run(&args),
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),

@@ -7,6 +7,8 @@ use anyhow::Context;
 
 use crate::api::Api;
 use crate::machine::Machine;
+use crate::run_dir::RunDir;
+use crate::serial::SerialLog;
 
 /// A directory for one run's evidence.
 #[derive(Clone, Debug)]
@@ -32,7 +34,29 @@ impl Artifacts {
 
     /// Keeps a machine's serial log, QEMU's words and its wires.
     pub fn keep_machine(&self, machine: &Machine) {
-        let Ok(files) = fs::read_dir(machine.directory()) else {
+        self.keep_machine_directory(machine.directory(), machine.name());
+    }
+
+    /// Keeps what [`Artifacts::keep_machine`] keeps of every machine that has a directory in `run_dir`, and gives
+    /// the last `lines` of each serial line.
+    pub fn keep_machines(&self, run_dir: &RunDir, lines: usize) -> String {
+        let mut said = String::new();
+        for entry in fs::read_dir(run_dir.path()).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let serial = SerialLog::new(path.join("serial.log"));
+            if serial.path().is_file() {
+                self.keep_machine_directory(&path, &name);
+                let last = serial.last_lines(lines).join("\n  ");
+                said.push_str(&format!(
+                    "The last lines of machine {name}'s serial line:\n  {last}\n"
+                ));
+            }
+        }
+        said
+    }
+
+    fn keep_machine_directory(&self, directory: &Path, machine: &str) {
+        let Ok(files) = fs::read_dir(directory) else {
             return;
         };
         for file in files
@@ -41,10 +65,7 @@ impl Artifacts {
         {
             let name = file.file_name();
             if name != "variables.fd" {
-                self.keep(
-                    &file.path(),
-                    &format!("{}-{}", machine.name(), name.to_string_lossy()),
-                );
+                self.keep(&file.path(), &format!("{machine}-{}", name.to_string_lossy()));
             }
         }
     }

@@ -93,6 +93,17 @@ impl<'a> Journey<'a> {
         Ok(())
     }
 
+    /// The first action starts on the machine.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn first_action(&mut self) -> anyhow::Result<()> {
+        let mark = self.machine.mark();
+        self.on_the_serial_line("first action", 60, mark, |line| {
+            line.contains("farrier: stage=action-start")
+        })
+    }
+
     /// Follows a workflow action by action to its end, which must be SUCCESS.
     ///
     /// # Errors
@@ -271,13 +282,12 @@ impl<'a> Journey<'a> {
     }
 }
 
-/// Whether a timeline entry says that the machine was told to boot its disk.
+/// Whether a timeline entry shows that the machine fetched what sends it to its own disk: the script on BIOS,
+/// GRUB on UEFI.
 pub fn is_local_boot(entry: &BootLogEntry) -> bool {
-    let text = format!("{} {}", entry.what, entry.detail).to_lowercase();
     entry.outcome == "answered"
-        && ["local disk", "local-disk", "local-boot.efi", "sanboot"]
-            .iter()
-            .any(|sign| text.contains(sign))
+        && matches!(entry.stage.as_str(), "http" | "tftp")
+        && (entry.detail.contains("boots its own disk") || entry.what.contains("local-boot.efi"))
 }
 
 fn took(action: &ActionState) -> Duration {

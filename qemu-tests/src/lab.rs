@@ -19,6 +19,7 @@ use anyhow::Context;
 
 pub use prepare::{Prepared, prepare};
 
+/// From now on Ctrl-C ends this process and everything in its namespaces.
 use crate::firmware::Firmware;
 use crate::namespace;
 
@@ -153,4 +154,9 @@ pub(crate) fn run_inside(prepared: &Prepared) -> anyhow::Result<ExitCode> {
             .and_then(|code| u8::try_from(code).ok())
             .unwrap_or(1),
     ))
+}
+
+/// From now on Ctrl-C ends this process, and with it everything in its namespaces.
+pub(crate) fn end_on_ctrl_c() {
+    signals::end_on_ctrl_c(130);
 }

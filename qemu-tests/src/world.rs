@@ -45,7 +45,14 @@ impl World {
     /// # Errors
     /// What could not be made or started.
     pub fn start(built: &Built) -> anyhow::Result<World> {
-        let run_dir = RunDir::mount()?;
+        World::start_in(RunDir::mount()?, built)
+    }
+
+    /// As [`World::start`], in a directory that the caller has put something into.
+    ///
+    /// # Errors
+    /// As [`World::start`].
+    pub fn start_in(run_dir: RunDir, built: &Built) -> anyhow::Result<World> {
         let network = Network::create()?;
         let key = SshKey::generate(run_dir.path())?;
         let server = Server::start(ServerPaths {

@@ -6,6 +6,10 @@ use qemu_tests::lab::LabArgs;
 
 use crate::failure::{Failure, chain};
 
+pub(crate) fn bench(bench: qemu_tests::bench::Bench) -> Result<ExitCode, Failure> {
+    qemu_tests::bench::run(bench).map_err(|error| Failure::Failed(chain(error.as_ref())))
+}
+
 pub(crate) fn run(args: LabArgs) -> Result<ExitCode, Failure> {
     qemu_tests::lab::run(args).map_err(|error| Failure::Failed(chain(error.as_ref())))
 }

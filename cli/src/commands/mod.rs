@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Image(image::ImageCommand),
     /// Try it all in a virtual machine: netboot, install, log in
     Lab(qemu_tests::lab::LabArgs),
+    /// Measure how long things take, for those who work on Farrier
+    #[command(subcommand, hide = true)]
+    Bench(qemu_tests::bench::Bench),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }

@@ -173,7 +173,7 @@ fn travel(
 }
 
 /// Over SSH: the name that the workflow wrote, and a root filesystem that has grown over the image's size.
-pub(crate) fn log_in(
+fn log_in(
     journey: &mut Journey<'_>,
     world: &World,
     image: Option<&DiskImage>,

@@ -1,0 +1,13 @@
+//! End-to-end tests: the real server, the real agent, machines in QEMU, on a network of their own.
+//!
+//! `cargo xtask test` builds what they need and runs them. By hand: `FARRIER_BIN`, `FARRIER_AGENT` and
+//! `FARRIER_LAB_DIR` (of `farrier lab prepare`), then `cargo test -p qemu-tests --test e2e`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bad_images;
+mod faults;
+mod hostile;
+mod image;
+mod install;
+mod scene;
