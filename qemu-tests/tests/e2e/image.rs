@@ -18,7 +18,8 @@ impl TestImage {
     pub(crate) fn create(images: &Path, name: &str, raw_bytes: usize) -> TestImage {
         let mut raw = noise(raw_bytes);
         raw[..512].copy_from_slice(&boot_sector());
-        let compressed = zstd::encode_all(raw.as_slice(), 1).unwrap();
+        // In one go, as `zstd FILE` does it, so that the content size is in the frame.
+        let compressed = zstd::bulk::compress(&raw, 1).unwrap();
         let path = images.join(name);
         fs::write(&path, compressed).unwrap();
         let sha256 = ::image::sha256_of_file(&path).unwrap();
