@@ -20,22 +20,27 @@ impl Serve {
     /// Starts it on loopback with ports of the kernel's choice, and waits until it says that it is ready.
     fn start(dir: &Path) -> Self {
         let mut child = command(dir).spawn().expect("farrier runs");
-        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let mut serve = Self {
+            child,
+            stderr,
+            grpc: String::new(),
+        };
         let mut said = String::new();
         loop {
             let mut line = String::new();
             assert_ne!(
-                stderr.read_line(&mut line).expect("text"),
+                serve.stderr.read_line(&mut line).expect("text"),
                 0,
                 "ended before it was ready: {said}"
             );
             if let Some(ready) = line.strip_prefix("farrier: ready grpc=") {
-                let grpc = ready.split(' ').next().expect("an address").to_owned();
+                serve.grpc = ready.split(' ').next().expect("an address").to_owned();
                 assert!(
                     ready.contains(" http=127.0.0.1:") && ready.contains(" dhcp=off tftp=127.0.0.1:"),
                     "{line}"
                 );
-                return Self { child, stderr, grpc };
+                return serve;
             }
             said += &line;
         }

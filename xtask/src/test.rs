@@ -46,8 +46,14 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         });
         tally.step("documentation", || {
             build::cargo(
-                &["doc", "--workspace", "--no-deps", "--quiet"],
-                &[("RUSTDOCFLAGS", "-D warnings")],
+                &[
+                    "doc",
+                    "--workspace",
+                    "--no-deps",
+                    "--document-private-items",
+                    "--quiet",
+                ],
+                &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
             )
         });
         tally.tests(
