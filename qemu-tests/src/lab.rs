@@ -1,6 +1,6 @@
 //! `farrier lab`: one command netboots machines into the agent, which installs Debian on them.
 //!
-//! Outside the namespaces it installs packages and builds images ([`prepare`]); then this same command is run
+//! Outside the namespaces it installs packages and builds images ([`prepare()`]); then this same command is run
 //! again inside namespaces of its own ([`install`]), where the server and the machines are.
 
 mod console;

@@ -1,11 +1,11 @@
-//! The engine: what a command does to a workflow. [`decide`] gives events, [`apply`] folds them into state.
+//! The engine: what a command does to a workflow. [`decide()`] gives events, [`apply()`] folds them into state.
 //!
 //! Replaying a workflow's events gives its state, bit for bit. Nothing here reads a clock: callers pass `now`.
 //! Everything is total: no state, command or event leads to a panic.
 //!
 //! How a caller drives it: [`Command::Create`] makes a workflow. Whenever a machine attaches, and after each of its
 //! reports while it stays attached, [`Command::Attached`] says with which boot and what it runs; that gives the next
-//! dispatch when it is its turn. [`dispatch`] is then what to push, and [`stop_due`] what to stop. Reports come in as
+//! dispatch when it is its turn. [`dispatch()`] is then what to push, and [`stop_due`] what to stop. Reports come in as
 //! [`Command::Report`], due timers ([`next_timer`]) as [`Command::Timer`].
 
 mod apply;

@@ -146,7 +146,7 @@ fn is_domain(domain: &str) -> bool {
     host.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-/// tag := [\w][\w.-]{0,127}
+/// `tag := [\w][\w.-]{0,127}`
 fn is_tag(tag: &str) -> bool {
     (1..=128).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
