@@ -262,7 +262,7 @@ impl<'a> Journey<'a> {
             bytes => format!(", {}", crate::table::bytes(bytes)),
         };
         self.display.line(&format!(
-            "{:<32} {}{size}",
+            "{:<34} {}{size}",
             self.named(name),
             crate::table::seconds(duration)
         ));

@@ -37,6 +37,7 @@ pub(super) fn install(options: &LabOptions, prepared: &Prepared) -> anyhow::Resu
                 Blueprint::numbered(number)
                     .firmware(options.firmware)
                     .memory_mib(options.memory)
+                    .cpus(cpus_each(options.machines))
                     .disk(u64::from(options.disk_size) << 30),
             )
         })
@@ -106,6 +107,16 @@ pub(super) fn install(options: &LabOptions, prepared: &Prepared) -> anyhow::Resu
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Two where the host has them to give: Debian starts and images are written in two thirds of the time.
+fn cpus_each(machines: u8) -> u32 {
+    let host = thread::available_parallelism().map_or(1, usize::from);
+    if host / usize::from(machines.max(1)) >= 2 {
+        2
+    } else {
+        1
+    }
 }
 
 /// Stores the machine's template and creates its workflow.
@@ -284,7 +295,7 @@ fn summary(built: &[(String, f64, u64)], journeys: &[&Vec<Stage>]) -> Table {
 fn verdict(options: &LabOptions) -> String {
     let machines = match options.machines {
         1 => "The machine".to_owned(),
-        several => format!("All {several} machines"),
+        several => format!("The {several} machines"),
     };
     match options.workflow {
         Some(_) => format!(
