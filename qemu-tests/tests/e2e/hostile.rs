@@ -113,6 +113,21 @@ fn malformed_dhcp_packets_do_not_stop_the_server() {
                 socket.send_to(packet, destination).unwrap();
             }
         }
+        wait_until(
+            "malformed packets on the timeline",
+            Duration::from_secs(20),
+            || {
+                let entries = scene.world.api.boot_log("").unwrap();
+                match entries
+                    .iter()
+                    .any(|entry| entry.stage == "dhcp" && entry.detail.contains("with 255 B, only Ethernet"))
+                {
+                    true => Look::Done(()),
+                    false => Look::not_yet(qemu_tests::artifacts::boot_log_text(&entries)),
+                }
+            },
+        )
+        .unwrap();
         still_serves(scene);
     });
 }
