@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, packages};
+use crate::Outcome;
 
 /// The target that static glibc binaries are built for. It has to be named: without `--target` cargo would build
 /// build scripts and proc macros with `crt-static` too.
@@ -17,9 +17,8 @@ pub(crate) struct Binaries {
     pub(crate) agent: PathBuf,
 }
 
-/// Builds `farrier` and the static `farrier-agent`, after installing a C compiler where there is none.
-pub(crate) fn binaries(assume_yes: bool) -> Outcome<Binaries> {
-    packages::install(packages::COMPILE, assume_yes)?;
+/// Builds `farrier` and the static `farrier-agent`.
+pub(crate) fn binaries() -> Outcome<Binaries> {
     cargo(&["build", "--release", "--package", "farrier"], &[])?;
     cargo(
         &[

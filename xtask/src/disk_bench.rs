@@ -40,7 +40,7 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
             }
         }
     }
-    packages::install(&[packages::COMPILE, NEEDS].concat(), args.contains(&"--yes"))?;
+    packages::install(NEEDS, args.contains(&"--yes"))?;
     build::cargo(&["build", "--release", "--package", "disk", "--examples"], &[])?;
     let examples = build::target_directory().join("release/examples");
 

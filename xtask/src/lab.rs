@@ -16,7 +16,7 @@ pub(crate) fn bench_boot(args: &[&str]) -> Outcome<ExitCode> {
 }
 
 fn become_farrier(command: &str, args: &[&str]) -> Outcome<ExitCode> {
-    let binaries = build::binaries(args.contains(&"--yes"))?;
+    let binaries = build::binaries()?;
     let error = Command::new(&binaries.farrier)
         .arg(command)
         .args(args)

@@ -1,4 +1,5 @@
-//! What building and testing take, as Debian packages. What the lab itself needs is known by `farrier lab`.
+//! What testing takes, as Debian packages. What the lab itself needs is known by `farrier lab`; a linker was there,
+//! or this program would not run.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -8,9 +9,6 @@ use crate::Outcome;
 
 /// A program in PATH or a file (when it begins with `/`), and the package that has it.
 pub(crate) type Need = (&'static str, &'static str);
-
-/// To compile and link.
-pub(crate) const COMPILE: &[Need] = &[("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev")];
 
 /// What unit and integration tests use: independent peers and tools to check against.
 pub(crate) const TEST: &[Need] = &[

@@ -19,10 +19,7 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
     let selection = parse(args)?;
     let mut tally = Tally::default();
     if selection.quick {
-        packages::install(
-            &[packages::COMPILE, packages::TEST].concat(),
-            selection.assume_yes,
-        )?;
+        packages::install(packages::TEST, selection.assume_yes)?;
         tally.step("formatting", || build::cargo(&["fmt", "--all", "--check"], &[]));
         tally.step("clippy", || {
             build::cargo(
@@ -146,7 +143,7 @@ impl Tally {
     fn end_to_end(&mut self, assume_yes: bool, filter: Option<&str>) {
         let mut binaries = None;
         self.step("release binaries", || {
-            binaries = Some(build::binaries(assume_yes)?);
+            binaries = Some(build::binaries()?);
             Ok(())
         });
         let Some(binaries) = binaries else { return };
