@@ -8,6 +8,8 @@ use tonic::{Response, Status, Streaming};
 
 use crate::failure::{Failure, chain};
 
+/// Of a server that was not told another.
+const PORT: u16 = 42113;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// A server that answered.
@@ -18,8 +20,9 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(server: &str) -> Result<Self, Failure> {
+        let server = with_port(server);
         let url = if server.contains("://") {
-            server.to_owned()
+            server.clone()
         } else {
             format!("http://{server}")
         };
@@ -36,14 +39,11 @@ impl Client {
             .connect()
             .await
             .map_err(|error| Failure::Unreachable {
-                server: server.to_owned(),
-                why: chain(&error),
+                why: in_words(&chain(&error)),
+                server: server.clone(),
             })?;
         let control = ControlServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Self {
-            server: server.to_owned(),
-            control,
-        })
+        Ok(Self { server, control })
     }
 
     /// The answer, or the refusal in words.
@@ -60,5 +60,40 @@ impl Client {
     /// The next of a stream of answers.
     pub(crate) async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
         stream.message().await.map_err(|status| self.failure(&status))
+    }
+}
+
+/// The usual port where none is named.
+fn with_port(server: &str) -> String {
+    let after_host = server.rsplit_once(']').map_or(server, |(_, rest)| rest);
+    if server.is_empty() || server.contains("://") || after_host.contains(':') {
+        server.to_owned()
+    } else {
+        format!("{server}:{PORT}")
+    }
+}
+
+/// Without the layers of the libraries.
+fn in_words(why: &str) -> String {
+    let why = why.strip_prefix("transport error: ").unwrap_or(why);
+    let why = why.strip_prefix("tcp connect error: ").unwrap_or(why);
+    why.strip_prefix("dns error: ").unwrap_or(why).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_port_has_the_usual_one() {
+        for (given, want) in [
+            ("10.77.0.1", "10.77.0.1:42113"),
+            ("10.77.0.1:1", "10.77.0.1:1"),
+            ("[::1]", "[::1]:42113"),
+            ("[::1]:1", "[::1]:1"),
+            ("http://a", "http://a"),
+        ] {
+            assert_eq!(with_port(given), want);
+        }
     }
 }

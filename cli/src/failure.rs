@@ -42,6 +42,14 @@ impl Failure {
         }
     }
 
+    /// With the file's name before each place in it.
+    pub(crate) fn in_file(self, source: &str) -> Self {
+        match self {
+            Failure::Failed(said) => Failure::Failed(crate::commands::in_file(source, &said)),
+            other => other,
+        }
+    }
+
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,6 +1,6 @@
 //! How answers are printed: tables for people, JSON and YAML for programs.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
@@ -18,6 +18,8 @@ pub(crate) enum Format {
 /// Something with a table form.
 pub(crate) trait Rows {
     const HEADER: &'static [&'static str];
+    /// Said to a person instead of nothing.
+    const NONE: &'static str;
     fn row(&self) -> Vec<String>;
 }
 
@@ -28,7 +30,12 @@ pub(crate) fn list<T: Rows + Serialize>(
     items: &[T],
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => table(out, T::HEADER, items.iter().map(Rows::row)),
+        Format::Table => {
+            if items.is_empty() && std::io::stderr().is_terminal() {
+                eprintln!("{}", T::NONE);
+            }
+            table(out, T::HEADER, items.iter().map(Rows::row))
+        }
         format => value(out, format, items),
     }
 }
@@ -44,6 +51,18 @@ pub(crate) fn one<T: Serialize>(
         Format::Table => text(out),
         format => value(out, format, item),
     }
+}
+
+#[derive(Serialize)]
+struct Deleted<'a> {
+    deleted: &'a str,
+}
+
+/// Prints that something is gone.
+pub(crate) fn deleted(out: &mut dyn Write, format: Format, kind: &str, name: &str) -> Result<(), Failure> {
+    one(out, format, &Deleted { deleted: name }, |out| {
+        Ok(writeln!(out, "{kind} {name} deleted")?)
+    })
 }
 
 /// Prints one of a stream: a JSON text a line, a YAML document each.

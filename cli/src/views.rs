@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use proto::v1;
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) workflow: Option<String>,
     pub(crate) last_seen: Option<String>,
     pub(crate) agent_version: Option<String>,
+    /// As it was applied.
+    pub(crate) document: serde_json::Value,
     #[serde(skip)]
     pub(crate) spec_yaml: String,
 }
@@ -35,6 +38,7 @@ impl From<v1::Machine> for Machine {
             workflow: given(machine.running_workflow),
             last_seen: time(machine.last_seen),
             agent_version: given(machine.agent_version),
+            document: serde_saphyr::from_str(&machine.spec_yaml).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
     }
@@ -42,6 +46,7 @@ impl From<v1::Machine> for Machine {
 
 impl Rows for Machine {
     const HEADER: &'static [&'static str] = &["NAME", "MAC", "ADDRESS", "AGENT", "BOOTS NEXT", "WORKFLOW"];
+    const NONE: &'static str = "no machines yet: add some with `farrier machine apply -f FILE`";
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -86,9 +91,10 @@ impl From<v1::Template> for Template {
 
 impl Rows for Template {
     const HEADER: &'static [&'static str] = &["NAME", "VERSION", "UPDATED", "ID"];
+    const NONE: &'static str = "no templates yet: store one with `farrier template create -f FILE`";
 
     fn row(&self) -> Vec<String> {
-        let updated = self.updated_at.clone().unwrap_or_default();
+        let updated = ago(self.updated_at.as_deref());
         vec![
             self.name.clone(),
             self.version.to_string(),
@@ -187,6 +193,7 @@ impl From<v1::ActionState> for Action {
 
 impl Rows for Workflow {
     const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "CREATED", "MACHINES", "MESSAGE"];
+    const NONE: &'static str = "no workflows: make one with `farrier workflow create -t TEMPLATE -r DEVICES`";
 
     fn row(&self) -> Vec<String> {
         let mut workers: Vec<&str> = self.tasks.iter().map(|task| task.worker.as_str()).collect();
@@ -195,7 +202,7 @@ impl Rows for Workflow {
             self.id.clone(),
             self.name.clone(),
             self.state.clone(),
-            self.created_at.clone().unwrap_or_default(),
+            ago(self.created_at.as_deref()),
             dash(&workers.join(",")),
             dash(self.message.as_deref().unwrap_or_default()),
         ]
@@ -327,9 +334,49 @@ pub(crate) fn time(at: Option<prost_types::Timestamp>) -> Option<String> {
     Some(format!("{at:.3}"))
 }
 
-/// The time of day, for lines.
-fn clock(at: Option<&str>) -> &str {
-    at.and_then(|at| at.get(11..23)).unwrap_or("-")
+/// The time of day here, for lines; with the date when it is not today's.
+fn clock(at: Option<&str>) -> String {
+    let Some(at) = at.and_then(local) else {
+        return "-".to_owned();
+    };
+    let today = Zoned::now().date() == at.date();
+    at.strftime(if today {
+        "%H:%M:%S%.3f"
+    } else {
+        "%Y-%m-%d %H:%M:%S%.3f"
+    })
+    .to_string()
+}
+
+/// Date and time here, and how long ago that is.
+pub(crate) fn when(at: Option<&str>) -> String {
+    let Some(here) = at.and_then(local) else {
+        return "-".to_owned();
+    };
+    format!("{} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"), ago(at))
+}
+
+/// How long ago, in its largest unit.
+pub(crate) fn ago(at: Option<&str>) -> String {
+    let Some(at) = at.and_then(|at| at.parse::<Timestamp>().ok()) else {
+        return "-".to_owned();
+    };
+    age(Timestamp::now().duration_since(at).as_secs())
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..1 => "now".to_owned(),
+        1..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+fn local(at: &str) -> Option<Zoned> {
+    let at: Timestamp = at.parse().ok()?;
+    Some(at.to_zoned(TimeZone::system()))
 }
 
 fn seconds(at: Option<prost_types::Timestamp>) -> Option<f64> {
@@ -345,5 +392,39 @@ pub(crate) fn dash(text: &str) -> String {
         "-".to_owned()
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_one_unit() {
+        let ages = [-5, 0, 1, 119, 120, 7_199, 7_200, 172_799, 172_800].map(age);
+        let want = [
+            "now",
+            "now",
+            "1 s ago",
+            "119 s ago",
+            "2 min ago",
+            "119 min ago",
+            "2 h ago",
+            "47 h ago",
+            "2 days ago",
+        ];
+        assert_eq!(ages, want);
+    }
+
+    #[test]
+    fn a_line_of_another_day_has_its_date() {
+        let now = format!("{:.3}", Timestamp::now());
+        assert_eq!(clock(Some(&now)).len(), "00:00:00.000".len());
+        assert_eq!(
+            clock(Some("1999-05-05T12:00:00.125Z")).len(),
+            "1999-05-05 12:00:00.125".len()
+        );
+        assert_eq!((clock(None), when(None)), ("-".to_owned(), "-".to_owned()));
+        assert!(when(Some("1999-05-05T12:00:00.125Z")).ends_with(" days ago)"));
     }
 }

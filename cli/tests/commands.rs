@@ -92,6 +92,7 @@ fn farrier(server: &str, args: &[&str]) -> Output {
         .args(args)
         .env_clear()
         .env("FARRIER_SERVER", server)
+        .env("TZ", "UTC")
         .output()
         .expect("farrier runs")
 }
@@ -129,6 +130,7 @@ fn machines_are_applied_listed_shown_and_deleted() {
     let json: serde_json::Value =
         serde_json::from_str(&server.ok(&["machine", "get", "node1", "-o", "json"])).expect("JSON");
     assert_eq!(json["macs"][0], "52:54:00:77:00:0b");
+    assert_eq!(json["document"]["disks"][0], "/dev/vda");
     assert!(
         server
             .ok(&["machine", "list", "-o", "yaml"])
@@ -172,11 +174,63 @@ fn templates_are_kept_as_they_were_written() {
         server.ok(&["template", "create", "-f", &file]),
         "template wipe is stored, version 2\n"
     );
+    let rendered: serde_json::Value =
+        serde_json::from_str(&server.ok(&["template", "render", "wipe", "-r", DEVICES, "-o", "json"]))
+            .expect("JSON");
+    assert!(
+        rendered["yaml"]
+            .as_str()
+            .is_some_and(|yaml| yaml.contains("wipe")),
+        "{rendered}"
+    );
     let bad = server.file("bad.yaml", "name: {{ .x \n");
     let output = server.run(&["template", "validate", "-f", &bad]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.starts_with(&format!("farrier: {bad}: line 1")), "{stderr}");
+}
+
+#[test]
+fn a_bad_template_is_refused_and_an_odd_one_warned_about_with_its_file_and_line() {
+    let server = Server::prepared();
+    let bad = server.file("bad.yaml", &TEMPLATE.replace("cexec", "\"Bad Image\""));
+    let words = format!(
+        "farrier: {bad}: line 8, column 16: image \"Bad Image\" of action \"look\" is no image reference: it has a \
+         ' ', which no part of it may have\n    |         image: \"Bad Image\""
+    );
+    server.fails(&["template", "create", "-f", &bad], 1, &words);
+    let odd = server.file("odd.yaml", &TEMPLATE.replace("timeout", "timeot"));
+    let output = server.run(&["template", "create", "-f", &odd]);
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        format!(
+            "warning: {odd}: line 9, column 9: \"timeot\" is no field of an action and has no effect; did you mean \
+             \"timeout\"?\n    |         timeot: 60\n"
+        )
+    );
+    let words = "farrier: line 5, column 16: there is no value for .device_1: the workflow gives no devices\n    |     \
+                 worker: \"{{.device_1}}\"";
+    server.fails(&["workflow", "create", "-t", "wipe"], 1, words);
+}
+
+#[test]
+fn devices_are_given_by_name_or_as_json() {
+    let server = Server::prepared();
+    let create = ["workflow", "create", "-t", "wipe", "-q", "-r"];
+    let with = |device: &'static str| [&create[..], &[device]].concat();
+    for given in [
+        "device_1=52:54:00:77:00:0b",
+        r#"{"device_1": "52:54:00:77:00:0b"}"#,
+    ] {
+        server.ok(&with(given));
+    }
+    let words = "farrier: bad devices \"device_1\": expected value at line 1 column 1; expected \
+                 device_1=52:54:00:77:00:0b, or JSON such as '{\"device_1\": \"52:54:00:77:00:0b\"}'";
+    server.fails(&with("device_1"), 2, words);
+    let words = "farrier: task \"only\": node1 is a machine's name, and a worker is a MAC or an agent id: write \
+                 52:54:00:77:00:0b";
+    server.fails(&with("device_1=node1"), 3, words);
 }
 
 #[test]
@@ -309,11 +363,11 @@ fn the_boot_log_tells_what_was_recorded() {
     }
     assert_eq!(
         server.ok(&["machine", "boot-log", "node1"]),
-        "00:00:00.000  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
+        "1970-01-01 00:00:00.000  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
     );
     assert_eq!(
         server.ok(&["machine", "boot-log", "--strangers"]),
-        "00:00:00.000  52:54:00:99:99:99  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
+        "1970-01-01 00:00:00.000  52:54:00:99:99:99  http   answered  GET /boot/vmlinuz         200 (8000000 B)\n"
     );
     server.fails(
         &["machine", "boot-log", "node9"],

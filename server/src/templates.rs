@@ -37,22 +37,81 @@ pub fn check(text: &str) -> Result<Vec<String>, Error> {
             text.len()
         )));
     }
-    match language::check(text) {
-        Ok(warnings) => Ok(warnings.iter().map(described).collect()),
-        Err(problems) => Err(Error::Invalid(lines(&problems))),
+    let given = |mut problem: language::Problem| {
+        problem.text = language::Text::Template;
+        problem
+    };
+    let problems = |problems: Vec<language::Problem>| Error::Invalid(lines(&problems));
+    let plain = language::check(text).map_err(|found| problems(found.into_iter().map(given).collect()))?;
+    let (bad, mut odd) = literal(text);
+    if !bad.is_empty() {
+        return Err(problems(bad));
     }
+    // A template that fills nothing in was checked as a whole, and it is its own rendering.
+    if odd.is_empty() {
+        odd = plain.into_iter().map(given).collect();
+    }
+    Ok(odd.iter().map(described).collect())
+}
+
+/// What is wrong and what is odd in lines that every rendering has as they are, found by rendering with a made-up
+/// value for each variable. Nothing when the template needs more than that, such as a record's fields.
+fn literal(text: &str) -> (Vec<language::Problem>, Vec<language::Problem>) {
+    let value = |name: &str| (name.to_owned(), "00:00:00:00:00:01".to_owned());
+    let devices = language::Devices {
+        devices: variables(text).map(value).collect(),
+        hardware: serde_json::Value::Null,
+    };
+    let as_written = |mut problem: language::Problem| {
+        let at = text.lines().position(|line| line == problem.quoted)?;
+        problem.line = u32::try_from(at + 1).ok()?;
+        problem.text = language::Text::Template;
+        Some(problem)
+    };
+    match language::render(text, &devices) {
+        Ok(rendered) => {
+            let odd = rendered.warnings.into_iter().filter_map(as_written);
+            (Vec::new(), odd.collect())
+        }
+        // Other mistakes may be of the made-up values.
+        Err(problems) => {
+            let images = problems
+                .into_iter()
+                .filter(|problem| problem.message.starts_with("image "));
+            (images.filter_map(as_written).collect(), Vec::new())
+        }
+    }
+}
+
+/// The names behind a dot inside of `{{` and `}}`.
+fn variables(text: &str) -> impl Iterator<Item = &str> {
+    let actions = text
+        .split("{{")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("}}")?.0));
+    let word = |char: char| char.is_alphanumeric() || matches!(char, '_' | '.');
+    actions.flat_map(move |action| {
+        action
+            .split(move |char: char| !word(char))
+            .filter_map(|path| path.strip_prefix('.')?.split('.').next())
+            .filter(|name| !name.is_empty() && !matches!(*name, "hardware" | "Hardware"))
+    })
 }
 
 pub(crate) fn lines(problems: &[language::Problem]) -> String {
     problems.iter().map(described).collect::<Vec<_>>().join("\n")
 }
 
-/// `LINE:COLUMN: message`, with the line it is in below.
+/// `line LINE, column COLUMN: message`, with the line it is in below; "rendered" when it is not the template's line.
 pub(crate) fn described(problem: &language::Problem) -> String {
+    let text = match problem.text {
+        language::Text::Template => "",
+        language::Text::Rendered => "rendered ",
+    };
     let place = match (problem.line, problem.column) {
         (0, _) => String::new(),
-        (line, 0) => format!("line {line}: "),
-        (line, column) => format!("line {line}, column {column}: "),
+        (line, 0) => format!("{text}line {line}: "),
+        (line, column) => format!("{text}line {line}, column {column}: "),
     };
     let quoted = problem.quoted.trim_end();
     let quoted = if quoted.is_empty() {
@@ -160,6 +219,41 @@ fn named(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const VARIABLE: &str = "version: \"0.1\"\nname: x\ntasks:\n- name: a\n  worker: \"{{.device_1}}\"\n  actions:\n  \
+                            - name: w\n    image: IMAGE\n    timeot: 5\n    environment: {A: \"{{ .b | quote }}\"}\n";
+
+    #[test]
+    fn a_template_with_variables_is_warned_about_where_it_is_literal() {
+        let text = VARIABLE.replace("IMAGE", "cexec");
+        let warnings = check(&text.replace(" | quote", "")).expect("good enough");
+        let want = "line 9, column 5: \"timeot\" is no field of an action and has no effect; did you mean \"timeout\"?\n    \
+                    |     timeot: 5";
+        assert_eq!(warnings, [want]);
+        // The YAML that made-up values give is nobody's mistake.
+        assert_eq!(
+            check(&text.replace("{A: \"{{ .b | quote }}\"}", "{{ .b }}: [")).ok(),
+            Some(vec![])
+        );
+        assert_eq!(
+            check(&text.replace(".b | quote", ".hardware.spec.userData")).ok(),
+            Some(vec![])
+        );
+    }
+
+    #[test]
+    fn a_bad_image_beside_variables_is_refused_at_once() {
+        let text = VARIABLE.replace("IMAGE", "\"Bad Image\"").replace(" | quote", "");
+        let error = check(&text).expect_err("a bad image").to_string();
+        assert!(
+            error.starts_with("line 8, column 12: image \"Bad Image\" of action \"w\""),
+            "{error}"
+        );
+        let later = VARIABLE
+            .replace("IMAGE", "\"{{ .image }} x\"")
+            .replace(" | quote", "");
+        assert!(check(&later).is_ok());
+    }
 
     #[test]
     fn takes_the_name_from_the_text() {

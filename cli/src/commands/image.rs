@@ -19,24 +19,26 @@ pub(crate) enum ImageCommand {
 #[command(after_help = "\
 Examples:
   farrier image build --output /var/lib/farrier/boot
-  farrier image build --output boot --agent ./farrier-agent --mirror http://deb.debian.org/debian
+  farrier image build --output boot --agent ./farrier-agent
+  farrier image build --output boot --mirror http://deb.debian.org/debian
 
-Needs no root. Packages come from Debian 12 through a private apt root and are kept in the cache.")]
+Needs no root. Packages come from Debian 12 through a private apt root and are
+kept in the cache.")]
 pub(crate) struct BuildArgs {
     /// Directory to write; one that is there is replaced
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
-    #[arg(long, value_name = "FILE", env = "FARRIER_AGENT")]
+    #[arg(long, value_name = "FILE", env = "FARRIER_AGENT", hide_env_values = true)]
     agent: Option<PathBuf>,
     /// Which kernel and drivers
     #[arg(long, value_name = "NAME", default_value = "lab")]
     profile: String,
     /// Where packages are kept [default: ~/.cache/farrier/packages]
-    #[arg(long, value_name = "DIR", env = "FARRIER_CACHE")]
+    #[arg(long, value_name = "DIR", env = "FARRIER_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
     /// The Debian mirror [default: the host's, else the public one]
-    #[arg(long, value_name = "URL", env = "FARRIER_MIRROR")]
+    #[arg(long, value_name = "URL", env = "FARRIER_MIRROR", hide_env_values = true)]
     mirror: Option<String>,
     /// Look for newer packages although the cache has some
     #[arg(long)]

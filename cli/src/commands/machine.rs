@@ -64,8 +64,10 @@ Example, short form:
   disks: [/dev/vda]
   netboot: local        # while it has no workflow: local (its disk), agent or ignore
 
-Also: macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params, consoles, metadata, user_data,
-agent_id. Tinkerbell's Hardware (tinkerbell.org/v1alpha1) is read too. Several documents a file, split by ---.";
+Also: macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params,
+consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
+(tinkerbell.org/v1alpha1) is read too. Several documents a file, split by ---.
+A machine of the same name is replaced. Nothing changes when one is refused.";
 
 #[derive(Serialize)]
 struct Applied {
@@ -130,7 +132,7 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
         let seen = machine
             .last_seen
             .as_deref()
-            .map(|seen| format!(", last seen {seen}"))
+            .map(|seen| format!(", last seen {}", views::when(Some(seen))))
             .unwrap_or_default();
         writeln!(out, "Agent:       {}{seen}", machine.agent())?;
         writeln!(
@@ -172,8 +174,7 @@ async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> 
         })
         .await;
     client.answer(answer)?;
-    writeln!(asking.out, "machine {name_or_mac} deleted")?;
-    Ok(())
+    output::deleted(asking.out, asking.output, "machine", &name_or_mac)
 }
 
 async fn boot_log(request: BootLogRequest, asking: Asking<'_>) -> Result<(), Failure> {

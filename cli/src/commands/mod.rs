@@ -27,7 +27,9 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "FARRIER_SERVER",
+        hide_env_values = true,
         default_value = "127.0.0.1:42113",
+        help_heading = ASKING,
         value_name = "HOST:PORT"
     )]
     pub(crate) server: String,
@@ -38,7 +40,8 @@ pub(crate) struct Cli {
         global = true,
         value_enum,
         default_value_t,
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        help_heading = ASKING
     )]
     pub(crate) output: Format,
 }
@@ -68,6 +71,8 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+const ASKING: &str = "Options of every command that asks a server";
+
 const EXAMPLES: &str = "\
 Examples:
   farrier lab                                        see it work, in a virtual machine
@@ -75,7 +80,7 @@ Examples:
   farrier serve --interface br0 --address 10.77.0.1  run the server on that network
   farrier machine apply -f machines.yaml             tell it which machines there are
   farrier template create -f debian.yaml
-  farrier workflow create -t debian -r '{\"device_1\": \"52:54:00:77:00:0b\"}'
+  farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow wait ID --timeout 30m
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers.";
@@ -130,11 +135,25 @@ fn read_file(path: &str) -> Result<(String, String), Failure> {
     Ok((text, path.to_owned()))
 }
 
-/// The devices of `-r`: a JSON object of text.
-fn devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
+/// The devices of `-r`: each a JSON object of text, or NAME=VALUE.
+fn devices(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for one in given {
+        match one.split_once('=') {
+            Some((name, value)) if !one.trim_start().starts_with('{') => {
+                all.insert(name.trim().to_owned(), value.to_owned());
+            }
+            _ => all.extend(json_devices(one)?),
+        }
+    }
+    Ok(all)
+}
+
+fn json_devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
     let bad = |why: String| {
         Failure::Usage(format!(
-            "bad devices {json:?}: {why}; expected JSON such as '{{\"device_1\": \"52:54:00:77:00:0b\"}}'"
+            "bad devices {json:?}: {why}; expected device_1=52:54:00:77:00:0b, or JSON such as \
+             '{{\"device_1\": \"52:54:00:77:00:0b\"}}'"
         ))
     };
     let values: BTreeMap<String, serde_json::Value> =
@@ -146,6 +165,18 @@ fn devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
         other => Err(bad(format!("{key} is {other}, not text"))),
     };
     values.into_iter().map(text).collect()
+}
+
+/// What a server says of a text, with the file's name before each place.
+pub(crate) fn in_file(source: &str, said: &str) -> String {
+    let line = |line: &str| {
+        if line.starts_with("line ") || line.starts_with("rendered line ") {
+            format!("{source}: {line}")
+        } else {
+            line.to_owned()
+        }
+    };
+    said.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Warnings go to stderr, so that output stays what it is.

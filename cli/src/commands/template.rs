@@ -7,7 +7,9 @@ use proto::v1::{
     RenderTemplateRequest,
 };
 
-use super::{Asking, devices, read_file, warn};
+use serde::Serialize;
+
+use super::{Asking, devices, in_file, read_file, warn};
 use crate::failure::Failure;
 use crate::output;
 use crate::views;
@@ -43,9 +45,7 @@ pub(crate) enum TemplateCommand {
         file: String,
     },
     /// Print what a template gives for some devices; makes no workflow
-    #[command(
-        after_help = "Example:\n  farrier template render debian -r '{\"device_1\": \"52:54:00:77:00:0b\"}'"
-    )]
+    #[command(after_help = "Example:\n  farrier template render debian -r device_1=52:54:00:77:00:0b")]
     Render {
         /// Its name or id
         #[arg(required_unless_present = "file", conflicts_with = "file")]
@@ -53,9 +53,9 @@ pub(crate) enum TemplateCommand {
         /// A file instead; - for standard input
         #[arg(short, long, value_name = "FILE")]
         file: Option<String>,
-        /// What the template's variables stand for
-        #[arg(short = 'r', long = "devices", value_name = "JSON", default_value = "{}")]
-        devices: String,
+        /// What a variable of the template stands for; more than once, or all of them as a JSON object
+        #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
+        devices: Vec<String>,
     },
 }
 
@@ -98,13 +98,18 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
 }
 
 async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let (text, _) = read_file(file)?;
+    let (text, source) = read_file(file)?;
     let mut client = asking.connect().await?;
     let answer = client
         .control
         .put_template(PutTemplateRequest { name, text })
         .await;
-    let answer = client.answer(answer)?;
+    let mut answer = client
+        .answer(answer)
+        .map_err(|failure| failure.in_file(&source))?;
+    for warning in &mut answer.warnings {
+        *warning = in_file(&source, warning);
+    }
     warn(&answer.warnings);
     let template = views::Template::from(answer);
     output::one(asking.out, asking.output, &template, |out| {
@@ -151,26 +156,39 @@ async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
         })
         .await;
     client.answer(answer)?;
-    writeln!(asking.out, "template {name_or_id} deleted")?;
-    Ok(())
+    output::deleted(asking.out, asking.output, "template", &name_or_id)
 }
 
 fn validate(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
     let (text, source) = read_file(file)?;
-    let warnings =
-        server::check_template(&text).map_err(|error| Failure::Failed(format!("{source}: {error}")))?;
+    let warnings = server::check_template(&text)
+        .map_err(|error| Failure::Failed(in_file(&source, &error.to_string())))?;
+    let warnings: Vec<String> = warnings.iter().map(|warning| in_file(&source, warning)).collect();
     warn(&warnings);
-    writeln!(
-        asking.out,
-        "{source}: the syntax is right; `farrier template render` shows what it gives"
-    )?;
-    Ok(())
+    output::one(asking.out, asking.output, &Validated { warnings }, |out| {
+        writeln!(
+            out,
+            "{source}: the syntax is right; `farrier template render` shows what it gives"
+        )?;
+        Ok(())
+    })
+}
+
+#[derive(Serialize)]
+struct Validated {
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Rendered {
+    yaml: String,
+    warnings: Vec<String>,
 }
 
 async fn render(
     template: Option<String>,
     file: Option<String>,
-    given: &str,
+    given: &[String],
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
     let text = file
@@ -187,6 +205,11 @@ async fn render(
     let answer = client.control.render_template(request).await;
     let answer = client.answer(answer)?;
     warn(&answer.warnings);
-    writeln!(asking.out, "{}", answer.yaml.trim_end())?;
-    Ok(())
+    let rendered = Rendered {
+        yaml: answer.yaml,
+        warnings: answer.warnings,
+    };
+    output::one(asking.out, asking.output, &rendered, |out| {
+        Ok(writeln!(out, "{}", rendered.yaml.trim_end())?)
+    })
 }

@@ -13,23 +13,23 @@ use super::{Asking, devices, warn};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
-use crate::views::{Event, LogLine, Workflow, dash};
+use crate::views::{Event, LogLine, Workflow, dash, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum WorkflowCommand {
     /// Make a workflow from a template, for machines
     #[command(after_help = "\
 Example:
-  farrier workflow create -t debian -r '{\"device_1\": \"52:54:00:77:00:0b\"}'
+  farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
 
 It begins as soon as its machine is attached; a machine that is switched on netboots into it.")]
     Create {
         /// Name or id of the template
         #[arg(short, long)]
         template: String,
-        /// What the template's variables stand for
-        #[arg(short = 'r', long = "devices", value_name = "JSON", default_value = "{}")]
-        devices: String,
+        /// What a variable of the template stands for; more than once, or all of them as a JSON object
+        #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
+        devices: Vec<String>,
         /// The same key gives the same workflow, however often it is asked for
         #[arg(long, value_name = "TEXT")]
         idempotency_key: Option<String>,
@@ -41,7 +41,10 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         quiet: bool,
     },
     /// Show a workflow and what it was rendered to
-    Get { id: String },
+    Get {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
     /// List workflows
     List {
         /// Only those of this machine: name or MAC
@@ -49,9 +52,13 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         machine: Option<String>,
     },
     /// Delete a workflow that has ended, with its events and logs
-    Delete { id: String },
+    Delete {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
     /// Start nothing more of a workflow, and stop what runs
     Cancel {
+        /// Its id, from `farrier workflow list`
         id: String,
         /// Why, for those who look later
         #[arg(long, default_value = "")]
@@ -59,15 +66,20 @@ It begins as soon as its machine is attached; a machine that is switched on netb
     },
     /// Show what happened, in order
     Events {
+        /// Its id, from `farrier workflow list`
         id: String,
         /// Keep printing until it has ended
         #[arg(short, long)]
         follow: bool,
     },
     /// Show how far it is, action by action
-    State { id: String },
+    State {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
     /// Print what its actions print
     Logs {
+        /// Its id, from `farrier workflow list`
         id: String,
         /// Keep printing until it has ended
         #[arg(short, long)]
@@ -75,6 +87,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
     },
     /// Wait for its end; exit code 0 for SUCCESS only
     Wait {
+        /// Its id, from `farrier workflow list`
         id: String,
         /// How long, such as 90s, 30m or 2h [default: for ever]
         #[arg(long, value_name = "TIME", value_parser = duration)]
@@ -149,12 +162,7 @@ async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
             ("Ended", &workflow.ended_at),
         ];
         for (what, at) in at {
-            writeln!(
-                out,
-                "{:<11}{}",
-                format!("{what}:"),
-                dash(at.as_deref().unwrap_or_default())
-            )?;
+            writeln!(out, "{:<11}{}", format!("{what}:"), when(at.as_deref()))?;
         }
         writeln!(
             out,
@@ -187,8 +195,7 @@ async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
         .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
         .await;
     client.answer(answer)?;
-    writeln!(asking.out, "workflow {id} deleted")?;
-    Ok(())
+    output::deleted(asking.out, asking.output, "workflow", &id)
 }
 
 async fn cancel(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {

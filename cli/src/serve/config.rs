@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use boots::BootsConfig;
+use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 
 use crate::commands::LogFormat;
@@ -25,48 +26,49 @@ The file has the flags' names:
   data-dir = \"/var/lib/farrier\"
 
 Prints `farrier: ready …` on stderr when every socket is bound. Stops on SIGTERM and SIGINT.
-Ports below 1024, DHCP and router advertisements need root, or CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN.")]
+Ports below 1024, DHCP and router advertisements need root, or
+CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN.")]
 pub(crate) struct ServeArgs {
     /// Settings in TOML
-    #[arg(long, value_name = "FILE", env = "FARRIER_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "FARRIER_CONFIG", hide_env_values = true)]
     #[serde(skip)]
     config: Option<PathBuf>,
     /// The interface that machines netboot on
-    #[arg(long, value_name = "NAME", env = "FARRIER_INTERFACE")]
+    #[arg(long, value_name = "NAME", env = "FARRIER_INTERFACE", hide_env_values = true)]
     interface: Option<String>,
     /// This server's address there [default: the interface's first]
-    #[arg(long, value_name = "IPV4", env = "FARRIER_ADDRESS")]
+    #[arg(long, value_name = "IPV4", env = "FARRIER_ADDRESS", hide_env_values = true)]
     address: Option<Ipv4Addr>,
     /// Where the control plane, HTTP and TFTP listen [default: 0.0.0.0, every address]
-    #[arg(long, value_name = "IPV4", env = "FARRIER_LISTEN")]
+    #[arg(long, value_name = "IPV4", env = "FARRIER_LISTEN", hide_env_values = true)]
     listen: Option<Ipv4Addr>,
     /// Where everything is kept [default: /var/lib/farrier]
-    #[arg(long, value_name = "DIR", env = "FARRIER_DATA_DIR")]
+    #[arg(long, value_name = "DIR", env = "FARRIER_DATA_DIR", hide_env_values = true)]
     data_dir: Option<PathBuf>,
     /// What `farrier image build` made [default: DATA_DIR/boot]
-    #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR")]
+    #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR", hide_env_values = true)]
     boot_dir: Option<PathBuf>,
     /// Disk images, served as /images/ [default: DATA_DIR/images, if it is there]
-    #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR")]
+    #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR", hide_env_values = true)]
     images_dir: Option<PathBuf>,
     /// Agents and this command line [default: 42113]
-    #[arg(long, value_name = "PORT", env = "FARRIER_GRPC_PORT")]
+    #[arg(long, value_name = "PORT", env = "FARRIER_GRPC_PORT", hide_env_values = true)]
     grpc_port: Option<u16>,
     /// Scripts, kernels and images [default: 7080]
-    #[arg(long, value_name = "PORT", env = "FARRIER_HTTP_PORT")]
+    #[arg(long, value_name = "PORT", env = "FARRIER_HTTP_PORT", hide_env_values = true)]
     http_port: Option<u16>,
     /// Boot loaders [default: 69]
-    #[arg(long, value_name = "PORT", env = "FARRIER_TFTP_PORT")]
+    #[arg(long, value_name = "PORT", env = "FARRIER_TFTP_PORT", hide_env_values = true)]
     tftp_port: Option<u16>,
     /// Addresses and boot files [default: 67]
-    #[arg(long, value_name = "PORT", env = "FARRIER_DHCP_PORT")]
+    #[arg(long, value_name = "PORT", env = "FARRIER_DHCP_PORT", hide_env_values = true)]
     dhcp_port: Option<u16>,
     /// Answer no DHCP: another server does
-    #[arg(long, env = "FARRIER_NO_DHCP")]
+    #[arg(long, env = "FARRIER_NO_DHCP", hide_env_values = true, value_parser = BoolishValueParser::new())]
     #[serde(default)]
     no_dhcp: bool,
     /// Answer no router solicitations; iPXE then waits 16 s for one
-    #[arg(long, env = "FARRIER_NO_RA")]
+    #[arg(long, env = "FARRIER_NO_RA", hide_env_values = true, value_parser = BoolishValueParser::new())]
     #[serde(default)]
     no_ra: bool,
     /// Console argument of booted kernels, may be given more than once [default: console=tty0 console=ttyS0,115200]
@@ -74,11 +76,18 @@ pub(crate) struct ServeArgs {
         long = "console",
         value_name = "ARG",
         env = "FARRIER_CONSOLES",
+        hide_env_values = true,
         value_delimiter = ' '
     )]
     consoles: Option<Vec<String>>,
     /// How the log on stderr looks [default: text]
-    #[arg(long, value_enum, value_name = "FORMAT", env = "FARRIER_LOG_FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        env = "FARRIER_LOG_FORMAT",
+        hide_env_values = true
+    )]
     log_format: Option<LogFormat>,
 }
 
@@ -109,6 +118,7 @@ impl ServeConfig {
                     .into(),
             ));
         };
+        check_interface(&interface)?;
         let address = match args.address {
             Some(address) => address,
             None => first_address(&interface)?,
@@ -171,6 +181,22 @@ fn parse(text: &str, path: &str) -> Result<ServeArgs, Failure> {
     toml::from_str(text).map_err(|error| Failure::Usage(format!("{path}: {}", error.to_string().trim_end())))
 }
 
+fn check_interface(interface: &str) -> Result<(), Failure> {
+    let all = nix::net::if_::if_nameindex()
+        .map_err(|error| Failure::Failed(format!("cannot list the interfaces of this host: {error}")))?;
+    let names: Vec<String> = all
+        .iter()
+        .map(|one| one.name().to_string_lossy().into_owned())
+        .collect();
+    if names.iter().any(|name| name == interface) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "no interface is named {interface}: this host has {}",
+        names.join(", ")
+    )))
+}
+
 fn first_address(interface: &str) -> Result<Ipv4Addr, Failure> {
     let all = nix::ifaddrs::getifaddrs()
         .map_err(|error| Failure::Failed(format!("cannot list the addresses of this host: {error}")))?;
@@ -201,14 +227,14 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_file() {
-        let flags = Flags::parse_from(["serve", "--interface", "br0", "--grpc-port", "1"]).args;
+        let flags = Flags::parse_from(["serve", "--interface", "lo", "--grpc-port", "1"]).args;
         let file = parse(
             "interface = \"eth0\"\naddress = \"10.0.0.1\"\nno-dhcp = true\n",
             "f",
         )
         .expect("TOML");
         let config = ServeConfig::resolve(flags.over(file)).expect("complete");
-        assert_eq!((config.boots.interface.as_str(), config.grpc_port), ("br0", 1));
+        assert_eq!((config.boots.interface.as_str(), config.grpc_port), ("lo", 1));
         assert_eq!(
             (config.boots.address, config.boots.dhcp_port),
             (Ipv4Addr::new(10, 0, 0, 1), None)
@@ -228,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_without_address_is_named_with_the_cure() {
+    fn an_interface_that_is_not_there_is_named_with_those_that_are() {
         let flags = Flags::parse_from(["serve", "--interface", "farrier-none"]).args;
         let error = ServeConfig::resolve(flags)
             .expect_err("no such interface")
             .to_string();
         assert!(
-            error.starts_with("interface farrier-none has no IPv4 address: "),
+            error.starts_with("no interface is named farrier-none: this host has ") && error.contains("lo"),
             "{error}"
         );
     }

@@ -177,7 +177,7 @@ impl<'a> Fields<'a> {
     pub(super) fn addresses(&self, name: &str, what: &str) -> Vec<Ipv4Addr> {
         self.items(name)
             .into_iter()
-            .filter_map(|item| self.parsed(item, what, "10.77.0.1"))
+            .filter_map(|item| self.parsed(item, what, "an IPv4 address such as 10.77.0.1"))
             .collect()
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use workflow::engine::UnixMillis;
 
-pub(crate) use registry::{with_mac, with_worker};
+pub(crate) use registry::{named, with_mac, with_worker};
 
 /// A hardware record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -162,6 +162,11 @@ pub(crate) fn with_mac(view: &View, mac: MacAddr6) -> Result<Option<Machine>, Er
         .map(|found| found.value))
 }
 
+/// The machine of this name.
+pub(crate) fn named(view: &View, name: &str) -> Result<Option<Machine>, Error> {
+    Ok(view.get(&format!("machine/{name}"))?.map(|found| found.value))
+}
+
 /// The machine that a task's `worker` means.
 pub(crate) fn with_worker(view: &View, worker: &str) -> Result<Option<Machine>, Error> {
     if let Some(mac) = parse_mac(worker) {

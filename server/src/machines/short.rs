@@ -94,7 +94,7 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
     let name_servers = fields.addresses("dns", "DNS server");
     let time_servers = fields.addresses("ntp", "NTP server");
     let lease_time_s = fields
-        .parse("lease_time", "lease_time", "seconds")
+        .parse("lease_time", "lease_time", "seconds, such as 3600")
         .unwrap_or(DEFAULT_LEASE_S);
     let (hostname, domain) = (fields.owned("hostname"), fields.owned("domain"));
     let node = fields.get("address")?;

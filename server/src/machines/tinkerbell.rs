@@ -172,7 +172,7 @@ fn lease(dhcp: &Fields<'_>, ip: &Fields<'_>, findings: &Findings) -> Option<(Lea
         time_servers: dhcp.addresses("time_servers", "time server"),
         // Upstream sends 0 when it is left out, which no client takes for "forever".
         lease_time_s: dhcp
-            .parse("lease_time", "lease_time", "seconds")
+            .parse("lease_time", "lease_time", "seconds, such as 3600")
             .unwrap_or(DEFAULT_LEASE_S),
         routes: routes(dhcp, findings),
         tftp_server_name: dhcp.owned("tftp_server_name"),

@@ -223,6 +223,15 @@ impl ControlPlane {
                 let mut problems = Vec::new();
                 for task in &tasks {
                     if crate::machines::with_worker(view, &task.worker)?.is_none() {
+                        if let Some(named) = crate::machines::named(view, &task.worker)? {
+                            problems.push(format!(
+                                "task {:?}: {} is a machine's name, and a worker is a MAC or an agent id: write {}",
+                                task.name,
+                                task.worker,
+                                mac_text(named.mac())
+                            ));
+                            continue;
+                        }
                         let has = if parse_mac(&task.worker).is_some() {
                             "MAC"
                         } else {
