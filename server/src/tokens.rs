@@ -48,6 +48,16 @@ pub(crate) enum Verdict {
 }
 
 impl Boots {
+    /// Remembers a boot. The oldest makes room, but never the last one that an agent has attached in: whoever asks
+    /// for scripts again and again would lock that agent out.
+    fn add(&mut self, boot: Boot) {
+        if self.boots.len() >= MAX_BOOTS {
+            let held = self.boots.iter().rposition(|known| known.agent.is_some());
+            self.boots.remove(usize::from(held == Some(0)));
+        }
+        self.boots.push(boot);
+    }
+
     pub(crate) fn judge(&self, token: &str, agent: &str) -> Verdict {
         if token.is_empty() {
             return match self.boots.last() {
@@ -93,10 +103,7 @@ impl ControlPlane {
                 return Ok(known.token.clone());
             }
             let token = random_token()?;
-            if boots.boots.len() >= MAX_BOOTS {
-                boots.boots.remove(0);
-            }
-            boots.boots.push(Boot {
+            boots.add(Boot {
                 id: boot.to_owned(),
                 token: token.clone(),
                 agent: None,
@@ -214,6 +221,26 @@ mod tests {
         );
         let booted = boots(&[("b1", "t1", Some("k1")), ("b2", "t2", Some("k2"))]);
         assert!(matches!(booted.judge("t1", "k1"), Verdict::Bad(why) if why.contains("earlier")));
+    }
+
+    #[test]
+    fn boots_that_come_to_nothing_do_not_push_out_the_one_that_an_agent_is_in() {
+        let mut asked = boots(&[("b1", "t1", Some("k1"))]);
+        for number in 0..3 * MAX_BOOTS {
+            let more = boots(&[(&format!("more{number}"), &format!("m{number}"), None)]);
+            more.boots.into_iter().for_each(|boot| asked.add(boot));
+        }
+        assert_eq!(asked.boots.len(), MAX_BOOTS);
+        let good = |boot: &str, bind| Verdict::Good {
+            boot: boot.into(),
+            bind,
+        };
+        assert_eq!(asked.judge("t1", "k1"), good("b1", false));
+        let last = 3 * MAX_BOOTS - 1;
+        assert_eq!(
+            asked.judge(&format!("m{last}"), "k2"),
+            good(&format!("more{last}"), true)
+        );
     }
 
     #[test]
