@@ -51,13 +51,15 @@ impl ControlPlane {
         };
         let verdict = self.judge_token(mac, &hello.boot_token, &hello.boot_id).await?;
         let boot = match verdict {
-            Verdict::Unasked => None,
+            Verdict::Unasked if !machine.gets_token(mac) => None,
+            Verdict::Unasked => {
+                let why = "it shows no boot token, and this machine gets one when it netboots";
+                return Err(self.turned_away(&machine, mac, None, &peer, why));
+            }
             Verdict::Good { boot, .. } => Some(boot),
             Verdict::Bad(why) => {
                 let boot = self.latest_boot(mac).await?;
-                self.refused(mac, boot, format!("from {peer}: {why}"));
-                let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
-                return Err(Status::permission_denied(message));
+                return Err(self.turned_away(&machine, mac, boot, &peer, &why));
             }
         };
         match self
@@ -90,11 +92,25 @@ impl ControlPlane {
             }
             Err(Held) => {
                 let why = "another live session holds this MAC, and this one shows no boot token";
-                self.refused(mac, None, format!("from {peer}: {why}"));
-                let message = format!("agent refused for machine {:?} ({text}): {why}", machine.name);
-                Err(Status::permission_denied(message))
+                Err(self.turned_away(&machine, mac, None, &peer, why))
             }
         }
+    }
+
+    fn turned_away(
+        &self,
+        machine: &Machine,
+        mac: MacAddr6,
+        boot: Option<String>,
+        peer: &str,
+        why: &str,
+    ) -> Status {
+        self.refused(mac, boot, format!("from {peer}: {why}"));
+        Status::permission_denied(format!(
+            "agent refused for machine {:?} ({}): {why}",
+            machine.name,
+            mac_text(mac)
+        ))
     }
 
     fn refused(&self, mac: MacAddr6, boot: Option<String>, detail: String) {

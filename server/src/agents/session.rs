@@ -226,14 +226,20 @@ impl Session {
         self.flush_logs().await?;
         let attempt = AttemptId(report.attempt_id);
         if report.sequence > self.agent.sequence {
+            let before = self.agent.clone();
             self.agent.sequence = report.sequence;
-            match outcome(report.outcome) {
-                Some(outcome) => self.apply(&attempt, outcome).await?,
+            let applied = match outcome(report.outcome) {
+                Some(outcome) => self.apply(&attempt, outcome).await,
                 None => {
                     self.ignore(&attempt, "it says nothing that this version knows")
-                        .await?
+                        .await
                 }
+            };
+            if applied.is_err() {
+                // It comes again, and must not be taken for one that was applied.
+                self.agent = before;
             }
+            applied?;
         }
         self.send(server_message::Kind::Acknowledged(ReportsAcknowledged {
             sequence: self.agent.sequence,

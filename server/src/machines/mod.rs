@@ -129,6 +129,13 @@ impl Machine {
         self.interfaces.iter().find(|interface| interface.mac == mac)
     }
 
+    /// Whether an agent netbooted from this interface has a boot token: Farrier's own script carries one. An agent on
+    /// a machine that boots by itself, or by the operator's script, has none to show.
+    pub(crate) fn gets_token(&self, mac: MacAddr6) -> bool {
+        self.interface(mac)
+            .is_some_and(|interface| interface.may_netboot && interface.script.is_none())
+    }
+
     /// Everything that a task's `worker` may call it.
     pub(crate) fn workers(&self) -> Vec<String> {
         let macs = self.interfaces.iter().map(|interface| mac_text(interface.mac));

@@ -1,7 +1,10 @@
 //! What an agent is told, and who is not taken for one.
 
+use std::sync::Arc;
+
 use proto::v1::{GetMachineRequest, WorkflowLogsRequest, server_message};
-use server::Next;
+use server::{Config, Next};
+use store::StoreHandle;
 use tonic::Code;
 
 use crate::harness::*;
@@ -13,7 +16,7 @@ fn mac() -> macaddr::MacAddr6 {
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     let (server, _dir) = Server::with_machine().await;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let server_message::Kind::Welcome(welcome) = agent.next().await.expect("Welcome") else {
         panic!("no Welcome")
     };
@@ -64,7 +67,7 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
 async fn a_failed_workflow_keeps_the_agent_and_tells_it_why() {
     let (server, _dir) = Server::with_machine().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let write = agent.run().await;
     agent.report(&write.attempt_id, failed()).await;
     let reason = agent.idle().await;
@@ -82,11 +85,11 @@ async fn a_failed_workflow_keeps_the_agent_and_tells_it_why() {
 async fn a_broken_stream_goes_on_where_it_was() {
     let (server, _dir) = Server::with_machine().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let write = agent.run().await;
     drop(agent);
     // It never got the action: the same attempt comes again.
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     assert_eq!(agent.run().await.attempt_id, write.attempt_id);
     agent.report(&write.attempt_id, started()).await;
     agent.acknowledged().await;
@@ -95,7 +98,7 @@ async fn a_broken_stream_goes_on_where_it_was() {
     let mut again = hello("k1");
     again.running_attempt = write.attempt_id.clone();
     again.unacknowledged = vec![report(1, &write.attempt_id, started())];
-    let mut agent = Agent::attach(server.address, again).await.expect("attach");
+    let mut agent = server.attach(again).await.expect("attach");
     agent.acknowledged().await;
     agent.report(&write.attempt_id, succeeded()).await;
     assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/1"));
@@ -108,9 +111,9 @@ async fn a_broken_stream_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_stream_replaces_the_older_one() {
     let (server, _dir) = Server::with_machine().await;
-    let mut old = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut old = server.attach(hello("k1")).await.expect("attach");
     old.idle().await;
-    let mut new = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut new = server.attach(hello("k1")).await.expect("attach");
     let status = loop {
         if let Err(status) = old.next().await {
             break status;
@@ -138,7 +141,7 @@ async fn another_boot_loses_the_attempt_which_is_tried_again_and_given_up_in_the
             .expect("token");
         let mut hello = hello(&format!("k{boot}"));
         hello.boot_token = token;
-        let mut agent = Agent::attach(server.address, hello).await.expect("attach");
+        let mut agent = server.attach(hello).await.expect("attach");
         let run = agent.run().await;
         assert_eq!(run.attempt_id, format!("{id}/0/0/{boot}"));
         agent.report(&run.attempt_id, started()).await;
@@ -147,7 +150,7 @@ async fn another_boot_loses_the_attempt_which_is_tried_again_and_given_up_in_the
     let token = server.control.boot_token(mac(), "boot4").await.expect("token");
     let mut last = hello("k4");
     last.boot_token = token;
-    let mut agent = Agent::attach(server.address, last).await.expect("attach");
+    let mut agent = server.attach(last).await.expect("attach");
     agent.idle().await;
     let workflow = server.workflow(&id).await;
     assert_eq!(workflow.state, "FAILED");
@@ -200,6 +203,60 @@ async fn nobody_else_attaches_with_the_machines_mac() {
     agent.run().await;
 }
 
+/// Before its first netboot there is no token to compare with: that is no reason to hand out its workflow.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_attaches_without_a_token_to_a_machine_that_has_yet_to_netboot() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let status = Agent::attach(server.address, hello("k1"))
+        .await
+        .err()
+        .expect("refused");
+    let want = format!(
+        "agent refused for machine \"node1\" ({MAC}): it shows no boot token, and this machine gets one when it netboots"
+    );
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::PermissionDenied, want.as_str())
+    );
+    assert_eq!(server.workflow(&id).await.state, "PENDING");
+}
+
+/// A machine that Farrier gives no script of its own never gets a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_is_not_netbooted_attaches_without_a_token() {
+    let (server, _dir) = Server::with_machine().await;
+    let never = "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {name: host1}\nspec:\n  \
+                 interfaces: [{dhcp: {mac: 52:54:00:77:00:0c}, netboot: {allowPXE: false}}]\n";
+    server.apply(never).await.expect("machine");
+    let mut host = hello("k1");
+    host.mac = "52:54:00:77:00:0c".into();
+    let mut agent = Agent::attach(server.address, host).await.expect("attach");
+    assert_eq!(agent.idle().await, "no workflow for this machine");
+}
+
+/// It must come again, and then count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_could_not_be_stored_is_not_taken_for_one_that_was() {
+    let store = Arc::new(Failing::default());
+    let server = Server::over(StoreHandle::shared(store.clone()), Config::default()).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    agent.report(&write.attempt_id, started()).await;
+    agent.acknowledged().await;
+    store.refuses_events(true);
+    agent.report(&write.attempt_id, succeeded()).await;
+    while agent.next().await.is_ok() {}
+    store.refuses_events(false);
+    let mut again = hello("k1");
+    again.unacknowledged = vec![report(2, &write.attempt_id, succeeded())];
+    let mut agent = server.attach(again).await.expect("attach");
+    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/1"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_told_so_and_noted() {
     let (server, _dir) = Server::with_machine().await;
@@ -224,7 +281,7 @@ async fn a_stranger_is_told_so_and_noted() {
 async fn keeps_log_lines_in_order_and_once() {
     let (server, _dir) = Server::with_machine().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     agent.log(&run.attempt_id, 0, &["one", "two"]).await;
     agent.log(&run.attempt_id, 1, &["two", "three"]).await;
@@ -268,7 +325,7 @@ async fn a_log_is_bounded_and_says_so() {
     server.apply(MACHINE).await.expect("machine");
     server.put(TWO_ACTIONS).await.expect("template");
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     agent
         .log(&run.attempt_id, 0, &["one", "two", "three", "four"])
@@ -300,11 +357,11 @@ async fn a_report_about_somebody_elses_attempt_changes_nothing() {
         .await
         .expect("machine");
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     let mut other = hello("k9");
     other.mac = "52:54:00:77:00:0c".into();
-    let mut other = Agent::attach(server.address, other).await.expect("attach");
+    let mut other = server.attach(other).await.expect("attach");
     other.report(&run.attempt_id, failed()).await;
     other.acknowledged().await;
     assert_eq!(server.workflow(&id).await.state, "RUNNING");
@@ -314,7 +371,7 @@ async fn a_report_about_somebody_elses_attempt_changes_nothing() {
 async fn a_cancelled_workflow_stops_what_runs() {
     let (server, _dir) = Server::with_machine().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     let request = proto::v1::CancelWorkflowRequest {
         id: id.clone(),
@@ -360,7 +417,7 @@ async fn shows_whether_a_machine_is_attached() {
         ),
         ("node1", false, "local-disk")
     );
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     agent.idle().await;
     let machine = client.get_machine(asked()).await.expect("machine").into_inner();
     assert!(

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::v1::agent_service_client::AgentServiceClient;
@@ -12,7 +13,7 @@ use proto::v1::{
     Started, Succeeded, Workflow, agent_message, report, server_message,
 };
 use server::{Config, ControlPlane};
-use store::{RedbStore, StoreError, StoreHandle};
+use store::{Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Store, StoreError, StoreHandle};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -57,9 +58,11 @@ impl Server {
     /// Opens the store in `dir`; waits for an earlier server of the same test to let go of it.
     pub(crate) async fn start(dir: &TempDir, config: Config) -> Self {
         let store = open(&dir.path().join("farrier.redb")).await;
-        let control = ControlPlane::open(StoreHandle::new(store), config)
-            .await
-            .expect("open");
+        Self::over(StoreHandle::new(store), config).await
+    }
+
+    pub(crate) async fn over(store: StoreHandle, config: Config) -> Self {
+        let control = ControlPlane::open(store, config).await.expect("open");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let (stop, stopped) = oneshot::channel();
@@ -102,6 +105,16 @@ impl Server {
         drop(stop);
         drop(control);
         serving.await.expect("serving");
+    }
+
+    /// Attaches as the agent of a netboot: with the token of its boot, unless the test has given one.
+    pub(crate) async fn attach(&self, mut hello: Hello) -> Result<Agent, Status> {
+        if hello.boot_token.is_empty() {
+            let mac = hello.mac.parse().expect("MAC");
+            let boot = format!("boot of {}", hello.boot_id);
+            hello.boot_token = self.control.boot_token(mac, &boot).await.expect("token");
+        }
+        Agent::attach(self.address, hello).await
     }
 
     pub(crate) async fn client(&self) -> ControlServiceClient<Channel> {
@@ -223,6 +236,40 @@ async fn open(path: &Path) -> RedbStore {
             }
             Err(error) => panic!("store: {error}"),
         }
+    }
+}
+
+/// A store that fails when a test says so, as one does whose disk is full.
+#[derive(Default)]
+pub(crate) struct Failing {
+    store: MemoryStore,
+    refuses_events: AtomicBool,
+}
+
+impl Failing {
+    pub(crate) fn refuses_events(&self, refuses: bool) {
+        self.refuses_events.store(refuses, Ordering::SeqCst);
+    }
+}
+
+impl Store for Failing {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.store.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.store.range(from, to, limit)
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
+        let is_event = |operation: &Operation| matches!(operation, Operation::Put { key, .. } if key.starts_with(b"event/"));
+        if self.refuses_events.load(Ordering::SeqCst) && commit.operations.iter().any(is_event) {
+            return Err(StoreError::Backend {
+                message: "no space left on device".into(),
+                source: None,
+            });
+        }
+        self.store.commit(commit)
     }
 }
 

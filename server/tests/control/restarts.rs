@@ -13,9 +13,7 @@ async fn goes_on_in_the_middle_of_an_action() {
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut first = hello("k1");
     first.boot_token = token.clone();
-    let mut agent = Agent::attach(server.address, first.clone())
-        .await
-        .expect("attach");
+    let mut agent = server.attach(first.clone()).await.expect("attach");
     let write = agent.run().await;
     agent.report(&write.attempt_id, started()).await;
     agent.acknowledged().await;
@@ -29,7 +27,7 @@ async fn goes_on_in_the_middle_of_an_action() {
     );
     let mut again = first.clone();
     again.unacknowledged = vec![report(2, &write.attempt_id, succeeded())];
-    let mut agent = Agent::attach(server.address, again).await.expect("attach");
+    let mut agent = server.attach(again).await.expect("attach");
     let restart = agent.run().await;
     assert_eq!(restart.attempt_id, format!("{id}/0/1/1"));
     agent.report(&restart.attempt_id, started()).await;
@@ -40,7 +38,7 @@ async fn goes_on_in_the_middle_of_an_action() {
     let server = Server::start(&dir, Config::default()).await;
     let mut again = first;
     again.unacknowledged = vec![report(4, &restart.attempt_id, leaving())];
-    let mut agent = Agent::attach(server.address, again).await.expect("attach");
+    let mut agent = server.attach(again).await.expect("attach");
     agent.acknowledged().await;
     assert_eq!(server.workflow(&id).await.state, "SUCCESS");
     let kinds = server.events(&id).await;
@@ -57,7 +55,7 @@ async fn goes_on_in_the_middle_of_an_action() {
 async fn keeps_machines_templates_logs_and_the_boot_timeline() {
     let (server, dir) = Server::with_machine().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     agent.log(&run.attempt_id, 0, &["kept"]).await;
     agent.report(&run.attempt_id, started()).await;
@@ -93,14 +91,14 @@ async fn a_global_timeout_is_kept_over_a_restart() {
         .await
         .expect("template");
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     server.stop().await;
     let server = Server::start(&dir, Config::default()).await;
     server.reaches(&id, "ENDING").await;
     let mut again = hello("k1");
     again.running_attempt = run.attempt_id.clone();
-    let mut agent = Agent::attach(server.address, again).await.expect("attach");
+    let mut agent = server.attach(again).await.expect("attach");
     let stop = loop {
         if let proto::v1::server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
             break stop;

@@ -78,7 +78,7 @@ async fn a_running_workflow_is_not_deleted_and_a_deleted_one_is_forgotten() {
     let mac = MAC.parse().expect("MAC");
     let mut client = server.client().await;
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     let status = client
         .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
@@ -120,7 +120,7 @@ async fn workflows_of_a_machine_run_in_the_order_they_were_made() {
     let (server, _dir) = Server::with_machine().await;
     let first = server.create("two", MAC).await.expect("workflow").id;
     let second = server.create("two", MAC).await.expect("workflow").id;
-    let mut agent = Agent::attach(server.address, hello("k1")).await.expect("attach");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
     assert_eq!(run.workflow_id, first);
     agent.report(&run.attempt_id, failed()).await;
