@@ -6,6 +6,7 @@
 //! [`ControlPlane::netboot`] and [`ControlPlane::boot_token`], and tells [`ControlPlane::record`].
 
 mod agents;
+mod bounds;
 mod clock;
 mod control;
 mod database;

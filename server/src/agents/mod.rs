@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use workflow::engine::{Outcome, UnixMillis};
 
+use crate::bounds::cut;
 use crate::control::ControlPlane;
 
 /// Messages that may wait for an agent to read them.
@@ -77,25 +78,34 @@ impl ControlPlane {
     }
 }
 
+/// Bytes of a report's words that are kept. They stay in the workflow's state, which every commit writes.
+const MAX_WORDS_BYTES: usize = 4 * 1024;
+
 /// What an agent says of an attempt, in the engine's words. `None` for an outcome of a later version.
 fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
+    let words = |mut text: String| {
+        cut(&mut text, MAX_WORDS_BYTES, " [farrier: cut]");
+        text
+    };
     Some(match outcome? {
         report::Outcome::Started(_) => Outcome::Started,
         report::Outcome::Succeeded(done) => Outcome::Succeeded {
-            message: done.message,
+            message: words(done.message),
             bytes: done.bytes,
         },
         report::Outcome::Failed(failed) => Outcome::Failed {
-            reason: failed.reason,
-            message: failed.message,
+            reason: words(failed.reason),
+            message: words(failed.message),
             exit_code: failed.exit_code,
         },
         report::Outcome::TimedOut(late) => Outcome::TimedOut {
-            message: late.message,
+            message: words(late.message),
         },
-        report::Outcome::Leaving(leaving) => Outcome::Leaving { how: leaving.how },
+        report::Outcome::Leaving(leaving) => Outcome::Leaving {
+            how: words(leaving.how),
+        },
         report::Outcome::Stopped(stopped) => Outcome::Stopped {
-            message: stopped.message,
+            message: words(stopped.message),
         },
     })
 }

@@ -60,6 +60,10 @@ impl ControlPlane {
     }
 }
 
+/// Bytes of a text in an entry. Part of it comes from whoever sends a request: what waits in the queue, and what is
+/// written in one commit, must not be theirs to choose.
+const MAX_TEXT_BYTES: usize = 1024;
+
 impl Entry {
     fn into_written(self) -> Written {
         Written {

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Entry, STRANGERS};
+use super::{Entry, MAX_TEXT_BYTES, STRANGERS};
+use crate::bounds::cut;
 use crate::control::Change;
 use crate::database::{Batch, Database};
 use crate::error::Error;
@@ -51,7 +52,10 @@ pub(crate) fn channel() -> (Recorder, Queue) {
 }
 
 impl Recorder {
-    pub(crate) fn record(&self, entry: Entry) {
+    pub(crate) fn record(&self, mut entry: Entry) {
+        for text in [&mut entry.what, &mut entry.detail] {
+            cut(text, MAX_TEXT_BYTES, "…");
+        }
         if self.queue.try_send(entry).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -207,6 +211,30 @@ mod tests {
                 .expect("append");
         }
         assert_eq!(kept(&db).await, ["3", "4", "5"]);
+    }
+
+    /// One commit holds the entries of many: they must not be lost for the length of one.
+    #[tokio::test]
+    async fn an_entry_of_any_length_is_kept_within_bounds_beside_the_others() {
+        let db = Database::new(StoreHandle::new(MemoryStore::new()));
+        let mut machine = Batch::default();
+        machine.put("mac/52:54:00:77:00:0b", &"node1");
+        db.commit(machine).await.expect("commit");
+        let (recorder, queue) = channel();
+        recorder.record(entry(1));
+        recorder.record(Entry {
+            detail: "\u{1}é".repeat(1_000_000),
+            ..entry(2)
+        });
+        write(
+            db.clone(),
+            queue,
+            u64::MAX,
+            broadcast::channel(1).0,
+            std::future::ready(()),
+        )
+        .await;
+        assert_eq!(kept(&db).await, ["1", "2"]);
     }
 
     #[tokio::test]

@@ -6,14 +6,17 @@ use tokio::sync::mpsc;
 use workflow::engine::{AttemptId, AttemptParts, Workflow};
 
 use super::read::workflow_changed;
+use crate::bounds::cut;
 use crate::control::{Change, ControlPlane};
 use crate::database::Batch;
 use crate::error::Error;
 
-/// Bytes of lines in one stored chunk, a sixth of what a commit may have.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// Bytes of lines in one stored chunk. Two of them and a line, each byte six in JSON, are below what a commit may have.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// A longer line is cut.
 const LINE_BYTES: usize = 16 * 1024;
+/// Keys have ten digits of a line's number. No log comes near it, and a higher number is not counted on from.
+const MAX_NUMBER: u64 = 9_999_999_999;
 /// Chunks read in one go.
 const PAGE: usize = 64;
 
@@ -102,7 +105,7 @@ impl ControlPlane {
             dropped,
         } = lines;
         let known = usize::try_from(total.next.saturating_sub(first)).unwrap_or(usize::MAX);
-        let mut number = first.max(total.next);
+        let mut number = first.min(MAX_NUMBER).max(total.next);
         let mut open = Chunk {
             lines: Vec::new(),
             dropped: if known == 0 { dropped } else { 0 },
@@ -111,7 +114,7 @@ impl ControlPlane {
         let mut open_bytes = 0;
         let mut done = Vec::new();
         for mut line in lines.into_iter().skip(known) {
-            cut(&mut line);
+            cut(&mut line, LINE_BYTES, " [farrier: cut]");
             let full =
                 total.lines >= self.inner.config.log_lines || total.bytes >= self.inner.config.log_bytes;
             if full {
@@ -128,7 +131,7 @@ impl ControlPlane {
                 open_bytes += line.len();
                 open.lines.push(line);
             }
-            number += 1;
+            number = number.saturating_add(1);
             if open_bytes >= CHUNK_BYTES {
                 done.push((
                     open_first,
@@ -193,17 +196,6 @@ fn place(parts: AttemptParts<'_>) -> String {
         "{}/{:04}/{:04}/{:04}",
         parts.workflow, parts.task, parts.action, parts.attempt
     )
-}
-
-fn cut(line: &mut String) {
-    if line.len() > LINE_BYTES {
-        let end = (0..=LINE_BYTES)
-            .rev()
-            .find(|end| line.is_char_boundary(*end))
-            .unwrap_or(0);
-        line.truncate(end);
-        line.push_str(" [farrier: cut]");
-    }
 }
 
 fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {

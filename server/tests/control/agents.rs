@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::v1::{GetMachineRequest, WorkflowLogsRequest, server_message};
+use proto::v1::{GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message};
 use server::{Config, Next};
 use store::StoreHandle;
 use tonic::Code;
@@ -347,6 +347,32 @@ async fn a_log_is_bounded_and_says_so() {
     }
     let full = "[farrier: the log of this attempt is full at 2 lines, 6 B; what follows is only counted]";
     assert_eq!(text, ["one", "two", full]);
+}
+
+/// Every byte is six in the store, and numbers are the agent's to choose.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_an_action_prints_or_says_its_machine_stays_attached() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    let line = "\u{1}".repeat(16 * 1024);
+    agent.log(&write.attempt_id, 0, &[line.as_str(); 40]).await;
+    agent.log(&write.attempt_id, u64::MAX, &["a", "b"]).await;
+    let message = "x".repeat(2 * 1024 * 1024);
+    let done = report::Outcome::Succeeded(Succeeded { message, bytes: 0 });
+    agent.report(&write.attempt_id, done).await;
+    let restart = agent.run().await;
+    let request = WorkflowLogsRequest { id, follow: false };
+    let mut client = server.client().await;
+    let mut lines = client.workflow_logs(request).await.expect("logs").into_inner();
+    let mut bytes = 0;
+    while let Some(line) = lines.message().await.expect("line") {
+        bytes += line.text.len();
+    }
+    assert_eq!(bytes, 40 * line.len() + 2);
+    agent.report(&restart.attempt_id, leaving()).await;
+    agent.acknowledged().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
