@@ -46,7 +46,7 @@ pub struct ControlPlane {
 pub(crate) struct Inner {
     pub(crate) db: Database,
     pub(crate) config: Config,
-    /// Taken by whoever changes machines.
+    /// Taken by whoever changes machines, or makes what needs them to stay.
     pub(crate) machines_turn: tokio::sync::Mutex<()>,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
     pub(crate) workflow_turns: Vec<tokio::sync::Mutex<()>>,

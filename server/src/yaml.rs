@@ -162,6 +162,7 @@ impl<'a> Reader<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Kind, Malformed> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, u32> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -176,8 +177,8 @@ impl<'a> Reader<'a> {
             };
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
-            if let Some((first, _)) = entries.iter().find(|(key, _)| key.name == name) {
-                let message = format!("{name:?} is given twice; first in line {}", first.place.line);
+            if let Some(first) = lines.insert(name.clone(), key.place.line) {
+                let message = format!("{name:?} is given twice; first in line {first}");
                 return Err(Malformed {
                     place: key.place,
                     message,

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use macaddr::MacAddr6;
 
 use super::fields::{Fields, Findings};
-use super::{Machine, mac_text, short, tinkerbell};
+use super::{Machine, mac_text, parse_mac, short, tinkerbell};
 use crate::error::Problem;
 use crate::yaml::{self, Node, Place};
 
@@ -19,6 +19,7 @@ pub(super) struct Draft {
     pub(super) machine: Machine,
     pub(super) macs: Vec<(MacAddr6, Place)>,
     pub(super) addresses: Vec<(Ipv4Addr, Place)>,
+    pub(super) agent_id: Option<(String, Place)>,
 }
 
 /// What else owns a MAC, an address or an agent id, by the store.
@@ -26,6 +27,7 @@ pub(super) struct Draft {
 pub(super) struct Taken {
     pub(super) macs: HashMap<MacAddr6, String>,
     pub(super) addresses: HashMap<Ipv4Addr, String>,
+    pub(super) agent_ids: HashMap<String, String>,
 }
 
 /// The machines of a file, before the store was asked.
@@ -67,7 +69,29 @@ pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
             .map(move |(address, at)| (draft, address, *at))
     });
     once(addresses, "address", findings);
+    let agent_ids = drafts.iter().filter_map(|draft| {
+        let (id, at) = draft.agent_id.as_ref()?;
+        check_agent_id(draft, id, *at, findings);
+        Some((draft, id, *at))
+    });
+    once(agent_ids, "agent id", findings);
     drafts
+}
+
+/// An agent id stands where a MAC may stand, and in keys of the store between slashes.
+fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
+    if id.contains('/') {
+        let message = format!("bad agent id {id:?}: it must not contain a slash");
+        findings.problem(place, message);
+    }
+    if let Some(mac) = parse_mac(id)
+        && draft.macs.iter().all(|(own, _)| *own != mac)
+    {
+        let message = format!(
+            "bad agent id {id:?}: it is the MAC of another machine; write one of this machine's own, or a name"
+        );
+        findings.problem(place, message);
+    }
 }
 
 /// What the drafts claim and another machine in the store has.
@@ -89,6 +113,14 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
                 );
                 findings.problem(*place, message);
             }
+        }
+        if let Some((id, place)) = &draft.agent_id
+            && let Some(owner) = taken.agent_ids.get(id)
+        {
+            let message = format!(
+                "agent id {id:?} belongs to machine {owner:?} already: use another, or delete that machine"
+            );
+            findings.problem(*place, message);
         }
     }
 }

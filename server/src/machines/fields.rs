@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use macaddr::MacAddr6;
+use workflow::language::nearest;
 
 use super::parse_mac;
 use crate::error::Problem;
@@ -86,7 +87,7 @@ impl<'a> Fields<'a> {
             .iter()
             .filter(|(key, _)| !known.contains(&key.name.as_str()))
         {
-            let hint = nearest(&key.name, known);
+            let hint = nearest(&key.name, known.iter().copied());
             match unknown {
                 Unknown::Problem => {
                     let cure = match hint {
@@ -149,6 +150,12 @@ impl<'a> Fields<'a> {
 
     pub(super) fn mac(&self, name: &str) -> Option<(MacAddr6, Place)> {
         mac(self.get(name)?, self.findings)
+    }
+
+    /// A text that is not empty, and where it stands.
+    pub(super) fn placed(&self, name: &str) -> Option<(String, Place)> {
+        let text = self.text(name).filter(|text| !text.is_empty())?;
+        Some((text.to_owned(), self.get(name)?.place))
     }
 
     pub(super) fn list(&self, name: &str) -> &'a [Node] {
@@ -239,53 +246,14 @@ pub(super) fn mac(node: &Node, findings: &Findings) -> Option<(MacAddr6, Place)>
     Some((mac?, node.place))
 }
 
-/// The known name that differs least from `word`, if it is near enough to be a slip.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let near = |name: &&&str| distance(&word.to_lowercase(), &name.to_lowercase());
-    let best = known.iter().min_by_key(near)?;
-    (near(&best) <= 1 + word.len() / 4).then_some(*best)
-}
-
-/// Levenshtein distance in characters.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, from) in from.chars().enumerate() {
-        let mut diagonal = line;
-        let mut left = line + 1;
-        for (cell, to) in row.iter_mut().skip(1).zip(&to) {
-            let substituted = diagonal + usize::from(from != *to);
-            diagonal = *cell;
-            *cell = substituted.min(diagonal + 1).min(left + 1);
-            left = *cell;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = line + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn distance_is_levenshteins() {
-        for (from, to, want) in [
-            ("kitten", "sitting", 3),
-            ("", "abc", 3),
-            ("same", "same", 0),
-            ("adress", "address", 1),
-        ] {
-            assert_eq!(distance(from, to), want, "{from} {to}");
-        }
-    }
-
-    #[test]
     fn suggests_slips_only() {
-        assert_eq!(nearest("adress", &["address", "gateway"]), Some("address"));
-        assert_eq!(nearest("allowPxe", &["allowPXE"]), Some("allowPXE"));
-        assert_eq!(nearest("colour", &["address", "gateway"]), None);
+        assert_eq!(nearest("adress", ["address", "gateway"]), Some("address"));
+        assert_eq!(nearest("allowPxe", ["allowPXE"]), Some("allowPXE"));
+        assert_eq!(nearest("colour", ["address", "gateway"]), None);
     }
 }

@@ -30,7 +30,7 @@ pub struct Machine {
     pub disks: Vec<String>,
     /// For selection by people and, later, by workflows.
     pub labels: BTreeMap<String, String>,
-    /// What workflows may call it instead of a MAC (Tinkerbell's `spec.agentID`).
+    /// What workflows may call it instead of a MAC (Tinkerbell's `spec.agentID`); unique.
     pub agent_id: Option<String>,
     /// What it boots while it never had a workflow.
     pub policy: Policy,
@@ -139,7 +139,9 @@ impl Machine {
     /// Everything that a task's `worker` may call it.
     pub(crate) fn workers(&self) -> Vec<String> {
         let macs = self.interfaces.iter().map(|interface| mac_text(interface.mac));
-        macs.chain(self.agent_id.clone()).collect()
+        // Upstream's agent id often is the MAC.
+        let agent_id = self.agent_id.clone().filter(|id| parse_mac(id).is_none());
+        macs.chain(agent_id).collect()
     }
 
     /// Addresses, each once.

@@ -224,6 +224,11 @@ fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
                 taken.addresses.insert(*address, owner);
             }
         }
+        if let Some((id, _)) = &draft.agent_id
+            && let Some(owner) = owner(format!("agent-id/{id}"))?
+        {
+            taken.agent_ids.insert(id.clone(), owner);
+        }
     }
     Ok((drafts, before, taken))
 }

@@ -66,12 +66,13 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         may_netboot: true,
         script: None,
     };
+    let agent_id = fields.placed("agent_id");
     let mut machine = Machine {
         name: name.unwrap_or_default().to_owned(),
         interfaces: macs.iter().map(interface).collect(),
         disks: fields.texts("disks"),
         labels: fields.pairs("labels").into_iter().collect(),
-        agent_id: fields.owned("agent_id"),
+        agent_id: agent_id.as_ref().map(|(id, _)| id.clone()),
         policy: policy(&fields, findings),
         kernel_params: fields.texts("kernel_params"),
         consoles: fields.texts("consoles"),
@@ -85,6 +86,7 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         place: node.place,
         macs: macs.into_iter().collect(),
         addresses: machine.addresses().into_iter().zip(address_at).collect(),
+        agent_id,
         machine,
     })
 }

@@ -70,6 +70,7 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         macs: Vec::new(),
         addresses: Vec::new(),
         machine: empty(node),
+        agent_id: None,
     };
     let mut kernel_params = Vec::new();
     for item in spec.list("interfaces") {
@@ -106,7 +107,8 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
     draft.machine.name = name.unwrap_or_default().to_owned();
     draft.machine.disks = spec.list("disks").iter().filter_map(disk).collect();
     draft.machine.labels = meta.pairs("labels").into_iter().collect();
-    draft.machine.agent_id = spec.owned("agentID").filter(|id| !id.is_empty());
+    draft.agent_id = spec.placed("agentID");
+    draft.machine.agent_id = draft.agent_id.as_ref().map(|(id, _)| id.clone());
     draft.machine.kernel_params = kernel_params;
     Some(draft)
 }

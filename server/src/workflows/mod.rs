@@ -60,6 +60,8 @@ impl ControlPlane {
         }
         let template = self.template(&creation.template).await?;
         let (mut rendered, yaml_warnings) = self.render(&template.text, &creation.devices).await?;
+        // Until it is stored: no machine that it is for goes away in between.
+        let _turn = self.inner.machines_turn.lock().await;
         self.check_workers(&mut rendered).await?;
         let id = Uuid::now_v7().to_string();
         let name = if creation.name.is_empty() {
@@ -125,6 +127,16 @@ impl ControlPlane {
     /// Removes an ended (or not yet started) workflow with its events and logs.
     pub(crate) async fn delete_workflow(&self, id: &str) -> Result<(), Error> {
         let _turn = self.workflow_turn(id).lock().await;
+        loop {
+            match self.try_delete_workflow(id).await {
+                // Another workflow of one of its workers has ended in the meantime.
+                Err(error) if error.is_conflict() => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_delete_workflow(&self, id: &str) -> Result<(), Error> {
         let asked = id.to_owned();
         let (state, text, previous) = self.inner.db.with(move |view| deletion(view, &asked)).await?;
         let workflow = &state.value;
@@ -152,10 +164,17 @@ impl ControlPlane {
             batch.delete(format!("of/{worker}/{id}"));
             batch.delete(format!("open/{worker}/{id}"));
         }
-        for (worker, last) in previous {
+        for Previous {
+            worker,
+            modified,
+            last,
+        } in previous
+        {
+            let key = format!("last/{worker}");
+            batch.unchanged(&key, modified);
             match last {
-                Some(last) => batch.put(format!("last/{worker}"), &last),
-                None => batch.delete(format!("last/{worker}")),
+                Some(last) => batch.put(key, &last),
+                None => batch.delete(key),
             }
         }
         self.inner.db.commit(batch).await?;
@@ -274,13 +293,17 @@ fn hardware(view: &View, devices: &BTreeMap<String, String>) -> Result<Value, Er
     }
 }
 
-type Deletion = (
-    crate::database::Stored<Workflow>,
-    Option<Text>,
-    Vec<(String, Option<Last>)>,
-);
+type Deletion = (crate::database::Stored<Workflow>, Option<Text>, Vec<Previous>);
 
-/// What must be known to delete a workflow: of each worker whose last it is, the one that is then the last.
+/// Of a worker whose last workflow goes: the one that is the last then.
+struct Previous {
+    worker: String,
+    /// Of what says so now.
+    modified: store::Revision,
+    last: Option<Last>,
+}
+
+/// What must be known to delete a workflow.
 fn deletion(view: &View, id: &str) -> Result<Deletion, Error> {
     let state = view
         .get::<Workflow>(&format!("workflow/{id}"))?
@@ -290,10 +313,12 @@ fn deletion(view: &View, id: &str) -> Result<Deletion, Error> {
         .map(|text| text.value);
     let mut previous = Vec::new();
     for worker in step::workers(&state.value) {
-        let last = view.get::<Last>(&format!("last/{worker}"))?;
-        if last.is_none_or(|last| last.value.id != id) {
+        let Some(now) = view
+            .get::<Last>(&format!("last/{worker}"))?
+            .filter(|last| last.value.id == id)
+        else {
             continue;
-        }
+        };
         let mut before: Option<(u64, Last)> = None;
         for (other, ()) in view
             .list::<()>(&format!("of/{worker}/"))?
@@ -308,7 +333,11 @@ fn deletion(view: &View, id: &str) -> Result<Deletion, Error> {
                 before = Some((ended, Last::of(&other.value)));
             }
         }
-        previous.push((worker, before.map(|(_, last)| last)));
+        previous.push(Previous {
+            worker,
+            modified: now.modified,
+            last: before.map(|(_, last)| last),
+        });
     }
     Ok((state, text, previous))
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -239,16 +240,23 @@ async fn open(path: &Path) -> RedbStore {
     }
 }
 
-/// A store that fails when a test says so, as one does whose disk is full.
+/// A store that does what is rare when a test says so: fails, as one does whose disk is full; is faster than somebody
+/// who read from it.
 #[derive(Default)]
 pub(crate) struct Failing {
     store: MemoryStore,
     refuses_events: AtomicBool,
+    before_deletion: Mutex<Option<Commit>>,
 }
 
 impl Failing {
     pub(crate) fn refuses_events(&self, refuses: bool) {
         self.refuses_events.store(refuses, Ordering::SeqCst);
+    }
+
+    /// What somebody else commits between the reads and the commit of the next deletion of a workflow.
+    pub(crate) fn comes_before_deletion(&self, commit: Commit) {
+        *self.before_deletion.lock().expect("not poisoned") = Some(commit);
     }
 }
 
@@ -268,6 +276,12 @@ impl Store for Failing {
                 message: "no space left on device".into(),
                 source: None,
             });
+        }
+        let is_deletion = |operation: &Operation| matches!(operation, Operation::Delete { key } if key.starts_with(b"workflow/"));
+        if commit.operations.iter().any(is_deletion)
+            && let Some(first) = self.before_deletion.lock().expect("not poisoned").take()
+        {
+            self.store.commit(&first)?;
         }
         self.store.commit(commit)
     }

@@ -272,3 +272,25 @@ async fn deletes_a_machine_unless_it_has_work() {
         "no machine has MAC 52:54:00:77:00:0b: see `farrier machine list`"
     );
 }
+
+/// Tasks name machines by it: two with the same would run each other's actions.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_id_is_one_machines_only() {
+    let (server, _dir) = empty().await;
+    let own = "machine: n1\nmac: 08:00:27:00:00:01\nagent_id: 08-00-27-00-00-01\n---\n\
+               machine: n2\nmac: 08:00:27:00:00:02\nagent_id: rack7\n";
+    server.apply(own).await.expect("applied");
+    let bad = "machine: n3\nmac: 08:00:27:00:00:03\nagent_id: rack7\n---\n\
+               machine: n4\nmac: 08:00:27:00:00:04\nagent_id: 08:00:27:00:00:01\n---\n\
+               machine: n5\nmac: 08:00:27:00:00:05\nagent_id: a/b\n---\n\
+               machine: n6\nmac: 08:00:27:00:00:06\nagent_id: a/b\n";
+    let status = server.apply(bad).await.expect_err("refused");
+    let want = "machines.yaml:3:11: agent id \"rack7\" belongs to machine \"n2\" already: use another, or delete \
+                that machine\n\
+                machines.yaml:7:11: bad agent id \"08:00:27:00:00:01\": it is the MAC of another machine; write one \
+                of this machine's own, or a name\n\
+                machines.yaml:11:11: bad agent id \"a/b\": it must not contain a slash\n\
+                machines.yaml:15:11: agent id a/b is given twice: first in line 11 for machine \"n5\"\n\
+                machines.yaml:15:11: bad agent id \"a/b\": it must not contain a slash";
+    assert_eq!(status.message(), want);
+}

@@ -1,7 +1,10 @@
 //! Workflows are made of templates and machines that there are.
 
+use std::sync::Arc;
+
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, ListWorkflowsRequest};
-use server::Next;
+use server::{Config, Next};
+use store::{Commit, Operation, StoreHandle};
 use tonic::Code;
 
 use crate::harness::*;
@@ -125,4 +128,40 @@ async fn workflows_of_a_machine_run_in_the_order_they_were_made() {
     assert_eq!(run.workflow_id, first);
     agent.report(&run.attempt_id, failed()).await;
     assert_eq!(agent.run().await.workflow_id, second);
+}
+
+/// What a machine boots next follows the workflow that ended last, also when that was in this very moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
+    let store = Arc::new(Failing::default());
+    let server = Server::over(StoreHandle::shared(store.clone()), Config::default()).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut client = server.client().await;
+    let cancel = proto::v1::CancelWorkflowRequest {
+        id: id.clone(),
+        reason: String::new(),
+    };
+    client.cancel_workflow(cancel).await.expect("cancelled");
+    let mac = MAC.parse().expect("MAC");
+    assert_eq!(
+        server.control.boots_next(mac).await.expect("known").0,
+        Next::Agent
+    );
+    let ended = Operation::Put {
+        key: format!("last/{MAC}").into(),
+        value: r#"{"id":"another","state":"SUCCESS","message":""}"#.into(),
+    };
+    store.comes_before_deletion(Commit {
+        operations: vec![ended],
+        ..Commit::default()
+    });
+    let delete = proto::v1::DeleteWorkflowRequest { id };
+    client.delete_workflow(delete).await.expect("deleted");
+    let (next, reason) = server.control.boots_next(mac).await.expect("known");
+    assert_eq!(
+        (next, reason.as_str()),
+        (Next::LocalDisk, "the last workflow another is SUCCESS")
+    );
 }
