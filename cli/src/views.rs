@@ -94,7 +94,7 @@ impl Rows for Template {
     const NONE: &'static str = "no templates yet: store one with `farrier template create -f FILE`";
 
     fn row(&self) -> Vec<String> {
-        let updated = ago(self.updated_at.as_deref());
+        let updated = short_age(self.updated_at.as_deref());
         vec![
             self.name.clone(),
             self.version.to_string(),
@@ -192,7 +192,7 @@ impl From<v1::ActionState> for Action {
 }
 
 impl Rows for Workflow {
-    const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "CREATED", "MACHINES", "MESSAGE"];
+    const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "AGE", "MACHINES", "MESSAGE"];
     const NONE: &'static str = "no workflows: make one with `farrier workflow create -t TEMPLATE -r DEVICES`";
 
     fn row(&self) -> Vec<String> {
@@ -202,10 +202,32 @@ impl Rows for Workflow {
             self.id.clone(),
             self.name.clone(),
             self.state.clone(),
-            ago(self.created_at.as_deref()),
+            short_age(self.created_at.as_deref()),
             dash(&workers.join(",")),
-            dash(self.message.as_deref().unwrap_or_default()),
+            dash(&first_line(self.message.as_deref().unwrap_or_default())),
         ]
+    }
+}
+
+impl Action {
+    /// How long it took, or has taken.
+    pub(crate) fn time(&self) -> String {
+        if let Some(seconds) = self.seconds {
+            return format!("{seconds:.1} s");
+        }
+        let started = self
+            .started_at
+            .as_deref()
+            .and_then(|at| at.parse::<Timestamp>().ok());
+        started.map_or_else(
+            || "-".to_owned(),
+            |at| {
+                format!(
+                    "{} s so far",
+                    Timestamp::now().duration_since(at).as_secs().max(0)
+                )
+            },
+        )
     }
 }
 
@@ -243,9 +265,14 @@ impl Event {
             (Some(task), Some(action)) => format!("{task}/{action}"),
             _ => "-".to_owned(),
         };
-        let message = self.message.as_deref().unwrap_or_default();
+        // What a command printed last is part of it.
+        let message = self
+            .message
+            .as_deref()
+            .unwrap_or_default()
+            .replace('\n', "\n      ");
         let line = format!(
-            "{:>4}  {}  {:<10}  {place}  {message}",
+            "{:>4}  {}  {:<10}  {place:<22}  {message}",
             self.number,
             clock(self.at.as_deref()),
             self.kind
@@ -356,8 +383,15 @@ pub(crate) fn when(at: Option<&str>) -> String {
     format!("{} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"), ago(at))
 }
 
+/// How long ago, for a column: `18m`.
+fn short_age(at: Option<&str>) -> String {
+    let ago = ago(at);
+    let (number, unit) = ago.split_once(' ').unwrap_or((&ago, ""));
+    format!("{number}{}", unit.get(..1).unwrap_or_default())
+}
+
 /// How long ago, in its largest unit.
-pub(crate) fn ago(at: Option<&str>) -> String {
+fn ago(at: Option<&str>) -> String {
     let Some(at) = at.and_then(|at| at.parse::<Timestamp>().ok()) else {
         return "-".to_owned();
     };
@@ -387,6 +421,14 @@ fn given(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// For a row of a table: `workflow events` has the rest.
+pub(crate) fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => text.to_owned(),
+    }
+}
+
 pub(crate) fn dash(text: &str) -> String {
     if text.is_empty() {
         "-".to_owned()
@@ -414,6 +456,12 @@ mod tests {
             "2 days ago",
         ];
         assert_eq!(ages, want);
+        let minutes = Timestamp::now() - jiff::SignedDuration::from_mins(18);
+        assert_eq!(short_age(Some(&minutes.to_string())), "18m");
+        assert_eq!(
+            (short_age(None), short_age(Some(&Timestamp::now().to_string()))),
+            ("-".into(), "now".into())
+        );
     }
 
     #[test]

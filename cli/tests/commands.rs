@@ -248,7 +248,8 @@ fn a_workflow_is_made_shown_cancelled_and_deleted() {
     assert!(list.contains(id) && list.contains("PENDING"), "{list}");
     let events = server.ok(&["workflow", "events", id]);
     assert!(
-        events.starts_with("   1  ") && events.ends_with("created     -  wipe from template wipe\n"),
+        events.starts_with("   1  ")
+            && events.ends_with("created     -                       wipe from template wipe\n"),
         "{events}"
     );
     let event: serde_json::Value =

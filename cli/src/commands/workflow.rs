@@ -13,7 +13,7 @@ use super::{Asking, devices, warn};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
-use crate::views::{Event, LogLine, Workflow, dash, when};
+use crate::views::{Event, LogLine, Workflow, dash, first_line, when};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum WorkflowCommand {
@@ -153,7 +153,7 @@ async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
         let message = workflow
             .message
             .as_deref()
-            .map(|message| format!(": {message}"))
+            .map(|message| format!(": {}", message.replace('\n', "\n           ")))
             .unwrap_or_default();
         writeln!(out, "State:     {}{message}", workflow.state)?;
         let at = [
@@ -244,10 +244,8 @@ async fn state(id: String, asking: Asking<'_>) -> Result<(), Failure> {
                     action.name.clone(),
                     action.state.clone(),
                     action.attempts.to_string(),
-                    action
-                        .seconds
-                        .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1} s")),
-                    dash(action.message.as_deref().unwrap_or_default()),
+                    action.time(),
+                    dash(&first_line(action.message.as_deref().unwrap_or_default())),
                 ]
             })
         });

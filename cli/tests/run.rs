@@ -1,0 +1,270 @@
+//! How a workflow that runs looks to whoever watches it: state, events, logs and the machine, while an agent reports.
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use proto::v1::agent_service_client::AgentServiceClient;
+use proto::v1::report::Outcome;
+use proto::v1::{
+    AgentMessage, Failed, Hello, LogLines, Report, RunAction, Started, Succeeded, agent_message,
+    server_message,
+};
+use server::{Config, ControlPlane};
+use store::{MemoryStore, StoreHandle};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+const MAC: &str = "52:54:00:77:00:0b";
+const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
+const TEMPLATE: &str = "\
+version: \"0.1\"
+name: debian
+tasks:
+  - name: install
+    worker: \"{{.device_1}}\"
+    actions:
+      - {name: write-image, image: image2disk, timeout: 900}
+      - {name: configure, image: cexec, timeout: 60}
+";
+const WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_workflow_that_runs_and_fails_can_be_followed() {
+    let runtime = Runtime::new().expect("runtime");
+    let (address, mut agent) = runtime.block_on(prepared());
+    let id = text(&farrier(
+        &address,
+        &[
+            "workflow",
+            "create",
+            "-t",
+            "debian",
+            "-q",
+            "-r",
+            "device_1=52:54:00:77:00:0b",
+        ],
+    ));
+    let id = id.trim();
+
+    let first = runtime.block_on(agent.run());
+    runtime.block_on(agent.report(&first, Outcome::Started(Started {})));
+    wait_until(&address, &["workflow", "state", id], |state| {
+        state.contains(" so far")
+    });
+    let state = text(&farrier(&address, &["workflow", "state", id]));
+    assert!(
+        state.starts_with(
+            "RUNNING\n\nTASK     MACHINE            ACTION       STATE    TRIES  TIME        MESSAGE\n"
+        ),
+        "{state}"
+    );
+    assert!(
+        state.contains("install  52:54:00:77:00:0b  configure    IDLE     0      -"),
+        "{state}"
+    );
+    let machine = text(&farrier(&address, &["machine", "get", "node1"]));
+    assert!(machine.contains("Agent:       attached, last seen "), "{machine}");
+    assert!(machine.contains("Boots next:  agent (workflow "), "{machine}");
+
+    runtime.block_on(agent.log(&first, &["downloaded 1 B", "written"]));
+    let done = Succeeded {
+        message: "wrote it".into(),
+        bytes: 445_321,
+    };
+    runtime.block_on(agent.report(&first, Outcome::Succeeded(done)));
+    let second = runtime.block_on(agent.run());
+    runtime.block_on(agent.report(&second, Outcome::Started(Started {})));
+    let failed = Failed {
+        reason: "ExitCode".into(),
+        message: "the command exited with code 3; its last lines:\none\ntwo".into(),
+        exit_code: 3,
+    };
+    runtime.block_on(agent.report(&second, Outcome::Failed(failed)));
+
+    let waited = farrier(&address, &["workflow", "wait", id, "--timeout", "20s"]);
+    assert_eq!(waited.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&waited.stdout).into_owned();
+    assert!(
+        said.starts_with(&format!(
+            "workflow {id} is FAILED: action \"configure\" of task \"install\" failed (ExitCode): the command exited \
+             with code 3; its last lines:\n"
+        )),
+        "{said}"
+    );
+    let state = text(&farrier(&address, &["workflow", "state", id]));
+    let rows: Vec<&str> = state.lines().filter(|line| line.starts_with("install")).collect();
+    assert_eq!(rows.len(), 2, "{state}");
+    assert!(rows[0].ends_with("wrote it"), "{state}");
+    assert!(
+        rows[1].ends_with("the command exited with code 3; its last lines: …"),
+        "{state}"
+    );
+    let list = text(&farrier(&address, &["workflow", "list"]));
+    assert_eq!(list.lines().count(), 2, "{list}");
+
+    let events = text(&farrier(&address, &["workflow", "events", id, "-f"]));
+    let kinds: Vec<&str> = events
+        .lines()
+        .filter(|line| !line.starts_with("    "))
+        .filter_map(|line| line.split_whitespace().nth(2))
+        .collect();
+    let want = [
+        "created",
+        "dispatched",
+        "started",
+        "succeeded",
+        "dispatched",
+        "started",
+        "failed",
+        "ended",
+    ];
+    // Lines of a message that follow the first are indented: they are no events.
+    let kinds: Vec<&str> = if kinds.len() == want.len() {
+        kinds
+    } else {
+        panic!("{events}")
+    };
+    assert_eq!(kinds, want, "{events}");
+    assert!(
+        events.contains("succeeded   install/write-image     wrote it (445321 B)"),
+        "{events}"
+    );
+    assert_eq!(
+        text(&farrier(&address, &["workflow", "logs", id, "-f"])),
+        "--- install/write-image\ndownloaded 1 B\nwritten\n"
+    );
+}
+
+/// A server with a machine and a template, and the machine's agent.
+async fn prepared() -> (String, Agent) {
+    let store = StoreHandle::new(MemoryStore::new());
+    let control = ControlPlane::open(store, Config::default()).await.expect("open");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let serving = control.clone();
+    tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+    let dir = tempfile::TempDir::new().expect("directory");
+    for (command, file) in [("machine apply", MACHINE), ("template create", TEMPLATE)] {
+        let path = dir.path().join("file.yaml");
+        std::fs::write(&path, file).expect("write");
+        let path = path.display().to_string();
+        let args: Vec<&str> = command.split(' ').chain(["-f", &path]).collect();
+        let (address, args) = (
+            address.clone(),
+            args.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        );
+        let ran = tokio::task::spawn_blocking(move || {
+            farrier(&address, &args.iter().map(String::as_str).collect::<Vec<_>>())
+        });
+        text(&ran.await.expect("it runs"));
+    }
+    let mac = MAC.parse().expect("a MAC");
+    let token = control.boot_token(mac, "boot").await.expect("a token");
+    let agent = Agent::attach(&address, token).await;
+    (address, agent)
+}
+
+struct Agent {
+    to: mpsc::Sender<AgentMessage>,
+    from: tonic::Streaming<proto::v1::ServerMessage>,
+    sequence: u64,
+}
+
+impl Agent {
+    async fn attach(address: &str, token: String) -> Self {
+        let mut client = AgentServiceClient::connect(format!("http://{address}"))
+            .await
+            .expect("connect");
+        let (to, messages) = mpsc::channel(16);
+        let hello = Hello {
+            mac: MAC.into(),
+            boot_id: "one".into(),
+            boot_token: token,
+            agent_version: "test".into(),
+            ..Hello::default()
+        };
+        send(&to, agent_message::Kind::Hello(hello)).await;
+        let from = client
+            .attach(ReceiverStream::new(messages))
+            .await
+            .expect("attached");
+        Self {
+            to,
+            from: from.into_inner(),
+            sequence: 0,
+        }
+    }
+
+    /// The next action.
+    async fn run(&mut self) -> RunAction {
+        loop {
+            let message = tokio::time::timeout(WITHIN, self.from.message())
+                .await
+                .expect("in time");
+            let message = message.expect("an open stream").expect("an open stream");
+            if let Some(server_message::Kind::Run(run)) = message.kind {
+                return run;
+            }
+        }
+    }
+
+    async fn report(&mut self, run: &RunAction, outcome: Outcome) {
+        self.sequence += 1;
+        let report = Report {
+            sequence: self.sequence,
+            attempt_id: run.attempt_id.clone(),
+            outcome: Some(outcome),
+            ..Report::default()
+        };
+        send(&self.to, agent_message::Kind::Report(report)).await;
+    }
+
+    async fn log(&self, run: &RunAction, lines: &[&str]) {
+        let lines = LogLines {
+            attempt_id: run.attempt_id.clone(),
+            lines: lines.iter().map(ToString::to_string).collect(),
+            ..LogLines::default()
+        };
+        send(&self.to, agent_message::Kind::Log(lines)).await;
+    }
+}
+
+async fn send(to: &mpsc::Sender<AgentMessage>, kind: agent_message::Kind) {
+    to.send(AgentMessage { kind: Some(kind) })
+        .await
+        .expect("an open stream");
+}
+
+fn wait_until(address: &str, args: &[&str], is: impl Fn(&str) -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let said = text(&farrier(address, args));
+        if is(&said) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{args:?} says at last: {said}");
+    }
+}
+
+/// What it printed; it must have succeeded.
+#[track_caller]
+fn text(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn farrier(address: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(args)
+        .env_clear()
+        .env("FARRIER_SERVER", address)
+        .env("TZ", "UTC")
+        .output()
+        .expect("farrier runs")
+}
