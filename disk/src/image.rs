@@ -79,6 +79,8 @@ pub struct Progress {
     /// 0: unknown.
     pub download_bytes: u64,
     pub written_bytes: u64,
+    /// The size of the unpacked image, as far as its first bytes tell it; 0: unknown.
+    pub image_bytes: u64,
 }
 
 /// What was written.

@@ -82,7 +82,9 @@ pub fn fit(disk: &File, grow: Grow) -> Result<Fitted, GptError> {
     let lbas = size / sector;
 
     let entries_sectors = (u64::from(before.entry_count) * 128).div_ceil(sector);
-    let need_bytes = before.partitions_end_bytes() + (entries_sectors + 1) * sector;
+    let need_bytes = before
+        .partitions_end_bytes()
+        .saturating_add((entries_sectors + 1) * sector);
     let last_usable_lba = lbas.saturating_sub(entries_sectors + 2);
     if need_bytes > lbas * sector || last_usable_lba <= before.first_usable_lba {
         return Err(GptError::DoesNotFit {
@@ -341,5 +343,27 @@ mod tests {
                 "{len}"
             );
         }
+    }
+
+    #[test]
+    fn a_forged_table_that_ends_where_numbers_end_is_refused_untouched() {
+        let image = gpt_image(16 * MIB, 512);
+        let mut start = std::fs::read(image.path()).unwrap()[..MIB as usize].to_vec();
+        let backup = (1_u64 << 55) - 2;
+        // The last partition's end, then the header's two: backup table and last usable sector.
+        for (at, lba) in [(1024 + 2 * 128 + 40, backup - 1), (512 + 32, backup), (512 + 48, backup - 1)] {
+            start[at..at + 8].copy_from_slice(&lba.to_le_bytes());
+        }
+        let entries = parse::crc32(&start[1024..1024 + 128 * 128]);
+        start[512 + 88..512 + 92].copy_from_slice(&entries.to_le_bytes());
+        start[512 + 16..512 + 20].fill(0);
+        let header = parse::crc32(&start[512..512 + 92]);
+        start[512 + 16..512 + 20].copy_from_slice(&header.to_le_bytes());
+        image.as_file().write_all_at(&start, 0).unwrap();
+        let before = std::fs::read(image.path()).unwrap();
+        assert!(parse::parse(&start, 512).is_ok());
+        let err = fit(image.as_file(), Grow::LastLinux).unwrap_err();
+        assert!(matches!(err, GptError::DoesNotFit { .. }), "{err}");
+        assert_eq!(std::fs::read(image.path()).unwrap(), before);
     }
 }

@@ -204,7 +204,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64, &'static str> {
 }
 
 /// CRC-32 as in ISO 3309, bit by bit: a table has 16 KiB.
-fn crc32(bytes: &[u8]) -> u32 {
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

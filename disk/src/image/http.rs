@@ -129,7 +129,10 @@ impl Http {
             match self.next().await {
                 Ok(Some(bytes)) => content.extend_from_slice(&bytes),
                 Ok(None) => return Ok(Fetch::Content(content)),
-                Err(WriteError::ImageNotFound { .. }) => return Ok(Fetch::NotFound),
+                // Object stores say "forbidden" of what is not there, and of a signed URL with another path.
+                Err(WriteError::ImageNotFound { .. } | WriteError::ImageRefused { .. }) => {
+                    return Ok(Fetch::NotFound);
+                }
                 Err(err) => return Err(err),
             }
             if content.len() > limit_bytes {

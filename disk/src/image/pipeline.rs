@@ -49,6 +49,7 @@ struct Counters {
     downloaded: AtomicU64,
     download: AtomicU64,
     written: Arc<AtomicU64>,
+    image: Arc<AtomicU64>,
 }
 
 impl Counters {
@@ -57,6 +58,7 @@ impl Counters {
             downloaded_bytes: self.downloaded.load(Ordering::Relaxed),
             download_bytes: self.download.load(Ordering::Relaxed),
             written_bytes: self.written.load(Ordering::Relaxed),
+            image_bytes: self.image.load(Ordering::Relaxed),
         }
     }
 }
@@ -79,7 +81,7 @@ async fn write_counted(
     };
     if expected.is_none() {
         warnings.push(format!(
-            "the image was not verified: no SHA-256 was given and {}.sha256 is not there",
+            "the image was not verified: no SHA-256 was given and {}.sha256 is not to be had",
             request.url
         ));
     }
@@ -185,7 +187,12 @@ impl Stages {
             }
             decoded
         })?;
-        let writer = Writer::new(target, request.url.to_string(), Arc::clone(&counters.written));
+        let writer = Writer::new(
+            target,
+            request.url.to_string(),
+            Arc::clone(&counters.written),
+            Arc::clone(&counters.image),
+        );
         let finished = spawn("image-write", move || {
             writer.run(&from_decode, &empties, &await_verdict)
         })?;

@@ -104,7 +104,7 @@ impl Source {
     }
 }
 
-/// The digest in `<url>.sha256`; `None` if there is no such file.
+/// The digest in `<url>.sha256`; `None` if there is no such file, or the server does not give it.
 pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Option<String>, WriteError> {
     let mut url = request.url.clone();
     url.set_path(&format!("{}.sha256", url.path()));

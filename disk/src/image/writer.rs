@@ -98,10 +98,17 @@ pub(super) struct Writer {
     zeros: Range<u64>,
     skipped_bytes: u64,
     written: Arc<AtomicU64>,
+    /// The size that is expected, for the progress; 0: unknown.
+    expected: Arc<AtomicU64>,
 }
 
 impl Writer {
-    pub(super) fn new(target: Target, url: String, written: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        url: String,
+        written: Arc<AtomicU64>,
+        expected: Arc<AtomicU64>,
+    ) -> Self {
         Writer {
             target,
             url,
@@ -111,6 +118,7 @@ impl Writer {
             zeros: 0..0,
             skipped_bytes: 0,
             written,
+            expected,
         }
     }
 
@@ -134,6 +142,7 @@ impl Writer {
                     if !begun {
                         warnings = self.check_first(block.as_slice(), size)?;
                         self.erase_ends()?;
+                        self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
                         begun = true;
                     }
                     self.accept(block.as_slice())?;
@@ -218,6 +227,10 @@ impl Writer {
         self.tail.extend_from_slice(tail);
         self.at = end;
         self.written.store(end, Ordering::Relaxed);
+        // The size came from the first frame of several, or was a lie: better none than one that is passed.
+        if end > self.expected.load(Ordering::Relaxed) {
+            self.expected.store(0, Ordering::Relaxed);
+        }
         Ok(())
     }
 

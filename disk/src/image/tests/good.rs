@@ -123,9 +123,62 @@ async fn an_image_as_large_as_the_disk_fits_and_progress_reaches_its_end() {
         downloaded_bytes: len,
         download_bytes: len,
         written_bytes: len,
+        image_bytes: len,
     };
     assert_eq!(*last.lock().unwrap(), all);
     assert_eq!(std::fs::read(&target).unwrap(), content);
+}
+
+#[tokio::test]
+async fn a_digest_file_that_is_forbidden_is_one_that_is_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = Site::new(sample(2 << 20));
+    site.digest_status = 403;
+    let server = Server::start(site).await;
+    let written = write_quietly(&WriteRequest::new(server.url(), disk(&dir, 4 << 20)))
+        .await
+        .unwrap();
+    assert!(!written.verified && written.warnings[0].contains("not verified"), "{written:?}");
+}
+
+/// The last progress of a write of this content.
+async fn last_progress(content: Vec<u8>) -> Progress {
+    let dir = tempfile::tempdir().unwrap();
+    let target = disk(&dir, 16 << 20);
+    let server = Server::start(Site::new(content)).await;
+    let last = std::sync::Arc::new(std::sync::Mutex::new(Progress::default()));
+    let seen = std::sync::Arc::clone(&last);
+    let request = WriteRequest::new(server.url(), &target);
+    write(
+        &request,
+        move |progress| *seen.lock().unwrap() = progress,
+        CancellationToken::new(),
+    )
+    .await
+    .unwrap();
+    let last = *last.lock().unwrap();
+    last
+}
+
+#[tokio::test]
+async fn progress_tells_the_unpacked_size_where_the_packing_says_it_and_is_never_beyond_it() {
+    let content = sample(9 << 20);
+    let len = content.len() as u64;
+    let sized = zstd::bulk::compress(&content, 1).unwrap();
+    let progress = last_progress(sized).await;
+    assert_eq!((progress.written_bytes, progress.image_bytes), (len, len));
+    // A stream does not know its size beforehand.
+    let unsized_stream = zstd::encode_all(content.as_slice(), 1).unwrap();
+    assert_eq!(last_progress(unsized_stream).await.image_bytes, 0);
+    // The first of two frames tells only its own.
+    let (one, other) = content.split_at(5 << 20);
+    let two = [
+        zstd::bulk::compress(one, 1).unwrap(),
+        zstd::bulk::compress(other, 1).unwrap(),
+    ]
+    .concat();
+    let progress = last_progress(two).await;
+    assert_eq!((progress.written_bytes, progress.image_bytes), (len, 0));
 }
 
 #[tokio::test]

@@ -32,8 +32,9 @@ pub(super) enum Answer {
 pub(super) struct Site {
     pub(super) content: Bytes,
     pub(super) etag: Option<String>,
-    /// What `<path>.sha256` has; `None`: 404.
+    /// What `<path>.sha256` has; `None`: the status.
     pub(super) digest_file: Option<String>,
+    pub(super) digest_status: u16,
     /// The next answers for the image; when empty, `otherwise`.
     pub(super) answers: VecDeque<Answer>,
     pub(super) otherwise: Answer,
@@ -50,6 +51,7 @@ impl Site {
             content: content.into(),
             etag: Some("\"one\"".to_owned()),
             digest_file: None,
+            digest_status: 404,
             answers: VecDeque::new(),
             otherwise: Answer::Good,
             pieces: vec![64 << 10],
@@ -102,7 +104,7 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, uri: Uri, headers: HeaderM
     if uri.path().ends_with(".sha256") {
         return match site.digest_file.clone() {
             Some(content) => Response::new(Body::from(content)),
-            None => status(404),
+            None => status(site.digest_status),
         };
     }
     let text = |name| {
