@@ -187,15 +187,14 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
             len_bytes: packet.sname.len(),
         });
     }
-    let mut message = v4::Message::new_with_id(
-        packet.xid,
-        packet.ciaddr,
-        packet.yiaddr,
-        packet.siaddr,
-        packet.giaddr,
-        packet.chaddr.as_bytes(),
-    );
+    let mut message = blank()?;
     message
+        .set_xid(packet.xid)
+        .set_ciaddr(packet.ciaddr)
+        .set_yiaddr(packet.yiaddr)
+        .set_siaddr(packet.siaddr)
+        .set_giaddr(packet.giaddr)
+        .set_chaddr(packet.chaddr.as_bytes())
         .set_opcode(match packet.op {
             Op::Request => Opcode::BootRequest,
             Op::Reply => Opcode::BootReply,
@@ -239,6 +238,16 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
         });
     }
     Ok(bytes)
+}
+
+/// A message of zeros, read from bytes: dhcproto's constructors draw a random transaction id even where one is given,
+/// and on a machine that has just started that waits for the kernel's entropy.
+fn blank() -> Result<v4::Message, EncodeError> {
+    let mut bytes = vec![0; HEADER_BYTES - MAGIC.len()];
+    bytes.extend(MAGIC);
+    bytes.push(END);
+    v4::Decodable::decode(&mut v4::Decoder::new(&bytes))
+        .map_err(|error| EncodeError::Codec(SourceText(error.to_string())))
 }
 
 /// Takes the Ethernet address out of `chaddr`; some firmware says 16 bytes and sends 6.

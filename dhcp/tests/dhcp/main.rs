@@ -6,6 +6,7 @@
 mod client_timers;
 mod dnsmasq;
 mod hostile_packets;
+mod no_entropy;
 mod packets;
 mod replies;
 mod simulated_network;
