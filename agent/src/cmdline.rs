@@ -138,7 +138,7 @@ impl BootParameters {
         }
         let mut vlan_id = None;
         if let Some(text) = cmdline.value("vlan_id") {
-            match text.parse().ok().filter(|id| (1..=4094).contains(id)) {
+            match parse_vlan(text) {
                 Some(id) => vlan_id = Some(id),
                 None => warnings.push(format!(
                     "vlan_id={text} is not used: a VLAN is a number from 1 to 4094"
@@ -165,6 +165,11 @@ impl BootParameters {
             warnings,
         }
     }
+}
+
+/// IEEE 802.1Q: 0 is no VLAN and 4095 is reserved.
+fn parse_vlan(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|id| (1..=4094).contains(id))
 }
 
 /// A MAC with `:` or `-`; `BOOTIF` has the hardware type (`01-`) in front.
@@ -240,8 +245,8 @@ impl Ipam {
             vlan_id: match *vlan {
                 "" | "0" => None,
                 text => Some(
-                    text.parse()
-                        .map_err(|_| format!("VLAN {text:?} is not a number"))?,
+                    parse_vlan(text)
+                        .ok_or_else(|| format!("VLAN {text:?} is not a number from 1 to 4094"))?,
                 ),
             },
             address: address
@@ -323,6 +328,8 @@ mod tests {
         assert_eq!((ipam.prefix, ipam.dns.len(), ipam.vlan_id), (24, 2, Some(7)));
         assert_eq!(p.mac, ipam.mac);
         assert!(Ipam::parse("::10.0.0.5:255.0.255.0:::::").is_err());
+        let vlan = Ipam::parse(":5000:10.0.0.5:255.255.255.0:::::").expect_err("no VLAN");
+        assert!(vlan.contains("\"5000\"") && vlan.contains("4094"), "{vlan}");
     }
 
     #[test]

@@ -185,21 +185,19 @@ impl Lessee {
     }
 
     async fn configure(&mut self, info: LeaseInfo) -> anyhow::Result<()> {
-        if let Some(old) = self.held.as_ref().filter(|old| old.address != info.address) {
-            self.link.remove_address(old.address, old.prefix).await?;
+        if let Some(old) = self.held.take_if(|old| old.address != info.address) {
+            self.tried(self.link.remove_address(old.address, old.prefix).await);
         }
         if let Some(mtu) = info.mtu {
-            self.link.set_mtu(u32::from(mtu)).await?;
+            self.tried(self.link.set_mtu(u32::from(mtu)).await);
         }
         self.link.set_address(info.address, info.prefix).await?;
         for (destination, prefix, router) in &info.routes {
             let router = Some(*router).filter(|router| !router.is_unspecified());
-            self.link.set_route(*destination, *prefix, router).await?;
+            self.tried(self.link.set_route(*destination, *prefix, router).await);
         }
         if let Some(gateway) = info.gateway {
-            self.link
-                .set_route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway))
-                .await?;
+            self.tried(self.link.set_route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway)).await);
         }
         let servers: Vec<String> = info.dns.iter().map(ToString::to_string).collect();
         let mut search = info.search.clone();
@@ -225,4 +223,16 @@ impl Lessee {
         self.held = Some(info);
         Ok(())
     }
+
+    /// Says what the kernel refused and goes on: a server may name an MTU that the card cannot, or a route that makes
+    /// no sense, and an address alone may do to reach the server.
+    fn tried(&self, done: Result<(), LinkError>) {
+        if let Err(e) = done {
+            say(&format!("{}: {e}; going on without", self.link.name));
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "lease_in_namespace.rs"]
+mod lease_in_namespace;
