@@ -3,7 +3,7 @@
 mod fake;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -183,6 +183,39 @@ async fn files_are_written_into_a_disk_and_commands_run_in_it() {
     // Nothing is left mounted.
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     assert!(!mounts.contains(&disk.device), "{mounts}");
+}
+
+#[tokio::test]
+async fn a_disk_is_free_at_once_after_a_command_that_would_not_end() {
+    let folder = tempfile::tempdir().expect("folder");
+    let root = folder.path().join("root");
+    install(&root, &["/bin/sh", "/bin/sleep"]);
+    let disk = LoopDisk::with(&root, &folder.path().join("disk.img"));
+    let mut server = FakeServer::start().await;
+    let _agent = Agent::start(&server, folder.path());
+    let (mut stream, _) = server.accept().await;
+    stream.welcome().await;
+    let text = "trap '' TERM; i=0; while [ $i -lt 50 ]; do sleep 600 & i=$((i+1)); done; \
+                exec >&- 2>&-; while :; do sleep 600; done";
+    let environment = [
+        ("BLOCK_DEVICE", disk.device.as_str()),
+        ("FS_TYPE", "ext4"),
+        ("CHROOT", "y"),
+        ("DEFAULT_INTERPRETER", "/bin/sh -c"),
+        ("CMD_LINE", text),
+    ];
+    let mut run = action("w/0/0/1", "cexec", &environment);
+    run.timeout_s = 1;
+    stream.run(&run).await;
+    stream.report().await;
+    let end = stream.report().await.outcome.expect("an outcome");
+    assert!(matches!(&end, Outcome::TimedOut(_)), "{end:?}");
+    // As image2disk opens it: refused while the filesystem is mounted anywhere.
+    let opened = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&disk.device);
+    assert!(opened.is_ok(), "{opened:?}");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use proto::v1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::chroot::Spec;
@@ -29,6 +29,8 @@ use crate::worker::core::Event;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+const BURIED_WITHIN: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
 /// Output that daemons outside the PID namespace still hold open is not waited for longer.
 const DRAIN: Duration = Duration::from_secs(1);
 /// A line without an end is passed on in pieces of this size.
@@ -110,10 +112,14 @@ async fn run_child(
         partial: Vec::new(),
         last: VecDeque::new(),
     };
+    let waited = wait(&mut child, halt);
+    tokio::pin!(waited);
+    // The output may end before the command does; halting goes on then.
     let status = tokio::select! {
-        status = wait(&mut child, halt) => status.map_err(|e| failed("waiting for the command", e))?,
-        () = lines.pass_on() => child.wait().await.map_err(|e| failed("waiting for the command", e))?,
+        status = &mut waited => status,
+        () = lines.pass_on() => waited.await,
     };
+    let status = status.map_err(|e| failed("waiting for the command", e))?;
     let _ = timeout(DRAIN, lines.pass_on()).await;
     lines.end_line().await;
     Ok((status, lines.last))
@@ -130,8 +136,25 @@ async fn wait(child: &mut Child, halt: CancellationToken) -> io::Result<ExitStat
         status = child.wait() => return status,
         () = sleep(GRACE) => {}
     }
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .map(Pid::from_raw);
     signal(child, Signal::SIGKILL);
-    child.wait().await
+    let status = child.wait().await;
+    if let Some(group) = group {
+        wait_for_group(group).await;
+    }
+    status
+}
+
+/// Waits until nothing of a killed process group is left: what is dying in the command's namespaces still holds the
+/// filesystem, and with it the disk that the next action may want. Where PID 1 is slow to bury its dead, not for long.
+async fn wait_for_group(group: Pid) {
+    let deadline = Instant::now() + BURIED_WITHIN;
+    while killpg(group, None).is_ok() && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
 }
 
 fn signal(child: &Child, signal: Signal) {

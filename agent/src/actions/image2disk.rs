@@ -149,7 +149,43 @@ async fn fit(disk: PathBuf, grow_root: bool) -> Result<String, Failure> {
 struct Reporter {
     feed: Feed,
     every: Duration,
-    last: std::sync::Mutex<(Instant, u64, Option<Instant>)>,
+    last: std::sync::Mutex<Last>,
+}
+
+/// What the rate counts from.
+struct Last {
+    at: Instant,
+    standing: Standing,
+    said: bool,
+}
+
+/// What a bar shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    done: u64,
+    /// 0: unknown.
+    total: u64,
+    stage: &'static str,
+}
+
+impl Standing {
+    /// Of the write where the image's size is known, else of the download, and after that of the write without a
+    /// total: a download that is through still has some to write.
+    fn of(progress: Progress) -> Standing {
+        let downloading = progress.download_bytes == 0 || progress.downloaded_bytes < progress.download_bytes;
+        if progress.image_bytes == 0 && downloading {
+            return Standing {
+                done: progress.downloaded_bytes,
+                total: progress.download_bytes,
+                stage: "download",
+            };
+        }
+        Standing {
+            done: progress.written_bytes,
+            total: progress.image_bytes,
+            stage: "write",
+        }
+    }
 }
 
 impl Reporter {
@@ -157,32 +193,42 @@ impl Reporter {
         Reporter {
             feed,
             every,
-            last: std::sync::Mutex::new((Instant::now(), 0, None)),
+            last: std::sync::Mutex::new(Last {
+                at: Instant::now(),
+                standing: Standing::default(),
+                said: false,
+            }),
         }
     }
 
     fn report(&self, progress: Progress) {
         let Ok(mut last) = self.last.lock() else { return };
-        let (since, bytes, said) = *last;
-        let elapsed = since.elapsed().as_secs_f64().max(0.001);
-        let rate = progress.downloaded_bytes.saturating_sub(bytes) as f64 / elapsed;
-        let total = progress.download_bytes;
-        let stage = if total > 0 && progress.downloaded_bytes >= total {
-            "write"
-        } else {
-            "download"
-        };
+        let standing = Standing::of(progress);
+        if standing.stage != last.standing.stage {
+            (last.at, last.standing) = (Instant::now(), standing);
+        }
+        let elapsed = last.at.elapsed();
+        let rate = standing.done.saturating_sub(last.standing.done) as f64 / elapsed.as_secs_f64().max(0.001);
         self.feed
-            .progress(progress.downloaded_bytes, total, rate as u64, stage);
-        if said.is_none_or(|at| at.elapsed() >= self.every) {
-            let percent = (progress.downloaded_bytes * 100).checked_div(total);
+            .progress(standing.done, standing.total, rate as u64, standing.stage);
+        if !last.said || elapsed >= self.every {
+            let percent = (u128::from(standing.done) * 100).checked_div(u128::from(standing.total));
             let percent = percent.map(|p| format!(" ({p} %)")).unwrap_or_default();
+            let (mut downloaded, mut written) = (String::new(), String::new());
+            match standing.stage {
+                "write" => written = percent,
+                _ => downloaded = percent,
+            }
             let line = format!(
-                "downloaded {} B{percent}, written {} B",
+                "downloaded {} B{downloaded}, written {} B{written}",
                 progress.downloaded_bytes, progress.written_bytes
             );
             let _ = self.feed.events.try_send(crate::worker::core::Event::Line(line));
-            *last = (Instant::now(), progress.downloaded_bytes, Some(Instant::now()));
+            *last = Last {
+                at: Instant::now(),
+                standing,
+                said: true,
+            };
         }
     }
 }
@@ -192,6 +238,23 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
+
+    #[test]
+    fn the_bar_is_of_the_write_where_its_size_is_known() {
+        let standing = |downloaded_bytes, download_bytes, written_bytes, image_bytes| {
+            let of = Standing::of(Progress {
+                downloaded_bytes,
+                download_bytes,
+                written_bytes,
+                image_bytes,
+            });
+            (of.stage, of.done, of.total)
+        };
+        assert_eq!(standing(10, 10, 40, 90), ("write", 40, 90));
+        assert_eq!(standing(5, 10, 40, 0), ("download", 5, 10));
+        assert_eq!(standing(5, 0, 40, 0), ("download", 5, 0));
+        assert_eq!(standing(10, 10, 40, 0), ("write", 40, 0));
+    }
 
     #[test]
     fn a_checksum_names_its_algorithm() {

@@ -146,15 +146,22 @@ fn make_folders(root: &File, parent: &Path, plan: &Plan) -> io::Result<File> {
 }
 
 fn write_file(root: &File, plan: &Plan) -> io::Result<File> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let mut file = File::from(open_inside(
-        root,
-        &plan.path,
-        flags,
-        Mode::S_IRUSR | Mode::S_IWUSR,
-    )?);
+    let no_file = || io::Error::other("it is there already and is no regular file");
+    // A named pipe of the image would be waited on for ever without O_NONBLOCK.
+    let flags = OFlag::O_WRONLY
+        | OFlag::O_CREAT
+        | OFlag::O_TRUNC
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOCTTY
+        | OFlag::O_NONBLOCK;
+    let opened = open_inside(root, &plan.path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    let mut file = File::from(opened.map_err(|e| match e.raw_os_error() {
+        // A named pipe without a reader, a socket, a device that there is not.
+        Some(libc::ENXIO) => no_file(),
+        _ => e,
+    })?);
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is there already and is no regular file"));
+        return Err(no_file());
     }
     file.write_all(&plan.contents)?;
     // The owner first: chown clears set-user-id bits.
@@ -239,6 +246,23 @@ mod tests {
         let _ = write_into(root.path(), &plan_for("/up/farrier-escaped"));
         assert!(!Path::new("/etc/farrier-escaped").exists());
         assert_eq!(std::fs::read_dir(outside.path()).expect("folder").count(), 0);
+    }
+
+    #[test]
+    fn a_named_pipe_in_the_way_is_refused_and_not_waited_on() {
+        let root = tempfile::tempdir().expect("folder");
+        nix::unistd::mkfifo(&root.path().join("pipe"), Mode::S_IRWXU).expect("pipe");
+        let (done, ended) = std::sync::mpsc::channel();
+        let path = root.path().to_owned();
+        std::thread::spawn(move || done.send(write_into(&path, &plan_for("/pipe"))));
+        let refused = ended
+            .recv_timeout(std::time::Duration::from_secs(20))
+            .expect("it ends");
+        let message = refused.expect_err("refused").message;
+        assert!(
+            message.contains("/pipe") && message.contains("no regular file"),
+            "{message}"
+        );
     }
 
     #[test]

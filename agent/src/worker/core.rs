@@ -80,6 +80,7 @@ impl Core {
     /// Takes up the journal of an earlier worker of the same boot.
     ///
     /// An attempt that was started and not ended died with that worker: it is reported as failed, not run again.
+    /// A leaving that was reported is still waited for, so that the machine leaves once it is acknowledged.
     pub fn resume(journal: Vec<v1::Report>, now: SystemTime) -> (Core, Vec<Order>) {
         let mut core = Core::default();
         let mut unfinished: Option<String> = None;
@@ -90,6 +91,11 @@ impl Core {
                 core.journal.insert(report.attempt_id.clone(), None);
             } else {
                 unfinished = unfinished.filter(|id| *id != report.attempt_id);
+                core.leaving = report
+                    .outcome
+                    .as_ref()
+                    .and_then(leaving_of)
+                    .map(|how| (report.sequence, how));
                 core.journal
                     .insert(report.attempt_id.clone(), Some(report.clone()));
             }
@@ -244,11 +250,7 @@ impl Core {
         self.flush_lines(orders);
         self.progress = None;
         self.running = None;
-        let how = match &outcome {
-            Outcome::Leaving(leaving) if leaving.how == "poweroff" => Some(Leaving::PowerOff),
-            Outcome::Leaving(_) => Some(Leaving::Reboot),
-            _ => None,
-        };
+        let how = leaving_of(&outcome);
         self.report(attempt_id, outcome, now, orders);
         self.leaving = how.map(|how| (self.last_sequence, how)).or(self.leaving);
     }
@@ -287,6 +289,14 @@ impl Core {
                     .map(|progress| Order::Send(ToServer::Progress(progress))),
             );
         }
+    }
+}
+
+fn leaving_of(outcome: &Outcome) -> Option<Leaving> {
+    match outcome {
+        Outcome::Leaving(leaving) if leaving.how == "poweroff" => Some(Leaving::PowerOff),
+        Outcome::Leaving(_) => Some(Leaving::Reboot),
+        _ => None,
     }
 }
 
@@ -408,6 +418,30 @@ mod tests {
             [7, 8]
         );
         assert_eq!(starts(&core.handle(NOW, run("a"))), 0);
+    }
+
+    #[test]
+    fn a_worker_that_died_after_it_reported_leaving_is_followed_by_one_that_leaves() {
+        let report = |sequence, outcome| v1::Report {
+            sequence,
+            attempt_id: "a".to_owned(),
+            at: None,
+            outcome: Some(outcome),
+        };
+        let leaving = v1::Leaving {
+            how: "poweroff".to_owned(),
+        };
+        let journal = vec![
+            report(1, Outcome::Started(v1::Started {})),
+            report(2, Outcome::Leaving(leaving)),
+        ];
+        let (mut core, orders) = Core::resume(journal, NOW);
+        assert!(orders.is_empty(), "{orders:?}");
+        assert_eq!(core.hello().1.len(), 2);
+        core.handle(NOW, Event::Received(FromServer::Welcome(v1::Welcome::default())));
+        assert_eq!(starts(&core.handle(NOW, run("b"))), 0, "it is on its way out");
+        let acknowledged = Event::Received(FromServer::Acknowledged(v1::ReportsAcknowledged { sequence: 2 }));
+        assert_eq!(core.handle(NOW, acknowledged), [Order::Leave(Leaving::PowerOff)]);
     }
 
     #[test]

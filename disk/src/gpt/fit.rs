@@ -351,7 +351,11 @@ mod tests {
         let mut start = std::fs::read(image.path()).unwrap()[..MIB as usize].to_vec();
         let backup = (1_u64 << 55) - 2;
         // The last partition's end, then the header's two: backup table and last usable sector.
-        for (at, lba) in [(1024 + 2 * 128 + 40, backup - 1), (512 + 32, backup), (512 + 48, backup - 1)] {
+        for (at, lba) in [
+            (1024 + 2 * 128 + 40, backup - 1),
+            (512 + 32, backup),
+            (512 + 48, backup - 1),
+        ] {
             start[at..at + 8].copy_from_slice(&lba.to_le_bytes());
         }
         let entries = parse::crc32(&start[1024..1024 + 128 * 128]);

@@ -138,7 +138,10 @@ async fn a_digest_file_that_is_forbidden_is_one_that_is_not_there() {
     let written = write_quietly(&WriteRequest::new(server.url(), disk(&dir, 4 << 20)))
         .await
         .unwrap();
-    assert!(!written.verified && written.warnings[0].contains("not verified"), "{written:?}");
+    assert!(
+        !written.verified && written.warnings[0].contains("not verified"),
+        "{written:?}"
+    );
 }
 
 /// The last progress of a write of this content.
@@ -156,8 +159,7 @@ async fn last_progress(content: Vec<u8>) -> Progress {
     )
     .await
     .unwrap();
-    let last = *last.lock().unwrap();
-    last
+    *last.lock().unwrap()
 }
 
 #[tokio::test]
