@@ -269,6 +269,12 @@ fn put_in_place(fresh: tempfile::TempDir, output: &Path) -> Result<(), FileError
     // Temporary directories are private; this one is for whoever serves it.
     fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755))
         .about("make readable", fresh.path())?;
+    // Complete after a power cut too: a rename may reach the disk before what was written into the files.
+    for entry in fs::read_dir(fresh.path()).about("list", fresh.path())? {
+        let path = entry.about("list", fresh.path())?.path();
+        let file = fs::File::open(&path).about("open", &path)?;
+        file.sync_all().about("write", &path)?;
+    }
     if output.symlink_metadata().is_err() {
         let fresh = fresh.keep();
         return fs::rename(&fresh, output).about("write", output);
