@@ -46,13 +46,10 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Reads a digest as a user writes it: 64 hex digits, any case, `sha256:` before them or not.
 pub(super) fn parse(given: &str, from: &str) -> Result<String, WriteError> {
-    let digits = given.trim();
-    let digits = digits
-        .strip_prefix("sha256:")
-        .unwrap_or(digits)
-        .to_ascii_lowercase();
-    if is_digest(&digits) {
-        return Ok(digits);
+    let lower = given.trim().to_ascii_lowercase();
+    let digits = lower.strip_prefix("sha256:").unwrap_or(&lower).trim_start();
+    if is_digest(digits) {
+        return Ok(digits.to_owned());
     }
     let given = given.chars().take(100).collect();
     Err(WriteError::MalformedDigest {
@@ -116,6 +113,7 @@ mod tests {
             parse(&format!("sha256:{}\n", DIGITS.to_uppercase()), "x").unwrap(),
             DIGITS
         );
+        assert_eq!(parse(&format!(" SHA256: {DIGITS}"), "x").unwrap(), DIGITS);
         assert_eq!(parse("abc", "SHA256").unwrap_err().reason(), "MalformedDigest");
     }
 
