@@ -36,16 +36,16 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let asked = match cli.command {
+    let (asked, server, output) = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),
         Command::Bench(bench) => return commands::lab::bench(bench),
         Command::Completions(args) => return commands::completions::run(&args),
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),
-        Command::Machine(command) => Asked::Machine(command),
-        Command::Template(command) => Asked::Template(command),
-        Command::Workflow(command) => Asked::Workflow(command),
+        Command::Machine(group) => (Asked::Machine(group.command), group.server, group.output),
+        Command::Template(group) => (Asked::Template(group.command), group.server, group.output),
+        Command::Workflow(group) => (Asked::Workflow(group.command), group.server, group.output),
     };
     commands::log_to_stderr(commands::LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,8 +55,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     let done = runtime.block_on(async {
         let asking = commands::Asking {
-            server: cli.server,
-            output: cli.output,
+            server: server.unwrap_or(cli.server),
+            output: output.unwrap_or(cli.output),
             out: &mut out,
         };
         match asked {

@@ -323,6 +323,38 @@ fn usage_is_exit_code_2_and_no_server_is_4() {
 }
 
 #[test]
+fn options_of_the_same_name_keep_apart() {
+    let server = Server::start();
+    // Where the boot image goes, not how an answer looks.
+    let args = [
+        "image",
+        "build",
+        "--output",
+        "/dev/null/boot",
+        "--agent",
+        "/dev/null/agent",
+    ];
+    let output = server.run(&args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("/dev/null/agent"), "{stderr}");
+    for args in [
+        &["-o", "json", "machine", "list"][..],
+        &["machine", "-o", "json", "list"],
+        &["machine", "list", "-o", "json"],
+    ] {
+        assert_eq!(server.ok(args), "[]\n", "{args:?}");
+    }
+    let nobody = ["--server", "127.0.0.1:1"];
+    for args in [
+        [&nobody[..], &["machine", "list"]].concat(),
+        [&["machine", "list"], &nobody[..]].concat(),
+    ] {
+        assert_eq!(server.run(&args).status.code(), Some(4), "{args:?}");
+    }
+}
+
+#[test]
 fn help_teaches_with_examples_and_completions_are_printed() {
     for args in [
         &["--help"][..],

@@ -59,7 +59,7 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .parse()
         .map_err(|error| Failure::Usage(format!("{error}")))?;
     let options = Options {
-        agent: args.agent.map_or_else(find_agent, Ok)?,
+        agent: args.agent.map_or_else(find_agent, named_agent)?,
         output: args.output,
         cache: args.cache.unwrap_or_else(default_cache),
         profile,
@@ -80,6 +80,17 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .map(|file| vec![file.name.clone(), file.bytes.to_string(), file.sha256.clone()]);
     crate::output::table(&mut std::io::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looked at before anything is fetched or built.
+fn named_agent(path: PathBuf) -> Result<PathBuf, Failure> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(Failure::Failed(format!(
+        "no farrier-agent at {}: name the static binary with --agent FILE",
+        path.display()
+    )))
 }
 
 /// Where packages of `farrier` put the agent.

@@ -22,26 +22,25 @@ use crate::output::Format;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// The server that commands talk to
+    /// The server that machine, template and workflow commands ask
+    // Ids of their own: commands have options of these names, with other meanings, too.
     #[arg(
-        long,
-        global = true,
+        id = "any_server",
+        long = "server",
         env = "FARRIER_SERVER",
         hide_env_values = true,
         default_value = "127.0.0.1:42113",
-        help_heading = ASKING,
         value_name = "HOST:PORT"
     )]
     pub(crate) server: String,
-    /// How answers are printed
+    /// How their answers are printed
     #[arg(
-        short,
-        long,
-        global = true,
+        id = "any_output",
+        short = 'o',
+        long = "output",
         value_enum,
         default_value_t,
-        value_name = "FORMAT",
-        help_heading = ASKING
+        value_name = "FORMAT"
     )]
     pub(crate) output: Format,
 }
@@ -51,14 +50,11 @@ pub(crate) enum Command {
     /// Run the server: netboot services and control plane
     Serve(Box<crate::serve::ServeArgs>),
     /// Machines: add, show, delete, and see how they boot
-    #[command(subcommand)]
-    Machine(machine::MachineCommand),
+    Machine(Group<machine::MachineCommand>),
     /// Templates that workflows are made from
-    #[command(subcommand)]
-    Template(template::TemplateCommand),
+    Template(Group<template::TemplateCommand>),
     /// Workflows: what is done to machines
-    #[command(subcommand)]
-    Workflow(workflow::WorkflowCommand),
+    Workflow(Group<workflow::WorkflowCommand>),
     /// Build what machines netboot
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -71,7 +67,27 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
-const ASKING: &str = "Options of every command that asks a server";
+/// Commands that ask a server, and how.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Group<C: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: C,
+    /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = ANSWERS)]
+    pub(crate) server: Option<String>,
+    /// How answers are printed [default: table]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = ANSWERS
+    )]
+    pub(crate) output: Option<Format>,
+}
+
+const ANSWERS: &str = "Server and answers";
 
 const EXAMPLES: &str = "\
 Examples:
