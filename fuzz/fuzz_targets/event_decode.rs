@@ -66,7 +66,7 @@ fn drive(state: &Workflow) {
             }
         }
     }
-    let _ = (engine::next_timer(state), engine::boots_next([state]));
+    let _ = engine::next_timer(state);
 }
 
 fn report(attempt: Option<AttemptId>, outcome: Outcome) -> Command {

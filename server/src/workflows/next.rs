@@ -4,7 +4,7 @@
 //! boots next can never be seen apart.
 
 use macaddr::MacAddr6;
-use workflow::engine::WorkflowState;
+use workflow::engine::{self, BootsNext, Seen, Workflow, WorkflowState};
 
 use super::step::Last;
 use crate::control::ControlPlane;
@@ -115,18 +115,28 @@ fn decide(view: &View, machine: &Machine, interface: &Interface) -> Result<(Next
     }
     let agent = || interface.script.clone().map_or(Next::Agent, Next::Script);
     let workers = machine.workers();
-    if let Some(id) = open(view, &workers)? {
-        let state = view.get::<workflow::engine::Workflow>(&format!("workflow/{id}"))?;
-        let state = state.map_or(WorkflowState::Pending, |state| state.value.state);
-        return Ok((agent(), format!("workflow {id} is {state}")));
-    }
-    if let Some(last) = last(view, &workers)? {
-        let next = if last.state == WorkflowState::Success {
-            Next::LocalDisk
-        } else {
-            agent()
-        };
-        return Ok((next, format!("the last workflow {} is {}", last.id, last.state)));
+    let open = match open(view, &workers)? {
+        Some(id) => {
+            let state = view.get::<Workflow>(&format!("workflow/{id}"))?;
+            Some((
+                id,
+                state.map_or(WorkflowState::Pending, |state| state.value.state),
+            ))
+        }
+        None => None,
+    };
+    let last = last(view, &workers)?;
+    let (next, reason) = engine::boots_next(
+        open.as_ref().map(|(id, state)| Seen { id, state: *state }),
+        last.as_ref().map(|last| Seen {
+            id: &last.id,
+            state: last.state,
+        }),
+    );
+    match next {
+        BootsNext::Agent => return Ok((agent(), reason)),
+        BootsNext::LocalDisk => return Ok((Next::LocalDisk, reason)),
+        BootsNext::Policy => {}
     }
     Ok(match (machine.policy, &interface.script) {
         (_, Some(script)) => (

@@ -1,6 +1,6 @@
 //! What a machine boots next, as its workflows have it.
 
-use super::state::{Workflow, WorkflowState};
+use super::state::WorkflowState;
 
 /// What a machine boots next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,92 +13,89 @@ pub enum BootsNext {
     Policy,
 }
 
-/// What a machine boots next, and why. `workflows` are all those with a task on it, in order of creation.
+/// A workflow with a task on the machine, as far as what boots next depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    pub id: &'a str,
+    pub state: WorkflowState,
+}
+
+/// What a machine boots next, and why. `open` is the first of its workflows that has not ended, in order of creation;
+/// `last` the one that ended last.
 ///
 /// A workflow that has not ended needs the agent. When all have ended the last one says: after a SUCCESS the disk is
 /// good; after anything else the agent holds the machine and shows why, since the disk may be half written.
-pub fn boots_next<'a>(workflows: impl IntoIterator<Item = &'a Workflow>) -> (BootsNext, String) {
-    let mut last = None;
-    for workflow in workflows {
-        if !workflow.state.is_final() {
-            return (
-                BootsNext::Agent,
-                format!("workflow {} is {}", workflow.id, workflow.state),
-            );
-        }
-        last = Some(workflow);
+pub fn boots_next(open: Option<Seen<'_>>, last: Option<Seen<'_>>) -> (BootsNext, String) {
+    if let Some(Seen { id, state }) = open {
+        return (BootsNext::Agent, format!("workflow {id} is {state}"));
     }
-    let Some(last) = last else {
+    let Some(Seen { id, state }) = last else {
         return (BootsNext::Policy, "no workflow".into());
     };
-    let next = if last.state == WorkflowState::Success {
+    let next = if state == WorkflowState::Success {
         BootsNext::LocalDisk
     } else {
         BootsNext::Agent
     };
-    (next, format!("the last workflow {} is {}", last.id, last.state))
+    (next, format!("the last workflow {id} is {state}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::language::Definition;
-
-    fn workflow(id: &str, state: WorkflowState) -> Workflow {
-        let definition = Definition {
-            version: "0.1".into(),
-            name: "n".into(),
-            id: String::new(),
-            global_timeout_s: 0,
-            tasks: vec![],
-        };
-        Workflow {
-            state,
-            ..Workflow::created(id, "n", "t", &definition, 1)
-        }
-    }
 
     #[test]
     fn follows_the_table() {
         use WorkflowState::*;
-        let table: &[(&[WorkflowState], BootsNext, &str)] = &[
-            (&[], BootsNext::Policy, "no workflow"),
-            (&[Pending], BootsNext::Agent, "workflow w0 is PENDING"),
-            (&[Running], BootsNext::Agent, "workflow w0 is RUNNING"),
-            (&[Cancelling], BootsNext::Agent, "workflow w0 is CANCELLING"),
-            (&[Ending], BootsNext::Agent, "workflow w0 is ENDING"),
+        let table: &[(Option<WorkflowState>, Option<WorkflowState>, BootsNext, &str)] = &[
+            (None, None, BootsNext::Policy, "no workflow"),
+            (Some(Pending), None, BootsNext::Agent, "workflow w2 is PENDING"),
+            (Some(Running), None, BootsNext::Agent, "workflow w2 is RUNNING"),
             (
-                &[Success],
-                BootsNext::LocalDisk,
-                "the last workflow w0 is SUCCESS",
-            ),
-            (&[Failed], BootsNext::Agent, "the last workflow w0 is FAILED"),
-            (&[Timeout], BootsNext::Agent, "the last workflow w0 is TIMEOUT"),
-            (
-                &[Cancelled],
+                Some(Cancelling),
+                None,
                 BootsNext::Agent,
-                "the last workflow w0 is CANCELLED",
+                "workflow w2 is CANCELLING",
             ),
+            (Some(Ending), None, BootsNext::Agent, "workflow w2 is ENDING"),
             (
-                &[Failed, Success],
+                None,
+                Some(Success),
                 BootsNext::LocalDisk,
                 "the last workflow w1 is SUCCESS",
             ),
             (
-                &[Success, Failed],
+                None,
+                Some(Failed),
                 BootsNext::Agent,
                 "the last workflow w1 is FAILED",
             ),
-            (&[Pending, Success], BootsNext::Agent, "workflow w0 is PENDING"),
-            (&[Success, Pending], BootsNext::Agent, "workflow w1 is PENDING"),
+            (
+                None,
+                Some(Timeout),
+                BootsNext::Agent,
+                "the last workflow w1 is TIMEOUT",
+            ),
+            (
+                None,
+                Some(Cancelled),
+                BootsNext::Agent,
+                "the last workflow w1 is CANCELLED",
+            ),
+            (
+                Some(Pending),
+                Some(Success),
+                BootsNext::Agent,
+                "workflow w2 is PENDING",
+            ),
         ];
-        for (states, next, why) in table {
-            let workflows: Vec<Workflow> = states
-                .iter()
-                .enumerate()
-                .map(|(at, state)| workflow(&format!("w{at}"), *state))
-                .collect();
-            assert_eq!(boots_next(&workflows), (*next, why.to_string()), "{states:?}");
+        for (open, last, next, why) in table {
+            let seen = |id, state: &Option<WorkflowState>| state.map(|state| Seen { id, state });
+            assert_eq!(
+                boots_next(seen("w2", open), seen("w1", last)),
+                (*next, why.to_string()),
+                "{open:?} {last:?}"
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ mod event;
 mod state;
 
 pub use apply::{ReplayError, apply, replay};
-pub use boots_next::{BootsNext, boots_next};
+pub use boots_next::{BootsNext, Seen, boots_next};
 pub use command::{Command, Refusal};
 pub use decide::decide;
 pub use dispatch::{Dispatch, current_attempt, dispatch, explain, next_timer, stop_due};
