@@ -165,3 +165,55 @@ async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
         (Next::LocalDisk, "the last workflow another is SUCCESS")
     );
 }
+
+const ONE_AFTER_THE_OTHER: &str = r#"
+version: "0.1"
+name: both
+tasks:
+  - name: first
+    worker: "{{.device_1}}"
+    actions:
+      - {name: restart, image: reboot}
+      - {name: write, image: image2disk}
+  - name: second
+    worker: "52:54:00:77:00:0c"
+    actions:
+      - {name: write, image: image2disk}
+"#;
+
+/// The second machine's agent attached long before, and the first one's leaves in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_goes_from_one_machine_to_the_next_that_waits() {
+    let (server, _dir) = Server::with_machine().await;
+    let second = "machine: node2\nmac: 52:54:00:77:00:0c\naddress: 10.77.0.12/24\n";
+    server.apply(second).await.expect("machine");
+    server.put(ONE_AFTER_THE_OTHER).await.expect("template");
+    let mut hello2 = hello("k2");
+    hello2.mac = "52:54:00:77:00:0c".into();
+    let mut node2 = server.attach(hello2).await.expect("attach");
+    assert_eq!(node2.idle().await, "no workflow for this machine");
+    let mut node1 = server.attach(hello("k1")).await.expect("attach");
+    let id = server.create("both", MAC).await.expect("workflow").id;
+    let why = node2.idle().await;
+    assert!(
+        why.ends_with("waits for task \"first\" on 52:54:00:77:00:0b"),
+        "{why}"
+    );
+
+    let restart = node1.run().await;
+    node1.report(&restart.attempt_id, started()).await;
+    node1.report(&restart.attempt_id, leaving()).await;
+    node1.acknowledged().await;
+    assert_eq!(server.workflow(&id).await.state, "RUNNING");
+    let mut node1 = server.attach(hello("k1b")).await.expect("attach");
+    let write = node1.run().await;
+    assert_eq!(write.attempt_id, format!("{id}/0/1/1"));
+    node1.report(&write.attempt_id, succeeded()).await;
+
+    let write = node2.run().await;
+    assert_eq!(write.attempt_id, format!("{id}/1/0/1"));
+    node2.report(&write.attempt_id, succeeded()).await;
+    node2.acknowledged().await;
+    server.reaches(&id, "SUCCESS").await;
+    let _still_attached = node1;
+}
