@@ -49,11 +49,16 @@ impl ControlPlane {
                 "no machine has MAC {text}: add it with `farrier machine apply`"
             )));
         };
-        let verdict = self.judge_token(mac, &hello.boot_token, &hello.boot_id).await?;
+        let verdict = if hello.boot_token.is_empty() && !machine.gets_token(mac) {
+            Verdict::Unasked
+        } else {
+            self.judge_token(mac, &hello.boot_token, &hello.boot_id).await?
+        };
         let boot = match verdict {
             Verdict::Unasked if !machine.gets_token(mac) => None,
             Verdict::Unasked => {
-                let why = "it shows no boot token, and this machine gets one when it netboots";
+                let why = "it shows no boot token, and this machine gets one when it netboots: say `allowPXE: false` in \
+                           its record if it never does";
                 return Err(self.turned_away(&machine, mac, None, &peer, why));
             }
             Verdict::Good { boot, .. } => Some(boot),

@@ -130,10 +130,14 @@ impl Machine {
     }
 
     /// Whether an agent netbooted from this interface has a boot token: Farrier's own script carries one. An agent on
-    /// a machine that boots by itself, or by the operator's script, has none to show.
+    /// a machine that boots by itself, or by what the operator has put in its place, may have none to show.
     pub(crate) fn gets_token(&self, mac: MacAddr6) -> bool {
-        self.interface(mac)
-            .is_some_and(|interface| interface.may_netboot && interface.script.is_none())
+        let operators = |lease: &Lease| lease.boot_file_name.is_some() || lease.tftp_server_name.is_some();
+        self.interface(mac).is_some_and(|interface| {
+            interface.may_netboot
+                && interface.script.is_none()
+                && !interface.lease.as_ref().is_some_and(operators)
+        })
     }
 
     /// Everything that a task's `worker` may call it.

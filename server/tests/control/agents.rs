@@ -213,7 +213,8 @@ async fn nobody_attaches_without_a_token_to_a_machine_that_has_yet_to_netboot() 
         .err()
         .expect("refused");
     let want = format!(
-        "agent refused for machine \"node1\" ({MAC}): it shows no boot token, and this machine gets one when it netboots"
+        "agent refused for machine \"node1\" ({MAC}): it shows no boot token, and this machine gets one when it \
+         netboots: say `allowPXE: false` in its record if it never does"
     );
     assert_eq!(
         (status.code(), status.message()),
@@ -231,6 +232,9 @@ async fn a_machine_that_is_not_netbooted_attaches_without_a_token() {
     server.apply(never).await.expect("machine");
     let mut host = hello("k1");
     host.mac = "52:54:00:77:00:0c".into();
+    // Also when it netbooted before its record said so.
+    let mac = host.mac.parse().expect("MAC");
+    server.control.boot_token(mac, "boot1").await.expect("token");
     let mut agent = Agent::attach(server.address, host).await.expect("attach");
     assert_eq!(agent.idle().await, "no workflow for this machine");
 }
