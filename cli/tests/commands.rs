@@ -323,6 +323,21 @@ fn usage_is_exit_code_2_and_no_server_is_4() {
 }
 
 #[test]
+fn a_switch_may_be_1_in_the_environment() {
+    let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(["serve", "--interface", "farrier-none"])
+        .env_clear()
+        .envs([("FARRIER_NO_DHCP", "1"), ("FARRIER_NO_RA", "0")])
+        .output()
+        .expect("farrier runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        stderr.starts_with("farrier: no interface is named farrier-none"),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn options_of_the_same_name_keep_apart() {
     let server = Server::start();
     // Where the boot image goes, not how an answer looks.
@@ -356,18 +371,21 @@ fn options_of_the_same_name_keep_apart() {
 
 #[test]
 fn help_teaches_with_examples_and_completions_are_printed() {
-    for args in [
-        &["--help"][..],
-        &["serve", "--help"],
-        &["machine", "apply", "--help"],
-        &["workflow", "create", "--help"],
-    ] {
-        let output = farrier("127.0.0.1:1", args);
+    let groups = [
+        ("machine", "apply boot-log delete get list"),
+        ("template", "create delete get list render validate"),
+        ("workflow", "cancel create delete events get list logs state wait"),
+        ("image", "build"),
+    ];
+    let mut commands = vec![vec![], vec!["serve"], vec!["completions"]];
+    for (group, names) in groups {
+        commands.extend(names.split(' ').map(|name| vec![group, name]));
+    }
+    for command in commands {
+        let output = farrier("127.0.0.1:1", &[&command[..], &["--help"]].concat());
         assert!(output.status.success());
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains("Example"),
-            "{args:?}"
-        );
+        let help = String::from_utf8_lossy(&output.stdout);
+        assert!(help.contains("Example"), "{command:?}");
     }
     let script = farrier("127.0.0.1:1", &["completions", "bash"]);
     assert!(String::from_utf8_lossy(&script.stdout).contains("boot-log"));

@@ -22,13 +22,18 @@ pub(crate) enum MachineCommand {
         file: String,
     },
     /// Show one machine and what it boots next
+    #[command(after_help = "Example:\n  farrier machine get 52:54:00:77:00:0b")]
     Get {
         /// Its name or MAC
         machine: String,
     },
     /// List machines
+    #[command(
+        after_help = "Example:\n  farrier machine list -o json | jq -r '.[] | select(.attached) | .name'"
+    )]
     List,
     /// Forget a machine
+    #[command(after_help = "Example:\n  farrier machine delete node1")]
     Delete {
         /// Its name or MAC
         machine: String,

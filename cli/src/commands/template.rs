@@ -27,18 +27,22 @@ pub(crate) enum TemplateCommand {
         name: Option<String>,
     },
     /// Print a template
+    #[command(after_help = "Example:\n  farrier template get debian > debian.yaml")]
     Get {
         /// Its name or id
         template: String,
     },
     /// List templates
+    #[command(after_help = "Example:\n  farrier template list")]
     List,
     /// Delete a template; workflows made from it stay
+    #[command(after_help = "Example:\n  farrier template delete debian")]
     Delete {
         /// Its name or id
         template: String,
     },
     /// Check a template's syntax; asks no server
+    #[command(after_help = "Example:\n  farrier template validate -f debian.yaml")]
     Validate {
         /// The file; - for standard input
         #[arg(short, long, value_name = "FILE")]

@@ -41,22 +41,26 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         quiet: bool,
     },
     /// Show a workflow and what it was rendered to
+    #[command(after_help = "Example:\n  farrier workflow get ID")]
     Get {
         /// Its id, from `farrier workflow list`
         id: String,
     },
     /// List workflows
+    #[command(after_help = "Example:\n  farrier workflow list --machine node1")]
     List {
         /// Only those of this machine: name or MAC
         #[arg(short, long)]
         machine: Option<String>,
     },
     /// Delete a workflow that has ended, with its events and logs
+    #[command(after_help = "Example:\n  farrier workflow delete ID")]
     Delete {
         /// Its id, from `farrier workflow list`
         id: String,
     },
     /// Start nothing more of a workflow, and stop what runs
+    #[command(after_help = "Example:\n  farrier workflow cancel ID --reason 'wrong image'")]
     Cancel {
         /// Its id, from `farrier workflow list`
         id: String,
@@ -65,6 +69,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         reason: String,
     },
     /// Show what happened, in order
+    #[command(after_help = "Example:\n  farrier workflow events ID -f")]
     Events {
         /// Its id, from `farrier workflow list`
         id: String,
@@ -73,11 +78,13 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         follow: bool,
     },
     /// Show how far it is, action by action
+    #[command(after_help = "Example:\n  watch farrier workflow state ID")]
     State {
         /// Its id, from `farrier workflow list`
         id: String,
     },
     /// Print what its actions print
+    #[command(after_help = "Example:\n  farrier workflow logs ID -f")]
     Logs {
         /// Its id, from `farrier workflow list`
         id: String,
@@ -86,6 +93,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         follow: bool,
     },
     /// Wait for its end; exit code 0 for SUCCESS only
+    #[command(after_help = "Example:\n  farrier workflow wait ID --timeout 30m && echo installed")]
     Wait {
         /// Its id, from `farrier workflow list`
         id: String,
