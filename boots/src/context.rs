@@ -65,7 +65,15 @@ impl Context {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose address this is, where it was acknowledged since the start.
+    /// Learns whose the reserved addresses are: a server that comes back knows its machines before they ask.
+    pub(crate) async fn take_reservations(&self) -> Result<(), InventoryError> {
+        for (mac, address) in self.inventory.reservations().await? {
+            self.leases().reserve(mac, address);
+        }
+        Ok(())
+    }
+
+    /// Whose address this is: acknowledged since the start, or reserved at the start.
     pub(crate) fn owner(&self, address: IpAddr) -> Option<MacAddr6> {
         match address.to_canonical() {
             IpAddr::V4(address) => self.leases().owner(address),

@@ -85,6 +85,10 @@ pub trait Inventory: Send + Sync + 'static {
     /// The machine with this MAC; `None` for a stranger.
     async fn machine(&self, mac: MacAddr6) -> Result<Option<Machine>, InventoryError>;
 
+    /// Every reserved address and whose it is. Asked once, at the start: what a machine that booted before then
+    /// fetches is on its own timeline.
+    async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, InventoryError>;
+
     /// The token that this boot's agent proves itself with. The same boot id gets the same token,
     /// also after a restart of the server.
     async fn boot_token(&self, mac: MacAddr6, boot: &BootId) -> Result<String, InventoryError>;

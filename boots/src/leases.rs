@@ -34,10 +34,18 @@ impl Leases {
         }
         if let Some(former) = self.by_address.insert(lease.address, mac)
             && former != mac
+            && self
+                .of(former)
+                .is_some_and(|theirs| theirs.address == lease.address)
         {
             self.by_mac.remove(&former);
         }
         self.by_mac.insert(mac, lease);
+    }
+
+    /// Takes note of whose an address is by reservation, until an ACK says otherwise.
+    pub fn reserve(&mut self, mac: MacAddr6, address: Ipv4Addr) {
+        self.by_address.entry(address).or_insert(mac);
     }
 
     /// Forgets a machine's address (RELEASE, DECLINE).
@@ -89,6 +97,18 @@ mod tests {
         assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), Some(B));
         leases.forget(B);
         assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), None);
+    }
+
+    #[test]
+    fn an_address_is_its_reservations_until_somebody_is_told_that_it_has_it() {
+        let mut leases = Leases::default();
+        leases.reserve(A, Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 1)), Some(A));
+        leases.acknowledge(A, lease(2));
+        leases.acknowledge(B, lease(1));
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 1)), Some(B));
+        assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), Some(A));
+        assert!(leases.of(A).is_some(), "another's address took this machine's");
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Boots {
             consoles: config.consoles.clone(),
         };
         let context = Arc::new(Context::new(server, inventory, timeline));
+        if let Err(error) = context.take_reservations().await {
+            notes.push(format!(
+                "machines that are up already are strangers until they ask for an address: {error}"
+            ));
+        }
         let site = Site::new(
             context.clone(),
             config.boot_dir.clone(),

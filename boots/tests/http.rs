@@ -169,6 +169,15 @@ async fn the_etag_is_the_same_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_up_before_the_server_is_no_stranger() {
+    let lab = Lab::new().await;
+    lab.get(MACHINE, "/images/empty", &[]).await;
+    let mac = MAC.to_string().to_lowercase();
+    let heard = lab.world.heard(&["GET /images/empty | 200"]).await;
+    assert!(heard.contains(&mac), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn serves_the_boot_directory_and_loaders() {
     let lab = Lab::new().await;
     for path in [

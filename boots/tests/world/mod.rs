@@ -87,6 +87,14 @@ impl Inventory for World {
         Ok(self.machines.lock().unwrap().get(&mac).cloned())
     }
 
+    async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, InventoryError> {
+        let machines = self.machines.lock().unwrap();
+        Ok(machines
+            .values()
+            .map(|one| (one.mac, one.lease.address))
+            .collect())
+    }
+
     async fn boot_token(&self, _: MacAddr6, boot: &BootId) -> Result<String, InventoryError> {
         Ok(format!("token-of-{}", boot.0))
     }

@@ -1,5 +1,7 @@
 //! Boots asks the control plane who a machine is, and tells it what happened. The only place that knows both.
 
+use std::net::Ipv4Addr;
+
 use boots::inventory::{self, BootId, Inventory, InventoryError, NextBoot, Reservation};
 use boots::timeline::{Entry, Outcome, Stage, Timeline};
 use macaddr::MacAddr6;
@@ -46,6 +48,13 @@ impl Inventory for Netboot {
             vlan_id,
             consoles: known.machine.consoles,
         }))
+    }
+
+    async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, InventoryError> {
+        self.control
+            .reservations()
+            .await
+            .map_err(|error| InventoryError(error.to_string()))
     }
 
     async fn boot_token(&self, mac: MacAddr6, boot: &BootId) -> Result<String, InventoryError> {

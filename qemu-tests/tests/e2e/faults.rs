@@ -45,12 +45,14 @@ fn a_server_killed_during_the_image_write_goes_on_to_success() {
                 api::describe(&finished)
             );
         }
-        // The new server has not seen the machine ask for its address, so the download may be a stranger's.
-        let timelines = ["", machine.mac()].map(|name| scene.world.api.boot_log(name).unwrap());
-        let mut entries = timelines.iter().flatten();
-        let resumed =
-            entries.any(|entry| entry.what.contains(&image.name) && entry.detail.starts_with("206"));
+        // The new server has not seen the machine ask for its address; it knows the reservation.
+        let timeline = scene.world.api.boot_log(machine.mac()).unwrap();
+        let resumed = timeline
+            .iter()
+            .any(|entry| entry.what.contains(&image.name) && entry.detail.starts_with("206"));
         assert!(resumed, "the download was not resumed");
+        let starts = machine.serial().text().matches("stage=action-start").count();
+        assert_eq!(starts, actions.len(), "the machine ran an action twice");
         machine.wait_for_serial(BOOTED, Duration::from_secs(120)).unwrap();
     });
 }

@@ -90,6 +90,15 @@ impl ControlPlane {
         Ok(all.into_iter().map(|(_, machine)| machine).collect())
     }
 
+    /// Every interface that has an address reserved.
+    pub async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, Error> {
+        let all = self.machines().await?;
+        let interfaces = all.into_iter().flat_map(|machine| machine.interfaces);
+        Ok(interfaces
+            .filter_map(|interface| Some((interface.mac, interface.lease?.address)))
+            .collect())
+    }
+
     /// The machine with this MAC; `None` for a stranger.
     pub async fn machine_with_mac(&self, mac: MacAddr6) -> Result<Option<Machine>, Error> {
         self.inner.db.with(move |view| with_mac(view, mac)).await
