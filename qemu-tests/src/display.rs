@@ -165,7 +165,7 @@ fn spinner() -> ProgressStyle {
 
 fn byte_bar() -> ProgressStyle {
     ProgressStyle::with_template(
-        "{spinner} {prefix} [{bar:30}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+        "{spinner} {prefix} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
     )
     .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -106,6 +106,9 @@ pub struct PathOptions {
     /// A disk image to install (.zst) instead of the lab's own Debian 12
     #[arg(long, value_name = "FILE", env = "FARRIER_DISK_IMAGE")]
     pub disk_image: Option<PathBuf>,
+    /// The Debian mirror that images are built from [default: the host's, else the public one]
+    #[arg(long, value_name = "URL", env = "FARRIER_MIRROR", hide_env_values = true)]
+    pub mirror: Option<String>,
     /// Where images are built and kept [default: ~/.cache/farrier]
     #[arg(long, value_name = "DIR", env = "FARRIER_LAB_DIR")]
     pub work_dir: Option<PathBuf>,

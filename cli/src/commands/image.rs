@@ -20,7 +20,7 @@ pub(crate) enum ImageCommand {
 Examples:
   farrier image build --output /var/lib/farrier/boot
   farrier image build --output boot --agent ./farrier-agent
-  farrier image build --output boot --mirror http://deb.debian.org/debian
+  farrier image build --output boot --mirror http://mirror.example/debian
 
 Needs no root. Packages come from Debian 12 through a private apt root and are
 kept in the cache.")]

@@ -22,7 +22,7 @@ use crate::files::FileError;
 /// The release whose packages are used.
 pub const RELEASE: &str = "bookworm";
 /// Names a mirror, as `--mirror` does: one URL, or two with the security archive's as the second.
-pub const MIRROR_VARIABLE: &str = "FARRIER_DEBIAN_MIRROR";
+pub const MIRROR_VARIABLE: &str = "FARRIER_MIRROR";
 
 /// A package that is in the cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

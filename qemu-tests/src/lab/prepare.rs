@@ -82,7 +82,12 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
         Some(boot_dir) => boot_dir,
         None => {
             let started = Instant::now();
-            let boot_dir = boot_image(&places::agent(paths)?, &work_dir, &display)?;
+            let boot_dir = boot_image(
+                &places::agent(paths)?,
+                &work_dir,
+                paths.mirror.as_deref(),
+                &display,
+            )?;
             let bytes = ["vmlinuz", "initramfs.img"]
                 .iter()
                 .map(|name| size(&boot_dir.join(name)))
@@ -94,7 +99,7 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
     let started = Instant::now();
     let (images_dir, disk_image) = match (&paths.disk_image, wants_debian) {
         (Some(file), _) => given_image(&places::absolute(file)?)?,
-        (None, true) => debian(&work_dir, &display)?,
+        (None, true) => debian(&work_dir, paths.mirror.as_deref(), &display)?,
         (None, false) => (work_dir.join("images"), None),
     };
     fs::create_dir_all(&images_dir).with_context(|| format!("making {}", images_dir.display()))?;
@@ -116,7 +121,12 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
 }
 
 /// The boot image of this agent; the one that is there when it was built of the same agent.
-fn boot_image(agent: &Path, work_dir: &Path, display: &Display) -> anyhow::Result<PathBuf> {
+fn boot_image(
+    agent: &Path,
+    work_dir: &Path,
+    mirror: Option<&str>,
+    display: &Display,
+) -> anyhow::Result<PathBuf> {
     let output = work_dir.join("boot");
     let digest = image::sha256_of_file(agent)?;
     if agent_in(&output).is_some_and(|there| there == digest) {
@@ -128,7 +138,7 @@ fn boot_image(agent: &Path, work_dir: &Path, display: &Display) -> anyhow::Resul
         output: output.clone(),
         cache: work_dir.join("packages"),
         profile: Profile::Lab,
-        mirror: None,
+        mirror: mirror.map(str::to_owned),
         refresh: false,
         kernel: None,
     };
@@ -148,11 +158,15 @@ fn agent_in(boot_dir: &Path) -> Option<String> {
     Some(agent.get("sha256")?.as_str()?.to_owned())
 }
 
-fn debian(work_dir: &Path, display: &Display) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
+fn debian(
+    work_dir: &Path,
+    mirror: Option<&str>,
+    display: &Display,
+) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
     let options = image::debian_disk::Options {
         output: work_dir.join("images"),
         cache: work_dir.join("packages"),
-        mirror: None,
+        mirror: mirror.map(str::to_owned),
         rebuild: false,
     };
     let mut report = Reporter::new(display);
