@@ -128,6 +128,8 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
         let nic = take_namespaces();
         let (tell, number) = std::sync::mpsc::channel();
         let (moved, wait) = std::sync::mpsc::channel();
+        let (answered, all_answered) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
         let serving = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("namespace");
             tell.send(nix::unistd::gettid()).expect("told");
@@ -143,6 +145,9 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
                 assert_eq!((renewal.ciaddr, from), (held, held));
                 server.answer(&renewal, MessageType::Ack, given);
             }
+            answered.send(()).expect("told");
+            // The cable goes with this thread's network: not before the near end was looked at.
+            ended.recv().expect("told");
         });
         ip(&format!(
             "link set far netns {}",
@@ -163,11 +168,13 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
             assert!(ip("link show dev near").contains("mtu 1400"));
             assert!(ip("-4 route show default").contains("via 10.99.0.254 dev near"));
             has(SECOND, FIRST).await;
-            while !serving.is_finished() {
+            while all_answered.try_recv().is_err() {
+                assert!(!serving.is_finished(), "the server ended early");
                 sleep(Duration::from_millis(20)).await;
             }
             assert!(ip("-4 route show default").contains("via 10.99.0.254 dev near"));
         });
+        end.send(()).expect("the server waits");
         serving.join().expect("the server's part");
         assert!(Path::new("/etc/resolv.conf").exists());
     });

@@ -10,4 +10,5 @@ mod faults;
 mod hostile;
 mod image;
 mod install;
+mod lab_command;
 mod scene;
