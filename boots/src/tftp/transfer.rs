@@ -46,6 +46,8 @@ pub struct Transfer {
     acknowledged: u64,
     /// The last block sent. INVARIANT: `acknowledged <= sent <= acknowledged + window`.
     sent: u64,
+    /// Blocks of this window were sent again because of an ACK inside it.
+    went_back: bool,
     deadline: Instant,
     retries: u32,
     ends_by: Instant,
@@ -70,6 +72,7 @@ impl Transfer {
             phase: if offering { Phase::Offering } else { Phase::Sending },
             acknowledged: 0,
             sent: 0,
+            went_back: false,
             retries: 0,
         };
         let first = if offering {
@@ -112,6 +115,7 @@ impl Transfer {
             return self.end(End::TooSlow);
         }
         self.retries += 1;
+        self.went_back = false;
         self.deadline = now + self.patience();
         vec![if self.phase == Phase::Offering {
             Action::SendOack
@@ -160,7 +164,6 @@ impl Transfer {
             return Vec::new();
         }
         self.acknowledged += ahead;
-        self.sent = self.sent.max(self.acknowledged);
         if self.acknowledged == self.last_block() {
             return self.end(End::Complete);
         }
@@ -168,7 +171,29 @@ impl Transfer {
             return self.end(End::TooSlow);
         }
         self.progress(now);
+        let inside_the_window = self.acknowledged < self.sent;
+        if inside_the_window && self.went_back {
+            return self.beyond();
+        }
+        self.went_back = inside_the_window;
         vec![self.next_window()]
+    }
+
+    /// What the window holds that was not sent yet.
+    ///
+    /// An ACK inside the window says that the block after it was lost, or that a block came twice. Going back on every
+    /// such ACK would send everything twice from the first duplicate on, since what is resent in vain is acknowledged
+    /// inside the window again: the Sorcerer's Apprentice of RFC 1123 section 4.2.3.1, with windows. So a window is
+    /// gone back on once; a second loss in it is the timer's.
+    fn beyond(&mut self) -> Vec<Action> {
+        let first = self.sent + 1;
+        let last = (self.acknowledged + u64::from(self.terms.window)).min(self.last_block());
+        if last < first {
+            return Vec::new();
+        }
+        self.sent = last;
+        let count = last + 1 - first;
+        vec![Action::SendBlocks { first, count }]
     }
 
     /// Goes on after the last block acknowledged in order: what was sent beyond it was lost (go-back-N).
