@@ -6,4 +6,6 @@
 //! - [`engine`]: [`engine::decide`] and [`engine::apply`].
 
 pub mod engine;
+pub mod expression;
+pub mod expression;
 pub mod language;

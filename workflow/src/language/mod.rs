@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 mod blocks;
 mod context;
+mod definition;
 mod functions;
 mod image_reference;
 mod nearest;
@@ -18,63 +17,13 @@ mod problem;
 mod render;
 mod validate;
 
+pub use definition::{
+    Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Task,
+};
 pub use image_reference::{ReferenceError, check as check_image_reference};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
-
-/// A rendered, validated workflow definition. Immutable once a workflow was made from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Definition {
-    pub version: String,
-    pub name: String,
-    #[serde(default)]
-    pub id: String,
-    /// Seconds; 0: none.
-    #[serde(default)]
-    pub global_timeout_s: u64,
-    pub tasks: Vec<Task>,
-}
-
-/// A task: actions that run in order on one worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    pub name: String,
-    /// A MAC (lower case, colons), or an operator's agent id.
-    pub worker: String,
-    #[serde(default)]
-    pub volumes: Vec<String>,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    #[serde(default)]
-    pub actions: Vec<Action>,
-}
-
-/// One action.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Action {
-    pub name: String,
-    pub image: String,
-    /// Seconds; 0: none.
-    #[serde(default)]
-    pub timeout_s: u64,
-    #[serde(default)]
-    pub command: Vec<String>,
-    #[serde(default)]
-    pub on_timeout: Vec<String>,
-    #[serde(default)]
-    pub on_failure: Vec<String>,
-    #[serde(default)]
-    pub volumes: Vec<String>,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    /// `host` or empty.
-    #[serde(default)]
-    pub pid: String,
-    /// `host` or empty.
-    #[serde(default)]
-    pub network: String,
-}
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]

@@ -83,7 +83,10 @@ impl Check<'_> {
             self.problem(at, "the workflow has no tasks: it needs at least one");
         }
         let mut names = BTreeSet::new();
-        let tasks = tasks.iter().map(|task| self.task(task, &mut names)).collect();
+        let mut tasks: Vec<Task> = tasks.iter().map(|task| self.task(task, &mut names)).collect();
+        for (index, task) in tasks.iter_mut().enumerate().skip(1) {
+            task.needs = vec![index - 1];
+        }
         let id = text(&written.id).to_owned();
         Definition {
             version,
@@ -91,6 +94,7 @@ impl Check<'_> {
             id,
             global_timeout_s,
             tasks,
+            ..Definition::default()
         }
     }
 
@@ -134,6 +138,7 @@ impl Check<'_> {
             environment: environment(&task.environment),
             name,
             worker,
+            ..Task::default()
         }
     }
 
@@ -182,6 +187,7 @@ impl Check<'_> {
             network: text(&namespaces.network).to_owned(),
             name,
             image,
+            ..Action::default()
         }
     }
 
