@@ -7,5 +7,4 @@
 
 pub mod engine;
 pub mod expression;
-pub mod expression;
 pub mod language;
