@@ -72,6 +72,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     let done = Succeeded {
         message: "wrote it".into(),
         bytes: 445_321,
+        ..Succeeded::default()
     };
     runtime.block_on(agent.report(&first, Outcome::Succeeded(done)));
     let second = runtime.block_on(agent.run());

@@ -133,6 +133,7 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, stop: Cancel
         (Ok(Done::Succeeded { message, bytes }), _) => Outcome::Succeeded(v1::Succeeded {
             message: cut(message),
             bytes,
+            ..v1::Succeeded::default()
         }),
         (_, Some(outcome)) => outcome,
         (Ok(Done::Leaving(how)), None) => Outcome::Leaving(v1::Leaving { how: how.to_owned() }),

@@ -262,6 +262,7 @@ impl Core {
             attempt_id: attempt_id.clone(),
             at: Some(now.into()),
             outcome: Some(outcome),
+            epoch: 0,
         };
         if !matches!(report.outcome, Some(Outcome::Started(_))) {
             self.journal.insert(attempt_id, Some(report.clone()));
@@ -390,6 +391,7 @@ mod tests {
         let stop = v1::StopAction {
             attempt_id: "b".to_owned(),
             reason: "cancelled".to_owned(),
+            grace_s: 0,
         };
         core.handle(NOW, Event::Received(FromServer::Stop(stop)));
         let orders = core.handle(NOW, ended("a", Outcome::Succeeded(v1::Succeeded::default())));
@@ -407,6 +409,7 @@ mod tests {
             attempt_id: "a".to_owned(),
             at: None,
             outcome: Some(Outcome::Started(v1::Started {})),
+            epoch: 0,
         };
         let (mut core, orders) = Core::resume(vec![started], NOW);
         let [Order::Record(report)] = orders.as_slice() else {
@@ -427,6 +430,7 @@ mod tests {
             attempt_id: "a".to_owned(),
             at: None,
             outcome: Some(outcome),
+            epoch: 0,
         };
         let leaving = v1::Leaving {
             how: "poweroff".to_owned(),

@@ -43,6 +43,7 @@ impl Identity {
             unacknowledged,
             inventory: Some(inventory()),
             booted_at: SystemTime::now().checked_sub(uptime).map(Into::into),
+            ..v1::Hello::default()
         }
     }
 }

@@ -217,8 +217,10 @@ impl Worker {
         if self.stream.is_some() && Instant::now() >= self.heartbeat_at {
             self.heartbeat_at = Instant::now() + self.heartbeat;
             let running_attempt = self.core.running().to_owned();
-            self.outbox
-                .push_back(ToServer::Heartbeat(v1::Heartbeat { running_attempt }));
+            self.outbox.push_back(ToServer::Heartbeat(v1::Heartbeat {
+                running_attempt,
+                epoch: 0,
+            }));
         }
     }
 

@@ -95,6 +95,22 @@ impl AgentService for Service {
         let _ = self.streams.send(stream).await;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    type GetDataStream = ReceiverStream<Result<v1::DataChunk, Status>>;
+
+    async fn get_data(
+        &self,
+        _: Request<v1::GetDataRequest>,
+    ) -> Result<Response<Self::GetDataStream>, Status> {
+        Err(Status::unimplemented("no data in this test"))
+    }
+
+    async fn put_data(
+        &self,
+        _: Request<Streaming<v1::PutDataRequest>>,
+    ) -> Result<Response<v1::PutDataResponse>, Status> {
+        Err(Status::unimplemented("no data in this test"))
+    }
 }
 
 impl Stream {
@@ -127,6 +143,7 @@ impl Stream {
         let stop = v1::StopAction {
             attempt_id: attempt_id.to_owned(),
             reason: "a test".to_owned(),
+            grace_s: 0,
         };
         self.send(server_message::Kind::Stop(stop)).await;
     }
