@@ -117,6 +117,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 devices: devices(&given)?.into_iter().collect(),
                 idempotency_key: idempotency_key.unwrap_or_default(),
                 name: name.unwrap_or_default(),
+                ..CreateWorkflowRequest::default()
             };
             create(request, quiet, asking).await?;
         }

@@ -51,7 +51,7 @@ async fn the_same_idempotency_key_gives_the_same_workflow() {
         template: "two".into(),
         devices: [("device_1".to_owned(), MAC.to_owned())].into(),
         idempotency_key: "order-1".into(),
-        name: String::new(),
+        ..CreateWorkflowRequest::default()
     };
     let mut ids = Vec::new();
     for _ in 0..2 {
