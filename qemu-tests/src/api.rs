@@ -76,7 +76,7 @@ impl Api {
     /// As [`Api::apply_machines`].
     pub fn put_template(&self, text: &str) -> anyhow::Result<Template> {
         let request = PutTemplateRequest {
-            ..CreateWorkflowRequest::default()
+            name: String::new(),
             text: text.to_owned(),
         };
         self.call(|mut client| async move { client.put_template(request).await })
