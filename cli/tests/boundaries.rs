@@ -27,11 +27,12 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("proto", &[][..]),
         ("workflow", &[]),
         ("store", &[]),
+        ("ephemeral", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
         ("server", &["proto", "store", "workflow"]),
         ("disk", &[]),
-        ("agent", &["dhcp", "disk", "proto"]),
+        ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
         ("image", &[]),
     ];
     let ours: BTreeSet<&str> = parts
@@ -50,7 +51,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp"] {
+    for part in ["workflow", "dhcp", "ephemeral"] {
         for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),
