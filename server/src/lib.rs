@@ -9,6 +9,7 @@ mod agents;
 mod bounds;
 mod clock;
 mod control;
+pub mod coordinator;
 mod database;
 mod error;
 mod grpc;
