@@ -21,3 +21,9 @@ pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Result<Workflo
     let _ = events.into_iter().count();
     Err(ReplayError::Empty)
 }
+
+/// Folds one event into the state.
+pub fn apply(state: Option<Workflow>, event: &Event) -> Option<Workflow> {
+    let _ = event;
+    state
+}

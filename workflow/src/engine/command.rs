@@ -46,12 +46,18 @@ pub enum Command {
         selector: String,
         machines: Vec<(String, Value)>,
     },
-    /// A sub-workflow has ended (or could not be made).
+    /// A sub-workflow has ended (or could not be made): what its [`Effect::EndChild`] says.
     ChildEnded {
+        /// As its [`Parent`] has it.
         execution: ExecutionId,
+        child: String,
+        /// The run of the child that ended; None: it could not be made.
+        run: Option<u32>,
         state: WorkflowState,
         message: String,
         outputs: Map<String, Value>,
+        /// Machines that it and its own sub-workflows claimed in the root's name.
+        workers: Vec<String>,
     },
     Pause {
         by: String,
@@ -66,6 +72,10 @@ pub enum Command {
     },
     /// Opens the next run from the failed tasks. Only at a root that has ended FAILED, TIMEOUT or CANCELLED.
     Retry {
+        by: String,
+    },
+    /// The same from the parent: what an [`Effect::RetryChild`] asks of a sub-workflow.
+    RetryChild {
         by: String,
     },
     /// The task's name, or `NAME[item]` for one item of a `forEach`.
@@ -146,7 +156,10 @@ pub struct Decision {
     pub more: bool,
 }
 
-/// What others are to do. Taking one twice does no harm.
+/// What others are to do. Taking one twice does no harm, but those of one workflow have to be taken in their order: a
+/// Release after the Claim that came before it, an Unwant before the Want that came after it.
+///
+/// A refusal of what an effect asks of another workflow means that it is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Effect {
@@ -158,6 +171,11 @@ pub enum Effect {
     /// To a machine: nothing that is left of this root can use it.
     Release {
         worker: String,
+        root: String,
+    },
+    /// The same to many machines at once (the end of a rollout).
+    ReleaseMany {
+        workers: Vec<String>,
         root: String,
     },
     /// To a machine: this execution is ready for it.
@@ -215,9 +233,12 @@ pub enum Effect {
     /// To the parent: [`Command::ChildEnded`].
     EndChild {
         parent: Parent,
+        child: String,
+        run: u32,
         state: WorkflowState,
         message: String,
         outputs: Map<String, Value>,
+        workers: Vec<String>,
     },
 }
 

@@ -4,13 +4,14 @@
 //! Everything that was evaluated stands in the event with its result: applying events evaluates nothing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::UnixMillis;
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{Filled, Parent, StepState, Waiting, WorkflowState};
+use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
 use crate::language::Definition;
 
 /// What happened, numbered within its workflow.
@@ -138,9 +139,30 @@ pub enum EventKind {
         action: Option<usize>,
         due: UnixMillis,
     },
-    /// A delay is over: ready for its machine again.
+    /// A delay is over, or a pause in which it became ready: it goes on to wait for what `waiting` says.
     Resumed {
         execution: ExecutionId,
+        waiting: Waiting,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<UnixMillis>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<String>,
+    },
+    /// Its sub-workflow is asked to do as this one does.
+    ChildAsked {
+        execution: ExecutionId,
+        request: ChildRequest,
+        /// What its end then means, when it is cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<StepState>,
+    },
+    /// Its sub-workflow has ended; what that means for the execution follows.
+    ChildEnded {
+        execution: ExecutionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<u32>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        workers: Vec<String>,
     },
     /// The execution is over.
     ExecutionEnded {
@@ -259,4 +281,241 @@ pub enum Outcome {
     Stopped {
         message: String,
     },
+}
+
+impl EventKind {
+    /// The word that stands for it in JSON.
+    pub fn name(&self) -> &'static str {
+        use EventKind::*;
+        match self {
+            Created { .. } => "created",
+            Asked { .. } => "asked",
+            TaskStarted { .. } => "task_started",
+            ExecutionMade { .. } => "execution_made",
+            Decided { .. } => "decided",
+            Dispatched { .. } => "dispatched",
+            Reported { .. } => "reported",
+            StopAsked { .. } => "stop_asked",
+            Lost { .. } => "lost",
+            Returned { .. } => "returned",
+            Late { .. } => "late",
+            Delayed { .. } => "delayed",
+            Resumed { .. } => "resumed",
+            ChildAsked { .. } => "child_asked",
+            ChildEnded { .. } => "child_ended",
+            ExecutionEnded { .. } => "execution_ended",
+            WaveOpened { .. } => "wave_opened",
+            TaskEnded { .. } => "task_ended",
+            WentBack { .. } => "went_back",
+            PauseAsked { .. } => "pause_asked",
+            Paused => "paused",
+            Unpaused { .. } => "unpaused",
+            Stopping { .. } => "stopping",
+            Ended { .. } => "ended",
+            RunOpened { .. } => "run_opened",
+        }
+    }
+
+    /// The attempt that it is about.
+    pub fn attempt(&self) -> Option<&AttemptId> {
+        use EventKind::*;
+        match self {
+            Dispatched { attempt, .. }
+            | Reported { attempt, .. }
+            | StopAsked { attempt, .. }
+            | Lost { attempt, .. }
+            | Returned { attempt, .. }
+            | Late { attempt, .. } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// The task execution that it is about.
+    pub fn execution(&self) -> Option<ExecutionId> {
+        use EventKind::*;
+        match self {
+            ExecutionMade { execution, .. }
+            | Decided { execution, .. }
+            | Delayed { execution, .. }
+            | Resumed { execution, .. }
+            | ChildAsked { execution, .. }
+            | ChildEnded { execution, .. }
+            | ExecutionEnded { execution, .. } => Some(*execution),
+            _ => self.attempt().map(|attempt| attempt.execution),
+        }
+    }
+
+    /// The task that it is about, by its index.
+    pub fn task(&self) -> Option<usize> {
+        use EventKind::*;
+        match self {
+            Asked { task, .. }
+            | TaskStarted { task, .. }
+            | WaveOpened { task, .. }
+            | TaskEnded { task, .. }
+            | WentBack { from: task, .. } => Some(*task),
+            _ => self.execution().map(|execution| execution.task),
+        }
+    }
+}
+
+impl Outcome {
+    /// The word that stands for it in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Started => "started",
+            Outcome::Succeeded { .. } => "succeeded",
+            Outcome::Failed { .. } => "failed",
+            Outcome::TimedOut { .. } => "timed_out",
+            Outcome::Leaving { .. } => "leaving",
+            Outcome::Stopped { .. } => "stopped",
+        }
+    }
+}
+
+/// `what`, and `: message` where there is one.
+fn with(formatter: &mut fmt::Formatter<'_>, what: impl fmt::Display, message: &str) -> fmt::Result {
+    match message {
+        "" => write!(formatter, "{what}"),
+        message => write!(formatter, "{what}: {message}"),
+    }
+}
+
+/// What happened, in words, for a log or a table.
+impl fmt::Display for EventKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use EventKind::*;
+        match self {
+            Created { template, .. } => write!(formatter, "created from template {template}"),
+            Asked { selector, .. } => write!(formatter, "asked for machines({selector:?})"),
+            TaskStarted { items: None, .. } => formatter.write_str("started"),
+            TaskStarted {
+                items: Some(items), ..
+            } => write!(formatter, "started for {} items", items.len()),
+            ExecutionMade {
+                waiting: None,
+                condition,
+                ..
+            } => skipped(formatter, condition.as_ref()),
+            ExecutionMade {
+                waiting: Some(waiting),
+                worker,
+                child,
+                ..
+            } => waits(formatter, *waiting, worker, child.as_deref()),
+            Decided {
+                approved,
+                by,
+                comment,
+                ..
+            } => {
+                let verb = if *approved { "approved" } else { "rejected" };
+                with(formatter, format_args!("{verb} by {by}"), comment)
+            }
+            Dispatched { worker, .. } => write!(formatter, "handed to {worker}"),
+            Reported { outcome, .. } => outcome.fmt(formatter),
+            StopAsked { reason, .. } => with(formatter, "the machine is asked to stop it", reason),
+            Lost { why, .. } => write!(formatter, "lost: {why}"),
+            Returned { .. } => formatter.write_str("the machine came back"),
+            Late { outcome, .. } => write!(formatter, "late report, changes nothing: {outcome}"),
+            Delayed { action: None, .. } => formatter.write_str("the task is tried again"),
+            Delayed { .. } => formatter.write_str("the action is tried again"),
+            Resumed { waiting, child, .. } => waits(formatter, *waiting, "", child.as_deref()),
+            ChildAsked { request, .. } => match request {
+                ChildRequest::Pause => formatter.write_str("the sub-workflow is asked to pause"),
+                ChildRequest::Unpause => formatter.write_str("the sub-workflow is asked to go on"),
+                ChildRequest::Cancel => formatter.write_str("the sub-workflow is being cancelled"),
+            },
+            ChildEnded { .. } => formatter.write_str("the sub-workflow has ended"),
+            ExecutionEnded { state, error, .. } => ended(formatter, *state, error.as_ref()),
+            WaveOpened { wave, .. } => write!(formatter, "wave {} begins", wave.saturating_add(1)),
+            TaskEnded {
+                state: StepState::Skipped,
+                condition,
+                ..
+            } => skipped(formatter, condition.as_ref()),
+            TaskEnded { state, error, .. } => ended(formatter, *state, error.as_ref()),
+            WentBack { condition, tasks, .. } => {
+                write!(
+                    formatter,
+                    "went back over {} tasks: {}",
+                    tasks.len(),
+                    condition.expression
+                )
+            }
+            PauseAsked { by, reason } => with(formatter, format_args!("pause asked by {by}"), reason),
+            Paused => formatter.write_str("paused"),
+            Unpaused { by } => write!(formatter, "resumed by {by}"),
+            Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),
+            Ended { state, message, .. } => with(formatter, format_args!("is {state}"), message),
+            RunOpened { run, by, .. } => write!(formatter, "run {run} opened by {by}"),
+        }
+    }
+}
+
+fn ended(formatter: &mut fmt::Formatter<'_>, state: StepState, error: Option<&Failure>) -> fmt::Result {
+    match error {
+        Some(Failure { reason, message }) => with(formatter, format_args!("is {state} ({reason})"), message),
+        None => write!(formatter, "is {state}"),
+    }
+}
+
+fn skipped(formatter: &mut fmt::Formatter<'_>, condition: Option<&Evaluated>) -> fmt::Result {
+    match condition {
+        Some(Evaluated { expression, result }) => write!(formatter, "skipped: {expression} is {result}"),
+        None => formatter.write_str("skipped: a task that it needs failed"),
+    }
+}
+
+fn waits(
+    formatter: &mut fmt::Formatter<'_>,
+    waiting: Waiting,
+    worker: &str,
+    child: Option<&str>,
+) -> fmt::Result {
+    match (waiting, child) {
+        (Waiting::Machine, _) if worker.is_empty() => formatter.write_str("waits for its machine"),
+        (Waiting::Machine, _) => write!(formatter, "waits for machine {worker}"),
+        (Waiting::Approval, _) => formatter.write_str("waits for approval"),
+        (Waiting::Children, Some(child)) => write!(formatter, "waits for sub-workflow {child}"),
+        (Waiting::Children, None) => formatter.write_str("waits for its sub-workflow"),
+        (Waiting::Time, _) => formatter.write_str("waits"),
+    }
+}
+
+/// Continues "it was lost: ".
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::OtherBoot { .. } => {
+                formatter.write_str("the machine came back with another boot before it was done")
+            }
+            Loss::Forgotten => formatter.write_str("the machine does not know of it any more"),
+            Loss::Silence { for_ms } => {
+                write!(
+                    formatter,
+                    "the machine was out of contact for {} s",
+                    for_ms / 1000
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Started => formatter.write_str("started"),
+            Outcome::Succeeded { message, .. } => with(formatter, "succeeded", message),
+            Outcome::Failed { reason, message, .. } if reason.is_empty() => {
+                with(formatter, "failed", message)
+            }
+            Outcome::Failed { reason, message, .. } => {
+                with(formatter, format_args!("failed ({reason})"), message)
+            }
+            Outcome::TimedOut { message } => with(formatter, "timed out", message),
+            Outcome::Leaving { how } => with(formatter, "the machine leaves", how),
+            Outcome::Stopped { message } => with(formatter, "stopped", message),
+        }
+    }
 }

@@ -18,7 +18,7 @@ mod ids;
 pub mod machine;
 mod state;
 
-pub use apply::{ReplayError, replay};
+pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, Seen, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::decide;
@@ -27,8 +27,8 @@ pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use state::{
-    ActionState, ApprovalDecision, Cleanup, Ending, Execution, Filled, Head, Parent, StepState, TaskState,
-    Waiting, Workflow, WorkflowState,
+    ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, Parent, StepState,
+    TaskState, Waiting, Workflow, WorkflowState,
 };
 
 /// Milliseconds since the Unix epoch.

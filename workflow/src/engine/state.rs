@@ -71,11 +71,18 @@ pub struct Head {
     /// Pauses of this run so far, without the present one. Budgets stand still in them.
     #[serde(default)]
     pub paused_ms: u64,
+    /// How often it was paused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pauses: u32,
     /// The last event: its number and stamp. The next number is one more, the next stamp is above.
     pub last_event: u64,
     pub last_at: UnixMillis,
     #[serde(default)]
     pub last_tick: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 fn default_namespace() -> String {
@@ -127,6 +134,12 @@ pub struct TaskState {
     /// Raised by `goto` only.
     #[serde(default)]
     pub iteration: u32,
+    /// How often its own `goto` went back, since another one went back over it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub went_back: u32,
+    /// The instance that a retry of the workflow goes on from: what succeeded there is not done again. 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carries: u32,
     /// Executions that there will be: 1 without `forEach`.
     #[serde(default)]
     pub items: usize,
@@ -151,7 +164,7 @@ pub struct TaskState {
     pub recovered: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
-    /// `tasks.NAME.outputs`, once final: a map, or with `forEach` a list of maps in the order of the items.
+    /// `tasks.NAME.outputs`, once final. Null with `forEach`: there it is the list of its executions' outputs.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub outputs: Value,
     pub started_at: Option<UnixMillis>,
@@ -168,7 +181,7 @@ pub struct Execution {
     /// Empty for a control task.
     pub worker: String,
     pub state: StepState,
-    /// What it waits for in WAITING.
+    /// What it waits for: in WAITING, and in RUNNING between two attempts (for the machine).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// One for each action of the task.
@@ -184,6 +197,20 @@ pub struct Execution {
     /// The sub-workflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub child: Option<String>,
+    /// Its run that ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_run: Option<u32>,
+    /// What it was asked last, and what its end then means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_asked: Option<ChildRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<StepState>,
+    /// Machines that sub-workflows claimed in the root's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub child_workers: Vec<String>,
+    /// The machine was told that this is ready since the workflow's pause of this number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wanted: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<ApprovalDecision>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,12 +234,17 @@ pub struct Filled {
     pub environment: BTreeMap<String, String>,
     #[serde(default)]
     pub actions: Vec<Action>,
-    /// Of `approve` or `fail`.
+    /// Of `approve`.
     #[serde(default)]
     pub message: String,
     /// Of `fail`.
     #[serde(default)]
     pub reason: String,
+    #[serde(default)]
+    pub fail_message: String,
+    /// Of `wait` or `until`.
+    #[serde(default)]
+    pub time: String,
     /// Of `workflow`.
     #[serde(default)]
     pub template: String,
@@ -229,6 +261,15 @@ pub enum Waiting {
     Machine,
     Children,
     Time,
+}
+
+/// What a workflow asks of a sub-workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildRequest {
+    Pause,
+    Unpause,
+    Cancel,
 }
 
 /// Who said yes or no.
