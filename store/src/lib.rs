@@ -10,10 +10,12 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+pub mod blobs;
 pub mod memory;
 pub mod queue;
 pub mod redb;
 
+pub use crate::blobs::{Blobs, Digest};
 pub use crate::memory::MemoryStore;
 pub use crate::queue::StoreHandle;
 pub use crate::redb::RedbStore;
@@ -156,6 +158,15 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
         }
     }
     Bytes::from_static(&[0xff; 64])
+}
+
+/// Whether an I/O error says that there is no room left.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]
