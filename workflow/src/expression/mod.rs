@@ -8,6 +8,7 @@
 //! - `cost`: refuses what would take too long. `lower`, `value`, `run`: the library's tree, values and errors.
 //! - `fill`: `${{ }}` in texts. `selector`: which machines.
 
+mod check;
 mod cost;
 mod fill;
 mod functions;
@@ -17,8 +18,11 @@ mod parse;
 mod run;
 mod selector;
 mod syntax;
+mod types;
 mod value;
 
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,11 +30,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+pub use check::{check, check_text};
 pub use cost::{MAX_BYTES, MAX_STEPS};
 pub use fill::{fill, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
-pub use selector::matches;
+pub use selector::{check_selector, matches};
+pub use types::{Type, Types};
 pub use value::MAX_RESULT_BYTES;
 
 /// What an expression sees.

@@ -387,12 +387,9 @@ impl Parser<'_> {
     }
 
     fn has(&mut self, at: usize, mut arguments: Vec<Node>) -> Parsed {
-        let field = arguments
-            .pop()
-            .filter(|_| arguments.is_empty())
-            .map(|field| field.kind);
-        match field {
-            Some(Kind::Field { of, name }) => self.node(at, Kind::Has { of, name }),
+        let field = arguments.pop().filter(|_| arguments.is_empty());
+        match field.map(|field| (field.at, field.kind)) {
+            Some((at, Kind::Field { of, name })) => self.node(at, Kind::Has { of, name }),
             _ => Err(ExpressionProblem {
                 offset: at,
                 message: "has() takes one field: has(x.name)".into(),

@@ -226,6 +226,11 @@ fn context<'v>() -> Context<'static, 'v> {
     context
 }
 
+/// Says, in words, when a text is no pattern.
+pub(super) fn is_pattern(pattern: &str) -> Result<(), String> {
+    regex(pattern).map(|_| ()).map_err(|error| in_words(&error))
+}
+
 fn regex(pattern: &str) -> Result<Regex, ExecutionError> {
     const COMPILED_BYTES: usize = 64 << 10;
     RegexBuilder::new(pattern)

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::check::check_named;
 use super::syntax::{Kind, Node};
-use super::{EvaluationError, Scope, run};
+use super::types::{Type, Types};
+use super::{EvaluationError, ExpressionProblem, Scope, run};
 
 /// Whether a machine matches a selector: CEL over its labels by name, `name` and `labels`. A label that it has not is "".
 ///
@@ -41,6 +43,29 @@ pub fn matches(selector: &str, machine: &Value) -> Result<bool, EvaluationError>
         other => Err(EvaluationError(format!(
             "`{selector}`: a selector is true or false for a machine, not {other}"
         ))),
+    }
+}
+
+/// Checks a selector before there are machines: any name is a label, which is a text.
+pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
+    let meaning = |name: &str| {
+        Some(match name {
+            "labels" => Type::Map(Box::new(Type::Text)),
+            "metadata" => Type::Any,
+            _ => Type::Text,
+        })
+    };
+    match check_named(
+        selector,
+        &meaning,
+        &["labels", "metadata", "name"],
+        &Types::default(),
+    )? {
+        kind if kind.can_be(&Type::Bool) => Ok(()),
+        kind => Err(vec![ExpressionProblem {
+            offset: 0,
+            message: format!("a selector is true or false for a machine, not {kind}"),
+        }]),
     }
 }
 
