@@ -17,7 +17,7 @@ pub use path::{BadPath, DataPath};
 
 /// Bytes of all contents in a workflow's ephemeral data.
 pub const MAX_BYTES: u64 = 10 << 20;
-/// Files in a workflow's ephemeral data. With [`MAX_PATH_BYTES`] it keeps a manifest below 1 MiB.
-pub const MAX_FILES: usize = 2_000;
+/// Files in a workflow's ephemeral data. With [`MAX_PATH_BYTES`] it keeps a manifest, and the events beside it, below the limit of a commit.
+pub const MAX_FILES: usize = 1_000;
 /// Bytes of one path.
 pub const MAX_PATH_BYTES: usize = 255;

@@ -308,7 +308,7 @@ mod tests {
                 }
             },
             "DataTooLarge",
-            "2001 files; at most 2000",
+            "1001 files; at most 1000",
         );
     }
 
