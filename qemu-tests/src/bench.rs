@@ -34,8 +34,11 @@ pub struct BootBench {
     /// Boots of each kind
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub boots: u32,
+    /// Boot with this firmware only [default: both]
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
     /// Memory of a machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = lab::memory_mib)]
     pub memory: u32,
     /// Install missing packages without asking
     #[arg(long)]
@@ -76,7 +79,11 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
     println!("\nThe kernel directly, to its init: {}", spread(&mut plain));
     let floor = median(&mut plain);
 
-    for (number, firmware) in [(1, Firmware::Bios), (2, Firmware::Uefi)] {
+    let both = [(1, Firmware::Bios), (2, Firmware::Uefi)];
+    for (number, firmware) in both
+        .into_iter()
+        .filter(|(_, one)| bench.firmware.is_none_or(|only| only == *one))
+    {
         let blueprint = Blueprint::numbered(number)
             .firmware(firmware)
             .memory_mib(bench.memory);

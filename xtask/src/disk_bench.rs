@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use crate::{Outcome, build, packages};
 
 const NEEDS: &[packages::Need] = &[
-    ("curl", "curl"),
-    ("zstd", "zstd"),
-    ("losetup", "mount"),
-    ("dd", "coreutils"),
-    ("sha256sum", "coreutils"),
+    packages::need("curl", "curl", "downloads, to compare with"),
+    packages::need("zstd", "zstd", "unpacks, to compare with"),
+    packages::need("losetup", "mount", "makes the loop device"),
+    packages::need("dd", "coreutils", "writes, to compare with"),
+    packages::need("sha256sum", "coreutils", "gives the image's digest"),
 ];
 
 const MIB: usize = 1 << 20;
