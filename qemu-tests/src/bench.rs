@@ -93,7 +93,7 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
             .collect::<anyhow::Result<Vec<_>>>()
             .with_context(|| format!("booting by {firmware}"))?;
         println!(
-            "\n{firmware}, {} boots, power on to the first action:\n\n{}",
+            "\n{firmware}, boots: {}, power on to the first action:\n\n{}",
             bench.boots,
             stages(&runs)
         );
@@ -144,7 +144,7 @@ fn stages(runs: &[Vec<Stage>]) -> Table {
         let picks = [Some(&middle), times.first(), times.last()];
         let cells = picks
             .into_iter()
-            .map(|time| time.map(|time| format!("{:.2} s", time.as_secs_f64())));
+            .map(|time| time.map(|time| format!("{:.3} s", time.as_secs_f64())));
         let cells = cells.map(Option::unwrap_or_default);
         table.row(
             [name.to_owned()]
@@ -211,9 +211,9 @@ mod tests {
         assert_eq!(
             rows[2..],
             [
-                "s2 2.00 s 1.00 s 4.00 s",
-                "s9 6.00 s 5.00 s 9.00 s",
-                "power on to first action 10.00 s 6.00 s 11.00 s"
+                "s2 2.000 s 1.000 s 4.000 s",
+                "s9 6.000 s 5.000 s 9.000 s",
+                "power on to first action 10.000 s 6.000 s 11.000 s"
             ]
         );
     }
