@@ -57,7 +57,10 @@ pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     let Bench::Boot(bench) = bench;
     thread::spawn(move || match namespace::inside() {
         true => boots(&bench, &Prepared::handed_over()?),
-        false => lab::run_inside(&lab::prepare(&bench.paths, bench.yes, false)?),
+        false => {
+            namespace::permitted()?;
+            lab::run_inside(&lab::prepare(&bench.paths, bench.yes, false)?)
+        }
     })
     .join()
     .map_err(|_| anyhow::anyhow!("the bench panicked, see above"))?

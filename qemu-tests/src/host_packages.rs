@@ -42,6 +42,8 @@ pub const IMAGES: &[Need] = &[
         "debian-archive-keyring",
         "checks Debian's signatures",
     ),
+    need("gpgv", "gpgv", "checks Debian's signatures"),
+    need("tar", "tar", "reads the Debian that is installed"),
     need("mmdebstrap", "mmdebstrap", "builds the Debian that is installed"),
     need("grub-mkimage", "grub-common", "builds boot loaders"),
     need(
@@ -66,3 +68,35 @@ pub const IMAGES: &[Need] = &[
         "fills the EFI system partition without mounting it",
     ),
 ];
+
+/// What building the Debian disk image takes besides, for who is not root.
+pub const IMAGES_WITHOUT_ROOT: &[Need] = &[need(
+    "newuidmap",
+    "uidmap",
+    "gives mmdebstrap a range of user ids",
+)];
+
+#[cfg(test)]
+mod tests {
+    use image::packages::{BOOT_IMAGE, DEBIAN_DISK, DEBIAN_DISK_WITHOUT_ROOT};
+
+    use super::*;
+
+    #[test]
+    fn what_the_image_builder_runs_is_installed() {
+        let lists = [
+            (BOOT_IMAGE, IMAGES),
+            (DEBIAN_DISK, IMAGES),
+            (DEBIAN_DISK_WITHOUT_ROOT, IMAGES_WITHOUT_ROOT),
+        ];
+        for (runs, installed) in lists {
+            for host in runs {
+                assert!(
+                    installed.iter().any(|need| need.package == host.package),
+                    "{} is not installed",
+                    host.package
+                );
+            }
+        }
+    }
+}

@@ -156,6 +156,7 @@ fn lab(options: &LabOptions) -> anyhow::Result<ExitCode> {
         signals::end_on_ctrl_c(130);
         return install::install(options, &Prepared::handed_over()?);
     }
+    namespace::permitted()?;
     let prepared = prepare(&options.paths, options.yes, options.workflow.is_none())?;
     run_inside(&prepared)
 }

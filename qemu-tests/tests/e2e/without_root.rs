@@ -19,7 +19,7 @@ const NOBODY: u32 = 65534;
 fn without_root_the_lab_runs_and_ctrl_bracket_ends_it_and_gives_the_terminal_back() {
     let room = Room::furnish();
     if let Err(refused) = room.user_namespaces() {
-        // Nothing to run here. What is left to test is that the lab says so.
+        // Nothing to run here. What is left to test is that the lab says so, before it builds or fetches anything.
         println!("user namespaces are refused on this machine ({refused}): the lab cannot run without root");
         let said = room.lab(&[]).output().unwrap();
         let complained = String::from_utf8_lossy(&said.stderr);
@@ -28,6 +28,7 @@ fn without_root_the_lab_runs_and_ctrl_bracket_ends_it_and_gives_the_terminal_bac
             complained.contains("user namespaces") && complained.contains("sudo"),
             "{complained}"
         );
+        assert_eq!(fs::read_dir(&room.folder).unwrap().count(), 0, "{complained}");
         return;
     }
 
@@ -56,6 +57,7 @@ fn without_root_the_lab_runs_and_ctrl_bracket_ends_it_and_gives_the_terminal_bac
     assert_eq!(lab.0.wait().unwrap().code(), Some(130));
     assert_eq!(terminal.modes(), before, "the terminal is as it was");
     wait_until_gone(&mark);
+    fs::remove_dir_all(&room.folder).unwrap();
 }
 
 const TEMPLATE: &str = "\
