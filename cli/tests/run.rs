@@ -1,12 +1,15 @@
 //! How a workflow that runs looks to whoever watches it: state, events, logs and the machine, while an agent reports.
 
-use std::process::{Command, Output};
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::pty::{Winsize, openpty};
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::report::Outcome;
 use proto::v1::{
-    AgentMessage, Failed, Hello, LogLines, Report, RunAction, Started, Succeeded, agent_message,
+    AgentMessage, Failed, Hello, LogLines, Progress, Report, RunAction, Started, Succeeded, agent_message,
     server_message,
 };
 use server::{Config, ControlPlane};
@@ -28,6 +31,7 @@ tasks:
       - {name: write-image, image: image2disk, timeout: 900}
       - {name: configure, image: cexec, timeout: 60}
 ";
+const DEVICE: &str = "device_1=52:54:00:77:00:0b";
 const WITHIN: Duration = Duration::from_secs(20);
 
 #[test]
@@ -36,15 +40,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     let (address, mut agent) = runtime.block_on(prepared());
     let id = text(&farrier(
         &address,
-        &[
-            "workflow",
-            "create",
-            "-t",
-            "debian",
-            "-q",
-            "-r",
-            "device_1=52:54:00:77:00:0b",
-        ],
+        &["workflow", "create", "-t", "debian", "-q", "-r", DEVICE],
     ));
     let id = id.trim();
 
@@ -138,6 +134,83 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     );
 }
 
+#[test]
+fn who_waits_at_a_terminal_sees_the_image_being_written() {
+    let runtime = Runtime::new().expect("runtime");
+    let (address, mut agent) = runtime.block_on(prepared());
+    let create = ["workflow", "create", "-t", "debian", "-q", "-r", DEVICE];
+    let id = text(&farrier(&address, &create));
+    let id = id.trim();
+    let first = runtime.block_on(agent.run());
+    runtime.block_on(agent.report(&first, Outcome::Started(Started {})));
+
+    let size = Winsize {
+        ws_row: 24,
+        ws_col: 100,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = openpty(&size, None).expect("a pty");
+    let wait = |stderr: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+        command.args(["workflow", "wait", id, "--timeout", "20s"]);
+        command
+            .env("FARRIER_SERVER", &address)
+            .env("TERM", "xterm")
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        command.spawn().expect("it starts")
+    };
+    let watching = wait(Stdio::from(pty.slave));
+    let piped = wait(Stdio::piped());
+    let mut terminal = File::from(pty.master);
+    let (shown, shows) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        let mut all = String::new();
+        // EIO is the end: nobody has the terminal open any more.
+        while let Ok(length @ 1..) = terminal.read(&mut chunk) {
+            all.push_str(&String::from_utf8_lossy(&chunk[..length]));
+            let _ = shown.send(all.clone());
+        }
+        all
+    });
+    // Progress is not kept for whoever comes later, so it is told until it was seen.
+    let deadline = Instant::now() + WITHIN;
+    let wanted = "install/write-image download  [===============>              ]";
+    let mut seen = String::new();
+    while !seen.contains(wanted) {
+        assert!(Instant::now() < deadline, "the terminal shows at last: {seen:?}");
+        runtime.block_on(agent.progress(&first, 50 << 20, 100 << 20));
+        while let Ok(now) = shows.recv_timeout(Duration::from_millis(100)) {
+            seen = now;
+        }
+    }
+    assert!(seen.contains("50.00 MiB/100.00 MiB"), "{seen:?}");
+
+    let failed = Failed {
+        reason: "DiskTooSmall".into(),
+        message: "too small".into(),
+        exit_code: 0,
+    };
+    runtime.block_on(agent.report(&first, Outcome::Failed(failed)));
+    for waited in [watching, piped] {
+        let output = waited.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.starts_with(&format!("workflow {id} is FAILED:")) && said.lines().count() == 1,
+            "{said}"
+        );
+        assert!(output.stderr.is_empty(), "a pipe shows no bars: {output:?}");
+    }
+    let all = reader.join().expect("the reader");
+    assert!(
+        all.trim_end_matches('\r').ends_with("\u{1b}[2K"),
+        "the bar is wiped away: {all:?}"
+    );
+}
+
 /// A server with a machine and a template, and the machine's agent.
 async fn prepared() -> (String, Agent) {
     let store = StoreHandle::new(MemoryStore::new());
@@ -220,6 +293,17 @@ impl Agent {
             ..Report::default()
         };
         send(&self.to, agent_message::Kind::Report(report)).await;
+    }
+
+    async fn progress(&self, run: &RunAction, done_bytes: u64, total_bytes: u64) {
+        let progress = Progress {
+            attempt_id: run.attempt_id.clone(),
+            done_bytes,
+            total_bytes,
+            stage: "download".into(),
+            ..Progress::default()
+        };
+        send(&self.to, agent_message::Kind::Progress(progress)).await;
     }
 
     async fn log(&self, run: &RunAction, lines: &[&str]) {

@@ -34,8 +34,11 @@ pub struct BootBench {
     /// Boots of each kind
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub boots: u32,
+    /// Boot with this firmware only [default: both]
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
     /// Memory of a machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = lab::memory_mib)]
     pub memory: u32,
     /// Install missing packages without asking
     #[arg(long)]
@@ -54,7 +57,10 @@ pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     let Bench::Boot(bench) = bench;
     thread::spawn(move || match namespace::inside() {
         true => boots(&bench, &Prepared::handed_over()?),
-        false => lab::run_inside(&lab::prepare(&bench.paths, bench.yes, false)?),
+        false => {
+            namespace::permitted()?;
+            lab::run_inside(&lab::prepare(&bench.paths, bench.yes, false)?)
+        }
     })
     .join()
     .map_err(|_| anyhow::anyhow!("the bench panicked, see above"))?
@@ -76,7 +82,11 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
     println!("\nThe kernel directly, to its init: {}", spread(&mut plain));
     let floor = median(&mut plain);
 
-    for (number, firmware) in [(1, Firmware::Bios), (2, Firmware::Uefi)] {
+    let both = [(1, Firmware::Bios), (2, Firmware::Uefi)];
+    for (number, firmware) in both
+        .into_iter()
+        .filter(|(_, one)| bench.firmware.is_none_or(|only| only == *one))
+    {
         let blueprint = Blueprint::numbered(number)
             .firmware(firmware)
             .memory_mib(bench.memory);
@@ -86,7 +96,7 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
             .collect::<anyhow::Result<Vec<_>>>()
             .with_context(|| format!("booting by {firmware}"))?;
         println!(
-            "\n{firmware}, {} boots, power on to the first action:\n\n{}",
+            "\n{firmware}, boots: {}, power on to the first action:\n\n{}",
             bench.boots,
             stages(&runs)
         );
@@ -137,7 +147,7 @@ fn stages(runs: &[Vec<Stage>]) -> Table {
         let picks = [Some(&middle), times.first(), times.last()];
         let cells = picks
             .into_iter()
-            .map(|time| time.map(|time| format!("{:.2} s", time.as_secs_f64())));
+            .map(|time| time.map(|time| format!("{:.3} s", time.as_secs_f64())));
         let cells = cells.map(Option::unwrap_or_default);
         table.row(
             [name.to_owned()]
@@ -204,9 +214,9 @@ mod tests {
         assert_eq!(
             rows[2..],
             [
-                "s2 2.00 s 1.00 s 4.00 s",
-                "s9 6.00 s 5.00 s 9.00 s",
-                "power on to first action 10.00 s 6.00 s 11.00 s"
+                "s2 2.000 s 1.000 s 4.000 s",
+                "s9 6.000 s 5.000 s 9.000 s",
+                "power on to first action 10.000 s 6.000 s 11.000 s"
             ]
         );
     }

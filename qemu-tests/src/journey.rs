@@ -41,6 +41,8 @@ pub struct Journey<'a> {
     boots_before: Vec<String>,
     /// What the timeline of the current boot has sent in stages that were seen.
     wire_bytes: u64,
+    /// The agent's own clock at its last line that ended a stage, and when that was.
+    uptime: Option<(f64, Instant)>,
     patience: u32,
 }
 
@@ -55,6 +57,7 @@ impl<'a> Journey<'a> {
             since: Instant::now(),
             boots_before: Vec::new(),
             wire_bytes: 0,
+            uptime: None,
             patience: patience.max(1),
         }
     }
@@ -75,6 +78,7 @@ impl<'a> Journey<'a> {
     /// # Errors
     /// Which stage was not seen.
     pub fn netboot(&mut self) -> anyhow::Result<()> {
+        self.uptime = None;
         self.on_the_wire("firmware", 60, |entry| entry.what.contains("DISCOVER"))?;
         self.on_the_wire("DHCP", 60, |entry| entry.what.contains("REQUEST"))?;
         self.on_the_wire("boot loader", 90, |entry| entry.what.contains("auto.ipxe"))?;
@@ -176,11 +180,25 @@ impl<'a> Journey<'a> {
         deadline_s: u64,
         mut look: impl FnMut(&mut Machine) -> Look<u64>,
     ) -> anyhow::Result<()> {
+        self.observe(name, deadline_s, |machine| match look(machine) {
+            Look::Done(bytes) => Look::Done((bytes, Instant::now())),
+            Look::NotYet(status) => Look::NotYet(status),
+            Look::Never(why) => Look::Never(why),
+        })
+    }
+
+    /// As [`Journey::until`]; `look` says when it happened, which is before it was seen.
+    fn observe(
+        &mut self,
+        name: &str,
+        deadline_s: u64,
+        mut look: impl FnMut(&mut Machine) -> Look<(u64, Instant)>,
+    ) -> anyhow::Result<()> {
         let task = self.display.task(&self.named(name));
         let deadline = self.deadline(deadline_s);
         let what = format!("{name} of machine {}", self.machine.name());
         let machine = &mut *self.machine;
-        let seen: Result<u64, WaitError> = wait_until(&what, deadline, || {
+        let seen: Result<(u64, Instant), WaitError> = wait_until(&what, deadline, || {
             if !machine.is_on() {
                 return Look::never("QEMU is gone");
             }
@@ -188,9 +206,9 @@ impl<'a> Journey<'a> {
             look(machine)
         });
         drop(task);
-        let bytes = seen.with_context(|| format!("stage {name:?} was not seen"))?;
-        let took = self.since.elapsed();
-        self.since = Instant::now();
+        let (bytes, at) = seen.with_context(|| format!("stage {name:?} was not seen"))?;
+        let took = at.saturating_duration_since(self.since);
+        self.since = at.max(self.since);
         self.record(name, took, bytes);
         Ok(())
     }
@@ -203,7 +221,7 @@ impl<'a> Journey<'a> {
     ) -> anyhow::Result<()> {
         let (api, before, counted) = (self.api, self.boots_before.clone(), self.wire_bytes);
         let mut so_far = counted;
-        self.until(name, deadline_s, |machine| {
+        self.observe(name, deadline_s, |machine| {
             let entries = match api.boot_log(machine.mac()) {
                 Ok(entries) => entries,
                 Err(error) => return Look::not_yet(format!("{error:#}")),
@@ -212,10 +230,11 @@ impl<'a> Journey<'a> {
                 .iter()
                 .filter(|entry| !entry.boot.is_empty() && !before.contains(&entry.boot))
                 .collect();
-            match this_boot.iter().position(|entry| wanted(entry)) {
-                Some(index) => {
+            let found = this_boot.iter().enumerate().find(|(_, entry)| wanted(entry));
+            match found {
+                Some((index, entry)) => {
                     so_far = this_boot.iter().take(index + 1).map(|entry| entry.bytes).sum();
-                    Look::Done(so_far.saturating_sub(counted))
+                    Look::Done((so_far.saturating_sub(counted), happened(entry)))
                 }
                 None => Look::not_yet(
                     this_boot
@@ -237,17 +256,24 @@ impl<'a> Journey<'a> {
         mark: Mark,
         wanted: impl Fn(&str) -> bool,
     ) -> anyhow::Result<()> {
-        self.until(name, deadline_s, |machine| {
+        let mut uptime = self.uptime;
+        self.observe(name, deadline_s, |machine| {
             let text = machine.serial().since(mark);
-            match text.lines().any(&wanted) {
-                true => Look::Done(0),
-                false => Look::not_yet(
+            match text.lines().find(|line| wanted(line)) {
+                Some(line) => {
+                    let at = when_said(line, uptime);
+                    uptime = uptime_of(line).map(|now| (now, at));
+                    Look::Done((0, at))
+                }
+                None => Look::not_yet(
                     text.lines()
                         .rfind(|line| !line.trim().is_empty())
                         .unwrap_or("silence"),
                 ),
             }
-        })
+        })?;
+        self.uptime = uptime;
+        Ok(())
     }
 
     fn remember_boots(&mut self) {
@@ -290,6 +316,35 @@ pub fn is_local_boot(entry: &BootLogEntry) -> bool {
         && (entry.detail.contains("boots its own disk") || entry.what.contains("local-boot.efi"))
 }
 
+/// When an entry of the timeline was made, on this host's other clock.
+fn happened(entry: &BootLogEntry) -> Instant {
+    let at = entry.at.and_then(|at| SystemTime::try_from(at).ok());
+    let ago = at.and_then(|at| SystemTime::now().duration_since(at).ok());
+    let now = Instant::now();
+    ago.and_then(|ago| now.checked_sub(ago)).unwrap_or(now)
+}
+
+/// When a line was said: by the agent's clock, counted from its line before. What is looked at every 50 ms is not
+/// measured by looking.
+fn when_said(line: &str, before: Option<(f64, Instant)>) -> Instant {
+    before
+        .zip(uptime_of(line))
+        .and_then(|((then, at), now)| {
+            // Another boot's clock has begun again.
+            let since = Duration::try_from_secs_f64(now - then).ok()?;
+            at.checked_add(since)
+        })
+        .unwrap_or_else(Instant::now)
+}
+
+/// Seconds, of `farrier: stage=NAME uptime=SECONDS`.
+fn uptime_of(line: &str) -> Option<f64> {
+    let words = line.split_once("farrier: stage=")?.1;
+    words
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("uptime=")?.parse().ok())
+}
+
 fn took(action: &ActionState) -> Duration {
     let at = |time: &Option<prost_types::Timestamp>| {
         time.and_then(|time| SystemTime::try_from(time).ok())
@@ -298,4 +353,35 @@ fn took(action: &ActionState) -> Duration {
     at(&action.ended_at)
         .duration_since(at(&action.started_at))
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_own_clock_measures_between_its_lines() {
+        let started = Instant::now();
+        let line = "farrier: stage=action-start uptime=4.207 action=write-image";
+        assert_eq!(uptime_of(line), Some(4.207));
+        let said = when_said(line, Some((4.2, started)));
+        let millis = (said - started).as_secs_f64() * 1000.0;
+        assert!((millis - 7.0).abs() < 0.01, "{millis} ms");
+        // The clock of another boot, or none, says nothing: it was said when it was seen.
+        assert!(when_said(line, Some((90.0, started))) >= started);
+        assert!(when_said("m1 login:", Some((4.2, started))) >= started);
+        assert_eq!(uptime_of("uptime=4 days"), None);
+    }
+
+    #[test]
+    fn an_entry_of_the_timeline_happened_when_it_says() {
+        let entry = |ago| BootLogEntry {
+            at: Some((SystemTime::now() - ago).into()),
+            ..Default::default()
+        };
+        let ago = happened(&entry(Duration::from_secs(3))).elapsed();
+        assert!(ago >= Duration::from_secs(3), "{ago:?}");
+        // A clock that was set back makes no future.
+        assert!(happened(&BootLogEntry::default()) <= Instant::now());
+    }
 }

@@ -19,7 +19,6 @@ use anyhow::Context;
 
 pub use prepare::{Prepared, prepare};
 
-/// From now on Ctrl-C ends this process and everything in its namespaces.
 use crate::firmware::Firmware;
 use crate::namespace;
 
@@ -73,7 +72,7 @@ pub struct LabOptions {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub machines: u8,
     /// Memory of a machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = memory_mib)]
     pub memory: u32,
     /// Size of a machine's empty disk, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 4)]
@@ -114,6 +113,22 @@ pub struct PathOptions {
     pub work_dir: Option<PathBuf>,
 }
 
+/// Reads the memory of a machine: enough for kernel, initramfs and an agent that writes an image.
+pub(crate) fn memory_mib(text: &str) -> Result<u32, String> {
+    const LEAST: u64 = 384;
+    const MOST: u64 = 1 << 20;
+    match text.parse::<u64>() {
+        Ok(mib) if mib < LEAST => Err(format!(
+            "a machine needs at least {LEAST} MiB to netboot the agent"
+        )),
+        Ok(mib) => u32::try_from(mib)
+            .ok()
+            .filter(|&mib| u64::from(mib) <= MOST)
+            .ok_or_else(|| format!("a machine has at most {MOST} MiB here")),
+        Err(_) => Err("give a number of MiB, such as 1024".to_owned()),
+    }
+}
+
 /// Runs `farrier lab`. The exit code is 0 only when everything was seen to happen.
 ///
 /// Must be called from `farrier lab …` itself: the same command line is run again inside the namespaces.
@@ -141,6 +156,7 @@ fn lab(options: &LabOptions) -> anyhow::Result<ExitCode> {
         signals::end_on_ctrl_c(130);
         return install::install(options, &Prepared::handed_over()?);
     }
+    namespace::permitted()?;
     let prepared = prepare(&options.paths, options.yes, options.workflow.is_none())?;
     run_inside(&prepared)
 }

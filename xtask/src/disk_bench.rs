@@ -9,40 +9,35 @@ use std::time::{Duration, Instant};
 use crate::{Outcome, build, packages};
 
 const NEEDS: &[packages::Need] = &[
-    ("curl", "curl"),
-    ("zstd", "zstd"),
-    ("losetup", "mount"),
-    ("dd", "coreutils"),
-    ("sha256sum", "coreutils"),
+    packages::need("curl", "curl", "downloads, to compare with"),
+    packages::need("zstd", "zstd", "unpacks, to compare with"),
+    packages::need("losetup", "mount", "makes the loop device"),
+    packages::need("dd", "coreutils", "writes, to compare with"),
+    packages::need("sha256sum", "coreutils", "gives the image's digest"),
 ];
 
 const MIB: usize = 1 << 20;
 
 /// Runs both, in turn, and prints each wall time, the medians and their ratio.
 pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
-    let (mut mib, mut rounds) = (1024, 5);
-    let mut words = args.iter();
-    while let Some(word) = words.next() {
-        let mut number = || {
-            words
-                .next()
-                .and_then(|value| value.parse().ok())
-                .ok_or_else(|| format!("{word} takes a number"))
-        };
-        match *word {
-            "--mib" => mib = number()?,
-            "--rounds" => rounds = number()?,
-            "--yes" => {}
-            other => {
-                return Err(format!(
-                    "bench disk has no option {other:?}; it has --mib N, --rounds N, --yes"
-                ));
-            }
-        }
-    }
-    packages::install(NEEDS, args.contains(&"--yes"))?;
-    build::cargo(&["build", "--release", "--package", "disk", "--examples"], &[])?;
-    let examples = build::target_directory().join("release/examples");
+    let Options {
+        mib,
+        rounds,
+        debug,
+        yes,
+    } = parse(args)?;
+    packages::install(NEEDS, yes)?;
+    let profile = if debug { "dev" } else { "release" };
+    build::cargo(
+        &["build", "--profile", profile, "--package", "disk", "--examples"],
+        &[],
+    )?;
+    let built = if debug {
+        "debug/examples"
+    } else {
+        "release/examples"
+    };
+    let examples = build::target_directory().join(built);
 
     let folder = build::lab_directory().join("bench");
     std::fs::create_dir_all(&folder).map_err(|error| format!("making {}: {error}", folder.display()))?;
@@ -98,6 +93,44 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         own.as_secs_f64() / peer.as_secs_f64()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    mib: usize,
+    rounds: usize,
+    debug: bool,
+    yes: bool,
+}
+
+fn parse(args: &[&str]) -> Outcome<Options> {
+    let mut options = Options {
+        mib: 1024,
+        rounds: 5,
+        debug: false,
+        yes: false,
+    };
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        let mut number = || {
+            let value = words.next().and_then(|value| value.parse().ok());
+            value
+                .filter(|&number| number > 0)
+                .ok_or_else(|| format!("{word} takes a number from 1"))
+        };
+        match *word {
+            "--mib" => options.mib = number()?,
+            "--rounds" => options.rounds = number()?,
+            "--debug" => options.debug = true,
+            "--yes" => options.yes = true,
+            other => {
+                return Err(format!(
+                    "bench disk has no option {other:?}; it has --mib N, --rounds N, --debug, --yes"
+                ));
+            }
+        }
+    }
+    Ok(options)
 }
 
 fn make_image(path: &Path, mib: usize) -> Outcome<()> {
@@ -237,5 +270,32 @@ impl Drop for LoopDevice {
     fn drop(&mut self) {
         let _ = output(Command::new("losetup").args(["--detach", &self.path]));
         let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_numbers_and_switches() {
+        let given =
+            parse(&["--mib", "20", "--rounds", "1", "--debug"]).unwrap_or_else(|error| panic!("{error}"));
+        let wanted = Options {
+            mib: 20,
+            rounds: 1,
+            debug: true,
+            yes: false,
+        };
+        assert_eq!(given, wanted);
+        for (args, words) in [
+            (&["--mib"][..], "--mib takes a number"),
+            (&["--rounds", "0"], "--rounds takes a number from 1"),
+            (&["--mib", "big"], "--mib takes a number"),
+            (&["--size", "1"], "no option \"--size\"; it has --mib N"),
+        ] {
+            let error = parse(args).err().unwrap_or_default();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

@@ -44,5 +44,7 @@ Developer chores of Farrier
       --no-e2e                  leave out the end-to-end tests
       --only-e2e [FILTER]       run nothing but the end-to-end tests
   cargo xtask bench boot        how long a netboot takes, stage by stage, beside a plain boot of the same kernel
+      --boots N --firmware F    so many boots of each firmware, or of one (see: cargo xtask bench boot --help)
   cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
+      --mib N --rounds N        an image of so many MiB, written so often by each
 ";

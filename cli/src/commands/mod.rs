@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod machine;
+mod progress;
 pub(crate) mod template;
 pub(crate) mod workflow;
 

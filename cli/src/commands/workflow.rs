@@ -9,7 +9,7 @@ use proto::v1::{
     ListWorkflowsRequest, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 
-use super::{Asking, devices, warn};
+use super::{Asking, devices, progress, warn};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
@@ -300,11 +300,17 @@ async fn wait(id: String, timeout: Option<Duration>, asking: Asking<'_>) -> Resu
             from: u64::MAX,
             follow: true,
         };
-        let answer = client.control.workflow_events(request).await;
+        let answer = client.control.clone().workflow_events(request).await;
         let mut events = client.answer(answer)?;
         // The stream ends with the workflow.
         while client.next(&mut events).await?.is_some() {}
         Ok::<(), Failure>(())
+    };
+    let ended = async {
+        tokio::select! {
+            ended = ended => ended,
+            never = progress::show(&client, &id) => match never {},
+        }
     };
     let waited = match timeout {
         Some(timeout) => tokio::time::timeout(timeout, ended)

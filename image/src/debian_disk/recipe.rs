@@ -147,7 +147,7 @@ pub(super) const GRUB_MODULES_UEFI: &[&str] = &[
 ];
 
 /// Raised when the way the image is put together changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const APT_SOURCES: &str = "Types: deb\nURIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n\
     Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
     Types: deb\nURIs: http://security.debian.org/debian-security\nSuites: bookworm-security\n\

@@ -133,10 +133,12 @@ fn is_root() -> bool {
 /// Room for logs and packages until the filesystem has grown to the size of its disk.
 const SPARE_BYTES: u64 = 192 << 20;
 /// `$1` directory, `$2` label, `$3` UUID, `$4` size.
+/// Device nodes stay out: only root can make them, and the kernel's own /dev is mounted over them.
 const FILESYSTEM_SCRIPT: &str = r#"
 cd "$1"
 mkdir tree
-tar --extract --file=tree.tar --directory=tree --numeric-owner --same-permissions --xattrs --xattrs-include='*'
+tar --anchored --exclude='./dev/?*' --exclude='dev/?*' --extract --file=tree.tar --directory=tree --numeric-owner \
+    --same-permissions --xattrs --xattrs-include='*'
 mke2fs -q -F -t ext4 -L "$2" -U "$3" -m 1 -J size=16 -d tree \
     -E "hash_seed=$3,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0" root.ext4 "$4"
 chmod 0666 root.ext4
@@ -181,16 +183,39 @@ mod tests {
         archive
             .append_data(&mut header, "etc/fstab", &b"words\n"[..])
             .unwrap();
+        let mut folder = tar::Header::new_gnu();
+        folder.set_entry_type(tar::EntryType::Directory);
+        folder.set_size(0);
+        folder.set_mode(0o755);
+        archive.append_data(&mut folder, "./dev/", &b""[..]).unwrap();
+        let mut device = tar::Header::new_gnu();
+        device.set_entry_type(tar::EntryType::Char);
+        device.set_size(0);
+        device.set_mode(0o600);
+        device.set_device_major(5).unwrap();
+        device.set_device_minor(1).unwrap();
+        archive
+            .append_data(&mut device, "./dev/console", &b""[..])
+            .unwrap();
         archive.into_inner().unwrap();
         if !is_root() {
             return println!("not root: mmdebstrap's user namespaces are tried by the lab");
         }
         let image = filesystem(&work.path().join("tree.tar"), work.path()).unwrap();
-        let output = Command::new("/usr/sbin/debugfs")
-            .args(["-R", "cat /etc/fstab"])
-            .arg(image)
-            .output()
-            .unwrap();
-        assert_eq!(output.stdout, b"words\n");
+        let debugfs = |request| {
+            let output = Command::new("/usr/sbin/debugfs")
+                .args(["-R", request])
+                .arg(&image)
+                .output()
+                .unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        assert_eq!(debugfs("cat /etc/fstab"), "words\n");
+        assert!(debugfs("ls -p /").contains("/dev/"), "{}", debugfs("ls -p /"));
+        assert!(
+            !debugfs("ls -p /dev").contains("console"),
+            "{}",
+            debugfs("ls -p /dev")
+        );
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn install(options: &LabOptions, prepared: &Prepared) -> anyhow::Resu
         println!("{}", verdict(options));
     }
     if options.keep {
-        stay(&world, &machines, if done { 0 } else { 1 });
+        stay(&world, &machines, options, if done { 0 } else { 1 });
     }
     Ok(if done {
         ExitCode::SUCCESS
@@ -309,9 +309,10 @@ fn verdict(options: &LabOptions) -> String {
     }
 }
 
-/// Shows how to reach what runs, and stays until Ctrl-C.
-fn stay(world: &World, machines: &[Machine], status: i32) -> ! {
-    println!("\nLeft running until Ctrl-C. `farrier lab enter` opens a shell in its network, where");
+/// Shows how to reach what runs, and stays until Ctrl-C (which a console passes on to the machine).
+fn stay(world: &World, machines: &[Machine], options: &LabOptions, status: i32) -> ! {
+    let key = if options.console { "Ctrl-]" } else { "Ctrl-C" };
+    println!("\nLeft running until {key}. `farrier lab enter` opens a shell in its network, where");
     println!("  the server is {} (HTTP {}), and", Server::GRPC, Server::HTTP);
     for machine in machines {
         println!(

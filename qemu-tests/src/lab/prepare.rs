@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use image::{Profile, Progress};
+use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::{PathOptions, places};
 use crate::display::{Display, Task};
-use crate::host_packages::{self, Consent, IMAGES, MACHINES};
+use crate::host_packages::{self, Consent, IMAGES, IMAGES_WITHOUT_ROOT, MACHINES, Need};
 use crate::world::Built;
 
 /// What was prepared, handed over into the namespaces.
@@ -68,12 +69,12 @@ impl Prepared {
 pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Result<Prepared> {
     let work_dir = places::work_dir(paths)?;
     let boot_dir = places::boot_dir(paths)?;
-    let builds = boot_dir.is_none() || (wants_debian && paths.disk_image.is_none());
-    let needs = if builds {
-        [MACHINES, IMAGES].concat()
-    } else {
-        MACHINES.to_vec()
-    };
+    let builds_debian = wants_debian && paths.disk_image.is_none();
+    let needs = needs(
+        boot_dir.is_none() || builds_debian,
+        builds_debian,
+        Uid::effective().is_root(),
+    );
     host_packages::install(&needs, if yes { Consent::Given } else { Consent::Ask })?;
 
     let display = Display::new();
@@ -118,6 +119,17 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
         artifacts: work_dir.join("artifacts"),
         stages,
     })
+}
+
+fn needs(builds: bool, builds_debian: bool, root: bool) -> Vec<Need> {
+    let mut needs = MACHINES.to_vec();
+    if builds {
+        needs.extend(IMAGES);
+    }
+    if builds_debian && !root {
+        needs.extend(IMAGES_WITHOUT_ROOT);
+    }
+    needs
 }
 
 /// The boot image of this agent; the one that is there when it was built of the same agent.
@@ -261,6 +273,19 @@ mod tests {
             r#"{"components": [{"name": "linux", "sha256": "k"}, {"name": "farrier-agent", "sha256": "a"}]}"#;
         fs::write(directory.path().join("manifest.json"), manifest).unwrap();
         assert_eq!(agent_in(directory.path()).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn packages_are_asked_for_by_what_is_built_and_by_whom() {
+        let packages = |builds, builds_debian, root| {
+            let needs = needs(builds, builds_debian, root);
+            ["qemu-system-x86", "mmdebstrap", "uidmap"]
+                .map(|package| needs.iter().any(|need| need.package == package))
+        };
+        assert_eq!(packages(false, false, false), [true, false, false]);
+        assert_eq!(packages(true, false, false), [true, true, false]);
+        assert_eq!(packages(true, true, true), [true, true, false]);
+        assert_eq!(packages(true, true, false), [true, true, true]);
     }
 
     #[test]

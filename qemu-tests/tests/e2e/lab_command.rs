@@ -1,4 +1,5 @@
-//! `farrier lab` as a person runs it: several machines, kept running, entered, killed; and a workflow that fails.
+//! `farrier lab` as a person runs it: several machines, on a terminal, kept running, entered, killed; and a workflow
+//! that fails.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -8,18 +9,32 @@ use std::time::Duration;
 use qemu_tests::wait::{Look, wait_until};
 
 use crate::scene::path_from;
+use crate::terminal::Terminal;
 
 /// Marks every process of a lab, by inheritance.
-const MARK: &str = "FARRIER_LAB_TEST";
+pub(crate) const MARK: &str = "FARRIER_LAB_TEST";
 
 #[test]
 fn two_machines_are_installed_kept_and_entered_and_a_kill_9_leaves_nothing() {
     let mark = uuid::Uuid::new_v4().to_string();
-    let mut lab = Lab::start(&mark, &["--machines", "2", "--keep"]);
-    let said = lab.read_until("Left running until Ctrl-C");
+    let options = ["--machines", "2", "--memory", "768", "--keep", "--console"];
+    let (mut terminal, lab) = Terminal::start(&mut command(&mark, &options), false);
+    let mut lab = Lab(lab);
+    let said = terminal.wait_for("Left running until Ctrl-]", Duration::from_secs(1800));
     let verdict =
         "The 2 machines netbooted (BIOS), installed Debian, booted it from disk and answered over SSH";
     assert!(said.contains(verdict), "{said}");
+
+    // The first machine's serial line, from the agent to the login prompt; the second machine's is not there.
+    for words in ["farrier: stage=attached", "machine=m1", "m1 login:"] {
+        assert!(said.contains(words), "{words:?} was not on the console: {said}");
+    }
+    assert!(!said.contains("m2 login:"), "{said}");
+    // Nobody but the machine asks for a password, and only when it was told who logs in.
+    assert!(!said.contains("Password:"), "{said}");
+    assert!(terminal.is_raw(), "keys are the machine's, Ctrl-C too");
+    terminal.type_keys("somebody\r");
+    terminal.wait_for("Password:", Duration::from_secs(120));
 
     let inside = child_of(child_of(lab.0.id()));
     let enter = |words: &[&str]| {
@@ -35,18 +50,21 @@ fn two_machines_are_installed_kept_and_entered_and_a_kill_9_leaves_nothing() {
     let succeeded = workflows.lines().filter(|line| line.contains("SUCCESS")).count();
     assert_eq!(succeeded, 2, "{workflows}");
 
+    // QEMU was told the memory, and Debian has it. The command that logs in is the one that the lab has printed.
+    let told: Vec<_> = marked(&mark).into_iter().filter_map(memory_of_qemu).collect();
+    assert_eq!(told, ["768", "768"]);
+    let log_in = said
+        .lines()
+        .find_map(|line| line.split_once(" is 52:54:00:77:00:0c: "));
+    let log_in = log_in.map(|(_, command)| command.trim()).unwrap();
+    let memory = enter(&["sh", "-c", &format!("{log_in} grep MemTotal: /proc/meminfo")]);
+    let kib: u32 = memory.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((512 << 10..=768 << 10).contains(&kib), "{memory}");
+
     assert!(marked(&mark).len() > 4, "the lab, its server and two machines");
     lab.0.kill().unwrap();
     lab.0.wait().unwrap();
-    wait_until(
-        "the lab's processes to be gone",
-        Duration::from_secs(20),
-        || match marked(&mark).as_slice() {
-            [] => Look::Done(()),
-            left => Look::not_yet(format!("{left:?}")),
-        },
-    )
-    .unwrap();
+    wait_until_gone(&mark);
 }
 
 #[test]
@@ -83,17 +101,24 @@ fn a_workflow_that_fails_is_exit_code_1_with_the_reason_and_the_evidence() {
     );
 }
 
+/// `farrier lab` with everything that it needs built before, its processes marked.
+fn command(mark: &str, options: &[&str]) -> Command {
+    let mut command = Command::new(path_from("FARRIER_BIN"));
+    command
+        .args(["lab", "--yes"])
+        .args(options)
+        .env(MARK, mark)
+        .env("FARRIER_AGENT", path_from("FARRIER_AGENT"))
+        .env("FARRIER_LAB_DIR", path_from("FARRIER_LAB_DIR"));
+    command
+}
+
 /// A running `farrier lab`; killed with this value.
-struct Lab(Child);
+pub(crate) struct Lab(pub(crate) Child);
 
 impl Lab {
     fn start(mark: &str, options: &[&str]) -> Self {
-        let lab = Command::new(path_from("FARRIER_BIN"))
-            .args(["lab", "--yes"])
-            .args(options)
-            .env(MARK, mark)
-            .env("FARRIER_AGENT", path_from("FARRIER_AGENT"))
-            .env("FARRIER_LAB_DIR", path_from("FARRIER_LAB_DIR"))
+        let lab = command(mark, options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -135,7 +160,28 @@ fn child_of(parent: u32) -> u32 {
     }
 }
 
-fn marked(mark: &str) -> Vec<u32> {
+/// The argument of `-m` of a process that is QEMU.
+fn memory_of_qemu(pid: u32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split('\0');
+    words.next()?.ends_with("qemu-system-x86_64").then_some(())?;
+    words.skip_while(|word| *word != "-m").nth(1).map(str::to_owned)
+}
+
+#[track_caller]
+pub(crate) fn wait_until_gone(mark: &str) {
+    wait_until(
+        "the lab's processes to be gone",
+        Duration::from_secs(20),
+        || match marked(mark).as_slice() {
+            [] => Look::Done(()),
+            left => Look::not_yet(format!("{left:?}")),
+        },
+    )
+    .unwrap();
+}
+
+pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let variable = format!("{MARK}={mark}");
     let has_it = |pid: &u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

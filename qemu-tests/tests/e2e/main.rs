@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_images;
+mod bench;
 mod faults;
 mod hostile;
 mod image;
 mod install;
 mod lab_command;
 mod scene;
+mod terminal;
+mod without_root;
