@@ -530,6 +530,8 @@ fn finds_the_first_thing_that_is_wrong_with_the_syntax() {
         ("1e999", &[(0, "1e999 is beyond 64 bits")]),
         ("has(1)", &[(0, "has() takes one field: has(x.name)")]),
         ("has(a.b, a.c)", &[(0, "has() takes one field: has(x.name)")]),
+        ("!-a", &[(1, "- behind !: put brackets between them")]),
+        ("'a\nb'", &[(0, "this text has no ' at its end")]),
         ("has()", &[(0, "has() takes one field: has(x.name)")]),
         (
             "[1].all(1, true)",

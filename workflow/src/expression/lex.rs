@@ -150,7 +150,8 @@ fn text(rest: &str, at: usize, raw: bool) -> Result<(String, usize), ExpressionP
         if left.starts_with(&quotes) {
             return Ok((inside, index + quotes.len()));
         }
-        let Some(c) = left.chars().next() else {
+        let one_line = quotes.len() == 1 && left.starts_with(['\n', '\r']);
+        let Some(c) = left.chars().next().filter(|_| !one_line) else {
             return Err(ExpressionProblem {
                 offset: at,
                 message: format!("this text has no {quotes} at its end"),

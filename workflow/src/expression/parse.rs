@@ -178,41 +178,45 @@ impl Parser<'_> {
         })
     }
 
-    /// `!` and `-`, any number of them: two of a kind undo each other.
+    /// Any number of `!` or of `-`: two undo each other. The `-` before a number is a part of that.
     fn unary(&mut self) -> Parsed {
-        let mut signs: Vec<(usize, &'static str)> = Vec::new();
-        while let TokenKind::Sign(sign @ ("!" | "-")) = self.peek().kind {
-            let at = self.peek().at;
+        let at = self.peek().at;
+        let mut count = 0usize;
+        let mut sign = "";
+        let mut minus = None;
+        while let TokenKind::Sign(next @ ("!" | "-")) = self.peek().kind {
+            let next_at = self.peek().at;
+            if next == "-" && self.is_number_next() {
+                minus = Some(next_at);
+                self.next += 1;
+                break;
+            }
+            if count > 0 && next != sign {
+                return Err(self.problem(format!("{next} behind {sign}: put brackets between them")));
+            }
+            sign = next;
+            count += 1;
             self.next += 1;
-            match signs.last() {
-                Some((_, last)) if *last == sign => drop(signs.pop()),
-                _ => signs.push((at, sign)),
-            }
         }
-        let minus = signs.last().filter(|(_, sign)| *sign == "-").map(|(at, _)| *at);
-        let mut node = match (minus, &self.peek().kind) {
-            (Some(at), TokenKind::Whole { unsigned: false, .. } | TokenKind::Fraction(_)) => {
-                signs.pop();
-                let number = self.number(Some(at))?;
-                self.members(number)?
-            }
-            _ => {
-                let primary = self.primary()?;
-                self.members(primary)?
-            }
+        let first = match minus {
+            Some(_) => self.number(minus)?,
+            None => self.primary()?,
         };
-        for (at, sign) in signs.into_iter().rev() {
-            let of = Box::new(node);
-            node = self.node(
-                at,
-                if sign == "!" {
-                    Kind::Not(of)
-                } else {
-                    Kind::Negate(of)
-                },
-            )?;
+        let node = self.members(first)?;
+        match sign {
+            "!" if count % 2 == 1 => self.node(at, Kind::Not(Box::new(node))),
+            "-" if count % 2 == 1 => self.node(at, Kind::Negate(Box::new(node))),
+            _ => Ok(node),
         }
-        Ok(node)
+    }
+
+    /// Whether a number that can have a sign is behind the next word.
+    fn is_number_next(&self) -> bool {
+        let next = self.tokens.get(self.next + 1).map(|token| &token.kind);
+        matches!(
+            next,
+            Some(TokenKind::Whole { unsigned: false, .. } | TokenKind::Fraction(_))
+        )
     }
 
     /// `.field`, `.function(…)`, `[index]` behind a value.

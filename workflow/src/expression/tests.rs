@@ -307,7 +307,7 @@ fn evaluates_on_a_small_stack() {
             |n| format!("{}1{}", "(".repeat(n), ")".repeat(n)),
             |n| format!("{}1{}", "[".repeat(n), "]".repeat(n)),
             |n| format!("{}1{}", "{'a': ".repeat(n), "}".repeat(n)),
-            |n| format!("{}true", "!-".repeat(n)),
+            |n| format!("{}true{}", "!(".repeat(n), ")".repeat(n)),
             |n| format!("{}1", "true ? 1 : ".repeat(n)),
             |n| format!("{}1", "1 == 1 && ".repeat(n)),
             |n| format!("inputs{}", ".a".repeat(n)),
@@ -326,7 +326,7 @@ fn evaluates_on_a_small_stack() {
         deepest
     });
     let deepest = evaluated.unwrap().join().unwrap();
-    assert_eq!(deepest, [24, 24, 24, 24, 12, 24, 103, 24, 24, 6, 24].map(Some));
+    assert_eq!(deepest, [24, 24, 24, 24, 24, 24, 103, 24, 24, 6, 24].map(Some));
 }
 
 #[test]
