@@ -16,6 +16,7 @@ use super::expressions::Place;
 use super::fields::{Check, Fields, Known, meant};
 use super::node::Node;
 use super::{Goto, Task};
+use crate::expression;
 
 const GOTO: Known = Known {
     whose: "goto",
@@ -210,6 +211,18 @@ impl<'a> Check<'a> {
             let (name, other_name) = (&task.name, &tasks[other].name);
             let message = format!(
                 "task {name:?} recovers {other_name:?}, but does not come after it: add it to its needs"
+            );
+            self.problem(&at(other), message);
+        }
+        // Without one of the three a task runs only after success.
+        let is_gated = task.when.as_deref().is_some_and(expression::has_gate);
+        if let Some(&other) = recovers
+            .iter()
+            .find(|&&other| ancestors.has(index, other) && !is_gated)
+        {
+            let (name, other_name) = (&task.name, &tasks[other].name);
+            let message = format!(
+                "task {name:?} recovers {other_name:?}, but is skipped when that fails: write when: failure(), or always()"
             );
             self.problem(&at(other), message);
         }
