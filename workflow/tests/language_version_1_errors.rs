@@ -701,5 +701,5 @@ fn everything_wrong_is_said_at_once_in_the_order_of_the_text() {
 #[test]
 fn check_says_all_of_it_before_there_are_devices() {
     let text = "version: '1'\nname: w\ntasks: [{name: t, wait: soon, when: \"${{ 'x' }}\", worker: w}]\n";
-    assert_eq!(check(text).unwrap_err().len(), 2);
+    assert_eq!(check(text).unwrap_err().len(), 3);
 }

@@ -1,21 +1,15 @@
-//! The expressions of a definition of version 1: found on the way, checked all at the end.
+//! The expressions of a definition of version 1: found on the way, to be checked all at the end (`expression_types`).
 
-use serde_saphyr::Location;
-
-use super::Definition;
 use super::fields::Check;
-use super::flow::Ancestors;
 use super::holes::holes;
-use super::node::{Entry, Node};
+use super::node::{Entry, Node, What, line_and_column};
 use super::problem::{Problem, Text};
 
 /// An expression, and where it stands.
-#[expect(
-    dead_code,
-    reason = "its task and place decide what it may see, which is not checked yet"
-)]
 pub(super) struct Expression<'a> {
     pub(super) node: &'a Node,
+    /// The field's name, for words.
+    pub(super) field: &'a str,
     /// The text of the scalar that it is in.
     text: &'a str,
     /// Where it begins in that text.
@@ -27,9 +21,9 @@ pub(super) struct Expression<'a> {
 }
 
 /// What kind of place an expression stands at, which decides what it sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
-    /// `forEach`: before there is an item.
+    /// `forEach`: before there is an item. The first of a task to be looked at.
     ForEach,
     /// `when`
     When,
@@ -45,18 +39,36 @@ pub(super) enum Place {
 
 impl<'a> Check<'a> {
     /// A field that is CEL. It may stand in `${{ }}`, which changes nothing.
-    pub(super) fn cel(&mut self, node: &'a Node, field: &str, task: Option<usize>, place: Place) -> String {
+    pub(super) fn cel(
+        &mut self,
+        node: &'a Node,
+        field: &'a str,
+        task: Option<usize>,
+        place: Place,
+    ) -> String {
         let text = self.text(Some(node));
         let bare = text.trim();
         if bare.is_empty() {
             self.problem(&node.at, format!("{field} is empty: write a CEL expression"));
             return String::new();
         }
-        let source = match holes(bare).as_deref() {
-            Ok([hole]) if hole.whole == (0..bare.len()) => bare[hole.source.clone()].trim(),
-            _ => bare,
+        let within = match holes(bare).as_deref() {
+            Ok([hole]) if hole.whole == (0..bare.len()) => hole.source.clone(),
+            _ => 0..bare.len(),
         };
-        self.expression(node, text, source, task, place);
+        let start = text.len() - text.trim_start().len() + within.start;
+        let source = bare[within].trim_end();
+        let start = start + source.len() - source.trim_start().len();
+        let source = source.trim_start();
+        self.expressions.push(Expression {
+            node,
+            field,
+            text,
+            start,
+            source,
+            task,
+            place,
+        });
         source.to_owned()
     }
 
@@ -69,19 +81,23 @@ impl<'a> Check<'a> {
         match holes(text) {
             Ok(holes) => {
                 for hole in holes {
-                    let source = text[hole.source].trim();
+                    let source = text[hole.source.clone()].trim_start();
+                    let start = hole.source.end - source.len();
                     if source.is_empty() {
-                        let problem = locate(
-                            self.yaml,
-                            node,
-                            text,
-                            hole.whole.start,
-                            "this ${{ }} is empty: write a CEL expression in it",
-                        );
+                        let message = "this ${{ }} is empty: write a CEL expression in it";
+                        let problem = locate(self.yaml, node, text, hole.whole.start, message);
                         self.problems.push(problem);
-                    } else {
-                        self.expression(node, text, source, task, Place::Hole);
+                        continue;
                     }
+                    self.expressions.push(Expression {
+                        node,
+                        field: "",
+                        text,
+                        start,
+                        source: source.trim_end(),
+                        task,
+                        place: Place::Hole,
+                    });
                 }
             }
             Err(at) => {
@@ -95,7 +111,6 @@ impl<'a> Check<'a> {
 
     /// Every text within a value may hold `${{ }}`.
     pub(super) fn filled_within(&mut self, node: &'a Node, task: Option<usize>) {
-        use super::node::What;
         match &node.what {
             What::Nothing => {}
             What::Scalar(_) => {
@@ -130,81 +145,61 @@ impl<'a> Check<'a> {
             format!("{name:?} is no name for {of}: CEL knows names of letters, digits and _; write {better}");
         self.problem(&entry.at, message);
     }
-
-    /// All that is wrong with the expressions.
-    pub(super) fn check_expressions(&mut self, definition: &Definition, ancestors: &Ancestors) {
-        const MAX_BYTES: usize = 1024;
-        let _ = (definition, ancestors);
-        for expression in &self.expressions {
-            let length = expression.source.len();
-            if length > MAX_BYTES {
-                let message = format!("the expression has {length} B, {MAX_BYTES} B is the most");
-                self.problems.push(expression.problem(self.yaml, 0, message));
-            }
-        }
-    }
-
-    fn expression(
-        &mut self,
-        node: &'a Node,
-        text: &'a str,
-        source: &'a str,
-        task: Option<usize>,
-        place: Place,
-    ) {
-        let start = source.as_ptr() as usize - text.as_ptr() as usize;
-        self.expressions.push(Expression {
-            node,
-            text,
-            start,
-            source,
-            task,
-            place,
-        });
-    }
 }
 
 impl Expression<'_> {
     /// A problem at a byte of the expression.
     pub(super) fn problem(&self, yaml: &str, offset: usize, message: impl Into<String>) -> Problem {
-        locate(yaml, self.node, self.text, self.start + offset, message)
+        let found = self.found(self.node.written(yaml), offset);
+        place(yaml, self.node, found, message)
+    }
+
+    /// Where a byte of the expression is in what is written, quotes and all.
+    fn found(&self, written: &str, offset: usize) -> Option<usize> {
+        let in_text = find(written, self.text, self.start + offset);
+        // With quotes, escapes or folds in it, the expression itself may still stand there as it is.
+        in_text.or_else(|| {
+            if self.place == Place::Hole {
+                let after_opening = written.match_indices("${{").map(|(at, _)| at + 3);
+                let mut starts = after_opening.map(|at| written.len() - written[at..].trim_start().len());
+                starts
+                    .find(|at| written[*at..].starts_with(self.source))
+                    .map(|at| at + offset)
+            } else {
+                find(written, self.source, offset)
+            }
+        })
     }
 }
 
-/// A problem at a byte of a scalar's text, as near as YAML's quotes and folds let it be found.
+/// A problem at a byte of a text.
 fn locate(yaml: &str, node: &Node, text: &str, offset: usize, message: impl Into<String>) -> Problem {
-    let at = |location: &Location| super::node::line_and_column(location);
-    let written = node.written(yaml);
+    place(yaml, node, find(node.written(yaml), text, offset), message)
+}
+
+/// Where a byte of `text` is in what is written, as a whole or a line of it.
+fn find(written: &str, text: &str, offset: usize) -> Option<usize> {
     let whole = text.trim_end_matches('\n');
-    // A text of one line stands there as it is, unless something in it is escaped; a longer one has its lines.
-    let line_start = text
-        .get(..offset)
-        .and_then(|before| before.rfind('\n'))
-        .map_or(0, |at| at + 1);
-    let line = text
-        .get(line_start..)
-        .and_then(|rest| rest.lines().next())
-        .unwrap_or("");
-    let found = if written.is_empty() || whole.is_empty() {
-        None
-    } else {
-        written.find(whole).map(|at| at + offset).or_else(|| {
-            Some(
-                written.find(line.trim())?
-                    + (offset - line_start).saturating_sub(line.len() - line.trim_start().len()),
-            )
-            .filter(|_| !line.trim().is_empty())
-        })
-    };
-    let start = node
-        .defined
-        .span()
-        .byte_offset()
-        .and_then(|start| usize::try_from(start).ok());
-    match (found, start) {
+    if whole.is_empty() {
+        return None;
+    }
+    if let Some(at) = written.find(whole) {
+        return Some(at + offset);
+    }
+    let line_start = text.get(..offset)?.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(line_start..)?.lines().next()?;
+    let bare = line.trim();
+    let within = (offset - line_start).checked_sub(line.len() - line.trim_start().len())?;
+    (!bare.is_empty()).then(|| written.find(bare).map(|at| at + within))?
+}
+
+/// A problem at a byte of what is written; at its beginning if that is not known.
+fn place(yaml: &str, node: &Node, found: Option<usize>, message: impl Into<String>) -> Problem {
+    let start = node.defined.span().byte_offset();
+    match (found, start.and_then(|start| usize::try_from(start).ok())) {
         (Some(found), Some(start)) => Problem::at_offset(Text::Rendered, yaml, start + found, message),
         _ => {
-            let (line, column) = at(&node.at);
+            let (line, column) = line_and_column(&node.at);
             Problem::at(Text::Rendered, yaml, line, column, message)
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct Check<'a> {
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
     pub(super) expressions: Vec<Expression<'a>>,
+    /// Inputs with a wrong declaration: expressions may use them all the same.
+    pub(super) untyped_inputs: Vec<&'a str>,
     /// Values of the wrong shape: nothing else needs to be said of them.
     misshapen: BTreeSet<(usize, usize)>,
 }
@@ -58,6 +60,7 @@ impl<'a> Check<'a> {
             problems: Vec::new(),
             warnings: Vec::new(),
             expressions: Vec::new(),
+            untyped_inputs: Vec::new(),
             misshapen: BTreeSet::new(),
         }
     }

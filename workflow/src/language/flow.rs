@@ -53,6 +53,12 @@ impl Ancestors {
         word.is_some_and(|word| word >> (other % 64) & 1 == 1)
     }
 
+    /// How many come before a task; more than before any of them.
+    pub(super) fn count(&self, task: usize) -> u32 {
+        let row = self.rows.get(task).map(Vec::as_slice).unwrap_or_default();
+        row.iter().map(|word| word.count_ones()).sum()
+    }
+
     fn add(&mut self, task: usize, need: usize) {
         let of_need = self.rows[need].clone();
         let row = &mut self.rows[task];
@@ -74,7 +80,7 @@ impl<'a> Check<'a> {
     }
 
     /// Fills in what tasks say of each other. Gives which come before which; nothing when they go in a circle.
-    pub(super) fn link(&mut self, tasks: &mut [Task], links: &[Links<'a>]) -> Ancestors {
+    pub(super) fn link(&mut self, tasks: &mut [Task], links: &[Links<'a>]) -> Option<Ancestors> {
         let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
         for (index, task) in tasks.iter().enumerate() {
             by_name.entry(task.name.clone()).or_insert(index);
@@ -85,9 +91,7 @@ impl<'a> Check<'a> {
                 None => index.checked_sub(1).into_iter().collect(),
             };
         }
-        let Some(ancestors) = self.ancestors(tasks, links) else {
-            return Ancestors::new(0);
-        };
+        let ancestors = self.ancestors(tasks, links)?;
         for (index, link) in links.iter().enumerate() {
             let recovers = self.resolve(index, &link.recovers, "recovers", &by_name, tasks);
             self.check_recovers(index, &recovers, link, tasks, &ancestors);
@@ -96,7 +100,7 @@ impl<'a> Check<'a> {
                 .goto
                 .and_then(|node| self.goto(index, node, &by_name, tasks, &ancestors));
         }
-        ancestors
+        Some(ancestors)
     }
 
     fn resolve(

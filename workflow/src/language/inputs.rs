@@ -140,8 +140,9 @@ impl<'a> Check<'a> {
         let mut inputs = BTreeMap::new();
         for entry in self.map(node) {
             self.identifier(entry, "an input");
-            if let Some(input) = self.input(&entry.name, &entry.node) {
-                inputs.insert(entry.name.clone(), input);
+            match self.input(&entry.name, &entry.node) {
+                Some(input) => drop(inputs.insert(entry.name.clone(), input)),
+                None => self.untyped_inputs.push(&entry.name),
             }
         }
         inputs

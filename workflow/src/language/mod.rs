@@ -3,7 +3,7 @@
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
 //! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), `node` (YAML
 //! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`,
-//! `expressions`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
+//! `expressions`, `expression_types`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ mod blocks;
 mod context;
 mod definition;
 mod duration;
+mod expression_types;
 mod expressions;
 mod fields;
 mod flow;

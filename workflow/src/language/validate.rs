@@ -144,7 +144,7 @@ impl<'a> Check<'a> {
             outputs,
             tasks,
         };
-        self.check_expressions(&definition, &ancestors);
+        self.check_expressions(&definition, ancestors.as_ref());
         definition
     }
 
