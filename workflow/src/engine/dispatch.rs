@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::UnixMillis;
+use super::decide::next_due_of;
 use super::ids::AttemptId;
-use super::state::Workflow;
+use super::state::{StepState, Workflow};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,16 +35,54 @@ pub struct Dispatch {
     pub data_version: u64,
 }
 
-/// What to push to the machine that the attempt was dispatched to. None when it is not under way.
+/// What to push to the machine that the attempt was dispatched to. None when it is not under way, or is to stop.
 pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
-    let _ = (workflow, attempt);
-    None
+    let head = &workflow.head;
+    let execution = workflow
+        .execution(attempt.execution)
+        .filter(|execution| attempt.workflow == head.id && !execution.state.is_final())?;
+    let (index, progress) = execution.under_way().filter(|(index, action)| {
+        *index == attempt.action && action.attempts == attempt.attempt && action.stopping.is_none()
+    })?;
+    if progress.leaving || head.state.is_final() || head.ending.is_some() {
+        return None;
+    }
+    let task = workflow.definition.tasks.get(attempt.execution.task)?;
+    let filled = execution.filled.as_ref();
+    let defined = task.actions.get(index)?;
+    let action = filled
+        .and_then(|filled| filled.actions.get(index))
+        .unwrap_or(defined);
+    let command = match progress.state {
+        StepState::Failed => &action.on_failure,
+        StepState::Timeout => &action.on_timeout,
+        _ => &action.command,
+    };
+    let mut environment = filled
+        .map_or(&task.environment, |filled| &filled.environment)
+        .clone();
+    environment.extend(action.environment.clone());
+    Some(Dispatch {
+        attempt: attempt.clone(),
+        workflow_name: head.name.clone(),
+        task: task.name.clone(),
+        action: action.name.clone(),
+        image: action.image.clone(),
+        command: command.clone(),
+        volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),
+        environment,
+        timeout_s: action.timeout_s,
+        pid: action.pid.clone(),
+        network: action.network.clone(),
+        action_index: index,
+        action_count: task.actions.len(),
+        data_version: progress.data_version,
+    })
 }
 
 /// When the next [`Command::Timer`](super::Command::Timer) is due.
 pub fn next_due(workflow: &Workflow) -> Option<UnixMillis> {
-    let _ = workflow;
-    None
+    next_due_of(workflow)
 }
 
 /// What the workflow (or one task of it, by name or `NAME[item]`) does or waits for, in lines that a person reads.

@@ -14,9 +14,12 @@ mod command;
 mod decide;
 mod dispatch;
 mod event;
+mod graph;
 mod ids;
 pub mod machine;
+mod moment;
 mod state;
+mod uses;
 
 pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, Seen, boots_next};
@@ -40,3 +43,5 @@ pub const MAX_LOST_ATTEMPTS: u32 = 3;
 pub const MAX_EXECUTIONS: usize = 10_000;
 /// Executions that one decision makes, stops or ends; then it asks to be continued.
 pub const MAX_STEPS: usize = 32;
+/// A `forEach` list, as JSON.
+pub const MAX_ITEMS_BYTES: usize = 1 << 20;

@@ -367,6 +367,47 @@ impl Workflow {
     }
 }
 
+impl TaskState {
+    pub fn idle() -> TaskState {
+        TaskState {
+            state: StepState::Idle,
+            instance: 0,
+            iteration: 0,
+            went_back: 0,
+            carries: 0,
+            items: 0,
+            made: 0,
+            ended: 0,
+            failed: 0,
+            skipped: 0,
+            wave: 0,
+            asking: None,
+            recovered: false,
+            error: None,
+            outputs: Value::Null,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+impl Execution {
+    /// The first action that has not succeeded: the one that is, or comes, under way. None: all have.
+    pub fn next_action(&self) -> Option<usize> {
+        self.actions
+            .iter()
+            .position(|action| action.state != StepState::Success)
+    }
+
+    /// The action whose attempt was handed out and has not ended.
+    pub fn under_way(&self) -> Option<(usize, &ActionState)> {
+        self.actions
+            .iter()
+            .enumerate()
+            .find(|(_, action)| !self.state.is_final() && action.is_under_way())
+    }
+}
+
 impl ActionState {
     pub fn idle() -> ActionState {
         ActionState {
