@@ -6,16 +6,15 @@
 //! machine/<name>                              the record
 //! mac/<mac>  address/<ip>  agent-id/<id>      -> machine name
 //! template/<name>  template-id/<id>           the text; -> name
-//! workflow/<id>                               state
+//! workflow/<id> ...                           see `coordinator`
 //! workflow-text/<id>                          what it was rendered to
-//! event/<id>/<number>                         what happened
 //! of/<worker>/<id>                            every workflow of a worker
 //! open/<worker>/<id>                          those that have not ended
 //! last/<worker>                               the one that ended last
 //! idempotency/<key>                           -> workflow id
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! boot/<mac>                                  boots and their tokens
-//! agent/<mac>                                 the agent's session: boot id, epoch, last report
+//! agent/<mac>                                 what attached last: version, when it was heard
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! ```
 
@@ -77,16 +76,25 @@ impl Database {
 
     /// Returns when the batch is durable.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, Error> {
-        Ok(self.store.commit(batch.commit).await?)
+        self.commit_of(batch.commit).await
+    }
+
+    pub(crate) async fn commit_of(&self, commit: Commit) -> Result<Revision, Error> {
+        Ok(self.store.commit(commit).await?)
     }
 }
 
 /// Blocking reads.
+#[derive(Clone)]
 pub(crate) struct View {
     store: Arc<dyn Store>,
 }
 
 impl View {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
         self.store
             .get(key.as_bytes())?
@@ -115,6 +123,21 @@ impl View {
                 return Ok(all);
             }
         }
+    }
+
+    /// The first entries below `prefix`, at most `limit`, with the revisions that wrote them.
+    pub(crate) fn first_of<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<T>)>, Error> {
+        let found = self
+            .store
+            .range(prefix.as_bytes(), after(prefix).as_bytes(), limit)?;
+        found
+            .iter()
+            .map(|entry| Ok((tail(entry, prefix), decode(entry)?)))
+            .collect()
     }
 
     /// At most `limit` entries below `prefix` whose whole key is at least `from`.
@@ -212,6 +235,18 @@ impl Batch {
     pub(crate) fn merge(&mut self, other: Batch) {
         self.commit.preconditions.extend(other.commit.preconditions);
         self.commit.operations.extend(other.commit.operations);
+    }
+
+    /// Preconditions and writes that were made elsewhere.
+    pub(crate) fn take_in(&mut self, commit: &Commit) {
+        self.commit
+            .preconditions
+            .extend(commit.preconditions.iter().cloned());
+        self.commit.operations.extend(commit.operations.iter().cloned());
+    }
+
+    pub(crate) fn into_commit(self) -> Commit {
+        self.commit
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -44,7 +44,14 @@ impl Error {
     }
 
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Conflict { .. }))
+        self.store().is_some_and(StoreError::is_conflict)
+    }
+
+    pub(crate) fn store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
     }
 }
 

@@ -194,7 +194,7 @@ impl ControlPlane {
     }
 }
 
-fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
+pub(crate) fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
     if let Some(found) = view.get::<Template>(&format!("template/{name_or_id}"))? {
         return Ok(found.value);
     }

@@ -21,19 +21,41 @@
 //! outbox/<id>/<event number:010>/<n:03>    what its decision wants of others; carried in this order
 //! ```
 
-use std::sync::Arc;
+mod agents;
+mod cache;
+mod carry;
+mod deadlock;
+mod load;
+pub(crate) mod rows;
+mod step;
+mod waits;
 
-use store::{Commit, Revision, Store};
-use workflow::engine::{AttemptId, Command, Creation, Dispatch, Outcome, Refusal, UnixMillis, Workflow};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use serde::de::IgnoredAny;
+use store::{Commit, Precondition, Revision, Store, StoreError};
+use workflow::engine::{
+    self, AttemptId, Command, Creation, Dispatch, Outcome, Refusal, UnixMillis, Workflow,
+};
+
+use crate::database::View;
 use crate::error::Error;
+use crate::workflows::making;
+use agents::Reported;
+use cache::Cache;
+use load::{Known, KnownMachine};
+use step::{Step, Touched};
 
 /// Something happened; [`Coordinator::prepare`] says what it leads to.
 #[derive(Clone, Debug)]
 pub enum Input {
     Create(Box<NewWorkflow>),
     /// What people want of a workflow. Not [`Command::Create`].
-    Command { workflow: String, command: Command },
+    Command {
+        workflow: String,
+        command: Command,
+    },
     /// The machine's agent opened a stream. Reports that it owes come after this, then [`Input::Work`].
     Attach {
         /// The machine's name.
@@ -50,17 +72,29 @@ pub enum Input {
         /// Counted by the agent within its boot, from 1.
         sequence: u64,
         attempt: AttemptId,
-        outcome: Outcome,
+        /// `None`: it says nothing that this version knows.
+        outcome: Option<Outcome>,
     },
     /// The agent is there: hand out what is next, if the machine is free and something is.
-    Work { machine: String, epoch: u64 },
+    Work {
+        machine: String,
+        epoch: u64,
+    },
     /// The timer row of that time is due.
-    Timer { workflow: String, at: UnixMillis },
+    Timer {
+        workflow: String,
+        at: UnixMillis,
+    },
     /// Takes a row of an outbox to those it is for. Rows of a workflow are taken in order, so when there is an earlier one
     /// that is taken, and `then` says to go on.
-    Carry { key: String },
+    Carry {
+        key: String,
+    },
     /// Nothing was heard of the machine for so long that its attempt is lost. Only time counts in which it could have been heard.
-    Silent { machine: String, for_ms: u64 },
+    Silent {
+        machine: String,
+        for_ms: u64,
+    },
 }
 
 /// A workflow to be made.
@@ -80,6 +114,7 @@ pub struct Plan {
     pub answer: Answer,
     /// To be done after the commit. All but [`Next::Changed`] and [`Next::Wake`] are in the store, too.
     pub then: Vec<Next>,
+    touched: Touched,
 }
 
 #[derive(Clone, Debug)]
@@ -146,7 +181,12 @@ pub struct Limits {
 /// See the module.
 pub struct Coordinator {
     store: Arc<dyn Store>,
+    view: View,
     limits: Limits,
+    workflows: Cache<Known>,
+    machines: Cache<KnownMachine>,
+    /// Machines whose silence matters; see [`Coordinator::busy`].
+    busy: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Limits {
@@ -159,9 +199,19 @@ impl Default for Limits {
     }
 }
 
+/// Times that a step is prepared again after another commit came first.
+const TRIES: usize = 64;
+
 impl Coordinator {
     pub fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
-        Self { store, limits }
+        Self {
+            view: View::new(store.clone()),
+            store,
+            workflows: Cache::new(limits.workflows),
+            machines: Cache::new(limits.machines),
+            busy: Mutex::default(),
+            limits,
+        }
     }
 
     /// Loads and decides; writes nothing.
@@ -169,55 +219,271 @@ impl Coordinator {
     /// # Errors
     /// When the store fails, or holds what this version cannot read. Nothing has changed then.
     pub fn prepare(&self, now: UnixMillis, input: &Input) -> Result<Plan, Error> {
-        let _ = (now, input, &self.store, &self.limits);
-        unimplemented!()
+        match input {
+            Input::Create(new) => self.create(now, new),
+            Input::Command { workflow, command } => self.command(now, workflow, command),
+            Input::Attach {
+                machine,
+                boot_id,
+                running,
+            } => self.attach(now, machine, boot_id, running.as_ref()),
+            Input::Report {
+                machine,
+                boot_id,
+                epoch,
+                sequence,
+                attempt,
+                outcome,
+            } => {
+                let reported = Reported {
+                    machine,
+                    boot_id,
+                    epoch: *epoch,
+                    sequence: *sequence,
+                    attempt,
+                    outcome: outcome.as_ref(),
+                };
+                self.report(now, &reported)
+            }
+            Input::Work { machine, epoch } => self.work(now, machine, *epoch),
+            Input::Timer { workflow, at } => self.timer(now, workflow, *at),
+            Input::Carry { key } => self.carry(now, key),
+            Input::Silent { machine, for_ms } => self.silent(now, machine, *for_ms),
+        }
     }
 
     /// The plan's commit is durable as `revision`.
     pub fn committed(&self, plan: &Plan, revision: Revision) {
-        let _ = (plan, revision);
+        let Touched {
+            workflows,
+            machines,
+            carried,
+            added,
+        } = &plan.touched;
+        for key in carried {
+            if let Some(id) = rows::whose(key) {
+                self.workflows.update(id, |known| drop(known.pending.remove(key)));
+            }
+        }
+        for (key, about) in added {
+            if let Some(id) = rows::whose(key) {
+                self.workflows
+                    .update(id, |known| drop(known.pending.insert(key.clone(), about.clone())));
+            }
+        }
+        for touched in workflows {
+            let is_there = self.workflows.update(&touched.id, |known| {
+                known.pending.extend(touched.rows.clone());
+                if let Some(after) = touched.after.as_ref().filter(|_| known.modified < revision) {
+                    known.workflow = after.clone();
+                    known.modified = revision;
+                }
+            });
+            if let (false, true, Some(after)) = (is_there, touched.created, &touched.after) {
+                let known = Known {
+                    workflow: after.clone(),
+                    modified: revision,
+                    pending: touched.rows.clone(),
+                };
+                self.workflows.put(&touched.id, known);
+            }
+        }
+        for (machine, work) in machines {
+            if let Some(work) = work {
+                self.note_busy(machine, work);
+                let known = KnownMachine {
+                    work: work.clone(),
+                    modified: Some(revision),
+                };
+                self.machines
+                    .put_newer(machine, known, |there| there.modified < Some(revision));
+            }
+        }
     }
 
-    /// The plan's commit met a conflict, or it is not known whether it happened.
+    /// The plan's commit met a conflict, or it is not known whether it happened: what it was made from is loaded again.
     pub fn forget(&self, plan: &Plan) {
-        let _ = plan;
+        for touched in &plan.touched.workflows {
+            self.workflows.remove(&touched.id);
+        }
+        let keys = plan.touched.carried.iter();
+        for id in keys
+            .chain(plan.touched.added.iter().map(|(key, _)| key))
+            .filter_map(|key| rows::whose(key))
+        {
+            self.workflows.remove(id);
+        }
+        for (machine, _) in &plan.touched.machines {
+            self.machines.remove(machine);
+        }
     }
 
-    /// All three in one, with as many tries as it takes.
+    /// A workflow was written by others (it was deleted).
+    pub(crate) fn forget_workflow(&self, id: &str) {
+        self.workflows.remove(id);
+    }
+
+    /// Prepares, commits, and prepares again after a conflict. Blocks.
     ///
     /// # Errors
     /// As [`Coordinator::prepare`], and when the commit fails for another reason than a conflict.
     pub fn step(&self, now: UnixMillis, input: &Input) -> Result<(Answer, Vec<Next>), Error> {
-        let _ = (now, input);
-        unimplemented!()
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let plan = self.prepare(now, input)?;
+            if plan.commit.operations.is_empty() {
+                return Ok((plan.answer, plan.then));
+            }
+            match self.store.commit(&plan.commit) {
+                Ok(revision) => {
+                    self.committed(&plan, revision);
+                    return Ok((plan.answer, plan.then));
+                }
+                Err(error) => {
+                    self.forget(&plan);
+                    if !input.may_try_again(&error, tries) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
     }
 
     /// What was left to do when the server stopped: every outbox and every timer.
     pub fn recover(&self) -> Result<Vec<Next>, Error> {
-        unimplemented!()
+        for (machine, work) in self.view.list::<engine::Machine>("machine-work/")? {
+            self.note_busy(&machine, &work);
+        }
+        let timers = self.view.list::<IgnoredAny>("timer/")?;
+        let timers = timers.into_iter().filter_map(|(key, _)| {
+            let (at, workflow) = key.split_once('/')?;
+            Some(Next::Timer {
+                at: at.parse().ok()?,
+                workflow: workflow.to_owned(),
+            })
+        });
+        let mut outboxes = BTreeMap::new();
+        for (key, _) in self.view.list::<IgnoredAny>("outbox/")? {
+            if let Some((id, _)) = key.split_once('/') {
+                outboxes
+                    .entry(id.to_owned())
+                    .or_insert_with(|| format!("outbox/{key}"));
+            }
+        }
+        Ok(timers.chain(outboxes.into_values().map(Next::Carry)).collect())
+    }
+
+    /// Machines with an attempt that is lost when they are out of contact for too long; complete after
+    /// [`Coordinator::recover`].
+    pub fn busy(&self) -> Vec<String> {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.iter().cloned().collect()
+    }
+
+    fn note_busy(&self, machine: &str, work: &engine::Machine) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if agents::may_be_lost(work) {
+            if !busy.contains(machine) {
+                busy.insert(machine.to_owned());
+            }
+        } else {
+            busy.remove(machine);
+        }
     }
 
     /// A workflow as it was committed last.
     pub fn workflow(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
-        let _ = id;
-        unimplemented!()
+        Ok(self.known(id)?.map(|known| known.workflow))
     }
 
     /// Who holds a machine and what it runs.
-    pub fn machine(&self, machine: &str) -> Result<workflow::engine::Machine, Error> {
-        let _ = machine;
-        unimplemented!()
+    pub fn machine(&self, machine: &str) -> Result<engine::Machine, Error> {
+        Ok(self.known_machine(machine)?.work)
+    }
+
+    /// The name of the machine that a worker means; the worker itself when there is no such machine.
+    pub fn machine_of(&self, worker: &str) -> Result<String, Error> {
+        load::machine_of(&self.view, worker)
     }
 
     /// What to push for an attempt; `None` when it is not under way.
     pub fn dispatch(&self, attempt: &AttemptId) -> Result<Option<Dispatch>, Error> {
-        let _ = attempt;
-        unimplemented!()
+        let workflow = self.workflow(&attempt.workflow)?;
+        Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
     }
 
-    /// Why there is nothing to do for a machine, in words.
-    pub fn waits_for(&self, machine: &str, now: UnixMillis) -> Result<String, Error> {
-        let _ = (machine, now);
-        unimplemented!()
+    fn create(&self, now: UnixMillis, new: &NewWorkflow) -> Result<Plan, Error> {
+        let mut creation = new.creation.clone();
+        for (worker, facts) in making::facts_of_workers(&self.view, &creation.definition)? {
+            creation.machines.entry(worker).or_insert(facts);
+        }
+        let mut step = Step::new(self, now);
+        let id = creation.id.clone();
+        let done = step.command(&id, &Command::Create(Box::new(creation)))?;
+        if done.is_ok() {
+            step.batch.take_in(&new.extra);
+        }
+        self.told(step, &id, done)
+    }
+
+    fn command(&self, now: UnixMillis, id: &str, command: &Command) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        let done = step.command(id, command)?;
+        self.told(step, id, done)
+    }
+
+    fn timer(&self, now: UnixMillis, id: &str, at: UnixMillis) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        let before = step.workflow(id)?;
+        let due = before.as_ref().and_then(|before| engine::next_due(before));
+        if due != Some(at) {
+            // It was replaced; a crash cannot leave such a row, another version of the engine can.
+            if self.view.get::<IgnoredAny>(&rows::timer(at, id))?.is_some() {
+                step.batch.delete(rows::timer(at, id));
+            }
+            return step.plan(Answer::Done);
+        }
+        let done = step.command(id, &Command::Timer)?;
+        let after = step.workflow(id)?;
+        if after.is_some_and(|after| engine::next_due(&after) == Some(at)) {
+            let workflow = id.to_owned();
+            step.then.push(Next::Timer { at, workflow });
+        }
+        self.told(step, id, done)
+    }
+
+    fn told<T>(&self, step: Step<'_>, id: &str, done: Result<T, Refusal>) -> Result<Plan, Error> {
+        let answer = match done {
+            Err(refusal) => Answer::Refused(refusal),
+            Ok(_) => match step.workflow(id)? {
+                Some(workflow) => Answer::Workflow(workflow),
+                None => Answer::Refused(Refusal::Missing),
+            },
+        };
+        step.plan(answer)
+    }
+}
+
+impl Input {
+    /// Whether to prepare it again after its commit failed.
+    pub(crate) fn may_try_again(&self, error: &StoreError, tries: usize) -> bool {
+        let StoreError::Conflict { key } = error else {
+            return false;
+        };
+        let is_own = match self {
+            // A create whose own preconditions fail has met its idempotency key.
+            Input::Create(new) => new
+                .extra
+                .preconditions
+                .iter()
+                .any(|precondition| match precondition {
+                    Precondition::Absent { key: own } | Precondition::Unchanged { key: own, .. } => {
+                        own == key
+                    }
+                }),
+            _ => false,
+        };
+        !is_own && tries < TRIES
     }
 }

@@ -7,9 +7,9 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::Stream;
-use proto::v1::AgentMessage;
 use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
+use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpConnectInfo};
@@ -81,6 +81,22 @@ impl AgentService for ControlPlane {
         Ok(Response::new(
             self.attach_agent(request.into_inner(), peer).await?,
         ))
+    }
+
+    type GetDataStream = Answers<DataChunk>;
+
+    async fn get_data(
+        &self,
+        _request: Request<GetDataRequest>,
+    ) -> Result<Response<Self::GetDataStream>, Status> {
+        Err(Status::unimplemented("this server keeps no ephemeral data"))
+    }
+
+    async fn put_data(
+        &self,
+        _request: Request<Streaming<PutDataRequest>>,
+    ) -> Result<Response<PutDataResponse>, Status> {
+        Err(Status::unimplemented("this server keeps no ephemeral data"))
     }
 }
 

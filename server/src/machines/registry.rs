@@ -117,7 +117,7 @@ impl ControlPlane {
             .with(move |view| {
                 let machine = find(view, &asked)?;
                 let mut open = None;
-                for worker in machine.value.workers() {
+                for worker in machine.value.index_names() {
                     open = open.or(view.first(&format!("open/{worker}/"))?);
                 }
                 Ok((machine, open))

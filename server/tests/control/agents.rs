@@ -364,7 +364,10 @@ async fn whatever_an_action_prints_or_says_its_machine_stays_attached() {
     agent.log(&write.attempt_id, 0, &[line.as_str(); 40]).await;
     agent.log(&write.attempt_id, u64::MAX, &["a", "b"]).await;
     let message = "x".repeat(2 * 1024 * 1024);
-    let done = report::Outcome::Succeeded(Succeeded { message, bytes: 0 });
+    let done = report::Outcome::Succeeded(Succeeded {
+        message,
+        ..Succeeded::default()
+    });
     agent.report(&write.attempt_id, done).await;
     let restart = agent.run().await;
     let request = WorkflowLogsRequest { id, follow: false };
