@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use workflow::engine::{self, UnixMillis, Waiting, Workflow};
+use workflow::engine::{self, StepState, UnixMillis, Waiting, Workflow};
+use workflow::language::Task;
 
 use super::Coordinator;
 use super::load::machine_of;
@@ -76,9 +77,15 @@ impl Coordinator {
     fn explained(&self, workflow: &Workflow, machine: &str, now: UnixMillis) -> Result<String, Error> {
         for (defined, task) in workflow.definition.tasks.iter().zip(&workflow.head.tasks) {
             let is_here = !defined.worker.is_empty() && machine_of(&self.view, &defined.worker)? == machine;
-            if is_here && !task.state.is_final() {
-                return Ok(engine::explain(workflow, Some(&defined.name), now).join("; "));
+            if !is_here || task.state.is_final() {
+                continue;
             }
+            if task.state == StepState::Idle
+                && let Some(needed) = needed(workflow, defined)
+            {
+                return Ok(needed);
+            }
+            return Ok(engine::explain(workflow, Some(&defined.name), now).join("; "));
         }
         Ok(engine::explain(workflow, None, now).join("; "))
     }
@@ -99,4 +106,21 @@ impl Coordinator {
             ),
         })
     }
+}
+
+/// The tasks that a task waits for, and where they run.
+fn needed(workflow: &Workflow, task: &Task) -> Option<String> {
+    let is_open = |index: &usize| {
+        let state = workflow.head.tasks.get(*index);
+        state.is_some_and(|state| !state.state.is_final())
+    };
+    let open = task.needs.iter().filter(|index| is_open(index));
+    let words = open
+        .filter_map(|index| workflow.definition.tasks.get(*index))
+        .map(|task| match task.worker.as_str() {
+            "" => format!("task {:?}", task.name),
+            worker => format!("task {:?} on {worker}", task.name),
+        });
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| format!("task {:?} waits for {}", task.name, words.join(", ")))
 }
