@@ -30,7 +30,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("ephemeral", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
-        ("server", &["proto", "store", "workflow"]),
+        ("server", &["ephemeral", "proto", "store", "workflow"]),
         ("disk", &[]),
         ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
         ("image", &[]),
