@@ -1,4 +1,4 @@
-//! What a workflow's state means for others: what a machine is to run, when to look again, what it waits for.
+//! What a workflow's state means for others: what a machine is to run, when to look again.
 
 use std::collections::BTreeMap;
 
@@ -83,10 +83,4 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
 /// When the next [`Command::Timer`](super::Command::Timer) is due.
 pub fn next_due(workflow: &Workflow) -> Option<UnixMillis> {
     next_due_of(workflow)
-}
-
-/// What the workflow (or one task of it, by name or `NAME[item]`) does or waits for, in lines that a person reads.
-pub fn explain(workflow: &Workflow, task: Option<&str>, now: UnixMillis) -> Vec<String> {
-    let _ = (workflow, task, now);
-    Vec::new()
 }

@@ -14,6 +14,7 @@ mod command;
 mod decide;
 mod dispatch;
 mod event;
+mod explain;
 mod graph;
 mod ids;
 pub mod machine;
@@ -25,8 +26,9 @@ pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, Seen, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::decide;
-pub use dispatch::{Dispatch, dispatch, explain, next_due};
+pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
+pub use explain::explain;
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use state::{
