@@ -18,7 +18,6 @@ mod explain;
 mod graph;
 mod ids;
 pub mod machine;
-mod moment;
 mod state;
 mod uses;
 

@@ -516,3 +516,39 @@ pub fn machines(entries: &[(&str, Value)]) -> BTreeMap<String, Value> {
         .map(|(worker, machine)| ((*worker).to_owned(), machine.clone()))
         .collect()
 }
+
+/// A definition from the text of its template.
+#[track_caller]
+pub fn template(text: &str) -> Definition {
+    match workflow::language::render(text, &workflow::language::Devices::default()) {
+        Ok(rendered) => rendered.definition,
+        Err(problems) => panic!("{problems:#?}"),
+    }
+}
+
+/// A template of version 1 from the text of its tasks: every `run: NAME on WORKER` is an action.
+#[track_caller]
+pub fn tasks(text: &str) -> Definition {
+    let mut yaml = String::from("version: \"1\"\nname: install\n");
+    let mut in_tasks = false;
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        let line = line.strip_prefix("    ").unwrap_or(line);
+        if line.starts_with('-') && !in_tasks {
+            in_tasks = true;
+            yaml += "tasks:\n";
+        }
+        let indent = line.len() - line.trim_start().len();
+        match line.trim_start().split_once("run: ") {
+            Some(("", rest)) => {
+                let (names, worker) = rest.split_once(" on ").unwrap();
+                let pad = " ".repeat(indent);
+                yaml += &format!("{pad}worker: {worker}\n{pad}actions:\n");
+                for name in names.split(' ') {
+                    yaml += &format!("{pad}- {{name: {name}, image: example.org/{name}:v1}}\n");
+                }
+            }
+            _ => yaml += &format!("{line}\n"),
+        }
+    }
+    template(&yaml)
+}

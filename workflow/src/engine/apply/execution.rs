@@ -437,8 +437,9 @@ fn cleanup_of(workflow: &Workflow, attempt: &AttemptId, outcome: &Outcome) -> Op
 
 fn lost(workflow: &mut Workflow, attempt: &AttemptId, why: &Loss, at: UnixMillis) -> Option<()> {
     let is_stopping = workflow.head.ending.is_some();
+    let reboots = reboots(workflow, attempt);
     let (_, action) = under_way(workflow, attempt)?;
-    action.leaving = false;
+    let left = std::mem::take(&mut action.leaving);
     action.boot_id = None;
     if action.cleanup == Some(Cleanup::UnderWay) {
         action.cleanup = Some(Cleanup::Done);
@@ -448,6 +449,9 @@ fn lost(workflow: &mut Workflow, attempt: &AttemptId, why: &Loss, at: UnixMillis
     action.ended_at = Some(at);
     action.reason = "Lost".into();
     action.message = why.to_string();
+    if left && !reboots {
+        action.message += " (it left on purpose: an action that does needs reboots: true)";
+    }
     action.state = match asked {
         Some(state) => state,
         None if is_stopping => StepState::Cancelled,

@@ -51,9 +51,13 @@ impl Draft<'_> {
         } else {
             std::mem::take(&mut self.touched)
         };
-        if let Some(before) = self.before.filter(|_| is_over && !held_all) {
-            // The end closed tasks that had not begun.
-            let named = static_workers(before).into_iter();
+        if let Some(before) = self.before.filter(|_| (is_over || self.closed_loop) && !held_all) {
+            // The end closed tasks that had not begun, or a loop does not run again.
+            let named = if self.closed_loop {
+                claimed(before).into_iter()
+            } else {
+                static_workers(before).into_iter()
+            };
             workers.extend(named.filter(|worker| may_use(before, worker, None)));
         }
         workers.retain(|worker| !worker.is_empty() && !may_use(&self.workflow, worker, None));

@@ -8,6 +8,7 @@ use super::super::event::{Event, EventKind};
 use super::super::ids::ExecutionId;
 use super::super::state::{StepState, Workflow};
 use super::super::{MAX_STEPS, UnixMillis};
+use crate::expression::Scope;
 
 pub(super) struct Draft<'a> {
     /// None while it is created.
@@ -17,6 +18,10 @@ pub(super) struct Draft<'a> {
     pub(super) effects: Vec<Effect>,
     /// Workers that something may have stopped using.
     pub(super) touched: BTreeSet<String>,
+    /// A task with a `goto` ended: its loop may not run again.
+    pub(super) closed_loop: bool,
+    /// Of the task whose executions are being made.
+    pub(super) scope: Option<(usize, Scope)>,
     events: Vec<Event>,
     changed: BTreeSet<ExecutionId>,
     expanded: BTreeSet<(usize, u32)>,
@@ -37,6 +42,8 @@ impl<'a> Draft<'a> {
             now,
             effects: Vec::new(),
             touched: BTreeSet::new(),
+            closed_loop: false,
+            scope: None,
             events,
             changed: BTreeSet::new(),
             expanded: BTreeSet::new(),
@@ -72,8 +79,10 @@ impl<'a> Draft<'a> {
                 }
             }
             EventKind::TaskEnded { task, .. } => {
+                self.scope = None;
                 if let Some(task) = self.workflow.definition.tasks.get(*task) {
                     self.touched.insert(task.worker.clone());
+                    self.closed_loop |= task.goto.is_some();
                 }
             }
             _ => {}

@@ -4,16 +4,15 @@ use serde_json::{Map, Value};
 
 use super::super::UnixMillis;
 use super::super::command::Effect;
-use super::super::event::{EventKind, Failure};
+use super::super::event::{Evaluated, EventKind, Failure};
 use super::super::ids::ExecutionId;
-use super::super::moment::{duration_ms, time};
 use super::super::state::{Filled, Parent, StepState, Waiting, WorkflowState};
 use super::draft::Draft;
 use super::fill;
 use super::scope::{bind, scope};
 use super::tasks::truth;
-use crate::expression::{evaluate, fill_text};
-use crate::language::{Control, Task};
+use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
+use crate::language::{Control, Task, duration_ms, time_ms};
 
 /// What an execution does when nothing holds it up any more.
 pub(super) enum Plan {
@@ -71,7 +70,7 @@ impl Draft<'_> {
         let items = self.workflow.items.get(&(task, instance)).cloned();
         let value = items.as_ref().and_then(|items| items.get(item));
         let mut condition = None;
-        let prepared = self.prepare(defined, value, &mut condition);
+        let prepared = self.prepare(task, defined, value, &mut condition);
         let (worker, filled) = match prepared {
             Ok(Some(prepared)) => prepared,
             Ok(None) => {
@@ -126,41 +125,59 @@ impl Draft<'_> {
 
     /// The execution's worker and its texts. None: its condition is not met.
     fn prepare(
-        &self,
+        &mut self,
+        index: usize,
         defined: &Task,
         item: Option<&Value>,
-        condition: &mut Option<super::super::event::Evaluated>,
+        condition: &mut Option<Evaluated>,
     ) -> Result<Option<(String, Option<Filled>)>, Failure> {
         let definition = &self.workflow.definition;
-        let failed =
-            |error: crate::expression::EvaluationError| Failure::new("Expression", error.to_string());
-        let dynamic = definition.has_expressions() && defined.worker.contains("${{");
-        let has_texts = fill::has_texts(definition, defined);
+        let is_dynamic = definition.has_expressions() && defined.worker.contains("${{");
+        let has_condition = defined.when.is_some() && defined.for_each.is_some();
+        if !is_dynamic && !has_condition && !fill::has_texts(definition, defined) {
+            return Ok(Some((fill::worker(&defined.worker), None)));
+        }
+        // All items of a task see the same but for the item.
+        let kept = self.scope.take().filter(|(of, _)| *of == index);
+        let mut scope = match kept {
+            Some((_, scope)) => scope,
+            None => scope(&self.workflow, Some(index)),
+        };
+        let prepared = self.prepare_in(&mut scope, defined, item, condition);
+        self.scope = Some((index, scope));
+        prepared
+    }
+
+    fn prepare_in(
+        &self,
+        scope: &mut Scope,
+        defined: &Task,
+        item: Option<&Value>,
+        condition: &mut Option<Evaluated>,
+    ) -> Result<Option<(String, Option<Filled>)>, Failure> {
+        let definition = &self.workflow.definition;
+        let failed = |error: EvaluationError| Failure::new("Expression", error.to_string());
         let when = defined.when.as_ref().filter(|_| defined.for_each.is_some());
         let mut worker = fill::worker(&defined.worker);
-        if !dynamic && !has_texts && when.is_none() {
-            return Ok(Some((worker, None)));
-        }
-        let task = definition.task_named(&defined.name);
-        let mut scope = scope(&self.workflow, task);
-        bind(&mut scope, &self.workflow, item, &worker);
+        bind(scope, &self.workflow, item, &worker);
         if let Some(when) = when {
-            let evaluated = truth(when, &scope)?;
+            let evaluated = truth(when, scope)?;
             let is_met = evaluated.result == Value::Bool(true);
             *condition = Some(evaluated);
             if !is_met {
                 return Ok(None);
             }
         }
-        if dynamic {
-            worker = fill::worker(&fill_text(&defined.worker, &scope).map_err(failed)?);
+        if definition.has_expressions() && defined.worker.contains("${{") {
+            worker = fill::worker(&fill_text(&defined.worker, scope).map_err(failed)?);
             if worker.is_empty() {
                 let message = format!("worker {} is empty", defined.worker);
                 return Err(Failure::new("Expression", message));
             }
-            bind(&mut scope, &self.workflow, item, &worker);
+            bind(scope, &self.workflow, item, &worker);
         }
-        let filled = has_texts.then(|| fill::fill(defined, &scope)).transpose();
+        let has_texts = fill::has_texts(definition, defined);
+        let filled = has_texts.then(|| fill::fill(defined, scope)).transpose();
         Ok(Some((worker, filled.map_err(failed)?)))
     }
 
@@ -185,7 +202,7 @@ impl Draft<'_> {
             }
             Some(Control::Until(text)) => {
                 let text = filled.map_or(text, |filled| &filled.time);
-                let due = time(text).ok_or_else(|| {
+                let due = time_ms(text).ok_or_else(|| {
                     let message = format!("{text:?} is no time; one is 2026-01-31T08:00:00Z");
                     Failure::new("Expression", message)
                 })?;
@@ -269,7 +286,7 @@ impl Draft<'_> {
                 match values {
                     Ok(values) => self.end_execution(id, StepState::Success, None, values),
                     Err(error) => {
-                        let error: crate::expression::EvaluationError = error;
+                        let error: EvaluationError = error;
                         let failure = Failure::new("Expression", error.to_string());
                         self.end_execution(id, StepState::Failed, Some(failure), Map::new());
                     }
@@ -330,7 +347,7 @@ impl Draft<'_> {
 fn made(
     execution: ExecutionId,
     worker: String,
-    condition: Option<super::super::event::Evaluated>,
+    condition: Option<Evaluated>,
     filled: Option<Box<Filled>>,
 ) -> EventKind {
     EventKind::ExecutionMade {

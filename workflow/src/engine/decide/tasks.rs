@@ -216,7 +216,7 @@ impl Draft<'_> {
             return false;
         };
         while let Some(state) = self.workflow.head.tasks.get(task).cloned() {
-            if state.state.is_final() || !self.is_going() {
+            if state.state == StepState::Idle || state.state.is_final() || !self.is_going() {
                 break;
             }
             match next_step(defined, &state) {
