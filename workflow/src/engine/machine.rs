@@ -206,4 +206,38 @@ impl Machine {
             Some(current) => Attached::OtherBoot(current.attempt),
         }
     }
+
+    /// Who holds it, who waits, what it runs, in lines that a person reads.
+    pub fn explain(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut claims = self.claims.iter().map(|claim| claim.root.as_str());
+        match claims.next() {
+            None => lines.push("no workflow needs it".into()),
+            Some(holder) => {
+                let behind: Vec<&str> = claims.collect();
+                let then = if behind.is_empty() {
+                    String::new()
+                } else {
+                    format!("; then, in this order: {}", behind.join(", "))
+                };
+                lines.push(format!("held by workflow {holder}{then}"));
+            }
+        }
+        if let Some(current) = &self.current {
+            let what = match current {
+                Current { lost: true, .. } => {
+                    "was given up and may still run there; nothing is handed out until the machine has another boot or says that it has stopped"
+                }
+                Current { leaving: true, .. } => "waits for the machine to come back",
+                Current { stop: Some(_), .. } => "is being stopped",
+                _ => "is under way",
+            };
+            lines.push(format!("attempt {} {what}", current.attempt));
+        } else if self.boot_id.is_empty() {
+            lines.push("it has never attached".into());
+        } else if self.leaving {
+            lines.push("it said that it leaves: nothing is handed out before it is back".into());
+        }
+        lines
+    }
 }

@@ -202,6 +202,9 @@ fn goes_on(
         Some(Waiting::Machine) => execution.wanted = wanted,
         Some(Waiting::Children | Waiting::Time) => {
             if let Some(child) = child {
+                if execution.child.as_ref().is_some_and(|before| before != child) {
+                    execution.child_run = None;
+                }
                 execution.child = Some(child.clone());
                 execution.child_asked = None;
                 execution.stopping = None;

@@ -81,7 +81,9 @@ impl<'a> Draft<'a> {
             EventKind::TaskEnded { task, .. } => {
                 self.scope = None;
                 if let Some(task) = self.workflow.definition.tasks.get(*task) {
-                    self.touched.insert(task.worker.clone());
+                    if !task.worker.contains("${{") {
+                        self.touched.insert(task.worker.clone());
+                    }
                     self.closed_loop |= task.goto.is_some();
                 }
             }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::command::Refusal;
+use super::super::command::{Effect, Refusal};
 use super::super::event::EventKind;
 use super::super::graph::with_dependents;
 use super::super::state::WorkflowState;
+use super::super::uses::may_use;
 use super::create::claims;
 use super::draft::Draft;
 use super::scope::is_unhandled;
@@ -36,7 +37,12 @@ impl Draft<'_> {
             by: by.to_owned(),
             tasks: tasks.into_iter().collect(),
         });
-        let claims = claims(&self.workflow);
+        // Only of what this run uses.
+        let mut claims = claims(&self.workflow);
+        claims.retain(|claim| match claim {
+            Effect::Claim { worker, .. } => may_use(&self.workflow, worker, None),
+            _ => true,
+        });
         self.effects.extend(claims);
         Ok(())
     }
