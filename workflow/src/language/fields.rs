@@ -22,6 +22,7 @@ pub(super) struct Known {
 /// A definition's check under way: what is wrong so far.
 pub(super) struct Check<'a> {
     pub(super) yaml: &'a str,
+    lines: Vec<&'a str>,
     pub(super) is_version_1: bool,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
@@ -56,6 +57,7 @@ impl<'a> Check<'a> {
     pub(super) fn new(yaml: &'a str) -> Check<'a> {
         Check {
             yaml,
+            lines: yaml.lines().collect(),
             is_version_1: false,
             problems: Vec::new(),
             warnings: Vec::new(),
@@ -113,8 +115,8 @@ impl<'a> Check<'a> {
     fn empty(&mut self, entry: &Entry) {
         let name = &entry.name;
         // `when: !inputs.x` is a tag in YAML, and nothing behind it.
-        let rest = usize::try_from(entry.node.at.line().saturating_sub(1)).unwrap_or(usize::MAX);
-        let is_tag = self.yaml.lines().nth(rest).is_some_and(|line| {
+        let (line, _) = line_and_column(&entry.node.at);
+        let is_tag = self.line(line).is_some_and(|line| {
             line.split_once(name.as_str())
                 .is_some_and(|(_, behind)| behind.trim_start_matches(['"', '\'', ':', ' ']).starts_with('!'))
         });
@@ -210,7 +212,13 @@ impl<'a> Check<'a> {
 
     fn place(&self, at: &Location, message: impl Into<String>) -> Problem {
         let (line, column) = line_and_column(at);
-        Problem::at(Text::Rendered, self.yaml, line, column, message)
+        let quoted = self.line(line).unwrap_or("");
+        Problem::quoting(Text::Rendered, quoted, line, column, message)
+    }
+
+    /// From 1.
+    fn line(&self, number: usize) -> Option<&'a str> {
+        self.lines.get(number.checked_sub(1)?).copied()
     }
 }
 
