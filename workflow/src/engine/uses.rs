@@ -97,7 +97,7 @@ fn is_last_action(execution: &Execution, action: usize) -> bool {
 }
 
 /// Tasks that a `goto` may still run again.
-fn reopened(workflow: &Workflow) -> BTreeSet<usize> {
+pub(super) fn reopened(workflow: &Workflow) -> BTreeSet<usize> {
     let mut tasks = BTreeSet::new();
     for (from, task) in workflow.definition.tasks.iter().enumerate() {
         let is_over = workflow

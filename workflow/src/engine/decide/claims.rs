@@ -6,7 +6,7 @@ use super::super::MAX_STEPS;
 use super::super::command::Effect;
 use super::super::ids::ExecutionId;
 use super::super::state::StepState;
-use super::super::uses::{claimed, may_use, may_use_any, static_workers};
+use super::super::uses::{claimed, may_use, may_use_any, reopened, static_workers};
 use super::draft::Draft;
 
 impl Draft<'_> {
@@ -42,10 +42,17 @@ impl Draft<'_> {
         }
         let is_over = self.workflow.head.state.is_final();
         let was_over = self.before.is_some_and(|before| before.head.state.is_final());
-        if may_use_any(&self.workflow) || (self.touched.is_empty() && !is_over) || (is_over && was_over) {
+        if may_use_any(&self.workflow) || (is_over && was_over) {
             return;
         }
-        let held_all = self.before.is_none_or(may_use_any);
+        // What nothing could be told about before, or a goto might have run again: it held machines that this decision is
+        // not about.
+        let held_all = self
+            .before
+            .is_none_or(|before| may_use_any(before) || reopened(before) != reopened(&self.workflow));
+        if self.touched.is_empty() && !is_over && !held_all {
+            return;
+        }
         let mut workers: BTreeSet<String> = if held_all {
             claimed(&self.workflow)
         } else {
