@@ -59,6 +59,10 @@ impl ControlPlane {
                         .store()
                         .is_some_and(|error| input.may_try_again(error, tries))
                     {
+                        // A failed commit may have happened: what follows from it finds out, or finds nothing to do.
+                        if !error.is_conflict() {
+                            plan.then.into_iter().for_each(|next| self.follow_up(next));
+                        }
                         return Err(error);
                     }
                 }
