@@ -34,6 +34,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("disk", &[]),
         ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
         ("image", &[]),
+        ("simulation", &["agent", "proto", "server", "store", "workflow"]),
     ];
     let ours: BTreeSet<&str> = parts
         .iter()
