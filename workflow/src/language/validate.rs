@@ -103,6 +103,8 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<(Definition, Vec<Probl
     check
         .problems
         .sort_by_key(|problem| (problem.line, problem.column));
+    // What aliases repeat is told once.
+    check.problems.dedup();
     Err(check.problems)
 }
 
