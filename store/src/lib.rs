@@ -6,6 +6,7 @@
 //! The engines block. Code on a runtime uses [`queue::StoreHandle`], which has the one writer thread and turns
 //! commits that wait at the same time into one synced transaction.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 pub mod blobs;
 pub mod memory;
+pub mod offline;
 pub mod queue;
 pub mod redb;
 pub mod watch;
@@ -52,8 +54,8 @@ pub enum Precondition {
 
 /// One write of a commit.
 ///
-/// As in etcd, a key that a commit puts is written by no other operation of it, whatever their order; ranges and keys
-/// that are deleted may overlap.
+/// As in etcd, a key that a commit puts is written by no other operation of it, except that it may be deleted before:
+/// then the delete is left out. Ranges and keys that are deleted may overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Put {
@@ -180,31 +182,47 @@ impl Commit {
 
     /// Source: etcd, `checkIntervals` in server/etcdserver/api/v3rpc/key.go.
     fn check_keys(&self) -> Result<(), StoreError> {
-        let mut puts = std::collections::BTreeSet::new();
+        let mut puts = BTreeSet::new();
         for operation in &self.operations {
-            match operation {
+            let twice = match operation {
                 Operation::Put { key, .. } | Operation::Delete { key } if key.is_empty() => {
                     return Err(StoreError::EmptyKey);
                 }
-                Operation::Put { key, .. } if !puts.insert(key) => {
-                    return Err(StoreError::DuplicateKey { key: key.clone() });
-                }
-                _ => {}
+                Operation::Put { key, .. } => (!puts.insert(key)).then_some(key),
+                Operation::Delete { key } => puts.get(key).copied(),
+                Operation::DeleteRange { .. } => None,
+            };
+            if let Some(key) = twice {
+                return Err(StoreError::DuplicateKey { key: key.clone() });
             }
         }
         for operation in &self.operations {
-            let twice = match operation {
-                Operation::Delete { key } => puts.get(key),
-                Operation::DeleteRange { from, to } if from < to => puts.range::<Bytes, _>(from..to).next(),
-                Operation::Put { .. } | Operation::DeleteRange { .. } => None,
-            };
-            if let Some(key) = twice {
+            if let Operation::DeleteRange { from, to } = operation
+                && from < to
+                && let Some(key) = puts.range::<Bytes, _>(from..to).next()
+            {
                 return Err(StoreError::DuplicateKey {
                     key: Bytes::clone(key),
                 });
             }
         }
         Ok(())
+    }
+
+    /// The operations, without deletes of keys that are put later: what an engine has to do.
+    pub fn effective_operations(&self) -> impl Iterator<Item = &Operation> {
+        let puts: BTreeSet<&Bytes> = self
+            .operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Put { key, .. } => Some(key),
+                _ => None,
+            })
+            .collect();
+        self.operations.iter().filter(move |operation| match operation {
+            Operation::Delete { key } => !puts.contains(key),
+            _ => true,
+        })
     }
 
     /// Bytes of all keys and values.
@@ -307,7 +325,7 @@ mod tests {
             (vec![put("a"), put("b"), delete("c"), range("d", "e")], None),
             (vec![put("a"), put("b"), put("a")], Some("a")),
             (vec![put("a"), delete("a")], Some("a")),
-            (vec![delete("a"), put("a")], Some("a")),
+            (vec![delete("a"), put("a")], None),
             (vec![range("a", "c"), put("b")], Some("b")),
             (vec![put("b"), range("b", "c")], Some("b")),
             (vec![put("c"), put("a\x01"), range("a", "c")], Some("a\x01")),

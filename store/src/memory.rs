@@ -78,7 +78,7 @@ impl Store for MemoryStore {
         inner.revision += 1;
         let revision = inner.revision;
         let mut changes = Vec::new();
-        for operation in &commit.operations {
+        for operation in commit.effective_operations() {
             inner.run(operation, revision, &mut changes);
         }
         // Still under the lock: changes are recorded in the order of their revisions.

@@ -105,15 +105,18 @@ impl Blobs {
         let directory = directory.as_ref();
         let failed = |source: io::Error| failure(&directory.to_string_lossy(), "opening", source.into());
         directory::prepare(directory).map_err(failed)?;
+        Blobs::open_as_it_is(directory)
+    }
+
+    /// Opens the blobs in `directory`, which is there, without making or removing anything: for reading only.
+    pub fn open_as_it_is(directory: impl AsRef<FsPath>) -> Result<Blobs, BlobError> {
+        let place = directory.as_ref().to_string_lossy();
         // Without `with_fsync` object_store renames without syncing, and a power cut would take what we acknowledged.
         // With it, the file is synced before the rename and the directory after.
-        let objects = LocalFileSystem::new_with_prefix(directory)
-            .map_err(|error| failure(&directory.to_string_lossy(), "opening", error.into()))?
+        let objects = LocalFileSystem::new_with_prefix(directory.as_ref())
+            .map_err(|error| failure(&place, "opening", error.into()))?
             .with_fsync(true);
-        Ok(Blobs::with_objects(
-            Arc::new(objects),
-            &directory.to_string_lossy(),
-        ))
+        Ok(Blobs::with_objects(Arc::new(objects), &place))
     }
 
     /// Blobs in memory, for tests.

@@ -17,6 +17,7 @@ use crate::{Change, Commit, KeyValue, Operation, Precondition, Revision, Store, 
 mod opening;
 
 use opening::Place;
+pub(crate) use opening::{corrupt_or_backend, open_error};
 
 /// Every key, with the revision that wrote it and its value.
 pub(crate) const KEYS: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("keys");
@@ -220,7 +221,7 @@ fn run(
     revision: Revision,
 ) -> Result<Vec<Change>, StorageError> {
     let mut changes = Vec::with_capacity(commit.operations.len());
-    for operation in &commit.operations {
+    for operation in commit.effective_operations() {
         match operation {
             Operation::Put { key, value } => {
                 keys.insert(&key[..], (revision, &value[..]))?;

@@ -48,6 +48,7 @@ suite_for_all! {
     suite::threads_that_compete_lose_nothing
     suite::keys_and_values_may_be_any_bytes
     watching::a_watch_gives_every_change_once_in_order
+    watching::a_key_that_is_deleted_and_then_put_is_put
     watching::a_watch_from_a_revision_gives_what_happened_since
     watching::a_watch_waits_for_what_comes
     watching::a_watch_sees_its_range_only

@@ -26,6 +26,20 @@ pub fn a_watch_gives_every_change_once_in_order(store: &impl Store) {
     assert_eq!(told(&mut watch, 1), [format!("{third} d=3")]);
 }
 
+pub fn a_key_that_is_deleted_and_then_put_is_put(store: &impl Store) {
+    store.commit(&puts(&["a=1"])).unwrap();
+    let mut watch = store.watch(b"a", b"z", None).unwrap();
+    let mut commit = puts(&["a=2"]);
+    commit.operations.insert(0, Operation::Delete { key: key("a") });
+    let revision = store.commit(&commit).unwrap();
+    assert_eq!(store.get(b"a").unwrap().unwrap().value, "2");
+    store.commit(&puts(&["b=3"])).unwrap();
+    assert_eq!(
+        told(&mut watch, 2),
+        [format!("{revision} a=2"), format!("{} b=3", revision + 1)]
+    );
+}
+
 pub fn a_watch_from_a_revision_gives_what_happened_since(store: &impl Store) {
     let start = store.revision().unwrap() + 1;
     for at in 0..10 {
