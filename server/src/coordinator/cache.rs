@@ -78,6 +78,14 @@ impl<V: Clone> Cache<V> {
         self.lock().remove(key);
     }
 
+    /// Removes a value, unless another one has come meanwhile.
+    pub(super) fn remove_if(&self, key: &str, is_it: impl FnOnce(&V) -> bool) {
+        let mut entries = self.lock();
+        if entries.by_key.get(key).is_none_or(|(_, there)| is_it(there)) {
+            entries.remove(key);
+        }
+    }
+
     /// Puts a value, unless the one that is there is at least as new.
     pub(super) fn put_newer(&self, key: &str, value: V, is_older: impl FnOnce(&V) -> bool) {
         let replaces = match self.lock().by_key.get(key) {

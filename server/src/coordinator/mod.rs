@@ -279,7 +279,7 @@ impl Coordinator {
                     known.modified = revision;
                 }
             });
-            if let (false, true, Some(after)) = (is_there, touched.created, &touched.after) {
+            if let (false, None, Some(after)) = (is_there, touched.before, &touched.after) {
                 let known = Known {
                     workflow: after.clone(),
                     modified: revision,
@@ -288,33 +288,32 @@ impl Coordinator {
                 self.workflows.put(&touched.id, known);
             }
         }
-        for (machine, work) in machines {
-            if let Some(work) = work {
-                self.note_busy(machine, work);
-                let known = KnownMachine {
-                    work: work.clone(),
-                    modified: Some(revision),
-                };
-                self.machines
-                    .put_newer(machine, known, |there| there.modified < Some(revision));
-            }
+        for touched in machines {
+            let Some(work) = &touched.after else { continue };
+            self.note_busy(&touched.machine, work);
+            let known = KnownMachine {
+                work: work.clone(),
+                modified: Some(revision),
+            };
+            self.machines
+                .put_newer(&touched.machine, known, |there| there.modified < Some(revision));
         }
     }
 
     /// The plan's commit met a conflict, or it is not known whether it happened: what it was made from is loaded again.
     pub fn forget(&self, plan: &Plan) {
         for touched in &plan.touched.workflows {
-            self.workflows.remove(&touched.id);
+            self.workflows
+                .remove_if(&touched.id, |known| Some(known.modified) == touched.before);
         }
-        let keys = plan.touched.carried.iter();
-        for id in keys
-            .chain(plan.touched.added.iter().map(|(key, _)| key))
-            .filter_map(|key| rows::whose(key))
-        {
+        let rows = plan.touched.carried.iter();
+        let rows = rows.chain(plan.touched.added.iter().map(|(key, _)| key));
+        for id in rows.filter_map(|key| rows::whose(key)) {
             self.workflows.remove(id);
         }
-        for (machine, _) in &plan.touched.machines {
-            self.machines.remove(machine);
+        for touched in &plan.touched.machines {
+            self.machines
+                .remove_if(&touched.machine, |known| known.modified == touched.before);
         }
     }
 

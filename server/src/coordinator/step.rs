@@ -47,8 +47,7 @@ struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Touched {
     pub(super) workflows: Vec<TouchedWorkflow>,
-    /// With the value, where it is written.
-    pub(super) machines: Vec<(String, Option<engine::Machine>)>,
+    pub(super) machines: Vec<TouchedMachine>,
     /// Rows of outboxes that are gone.
     pub(super) carried: Vec<String>,
     /// Rows of outboxes that are new beside those of workflows.
@@ -56,11 +55,21 @@ pub(super) struct Touched {
 }
 
 #[derive(Debug)]
+pub(super) struct TouchedMachine {
+    pub(super) machine: String,
+    /// What it was made from.
+    pub(super) before: Option<Revision>,
+    /// Where it is written.
+    pub(super) after: Option<engine::Machine>,
+}
+
+#[derive(Debug)]
 pub(super) struct TouchedWorkflow {
     pub(super) id: String,
+    /// What it was made from.
+    pub(super) before: Option<Revision>,
     /// Where it is written.
     pub(super) after: Option<Arc<Workflow>>,
-    pub(super) created: bool,
     /// New rows of its outbox.
     pub(super) rows: BTreeMap<String, About>,
 }
@@ -346,7 +355,11 @@ impl<'a> Step<'a> {
                 self.batch.put(key, &work);
                 self.wake(&name, &known.work, &work);
             }
-            touched.machines.push((name, changed.then_some(work)));
+            touched.machines.push(TouchedMachine {
+                machine: name,
+                before: known.modified,
+                after: changed.then_some(work),
+            });
         }
         for (id, change) in std::mem::take(&mut self.workflows) {
             let rows = self.write(&id, &change);
@@ -354,7 +367,7 @@ impl<'a> Step<'a> {
             touched.workflows.push(TouchedWorkflow {
                 id,
                 after: written.then_some(change.after),
-                created: change.before.is_none(),
+                before: change.before.as_ref().map(|before| before.modified),
                 rows,
             });
         }

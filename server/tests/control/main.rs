@@ -3,5 +3,7 @@
 mod agents;
 mod harness;
 mod machines;
+mod people;
 mod restarts;
+mod silence;
 mod workflows;
