@@ -97,7 +97,7 @@ fn is_last_action(execution: &Execution, action: usize) -> bool {
 }
 
 /// Tasks that a `goto` may still run again.
-pub(super) fn reopened(workflow: &Workflow) -> BTreeSet<usize> {
+fn reopened(workflow: &Workflow) -> BTreeSet<usize> {
     let mut tasks = BTreeSet::new();
     for (from, task) in workflow.definition.tasks.iter().enumerate() {
         let is_over = workflow
@@ -117,7 +117,7 @@ fn has_unknown_worker(task: &Task) -> bool {
 }
 
 /// Whether the worker is the item itself, or its `mac`: then it is known as soon as the list is.
-fn is_item(task: &Task) -> bool {
+pub(super) fn is_item(task: &Task) -> bool {
     let inner = task
         .worker
         .trim()

@@ -6,7 +6,7 @@ use super::super::MAX_STEPS;
 use super::super::command::Effect;
 use super::super::ids::ExecutionId;
 use super::super::state::StepState;
-use super::super::uses::{claimed, may_use, may_use_any, reopened, static_workers};
+use super::super::uses::{claimed, may_use, may_use_any, static_workers};
 use super::draft::Draft;
 
 impl Draft<'_> {
@@ -42,14 +42,14 @@ impl Draft<'_> {
         }
         let is_over = self.workflow.head.state.is_final();
         let was_over = self.before.is_some_and(|before| before.head.state.is_final());
-        if may_use_any(&self.workflow) || (is_over && was_over) {
+        // A run that was opened and has ended in one decision gives back what it claimed in it.
+        let is_new_run = self
+            .before
+            .is_some_and(|before| before.head.run != self.workflow.head.run);
+        if may_use_any(&self.workflow) || (is_over && was_over && !is_new_run) {
             return;
         }
-        // What nothing could be told about before, or a goto might have run again: it held machines that this decision is
-        // not about.
-        let held_all = self
-            .before
-            .is_none_or(|before| may_use_any(before) || reopened(before) != reopened(&self.workflow));
+        let held_all = self.before.is_none_or(may_use_any) || (is_new_run && is_over);
         if self.touched.is_empty() && !is_over && !held_all {
             return;
         }
@@ -58,15 +58,19 @@ impl Draft<'_> {
         } else {
             std::mem::take(&mut self.touched)
         };
-        if let Some(before) = self.before.filter(|_| (is_over || self.closed_loop) && !held_all) {
-            // The end closed tasks that had not begun, or a loop does not run again.
-            let named = if self.closed_loop {
+        if let Some(before) = self.before.filter(|_| (is_over || self.closed) && !held_all) {
+            // The end closed tasks that had not begun, or items or a loop that were left do not run.
+            let named = if self.closed {
                 claimed(before).into_iter()
             } else {
                 static_workers(before).into_iter()
             };
             workers.extend(named.filter(|worker| may_use(before, worker, None)));
         }
+        workers.extend(self.effects.iter().filter_map(|effect| match effect {
+            Effect::Claim { worker, .. } => Some(worker.clone()),
+            _ => None,
+        }));
         workers.retain(|worker| !worker.is_empty() && !may_use(&self.workflow, worker, None));
         let root = self.workflow.head.id.clone();
         let workers: Vec<String> = workers.into_iter().collect();

@@ -7,7 +7,9 @@ use super::super::command::{Decision, Effect};
 use super::super::event::{Event, EventKind};
 use super::super::ids::ExecutionId;
 use super::super::state::{StepState, Workflow};
+use super::super::uses::is_item;
 use super::super::{MAX_STEPS, UnixMillis};
+use super::fill;
 use crate::expression::Scope;
 
 pub(super) struct Draft<'a> {
@@ -18,8 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) effects: Vec<Effect>,
     /// Workers that something may have stopped using.
     pub(super) touched: BTreeSet<String>,
-    /// A task with a `goto` ended: its loop may not run again.
-    pub(super) closed_loop: bool,
+    /// Items that were left, or a loop, will not run: what only they could have used is not touched by itself.
+    pub(super) closed: bool,
     /// Of the task whose executions are being made.
     pub(super) scope: Option<(usize, Scope)>,
     events: Vec<Event>,
@@ -42,7 +44,7 @@ impl<'a> Draft<'a> {
             now,
             effects: Vec::new(),
             touched: BTreeSet::new(),
-            closed_loop: false,
+            closed: false,
             scope: None,
             events,
             changed: BTreeSet::new(),
@@ -72,24 +74,39 @@ impl<'a> Draft<'a> {
             } => {
                 self.expanded.insert((*task, *instance));
             }
-            EventKind::ExecutionEnded { execution, .. } => {
-                if let Some(execution) = self.workflow.execution(*execution) {
-                    self.touched.insert(execution.worker.clone());
-                    self.touched.extend(execution.child_workers.iter().cloned());
-                }
-            }
+            EventKind::ExecutionEnded { execution, .. } => self.touch(*execution),
+            EventKind::ExecutionMade {
+                execution,
+                waiting: None,
+                ..
+            } => self.touch(*execution),
             EventKind::TaskEnded { task, .. } => {
                 self.scope = None;
+                let state = self.workflow.head.tasks.get(*task);
+                self.closed |= state.is_some_and(|state| state.made < state.items);
                 if let Some(task) = self.workflow.definition.tasks.get(*task) {
                     if !task.worker.contains("${{") {
                         self.touched.insert(task.worker.clone());
                     }
-                    self.closed_loop |= task.goto.is_some();
+                    self.closed |= task.goto.is_some();
                 }
             }
             _ => {}
         }
         self.events.push(event);
+    }
+
+    /// Its machines may be free now; one that never came to have a worker held the one that its item names.
+    fn touch(&mut self, id: ExecutionId) {
+        let Some(execution) = self.workflow.execution(id) else {
+            return;
+        };
+        let task = self.workflow.definition.tasks.get(id.task);
+        let item = execution.item.as_ref().filter(|_| task.is_some_and(is_item));
+        let named = item.and_then(|item| item.as_str().or_else(|| item.get("mac")?.as_str()));
+        self.touched.insert(execution.worker.clone());
+        self.touched.extend(named.map(fill::worker));
+        self.touched.extend(execution.child_workers.iter().cloned());
     }
 
     /// Whether one more thing fits in this decision. No: it asks to be continued.

@@ -6,7 +6,6 @@ use super::super::command::{Effect, Refusal};
 use super::super::event::EventKind;
 use super::super::graph::with_dependents;
 use super::super::state::WorkflowState;
-use super::super::uses::may_use;
 use super::create::claims;
 use super::draft::Draft;
 use super::scope::is_unhandled;
@@ -37,12 +36,14 @@ impl Draft<'_> {
             by: by.to_owned(),
             tasks: tasks.into_iter().collect(),
         });
-        // Only of what this run uses.
+        // Only what this run uses.
+        let definition = self.workflow.definition.clone();
+        let is_left = |worker: &str| {
+            let mut tasks = definition.tasks.iter().zip(&self.workflow.head.tasks);
+            tasks.any(|(task, state)| !state.state.is_final() && task.worker == worker)
+        };
         let mut claims = claims(&self.workflow);
-        claims.retain(|claim| match claim {
-            Effect::Claim { worker, .. } => may_use(&self.workflow, worker, None),
-            _ => true,
-        });
+        claims.retain(|claim| matches!(claim, Effect::Claim { worker, .. } if is_left(worker)));
         self.effects.extend(claims);
         Ok(())
     }
