@@ -26,7 +26,7 @@ fn machines_are_asked_for_and_each_gets_an_execution() {
     ));
     script.expect_events("created\nasked 0 rack == 'r7'");
     script.expect_effects("ask 0 rack == 'r7'");
-    script.check("answer 0 2 rack other", "");
+    script.check("answer 0 2 other", "");
     let command = Command::Answer {
         task: 0,
         instance: 1,
