@@ -5,7 +5,7 @@ mod script;
 
 use script::{Script, tasks, with_outputs};
 use serde_json::{Value, json};
-use workflow::engine::{self, Command, Effect, MAX_EXECUTIONS, MAX_STEPS, WorkflowState};
+use workflow::engine::{self, Command, Effect, MAX_EXECUTIONS, MAX_STEPS, StepState, WorkflowState};
 
 const MACS: [&str; 4] = [
     "08:00:27:00:00:01",
@@ -157,8 +157,9 @@ fn a_spent_budget_stops_the_rollout_and_lets_what_runs_run_on() {
     assert_eq!(script.state().head.tasks[0].made, 4);
     script.does("b", "failed");
     assert_eq!(script.state().head.tasks[0].made, 4, "nothing more is started");
-    // What was ready and has not begun yet still runs: it had been started.
-    script.does("d", "succeeded");
+    // What was ready and has not begun does not begin any more, whenever its machine comes.
+    let called_off = script.state().executions_of(0).nth(3).unwrap();
+    assert_eq!(called_off.state, StepState::Skipped);
     script.report(&running, script::outcome("succeeded"));
     script.expect_tasks("FAILED SKIPPED");
     let message = &script.state().head.message;

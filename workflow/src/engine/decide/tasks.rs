@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::command::Effect;
 use super::super::event::{Evaluated, EventKind, Failure};
 use super::super::graph;
-use super::super::state::{StepState, TaskState};
+use super::super::ids::ExecutionId;
+use super::super::state::{Execution, StepState, TaskState, Waiting};
 use super::super::{MAX_EXECUTIONS, MAX_ITEMS_BYTES};
 use super::draft::Draft;
 use super::outcome;
@@ -210,11 +211,11 @@ impl Draft<'_> {
 
     /// Makes executions, opens waves, ends the task. True: something went on.
     fn carry_on(&mut self, task: usize) -> bool {
-        let mut went_on = false;
         let definition = self.workflow.definition.clone();
         let Some(defined) = definition.tasks.get(task) else {
             return false;
         };
+        let mut went_on = self.call_off(task, defined);
         while let Some(state) = self.workflow.head.tasks.get(task).cloned() {
             if state.state == StepState::Idle || state.state.is_final() || !self.is_going() {
                 break;
@@ -234,6 +235,41 @@ impl Draft<'_> {
                 Step::End => self.finish_task(task),
                 Step::Wait => break,
             }
+            went_on = true;
+        }
+        went_on
+    }
+
+    /// The failure budget is spent: what was made and has not begun (its machine is busy, or not attached, or nobody has
+    /// approved it) does not begin any more. What has begun runs on. True: something was called off.
+    fn call_off(&mut self, task: usize, defined: &Task) -> bool {
+        let for_each = defined.for_each.as_ref();
+        let state = self.workflow.head.tasks.get(task);
+        let is_over = for_each
+            .zip(state)
+            .is_some_and(|(for_each, state)| is_over_budget(for_each, state));
+        if !is_over || !self.is_going() {
+            return false;
+        }
+        let has_not_begun = |execution: &&Execution| {
+            execution.state == StepState::Waiting
+                && matches!(execution.waiting, Some(Waiting::Approval | Waiting::Machine))
+                && execution.actions.iter().all(|action| action.attempts == 0)
+        };
+        let waiting: Vec<ExecutionId> = self
+            .workflow
+            .executions_of(task)
+            .filter(has_not_begun)
+            .map(|execution| execution.id)
+            .collect();
+        let mut went_on = false;
+        for id in waiting {
+            if !self.takes_a_step() {
+                break;
+            }
+            self.unwant(id);
+            let failure = Failure::new("TooManyFailures", "too many other items failed before it began");
+            self.end_execution(id, StepState::Skipped, Some(failure), Map::new());
             went_on = true;
         }
         went_on
