@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::StoreHandle;
+use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub boot_log_entries: u64,
     /// A machine that was out of contact for so long has lost its attempt. Only time counts in which it could have been heard.
     pub lost_after: Duration,
+    /// What is too large for the store, by digest. In memory, it is gone with the process.
+    pub blobs: Blobs,
 }
 
 impl Default for Config {
@@ -40,6 +43,7 @@ impl Default for Config {
             log_bytes: 4 * 1024 * 1024,
             boot_log_entries: 2_000,
             lost_after: Duration::from_secs(5 * 60),
+            blobs: Blobs::in_memory(),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! boot/<mac>                                  boots and their tokens
 //! agent/<mac>                                 what attached last: version, when it was heard
+//! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! ```
 

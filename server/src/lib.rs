@@ -10,10 +10,6 @@ mod bounds;
 mod clock;
 mod control;
 pub mod coordinator;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the coordinator does not yet merge what reports bring")
-)]
 mod data;
 mod database;
 mod error;

@@ -4,6 +4,7 @@
 //! begins when that task has ended. What arrives is committed before it is acknowledged.
 
 mod admission;
+mod data;
 pub(crate) mod registry;
 mod session;
 

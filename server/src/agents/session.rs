@@ -11,7 +11,8 @@ use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, server_message,
+    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, report,
+    server_message,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
@@ -229,11 +230,15 @@ impl Session {
     }
 
     /// Applies a report once, and acknowledges it when that is durable.
-    async fn report(&mut self, report: Report) -> Result<Orders, End> {
+    async fn report(&mut self, mut report: Report) -> Result<Orders, End> {
         self.flush_logs().await?;
+        let changes = match &mut report.outcome {
+            Some(report::Outcome::Succeeded(done)) => done.data_changes.take(),
+            _ => None,
+        };
         // Another server's words: it is acknowledged like one of a workflow that is not there.
         let attempt = report.attempt_id.parse().unwrap_or_else(|_| nobodys());
-        let outcome = outcome(report.outcome);
+        let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
         let input = Input::Report {
             machine: self.machine.name.clone(),
@@ -242,6 +247,7 @@ impl Session {
             sequence: report.sequence,
             attempt,
             outcome,
+            data,
         };
         let Answer::Machine(assignment) = self.control.step(&input).await? else {
             return Err(replaced());

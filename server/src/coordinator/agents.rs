@@ -1,11 +1,13 @@
 //! What a machine's agent says, and what time without a word from it means.
 
+use store::Commit;
 use workflow::engine::machine::Attached;
 use workflow::engine::{self, AttemptId, Command, Loss, Outcome, UnixMillis};
 
 use super::load::{Known, plain};
 use super::step::Step;
-use super::{Answer, Assignment, Coordinator, Orders, Plan};
+use super::{Answer, Assignment, Changed, Coordinator, Orders, Plan};
+use crate::data::{Trouble, versions};
 use crate::error::Error;
 use crate::workflows::last::Last;
 
@@ -18,6 +20,7 @@ pub(super) struct Reported<'a> {
     pub(super) attempt: &'a AttemptId,
     /// None: nothing that this version knows.
     pub(super) outcome: Option<&'a Outcome>,
+    pub(super) data: Option<&'a Changed>,
 }
 
 impl Coordinator {
@@ -70,6 +73,7 @@ impl Coordinator {
             sequence,
             attempt,
             outcome,
+            data,
         } = *reported;
         let mut step = Step::new(self, now);
         let work = step.hand(machine)?;
@@ -98,12 +102,12 @@ impl Coordinator {
                 ignored = Some("it is not an attempt of this machine's".to_owned());
             }
             Some(outcome) => {
-                let command = Command::Report {
-                    attempt: attempt.clone(),
-                    outcome: outcome.clone(),
-                };
-                if let Err(refusal) = step.command(&attempt.workflow, &command)? {
-                    ignored = Some(refusal.to_string());
+                let (outcome, merged) = self.with_data(&step, attempt, outcome, data)?;
+                let attempt = attempt.clone();
+                let id = attempt.workflow.clone();
+                match step.command(&id, &Command::Report { attempt, outcome })? {
+                    Ok(_) => step.batch.take_in(&merged),
+                    Err(refusal) => ignored = Some(refusal.to_string()),
                 }
             }
         }
@@ -113,6 +117,35 @@ impl Coordinator {
         step.hand_out(machine, Some(&attempt.workflow))?;
         let assignment = assignment(step.machine(machine)?, ignored);
         step.plan(Answer::Machine(assignment))
+    }
+
+    /// The outcome with the version that its data become, and the rows of that; a failure where they are refused.
+    fn with_data(
+        &self,
+        step: &Step<'_>,
+        attempt: &AttemptId,
+        outcome: &Outcome,
+        data: Option<&Changed>,
+    ) -> Result<(Outcome, Commit), Error> {
+        let mut outcome = outcome.clone();
+        let (Outcome::Succeeded { data_version, .. }, Some(data)) = (&mut outcome, data) else {
+            return Ok((outcome, Commit::default()));
+        };
+        let Some(workflow) = step.workflow(&attempt.workflow)? else {
+            return Ok((outcome, Commit::default()));
+        };
+        // A late report changes nothing.
+        if !self.is_under_way(step, attempt)? {
+            return Ok((outcome, Commit::default()));
+        }
+        match versions::merge(&*self.store, workflow.root(), data) {
+            Ok(merged) => {
+                *data_version = Some(merged.version);
+                Ok((outcome, merged.commit))
+            }
+            Err(Trouble::Refused(refused)) => Ok((refused.into_outcome(), Commit::default())),
+            Err(other) => Err(other.into()),
+        }
     }
 
     pub(super) fn work(&self, now: UnixMillis, machine: &str, epoch: u64) -> Result<Plan, Error> {

@@ -33,12 +33,15 @@ mod waits;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
     self, AttemptId, Command, Creation, Dispatch, Outcome, Refusal, UnixMillis, Workflow,
 };
 
+pub use crate::data::report::Changed;
+use crate::data::versions;
 use crate::database::View;
 use crate::error::Error;
 use crate::workflows::making;
@@ -74,6 +77,8 @@ pub enum Input {
         attempt: AttemptId,
         /// `None`: it says nothing that this version knows.
         outcome: Option<Outcome>,
+        /// What a success changed in the ephemeral data; its contents are durable.
+        data: Option<Changed>,
     },
     /// The agent is there: hand out what is next, if the machine is free and something is.
     Work {
@@ -234,6 +239,7 @@ impl Coordinator {
                 sequence,
                 attempt,
                 outcome,
+                data,
             } => {
                 let reported = Reported {
                     machine,
@@ -242,6 +248,7 @@ impl Coordinator {
                     sequence: *sequence,
                     attempt,
                     outcome: outcome.as_ref(),
+                    data: data.as_ref(),
                 };
                 self.report(now, &reported)
             }
@@ -404,6 +411,22 @@ impl Coordinator {
     /// The name of the machine that a worker means; the worker itself when there is no such machine.
     pub fn machine_of(&self, worker: &str) -> Result<String, Error> {
         load::machine_of(&self.view, worker)
+    }
+
+    /// The newest version of a root workflow's ephemeral data.
+    pub(crate) fn data_version(&self, root: &str) -> Result<u64, Error> {
+        Ok(versions::newest(&*self.store, root)?)
+    }
+
+    /// The files of one version; `None`: it is not kept.
+    pub(crate) fn data_manifest(&self, root: &str, version: u64) -> Result<Option<Manifest>, Error> {
+        Ok(versions::manifest(&*self.store, root, version)?)
+    }
+
+    /// Contents that some version of some workflow's ephemeral data names: whoever collects garbage leaves them alone.
+    /// What an agent stores is named when it reports, so that younger contents stay, too.
+    pub fn data_contents(&self) -> Result<BTreeSet<ephemeral::Digest>, Error> {
+        Ok(versions::all_contents(&*self.store)?)
     }
 
     /// What to push for an attempt; `None` when it is not under way.

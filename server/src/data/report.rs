@@ -10,10 +10,10 @@ use super::Refused;
 
 /// Changes whose contents are all durable: ready for [`super::versions::merge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Changed {
+pub struct Changed {
     /// What the attempt was given.
-    pub(crate) base_version: u64,
-    pub(crate) changes: Changes,
+    pub base_version: u64,
+    pub changes: Changes,
 }
 
 /// Changes as they came.

@@ -87,16 +87,17 @@ impl AgentService for ControlPlane {
 
     async fn get_data(
         &self,
-        _request: Request<GetDataRequest>,
+        request: Request<GetDataRequest>,
     ) -> Result<Response<Self::GetDataStream>, Status> {
-        Err(Status::unimplemented("this server keeps no ephemeral data"))
+        let chunks = self.data_for_agent(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(chunks)))
     }
 
     async fn put_data(
         &self,
-        _request: Request<Streaming<PutDataRequest>>,
+        request: Request<Streaming<PutDataRequest>>,
     ) -> Result<Response<PutDataResponse>, Status> {
-        Err(Status::unimplemented("this server keeps no ephemeral data"))
+        Ok(Response::new(self.data_from_agent(request.into_inner()).await?))
     }
 }
 
@@ -106,6 +107,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
+            Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
+            Error::Blob(_) => Code::Internal,
             Error::Denied(_) => Code::PermissionDenied,
             Error::Exists(_) => Code::AlreadyExists,
             Error::Invalid(_) => Code::InvalidArgument,

@@ -64,6 +64,11 @@ impl ControlPlane {
         for below in ["execution", "items", "event", "log", "log-total"] {
             batch.delete_below(&format!("{below}/{id}/"));
         }
+        let data = store::Commit {
+            operations: crate::data::versions::forget(id),
+            ..store::Commit::default()
+        };
+        batch.take_in(&data);
         if let Some(key) = text
             .map(|text| text.idempotency_key)
             .filter(|key| !key.is_empty())

@@ -46,6 +46,18 @@ impl Session {
 
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<(), End> {
         tracing::info!(machine = self.machine.name, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
+        let coordinator = &self.control.inner.coordinator;
+        let workflow = coordinator.workflow(&dispatch.attempt.workflow)?;
+        // The root's newest, which its other workflows have made too.
+        let data_version = match &workflow {
+            Some(workflow) => coordinator.data_version(workflow.root())?,
+            None => dispatch.data_version,
+        };
+        let reboots = workflow.is_some_and(|workflow| {
+            let task = workflow.definition.tasks.get(dispatch.attempt.execution.task);
+            let action = task.and_then(|task| task.actions.get(dispatch.attempt.action));
+            action.is_some_and(|action| action.reboots)
+        });
         let index = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let run = RunAction {
             attempt_id: dispatch.attempt.to_string(),
@@ -62,8 +74,8 @@ impl Session {
             network: dispatch.network,
             action_index: index(dispatch.action_index),
             action_count: index(dispatch.action_count),
-            data_version: dispatch.data_version,
-            reboots: false,
+            data_version,
+            reboots,
         };
         self.running = Some(dispatch.attempt);
         self.idle = None;
