@@ -230,6 +230,7 @@ impl Server {
             sequence: *sequence,
             attempt: attempt.clone(),
             outcome: Some(outcome),
+            data: None,
         };
         let answer = self.step(input);
         self.settle();

@@ -90,6 +90,7 @@ fn a_report_is_applied_once_and_one_of_an_older_session_not_at_all() {
         sequence,
         attempt: x.clone(),
         outcome: Some(succeeded()),
+        data: None,
     };
     server.step(report(1, 1));
     let events = server.events(&id).len();

@@ -783,6 +783,7 @@ fn report_input(machine: String, session: &Session, report: &v1::Report) -> Opti
         sequence: report.sequence,
         attempt: report.attempt_id.parse().ok()?,
         outcome: report.outcome.as_ref().map(outcome),
+        data: None,
     })
 }
 
