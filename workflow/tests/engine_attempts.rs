@@ -279,6 +279,21 @@ fn a_task_that_times_out_while_its_machine_reboots_ends_at_once() {
         "task \"first\" timed out: its timeout of 10 s has passed",
     );
     script.check("returned w/0/1/0/0/1 boot2", "");
+    // With a retry it begins again, when the machine is back.
+    let mut definition = script.state().definition.as_ref().clone();
+    definition.tasks[0].retry = Some(workflow::language::Retry {
+        attempts: 2,
+        delay_ms: 0,
+        backoff_percent: 100,
+        max_delay_ms: 0,
+        on: vec![],
+    });
+    let mut script = Script::new(definition);
+    script.run("dispatch 0/1/0 a boot1; report w/0/1/0/0/1 leaving");
+    script.now = 12_000;
+    script.check("timer", "delayed 0/1/0");
+    script.check("returned w/0/1/0/0/1 boot2", "");
+    script.check("dispatch 0/1/0 a boot2", "dispatched w/0/1/0/0/2");
 }
 
 #[test]

@@ -472,14 +472,15 @@ fn delayed(
 ) -> Option<()> {
     let wanted = wanted(&workflow.head);
     let execution = open(workflow, id)?;
-    if execution.actions.iter().any(ActionState::is_under_way)
-        || action.is_some_and(|action| action >= execution.actions.len())
-    {
+    // A machine that leaves has stopped: its attempt does not count any more.
+    let runs = |action: &ActionState| action.is_under_way() && !action.leaving;
+    if execution.actions.iter().any(runs) || action.is_some_and(|action| action >= execution.actions.len()) {
         return None;
     }
     let reset = |state: &mut ActionState| {
         state.state = StepState::Idle;
         state.cleanup = None;
+        state.leaving = false;
         state.stopping = None;
         state.boot_id = None;
     };

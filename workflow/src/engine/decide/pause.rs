@@ -78,6 +78,10 @@ impl Draft<'_> {
         });
         let mut went_on = false;
         for id in asleep {
+            // One that acts may end the workflow, and with it the others.
+            if !self.is_going() {
+                return true;
+            }
             if !self.takes_a_step() {
                 return went_on;
             }

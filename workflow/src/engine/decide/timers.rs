@@ -88,7 +88,7 @@ impl Draft<'_> {
             .map(|execution| execution.id)
             .collect();
         for id in due {
-            if !self.takes_a_step() {
+            if !self.is_going() || !self.takes_a_step() {
                 return;
             }
             self.act_on(id);
