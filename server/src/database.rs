@@ -21,6 +21,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreHandle};
@@ -189,7 +190,8 @@ impl Batch {
     pub(crate) fn put(&mut self, key: impl Into<String>, value: &impl Serialize) {
         let value =
             serde_json::to_vec(value).expect("our own types have text keys and no failing serializer");
-        let key = key.into().into_bytes().into();
+        let key: Bytes = key.into().into_bytes().into();
+        self.forget(&key);
         self.commit.operations.push(Operation::Put {
             key,
             value: value.into(),
@@ -197,8 +199,16 @@ impl Batch {
     }
 
     pub(crate) fn delete(&mut self, key: impl Into<String>) {
-        self.commit.operations.push(Operation::Delete {
-            key: key.into().into_bytes().into(),
+        let key: Bytes = key.into().into_bytes().into();
+        self.forget(&key);
+        self.commit.operations.push(Operation::Delete { key });
+    }
+
+    /// A key is written once in a commit: what was to be done with it before does not count.
+    fn forget(&mut self, key: &Bytes) {
+        self.commit.operations.retain(|operation| match operation {
+            Operation::Put { key: other, .. } | Operation::Delete { key: other } => other != key,
+            Operation::DeleteRange { .. } => true,
         });
     }
 
@@ -256,5 +266,27 @@ impl Batch {
 
     pub(crate) fn len(&self) -> usize {
         self.commit.operations.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_write_of_a_key_counts() {
+        let mut batch = Batch::default();
+        batch.put("a", &1);
+        batch.delete("b");
+        batch.delete("a");
+        batch.put("b", &2);
+        let want = vec![
+            Operation::Delete { key: "a".into() },
+            Operation::Put {
+                key: "b".into(),
+                value: "2".into(),
+            },
+        ];
+        assert_eq!(batch.into_commit().operations, want);
     }
 }

@@ -168,6 +168,7 @@ impl Coordinator {
         let work = step.machine(machine)?;
         let current = work.current.as_ref().filter(|_| may_be_lost(work));
         let Some(attempt) = current.map(|current| current.attempt.clone()) else {
+            self.note_busy(machine, work);
             return step.plan(Answer::Done);
         };
         work.lost(&attempt);

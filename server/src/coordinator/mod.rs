@@ -319,6 +319,10 @@ impl Coordinator {
             self.workflows.remove(id);
         }
         for touched in &plan.touched.machines {
+            // It may have happened; Silent finds out.
+            if let Some(work) = touched.after.as_ref().filter(|work| agents::may_be_lost(work)) {
+                self.note_busy(&touched.machine, work);
+            }
             self.machines
                 .remove_if(&touched.machine, |known| known.modified == touched.before);
         }

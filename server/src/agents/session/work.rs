@@ -22,7 +22,8 @@ impl Session {
 
     pub(super) async fn follow(&mut self, orders: Orders) -> Result<(), End> {
         match orders {
-            Orders::Run(attempt) if self.running.as_ref() == Some(&attempt) => Ok(()),
+            // It runs that, or still has something else to end: its report brings the orders again.
+            Orders::Run(_) if self.running.is_some() => Ok(()),
             Orders::Run(attempt) => match self.control.inner.coordinator.dispatch(&attempt)? {
                 Some(dispatch) => self.push(dispatch).await,
                 // Its workflow has moved on meanwhile, and there is a poke for that.
