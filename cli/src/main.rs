@@ -43,6 +43,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completions(args) => return commands::completions::run(&args),
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),
+        Command::Store(args) => return commands::store::run(*args, cli.output),
         Command::Machine(group) => (Asked::Machine(group.command), group.server, group.output),
         Command::Template(group) => (Asked::Template(group.command), group.server, group.output),
         Command::Workflow(group) => (Asked::Workflow(group.command), group.server, group.output),

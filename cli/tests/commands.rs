@@ -376,6 +376,7 @@ fn help_teaches_with_examples_and_completions_are_printed() {
         ("template", "create delete get list render validate"),
         ("workflow", "cancel create delete events get list logs state wait"),
         ("image", "build"),
+        ("store", "check export import"),
     ];
     let mut commands = vec![vec![], vec!["serve"], vec!["completions"]];
     for (group, names) in groups {

@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod machine;
 mod progress;
+pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod workflow;
 
@@ -59,6 +60,8 @@ pub(crate) enum Command {
     /// Build what machines netboot
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Check, export or import what a server keeps, while it is stopped
+    Store(Box<store::StoreArgs>),
     /// Try it all in a virtual machine: netboot, install, log in
     Lab(qemu_tests::lab::LabArgs),
     /// Measure how long things take, for those who work on Farrier
