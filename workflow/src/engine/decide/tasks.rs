@@ -267,7 +267,13 @@ impl Draft<'_> {
             if !self.takes_a_step() {
                 break;
             }
-            self.unwant(id);
+            if self
+                .workflow
+                .execution(id)
+                .is_some_and(|execution| execution.waiting == Some(Waiting::Machine))
+            {
+                self.unwant(id);
+            }
             let failure = Failure::new("TooManyFailures", "too many other items failed before it began");
             self.end_execution(id, StepState::Skipped, Some(failure), Map::new());
             went_on = true;
