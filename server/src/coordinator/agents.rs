@@ -116,6 +116,7 @@ impl Coordinator {
         }
         step.hand_out(machine, Some(&attempt.workflow))?;
         let assignment = assignment(step.machine(machine)?, ignored);
+        self.check_blocked(&mut step, machine)?;
         step.plan(Answer::Machine(assignment))
     }
 
@@ -154,12 +155,8 @@ impl Coordinator {
             return step.plan(Answer::Stale);
         }
         while !step.hand_out(machine, None)? && self.let_go(&mut step, machine)? {}
-        let work = step.machine(machine)?;
-        let blocked = work.current.is_none() && !work.wants.is_empty();
-        let assignment = assignment(work, None);
-        if blocked {
-            self.look_for_deadlock(&mut step, machine)?;
-        }
+        let assignment = assignment(step.machine(machine)?, None);
+        self.check_blocked(&mut step, machine)?;
         step.plan(Answer::Machine(assignment))
     }
 

@@ -51,11 +51,7 @@ impl Coordinator {
                 for item in effects {
                     step.apply(&machine, item)?;
                 }
-                let work = step.machine(&machine)?;
-                if work.current.is_none() && !work.wants.is_empty() {
-                    self.look_for_deadlock(step, &machine)?;
-                }
-                Ok(())
+                self.check_blocked(step, &machine)
             }
             Row::Several { rows } => {
                 step.apart(key, rows, APART);

@@ -22,8 +22,18 @@ struct Wait {
 }
 
 impl Coordinator {
+    /// A machine that is idle although somebody is ready for it may have closed a cycle: by a wait that began, or by the
+    /// end of what its holder ran here.
+    pub(super) fn check_blocked(&self, step: &mut Step<'_>, machine: &str) -> Result<(), Error> {
+        let work = step.machine(machine)?;
+        if work.current.is_none() && !work.wants.is_empty() && work.next().is_none() {
+            self.look_for_deadlock(step, machine)?;
+        }
+        Ok(())
+    }
+
     /// Writes a row for the youngest root of a cycle that a wait for this machine closes.
-    pub(super) fn look_for_deadlock(&self, step: &mut Step<'_>, machine: &str) -> Result<(), Error> {
+    fn look_for_deadlock(&self, step: &mut Step<'_>, machine: &str) -> Result<(), Error> {
         let roots: BTreeSet<String> = step
             .machine(machine)?
             .wants

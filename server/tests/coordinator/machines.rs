@@ -245,8 +245,6 @@ fn of_two_workflows_that_wait_for_each_other_the_younger_fails() {
     let (a1, a2) = (server.run("m1"), server.run("m2"));
     server.report("m1", &a1, succeeded());
     server.report("m2", &a2, succeeded());
-    server.orders("m1");
-    server.orders("m2");
     let younger = server.workflow("younger");
     assert_eq!(younger.head.state, WorkflowState::Failed, "{:?}", younger.head);
     assert!(
