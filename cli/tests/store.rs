@@ -16,11 +16,17 @@ fn a_store_goes_out_and_comes_back_by_a_directory_and_by_a_pipe() {
     let exported = farrier(&data, &["export", path(&out)], b"");
     assert_eq!(
         text(&exported),
-        format!("exported 3 keys and 0 blobs at revision 1 (directory {})\n", out.display())
+        format!(
+            "exported 3 keys and 0 blobs at revision 1 (directory {})\n",
+            out.display()
+        )
     );
     let imported = farrier(&copy, &["import", path(&out), "-o", "json"], b"");
     let answer: serde_json::Value = serde_json::from_slice(&imported.stdout).expect("JSON");
-    assert_eq!((&answer["keys"], &answer["place"]), (&3.into(), &path(&copy).into()));
+    assert_eq!(
+        (&answer["keys"], &answer["place"]),
+        (&3.into(), &path(&copy).into())
+    );
 
     let archive = farrier(&copy, &["export", "-"], b"");
     assert_eq!(
@@ -33,8 +39,15 @@ fn a_store_goes_out_and_comes_back_by_a_directory_and_by_a_pipe() {
 
     let refused = farrier(&piped, &["import", path(&out)], b"");
     assert_eq!(code(&refused), Some(2));
-    assert!(words(&refused).ends_with("replace what is there with --force\n"), "{}", words(&refused));
-    assert_eq!(code(&farrier(&piped, &["import", path(&out), "--force"], b"")), Some(0));
+    assert!(
+        words(&refused).ends_with("replace what is there with --force\n"),
+        "{}",
+        words(&refused)
+    );
+    assert_eq!(
+        code(&farrier(&piped, &["import", path(&out), "--force"], b"")),
+        Some(0)
+    );
 }
 
 #[test]
@@ -45,12 +58,16 @@ fn a_check_is_a_table_or_json_and_its_exit_code_tells_damage() {
     fill(dir.path());
     let said = text(&farrier(dir.path(), &["check"], b""));
     assert!(
-        said.starts_with("KEYS      COUNT  BYTES\nmachine   2      25\ntemplate  1      12\n(blobs)   0      0\n"),
+        said.starts_with(
+            "KEYS      COUNT  BYTES\nmachine   2      25\ntemplate  1      12\n(blobs)   0      0\n"
+        ),
         "{said}"
     );
     assert!(said.contains("farrier.redb: sound, 3 keys, "), "{said}");
 
-    let blob = dir.path().join("blobs/sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    let blob = dir
+        .path()
+        .join("blobs/sha256/ba/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     fs::create_dir_all(blob.parent().expect("parent")).expect("directory");
     fs::write(&blob, "not abc").expect("write");
     let damaged = farrier(dir.path(), &["check", "-o", "json"], b"");
@@ -81,12 +98,19 @@ fn a_damaged_archive_is_refused() {
     let dir = tempfile::tempdir().expect("directory");
     fill(dir.path());
     let mut archive = farrier(dir.path(), &["export", "-"], b"").stdout;
-    let at = archive.windows(5).position(|window| window == b"node1").expect("a row");
+    let at = archive
+        .windows(5)
+        .position(|window| window == b"node1")
+        .expect("a row");
     archive[at] = b'N';
     let target = dir.path().join("target");
     let refused = farrier(&target, &["import", "-"], &archive);
     assert_eq!(code(&refused), Some(1));
-    assert!(words(&refused).starts_with("farrier: the export is damaged: "), "{}", words(&refused));
+    assert!(
+        words(&refused).starts_with("farrier: the export is damaged: "),
+        "{}",
+        words(&refused)
+    );
     assert!(!target.join("farrier.redb").exists());
 }
 
@@ -97,7 +121,11 @@ fn fill(data: &Path) {
         key: key.into(),
         value: value.into(),
     };
-    let operations = vec![put("machine/a", "node1"), put("machine/b", "\"\""), put("template/c", "{}")];
+    let operations = vec![
+        put("machine/a", "node1"),
+        put("machine/b", "\"\""),
+        put("template/c", "{}"),
+    ];
     store
         .commit(&Commit {
             operations,

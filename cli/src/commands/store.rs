@@ -117,7 +117,11 @@ fn table(out: &mut dyn Write, report: &Report) -> Result<(), Failure> {
     ];
     let rows = report.segments.iter().map(row).chain([blobs]);
     output::table(out, &["KEYS", "COUNT", "BYTES"], rows)?;
-    let state = if report.problems.is_empty() { "sound" } else { "DAMAGED" };
+    let state = if report.problems.is_empty() {
+        "sound"
+    } else {
+        "DAMAGED"
+    };
     Ok(writeln!(
         out,
         "\n{}: {state}, {} keys, {} B, revision {}",
@@ -151,7 +155,13 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
     answer(format, &summary, "exported", "directory", target)
 }
 
-fn import(data: &Path, source: &str, force: bool, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
+fn import(
+    data: &Path,
+    source: &str,
+    force: bool,
+    format: Format,
+    bar: &mut Bar,
+) -> Result<ExitCode, Failure> {
     let mut input;
     let from = if source == "-" {
         input = std::io::stdin().lock();
@@ -162,10 +172,22 @@ fn import(data: &Path, source: &str, force: bool, format: Format, bar: &mut Bar)
     let done = offline::import(from, data, force, &mut |at| bar.show(at));
     bar.clear();
     let summary = done.map_err(failure)?;
-    answer(format, &summary, "imported", "data directory", &data.to_string_lossy())
+    answer(
+        format,
+        &summary,
+        "imported",
+        "data directory",
+        &data.to_string_lossy(),
+    )
 }
 
-fn answer(format: Format, summary: &Summary, done: &str, kind: &str, place: &str) -> Result<ExitCode, Failure> {
+fn answer(
+    format: Format,
+    summary: &Summary,
+    done: &str,
+    kind: &str,
+    place: &str,
+) -> Result<ExitCode, Failure> {
     #[derive(Serialize)]
     struct Answer<'a> {
         place: &'a str,
