@@ -27,7 +27,8 @@ fn main() -> ExitCode {
         ["simulate", rest @ ..] => simulate::run(rest),
         ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
-        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk".to_owned()),
+        ["bench", "workflows", rest @ ..] => lab::bench_workflows(rest),
+        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk | workflows".to_owned()),
         [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
     };
     outcome.unwrap_or_else(|message| {
@@ -51,4 +52,5 @@ Developer chores of Farrier
       --boots N --firmware F    so many boots of each firmware, or of one (see: cargo xtask bench boot --help)
   cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
       --mib N --rounds N        an image of so many MiB, written so often by each
+  cargo xtask bench workflows   how many reports of agents a server takes, and how fast it answers
 ";
