@@ -1,11 +1,15 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
+mod workflow;
+
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use proto::v1;
 use serde::Serialize;
 
 use crate::output::Rows;
+
+pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
@@ -19,6 +23,15 @@ pub(crate) struct Machine {
     pub(crate) workflow: Option<String>,
     pub(crate) last_seen: Option<String>,
     pub(crate) agent_version: Option<String>,
+    /// Nothing was heard of it for a while, although it has something to run.
+    pub(crate) silent: bool,
+    /// What was handed to it and has not provably stopped.
+    pub(crate) attempt: Option<String>,
+    /// Its workflow has given the attempt up; it still fences the machine.
+    pub(crate) attempt_lost: bool,
+    /// Workflows in the order in which they get the machine.
+    pub(crate) queue: Vec<String>,
+    pub(crate) epoch: u64,
     /// As it was applied.
     pub(crate) document: serde_json::Value,
     #[serde(skip)]
@@ -38,6 +51,11 @@ impl From<v1::Machine> for Machine {
             workflow: given(machine.running_workflow),
             last_seen: time(machine.last_seen),
             agent_version: given(machine.agent_version),
+            silent: machine.silent,
+            attempt: given(machine.running_attempt),
+            attempt_lost: machine.attempt_lost,
+            queue: machine.queue,
+            epoch: machine.epoch,
             document: serde_saphyr::from_str(&machine.spec_yaml).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
@@ -62,7 +80,11 @@ impl Rows for Machine {
 
 impl Machine {
     pub(crate) fn agent(&self) -> &'static str {
-        if self.attached { "attached" } else { "-" }
+        match (self.attached, self.silent) {
+            (_, true) => "silent",
+            (true, _) => "attached",
+            (false, _) => "-",
+        }
     }
 }
 
@@ -101,204 +123,6 @@ impl Rows for Template {
             updated,
             self.id.clone(),
         ]
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Workflow {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) template: String,
-    pub(crate) state: String,
-    pub(crate) message: Option<String>,
-    pub(crate) created_at: Option<String>,
-    pub(crate) started_at: Option<String>,
-    pub(crate) ended_at: Option<String>,
-    pub(crate) tasks: Vec<Task>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) definition: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Task {
-    pub(crate) name: String,
-    pub(crate) worker: String,
-    pub(crate) state: String,
-    pub(crate) actions: Vec<Action>,
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Action {
-    pub(crate) name: String,
-    pub(crate) image: String,
-    pub(crate) state: String,
-    pub(crate) attempts: u32,
-    pub(crate) started_at: Option<String>,
-    pub(crate) ended_at: Option<String>,
-    pub(crate) seconds: Option<f64>,
-    pub(crate) reason: Option<String>,
-    pub(crate) message: Option<String>,
-    pub(crate) bytes: u64,
-}
-
-impl From<v1::Workflow> for Workflow {
-    fn from(workflow: v1::Workflow) -> Self {
-        Self {
-            id: workflow.id,
-            name: workflow.name,
-            template: workflow.template,
-            state: workflow.state,
-            message: given(workflow.message),
-            created_at: time(workflow.created_at),
-            started_at: time(workflow.started_at),
-            ended_at: time(workflow.ended_at),
-            tasks: workflow.tasks.into_iter().map(Task::from).collect(),
-            definition: given(workflow.definition_yaml),
-        }
-    }
-}
-
-impl From<v1::TaskState> for Task {
-    fn from(task: v1::TaskState) -> Self {
-        let actions = task.actions.into_iter().map(Action::from).collect();
-        Self {
-            name: task.name,
-            worker: task.worker,
-            state: task.state,
-            actions,
-        }
-    }
-}
-
-impl From<v1::ActionState> for Action {
-    fn from(action: v1::ActionState) -> Self {
-        let seconds = match (seconds(action.started_at), seconds(action.ended_at)) {
-            (Some(from), Some(to)) => Some(((to - from).max(0.0) * 1000.0).round() / 1000.0),
-            _ => None,
-        };
-        Self {
-            name: action.name,
-            image: action.image,
-            state: action.state,
-            attempts: action.attempts,
-            started_at: time(action.started_at),
-            ended_at: time(action.ended_at),
-            seconds,
-            reason: given(action.reason),
-            message: given(action.message),
-            bytes: action.bytes,
-        }
-    }
-}
-
-impl Rows for Workflow {
-    const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "AGE", "MACHINES", "MESSAGE"];
-    const NONE: &'static str = "no workflows: make one with `farrier workflow create -t TEMPLATE -r DEVICES`";
-
-    fn row(&self) -> Vec<String> {
-        let mut workers: Vec<&str> = self.tasks.iter().map(|task| task.worker.as_str()).collect();
-        workers.dedup();
-        vec![
-            self.id.clone(),
-            self.name.clone(),
-            self.state.clone(),
-            short_age(self.created_at.as_deref()),
-            dash(&workers.join(",")),
-            dash(&first_line(self.message.as_deref().unwrap_or_default())),
-        ]
-    }
-}
-
-impl Action {
-    /// How long it took, or has taken.
-    pub(crate) fn time(&self) -> String {
-        if let Some(seconds) = self.seconds {
-            return format!("{seconds:.1} s");
-        }
-        let started = self
-            .started_at
-            .as_deref()
-            .and_then(|at| at.parse::<Timestamp>().ok());
-        started.map_or_else(
-            || "-".to_owned(),
-            |at| {
-                format!(
-                    "{} s so far",
-                    Timestamp::now().duration_since(at).as_secs().max(0)
-                )
-            },
-        )
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct Event {
-    pub(crate) number: u64,
-    pub(crate) at: Option<String>,
-    pub(crate) kind: String,
-    pub(crate) task: Option<String>,
-    pub(crate) action: Option<String>,
-    pub(crate) attempt: u32,
-    pub(crate) message: Option<String>,
-    pub(crate) event: serde_json::Value,
-}
-
-impl From<v1::WorkflowEvent> for Event {
-    fn from(event: v1::WorkflowEvent) -> Self {
-        Self {
-            number: event.number,
-            at: time(event.at),
-            kind: event.kind,
-            task: given(event.task),
-            action: given(event.action),
-            attempt: event.attempt,
-            message: given(event.message),
-            event: serde_json::from_str(&event.json).unwrap_or_default(),
-        }
-    }
-}
-
-impl Event {
-    pub(crate) fn line(&self) -> String {
-        let place = match (&self.task, &self.action) {
-            (Some(task), Some(action)) if self.attempt > 1 => format!("{task}/{action} #{}", self.attempt),
-            (Some(task), Some(action)) => format!("{task}/{action}"),
-            _ => "-".to_owned(),
-        };
-        // What a command printed last is part of it.
-        let message = self
-            .message
-            .as_deref()
-            .unwrap_or_default()
-            .replace('\n', "\n      ");
-        let line = format!(
-            "{:>4}  {}  {:<10}  {place:<22}  {message}",
-            self.number,
-            clock(self.at.as_deref()),
-            self.kind
-        );
-        line.trim_end().to_owned()
-    }
-}
-
-#[derive(Debug, Serialize)]
-pub(crate) struct LogLine {
-    pub(crate) task: String,
-    pub(crate) action: String,
-    pub(crate) attempt: u32,
-    pub(crate) line: u64,
-    pub(crate) text: String,
-}
-
-impl From<v1::LogLine> for LogLine {
-    fn from(line: v1::LogLine) -> Self {
-        Self {
-            task: line.task,
-            action: line.action,
-            attempt: line.attempt,
-            line: line.line,
-            text: line.text,
-        }
     }
 }
 
