@@ -129,7 +129,7 @@ impl Agent {
         let mut on_welcome = Some(on_welcome);
         let mut heartbeat = interval(self.manner.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut sequence = 0;
+        let (mut sequence, mut epoch) = (0, 0);
         let mut on_their_way: Vec<(u64, Instant)> = Vec::new();
         let mut ended_at: Option<Instant> = None;
         // Agents begin one after the other within their pace, not all at once.
@@ -149,7 +149,8 @@ impl Agent {
             };
             let Some(message) = message else { return Ok(()) };
             match message.kind {
-                Some(server_message::Kind::Welcome(_)) => {
+                Some(server_message::Kind::Welcome(welcome)) => {
+                    epoch = welcome.epoch;
                     if let Some(on_welcome) = on_welcome.take() {
                         on_welcome();
                     }
@@ -186,6 +187,7 @@ impl Agent {
                             sequence,
                             attempt_id: run.attempt_id.clone(),
                             outcome: Some(outcome),
+                            epoch,
                             ..Report::default()
                         };
                         send(&to, agent_message::Kind::Report(report)).await?;
