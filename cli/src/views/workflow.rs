@@ -421,14 +421,15 @@ impl Event {
             Some(action) => format!("{task}/{action}"),
             None => task,
         };
-        // What a command printed last is part of it.
-        let message = self
-            .message
-            .as_deref()
-            .unwrap_or_default()
-            .replace('\n', "\n      ");
+        let message = self.message.as_deref().unwrap_or_default();
+        let message = match self.kind.as_str() {
+            // The report before it has the rest.
+            "execution_ended" | "task_ended" => first_line(message),
+            // What a command printed last is part of it.
+            _ => message.replace('\n', "\n      "),
+        };
         let line = format!(
-            "{:>4}  {}  {:<10}  {place:<22}  {message}",
+            "{:>4}  {}  {:<15}  {place:<22}  {message}",
             self.number,
             clock(self.at.as_deref()),
             self.kind

@@ -127,7 +127,18 @@ impl BenchServer {
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);
-        std::fs::create_dir_all(dir.path().join("data/boot"))?;
+        let boot = dir.path().join("data/boot");
+        std::fs::create_dir_all(&boot)?;
+        // What the netboot services look for; nothing is booted here.
+        for file in [
+            "vmlinuz",
+            "initramfs.img",
+            "snponly.efi",
+            "undionly.kpxe",
+            "local-boot.efi",
+        ] {
+            std::fs::write(boot.join(file), file)?;
+        }
         let mut process = Guarded::start(&mut command)?;
         wait_until("farrier serve to be ready", Duration::from_secs(30), || {
             let said = std::fs::read_to_string(&log).unwrap_or_default();

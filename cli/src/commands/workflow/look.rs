@@ -187,7 +187,10 @@ pub(super) async fn wait(
         u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1)
     });
     let mut control = client.control.clone();
-    let request = WaitWorkflowRequest { id: id.clone(), timeout_ms };
+    let request = WaitWorkflowRequest {
+        id: id.clone(),
+        timeout_ms,
+    };
     let answer = tokio::select! {
         answer = control.wait_workflow(request) => client.answer(answer)?,
         never = progress::show(&client, &id) => match never {},
