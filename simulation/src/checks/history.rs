@@ -323,6 +323,7 @@ impl History {
             action.is_some_and(|action| !action.on_failure.is_empty() || !action.on_timeout.is_empty());
         let may_be_extra = id.attempt > 1 && has_extra;
         self.needs_are_over(id.execution.task)?;
+        self.has_left(id.execution, StepState::Idle)?;
         let execution = self.open(id.execution)?;
         if asks && !execution.approved {
             return Err(format!("attempt {id} is handed out before the task was approved"));
@@ -400,20 +401,22 @@ impl History {
         Ok(())
     }
 
-    /// A machine that has left with the last action of its task: the action is done.
-    fn has_left(&mut self, id: ExecutionId) -> Result<(), String> {
-        let last = self
-            .definition
-            .tasks
-            .get(id.task)
-            .map_or(0, |task| task.actions.len());
+    /// A machine that has left with the last action of its task, or with an extra run, or that nobody waits for any more
+    /// since the execution ends as `state`: the attempt is over.
+    fn has_left(&mut self, id: ExecutionId, state: StepState) -> Result<(), String> {
+        let actions = self.definition.tasks.get(id.task).map_or(0, |task| task.actions.len());
         let Some(attempt) = self.open(id)?.under_way.clone() else {
             return Ok(());
         };
-        if self.attempt(&attempt)?.leaving && attempt.action + 1 == last {
+        let is_last = attempt.action + 1 == actions;
+        let seen = self.attempt(&attempt)?;
+        let nobody_waits = state.is_final() && state != StepState::Success;
+        if seen.leaving && (is_last || seen.may_be_extra || nobody_waits) {
             let execution = self.open(id)?;
             execution.under_way = None;
-            execution.done.insert(attempt.action);
+            if is_last {
+                execution.done.insert(attempt.action);
+            }
         }
         Ok(())
     }
@@ -457,6 +460,7 @@ impl History {
     }
 
     fn delayed(&mut self, id: ExecutionId, action: Option<usize>) -> Result<(), String> {
+        self.has_left(id, StepState::Idle)?;
         let execution = self.open(id)?;
         if let Some(attempt) = &execution.under_way {
             return Err(format!("execution {id} is delayed while {attempt} is under way"));
@@ -473,7 +477,7 @@ impl History {
             .tasks
             .get(id.task)
             .map_or(0, |task| task.actions.len());
-        self.has_left(id)?;
+        self.has_left(id, state)?;
         let execution = self.open(id)?;
         if let Some(attempt) = &execution.under_way {
             return Err(format!("execution {id} ends while {attempt} is under way"));

@@ -254,7 +254,7 @@ impl World {
                 workflow.head.state,
                 WorkflowState::Pausing | WorkflowState::Paused
             );
-            if paused && workflow.head.parent.is_none() {
+            if paused {
                 let by = "somebody".to_owned();
                 self.command(&id, "resume", Command::Unpause { by });
             } else if let Some((what, command)) = self.decision(&workflow) {
