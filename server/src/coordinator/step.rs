@@ -389,7 +389,10 @@ impl<'a> Step<'a> {
         let waits_for_other = (&before.claims, &before.wants) != (&after.claims, &after.wants);
         let news = after.next().is_some() || stop(after) || (after.current.is_none() && waits_for_other);
         let is_at_hand = self.at_hand.as_deref() == Some(name);
-        if !after.boot_id.is_empty() && news && (!is_at_hand || after.next().is_some()) {
+        // Kept, and wanted by others: whoever keeps it may wait for them.
+        let is_kept = before.current.is_some() && after.current.is_none() && !after.wants.is_empty();
+        let news = (news && (!is_at_hand || after.next().is_some())) || is_kept;
+        if !after.boot_id.is_empty() && news {
             self.then.push(Next::Wake(name.to_owned()));
         }
     }
