@@ -67,6 +67,7 @@ pub struct Failure {
     pub what: String,
     /// The last steps.
     pub trace: Vec<String>,
+    settings: Settings,
 }
 
 impl Settings {
@@ -89,6 +90,31 @@ impl Settings {
 /// What broke.
 pub fn run(settings: Settings) -> Result<Coverage, Box<Failure>> {
     World::new(settings).run()
+}
+
+impl Failure {
+    /// The command that shows it again.
+    pub fn again(&self) -> String {
+        let Settings {
+            seed,
+            machines,
+            servers,
+            steps,
+            large,
+            ..
+        } = self.settings;
+        let mut command = format!("cargo xtask simulate --seed {seed} --steps {steps}");
+        if let Some(machines) = machines {
+            command += &format!(" --machines {machines}");
+        }
+        if servers != 1 {
+            command += &format!(" --servers {servers}");
+        }
+        if !large {
+            command += " --small";
+        }
+        command
+    }
 }
 
 impl fmt::Display for Failure {

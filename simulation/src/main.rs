@@ -15,6 +15,7 @@ Farrier's coordinator and agents in simulated worlds, one for each seed.
   --seed S       the first seed (default 1); alone: only this one
   --machines M   in each world; default: by chance, up to 1,000
   --steps K      in which things go wrong (default 4,000); then everything has to come to its end
+  --small        worlds of a few machines, as the tests have them
   --servers R    over one store (default 1)
   --trace        tell every step of the world
 ";
@@ -63,6 +64,7 @@ fn wanted(words: &[String]) -> Result<Wanted, String> {
             }
             "--steps" => settings.steps = number()?,
             "--servers" => settings.servers = usize::try_from(number()?.clamp(1, 8)).unwrap_or(1),
+            "--small" => settings.large = false,
             "--trace" => settings.trace = true,
             other => return Err(format!("{other:?} is not known")),
         }
@@ -138,22 +140,8 @@ fn simulate(wanted: &Wanted) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some(failure) => {
             println!("\n{failure}");
-            println!("{}", replay(&failure, &wanted.settings));
+            println!("see it again: {} [--trace]", failure.again());
             ExitCode::FAILURE
         }
     }
-}
-
-fn replay(failure: &Failure, settings: &Settings) -> String {
-    let mut command = format!(
-        "see it again: cargo xtask simulate --seed {} --steps {}",
-        failure.seed, settings.steps
-    );
-    if let Some(machines) = settings.machines {
-        command += &format!(" --machines {machines}");
-    }
-    if settings.servers != 1 {
-        command += &format!(" --servers {}", settings.servers);
-    }
-    command + " [--trace]"
 }

@@ -404,7 +404,11 @@ impl History {
     /// A machine that has left with the last action of its task, or with an extra run, or that nobody waits for any more
     /// since the execution ends as `state`: the attempt is over.
     fn has_left(&mut self, id: ExecutionId, state: StepState) -> Result<(), String> {
-        let actions = self.definition.tasks.get(id.task).map_or(0, |task| task.actions.len());
+        let actions = self
+            .definition
+            .tasks
+            .get(id.task)
+            .map_or(0, |task| task.actions.len());
         let Some(attempt) = self.open(id)?.under_way.clone() else {
             return Ok(());
         };

@@ -183,6 +183,7 @@ impl World {
                 step: self.coverage.steps,
                 what,
                 trace: self.trace.lines(),
+                settings: self.settings,
             })),
         }
     }
