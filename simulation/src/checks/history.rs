@@ -13,6 +13,8 @@ pub(crate) struct History {
     tasks: Vec<TaskSeen>,
     executions: BTreeMap<ExecutionId, ExecutionSeen>,
     pub(crate) attempts: BTreeMap<AttemptId, AttemptSeen>,
+    /// Items that succeeded in an earlier instance, by task: a retry of the workflow does not do them again.
+    succeeded: BTreeSet<(usize, usize)>,
     pub(crate) paused: bool,
     stopping: bool,
     pub(crate) ended: Option<WorkflowState>,
@@ -168,7 +170,10 @@ impl History {
             EventKind::ExecutionEnded { execution, state, .. } => self.execution_ended(*execution, *state),
             EventKind::WaveOpened { task, wave, .. } => self.wave_opened(*task, *wave),
             EventKind::TaskEnded { task, instance, .. } => self.task_ended(*task, *instance),
-            EventKind::WentBack { tasks, .. } => self.again(tasks),
+            EventKind::WentBack { tasks, .. } => {
+                self.succeeded.retain(|(task, _)| !tasks.contains(task));
+                self.again(tasks)
+            }
             EventKind::PauseAsked { .. } | EventKind::Paused => {
                 self.paused = true;
                 Ok(())
@@ -482,11 +487,12 @@ impl History {
             .get(id.task)
             .map_or(0, |task| task.actions.len());
         self.has_left(id, state)?;
+        let carried = self.succeeded.contains(&(id.task, id.item));
         let execution = self.open(id)?;
         if let Some(attempt) = &execution.under_way {
             return Err(format!("execution {id} ends while {attempt} is under way"));
         }
-        if state == StepState::Success && execution.done.len() != actions {
+        if state == StepState::Success && execution.done.len() != actions && !carried {
             return Err(format!(
                 "execution {id} succeeds with {} of {actions} actions done",
                 execution.done.len()
@@ -496,6 +502,9 @@ impl History {
             return Err(format!("execution {id} ends as {state}"));
         }
         execution.ended = true;
+        if state == StepState::Success {
+            self.succeeded.insert((id.task, id.item));
+        }
         if matches!(state, StepState::Failed | StepState::Timeout) {
             self.task(id.task)?.failed += 1;
         }

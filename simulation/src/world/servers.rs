@@ -10,7 +10,7 @@ use proto::v1;
 use serde_json::Value;
 use server::coordinator::{Answer, Assignment, Coordinator, Input, Limits, Next, Orders, Plan};
 use server::machines;
-use store::{Commit, Operation, Store};
+use store::{Commit, Operation, Store, StoreError};
 use v1::agent_message::Kind as ToServer;
 use v1::report::Outcome as Reported;
 use v1::server_message::Kind as FromServer;
@@ -460,6 +460,9 @@ impl World {
             Err(error) => {
                 if let Some(coordinator) = &this.coordinator {
                     coordinator.forget(&plan);
+                }
+                if !matches!(error, StoreError::Backend { .. }) {
+                    self.break_down(format!("a commit that no store takes: {error}"));
                 }
                 self.say(format!("server {server} cannot commit: {error}"));
                 self.fail(server, number);
