@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
-    ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CreateWorkflowRequest,
-    GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PutTemplateRequest, Template,
-    WatchProgressRequest, Workflow, WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
+    ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
+    CreateWorkflowRequest, GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PauseWorkflowRequest,
+    PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest, Workflow, WorkflowEvent,
+    WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -100,6 +101,57 @@ impl Api {
         response
             .workflow
             .context("the server created a workflow but did not say which")
+    }
+
+    /// Creates a workflow from a template's text, without storing that.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn run_template(&self, text: &str) -> anyhow::Result<Workflow> {
+        let request = CreateWorkflowRequest {
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let response = self.call(|mut client| async move { client.create_workflow(request).await })?;
+        response
+            .workflow
+            .context("the server created a workflow but did not say which")
+    }
+
+    /// Starts nothing more of a workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn pause(&self, id: &str) -> anyhow::Result<Workflow> {
+        let request = PauseWorkflowRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call(|mut client| async move { client.pause_workflow(request).await })
+    }
+
+    /// Goes on with a paused workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn resume(&self, id: &str) -> anyhow::Result<Workflow> {
+        let request = ResumeWorkflowRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call(|mut client| async move { client.resume_workflow(request).await })
+    }
+
+    /// Stops a workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn cancel(&self, id: &str, reason: &str) -> anyhow::Result<Workflow> {
+        let request = CancelWorkflowRequest {
+            id: id.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.call(|mut client| async move { client.cancel_workflow(request).await })
     }
 
     /// One workflow.

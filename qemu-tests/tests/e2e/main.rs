@@ -15,3 +15,4 @@ mod lab_command;
 mod scene;
 mod terminal;
 mod without_root;
+mod two_machines;
