@@ -1,6 +1,6 @@
 //! The control plane's API, for tests and for the lab: blocking calls over one connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
     CreateWorkflowRequest, GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PauseWorkflowRequest,
-    PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest, Workflow, WorkflowEvent,
-    WorkflowEventsRequest, WorkflowLogsRequest,
+    PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest, Workflow, WorkflowDataRequest,
+    WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -186,6 +186,19 @@ impl Api {
             follow: false,
         };
         self.collect(|mut client| async move { client.workflow_logs(request).await })
+    }
+
+    /// The files that actions of a workflow have handed over, by path.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn data(&self, id: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        let request = WorkflowDataRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let files = self.collect(|mut client| async move { client.workflow_data(request).await })?;
+        Ok(files.into_iter().map(|file| (file.path, file.content)).collect())
     }
 
     /// The boot timeline of a machine; of strangers when `name_or_mac` is empty.

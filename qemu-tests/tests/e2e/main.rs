@@ -14,5 +14,5 @@ mod install;
 mod lab_command;
 mod scene;
 mod terminal;
-mod without_root;
 mod two_machines;
+mod without_root;

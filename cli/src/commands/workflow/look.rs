@@ -5,13 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use proto::v1::{ExplainWorkflowRequest, WaitWorkflowRequest, WorkflowEventsRequest, WorkflowLogsRequest};
+use proto::v1::{
+    ExplainWorkflowRequest, WaitWorkflowRequest, WorkflowDataRequest, WorkflowEventsRequest,
+    WorkflowLogsRequest,
+};
 use serde::Serialize;
 
 use super::super::{Asking, progress};
 use super::fetch;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output::{self, Format, Rows};
 use crate::views::{Event, LogLine, Workflow, when};
 
 pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
@@ -149,6 +152,63 @@ pub(super) async fn events(id: String, from: u64, follow: bool, asking: Asking<'
         output::streamed(asking.out, asking.output, &event, || event.line())?;
     }
     Ok(())
+}
+
+#[derive(Serialize)]
+struct DataFile {
+    path: String,
+    version: u64,
+    size_bytes: u64,
+    sha256: String,
+}
+
+impl Rows for DataFile {
+    const HEADER: &'static [&'static str] = &["PATH", "BYTES", "SHA-256"];
+    const NONE: &'static str = "no files: its actions have written none to /workflow so far";
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.path.clone(),
+            self.size_bytes.to_string(),
+            self.sha256.clone(),
+        ]
+    }
+}
+
+/// A list of the files, or one file's content as it is.
+pub(super) async fn data(
+    id: String,
+    path: Option<String>,
+    version: u64,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let one = path.is_some();
+    let request = WorkflowDataRequest {
+        id,
+        version,
+        path: path.unwrap_or_default(),
+    };
+    let answer = client.control.workflow_data(request).await;
+    let mut stream = client.answer(answer)?;
+    let mut files = Vec::new();
+    while let Some(file) = client.next(&mut stream).await? {
+        if one {
+            asking.out.write_all(&file.content)?;
+        } else {
+            let (version, size_bytes) = (file.version, file.size_bytes);
+            files.push(DataFile {
+                path: file.path,
+                version,
+                size_bytes,
+                sha256: file.sha256,
+            });
+        }
+    }
+    match one {
+        true => Ok(()),
+        false => output::list(asking.out, asking.output, &files),
+    }
 }
 
 pub(super) async fn logs(id: String, follow: bool, asking: Asking<'_>) -> Result<(), Failure> {

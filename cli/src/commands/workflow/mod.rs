@@ -131,6 +131,21 @@ Examples:
         #[arg(long, value_name = "NUMBER", default_value_t = 1)]
         from: u64,
     },
+    /// Show the files that its actions have handed over, or print one
+    #[command(after_help = "\
+Examples:
+  farrier workflow data ID
+  farrier workflow data ID token > token
+  farrier workflow data ID --version 2")]
+    Data {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// The file to print
+        path: Option<String>,
+        /// An earlier version of the data [default: the latest]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+    },
     /// Show how far it is, action by action
     #[command(after_help = "Example:\n  farrier workflow state ID")]
     State {
@@ -225,6 +240,9 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
         WorkflowCommand::Explain { id, task } => look::explain(id, task.unwrap_or_default(), asking).await?,
         WorkflowCommand::Events { id, follow, from } => look::events(id, from, follow, asking).await?,
+        WorkflowCommand::Data { id, path, version } => {
+            look::data(id, path, version.unwrap_or_default(), asking).await?;
+        }
         WorkflowCommand::State { id } => look::state(id, asking).await?,
         WorkflowCommand::Watch { id } => return look::watch(id, asking).await,
         WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
