@@ -274,6 +274,21 @@ impl ControlService for ControlPlane {
         ))
     }
 
+    type WorkflowDataStream = Answers<WorkflowDataFile>;
+
+    async fn workflow_data(
+        &self,
+        request: Request<WorkflowDataRequest>,
+    ) -> Result<Response<Self::WorkflowDataStream>, Status> {
+        let WorkflowDataRequest { id, version, path } = request.into_inner();
+        self.workflow(&id)?;
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.data_files(&id, version, &path, to).await },
+            |file| file,
+        ))
+    }
+
     type WatchProgressStream = Answers<ActionProgress>;
 
     async fn watch_progress(

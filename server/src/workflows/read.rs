@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::v1::WorkflowDataFile;
 use tokio::sync::{broadcast, mpsc};
 use workflow::engine::{self, Event, Head, Workflow};
 use workflow::language::Definition;
@@ -153,6 +154,56 @@ fn workflows_of(view: &View, names: &[String]) -> Result<BTreeSet<String>, Error
         ids.extend(of.into_iter().map(|(id, ())| id));
     }
     Ok(ids)
+}
+
+impl ControlPlane {
+    /// Sends the files that a workflow's actions have handed over; `version` 0: the newest, `path` empty: all.
+    pub(crate) async fn data_files(
+        &self,
+        id: &str,
+        version: u64,
+        path: &str,
+        to: mpsc::Sender<WorkflowDataFile>,
+    ) -> Result<(), Error> {
+        let workflow = self.workflow(id)?;
+        let (root, coordinator) = (workflow.root(), &self.inner.coordinator);
+        let version = match version {
+            0 => coordinator.data_version(root)?,
+            version => version,
+        };
+        let manifest = coordinator.data_manifest(root, version)?.ok_or_else(|| {
+            Error::NotFound(format!(
+                "version {version} of the data of workflow {root} is not kept"
+            ))
+        })?;
+        if !path.is_empty() && manifest.get(path).is_none() {
+            return Err(Error::NotFound(format!(
+                "there is no file {path:?} in version {version} of the data of workflow {root}: see `farrier workflow data \
+                 {root}`"
+            )));
+        }
+        let files = manifest
+            .files()
+            .filter(|(name, _)| path.is_empty() || name.as_str() == path);
+        for (name, file) in files {
+            let digest = file.sha256.to_string();
+            let blob = digest.parse().map_err(|_| {
+                Error::NotFound(format!("the data of workflow {root} name no blob: {digest}"))
+            })?;
+            let content = self.inner.config.blobs.get(&blob).await?;
+            let file = WorkflowDataFile {
+                version,
+                path: name.to_string(),
+                size_bytes: file.size_bytes,
+                sha256: digest,
+                content: content.to_vec(),
+            };
+            if to.send(file).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Waits until something of this workflow changed, or changes were missed.

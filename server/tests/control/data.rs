@@ -4,7 +4,8 @@ use ephemeral::Digest;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::put_data_request::Kind;
 use proto::v1::{
-    DataAccess, DataChanges, DataChunk, DataFile, GetDataRequest, PutDataRequest, Succeeded, report,
+    DataAccess, DataChanges, DataChunk, DataFile, GetDataRequest, PutDataRequest, Succeeded,
+    WorkflowDataRequest, report,
 };
 use server::Config;
 use store::blobs::Blobs;
@@ -170,6 +171,38 @@ async fn what_one_machine_leaves_another_gets_over_a_restart_of_the_server() {
             ("a/token".to_owned(), b"secret".to_vec()),
             ("large".to_owned(), large)
         ]
+    );
+    let request = WorkflowDataRequest {
+        id: id.clone(),
+        version: 0,
+        path: "a/token".into(),
+    };
+    let shown = server.client().await.workflow_data(request).await.expect("data");
+    let shown = shown
+        .into_inner()
+        .message()
+        .await
+        .expect("a file")
+        .expect("a file");
+    assert_eq!(
+        (shown.version, shown.path.as_str(), &*shown.content),
+        (1, "a/token", &b"secret"[..])
+    );
+    let request = WorkflowDataRequest {
+        id: id.clone(),
+        version: 7,
+        path: String::new(),
+    };
+    let mut none = server
+        .client()
+        .await
+        .workflow_data(request)
+        .await
+        .expect("a stream")
+        .into_inner();
+    assert_eq!(
+        none.message().await.expect_err("no such version").code(),
+        tonic::Code::NotFound
     );
     // Who is not handed the attempt gets nothing: another machine, another boot, without the token.
     let refused = |change: fn(&mut DataAccess)| {
