@@ -264,11 +264,12 @@ impl Draft<'_> {
 fn is_known(action: &ActionState, outcome: &Outcome) -> bool {
     let is_tried_again = matches!(action.state, StepState::Idle | StepState::Delayed);
     match outcome {
-        Outcome::Started => true,
+        // Of a lost attempt everything is news.
+        Outcome::Started => action.reason != "Lost",
         // A last action that leaves has succeeded with that.
         Outcome::Succeeded { .. } | Outcome::Leaving { .. } => action.state == StepState::Success,
         Outcome::Failed { reason, .. } => {
-            action.state == StepState::Failed || is_tried_again && action.reason == *reason
+            (action.state == StepState::Failed || is_tried_again) && action.reason == *reason
         }
         Outcome::TimedOut { .. } => {
             action.state == StepState::Timeout || is_tried_again && action.reason == "Timeout"
