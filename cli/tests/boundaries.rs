@@ -34,7 +34,10 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("disk", &[]),
         ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
         ("image", &[]),
-        ("simulation", &["agent", "proto", "server", "store", "workflow"]),
+        (
+            "simulation",
+            &["agent", "ephemeral", "proto", "server", "store", "workflow"],
+        ),
     ];
     let ours: BTreeSet<&str> = parts
         .iter()

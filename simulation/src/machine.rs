@@ -48,6 +48,8 @@ pub(crate) struct Running {
     pub(crate) stopping: bool,
     pub(crate) reboots: bool,
     pub(crate) image: String,
+    /// Of the ephemeral data that it was given.
+    pub(crate) data_version: u64,
     /// Its time limit ends it.
     pub(crate) outlasts_limit: bool,
 }

@@ -418,7 +418,7 @@ impl Coordinator {
     }
 
     /// The newest version of a root workflow's ephemeral data.
-    pub(crate) fn data_version(&self, root: &str) -> Result<u64, Error> {
+    pub fn data_version(&self, root: &str) -> Result<u64, Error> {
         Ok(versions::newest(&*self.store, root)?)
     }
 

@@ -24,7 +24,8 @@ pub(crate) struct History {
 #[derive(Default)]
 struct TaskSeen {
     instance: u32,
-    /// In its present instance.
+    /// In its present instance: whether machines were asked for, and whether it has begun.
+    asked: bool,
     started: bool,
     ended: bool,
     items: usize,
@@ -94,6 +95,17 @@ impl History {
         )
     }
 
+    /// The workflow at the top.
+    pub(crate) fn root(&self) -> &str {
+        match self.events.first().map(|event| &event.kind) {
+            Some(EventKind::Created {
+                parent: Some(parent), ..
+            }) => &parent.root,
+            Some(EventKind::Created { id, .. }) => id,
+            _ => "",
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         match self.events.first().map(|event| &event.kind) {
             Some(EventKind::Created { name, .. }) => name,
@@ -133,7 +145,12 @@ impl History {
                 self.run = 1;
                 Ok(())
             }
-            EventKind::Asked { task, .. } => self.needs_are_over(*task),
+            EventKind::Asked { task, .. } => {
+                self.needs_are_over(*task)?;
+                self.starts_things("machines are asked for")?;
+                self.task(*task)?.asked = true;
+                Ok(())
+            }
             EventKind::TaskStarted {
                 task,
                 instance,
@@ -227,7 +244,12 @@ impl History {
 
     fn task_started(&mut self, task: usize, instance: u32, items: usize) -> Result<(), String> {
         self.needs_are_over(task)?;
-        self.starts_things("a task is started")?;
+        let seen = self.task(task)?;
+        let is_answer = std::mem::take(&mut seen.asked);
+        // An answer to what was asked before the pause is written down in it; nothing is made from it yet.
+        if !(is_answer && self.paused) {
+            self.starts_things("a task is started")?;
+        }
         let seen = self.task(task)?;
         if seen.started || instance <= seen.instance {
             return Err(format!(
@@ -469,7 +491,9 @@ impl History {
     }
 
     fn delayed(&mut self, id: ExecutionId, action: Option<usize>) -> Result<(), String> {
-        self.has_left(id, StepState::Idle)?;
+        // When the whole task is tried again nobody waits for a machine that is on its way.
+        let state = action.map_or(StepState::Failed, |_| StepState::Idle);
+        self.has_left(id, state)?;
         let execution = self.open(id)?;
         if let Some(attempt) = &execution.under_way {
             return Err(format!("execution {id} is delayed while {attempt} is under way"));
@@ -544,6 +568,7 @@ impl History {
     fn again(&mut self, tasks: &[usize]) -> Result<(), String> {
         for task in tasks {
             let seen = self.task(*task)?;
+            seen.asked = false;
             seen.started = false;
             seen.ended = false;
         }

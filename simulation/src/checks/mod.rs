@@ -3,6 +3,7 @@
 //! It sees what is committed (the events, as they come), what machines really do, and what somebody was told. It shares
 //! no code with the engine, but for [`replay`](workflow::engine::replay), which is what it tests.
 
+mod data;
 mod history;
 mod stored;
 
@@ -10,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1;
 use store::{Commit, Operation, Store};
-use workflow::engine::{Event, EventKind};
+use workflow::engine::{Event, EventKind, Outcome};
 
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::world::outcome;
+use data::Data;
 pub(crate) use history::History;
 
 #[derive(Default)]
@@ -36,6 +38,7 @@ pub(crate) struct Checks {
     kept: BTreeSet<(String, String, &'static str)>,
     /// Events that somebody was told about: by workflow, up to which number.
     promised: BTreeMap<String, u64>,
+    data: Data,
 }
 
 /// Where an attempt ran.
@@ -55,10 +58,14 @@ impl Checks {
         coverage: &mut Coverage,
         mut tell: impl FnMut(String),
     ) -> Result<(), String> {
-        for operation in &commit.operations {
-            let Operation::Put { key, value } = operation else {
-                continue;
-            };
+        let puts = || {
+            commit.operations.iter().filter_map(|operation| match operation {
+                Operation::Put { key, value } => Some((key, value)),
+                _ => None,
+            })
+        };
+        self.data.begin(puts());
+        for (key, value) in puts() {
             let Some(id) = stored::event_of(key) else {
                 continue;
             };
@@ -84,6 +91,14 @@ impl Checks {
         }
         let history = self.histories.entry(id.to_owned()).or_default();
         history.take(event)?;
+        if let EventKind::Reported {
+            attempt,
+            outcome: Outcome::Succeeded { data_version, .. },
+        } = &event.kind
+        {
+            self.data
+                .succeeded(history.root(), &attempt.to_string(), *data_version)?;
+        }
         match history.ended {
             Some(_) => self.open.remove(id),
             None => self.open.insert(id.to_owned()),
@@ -150,6 +165,11 @@ impl Checks {
             )),
             Some(_) => Ok(()),
         }
+    }
+
+    /// A success says what it changed in the ephemeral data.
+    pub(crate) fn brings(&mut self, attempt: &str, changes: Option<&v1::DataChanges>) {
+        self.data.brings(attempt, changes);
     }
 
     /// What the machine ran is over, or gone with its boot.

@@ -1,6 +1,7 @@
 //! The machines' side: boots, streams, and actions that end one way or another.
 
 use agent::worker::core::{Event, Leaving, Order};
+use ephemeral::Digest;
 use proto::v1;
 use v1::agent_message::Kind as ToServer;
 use v1::report::Outcome;
@@ -8,6 +9,7 @@ use v1::server_message::Kind as FromServer;
 
 use super::{Happening, World};
 use crate::Breakage;
+use crate::dice::Dice;
 use crate::machine::{Boot, Flaws, Power, Running};
 use crate::network::{StreamId, Way};
 
@@ -248,6 +250,7 @@ impl World {
             stopping: false,
             reboots: run.reboots,
             image: run.image.clone(),
+            data_version: run.data_version,
             outlasts_limit: ms > limit,
         });
         let outcome = self.checks.starts(&mac, &id, &run.attempt_id);
@@ -308,6 +311,9 @@ impl World {
         ));
         self.checks.ends_running(&self.machines[machine].mac);
         let attempt_id = running.attempt;
+        if let Outcome::Succeeded(succeeded) = &outcome {
+            self.checks.brings(&attempt_id, succeeded.data_changes.as_ref());
+        }
         let Some(boot) = self.boot(machine, id) else {
             return;
         };
@@ -349,7 +355,7 @@ impl World {
             message: "done".to_owned(),
             bytes: self.dice.below(1 << 30),
             outputs_json,
-            data_changes: None,
+            data_changes: self.dice.one_in(3).then(|| data_changes(&mut self.dice, running)),
         })
     }
 
@@ -421,6 +427,25 @@ impl World {
             self.agent_ends_stream(stream);
         }
         self.connect_later(machine, LONGEST_PAUSE_MS);
+    }
+}
+
+/// A file or two of those that there may be, written and deleted.
+fn data_changes(dice: &mut Dice, running: &Running) -> v1::DataChanges {
+    let (write, delete) = (dice.below(4), dice.below(8));
+    let content = format!("{} {}", running.attempt, dice.below(3)).into_bytes();
+    let file = v1::DataFile {
+        path: format!("folder/file-{write}"),
+        size_bytes: content.len() as u64,
+        sha256: Digest::of(&content).to_string(),
+        executable: false,
+        content,
+    };
+    let deleted = (delete < 4 && delete != write).then(|| format!("folder/file-{delete}"));
+    v1::DataChanges {
+        base_version: running.data_version,
+        put: vec![file],
+        deleted: deleted.into_iter().collect(),
     }
 }
 

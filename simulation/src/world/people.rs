@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use server::coordinator::{Answer, Input, NewWorkflow};
+use store::{Commit, Operation, Precondition};
 use workflow::engine::{Command, Creation, StepState, Waiting, Workflow, WorkflowState};
 use workflow::language;
 
@@ -23,8 +25,9 @@ pub(crate) struct People {
     waiting: BTreeMap<Ticket, Asked>,
     /// Nobody knows what came of them: they are sent again.
     again: Vec<Ticket>,
-    /// Workflows that were made, in order.
-    pub(crate) made: Vec<String>,
+    /// Workflows that were asked for, and ids that were given.
+    made: u64,
+    ids: u64,
 }
 
 struct Asked {
@@ -41,6 +44,22 @@ impl People {
     pub(crate) fn are_done(&self) -> bool {
         self.waiting.is_empty()
     }
+}
+
+/// Written with the workflow: a second request of the same name finds it.
+fn idempotency(name: &str, id: &str) -> Commit {
+    let key: Bytes = idempotency_key(name).into();
+    Commit {
+        preconditions: vec![Precondition::Absent { key: key.clone() }],
+        operations: vec![Operation::Put {
+            key,
+            value: id.to_owned().into(),
+        }],
+    }
+}
+
+pub(super) fn idempotency_key(name: &str) -> String {
+    format!("idempotency/{name}")
 }
 
 /// What the store has for sub-workflows.
@@ -73,9 +92,16 @@ impl World {
 
     fn ask_again(&mut self) {
         for ticket in std::mem::take(&mut self.people.again) {
-            let Some(input) = self.people.waiting.get(&ticket).map(|asked| asked.input.clone()) else {
+            let id = self.new_id();
+            let Some(asked) = self.people.waiting.get_mut(&ticket) else {
                 continue;
             };
+            // The server gives each request an id of its own; that it is the same one is told by its key.
+            if let Input::Create(new) = &mut asked.input {
+                new.creation.id.clone_from(&id);
+                new.extra = idempotency(&new.creation.name, &id);
+            }
+            let input = asked.input.clone();
             self.say(format!("somebody asks again ({ticket})"));
             if !self.ask_server(input, ticket) {
                 self.people.again.push(ticket);
@@ -128,14 +154,9 @@ impl World {
     }
 
     fn make(&mut self) {
-        let number = self.people.made.len() + 1;
+        let number = self.people.made + 1;
         let clock = self.server_clock(0);
-        // Time-ordered, as UUIDv7 is; the clocks of servers jump, and so does the order.
-        let id = format!(
-            "{:08x}-{:04x}-7000-8000-{number:012x}",
-            (clock >> 16) & 0xffff_ffff,
-            clock & 0xffff
-        );
+        let id = self.new_id();
         let name = format!("w{number}");
         let workers: Vec<String> = self.machines.iter().map(|machine| machine.mac.clone()).collect();
         let definition = match definitions::some(&mut self.dice, &name, &workers, clock) {
@@ -155,20 +176,31 @@ impl World {
             inputs,
             ..Creation::default()
         };
-        let new = NewWorkflow {
-            creation,
-            ..NewWorkflow::default()
-        };
-        self.people.made.push(id.clone());
+        let extra = idempotency(&creation.name, &id);
+        let new = NewWorkflow { creation, extra };
+        self.people.made = number;
         self.ask(Input::Create(Box::new(new)), id, "create");
+    }
+
+    /// Time-ordered, as UUIDv7 is; the clocks of servers jump, and so does the order.
+    fn new_id(&mut self) -> String {
+        self.people.ids += 1;
+        let (clock, number) = (self.server_clock(0), self.people.ids);
+        format!(
+            "{:08x}-{:04x}-7000-8000-{number:012x}",
+            (clock >> 16) & 0xffff_ffff,
+            clock & 0xffff
+        )
     }
 
     fn meddle(&mut self) {
         let open: Vec<String> = self.checks.open().cloned().collect();
         let id = match self.dice.percent(80) && !open.is_empty() {
             true => self.dice.pick(&open).clone(),
-            false if self.people.made.is_empty() => return,
-            false => self.dice.pick(&self.people.made).clone(),
+            false => match self.checks.some_workflow(&mut self.dice) {
+                Some(id) => id,
+                None => return,
+            },
         };
         let Some(workflow) = self.workflow(&id) else {
             return;

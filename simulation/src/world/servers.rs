@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use ephemeral::{Changes, File};
 use proto::v1;
 use serde_json::Value;
-use server::coordinator::{Answer, Assignment, Coordinator, Input, Limits, Next, Orders, Plan};
+use server::coordinator::{Answer, Assignment, Changed, Coordinator, Input, Limits, Next, Orders, Plan};
 use server::machines;
 use store::{Commit, Operation, Store, StoreError};
 use v1::agent_message::Kind as ToServer;
@@ -356,6 +357,9 @@ impl World {
     }
 
     fn prepare(&mut self, server: usize, number: u64) {
+        if self.was_made_before(server, number) {
+            return;
+        }
         let now = self.server_clock(server);
         let this = &mut self.servers[server];
         let (Some(coordinator), Some(job)) = (&this.coordinator, this.jobs.get_mut(&number)) else {
@@ -391,6 +395,27 @@ impl World {
                 );
             }
         }
+    }
+
+    /// Somebody asks a second time for a workflow that is there: the key of the first request says which it is.
+    fn was_made_before(&mut self, server: usize, number: u64) -> bool {
+        let Some(job) = self.servers[server].jobs.get(&number) else {
+            return false;
+        };
+        let (Input::Create(new), Origin::Person(ticket)) = (&job.input, &job.origin) else {
+            return false;
+        };
+        let (ticket, key) = (*ticket, super::people::idempotency_key(&new.creation.name));
+        let found = self.disk.get(key.as_bytes()).ok().flatten();
+        let Some(id) = found.and_then(|row| String::from_utf8(row.value.to_vec()).ok()) else {
+            return false;
+        };
+        self.servers[server].jobs.remove(&number);
+        match self.workflow(&id) {
+            Some(workflow) => self.answered(ticket, Answer::Workflow(workflow)),
+            None => self.break_down(format!("workflow {id} was made for {key}, and is not there")),
+        }
+        true
     }
 
     /// The broken server: it acknowledges what is not committed yet.
@@ -633,9 +658,8 @@ impl World {
             return;
         };
         match orders {
-            Orders::Run(attempt) if session.pushed.as_ref() != Some(&attempt) => {
-                self.push(server, stream, &attempt)
-            }
+            // What it runs or still has to end comes first: its report brings the orders again.
+            Orders::Run(attempt) if session.pushed.is_none() => self.push(server, stream, &attempt),
             Orders::Stop { attempt, reason } if session.stopped.as_ref() != Some(&attempt) => {
                 session.stopped = Some(attempt.clone());
                 let stop = v1::StopAction {
@@ -670,13 +694,25 @@ impl World {
             command: dispatch.command,
             timeout_s: dispatch.timeout_s,
             reboots: self.reboots(attempt),
-            data_version: dispatch.data_version,
+            data_version: self.data_version(server, attempt),
             ..v1::RunAction::default()
         };
         if let Some(session) = self.servers[server].sessions.get_mut(&stream) {
             session.pushed = Some(attempt.clone());
         }
         self.send_down(stream, FromServer::Run(run));
+    }
+
+    /// The root's newest, as the production session has it.
+    fn data_version(&self, server: usize, attempt: &AttemptId) -> u64 {
+        let root = self
+            .workflow(&attempt.workflow)
+            .map(|workflow| workflow.root().to_owned());
+        let coordinator = self.servers[server].coordinator.as_ref();
+        let version = root
+            .zip(coordinator)
+            .map(|(root, coordinator)| coordinator.data_version(&root));
+        version.and_then(Result::ok).unwrap_or_default()
     }
 
     fn reboots(&self, attempt: &AttemptId) -> bool {
@@ -786,7 +822,34 @@ fn report_input(machine: String, session: &Session, report: &v1::Report) -> Opti
         sequence: report.sequence,
         attempt: report.attempt_id.parse().ok()?,
         outcome: report.outcome.as_ref().map(outcome),
-        data: None,
+        data: changed(report),
+    })
+}
+
+/// What a report brings, its contents taken for kept.
+fn changed(report: &v1::Report) -> Option<Changed> {
+    let Some(Reported::Succeeded(succeeded)) = &report.outcome else {
+        return None;
+    };
+    let changes = succeeded.data_changes.as_ref()?;
+    let put = changes.put.iter().filter_map(|file| {
+        let known = File {
+            sha256: file.sha256.parse().ok()?,
+            size_bytes: file.size_bytes,
+            executable: file.executable,
+        };
+        Some((file.path.parse().ok()?, known))
+    });
+    Some(Changed {
+        base_version: changes.base_version,
+        changes: Changes {
+            put: put.collect(),
+            deleted: changes
+                .deleted
+                .iter()
+                .filter_map(|path| path.parse().ok())
+                .collect(),
+        },
     })
 }
 
