@@ -24,7 +24,7 @@ const CONNECTING: usize = 64;
 pub(super) struct Seen {
     /// Reports that were acknowledged.
     pub(super) reports: AtomicU64,
-    /// Actions that were done.
+    /// Actions whose end was acknowledged.
     pub(super) actions: AtomicU64,
     /// From a report on its way to its acknowledgement, in µs.
     pub(super) acknowledged_us: Mutex<Vec<u32>>,
@@ -130,7 +130,7 @@ impl Agent {
         let mut heartbeat = interval(self.manner.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut sequence, mut epoch) = (0, 0);
-        let mut on_their_way: Vec<(u64, Instant)> = Vec::new();
+        let mut on_their_way: Vec<(u64, bool, Instant)> = Vec::new();
         let mut ended_at: Option<Instant> = None;
         // Agents begin one after the other within their pace, not all at once.
         let mut due = Instant::now()
@@ -159,10 +159,12 @@ impl Agent {
                     let now = Instant::now();
                     let (done, rest) = on_their_way
                         .into_iter()
-                        .partition::<Vec<_>, _>(|(sequence, _)| *sequence <= acknowledged.sequence);
+                        .partition::<Vec<_>, _>(|(sequence, ..)| *sequence <= acknowledged.sequence);
                     on_their_way = rest;
                     self.seen.reports.fetch_add(done.len() as u64, Ordering::Relaxed);
-                    let took = done.iter().map(|(_, at)| microseconds(now - *at));
+                    let ends = done.iter().filter(|(_, is_end, _)| *is_end).count();
+                    self.seen.actions.fetch_add(ends as u64, Ordering::Relaxed);
+                    let took = done.iter().map(|(_, _, at)| microseconds(now - *at));
                     self.seen.acknowledged_us.lock().await.extend(took);
                 }
                 Some(server_message::Kind::Run(run)) => {
@@ -182,7 +184,8 @@ impl Agent {
                         Outcome::Succeeded(Succeeded::default()),
                     ] {
                         sequence += 1;
-                        on_their_way.push((sequence, Instant::now()));
+                        let is_end = matches!(outcome, Outcome::Succeeded(_));
+                        on_their_way.push((sequence, is_end, Instant::now()));
                         let report = Report {
                             sequence,
                             attempt_id: run.attempt_id.clone(),
@@ -193,7 +196,6 @@ impl Agent {
                         send(&to, agent_message::Kind::Report(report)).await?;
                     }
                     ended_at = Some(Instant::now());
-                    self.seen.actions.fetch_add(1, Ordering::Relaxed);
                 }
                 _ => {}
             }
