@@ -50,8 +50,7 @@ impl ControlPlane {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
-        // The builder's own setting is for sockets that it opens itself. Without it an acknowledgement waits 40 ms for
-        // the client's delayed ACK.
+        // Serving a stream of connections discards the builder's TCP settings.
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = self
             .grpc_router()
