@@ -10,6 +10,7 @@
 pub mod actions;
 pub mod cmdline;
 pub mod console;
+pub mod data;
 mod entropy;
 pub mod modules;
 pub mod net;

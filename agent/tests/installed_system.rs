@@ -31,6 +31,16 @@ impl LoopDisk {
     }
 }
 
+impl LoopDisk {
+    /// What lies in the root folder, without mounting anything.
+    fn names(&self) -> Vec<String> {
+        let listing = run(Command::new("debugfs").args(["-R", "ls -p /", &self.device]));
+        // Lines such as /11/040700/0/0/lost+found//
+        let name = |line: &str| line.split('/').nth(5).map(str::to_owned);
+        listing.lines().filter_map(name).collect()
+    }
+}
+
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         let _ = Command::new("losetup").args(["--detach", &self.device]).status();
@@ -162,6 +172,29 @@ async fn files_are_written_into_a_disk_and_commands_run_in_it() {
         lines.get(lines.len() - want.len()..),
         Some(&want[..]),
         "{lines:?}"
+    );
+
+    // In the image too: the data, and a file for outputs; of both nothing stays on the disk.
+    let text = "echo handed > /workflow/over; echo \"{\\\"dir\\\": \\\"$FARRIER_WORKFLOW_DIR\\\"}\" > $FARRIER_OUTPUT";
+    let gave = end_of(&mut stream, "w/0/5/1", "cexec", &command(text)).await;
+    let Outcome::Succeeded(gave) = gave else {
+        panic!("{gave:?}")
+    };
+    assert_eq!(gave.outputs_json, "{\"dir\": \"/workflow\"}\n");
+    let changes = gave.data_changes.expect("changes");
+    assert_eq!(
+        (
+            changes.put.len(),
+            changes.put[0].path.as_str(),
+            changes.put[0].content.as_slice()
+        ),
+        (1, "over", &b"handed\n"[..])
+    );
+    let names = disk.names();
+    assert!(names.iter().any(|name| name == "etc"), "{names:?}");
+    assert!(
+        !names.iter().any(|name| name == "workflow" || name == "run"),
+        "{names:?}"
     );
 
     let missing = end_of(

@@ -43,8 +43,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completions(args) => return commands::completions::run(&args),
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),
+        Command::Store(args) => return commands::store::run(*args, cli.output),
         Command::Machine(group) => (Asked::Machine(group.command), group.server, group.output),
         Command::Template(group) => (Asked::Template(group.command), group.server, group.output),
+        Command::Run(run) => (Asked::Run(run.args), run.server, run.output),
         Command::Workflow(group) => (Asked::Workflow(group.command), group.server, group.output),
     };
     commands::log_to_stderr(commands::LogFormat::Text, "warn");
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         };
         match asked {
             Asked::Machine(command) => commands::machine::run(command, asking).await,
+            Asked::Run(args) => commands::workflow::run::run(args, asking).await,
             Asked::Template(command) => commands::template::run(command, asking).await,
             Asked::Workflow(command) => commands::workflow::run(command, asking).await,
         }
@@ -72,6 +75,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// The commands that ask a server.
 enum Asked {
     Machine(commands::machine::MachineCommand),
+    Run(commands::workflow::run::RunArgs),
     Template(commands::template::TemplateCommand),
     Workflow(commands::workflow::WorkflowCommand),
 }

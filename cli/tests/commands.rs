@@ -247,17 +247,44 @@ fn a_workflow_is_made_shown_cancelled_and_deleted() {
     let list = server.ok(&["workflow", "list", "--machine", "node1"]);
     assert!(list.contains(id) && list.contains("PENDING"), "{list}");
     let events = server.ok(&["workflow", "events", id]);
-    assert!(
-        events.starts_with("   1  ")
-            && events.ends_with("created     -                       wipe from template wipe\n"),
-        "{events}"
+    let told: Vec<_> = events
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .map(|words| (words[0].to_owned(), words[2..].join(" ")))
+        .collect();
+    let want = [
+        ("1", "created - wipe from template wipe"),
+        ("2", "task_started only started"),
+        ("3", "execution_made only waits for machine 52:54:00:77:00:0b"),
+    ];
+    assert_eq!(
+        told,
+        want.map(|(number, words)| (number.to_owned(), words.to_owned()))
     );
-    let event: serde_json::Value =
-        serde_json::from_str(&server.ok(&["workflow", "events", id, "-o", "json"]))
-            .expect("one JSON text a line");
+    let last = server.ok(&["workflow", "events", id, "--from", "3", "-o", "json"]);
+    let event: serde_json::Value = serde_json::from_str(&last).expect("one JSON text a line");
     assert_eq!(
         (&event["kind"], &event["event"]["number"]),
-        (&"created".into(), &1.into())
+        (&"execution_made".into(), &3.into())
+    );
+    let explained = server.ok(&["workflow", "explain", id]);
+    assert!(explained.contains("only"), "{explained}");
+    assert_eq!(
+        server.ok(&["workflow", "pause", id]),
+        format!("workflow {id} is PAUSED\n")
+    );
+    assert_eq!(
+        server.ok(&["workflow", "resume", id]),
+        format!("workflow {id} is PENDING\n")
+    );
+    let words = format!(
+        "farrier: workflow {id} has no task \"only\" that waits for approval: none of its tasks does"
+    );
+    server.fails(&["workflow", "approve", id, "only"], 1, &words);
+    assert!(
+        server
+            .ok(&["workflow", "graph", id])
+            .starts_with("flowchart TD\n  t0[\"only<br>")
     );
     let words = format!("farrier: workflow {id} is still PENDING after 1s");
     server.fails(&["workflow", "wait", id, "--timeout", "1s"], 1, &words);
@@ -376,6 +403,7 @@ fn help_teaches_with_examples_and_completions_are_printed() {
         ("template", "create delete get list render validate"),
         ("workflow", "cancel create delete events get list logs state wait"),
         ("image", "build"),
+        ("store", "check export import"),
     ];
     let mut commands = vec![vec![], vec!["serve"], vec!["completions"]];
     for (group, names) in groups {

@@ -68,6 +68,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     let done = Succeeded {
         message: "wrote it".into(),
         bytes: 445_321,
+        ..Succeeded::default()
     };
     runtime.block_on(agent.report(&first, Outcome::Succeeded(done)));
     let second = runtime.block_on(agent.run());
@@ -108,12 +109,16 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
         .collect();
     let want = [
         "created",
+        "task_started",
+        "execution_made",
         "dispatched",
         "started",
         "succeeded",
         "dispatched",
         "started",
         "failed",
+        "execution_ended",
+        "task_ended",
         "ended",
     ];
     // Lines of a message that follow the first are indented: they are no events.
@@ -124,7 +129,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     };
     assert_eq!(kinds, want, "{events}");
     assert!(
-        events.contains("succeeded   install/write-image     wrote it (445321 B)"),
+        events.contains("succeeded        install/write-image     wrote it (445321 B)"),
         "{events}"
     );
     assert_eq!(

@@ -1,15 +1,16 @@
 //! The control plane's API, for tests and for the lab: blocking calls over one connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::Context;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
-    ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CreateWorkflowRequest,
-    GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PutTemplateRequest, Template,
-    WatchProgressRequest, Workflow, WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
+    ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
+    CreateWorkflowRequest, GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PauseWorkflowRequest,
+    PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest, Workflow, WorkflowDataRequest,
+    WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -102,6 +103,57 @@ impl Api {
             .context("the server created a workflow but did not say which")
     }
 
+    /// Creates a workflow from a template's text, without storing that.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn run_template(&self, text: &str) -> anyhow::Result<Workflow> {
+        let request = CreateWorkflowRequest {
+            text: text.to_owned(),
+            ..Default::default()
+        };
+        let response = self.call(|mut client| async move { client.create_workflow(request).await })?;
+        response
+            .workflow
+            .context("the server created a workflow but did not say which")
+    }
+
+    /// Starts nothing more of a workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn pause(&self, id: &str) -> anyhow::Result<Workflow> {
+        let request = PauseWorkflowRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call(|mut client| async move { client.pause_workflow(request).await })
+    }
+
+    /// Goes on with a paused workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn resume(&self, id: &str) -> anyhow::Result<Workflow> {
+        let request = ResumeWorkflowRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.call(|mut client| async move { client.resume_workflow(request).await })
+    }
+
+    /// Stops a workflow.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn cancel(&self, id: &str, reason: &str) -> anyhow::Result<Workflow> {
+        let request = CancelWorkflowRequest {
+            id: id.to_owned(),
+            reason: reason.to_owned(),
+        };
+        self.call(|mut client| async move { client.cancel_workflow(request).await })
+    }
+
     /// One workflow.
     ///
     /// # Errors
@@ -134,6 +186,19 @@ impl Api {
             follow: false,
         };
         self.collect(|mut client| async move { client.workflow_logs(request).await })
+    }
+
+    /// The files that actions of a workflow have handed over, by path.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn data(&self, id: &str) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        let request = WorkflowDataRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let files = self.collect(|mut client| async move { client.workflow_data(request).await })?;
+        Ok(files.into_iter().map(|file| (file.path, file.content)).collect())
     }
 
     /// The boot timeline of a machine; of strangers when `name_or_mac` is empty.

@@ -3,7 +3,9 @@
 //! Machines of both firmwares boot from power on to the first action, and beside them, in the same run, the
 //! same kernel boots directly (`-kernel`) with an init that exits: the floor that no network boot can go below.
 
+mod agents;
 mod plain;
+mod workflows;
 
 use std::process::ExitCode;
 use std::thread;
@@ -26,6 +28,8 @@ use crate::world::World;
 pub enum Bench {
     /// Boot machines from power on to the first action, and a kernel directly beside them
     Boot(BootBench),
+    /// How many reports of agents a server takes, and how fast it answers
+    Workflows(workflows::WorkflowBench),
 }
 
 /// `farrier bench boot`.
@@ -54,7 +58,10 @@ pub struct BootBench {
 /// # Errors
 /// When a boot does not reach its first action.
 pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
-    let Bench::Boot(bench) = bench;
+    let bench = match bench {
+        Bench::Boot(bench) => bench,
+        Bench::Workflows(bench) => return workflows::run(&bench),
+    };
     thread::spawn(move || match namespace::inside() {
         true => boots(&bench, &Prepared::handed_over()?),
         false => {

@@ -4,14 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use store::StoreHandle;
+use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
+use crate::coordinator::{Coordinator, Limits};
 use crate::database::Database;
 use crate::error::Error;
 use crate::timeline;
+use crate::workflows::carrier;
 use crate::workflows::logs::Progress;
+use crate::workflows::silence::{self, Silence};
+use crate::workflows::timers::{self, Timer};
 
 /// What may be set; the defaults are for real use.
 #[derive(Clone, Debug)]
@@ -24,6 +29,10 @@ pub struct Config {
     pub log_bytes: u64,
     /// Entries kept of one machine's boot timeline, and of all strangers'.
     pub boot_log_entries: u64,
+    /// A machine that was out of contact for so long has lost its attempt. Only time counts in which it could have been heard.
+    pub lost_after: Duration,
+    /// What is too large for the store, by digest. In memory, it is gone with the process.
+    pub blobs: Blobs,
 }
 
 impl Default for Config {
@@ -33,6 +42,8 @@ impl Default for Config {
             log_lines: 20_000,
             log_bytes: 4 * 1024 * 1024,
             boot_log_entries: 2_000,
+            lost_after: Duration::from_secs(5 * 60),
+            blobs: Blobs::in_memory(),
         }
     }
 }
@@ -50,12 +61,16 @@ pub(crate) struct Inner {
     pub(crate) machines_turn: tokio::sync::Mutex<()>,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
     pub(crate) workflow_turns: Vec<tokio::sync::Mutex<()>>,
+    pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
+    pub(crate) silence: Silence,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) timeline: timeline::writer::Recorder,
     /// A workflow has a timer, or has a new one.
-    pub(crate) timers: mpsc::UnboundedSender<crate::workflows::timers::Timer>,
+    pub(crate) timers: mpsc::UnboundedSender<Timer>,
+    /// A row of an outbox is to be carried.
+    pub(crate) outboxes: mpsc::UnboundedSender<String>,
     pub(crate) stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Stops the timeline's writer: after everything that has something to record.
@@ -82,10 +97,13 @@ impl ControlPlane {
     /// # Errors
     /// [`Error::Store`] when the store cannot be read.
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
+        let coordinator = Coordinator::new(store.store().clone(), Limits::default());
+        let lost_after = config.lost_after;
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
         let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
         let (timers, timers_due) = mpsc::unbounded_channel();
+        let (outboxes, rows) = mpsc::unbounded_channel();
         let (timeline, entries) = timeline::writer::channel();
         let writer = timeline::writer::write(
             db.clone(),
@@ -99,11 +117,14 @@ impl ControlPlane {
             config,
             machines_turn: tokio::sync::Mutex::default(),
             workflow_turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            coordinator,
             agents: Registry::default(),
+            silence: Silence::default(),
             changes,
             progress: broadcast::channel(CHANGES).0,
             timeline,
             timers,
+            outboxes,
             stopping,
             tasks: Mutex::default(),
             last,
@@ -112,10 +133,14 @@ impl ControlPlane {
         let control = Self {
             inner: Arc::new(inner),
         };
-        control.arm_timers().await?;
-        let timers =
-            crate::workflows::timers::run(Arc::downgrade(&control.inner), timers_due, control.stopped());
-        control.keep(tokio::spawn(timers));
+        // What was left to do when a server stopped.
+        for next in control.inner.coordinator.recover()? {
+            control.follow_up(next);
+        }
+        let weak = || Arc::downgrade(&control.inner);
+        control.keep(tokio::spawn(timers::run(weak(), timers_due, control.stopped())));
+        control.keep(tokio::spawn(carrier::run(weak(), rows, control.stopped())));
+        control.keep(tokio::spawn(silence::run(weak(), lost_after, control.stopped())));
         Ok(control)
     }
 

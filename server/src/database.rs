@@ -6,21 +6,22 @@
 //! machine/<name>                              the record
 //! mac/<mac>  address/<ip>  agent-id/<id>      -> machine name
 //! template/<name>  template-id/<id>           the text; -> name
-//! workflow/<id>                               state
+//! workflow/<id> ...                           see `coordinator`
 //! workflow-text/<id>                          what it was rendered to
-//! event/<id>/<number>                         what happened
 //! of/<worker>/<id>                            every workflow of a worker
 //! open/<worker>/<id>                          those that have not ended
 //! last/<worker>                               the one that ended last
 //! idempotency/<key>                           -> workflow id
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! boot/<mac>                                  boots and their tokens
-//! agent/<mac>                                 the agent's session: boot id, epoch, last report
+//! agent/<mac>                                 what attached last: version, when it was heard
+//! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! ```
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreHandle};
@@ -77,16 +78,25 @@ impl Database {
 
     /// Returns when the batch is durable.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, Error> {
-        Ok(self.store.commit(batch.commit).await?)
+        self.commit_of(batch.commit).await
+    }
+
+    pub(crate) async fn commit_of(&self, commit: Commit) -> Result<Revision, Error> {
+        Ok(self.store.commit(commit).await?)
     }
 }
 
 /// Blocking reads.
+#[derive(Clone)]
 pub(crate) struct View {
     store: Arc<dyn Store>,
 }
 
 impl View {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
         self.store
             .get(key.as_bytes())?
@@ -115,6 +125,21 @@ impl View {
                 return Ok(all);
             }
         }
+    }
+
+    /// The first entries below `prefix`, at most `limit`, with the revisions that wrote them.
+    pub(crate) fn first_of<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, Stored<T>)>, Error> {
+        let found = self
+            .store
+            .range(prefix.as_bytes(), after(prefix).as_bytes(), limit)?;
+        found
+            .iter()
+            .map(|entry| Ok((tail(entry, prefix), decode(entry)?)))
+            .collect()
     }
 
     /// At most `limit` entries below `prefix` whose whole key is at least `from`.
@@ -165,7 +190,8 @@ impl Batch {
     pub(crate) fn put(&mut self, key: impl Into<String>, value: &impl Serialize) {
         let value =
             serde_json::to_vec(value).expect("our own types have text keys and no failing serializer");
-        let key = key.into().into_bytes().into();
+        let key: Bytes = key.into().into_bytes().into();
+        self.forget(&key);
         self.commit.operations.push(Operation::Put {
             key,
             value: value.into(),
@@ -173,8 +199,16 @@ impl Batch {
     }
 
     pub(crate) fn delete(&mut self, key: impl Into<String>) {
-        self.commit.operations.push(Operation::Delete {
-            key: key.into().into_bytes().into(),
+        let key: Bytes = key.into().into_bytes().into();
+        self.forget(&key);
+        self.commit.operations.push(Operation::Delete { key });
+    }
+
+    /// A key is written once in a commit: what was to be done with it before does not count.
+    fn forget(&mut self, key: &Bytes) {
+        self.commit.operations.retain(|operation| match operation {
+            Operation::Put { key: other, .. } | Operation::Delete { key: other } => other != key,
+            Operation::DeleteRange { .. } => true,
         });
     }
 
@@ -214,11 +248,45 @@ impl Batch {
         self.commit.operations.extend(other.commit.operations);
     }
 
+    /// Preconditions and writes that were made elsewhere.
+    pub(crate) fn take_in(&mut self, commit: &Commit) {
+        self.commit
+            .preconditions
+            .extend(commit.preconditions.iter().cloned());
+        self.commit.operations.extend(commit.operations.iter().cloned());
+    }
+
+    pub(crate) fn into_commit(self) -> Commit {
+        self.commit
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.commit.operations.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.commit.operations.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_write_of_a_key_counts() {
+        let mut batch = Batch::default();
+        batch.put("a", &1);
+        batch.delete("b");
+        batch.delete("a");
+        batch.put("b", &2);
+        let want = vec![
+            Operation::Delete { key: "a".into() },
+            Operation::Put {
+                key: "b".into(),
+                value: "2".into(),
+            },
+        ];
+        assert_eq!(batch.into_commit().operations, want);
     }
 }

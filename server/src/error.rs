@@ -29,12 +29,27 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The blobs failed or refused.
+    #[error(transparent)]
+    Blob(#[from] store::blobs::BlobError),
     /// The store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A thread of ours ended before it answered.
     #[error("the server is stopping")]
     Stopping,
+}
+
+impl From<crate::data::Trouble> for Error {
+    fn from(trouble: crate::data::Trouble) -> Self {
+        use crate::data::Trouble;
+        match trouble {
+            Trouble::Blob(error) => Self::Blob(error),
+            Trouble::Damaged { key, source } => Self::Damaged { key, source },
+            Trouble::Refused(refused) => Self::Refused(refused.message),
+            Trouble::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl Error {
@@ -44,7 +59,14 @@ impl Error {
     }
 
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Store(StoreError::Conflict { .. }))
+        self.store().is_some_and(StoreError::is_conflict)
+    }
+
+    pub(crate) fn store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
     }
 }
 

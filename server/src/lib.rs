@@ -9,6 +9,8 @@ mod agents;
 mod bounds;
 mod clock;
 mod control;
+pub mod coordinator;
+mod data;
 mod database;
 mod error;
 mod grpc;

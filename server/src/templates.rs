@@ -75,10 +75,10 @@ fn literal(text: &str) -> (Vec<language::Problem>, Vec<language::Problem>) {
         }
         // Other mistakes may be of the made-up values.
         Err(problems) => {
-            let images = problems
-                .into_iter()
-                .filter(|problem| problem.message.starts_with("image "));
-            (images.filter_map(as_written).collect(), Vec::new())
+            let certain = problems.into_iter().filter(|problem| {
+                problem.message.starts_with("image ") || problem.message.contains(" is no field of ")
+            });
+            (certain.filter_map(as_written).collect(), Vec::new())
         }
     }
 }
@@ -194,7 +194,7 @@ impl ControlPlane {
     }
 }
 
-fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
+pub(crate) fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
     if let Some(found) = view.get::<Template>(&format!("template/{name_or_id}"))? {
         return Ok(found.value);
     }
@@ -239,6 +239,22 @@ mod tests {
             check(&text.replace(".b | quote", ".hardware.spec.userData")).ok(),
             Some(vec![])
         );
+    }
+
+    #[test]
+    fn an_unknown_field_of_version_1_beside_variables_is_refused_at_once() {
+        let text = VARIABLE
+            .replace("IMAGE", "cexec")
+            .replace(" | quote", "")
+            .replace("0.1", "1");
+        let error = check(&text).expect_err("an unknown field").to_string();
+        assert!(
+            error.starts_with(
+                "line 9, column 5: \"timeot\" is no field of an action; did you mean \"timeout\"?"
+            ),
+            "{error}"
+        );
+        assert_eq!(check(&text.replace("timeot", "timeout")).ok(), Some(vec![]));
     }
 
     #[test]

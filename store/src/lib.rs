@@ -6,24 +6,33 @@
 //! The engines block. Code on a runtime uses [`queue::StoreHandle`], which has the one writer thread and turns
 //! commits that wait at the same time into one synced transaction.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub mod blobs;
 pub mod memory;
+pub mod offline;
 pub mod queue;
 pub mod redb;
+pub mod watch;
 
+pub use crate::blobs::{Blobs, Digest};
 pub use crate::memory::MemoryStore;
 pub use crate::queue::StoreHandle;
 pub use crate::redb::RedbStore;
+pub use crate::watch::{Change, Watch};
 
 /// Operations in one commit, and preconditions in one commit (etcd's `--max-txn-ops`).
 pub const MAX_OPERATIONS: usize = 128;
 /// Bytes of keys and values in one commit (etcd's `--max-request-bytes`).
 pub const MAX_COMMIT_BYTES: usize = 1_572_864;
 
-/// Counts commits; a key's version is the revision that last wrote it.
+/// Grows with every commit; a key's version is the revision that last wrote it.
+///
+/// The embedded engines count commits. etcd does not count one that changes nothing, so nobody may rely on that.
 pub type Revision = u64;
 
 /// A key with its value and the revision that wrote it.
@@ -43,7 +52,10 @@ pub enum Precondition {
     Unchanged { key: Bytes, modified: Revision },
 }
 
-/// One write of a commit. Operations happen in order: a later one sees what an earlier one did.
+/// One write of a commit.
+///
+/// As in etcd, a key that a commit puts is written by no other operation of it, except that it may be deleted before:
+/// then the delete is left out. Ranges and keys that are deleted may overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     Put {
@@ -69,7 +81,7 @@ pub struct Commit {
 }
 
 /// Why a store did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another commit came first; read again and decide again.
     #[error("conflict on key {key:?}")]
@@ -78,6 +90,26 @@ pub enum StoreError {
         "commit of {operations} operations and {bytes} B is over the limit of {MAX_OPERATIONS} operations and {MAX_COMMIT_BYTES} B"
     )]
     TooLarge { operations: usize, bytes: usize },
+    /// Changes that were asked for are no longer kept.
+    #[error(
+        "changes from revision {wanted} on are no longer kept, only from {oldest} on: read again, and watch from then on"
+    )]
+    Compacted { wanted: Revision, oldest: Revision },
+    /// etcd refuses that, so every engine does ("duplicate key given in txn request").
+    #[error("key {key:?} is put in a commit that writes it a second time: merge the two")]
+    DuplicateKey { key: Bytes },
+    /// etcd refuses that, so every engine does ("key is not provided").
+    #[error("a commit writes the empty key: give it a name")]
+    EmptyKey,
+    /// The filesystem is full, or a quota is. What was there is untouched, and writing works again once there is room.
+    #[error(
+        "no room in the filesystem of store {path}: free some, or make it larger; then all goes on without a restart"
+    )]
+    Full {
+        path: PathBuf,
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// Another process has the store's file open.
     #[error("store {path} is in use by another process: stop that one, or choose another data directory")]
     Locked { path: PathBuf },
@@ -86,11 +118,12 @@ pub enum StoreError {
         "store {path} cannot be read: {message}; put a backup in its place, or move it away to start empty"
     )]
     Corrupt { path: PathBuf, message: String },
+    /// Whether the commit happened is not known. Preconditions make it safe to try again.
     #[error("store: {message}")]
     Backend {
         message: String,
         #[source]
-        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+        source: Option<Arc<dyn std::error::Error + Send + Sync>>,
     },
 }
 
@@ -109,17 +142,87 @@ pub trait Store: Send + Sync + 'static {
     fn commit_group(&self, commits: &[&Commit]) -> Vec<Result<Revision, StoreError>> {
         commits.iter().map(|commit| self.commit(commit)).collect()
     }
+
+    /// The newest durable revision: what is read after this call is at least that new.
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Err(no_watch())
+    }
+
+    /// Changes of the keys in `[from, to)`, of revisions from `start` on; from now on when `None`.
+    ///
+    /// To follow a range without a gap: ask for the revision, read the range, watch from that revision + 1. What was
+    /// read may then have some of the first changes already.
+    ///
+    /// # Errors
+    /// [`StoreError::Compacted`] when changes since `start` are no longer kept.
+    fn watch(&self, from: &[u8], to: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
+        let _ = (from, to, start);
+        Err(no_watch())
+    }
+}
+
+/// Wrappers around a store, as tests have them, may go without.
+fn no_watch() -> StoreError {
+    StoreError::Backend {
+        message: "this engine cannot be watched".into(),
+        source: None,
+    }
 }
 
 impl Commit {
-    /// Refuses a commit that no engine would take.
+    /// Refuses a commit that no engine would take: too large, a key put that is written twice, the empty key.
     pub fn check_limits(&self) -> Result<(), StoreError> {
         let operations = self.operations.len().max(self.preconditions.len());
         let bytes = self.len_bytes();
         if operations > MAX_OPERATIONS || bytes > MAX_COMMIT_BYTES {
             return Err(StoreError::TooLarge { operations, bytes });
         }
+        self.check_keys()
+    }
+
+    /// Source: etcd, `checkIntervals` in server/etcdserver/api/v3rpc/key.go.
+    fn check_keys(&self) -> Result<(), StoreError> {
+        let mut puts = BTreeSet::new();
+        for operation in &self.operations {
+            let twice = match operation {
+                Operation::Put { key, .. } | Operation::Delete { key } if key.is_empty() => {
+                    return Err(StoreError::EmptyKey);
+                }
+                Operation::Put { key, .. } => (!puts.insert(key)).then_some(key),
+                Operation::Delete { key } => puts.get(key).copied(),
+                Operation::DeleteRange { .. } => None,
+            };
+            if let Some(key) = twice {
+                return Err(StoreError::DuplicateKey { key: key.clone() });
+            }
+        }
+        for operation in &self.operations {
+            if let Operation::DeleteRange { from, to } = operation
+                && from < to
+                && let Some(key) = puts.range::<Bytes, _>(from..to).next()
+            {
+                return Err(StoreError::DuplicateKey {
+                    key: Bytes::clone(key),
+                });
+            }
+        }
         Ok(())
+    }
+
+    /// The operations, without deletes of keys that are put later: what an engine has to do.
+    pub fn effective_operations(&self) -> impl Iterator<Item = &Operation> {
+        let puts: BTreeSet<&Bytes> = self
+            .operations
+            .iter()
+            .filter_map(|operation| match operation {
+                Operation::Put { key, .. } => Some(key),
+                _ => None,
+            })
+            .collect();
+        self.operations.iter().filter(move |operation| match operation {
+            Operation::Delete { key } => !puts.contains(key),
+            _ => true,
+        })
     }
 
     /// Bytes of all keys and values.
@@ -156,6 +259,15 @@ pub fn prefix_end(prefix: &[u8]) -> Bytes {
         }
     }
     Bytes::from_static(&[0xff; 64])
+}
+
+/// Whether an I/O error says that there is no room left.
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }
 
 #[cfg(test)]
@@ -195,5 +307,57 @@ mod tests {
                 bytes: 0
             })
         ));
+    }
+
+    #[test]
+    fn a_key_that_is_put_is_written_by_nothing_else() {
+        let key = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+        let put = |text| Operation::Put {
+            key: key(text),
+            value: Bytes::new(),
+        };
+        let delete = |text| Operation::Delete { key: key(text) };
+        let range = |from, to| Operation::DeleteRange {
+            from: key(from),
+            to: key(to),
+        };
+        for (operations, twice) in [
+            (vec![put("a"), put("b"), delete("c"), range("d", "e")], None),
+            (vec![put("a"), put("b"), put("a")], Some("a")),
+            (vec![put("a"), delete("a")], Some("a")),
+            (vec![delete("a"), put("a")], None),
+            (vec![range("a", "c"), put("b")], Some("b")),
+            (vec![put("b"), range("b", "c")], Some("b")),
+            (vec![put("c"), put("a\x01"), range("a", "c")], Some("a\x01")),
+            (
+                vec![put("c"), range("b", "c"), range("c", "c"), range("d", "b")],
+                None,
+            ),
+            (
+                vec![delete("a"), delete("a"), range("a", "b"), range("a", "c")],
+                None,
+            ),
+        ] {
+            let commit = Commit {
+                operations,
+                ..Commit::default()
+            };
+            match (commit.check_limits(), twice) {
+                (Ok(()), None) => {}
+                (Err(error @ StoreError::DuplicateKey { .. }), Some(twice)) => assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "key {:?} is put in a commit that writes it a second time: merge the two",
+                        key(twice)
+                    )
+                ),
+                (answer, _) => panic!("{answer:?} for {commit:?}"),
+            }
+        }
+        let empty = Commit {
+            operations: vec![delete("")],
+            ..Commit::default()
+        };
+        assert!(matches!(empty.check_limits(), Err(StoreError::EmptyKey)));
     }
 }

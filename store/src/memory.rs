@@ -5,12 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError};
+use crate::watch::History;
+use crate::{Change, Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError, Watch};
 
 /// An ordered map behind a lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
     inner: Mutex<Inner>,
+    history: History,
 }
 
 #[derive(Debug, Default)]
@@ -21,12 +23,21 @@ struct Inner {
 
 impl MemoryStore {
     pub fn new() -> MemoryStore {
-        MemoryStore::default()
+        MemoryStore {
+            inner: Mutex::default(),
+            history: History::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing that runs under the lock can panic half-way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> MemoryStore {
+        MemoryStore::new()
     }
 }
 
@@ -66,20 +77,47 @@ impl Store for MemoryStore {
         }
         inner.revision += 1;
         let revision = inner.revision;
-        for operation in &commit.operations {
-            match operation {
-                Operation::Put { key, value } => {
-                    inner.keys.insert(key.clone(), (revision, value.clone()));
-                }
-                Operation::Delete { key } => {
-                    inner.keys.remove(key);
-                }
-                Operation::DeleteRange { from, to } => {
-                    inner.keys.retain(|key, _| key < from || key >= to);
+        let mut changes = Vec::new();
+        for operation in commit.effective_operations() {
+            inner.run(operation, revision, &mut changes);
+        }
+        // Still under the lock: changes are recorded in the order of their revisions.
+        self.history.record(revision, changes);
+        Ok(revision)
+    }
+
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.history.revision())
+    }
+
+    fn watch(&self, from: &[u8], to: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
+        self.history.watch(from, to, start)
+    }
+}
+
+impl Inner {
+    fn run(&mut self, operation: &Operation, revision: Revision, changes: &mut Vec<Change>) {
+        let delete = |keys: &mut BTreeMap<_, _>, key: &Bytes, changes: &mut Vec<Change>| {
+            if keys.remove(key).is_some() {
+                let key = key.clone();
+                changes.push(Change::Delete { key, revision });
+            }
+        };
+        match operation {
+            Operation::Put { key, value } => {
+                self.keys.insert(key.clone(), (revision, value.clone()));
+                changes.push(Change::Put(key_value((key, &(revision, value.clone())))));
+            }
+            Operation::Delete { key } => delete(&mut self.keys, key, changes),
+            Operation::DeleteRange { from, to } if from < to => {
+                let range = self.keys.range::<Bytes, _>(from..to);
+                let keys: Vec<Bytes> = range.map(|(key, _)| key.clone()).collect();
+                for key in &keys {
+                    delete(&mut self.keys, key, changes);
                 }
             }
+            Operation::DeleteRange { .. } => {}
         }
-        Ok(revision)
     }
 }
 

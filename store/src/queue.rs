@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Commit, KeyValue, Revision, Store, StoreError};
+use crate::{Commit, KeyValue, Revision, Store, StoreError, Watch};
 
 /// Commits that may wait; more callers wait for a place.
 const QUEUE_COMMITS: usize = 1024;
@@ -77,7 +77,7 @@ impl StoreHandle {
         read.await.unwrap_or_else(|error| {
             Err(StoreError::Backend {
                 message: "reading a range was broken off".into(),
-                source: Some(error.into()),
+                source: Some(Arc::new(error)),
             })
         })
     }
@@ -86,6 +86,16 @@ impl StoreHandle {
     pub async fn prefix(&self, prefix: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         self.range(Bytes::copy_from_slice(prefix), crate::prefix_end(prefix), limit)
             .await
+    }
+
+    /// See [`Store::revision`].
+    pub fn revision(&self) -> Result<Revision, StoreError> {
+        self.store.revision()
+    }
+
+    /// Changes of all keys that begin with `prefix`; see [`Store::watch`].
+    pub fn watch(&self, prefix: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
+        self.store.watch(prefix, &crate::prefix_end(prefix), start)
     }
 
     /// The store itself, for blocking code.
@@ -139,7 +149,7 @@ fn write_queued(store: &dyn Store, mut receiver: mpsc::Receiver<Queued>) {
         }
         let commits: Vec<&Commit> = group.iter().map(|queued| &queued.commit).collect();
         let answers = store.commit_group(&commits);
-        if let Some(Err(error @ StoreError::Backend { .. })) = answers.first() {
+        if let Some(Err(error @ (StoreError::Backend { .. } | StoreError::Full { .. }))) = answers.first() {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 commits = group.len(),

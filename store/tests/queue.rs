@@ -157,6 +157,28 @@ async fn dropping_the_last_handle_writes_what_is_queued_and_frees_the_file() {
     assert_eq!(store.range(b"k", b"l", 100).unwrap().len(), 10);
 }
 
+#[tokio::test]
+async fn a_prefix_is_watched_until_the_store_is_closed() {
+    let handle = StoreHandle::new(MemoryStore::new());
+    let mut watch = handle.watch(b"k", None).unwrap();
+    handle.commit(put("j")).await.unwrap();
+    let revision = handle.commit(put("k1")).await.unwrap();
+    assert_eq!(handle.revision().unwrap(), revision);
+    let changes = watch.next().await.unwrap();
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].key(), "k1");
+    drop(handle);
+    assert_eq!(
+        watch.next().await.unwrap_err().to_string(),
+        "store: closed while it was watched"
+    );
+    let bare = StoreHandle::new(Broken);
+    assert_eq!(
+        bare.watch(b"k", None).unwrap_err().to_string(),
+        "store: this engine cannot be watched"
+    );
+}
+
 struct Broken;
 
 impl Store for Broken {

@@ -6,4 +6,5 @@
 //! - [`engine`]: [`engine::decide`] and [`engine::apply`].
 
 pub mod engine;
+pub mod expression;
 pub mod language;

@@ -50,6 +50,22 @@ const PIECES: &[&str] = &[
     "---\n",
     "# ",
     "version: '0.1'\n",
+    "version: '1'\n",
+    "{version: 1, ",
+    "${{",
+    "${{ inputs.x }}",
+    "${{ tasks.t.state == 'a' && vars.x }}",
+    "inputs: {x: 1}\n",
+    "outputs: {a: inputs.x}\n",
+    "- {name: u, wait: 5m, needs: [t]}\n",
+    "  needs: [",
+    "  when: failure()\n",
+    "  recovers: t\n",
+    "  forEach: '[1, 2]'\n",
+    "  waves: [1, 10%]\n",
+    "  goto: {when: 'true', task: t, max: 1}\n",
+    "  set: {x: vars.x + 1}\n",
+    "  retry: {attempts: 2}\n",
     "name: w\n",
     "tasks:\n",
     "- name: t\n",
@@ -78,9 +94,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_text_is_taken_or_refused_at_a_line_that_there_is(text in any_text(), framed in any::<bool>()) {
+    fn any_text_is_taken_or_refused_at_a_line_that_there_is(
+        text in any_text(), framed in any::<bool>(), version in prop::sample::select(vec!["0.1", "1"]),
+    ) {
         let text = if framed {
-            format!("version: '0.1'\nname: w\ntasks:\n- name: t\n  worker: a\n  actions:\n  - name: a\n    image: alpine\n{text}")
+            format!("version: '{version}'\nname: w\ntasks:\n- name: t\n  worker: a\n  actions:\n  - name: a\n    image: alpine\n{text}")
         } else {
             text
         };

@@ -187,24 +187,6 @@ fn yaml_problems_quote_the_rendered_line() {
             "name: x",
         ),
         (
-            "tasks: {a: b}\n",
-            "1, column 8",
-            "a list is wanted here",
-            "tasks: {a: b}",
-        ),
-        (
-            "tasks: [x]\n",
-            "1, column 9",
-            "a mapping (key: value) is wanted here",
-            "tasks: [x]",
-        ),
-        (
-            "name: [x]\n",
-            "1, column 7",
-            "a text is wanted here, not a list or a mapping",
-            "name: [x]",
-        ),
-        (
             "just text\n",
             "1, column 1",
             "a mapping (key: value) is wanted here",
@@ -226,6 +208,30 @@ fn yaml_problems_quote_the_rendered_line() {
         "bad YAML: invalid indentation in multiline quoted scalar",
         "  actions:",
     );
+}
+
+#[test]
+fn values_of_the_wrong_shape_are_all_at_their_places() {
+    let text = "name: [x]\nid: {a: b}\ntasks:\n- x\n- name: t\n  worker: w\n  actions: {a: b}\n  environment: [x]\n  volumes: x\n- \
+                {name: u, worker: w, actions: [{name: [a], image: alpine, command: x, environment: {A: [b]}}]}\n";
+    let found: Vec<String> = problems(text)
+        .iter()
+        .map(|problem| format!("{}, {}: {}", problem.line, problem.column, problem.message))
+        .collect();
+    let (list, mapping) = ("a list is wanted here", "a mapping (key: value) is wanted here");
+    let text = "a text is wanted here, not a list or a mapping";
+    let want = [
+        format!("1, 7: {text}"),
+        format!("2, 5: {text}"),
+        format!("4, 3: {mapping}"),
+        format!("7, 12: {mapping}").replace(mapping, list),
+        format!("8, 16: {mapping}"),
+        format!("9, 12: {list}"),
+        format!("10, 41: {text}"),
+        format!("10, 70: {list}"),
+        format!("10, 90: {text}"),
+    ];
+    assert_eq!(found, want);
 }
 
 #[test]
@@ -399,8 +405,8 @@ fn odd_fields_are_warnings() {
     assert_eq!(
         found,
         [
-            "\"nme\" is no field of a workflow and has no effect; did you mean \"name\"?",
-            no_version
+            no_version,
+            "\"nme\" is no field of a workflow and has no effect; did you mean \"name\"?"
         ]
     );
 }
@@ -417,7 +423,7 @@ fn all_problems_come_at_once_in_the_order_of_the_text() {
         found,
         [
             "1: the workflow has no name: it needs one of 1 to 199 bytes",
-            "1: version \"2.0\" is not known: write \"0.1\"",
+            "1: version \"2.0\" is not known: write \"0.1\" or \"1\"",
             "2: global_timeout -1 is negative: write seconds, or 0 for none",
             "5: task \"t\" has no worker: write a MAC, or a device like \"{{.device_1}}\"",
             "6: volume \"bad\" is not like /on/host:/in/container or /on/host:/in/container:ro",

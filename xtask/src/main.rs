@@ -1,4 +1,4 @@
-//! Developer chores: `cargo xtask lab`, `test`, `bench`.
+//! Developer chores: `cargo xtask lab`, `test`, `simulate`, `bench`.
 //!
 //! A launcher: it has no dependencies, compiles in seconds, builds what a chore needs and hands over to it.
 
@@ -6,6 +6,7 @@ mod build;
 mod disk_bench;
 mod lab;
 mod packages;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -23,9 +24,11 @@ fn main() -> ExitCode {
         }
         ["lab", rest @ ..] => lab::run(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["simulate", rest @ ..] => simulate::run(rest),
         ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
-        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk".to_owned()),
+        ["bench", "workflows", rest @ ..] => lab::bench_workflows(rest),
+        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk | workflows".to_owned()),
         [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
     };
     outcome.unwrap_or_else(|message| {
@@ -43,8 +46,11 @@ Developer chores of Farrier
       --yes                     install missing packages without asking
       --no-e2e                  leave out the end-to-end tests
       --only-e2e [FILTER]       run nothing but the end-to-end tests
+  cargo xtask simulate          the coordinator and agents in simulated worlds, where everything goes wrong
+      --seeds N [--seed S]      this many worlds, from this seed on (see: cargo xtask simulate --help)
   cargo xtask bench boot        how long a netboot takes, stage by stage, beside a plain boot of the same kernel
       --boots N --firmware F    so many boots of each firmware, or of one (see: cargo xtask bench boot --help)
   cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
       --mib N --rounds N        an image of so many MiB, written so often by each
+  cargo xtask bench workflows   how many reports of agents a server takes, and how fast it answers
 ";

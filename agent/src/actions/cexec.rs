@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -16,19 +17,21 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::chroot::Spec;
+use super::chroot::{Shown, Spec};
 use super::command_line;
 use super::environment::Environment;
+use super::mount_points::MountPoints;
+use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
-use super::{Done, Failure, Feed, Place};
+use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
 use crate::worker::Setting;
 use crate::worker::core::Event;
 
-/// Between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
+/// Where the command finds the ephemeral data, and the folder of its output file.
+const WORKFLOW: &str = "/workflow";
+const RUN: &str = "/run/farrier";
 const BURIED_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 /// Output that daemons outside the PID namespace still hold open is not waited for longer.
@@ -43,7 +46,7 @@ pub(super) async fn run(
     env: &Environment<'_>,
     place: &Place,
     feed: &Feed,
-    halt: CancellationToken,
+    halt: &Halt,
 ) -> Result<Done, Failure> {
     let hint = env.required("BLOCK_DEVICE")?;
     let fs_type = env.required("FS_TYPE")?.to_owned();
@@ -55,9 +58,10 @@ pub(super) async fn run(
         )
     })?;
     let device = target::resolve(hint).await?;
+    let scratch = Scratch::make(action, place, halt).await?;
     let mounts = place.mounts.clone();
     let mounted = blocking(move || Mounted::mount(&mounts, &device, &fs_type)).await?;
-    let spec = Spec {
+    let mut spec = Spec {
         mounted_at: mounted.path().to_owned(),
         chroot: env.optional("CHROOT").is_some(),
         commands,
@@ -67,21 +71,82 @@ pub(super) async fn run(
         resolv_conf: env
             .is_on("UPDATE_RESOLV_CONF")
             .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
+        shown: Vec::new(),
+    };
+    let mount_points = show(&mut spec, &scratch, place.setting, action.reboots);
+    let mount_points = match mount_points {
+        Ok(mount_points) => mount_points,
+        Err(e) => {
+            scratch::none(feed, &e.to_string()).await;
+            None
+        }
     };
     let ran = run_child(&spec, feed, halt).await;
+    drop(mount_points);
     // Whatever happened: the filesystem is to be whole on the disk afterwards.
     let unmounted = blocking(move || mounted.unmount()).await;
-    let (status, last) = ran?;
-    unmounted?;
-    judge(status, &last)
+    let ended = ran.and_then(|ended| unmounted.map(|()| ended));
+    let message = match ended.and_then(|(status, last)| judge(status, &last)) {
+        Ok(message) => message,
+        Err(failure) => return Err(scratch.explain(failure).await),
+    };
+    // One after which the machine reboots had nothing to give in the first place.
+    let gives = if action.reboots {
+        Gives::default()
+    } else {
+        scratch.take(halt).await?
+    };
+    Ok(Done::Succeeded {
+        message,
+        bytes: 0,
+        gives,
+    })
 }
 
-async fn run_child(
-    spec: &Spec,
-    feed: &Feed,
-    halt: CancellationToken,
-) -> Result<(ExitStatus, VecDeque<String>), Failure> {
+/// Lets the command see `/workflow` and its output file: in its root where that is another one or our own, by their
+/// paths on somebody else's system.
+///
+/// # Errors
+/// They cannot be shown in the image; it is left as it is then.
+fn show(
+    spec: &mut Spec,
+    scratch: &Scratch,
+    setting: Setting,
+    reboots: bool,
+) -> io::Result<Option<MountPoints>> {
+    let mut seen = vec![(scratch.workflow(), WORKFLOW)];
+    if !reboots {
+        seen.push((scratch.run(), RUN));
+    }
+    let mount_points = if spec.chroot {
+        let folders: Vec<&str> = seen.iter().map(|(_, at)| at.trim_start_matches('/')).collect();
+        Some(MountPoints::make(&spec.mounted_at, &folders)?)
+    } else {
+        None
+    };
+    let in_place = !spec.chroot && setting == Setting::Host;
+    for (from, at) in seen {
+        let named = if in_place { from.clone() } else { PathBuf::from(at) };
+        let (variable, value) = match at {
+            WORKFLOW => ("FARRIER_WORKFLOW_DIR", named),
+            _ => ("FARRIER_OUTPUT", named.join(Scratch::OUTPUT)),
+        };
+        spec.environment
+            .insert(variable.to_owned(), value.display().to_string());
+        spec.shown.push(Shown {
+            from,
+            at: (!in_place).then(|| PathBuf::from(at)),
+            read_only: reboots,
+        });
+    }
+    Ok(mount_points)
+}
+
+async fn run_child(spec: &Spec, feed: &Feed, halt: &Halt) -> Result<(ExitStatus, VecDeque<String>), Failure> {
     let failed = |what: &str, e: io::Error| Failure::new("StartFailed", format!("{what} failed: {e}"));
+    if halt.is_asked() {
+        return Err(scratch::stopped());
+    }
     // One pipe for both streams keeps their lines in order.
     let (reader, writer) = io::pipe().map_err(|e| failed("making a pipe", e))?;
     let output = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(|e| failed("making a pipe", e))?;
@@ -119,33 +184,43 @@ async fn run_child(
         status = &mut waited => status,
         () = lines.pass_on() => waited.await,
     };
-    let status = status.map_err(|e| failed("waiting for the command", e))?;
+    let end = status.map_err(|e| failed("waiting for the command", e))?;
     let _ = timeout(DRAIN, lines.pass_on()).await;
     lines.end_line().await;
-    Ok((status, lines.last))
+    match end {
+        End::ByItself(status) => Ok((status, lines.last)),
+        // However it took being asked.
+        End::Asked => Err(scratch::stopped()),
+    }
+}
+
+/// How a command came to its end.
+enum End {
+    ByItself(ExitStatus),
+    Asked,
 }
 
 /// Waits for the end; when halted, asks the whole process group to end and then makes it.
-async fn wait(child: &mut Child, halt: CancellationToken) -> io::Result<ExitStatus> {
+async fn wait(child: &mut Child, halt: &Halt) -> io::Result<End> {
     tokio::select! {
-        status = child.wait() => return status,
-        () = halt.cancelled() => {}
+        status = child.wait() => return status.map(End::ByItself),
+        () = halt.asked() => {}
     }
     signal(child, Signal::SIGTERM);
     tokio::select! {
-        status = child.wait() => return status,
-        () = sleep(GRACE) => {}
+        status = child.wait() => return status.map(|_| End::Asked),
+        () = halt.grace_over() => {}
     }
     let group = child
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .map(Pid::from_raw);
     signal(child, Signal::SIGKILL);
-    let status = child.wait().await;
+    child.wait().await?;
     if let Some(group) = group {
         wait_for_group(group).await;
     }
-    status
+    Ok(End::Asked)
 }
 
 /// Waits until nothing of a killed process group is left: what is dying in the command's namespaces still holds the
@@ -164,13 +239,11 @@ fn signal(child: &Child, signal: Signal) {
     }
 }
 
-fn judge(status: ExitStatus, last: &VecDeque<String>) -> Result<Done, Failure> {
+/// The last line that it printed, when all is well.
+fn judge(status: ExitStatus, last: &VecDeque<String>) -> Result<String, Failure> {
     use std::os::unix::process::ExitStatusExt;
     if status.success() {
-        return Ok(Done::Succeeded {
-            message: last.back().cloned().unwrap_or_default(),
-            bytes: 0,
-        });
+        return Ok(last.back().cloned().unwrap_or_default());
     }
     let how = match (status.code(), status.signal()) {
         (Some(code), _) => format!("the command exited with code {code}"),

@@ -22,6 +22,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, chroot, execve, fork};
 use serde::{Deserialize, Serialize};
 
+use super::mount_points::open_folder;
+
 /// Nobody describes a command with more than this.
 const MAX_SPEC_BYTES: u64 = 4 << 20;
 /// As shells: it could not be started.
@@ -44,6 +46,16 @@ pub(super) struct Spec {
     pub(super) cmdline: Option<String>,
     /// Seen as /etc/resolv.conf.
     pub(super) resolv_conf: Option<String>,
+    pub(super) shown: Vec<Shown>,
+}
+
+/// A folder of the worker's that the command sees somewhere.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Shown {
+    pub(super) from: PathBuf,
+    /// Absolute, in the command's root; `None`: where it is.
+    pub(super) at: Option<PathBuf>,
+    pub(super) read_only: bool,
 }
 
 /// Runs what standard input describes; the exit code is the commands'.
@@ -95,6 +107,12 @@ fn set_up(spec: &Spec) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(|e| named("making mounts private", e))?;
+    for shown in spec.shown.iter().filter(|shown| shown.read_only) {
+        // Read-only is the mount, not the folder; a bind mount of it is as it is.
+        bind(&shown.from, &shown.from, MsFlags::empty())?;
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &shown.from, none, flags, none).map_err(|e| named("making /workflow read-only", e))?;
+    }
     if spec.chroot {
         let root = spec.mounted_at.as_path();
         for folder in ["dev", "proc", "sys"] {
@@ -105,6 +123,14 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         if let Some(text) = &spec.resolv_conf {
             show_resolv_conf(root, text);
         }
+        for (from, at) in spec.shown.iter().filter_map(Shown::elsewhere) {
+            let target = open_folder(root, at.strip_prefix("/").unwrap_or(at))?;
+            bind(
+                from,
+                Path::new(&format!("/proc/self/fd/{}", target.as_raw_fd())),
+                MsFlags::empty(),
+            )?;
+        }
         // The image's /proc is what decides: a fresh one shows the namespace's own processes.
         mount_proc(spec, &root.join("proc"))?;
         chroot(root).map_err(|e| named("changing root", e))?;
@@ -113,9 +139,19 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         // Where upstream mounts it.
         std::fs::create_dir_all("/mountAction")?;
         bind(&spec.mounted_at, Path::new("/mountAction"), MsFlags::empty())?;
+        for (from, at) in spec.shown.iter().filter_map(Shown::elsewhere) {
+            std::fs::create_dir_all(at)?;
+            bind(from, at, MsFlags::empty())?;
+        }
         mount_proc(spec, Path::new("/proc"))?;
     }
     Ok(())
+}
+
+impl Shown {
+    fn elsewhere(&self) -> Option<(&Path, &Path)> {
+        Some((&self.from, self.at.as_deref()?))
+    }
 }
 
 fn mount_proc(spec: &Spec, at: &Path) -> io::Result<()> {

@@ -14,7 +14,7 @@ use url::Url;
 
 use super::environment::Environment;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed};
+use super::{Done, Failure, Feed, Gives};
 
 /// Upstream's default.
 const SAY_EVERY: Duration = Duration::from_secs(3);
@@ -85,6 +85,7 @@ pub(super) async fn run(
     Ok(Done::Succeeded {
         message,
         bytes: written.image_bytes,
+        gives: Gives::default(),
     })
 }
 

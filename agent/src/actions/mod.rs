@@ -7,8 +7,12 @@ mod cexec;
 mod chroot;
 mod command_line;
 mod environment;
+mod halt;
 mod image2disk;
+mod mount_points;
+mod output;
 mod reboot;
+mod scratch;
 mod target;
 mod writefile;
 
@@ -16,17 +20,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::v1;
-use proto::v1::report::Outcome;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
-
 pub use chroot::serve as serve_chroot_exec;
 use environment::Environment;
+pub use halt::Halt;
+use proto::v1;
+use proto::v1::report::Outcome;
+use scratch::Gives;
 pub use target::clear_mounts;
+use tokio::sync::mpsc;
 
+use crate::data::DataServer;
 use crate::worker::Setting;
-use crate::worker::core::Event;
+use crate::worker::core::{Event, GRACE};
 
 /// Names of the native actions, sorted.
 const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
@@ -39,16 +44,18 @@ pub struct Place {
     pub setting: Setting,
     /// Filesystems are mounted on folders in here, and nothing else is.
     pub mounts: PathBuf,
+    pub data: DataServer,
 }
 
 /// How an action ended well.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Done {
     /// The machine is to leave: `reboot` or `poweroff`.
     Leaving(&'static str),
     Succeeded {
         message: String,
         bytes: u64,
+        gives: Gives,
     },
 }
 
@@ -105,37 +112,46 @@ impl Feed {
 }
 
 /// Runs one action to its end. After a timeout or a stop it returns only when the action really has stopped.
-pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, stop: CancellationToken) -> Outcome {
-    let timeout = Duration::from_secs(run.timeout_s);
-    let halt = stop.child_token();
-    let work = dispatch(&run, &place, &feed, halt.clone());
+pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) -> Outcome {
+    let work = dispatch(&run, &place, &feed, &halt);
     tokio::pin!(work);
     let over = async {
         match run.timeout_s {
             0 => std::future::pending().await,
-            _ => tokio::time::sleep(timeout).await,
+            seconds => tokio::time::sleep(Duration::from_secs(seconds)).await,
         }
     };
     let (end, cut_short) = tokio::select! {
         end = &mut work => (end, None),
         () = over => {
-            halt.cancel();
             let message = format!("action {} took longer than its timeout of {} s", run.action, run.timeout_s);
+            halt.ask(GRACE, &message);
             (work.await, Some(Outcome::TimedOut(v1::TimedOut { message })))
         }
-        () = stop.cancelled() => {
-            let message = format!("action {} was stopped", run.action);
-            (work.await, Some(Outcome::Stopped(v1::Stopped { message })))
+        () = halt.asked() => {
+            let message = format!("action {} was stopped: {}", run.action, halt.reason());
+            (work.await, Some(Outcome::Stopped(v1::Stopped { message: cut(message) })))
         }
     };
     match (end, cut_short) {
-        // It was done before it noticed.
-        (Ok(Done::Succeeded { message, bytes }), _) => Outcome::Succeeded(v1::Succeeded {
+        // The machine is to be another one after it.
+        (Ok(Done::Succeeded { .. }), None) if run.reboots => leaving("reboot"),
+        // It may have been done before it noticed.
+        (
+            Ok(Done::Succeeded {
+                message,
+                bytes,
+                gives,
+            }),
+            _,
+        ) => Outcome::Succeeded(v1::Succeeded {
             message: cut(message),
             bytes,
+            outputs_json: gives.outputs_json,
+            data_changes: gives.data_changes,
         }),
         (_, Some(outcome)) => outcome,
-        (Ok(Done::Leaving(how)), None) => Outcome::Leaving(v1::Leaving { how: how.to_owned() }),
+        (Ok(Done::Leaving(how)), None) => leaving(how),
         (
             Err(Failure {
                 reason,
@@ -151,19 +167,18 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, stop: Cancel
     }
 }
 
-async fn dispatch(
-    run: &v1::RunAction,
-    place: &Place,
-    feed: &Feed,
-    halt: CancellationToken,
-) -> Result<Done, Failure> {
+fn leaving(how: &str) -> Outcome {
+    Outcome::Leaving(v1::Leaving { how: how.to_owned() })
+}
+
+async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
     let env = Environment::of(&run.environment);
     match base_name(&run.image) {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
-        "image2disk" => image2disk::run(&env, feed, halt).await,
+        "image2disk" => image2disk::run(&env, feed, halt.token()).await,
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
-        "writefile" => writefile::run(&env, place, feed).await,
+        "writefile" => writefile::run(run, &env, place, feed, halt).await,
         _ => Err(Failure::new(
             "UnknownImage",
             format!(
@@ -236,8 +251,9 @@ mod tests {
         let place = Place {
             setting: Setting::Host,
             mounts: std::env::temp_dir(),
+            data: DataServer::default(),
         };
-        run(Arc::new(action), place, feed().0, CancellationToken::new()).await
+        run(Arc::new(action), place, feed().0, Halt::default()).await
     }
 
     #[test]

@@ -38,6 +38,16 @@ pub(super) struct Mounted {
 impl Mounted {
     /// Mounts on a new folder in `mounts`. Blocks until it is mounted.
     pub(super) fn mount(mounts: &Path, device: &Path, fs_type: &str) -> Result<Mounted, Failure> {
+        Mounted::mount_with(mounts, device, fs_type, None)
+    }
+
+    /// [`Mounted::mount`] with options that the filesystem understands.
+    pub(super) fn mount_with(
+        mounts: &Path,
+        device: &Path,
+        fs_type: &str,
+        options: Option<&str>,
+    ) -> Result<Mounted, Failure> {
         let folder = mounts.join(crate::entropy::name());
         std::fs::create_dir_all(&folder).map_err(|e| {
             Failure::new(
@@ -45,7 +55,7 @@ impl Mounted {
                 format!("no folder {} to mount on: {e}", folder.display()),
             )
         })?;
-        match MountGuard::mount(device, &folder, fs_type, MsFlags::empty()) {
+        match MountGuard::mount_with(device, &folder, fs_type, MsFlags::empty(), options) {
             Ok(guard) => Ok(Mounted {
                 guard: Some(guard),
                 folder,

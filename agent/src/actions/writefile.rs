@@ -2,6 +2,8 @@
 //!
 //! The path is resolved inside the mounted filesystem by the kernel (openat2 with RESOLVE_IN_ROOT): neither `..`
 //! nor a symbolic link of the image leads out of it. Source of the variables: tinkerbell/actions writefile.
+//!
+//! Beyond upstream: without `DEST_DISK` a path in `/workflow` is a file of the workflow's ephemeral data.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,10 +14,14 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
+use proto::v1;
 
 use super::environment::Environment;
+use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
-use super::{Done, Failure, Feed, Place};
+use super::{Done, Failure, Feed, Gives, Halt, Place};
+
+const WORKFLOW: &str = "/workflow";
 
 /// What to write; parsed before anything is touched.
 #[derive(Clone, Debug)]
@@ -30,9 +36,23 @@ struct Plan {
     folder_mode: Mode,
 }
 
-pub(super) async fn run(env: &Environment<'_>, place: &Place, feed: &Feed) -> Result<Done, Failure> {
+pub(super) async fn run(
+    action: &v1::RunAction,
+    env: &Environment<'_>,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
+    if env.optional("DEST_DISK").is_none()
+        && let Some(plan) = data_plan(env)?
+    {
+        return write_data(action, plan, place, feed, halt).await;
+    }
     let plan = plan(env)?;
     let device = target::resolve(env.required("DEST_DISK")?).await?;
+    if halt.is_asked() {
+        return Err(scratch::stopped());
+    }
     let bytes = plan.contents.len() as u64;
     let message = format!(
         "wrote {bytes} B to /{} on {}",
@@ -47,32 +67,93 @@ pub(super) async fn run(env: &Environment<'_>, place: &Place, feed: &Feed) -> Re
     })
     .await?;
     feed.line(message.as_str()).await;
-    Ok(Done::Succeeded { message, bytes })
+    Ok(Done::Succeeded {
+        message,
+        bytes,
+        gives: Gives::default(),
+    })
+}
+
+async fn write_data(
+    action: &v1::RunAction,
+    plan: Plan,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
+    if action.reboots {
+        return Err(Failure::new(
+            "BadVariable",
+            "an action with `reboots: true` cannot change /workflow: write the file in an action before it",
+        ));
+    }
+    let bytes = plan.contents.len() as u64;
+    let message = format!("wrote {bytes} B to {WORKFLOW}/{}", plan.path.display());
+    let scratch = Scratch::make(action, place, halt).await?;
+    let folder = scratch.workflow();
+    blocking(move || write_into(&folder, &plan)).await?;
+    feed.line(message.as_str()).await;
+    let gives = scratch.take(halt).await?;
+    Ok(Done::Succeeded {
+        message,
+        bytes,
+        gives,
+    })
+}
+
+/// Where the path is in `/workflow`: relative to it. Owners are not handed over, and of the mode only whether the
+/// file is executable.
+fn data_plan(env: &Environment<'_>) -> Result<Option<Plan>, Failure> {
+    let path = inside(env.required("DEST_PATH")?)?;
+    let Ok(path) = Path::new("/")
+        .join(&path)
+        .strip_prefix(WORKFLOW)
+        .map(Path::to_owned)
+    else {
+        return Ok(None);
+    };
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let mode = match env.optional("MODE") {
+        Some(_) => file_mode(env, "MODE")?,
+        None => Mode::from_bits_retain(0o644),
+    };
+    Ok(Some(Plan {
+        fs_type: String::new(),
+        path,
+        contents: env.required("CONTENTS")?.as_bytes().to_vec(),
+        uid: Uid::effective(),
+        gid: Gid::effective(),
+        mode,
+        folder_mode: Mode::from_bits_retain(0o755),
+    }))
 }
 
 fn plan(env: &Environment<'_>) -> Result<Plan, Failure> {
     env.required("DEST_DISK")?;
-    let mode = |name: &str| {
-        let number = env.number(name, 8)?;
-        Some(number)
-            .filter(|n| *n <= 0o7777)
-            .map(Mode::from_bits_retain)
-            .ok_or_else(|| {
-                Failure::new(
-                    "BadVariable",
-                    format!("environment variable {name}={number:o} is no file mode (0 to 7777)"),
-                )
-            })
-    };
     Ok(Plan {
         fs_type: env.required("FS_TYPE")?.to_owned(),
         path: inside(env.required("DEST_PATH")?)?,
         contents: env.required("CONTENTS")?.as_bytes().to_vec(),
         uid: Uid::from_raw(env.number("UID", 10)?),
         gid: Gid::from_raw(env.number("GID", 10)?),
-        mode: mode("MODE")?,
-        folder_mode: mode("DIRMODE")?,
+        mode: file_mode(env, "MODE")?,
+        folder_mode: file_mode(env, "DIRMODE")?,
     })
+}
+
+fn file_mode(env: &Environment<'_>, name: &str) -> Result<Mode, Failure> {
+    let number = env.number(name, 8)?;
+    Some(number)
+        .filter(|n| *n <= 0o7777)
+        .map(Mode::from_bits_retain)
+        .ok_or_else(|| {
+            Failure::new(
+                "BadVariable",
+                format!("environment variable {name}={number:o} is no file mode (0 to 7777)"),
+            )
+        })
 }
 
 /// An absolute path without `..`, made relative to the filesystem's root.

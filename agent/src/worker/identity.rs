@@ -7,6 +7,7 @@ use disk::probe::{self, Include, System};
 use macaddr::MacAddr6;
 use proto::v1;
 
+use super::core::Greeting;
 use crate::net::nic;
 
 /// What stays the same as long as the machine runs.
@@ -31,7 +32,7 @@ impl Identity {
     }
 
     /// The Hello of a new stream.
-    pub(super) fn hello(&self, running_attempt: String, unacknowledged: Vec<v1::Report>) -> v1::Hello {
+    pub(super) fn hello(&self, greeting: Greeting) -> v1::Hello {
         let uptime = Duration::try_from_secs_f64(crate::console::uptime_s()).unwrap_or_default();
         v1::Hello {
             mac: self.mac.clone(),
@@ -39,10 +40,12 @@ impl Identity {
             boot_id: self.boot_id.clone(),
             boot_token: self.token.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            running_attempt,
-            unacknowledged,
+            running_attempt: greeting.running,
+            unacknowledged: greeting.unacknowledged,
             inventory: Some(inventory()),
             booted_at: SystemTime::now().checked_sub(uptime).map(Into::into),
+            journal: greeting.journal,
+            last_epoch: greeting.last_epoch,
         }
     }
 }
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn a_hello_says_who_and_when() {
         let identity = Identity::of_this_machine(MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0xB), "t".to_owned());
-        let hello = identity.hello("w/0/0/1".to_owned(), Vec::new());
+        let hello = identity.hello(Greeting::default());
         assert_eq!(
             (hello.mac.as_str(), hello.boot_id.len()),
             ("52:54:00:77:00:0b", 36)

@@ -5,13 +5,20 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message;
 use proto::v1::Report;
 
+/// A longer journal is to be written anew: it lies in memory.
+const LONG_BYTES: u64 = 16 << 20;
+
 pub(super) struct Journal {
     file: Option<File>,
+    path: PathBuf,
+    bytes: u64,
+    /// [`Journal::is_long`] from here on.
+    long_from: u64,
 }
 
 impl Journal {
@@ -43,20 +50,54 @@ impl Journal {
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
         file.set_len(whole as u64)?;
-        Ok((Journal { file: Some(file) }, reports))
+        let journal = Journal {
+            file: Some(file),
+            path,
+            bytes: whole as u64,
+            long_from: LONG_BYTES,
+        };
+        Ok((journal, reports))
     }
 
     /// A journal that remembers nothing, where no file can be had.
     pub(super) fn none() -> Journal {
-        Journal { file: None }
+        Journal {
+            file: None,
+            path: PathBuf::new(),
+            bytes: 0,
+            long_from: u64::MAX,
+        }
     }
 
     /// Appends one report.
     pub(super) fn record(&mut self, report: &Report) -> io::Result<()> {
+        let bytes = report.encode_length_delimited_to_vec();
+        self.bytes += bytes.len() as u64;
         match &mut self.file {
-            Some(file) => file.write_all(&report.encode_length_delimited_to_vec()),
+            Some(file) => file.write_all(&bytes),
             None => Ok(()),
         }
+    }
+
+    /// Whether there is much in it that nobody needs any more.
+    pub(super) fn is_long(&self) -> bool {
+        self.bytes > self.long_from
+    }
+
+    /// Replaces everything in it, or nothing.
+    pub(super) fn replace(&mut self, reports: &[Report]) -> io::Result<()> {
+        let all: Vec<u8> = reports
+            .iter()
+            .flat_map(Message::encode_length_delimited_to_vec)
+            .collect();
+        // Whatever comes of it, it is not tried again at every report.
+        self.bytes = all.len() as u64;
+        self.long_from = self.bytes + LONG_BYTES;
+        let new = self.path.with_extension("new");
+        std::fs::write(&new, all)?;
+        std::fs::rename(&new, &self.path)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
+        Ok(())
     }
 }
 
@@ -91,6 +132,30 @@ mod tests {
                 .expect("opens")
                 .1
                 .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_long_journal_is_replaced_and_goes_on() {
+        let folder = tempfile::tempdir().expect("folder");
+        let report = |sequence| Report {
+            sequence,
+            attempt_id: "x".repeat(1 << 20),
+            ..Report::default()
+        };
+        let (mut journal, _) = Journal::open(folder.path(), "boot").expect("opens");
+        let mut sequence = 0;
+        while !journal.is_long() {
+            sequence += 1;
+            assert!(sequence < 100, "it never gets long");
+            journal.record(&report(sequence)).expect("records");
+        }
+        journal.replace(&[report(sequence)]).expect("replaced");
+        assert!(!journal.is_long());
+        journal.record(&report(sequence + 1)).expect("records");
+        assert_eq!(
+            Journal::open(folder.path(), "boot").expect("opens").1,
+            [report(sequence), report(sequence + 1)]
         );
     }
 }

@@ -3,17 +3,19 @@
 //! One thread. [`core`] decides; this file owns the stream, the journal, the running action and the console.
 //! Tasks: the session ([`session`]), the running action ([`crate::actions`]), lease renewal ([`crate::net`]).
 
+mod attempts;
 mod clock;
 pub mod core;
 mod identity;
 mod journal;
 mod logs;
-mod session;
+pub(crate) mod session;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use proto::v1;
@@ -21,15 +23,15 @@ use proto::v1::agent_message::Kind as ToServer;
 use proto::v1::server_message::Kind as FromServer;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
-use tokio_util::sync::CancellationToken;
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Place};
+use crate::actions::{self, Feed, Halt, Place};
 use crate::console::{say, stage};
+use crate::data::DataServer;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 pub use identity::Identity;
 use journal::Journal;
-use session::Notice;
+use session::{Notice, Opened};
 
 /// How often collected log lines and progress are sent.
 const TICK: Duration = Duration::from_millis(100);
@@ -77,7 +79,8 @@ pub async fn run(settings: Settings) -> ExitCode {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         // Cloned so that the wait for room in the stream does not hold on to the worker.
-        let stream = worker.stream.clone().filter(|_| !worker.outbox.is_empty());
+        let stream = worker.stream.as_ref().map(|stream| stream.messages.clone());
+        let stream = stream.filter(|_| !worker.outbox.is_empty());
         let room = async {
             match &stream {
                 Some(stream) => stream.reserve().await.ok(),
@@ -105,7 +108,7 @@ struct Worker {
     core: Core,
     journal: Journal,
     events: mpsc::Sender<Event>,
-    stream: Option<mpsc::Sender<v1::AgentMessage>>,
+    stream: Option<Opened>,
     outbox: VecDeque<ToServer>,
     running: Option<Running>,
     heartbeat: Duration,
@@ -113,12 +116,14 @@ struct Worker {
     said: Option<(String, Instant)>,
     console_lines: (Instant, u32),
     leave: Option<Leaving>,
+    /// The core's, for those who speak to the server beside the stream.
+    epoch: Arc<AtomicU64>,
 }
 
 struct Running {
     attempt_id: String,
     name: String,
-    stop: CancellationToken,
+    halt: Halt,
 }
 
 impl Worker {
@@ -146,6 +151,7 @@ impl Worker {
             said: None,
             console_lines: (now, 0),
             leave: None,
+            epoch: Arc::default(),
         };
         worker.obey(orders);
         worker
@@ -154,17 +160,23 @@ impl Worker {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Open(stream) => {
-                let (running, unacknowledged) = self.core.hello();
-                let hello = self.settings.identity.hello(running, unacknowledged);
+                let hello = self.settings.identity.hello(self.core.hello());
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));
                 self.stream = Some(stream);
             }
             Notice::Message(kind) => {
-                if let FromServer::Welcome(welcome) = &kind {
+                if self.stream.is_none() {
+                    // Of a stream that was left.
+                    return;
+                }
+                if let FromServer::Welcome(welcome) = &kind
+                    && welcome.epoch >= self.core.epoch()
+                {
                     self.welcomed(welcome);
                 }
                 let orders = self.core.handle(SystemTime::now(), Event::Received(kind));
+                self.epoch.store(self.core.epoch(), Ordering::Relaxed);
                 self.obey(orders);
             }
             Notice::Closed { why, refused } => {
@@ -217,27 +229,37 @@ impl Worker {
         if self.stream.is_some() && Instant::now() >= self.heartbeat_at {
             self.heartbeat_at = Instant::now() + self.heartbeat;
             let running_attempt = self.core.running().to_owned();
-            self.outbox
-                .push_back(ToServer::Heartbeat(v1::Heartbeat { running_attempt }));
+            self.outbox.push_back(ToServer::Heartbeat(v1::Heartbeat {
+                running_attempt,
+                epoch: self.core.epoch(),
+            }));
         }
     }
 
     fn obey(&mut self, orders: Vec<Order>) {
         for order in orders {
             match order {
+                Order::Detach => {
+                    self.stream = None;
+                    self.outbox.clear();
+                }
                 Order::Leave(how) => self.leave = Some(how),
                 Order::Record(report) => {
-                    if let Err(e) = self.journal.record(&report) {
+                    let mut recorded = self.journal.record(&report);
+                    if self.journal.is_long() {
+                        recorded = recorded.and(self.journal.replace(&self.core.reports()));
+                    }
+                    if let Err(e) = recorded {
                         self.say_once_a_while(format!("the journal cannot be written: {e}"));
                     }
                 }
                 Order::Say(text) => self.say_once_a_while(text),
                 Order::Send(kind) => self.outbox.push_back(kind),
                 Order::Start(run) => self.start(run),
-                Order::Stop { reason } => {
+                Order::Stop { grace, reason } => {
                     if let Some(running) = &self.running {
                         say(&format!("action {} is stopped: {reason}", running.name));
-                        running.stop.cancel();
+                        running.halt.ask(grace, &reason);
                     }
                 }
             }
@@ -248,11 +270,11 @@ impl Worker {
         stage("action-start", &[("action", &run.action)]);
         let place = format!("{}/{}", u64::from(run.action_index) + 1, run.action_count);
         say(&format!("action {place} {}: {}", run.action, run.image));
-        let stop = CancellationToken::new();
+        let halt = Halt::default();
         self.running = Some(Running {
             attempt_id: run.attempt_id.clone(),
             name: run.action.clone(),
-            stop: stop.clone(),
+            halt: halt.clone(),
         });
         let events = self.events.clone();
         let feed = Feed::new(run.attempt_id.clone(), self.events.clone());
@@ -260,13 +282,26 @@ impl Worker {
         let place = Place {
             setting: self.settings.setting,
             mounts: self.settings.mounts(),
+            data: self.data_server(),
         };
         tokio::spawn(async move {
             // A task of its own, so that a fault in an action ends as a failed action.
-            let action = tokio::spawn(async move { actions::run(Arc::new(run), place, feed, stop).await });
+            let action = tokio::spawn(async move { actions::run(Arc::new(run), place, feed, halt).await });
             let outcome = action.await.unwrap_or_else(|e| actions::fault(&e.to_string()));
             let _ = events.send(Event::Ended { attempt_id, outcome }).await;
         });
+    }
+
+    fn data_server(&self) -> DataServer {
+        let identity = &self.settings.identity;
+        DataServer {
+            server: self.settings.server.clone(),
+            tls: self.settings.tls,
+            mac: identity.mac.clone(),
+            boot_id: identity.boot_id.clone(),
+            token: identity.token.clone(),
+            epoch: Arc::clone(&self.epoch),
+        }
     }
 
     fn show_end(&mut self, outcome: &v1::report::Outcome) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::{AgentMessage, server_message};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -32,8 +32,15 @@ pub(super) enum Notice {
         refused: bool,
     },
     Message(server_message::Kind),
-    /// A stream is being opened: the first message into it has to be the Hello.
-    Open(mpsc::Sender<AgentMessage>),
+    /// A stream is being opened: the first message into it has to be the Hello. It ends when this is dropped.
+    Open(Opened),
+}
+
+/// The worker's end of a stream.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) messages: mpsc::Sender<AgentMessage>,
+    _open: oneshot::Sender<()>,
 }
 
 /// Runs until the worker drops its receiver. `server` is `host:port`.
@@ -62,45 +69,57 @@ struct End {
     welcomed: bool,
 }
 
+/// A connection; in words why there is none.
+pub(crate) async fn connect(server: &str, tls: bool) -> Result<Channel, String> {
+    let scheme = if tls { "https" } else { "http" };
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
+        .map_err(|e| format!("server address {server:?} is not host:port: {}", in_words(&e)))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .tcp_nodelay(true);
+    endpoint
+        .connect()
+        .await
+        .map_err(|e| format!("server {server} is not reached: {}", in_words(&e)))
+}
+
 async fn attach_once(server: &str, tls: bool, notices: &mpsc::Sender<Notice>) -> End {
     let lost = |why: String| End {
         why,
         refused: false,
         welcomed: false,
     };
-    let scheme = if tls { "https" } else { "http" };
-    let endpoint = match Endpoint::from_shared(format!("{scheme}://{server}")) {
-        Ok(endpoint) => endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true),
-        Err(e) => {
-            return lost(format!(
-                "server address {server:?} is not host:port: {}",
-                in_words(&e)
-            ));
-        }
-    };
-    let channel = match endpoint.connect().await {
+    let channel = match connect(server, tls).await {
         Ok(channel) => channel,
-        Err(e) => return lost(format!("server {server} is not reached: {}", in_words(&e))),
+        Err(why) => return lost(why),
     };
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
-    if notices.send(Notice::Open(sender)).await.is_err() {
+    let (open, mut closed) = oneshot::channel();
+    let opened = Opened {
+        messages: sender,
+        _open: open,
+    };
+    if notices.send(Notice::Open(opened)).await.is_err() {
         return lost(String::new());
     }
-    let mut messages = match AgentServiceClient::new(channel)
-        .attach(ReceiverStream::new(receiver))
-        .await
-    {
+    let mut client = AgentServiceClient::new(channel);
+    let attached = tokio::select! {
+        attached = client.attach(ReceiverStream::new(receiver)) => attached,
+        _ = &mut closed => return lost("the stream was left".to_owned()),
+    };
+    let mut messages = match attached {
         Ok(response) => response.into_inner(),
         Err(status) => return ended(&status, false),
     };
     let mut welcomed = false;
     loop {
-        match messages.message().await {
+        let message = tokio::select! {
+            message = messages.message() => message,
+            _ = &mut closed => return lost("the stream was left".to_owned()),
+        };
+        match message {
             Ok(Some(message)) => {
                 let Some(kind) = message.kind else { continue };
                 welcomed |= matches!(kind, server_message::Kind::Welcome(_));
@@ -155,7 +174,7 @@ fn in_words(error: &dyn std::error::Error) -> String {
 }
 
 /// Between half of it and all of it, so that a rack does not come back in step.
-fn with_jitter(pause: Duration) -> Duration {
+pub(crate) fn with_jitter(pause: Duration) -> Duration {
     let random = crate::entropy::number() as u32;
     pause.mul_f64(0.5 + f64::from(random) / f64::from(u32::MAX) / 2.0)
 }

@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
+use proto::v1::report::Outcome;
 use proto::v1::{self, agent_message, server_message};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -20,12 +22,37 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct FakeServer {
     pub(crate) address: String,
     streams: mpsc::Receiver<Stream>,
-    refuse: std::sync::Arc<std::sync::Mutex<Option<Status>>>,
+    refuse: Arc<Mutex<Option<Status>>>,
+    data: Arc<Mutex<Data>>,
 }
 
 struct Service {
     streams: mpsc::Sender<Stream>,
-    refuse: std::sync::Arc<std::sync::Mutex<Option<Status>>>,
+    refuse: Arc<Mutex<Option<Status>>>,
+    data: Arc<Mutex<Data>>,
+}
+
+/// The ephemeral data of the one workflow that there is.
+#[derive(Default)]
+pub(crate) struct Data {
+    /// What is answered for a version: chunks.
+    pub(crate) versions: HashMap<u64, Vec<v1::DataChunk>>,
+    /// Contents that were stored, by digest.
+    pub(crate) stored: HashMap<String, Vec<u8>>,
+    pub(crate) accesses: Vec<v1::DataAccess>,
+    /// So often the server is away first.
+    pub(crate) away: u32,
+}
+
+impl Data {
+    fn ask(&mut self, access: Option<v1::DataAccess>) -> Result<(), Status> {
+        if self.away > 0 {
+            self.away -= 1;
+            return Err(Status::unavailable("restart"));
+        }
+        self.accesses.extend(access);
+        Ok(())
+    }
 }
 
 /// One stream, open until it is dropped.
@@ -41,10 +68,12 @@ impl FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("address").to_string();
         let (sender, streams) = mpsc::channel(4);
-        let refuse = std::sync::Arc::default();
+        let refuse = Arc::default();
+        let data = Arc::default();
         let service = Service {
             streams: sender,
-            refuse: std::sync::Arc::clone(&refuse),
+            refuse: Arc::clone(&refuse),
+            data: Arc::clone(&data),
         };
         tokio::spawn(
             tonic::transport::Server::builder()
@@ -55,7 +84,12 @@ impl FakeServer {
             address,
             streams,
             refuse,
+            data,
         }
+    }
+
+    pub(crate) fn data(&self) -> std::sync::MutexGuard<'_, Data> {
+        self.data.lock().expect("lock")
     }
 
     /// Every attach from now on ends with this.
@@ -95,6 +129,49 @@ impl AgentService for Service {
         let _ = self.streams.send(stream).await;
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
+
+    type GetDataStream = ReceiverStream<Result<v1::DataChunk, Status>>;
+
+    async fn get_data(
+        &self,
+        request: Request<v1::GetDataRequest>,
+    ) -> Result<Response<Self::GetDataStream>, Status> {
+        let request = request.into_inner();
+        let chunks = {
+            let mut data = self.data.lock().expect("lock");
+            data.ask(request.access)?;
+            let chunks = data.versions.get(&request.version).cloned();
+            chunks.ok_or_else(|| Status::not_found(format!("version {} is not kept", request.version)))?
+        };
+        let (sender, receiver) = mpsc::channel(chunks.len().max(1));
+        for chunk in chunks {
+            let _ = sender.send(Ok(chunk)).await;
+        }
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn put_data(
+        &self,
+        request: Request<Streaming<v1::PutDataRequest>>,
+    ) -> Result<Response<v1::PutDataResponse>, Status> {
+        use v1::put_data_request::Kind;
+        let mut requests = request.into_inner();
+        let mut contents: Vec<(String, Vec<u8>)> = Vec::new();
+        while let Some(request) = requests.message().await? {
+            match request.kind {
+                Some(Kind::Access(access)) => self.data.lock().expect("lock").ask(Some(access))?,
+                Some(Kind::Chunk(chunk)) => {
+                    contents.extend(chunk.file.map(|file| (file.sha256, Vec::new())));
+                    let (_, content) = contents.last_mut().expect("a file first");
+                    content.extend(chunk.content);
+                }
+                None => return Err(Status::invalid_argument("nothing")),
+            }
+        }
+        let sha256 = contents.iter().map(|(digest, _)| digest.clone()).collect();
+        self.data.lock().expect("lock").stored.extend(contents);
+        Ok(Response::new(v1::PutDataResponse { sha256 }))
+    }
 }
 
 impl Stream {
@@ -104,12 +181,13 @@ impl Stream {
     }
 
     pub(crate) async fn welcome(&self) {
-        let welcome = v1::Welcome {
-            machine: "m1".to_owned(),
-            heartbeat_interval_s: 1,
-            ..Default::default()
-        };
-        self.send(server_message::Kind::Welcome(welcome)).await;
+        self.welcome_of(0).await;
+    }
+
+    /// Ends the stream from the server's side.
+    pub(crate) fn close(&mut self) {
+        // The only sender of what the agent reads.
+        self.outbound = mpsc::channel(1).0;
     }
 
     pub(crate) async fn run(&self, run: &v1::RunAction) {
@@ -123,10 +201,32 @@ impl Stream {
         .await;
     }
 
+    pub(crate) async fn welcome_of(&self, epoch: u64) {
+        let welcome = v1::Welcome {
+            machine: "m1".to_owned(),
+            heartbeat_interval_s: 1,
+            epoch,
+            ..Default::default()
+        };
+        self.send(server_message::Kind::Welcome(welcome)).await;
+    }
+
+    /// The end of an action, whose start is reported before.
+    pub(crate) async fn end_of(&mut self, run: &v1::RunAction) -> Outcome {
+        self.run(run).await;
+        let started = self.report().await;
+        assert!(
+            matches!(started.outcome, Some(Outcome::Started(_))),
+            "{started:?}"
+        );
+        self.report().await.outcome.expect("an outcome")
+    }
+
     pub(crate) async fn stop(&self, attempt_id: &str) {
         let stop = v1::StopAction {
             attempt_id: attempt_id.to_owned(),
             reason: "a test".to_owned(),
+            grace_s: 1,
         };
         self.send(server_message::Kind::Stop(stop)).await;
     }

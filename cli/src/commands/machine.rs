@@ -150,6 +150,17 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
             "Workflow:    {}",
             dash(machine.workflow.as_deref().unwrap_or_default())
         )?;
+        if let Some(attempt) = &machine.attempt {
+            let fence = if machine.attempt_lost {
+                " (given up as lost; nothing else runs here before it has provably stopped)"
+            } else {
+                ""
+            };
+            writeln!(out, "Attempt:     {attempt}{fence}")?;
+        }
+        if machine.queue.len() > 1 {
+            writeln!(out, "Queue:       {}", machine.queue.join(", "))?;
+        }
         for (key, value) in &machine.labels {
             writeln!(out, "Label:       {key}={value}")?;
         }

@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod machine;
 mod progress;
+pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod workflow;
 
@@ -56,9 +57,13 @@ pub(crate) enum Command {
     Template(Group<template::TemplateCommand>),
     /// Workflows: what is done to machines
     Workflow(Group<workflow::WorkflowCommand>),
+    /// Run one action on one machine, now
+    Run(Box<GroupOfOne<workflow::run::RunArgs>>),
     /// Build what machines netboot
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Check, export or import what a server keeps, while it is stopped
+    Store(Box<store::StoreArgs>),
     /// Try it all in a virtual machine: netboot, install, log in
     Lab(qemu_tests::lab::LabArgs),
     /// Measure how long things take, for those who work on Farrier
@@ -88,6 +93,19 @@ pub(crate) struct Group<C: Subcommand> {
     pub(crate) output: Option<Format>,
 }
 
+/// A command without commands of its own that asks a server.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GroupOfOne<A: clap::Args> {
+    #[command(flatten)]
+    pub(crate) args: A,
+    /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
+    #[arg(long, value_name = "HOST:PORT", help_heading = ANSWERS)]
+    pub(crate) server: Option<String>,
+    /// How the answer is printed [default: table]
+    #[arg(short, long, value_enum, value_name = "FORMAT", help_heading = ANSWERS)]
+    pub(crate) output: Option<Format>,
+}
+
 const ANSWERS: &str = "Server and answers";
 
 const EXAMPLES: &str = "\
@@ -99,6 +117,7 @@ Examples:
   farrier template create -f debian.yaml
   farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow wait ID --timeout 30m
+  farrier run node1 reboot                           one action, now
 
 Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers.";
 

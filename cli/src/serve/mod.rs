@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use boots::{Boots, BootsConfig};
 use server::ControlPlane;
+use store::blobs::Blobs;
 use store::{RedbStore, StoreHandle};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,6 +106,11 @@ async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
     })?;
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
-    let control = ControlPlane::open(StoreHandle::new(store), server::Config::default()).await;
+    let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;
+    let settings = server::Config {
+        blobs,
+        ..server::Config::default()
+    };
+    let control = ControlPlane::open(StoreHandle::new(store), settings).await;
     control.map_err(|error| Failure::Failed(chain(&error)))
 }

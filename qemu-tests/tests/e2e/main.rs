@@ -14,4 +14,5 @@ mod install;
 mod lab_command;
 mod scene;
 mod terminal;
+mod two_machines;
 mod without_root;

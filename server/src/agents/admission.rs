@@ -70,7 +70,7 @@ impl ControlPlane {
         match self
             .inner
             .agents
-            .register(mac, &hello.boot_id, boot.is_some(), machine.workers())
+            .register(&machine.name, mac, &hello.boot_id, boot.is_some())
         {
             Ok(handle) => {
                 tracing::info!(machine = machine.name, mac = text, peer, "agent attached");

@@ -4,6 +4,7 @@
 //! begins when that task has ended. What arrives is committed before it is acknowledged.
 
 mod admission;
+mod data;
 pub(crate) mod registry;
 mod session;
 
@@ -14,6 +15,7 @@ use futures_util::{Stream, StreamExt};
 use macaddr::MacAddr6;
 use proto::v1::{AgentMessage, Hello, ServerMessage, agent_message, report};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -27,19 +29,11 @@ const OUTBOUND: usize = 64;
 /// An agent says who it is at once.
 const HELLO_WITHIN: Duration = Duration::from_secs(20);
 
-/// What is remembered of a machine's agent, over restarts of ours.
+/// What is remembered of a machine's agent, over restarts of ours. What it runs is the coordinator's.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Agent {
-    /// As its kernel has it.
-    pub(crate) boot_id: String,
-    /// Raised by every attach.
-    pub(crate) epoch: u64,
-    /// The last report of this boot that was applied.
-    pub(crate) sequence: u64,
     pub(crate) version: String,
     pub(crate) last_seen: UnixMillis,
-    /// This boot said that it reboots or powers off: it gets no more work.
-    pub(crate) leaving: bool,
 }
 
 /// What streams to an agent.
@@ -80,6 +74,8 @@ impl ControlPlane {
 
 /// Bytes of a report's words that are kept. They stay in the workflow's state, which every commit writes.
 const MAX_WORDS_BYTES: usize = 4 * 1024;
+/// As the agent takes from an action.
+const MAX_OUTPUTS_BYTES: usize = 256 * 1024;
 
 /// What an agent says of an attempt, in the engine's words. `None` for an outcome of a later version.
 fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
@@ -89,10 +85,24 @@ fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
     };
     Some(match outcome? {
         report::Outcome::Started(_) => Outcome::Started,
-        report::Outcome::Succeeded(done) => Outcome::Succeeded {
-            message: words(done.message),
-            bytes: done.bytes,
-        },
+        report::Outcome::Succeeded(done) => {
+            let outputs = match outputs(&done.outputs_json) {
+                Ok(outputs) => outputs,
+                Err(problem) => {
+                    return Some(Outcome::Failed {
+                        reason: "BadOutput".into(),
+                        message: problem,
+                        exit_code: 0,
+                    });
+                }
+            };
+            Outcome::Succeeded {
+                message: words(done.message),
+                bytes: done.bytes,
+                outputs,
+                data_version: None,
+            }
+        }
         report::Outcome::Failed(failed) => Outcome::Failed {
             reason: words(failed.reason),
             message: words(failed.message),
@@ -108,6 +118,21 @@ fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
             message: words(stopped.message),
         },
     })
+}
+
+/// The object that an action wrote.
+fn outputs(json: &str) -> Result<Map<String, Value>, String> {
+    if json.is_empty() {
+        return Ok(Map::new());
+    }
+    if json.len() > MAX_OUTPUTS_BYTES {
+        return Err(format!(
+            "the action wrote {} B of outputs, {MAX_OUTPUTS_BYTES} B are the most: write larger results to /workflow",
+            json.len()
+        ));
+    }
+    serde_json::from_str(json)
+        .map_err(|error| format!("what the action wrote to $FARRIER_OUTPUT is no JSON object: {error}"))
 }
 
 /// What it is, for the timeline.

@@ -12,10 +12,10 @@ use crate::clock;
 
 /// One session, as others see it.
 pub(crate) struct Handle {
+    /// The machine's name.
+    pub(crate) machine: String,
     pub(crate) mac: MacAddr6,
     pub(crate) boot_id: String,
-    /// What tasks may call the machine.
-    pub(crate) workers: Vec<String>,
     /// There may be work.
     pub(crate) poked: Notify,
     /// A newer stream of the same machine came: end.
@@ -26,15 +26,10 @@ pub(crate) struct Handle {
     heard: AtomicU64,
 }
 
+/// By the machines' names: one machine is one agent, whichever of its NICs it booted from.
 #[derive(Default)]
 pub(crate) struct Registry {
-    machines: Mutex<Machines>,
-}
-
-#[derive(Default)]
-struct Machines {
-    sessions: HashMap<MacAddr6, Arc<Handle>>,
-    workers: HashMap<String, MacAddr6>,
+    sessions: Mutex<HashMap<String, Arc<Handle>>>,
 }
 
 /// A stream that may not replace the session that there is.
@@ -47,13 +42,13 @@ impl Registry {
     /// [`Held`] when another boot holds the machine and this one has proved nothing.
     pub(crate) fn register(
         &self,
+        machine: &str,
         mac: MacAddr6,
         boot_id: &str,
         proved: bool,
-        workers: Vec<String>,
     ) -> Result<Arc<Handle>, Held> {
-        let mut machines = self.lock();
-        let before = machines.sessions.get(&mac).cloned();
+        let mut sessions = self.lock();
+        let before = sessions.get(machine).cloned();
         if before
             .as_ref()
             .is_some_and(|before| before.boot_id != boot_id && !proved)
@@ -65,9 +60,9 @@ impl Registry {
             .map(|before| before.turn.clone())
             .unwrap_or_default();
         let handle = Arc::new(Handle {
+            machine: machine.to_owned(),
             mac,
             boot_id: boot_id.to_owned(),
-            workers,
             heard: AtomicU64::new(clock::now()),
             poked: Notify::new(),
             replaced: Notify::new(),
@@ -76,45 +71,35 @@ impl Registry {
         if let Some(before) = before {
             before.replaced.notify_one();
         }
-        for worker in &handle.workers {
-            machines.workers.insert(worker.clone(), mac);
-        }
-        machines.sessions.insert(mac, handle.clone());
+        sessions.insert(machine.to_owned(), handle.clone());
         Ok(handle)
     }
 
     /// Forgets a session, unless a newer one has its place.
     pub(crate) fn forget(&self, handle: &Arc<Handle>) {
-        let mut machines = self.lock();
-        if machines
-            .sessions
-            .get(&handle.mac)
+        let mut sessions = self.lock();
+        if sessions
+            .get(&handle.machine)
             .is_some_and(|current| Arc::ptr_eq(current, handle))
         {
-            machines.sessions.remove(&handle.mac);
-            machines.workers.retain(|_, mac| *mac != handle.mac);
+            sessions.remove(&handle.machine);
         }
     }
 
-    /// Has the worker's session look for work, if it is attached.
-    pub(crate) fn poke(&self, worker: &str) {
-        let machines = self.lock();
-        if let Some(handle) = machines
-            .workers
-            .get(worker)
-            .and_then(|mac| machines.sessions.get(mac))
-        {
+    /// Has the machine's session look for work, if it is attached.
+    pub(crate) fn poke(&self, machine: &str) {
+        if let Some(handle) = self.lock().get(machine) {
             handle.poked.notify_one();
         }
     }
 
     /// When the attached agent of a machine was last heard; `None` when it is not attached.
-    pub(crate) fn heard(&self, mac: MacAddr6) -> Option<UnixMillis> {
-        Some(self.lock().sessions.get(&mac)?.last_heard())
+    pub(crate) fn heard(&self, machine: &str) -> Option<UnixMillis> {
+        Some(self.lock().get(machine)?.last_heard())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Machines> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,23 +11,24 @@ use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, server_message,
+    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, report,
+    server_message,
 };
 use tokio::sync::mpsc;
 use tonic::Status;
-use workflow::engine::{AttemptId, Command, Outcome};
+use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
 use super::{Agent, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::coordinator::{Answer, Input, Orders};
 use crate::database::Batch;
 use crate::error::Error;
 use crate::machines::{Machine, mac_text};
 use crate::timeline::Entry;
 use crate::workflows::logs::Lines;
-use crate::workflows::step::Step;
 use printed::{Known, Logs};
 
 pub(super) struct Session {
@@ -38,7 +39,8 @@ pub(super) struct Session {
     peer: String,
     hello: Hello,
     outbound: mpsc::Sender<Result<ServerMessage, Status>>,
-    agent: Agent,
+    /// Of our attach; 0 before it.
+    epoch: u64,
     /// What the agent runs, as far as we know: what it said, then what we pushed.
     running: Option<AttemptId>,
     stopping: Option<AttemptId>,
@@ -71,9 +73,8 @@ impl Session {
         hello: Hello,
         outbound: mpsc::Sender<Result<ServerMessage, Status>>,
     ) -> Self {
-        let running = Some(hello.running_attempt.clone())
-            .filter(|running| !running.is_empty())
-            .map(AttemptId);
+        // What it says in another form than ours is nothing that it got from us.
+        let running = hello.running_attempt.parse().ok();
         let Admitted {
             machine,
             handle,
@@ -88,7 +89,7 @@ impl Session {
             peer,
             hello,
             outbound,
-            agent: Agent::default(),
+            epoch: 0,
             running,
             stopping: None,
             idle: None,
@@ -134,6 +135,7 @@ impl Session {
         S: Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
     {
         let handle = self.handle.clone();
+        self.heard();
         if let Err(end) = self.begin().await {
             return end;
         }
@@ -146,7 +148,7 @@ impl Session {
                     Some(Err(status)) => Err(End::Gone(format!("the stream broke: {}", status.message()))),
                     None => Err(End::Gone("the agent ended the stream".into())),
                 },
-                () = handle.poked.notified() => self.advance().await,
+                () = handle.poked.notified() => self.look_for_work().await,
                 () = flush, if due.is_some() => self.flush_logs().await,
                 end = self.ended() => Err(end),
             };
@@ -160,7 +162,7 @@ impl Session {
     async fn ended(&self) -> End {
         tokio::select! {
             () = self.handle.replaced.notified() => {
-                End::Told(Status::aborted("a newer stream of this machine replaced this one"))
+                replaced()
             }
             () = self.control.stopped() => End::Told(Status::unavailable("the server is stopping: attach again")),
         }
@@ -168,39 +170,42 @@ impl Session {
 
     /// Welcome, the reports that are owed, then work.
     async fn begin(&mut self) -> Result<(), End> {
-        let before = self.control.agent(self.handle.mac).await?.unwrap_or_default();
-        let same_boot = before.boot_id == self.hello.boot_id;
-        self.agent = Agent {
+        let attach = Input::Attach {
+            machine: self.machine.name.clone(),
             boot_id: self.hello.boot_id.clone(),
-            epoch: before.epoch + 1,
-            sequence: if same_boot { before.sequence } else { 0 },
-            version: self.hello.agent_version.clone(),
-            last_seen: clock::now(),
-            leaving: same_boot && before.leaving,
+            running: self.running.clone(),
         };
-        self.control.inner.db.commit(self.remembered()).await?;
+        let assignment = match self.control.step(&attach).await? {
+            Answer::Machine(assignment) => assignment,
+            _ => return Err(replaced()),
+        };
+        self.epoch = assignment.epoch;
+        self.remember().await?;
         let interval = self.control.inner.config.heartbeat_interval;
         self.send(server_message::Kind::Welcome(Welcome {
             machine: self.machine.name.clone(),
-            epoch: self.agent.epoch,
+            epoch: self.epoch,
             now: Some(clock::timestamp(clock::now())),
             heartbeat_interval_s: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX).max(1),
         }))
         .await?;
+        if let Orders::Stop { .. } = assignment.orders {
+            self.follow(assignment.orders).await?;
+        }
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
             self.report(report).await?;
         }
-        self.advance().await
+        self.look_for_work().await
     }
 
     async fn receive(&mut self, message: AgentMessage) -> Result<(), End> {
-        self.handle.heard();
+        self.heard();
         match message.kind {
             Some(agent_message::Kind::Report(report)) => {
-                self.report(report).await?;
-                self.advance().await
+                let orders = self.report(report).await?;
+                self.follow(orders).await
             }
             Some(agent_message::Kind::Log(log)) => {
                 let bytes = log.lines.iter().map(String::len).sum();
@@ -209,7 +214,10 @@ impl Session {
                     lines: log.lines,
                     dropped: log.dropped,
                 };
-                self.log(AttemptId(log.attempt_id), lines, bytes).await
+                match log.attempt_id.parse() {
+                    Ok(attempt) => self.log(attempt, lines, bytes).await,
+                    Err(_) => Ok(()),
+                }
             }
             Some(agent_message::Kind::Progress(progress)) => self.progress(progress).await,
             Some(agent_message::Kind::Heartbeat(_)) => Ok(()),
@@ -222,66 +230,52 @@ impl Session {
     }
 
     /// Applies a report once, and acknowledges it when that is durable.
-    async fn report(&mut self, report: Report) -> Result<(), End> {
+    async fn report(&mut self, mut report: Report) -> Result<Orders, End> {
         self.flush_logs().await?;
-        let attempt = AttemptId(report.attempt_id);
-        if report.sequence > self.agent.sequence {
-            let before = self.agent.clone();
-            self.agent.sequence = report.sequence;
-            let applied = match outcome(report.outcome) {
-                Some(outcome) => self.apply(&attempt, outcome).await,
-                None => {
-                    self.ignore(&attempt, "it says nothing that this version knows")
-                        .await
-                }
-            };
-            if applied.is_err() {
-                // It comes again, and must not be taken for one that was applied.
-                self.agent = before;
-            }
-            applied?;
-        }
-        self.send(server_message::Kind::Acknowledged(ReportsAcknowledged {
-            sequence: self.agent.sequence,
-        }))
-        .await
-    }
-
-    async fn apply(&mut self, attempt: &AttemptId, outcome: Outcome) -> Result<(), End> {
-        let ends = !matches!(outcome, Outcome::Started);
-        if matches!(outcome, Outcome::Leaving { .. }) {
-            self.agent.leaving = true;
-        }
-        if ends && self.running.as_ref() == Some(attempt) {
+        let changes = match &mut report.outcome {
+            Some(report::Outcome::Succeeded(done)) => done.data_changes.take(),
+            _ => None,
+        };
+        // Another server's words: it is acknowledged like one of a workflow that is not there.
+        let attempt = report.attempt_id.parse().unwrap_or_else(|_| nobodys());
+        let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
+        let ends = !matches!(outcome, None | Some(Outcome::Started));
+        let input = Input::Report {
+            machine: self.machine.name.clone(),
+            boot_id: self.hello.boot_id.clone(),
+            epoch: self.epoch,
+            sequence: report.sequence,
+            attempt,
+            outcome,
+            data,
+        };
+        let Answer::Machine(assignment) = self.control.step(&input).await? else {
+            return Err(replaced());
+        };
+        let Input::Report { attempt, .. } = input else {
+            return Ok(assignment.orders);
+        };
+        if ends && self.running.as_ref() == Some(&attempt) {
             self.running = None;
         }
-        let workflow = attempt.parts().map(|parts| parts.workflow.to_owned());
-        let (Some(id), Some(_)) = (workflow, self.ours(attempt).await?) else {
-            return self
-                .ignore(attempt, "it is not an attempt of this machine's")
-                .await;
-        };
-        let command = Command::Report {
-            attempt: attempt.clone(),
-            outcome,
-        };
-        // What the agent record says of the report and what the report does are one commit.
-        match self.control.command(&id, &command, self.remembered()).await? {
-            Step::Done(_) => Ok(()),
-            Step::Refused(refusal) => self.ignore(attempt, &refusal.to_string()).await,
+        if let Some(why) = assignment.ignored {
+            self.note_ignored(&report.attempt_id, &why);
         }
+        self.send(server_message::Kind::Acknowledged(ReportsAcknowledged {
+            sequence: assignment.sequence,
+        }))
+        .await?;
+        Ok(assignment.orders)
     }
 
     /// A report that can change nothing is acknowledged all the same, or it would come for ever.
-    async fn ignore(&mut self, attempt: &AttemptId, why: &str) -> Result<(), End> {
-        self.control.inner.db.commit(self.remembered()).await?;
-        tracing::warn!(machine = self.machine.name, %attempt, why, "report without effect");
+    fn note_ignored(&self, attempt: &str, why: &str) {
+        tracing::warn!(machine = self.machine.name, attempt, why, "report without effect");
         self.note(
             "REPORT",
             format!("a report of attempt {attempt:.80} has no effect: {why}"),
             "ignored",
         );
-        Ok(())
     }
 
     async fn send(&self, kind: server_message::Kind) -> Result<(), End> {
@@ -293,11 +287,21 @@ impl Session {
         }
     }
 
-    /// The agent's record, to be written with what it is about.
-    fn remembered(&self) -> Batch {
+    /// What is shown of the agent when it is not attached.
+    async fn remember(&self) -> Result<(), Error> {
+        let agent = Agent {
+            version: self.hello.agent_version.clone(),
+            last_seen: self.handle.last_heard(),
+        };
         let mut batch = Batch::default();
-        batch.put(format!("agent/{}", mac_text(self.handle.mac)), &self.agent);
-        batch
+        batch.put(format!("agent/{}", mac_text(self.handle.mac)), &agent);
+        self.control.inner.db.commit(batch).await?;
+        Ok(())
+    }
+
+    fn heard(&self) {
+        self.handle.heard();
+        self.control.inner.silence.heard(&self.machine.name);
     }
 
     async fn leave(&mut self, why: &str) -> Result<(), Error> {
@@ -306,9 +310,8 @@ impl Session {
         if let Some(logs) = self.logs.take() {
             self.control.append_log(&logs.attempt, logs.lines).await?;
         }
-        if self.agent.epoch > 0 {
-            self.agent.last_seen = self.handle.last_heard();
-            self.control.inner.db.commit(self.remembered()).await?;
+        if self.epoch > 0 {
+            self.remember().await?;
         }
         Ok(())
     }
@@ -324,5 +327,25 @@ impl Session {
             bytes: 0,
             outcome,
         });
+    }
+}
+
+fn replaced() -> End {
+    End::Told(Status::aborted(
+        "a newer stream of this machine replaced this one",
+    ))
+}
+
+/// Of no workflow.
+fn nobodys() -> AttemptId {
+    AttemptId {
+        workflow: String::new(),
+        execution: ExecutionId {
+            task: 0,
+            instance: 0,
+            item: 0,
+        },
+        action: 0,
+        attempt: 0,
     }
 }

@@ -1,11 +1,14 @@
 //! What the command line asks.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
+use workflow::engine::{Command, Execution, Waiting};
 
 use super::Answers;
 use super::convert::{self, Live};
@@ -13,6 +16,7 @@ use crate::control::ControlPlane;
 use crate::error::Error;
 use crate::machines::Machine;
 use crate::timeline::read::Whose;
+use crate::workflows::silence::SHOWN_AFTER;
 use crate::workflows::{Creation, next};
 
 /// Answers that may wait for a client to read them.
@@ -115,18 +119,22 @@ impl ControlService for ControlPlane {
         let request = request.into_inner();
         let creation = Creation {
             template: request.template,
+            text: request.text,
+            inputs: inputs(&request.inputs_json)?,
             devices: request.devices.into_iter().collect(),
             idempotency_key: request.idempotency_key,
             name: request.name,
         };
         let (workflow, warnings) = self.create_workflow(creation).await?;
-        let workflow = Some(convert::workflow(workflow, None));
+        let workflow = Some(convert::shown(&workflow, None));
         Ok(Response::new(CreateWorkflowResponse { workflow, warnings }))
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
-        let (workflow, text) = self.workflow(&request.into_inner().id).await?;
-        Ok(Response::new(convert::workflow(workflow, text)))
+        let id = request.into_inner().id;
+        let workflow = self.workflow(&id)?;
+        let text = self.workflow_text(&id).await?;
+        Ok(Response::new(convert::shown(&workflow, text)))
     }
 
     async fn list_workflows(
@@ -135,8 +143,8 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
         let workflows = self.workflows(&request.into_inner().machine).await?;
         let workflows = workflows
-            .into_iter()
-            .map(|workflow| convert::workflow(workflow, None))
+            .iter()
+            .map(|(head, definition)| convert::summary(head, definition))
             .collect();
         Ok(Response::new(ListWorkflowsResponse { workflows }))
     }
@@ -155,7 +163,85 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Workflow>, Status> {
         let request = request.into_inner();
         let workflow = self.cancel_workflow(&request.id, &request.reason).await?;
-        Ok(Response::new(convert::workflow(workflow, None)))
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn pause_workflow(
+        &self,
+        request: Request<PauseWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let PauseWorkflowRequest { id, by, reason } = request.into_inner();
+        let by = person(by);
+        let workflow = self.ask(&id, Command::Pause { by, reason }).await?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn resume_workflow(
+        &self,
+        request: Request<ResumeWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let ResumeWorkflowRequest { id, by } = request.into_inner();
+        let workflow = self.ask(&id, Command::Unpause { by: person(by) }).await?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn retry_workflow(
+        &self,
+        request: Request<RetryWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let RetryWorkflowRequest { id, by } = request.into_inner();
+        let workflow = self.ask(&id, Command::Retry { by: person(by) }).await?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn decide_approval(
+        &self,
+        request: Request<DecideApprovalRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let DecideApprovalRequest {
+            id,
+            task,
+            approved,
+            by,
+            groups,
+            comment,
+        } = request.into_inner();
+        let (task, item) = match task.as_str() {
+            "" => the_one_that_waits(&*self.workflow(&id)?)?,
+            task => of_item(task),
+        };
+        let command = Command::Decide {
+            task,
+            item,
+            approved,
+            by: person(by),
+            groups,
+            comment,
+        };
+        let workflow = self.ask(&id, command).await?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn explain_workflow(
+        &self,
+        request: Request<ExplainWorkflowRequest>,
+    ) -> Result<Response<ExplainWorkflowResponse>, Status> {
+        let ExplainWorkflowRequest { id, task } = request.into_inner();
+        let lines = self.explain(&id, Some(task.as_str()).filter(|task| !task.is_empty()))?;
+        Ok(Response::new(ExplainWorkflowResponse { lines }))
+    }
+
+    async fn wait_workflow(
+        &self,
+        request: Request<WaitWorkflowRequest>,
+    ) -> Result<Response<WaitWorkflowResponse>, Status> {
+        let WaitWorkflowRequest { id, timeout_ms } = request.into_inner();
+        let within = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
+        let workflow = self.wait(&id, within).await?;
+        Ok(Response::new(WaitWorkflowResponse {
+            ended: workflow.head.state.is_final(),
+            workflow: Some(convert::shown(&workflow, None)),
+        }))
     }
 
     type WorkflowEventsStream = Answers<WorkflowEvent>;
@@ -165,7 +251,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowEventsRequest>,
     ) -> Result<Response<Self::WorkflowEventsStream>, Status> {
         let WorkflowEventsRequest { id, from, follow } = request.into_inner();
-        self.workflow(&id).await?;
+        self.workflow(&id)?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.events(&id, from, follow, to).await },
@@ -180,11 +266,26 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowLogsRequest>,
     ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
         let WorkflowLogsRequest { id, follow } = request.into_inner();
-        self.workflow(&id).await?;
+        self.workflow(&id)?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.log(&id, follow, to).await },
             convert::line,
+        ))
+    }
+
+    type WorkflowDataStream = Answers<WorkflowDataFile>;
+
+    async fn workflow_data(
+        &self,
+        request: Request<WorkflowDataRequest>,
+    ) -> Result<Response<Self::WorkflowDataStream>, Status> {
+        let WorkflowDataRequest { id, version, path } = request.into_inner();
+        self.workflow(&id)?;
+        let control = self.clone();
+        Ok(answers(
+            |to| async move { control.data_files(&id, version, &path, to).await },
+            |file| file,
         ))
     }
 
@@ -196,7 +297,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
         let id = request.into_inner().id;
         if !id.is_empty() {
-            self.workflow(&id).await?;
+            self.workflow(&id)?;
         }
         let control = self.clone();
         Ok(answers(
@@ -235,7 +336,7 @@ impl ControlService for ControlPlane {
 impl ControlPlane {
     async fn shown(&self, machine: Machine) -> Result<v1::Machine, Error> {
         let macs: Vec<_> = machine.interfaces.iter().map(|interface| interface.mac).collect();
-        let heard = macs.iter().filter_map(|mac| self.inner.agents.heard(*mac)).max();
+        let heard = self.inner.agents.heard(&machine.name);
         let mut agent: Option<crate::agents::Agent> = None;
         for mac in &macs {
             let known = self.agent(*mac).await?;
@@ -244,12 +345,14 @@ impl ControlPlane {
         if let (Some(agent), Some(heard)) = (&mut agent, heard) {
             agent.last_seen = heard;
         }
-        let workers = machine.workers();
+        let names = machine.index_names();
         let mac = machine.mac();
+        let work = self.inner.coordinator.machine(&machine.name)?;
+        let silence = self.inner.silence.of(&machine.name);
         let (boots_next, open) = self
             .inner
             .db
-            .with(move |view| Ok((next::netboot(view, mac)?, next::open(view, &workers)?)))
+            .with(move |view| Ok((next::netboot(view, mac)?, next::open(view, &names)?)))
             .await?;
         let boots_next = boots_next
             .map(|known| (known.next.as_str().to_owned(), known.reason))
@@ -258,7 +361,9 @@ impl ControlPlane {
             attached: heard.is_some(),
             agent,
             boots_next,
-            running_workflow: open.unwrap_or_default(),
+            running_workflow: work.holder().map(str::to_owned).or(open).unwrap_or_default(),
+            silent: work.current.is_some() && silence >= SHOWN_AFTER,
+            work,
         };
         Ok(convert::machine(machine, live))
     }
@@ -268,7 +373,7 @@ impl ControlPlane {
         let mut progress = self.inner.progress.subscribe();
         let mut changes = self.inner.changes.subscribe();
         loop {
-            if !id.is_empty() && self.workflow(id).await?.0.state.is_final() {
+            if !id.is_empty() && self.workflow(id)?.head.state.is_final() {
                 return Ok(());
             }
             let received = tokio::select! {
@@ -287,6 +392,61 @@ impl ControlPlane {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
             }
+        }
+    }
+}
+
+/// The object that a client gave.
+fn inputs(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+    if json.is_empty() {
+        return Ok(serde_json::Map::new());
+    }
+    serde_json::from_str(json).map_err(|error| {
+        Error::Invalid(format!(
+            "inputs are no JSON object: {error}; write {{\"NAME\": VALUE}}"
+        ))
+    })
+}
+
+fn person(by: String) -> String {
+    if by.is_empty() { "a person".into() } else { by }
+}
+
+/// `NAME`, or `NAME[item]`.
+fn of_item(task: &str) -> (String, Option<usize>) {
+    let parts = task.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
+    match parts.and_then(|(name, item)| Some((name, item.parse().ok()?))) {
+        Some((name, item)) => (name.to_owned(), Some(item)),
+        None => (task.to_owned(), None),
+    }
+}
+
+/// The only execution that waits for approval.
+fn the_one_that_waits(workflow: &workflow::engine::Workflow) -> Result<(String, Option<usize>), Error> {
+    let waits = |execution: &&std::sync::Arc<Execution>| execution.waiting == Some(Waiting::Approval);
+    let waiting: Vec<_> = workflow.executions.values().filter(waits).collect();
+    let name = |execution: &Execution| {
+        let task = workflow.definition.tasks.get(execution.id.task);
+        let name = task.map(|task| task.name.clone()).unwrap_or_default();
+        let item = execution.item.as_ref().map(|_| execution.id.item);
+        (name, item)
+    };
+    match waiting.as_slice() {
+        [only] => Ok(name(only)),
+        [] => Err(Error::Refused(format!(
+            "workflow {} has no task that waits for approval",
+            workflow.head.id
+        ))),
+        several => {
+            let names = several.iter().map(|execution| match name(execution) {
+                (name, Some(item)) => format!("{name}[{item}]"),
+                (name, None) => name,
+            });
+            Err(Error::Refused(format!(
+                "several tasks of workflow {} wait for approval: say which, of {}",
+                workflow.head.id,
+                names.collect::<Vec<_>>().join(", ")
+            )))
         }
     }
 }

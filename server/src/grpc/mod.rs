@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::Stream;
-use proto::v1::AgentMessage;
 use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
+use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpConnectInfo};
+use tonic::transport::server::{Router, TcpConnectInfo, TcpIncoming};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::Outbound;
@@ -37,7 +37,6 @@ impl ControlPlane {
         Server::builder()
             .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
-            .tcp_nodelay(true)
             .add_service(agents)
             .add_service(control)
     }
@@ -51,7 +50,8 @@ impl ControlPlane {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        // Serving a stream of connections discards the builder's TCP settings.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = self
             .grpc_router()
             .serve_with_incoming_shutdown(incoming, self.stopped());
@@ -82,6 +82,23 @@ impl AgentService for ControlPlane {
             self.attach_agent(request.into_inner(), peer).await?,
         ))
     }
+
+    type GetDataStream = Answers<DataChunk>;
+
+    async fn get_data(
+        &self,
+        request: Request<GetDataRequest>,
+    ) -> Result<Response<Self::GetDataStream>, Status> {
+        let chunks = self.data_for_agent(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn put_data(
+        &self,
+        request: Request<Streaming<PutDataRequest>>,
+    ) -> Result<Response<PutDataResponse>, Status> {
+        Ok(Response::new(self.data_from_agent(request.into_inner()).await?))
+    }
 }
 
 /// A stream of answers.
@@ -90,6 +107,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
+            Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
+            Error::Blob(_) => Code::Internal,
             Error::Denied(_) => Code::PermissionDenied,
             Error::Exists(_) => Code::AlreadyExists,
             Error::Invalid(_) => Code::InvalidArgument,

@@ -148,6 +148,13 @@ impl Machine {
         macs.chain(agent_id).collect()
     }
 
+    /// Under what the index of its workflows may have it: its name, and what it was called before it had a record.
+    pub(crate) fn index_names(&self) -> Vec<String> {
+        let mut names = self.workers();
+        names.insert(0, self.name.clone());
+        names
+    }
+
     /// Addresses, each once.
     pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
         let mut all: Vec<_> = self

@@ -46,6 +46,20 @@ impl ControlPlane {
             warnings: sorted(findings.warnings.into_inner()),
             ..Applied::default()
         };
+        let renamed: Vec<_> = drafts
+            .iter()
+            .zip(&before)
+            .filter_map(|(draft, before)| {
+                let before = &before.as_ref()?.value;
+                let now = draft.machine.workers();
+                let gone = before
+                    .workers()
+                    .into_iter()
+                    .find(|worker| !now.contains(worker))?;
+                Some((before.name.clone(), gone))
+            })
+            .collect();
+        self.inner.db.with(move |view| check_idle(view, &renamed)).await?;
         // What is given up goes first, so that a MAC may move from one machine of the file to another.
         let mut given_up = Batch::default();
         let mut written = Vec::new();
@@ -117,7 +131,7 @@ impl ControlPlane {
             .with(move |view| {
                 let machine = find(view, &asked)?;
                 let mut open = None;
-                for worker in machine.value.workers() {
+                for worker in machine.value.index_names() {
                     open = open.or(view.first(&format!("open/{worker}/"))?);
                 }
                 Ok((machine, open))
@@ -240,6 +254,19 @@ fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
         }
     }
     Ok((drafts, before, taken))
+}
+
+/// Workflows find a machine by its workers: those stay with it while a workflow needs them.
+fn check_idle(view: &View, renamed: &[(String, String)]) -> Result<(), Error> {
+    for (name, gone) in renamed {
+        if let Some(id) = view.first(&format!("open/{name}/"))? {
+            return Err(Error::Refused(format!(
+                "machine {name:?} has workflow {id}, which has not ended, and would not be {gone} any more: wait for it, or \
+                 cancel it with `farrier workflow cancel {id}`"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The keys that lead to the machine's name.

@@ -1,9 +1,11 @@
 //! What attempts print: kept line by line within bounds, read and followed. Progress is passed on and not kept.
 
+use std::collections::BTreeMap;
+
 use proto::v1::ActionProgress;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use workflow::engine::{AttemptId, AttemptParts, Workflow};
+use workflow::engine::{AttemptId, ExecutionId, Workflow};
 
 use super::read::workflow_changed;
 use crate::bounds::cut;
@@ -59,6 +61,8 @@ pub(crate) struct Line {
     pub(crate) task: String,
     pub(crate) action: String,
     pub(crate) attempt: u32,
+    /// As an attempt's id has it.
+    pub(crate) execution: String,
     pub(crate) number: u64,
     pub(crate) text: String,
 }
@@ -66,10 +70,7 @@ pub(crate) struct Line {
 impl ControlPlane {
     /// Keeps lines of an attempt. Lines that are known already are left out, so they may be sent again.
     pub(crate) async fn append_log(&self, attempt: &AttemptId, sent: Vec<Lines>) -> Result<(), Error> {
-        let Some(parts) = attempt.parts() else {
-            return Ok(());
-        };
-        let place = place(parts);
+        let place = place(attempt);
         let total_key = format!("log-total/{place}");
         let mut total = self
             .inner
@@ -93,7 +94,7 @@ impl ControlPlane {
         }
         batch.put(&total_key, &total);
         self.inner.db.commit(batch).await?;
-        self.changed(Change::Workflow(parts.workflow.to_owned()));
+        self.changed(Change::Workflow(attempt.workflow.clone()));
         Ok(())
     }
 
@@ -156,29 +157,35 @@ impl ControlPlane {
     /// Sends a workflow's log, attempt by attempt; with `follow`, until the workflow has ended.
     pub(crate) async fn log(&self, id: &str, follow: bool, to: mpsc::Sender<Line>) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
-        let prefix = format!("log/{id}/");
-        let mut from = prefix.clone();
+        // By attempt: the number that its next line has, and the key to go on from.
+        let mut sent: BTreeMap<String, (u64, String)> = BTreeMap::new();
         loop {
-            let (workflow, _) = self.workflow(id).await?;
-            let mut more = true;
-            while more {
-                let (below, start) = (prefix.clone(), from.clone());
-                let page = self
-                    .inner
-                    .db
-                    .with(move |view| view.page::<Chunk>(&below, &start, PAGE))
-                    .await?;
-                more = page.len() == PAGE;
-                for (key, chunk) in page {
-                    from = format!("{prefix}{key}\0");
-                    for line in lines_of(&workflow, &key, chunk) {
-                        if to.send(line).await.is_err() {
-                            return Ok(());
+            let workflow = self.workflow(id)?;
+            let attempts = self.inner.db.list::<Total>(format!("log-total/{id}/")).await?;
+            for (attempt, total) in attempts {
+                let prefix = format!("log/{id}/{attempt}/");
+                let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
+                let mut more = *next < total.next;
+                *next = total.next;
+                while more {
+                    let (below, start) = (prefix.clone(), from.clone());
+                    let page = self
+                        .inner
+                        .db
+                        .with(move |view| view.page::<Chunk>(&below, &start, PAGE));
+                    let page = page.await?;
+                    more = page.len() == PAGE;
+                    for (key, chunk) in page {
+                        *from = format!("{prefix}{key}\0");
+                        for line in lines_of(&workflow, &format!("{attempt}/{key}"), chunk) {
+                            if to.send(line).await.is_err() {
+                                return Ok(());
+                            }
                         }
                     }
                 }
             }
-            if !follow || workflow.state.is_final() {
+            if !follow || workflow.head.state.is_final() {
                 return Ok(());
             }
             tokio::select! {
@@ -191,16 +198,20 @@ impl ControlPlane {
 }
 
 /// Numbers are padded, so that keys sort as attempts follow each other.
-fn place(parts: AttemptParts<'_>) -> String {
-    format!(
-        "{}/{:04}/{:04}/{:04}",
-        parts.workflow, parts.task, parts.action, parts.attempt
-    )
+fn place(attempt: &AttemptId) -> String {
+    let AttemptId {
+        workflow,
+        execution,
+        action,
+        attempt,
+    } = attempt;
+    let ExecutionId { task, instance, item } = execution;
+    format!("{workflow}/{task:05}/{instance:05}/{item:05}/{action:04}/{attempt:04}")
 }
 
 fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {
     let numbers: Vec<u64> = key.split('/').map(|part| part.parse().unwrap_or(0)).collect();
-    let [task, action, attempt, first] = numbers.as_slice() else {
+    let [task, instance, item, action, attempt, first] = numbers.as_slice() else {
         return Vec::new();
     };
     let index = |number: &u64| usize::try_from(*number).unwrap_or(usize::MAX);
@@ -211,6 +222,7 @@ fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {
             .and_then(|task| Some(task.actions.get(index(action))?.name.clone()))
             .unwrap_or_default(),
         attempt: u32::try_from(*attempt).unwrap_or(u32::MAX),
+        execution: format!("{task}/{instance}/{item}"),
         number,
         text,
     };

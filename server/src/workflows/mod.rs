@@ -1,31 +1,39 @@
-//! Workflows: made from a template and devices, stepped by commands, kept as events and state.
+//! Workflows: made from a template and devices, stepped by the coordinator, read and followed.
 
+pub(crate) mod carrier;
+pub(crate) mod last;
 pub(crate) mod logs;
+pub(crate) mod making;
 pub(crate) mod next;
 pub(crate) mod read;
+pub(crate) mod silence;
 pub(crate) mod step;
 pub(crate) mod timers;
 
+mod deletion;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
-use workflow::engine::{Command, Workflow};
-use workflow::language::{self, Devices, Rendered};
+use workflow::engine::{self, Command, Workflow};
+use workflow::language::Rendered;
 
 use crate::control::ControlPlane;
-use crate::database::{Batch, View};
+use crate::coordinator::{Answer, Input, NewWorkflow};
+use crate::database::Batch;
 use crate::error::Error;
-use crate::machines::{mac_text, parse_mac};
-use crate::templates::{described, lines};
-use step::{Last, Step};
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Creation {
+    /// Name or id of a stored template; empty: `text`.
     pub(crate) template: String,
+    pub(crate) text: String,
     pub(crate) devices: BTreeMap<String, String>,
+    pub(crate) inputs: Map<String, Value>,
     /// Empty: none.
     pub(crate) idempotency_key: String,
     /// Empty: the template's.
@@ -48,56 +56,48 @@ struct Asked {
     template: String,
     devices: BTreeMap<String, String>,
     name: String,
+    #[serde(default)]
+    inputs: Map<String, Value>,
+    #[serde(default)]
+    text: String,
 }
 
 impl ControlPlane {
     /// Renders the template, checks it against the machines that there are, and queues it for them.
     ///
     /// The same idempotency key with the same question gives the same workflow.
-    pub(crate) async fn create_workflow(&self, creation: Creation) -> Result<(Workflow, Vec<String>), Error> {
+    pub(crate) async fn create_workflow(
+        &self,
+        creation: Creation,
+    ) -> Result<(Arc<Workflow>, Vec<String>), Error> {
         if let Some(known) = self.asked_before(&creation).await? {
             return Ok(known);
         }
-        let template = self.template(&creation.template).await?;
-        let (mut rendered, yaml_warnings) = self.render(&template.text, &creation.devices).await?;
+        let (template, text) = match creation.template.as_str() {
+            "" => (String::new(), creation.text.clone()),
+            stored => {
+                let template = self.template(stored).await?;
+                (template.name, template.text)
+            }
+        };
+        let (mut rendered, warnings) = self.render(&text, &creation.devices).await?;
         // Until it is stored: no machine that it is for goes away in between.
         let _turn = self.inner.machines_turn.lock().await;
-        self.check_workers(&mut rendered).await?;
-        let id = Uuid::now_v7().to_string();
-        let name = if creation.name.is_empty() {
-            rendered.definition.name.clone()
-        } else {
-            creation.name.clone()
-        };
-        let text = Text {
-            yaml: rendered.yaml,
-            devices: creation.devices.clone(),
-            warnings: yaml_warnings.clone(),
-            idempotency_key: creation.idempotency_key.clone(),
-        };
-        let mut extra = Batch::default();
-        extra.put(format!("workflow-text/{id}"), &text);
-        if !creation.idempotency_key.is_empty() {
-            let key = format!("idempotency/{}", creation.idempotency_key);
-            extra.absent(&key);
-            let asked = Asked {
-                id: id.clone(),
-                template: creation.template.clone(),
-                devices: creation.devices.clone(),
-                name: creation.name.clone(),
-            };
-            extra.put(key, &asked);
-        }
-        let definition = Box::new(rendered.definition);
-        let command = Command::Create {
-            id: id.clone(),
-            name,
-            template: template.name,
-            definition,
-        };
-        match self.command(&id, &command, extra).await {
-            Ok(Step::Done(workflow)) => Ok((*workflow, yaml_warnings)),
-            Ok(Step::Refused(refusal)) => Err(Error::Refused(refusal.to_string())),
+        let definition = rendered.definition;
+        rendered.definition = self
+            .inner
+            .db
+            .with(move |view| {
+                let mut definition = definition;
+                making::check_workers(view, &mut definition)?;
+                Ok(definition)
+            })
+            .await?;
+        let new = new_workflow(&creation, template, rendered, &warnings)?;
+        match self.step_to_its_end(Input::Create(Box::new(new))).await {
+            Ok(Answer::Workflow(workflow)) => Ok((workflow, warnings)),
+            Ok(Answer::Refused(refusal)) => Err(Error::Refused(refusal.to_string())),
+            Ok(answer) => Err(unexpected(&answer)),
             // Somebody used the key in the meantime.
             Err(error) if error.is_conflict() && !creation.idempotency_key.is_empty() => {
                 self.asked_before(&creation).await?.ok_or(error)
@@ -112,99 +112,33 @@ impl ControlPlane {
         text: &str,
         devices: &BTreeMap<String, String>,
     ) -> Result<(Rendered, Vec<String>), Error> {
-        let named = devices.clone();
-        let hardware = self.inner.db.with(move |view| hardware(view, &named)).await?;
-        let devices = Devices {
-            devices: devices.clone(),
-            hardware,
+        let (text, devices) = (text.to_owned(), devices.clone());
+        self.inner
+            .db
+            .with(move |view| making::render(view, &text, &devices))
+            .await
+    }
+
+    /// What a person wants of a workflow.
+    pub(crate) async fn ask(&self, id: &str, command: Command) -> Result<Arc<Workflow>, Error> {
+        let workflow = id.to_owned();
+        match self.step_to_its_end(Input::Command { workflow, command }).await? {
+            Answer::Workflow(workflow) => Ok(workflow),
+            Answer::Refused(engine::Refusal::Missing) => Err(read::no_workflow(id)),
+            Answer::Refused(refusal) => Err(Error::Refused(refusal.to_string())),
+            answer => Err(unexpected(&answer)),
+        }
+    }
+
+    pub(crate) async fn cancel_workflow(&self, id: &str, reason: &str) -> Result<Arc<Workflow>, Error> {
+        let reason = match reason {
+            "" => "cancelled by a person".to_owned(),
+            reason => reason.to_owned(),
         };
-        let rendered =
-            language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
-        let warnings = rendered.warnings.iter().map(described).collect();
-        Ok((rendered, warnings))
+        self.ask(id, Command::Cancel { reason }).await
     }
 
-    /// Removes an ended (or not yet started) workflow with its events and logs.
-    pub(crate) async fn delete_workflow(&self, id: &str) -> Result<(), Error> {
-        let _turn = self.workflow_turn(id).lock().await;
-        loop {
-            match self.try_delete_workflow(id).await {
-                // Another workflow of one of its workers has ended in the meantime.
-                Err(error) if error.is_conflict() => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn try_delete_workflow(&self, id: &str) -> Result<(), Error> {
-        let asked = id.to_owned();
-        let (state, text, previous) = self.inner.db.with(move |view| deletion(view, &asked)).await?;
-        let workflow = &state.value;
-        if !workflow.state.is_final() && workflow.started_at.is_some() {
-            return Err(Error::Refused(format!(
-                "workflow {id} is {}: wait for its end with `farrier workflow wait {id}`, or cancel it with \
-                 `farrier workflow cancel {id}`",
-                workflow.state
-            )));
-        }
-        let mut batch = Batch::default();
-        batch.unchanged(format!("workflow/{id}"), state.modified);
-        batch.delete(format!("workflow/{id}"));
-        batch.delete(format!("workflow-text/{id}"));
-        batch.delete_below(&format!("event/{id}/"));
-        batch.delete_below(&format!("log/{id}/"));
-        batch.delete_below(&format!("log-total/{id}/"));
-        if let Some(key) = text
-            .map(|text| text.idempotency_key)
-            .filter(|key| !key.is_empty())
-        {
-            batch.delete(format!("idempotency/{key}"));
-        }
-        for worker in step::workers(workflow) {
-            batch.delete(format!("of/{worker}/{id}"));
-            batch.delete(format!("open/{worker}/{id}"));
-        }
-        for Previous {
-            worker,
-            modified,
-            last,
-        } in previous
-        {
-            let key = format!("last/{worker}");
-            batch.unchanged(&key, modified);
-            match last {
-                Some(last) => batch.put(key, &last),
-                None => batch.delete(key),
-            }
-        }
-        self.inner.db.commit(batch).await?;
-        self.after_change(workflow);
-        Ok(())
-    }
-
-    pub(crate) async fn cancel_workflow(&self, id: &str, reason: &str) -> Result<Workflow, Error> {
-        let reason = if reason.is_empty() {
-            "cancelled by a person"
-        } else {
-            reason
-        };
-        match self
-            .command(
-                id,
-                &Command::Cancel {
-                    reason: reason.to_owned(),
-                },
-                Batch::default(),
-            )
-            .await?
-        {
-            Step::Done(workflow) => Ok(*workflow),
-            Step::Refused(workflow::engine::Refusal::Missing) => Err(read::no_workflow(id)),
-            Step::Refused(refusal) => Err(Error::Refused(refusal.to_string())),
-        }
-    }
-
-    async fn asked_before(&self, creation: &Creation) -> Result<Option<(Workflow, Vec<String>)>, Error> {
+    async fn asked_before(&self, creation: &Creation) -> Result<Option<(Arc<Workflow>, Vec<String>)>, Error> {
         if creation.idempotency_key.is_empty() {
             return Ok(None);
         }
@@ -212,132 +146,74 @@ impl ControlPlane {
         let Some(asked) = self.inner.db.get::<Asked>(key).await?.map(|asked| asked.value) else {
             return Ok(None);
         };
-        if (&asked.template, &asked.devices, &asked.name)
-            != (&creation.template, &creation.devices, &creation.name)
-        {
+        if asked != Asked::of(creation, asked.id.clone()) {
             return Err(Error::Exists(format!(
                 "idempotency key {:?} was used for another workflow, {}: use a new key",
                 creation.idempotency_key, asked.id
             )));
         }
-        let (workflow, text) = self.workflow(&asked.id).await?;
+        let workflow = self.workflow(&asked.id)?;
+        let text = self.workflow_text(&asked.id).await?;
         Ok(Some((
             workflow,
             text.map(|text| text.warnings).unwrap_or_default(),
         )))
     }
-
-    /// Every task's worker must be a machine that there is. MACs are then written as everywhere else.
-    async fn check_workers(&self, rendered: &mut Rendered) -> Result<(), Error> {
-        for task in &mut rendered.definition.tasks {
-            if let Some(mac) = parse_mac(&task.worker) {
-                task.worker = mac_text(mac);
-            }
-        }
-        let tasks = rendered.definition.tasks.clone();
-        let problems = self
-            .inner
-            .db
-            .with(move |view| {
-                let mut problems = Vec::new();
-                for task in &tasks {
-                    if crate::machines::with_worker(view, &task.worker)?.is_none() {
-                        if let Some(named) = crate::machines::named(view, &task.worker)? {
-                            problems.push(format!(
-                                "task {:?}: {} is a machine's name, and a worker is a MAC or an agent id: write {}",
-                                task.name,
-                                task.worker,
-                                mac_text(named.mac())
-                            ));
-                            continue;
-                        }
-                        let has = if parse_mac(&task.worker).is_some() {
-                            "MAC"
-                        } else {
-                            "agent id"
-                        };
-                        problems.push(format!(
-                            "task {:?}: no machine has {has} {}: add it with `farrier machine apply`",
-                            task.name, task.worker
-                        ));
-                    }
-                }
-                Ok(problems)
-            })
-            .await?;
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::NotFound(problems.join("\n")))
-        }
-    }
 }
 
-/// The record that `.hardware` stands for: the only machine that the devices name, or the one of `device_1`.
-fn hardware(view: &View, devices: &BTreeMap<String, String>) -> Result<Value, Error> {
-    let mut named: Vec<(String, Value)> = Vec::new();
-    for (key, worker) in devices {
-        let Some(machine) = crate::machines::with_worker(view, worker)? else {
-            continue;
-        };
-        if key == "device_1" {
-            return Ok(machine.hardware);
-        }
-        if named.iter().all(|(name, _)| *name != machine.name) {
-            named.push((machine.name, machine.hardware));
-        }
+fn new_workflow(
+    creation: &Creation,
+    template: String,
+    rendered: Rendered,
+    warnings: &[String],
+) -> Result<NewWorkflow, Error> {
+    let inputs = making::inputs(&rendered.definition, &creation.inputs)?;
+    let id = Uuid::now_v7().to_string();
+    let name = match creation.name.as_str() {
+        "" => rendered.definition.name.clone(),
+        name => name.to_owned(),
+    };
+    let text = Text {
+        yaml: rendered.yaml,
+        devices: creation.devices.clone(),
+        warnings: warnings.to_vec(),
+        idempotency_key: creation.idempotency_key.clone(),
+    };
+    let mut extra = Batch::default();
+    extra.put(format!("workflow-text/{id}"), &text);
+    if !creation.idempotency_key.is_empty() {
+        let key = format!("idempotency/{}", creation.idempotency_key);
+        extra.absent(&key);
+        extra.put(key, &Asked::of(creation, id.clone()));
     }
-    match (named.pop(), named.is_empty()) {
-        (Some((_, hardware)), true) => Ok(hardware),
-        _ => Ok(Value::Null),
-    }
+    Ok(NewWorkflow {
+        creation: engine::Creation {
+            id,
+            namespace: "default".into(),
+            name,
+            template,
+            definition: rendered.definition,
+            inputs,
+            ..engine::Creation::default()
+        },
+        extra: extra.into_commit(),
+    })
 }
 
-type Deletion = (crate::database::Stored<Workflow>, Option<Text>, Vec<Previous>);
-
-/// Of a worker whose last workflow goes: the one that is the last then.
-struct Previous {
-    worker: String,
-    /// Of what says so now.
-    modified: store::Revision,
-    last: Option<Last>,
+/// The coordinator answers each input with its own kind.
+fn unexpected(answer: &Answer) -> Error {
+    Error::Refused(format!("the control plane answered with {answer:?}"))
 }
 
-/// What must be known to delete a workflow.
-fn deletion(view: &View, id: &str) -> Result<Deletion, Error> {
-    let state = view
-        .get::<Workflow>(&format!("workflow/{id}"))?
-        .ok_or_else(|| read::no_workflow(id))?;
-    let text = view
-        .get::<Text>(&format!("workflow-text/{id}"))?
-        .map(|text| text.value);
-    let mut previous = Vec::new();
-    for worker in step::workers(&state.value) {
-        let Some(now) = view
-            .get::<Last>(&format!("last/{worker}"))?
-            .filter(|last| last.value.id == id)
-        else {
-            continue;
-        };
-        let mut before: Option<(u64, Last)> = None;
-        for (other, ()) in view
-            .list::<()>(&format!("of/{worker}/"))?
-            .into_iter()
-            .filter(|(other, _)| other != id)
-        {
-            let Some(other) = view.get::<Workflow>(&format!("workflow/{other}"))? else {
-                continue;
-            };
-            let ended = other.value.ended_at.unwrap_or(0);
-            if other.value.state.is_final() && before.as_ref().is_none_or(|(at, _)| *at <= ended) {
-                before = Some((ended, Last::of(&other.value)));
-            }
+impl Asked {
+    fn of(creation: &Creation, id: String) -> Self {
+        Self {
+            id,
+            template: creation.template.clone(),
+            devices: creation.devices.clone(),
+            name: creation.name.clone(),
+            inputs: creation.inputs.clone(),
+            text: creation.text.clone(),
         }
-        previous.push(Previous {
-            worker,
-            modified: now.modified,
-            last: before.map(|(_, last)| last),
-        });
     }
-    Ok((state, text, previous))
 }

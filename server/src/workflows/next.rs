@@ -1,12 +1,12 @@
 //! What a machine boots next: by its workflows, then by its own policy.
 //!
-//! Read from the index that each workflow's commits keep ([`super::step`]): a workflow's end and what its machine
-//! boots next can never be seen apart.
+//! Read from the index that the coordinator's commits keep: a workflow's end on a machine and what the machine boots next
+//! can never be seen apart.
 
 use macaddr::MacAddr6;
-use workflow::engine::{self, BootsNext, Seen, Workflow, WorkflowState};
+use workflow::engine::{self, BootsNext, Head, Seen, WorkflowState};
 
-use super::step::Last;
+use super::last::Last;
 use crate::control::ControlPlane;
 use crate::database::View;
 use crate::error::Error;
@@ -114,10 +114,10 @@ fn decide(view: &View, machine: &Machine, interface: &Interface) -> Result<(Next
         return Ok((Next::LocalDisk, "its record says netboot.allowPXE: false".into()));
     }
     let agent = || interface.script.clone().map_or(Next::Agent, Next::Script);
-    let workers = machine.workers();
+    let workers = machine.index_names();
     let open = match open(view, &workers)? {
         Some(id) => {
-            let state = view.get::<Workflow>(&format!("workflow/{id}"))?;
+            let state = view.get::<Head>(&format!("workflow/{id}"))?;
             Some((
                 id,
                 state.map_or(WorkflowState::Pending, |state| state.value.state),

@@ -1,112 +1,86 @@
-//! One step of a workflow: load, decide, commit events and state and index together, tell.
+//! Steps of the coordinator on the runtime: in turn, committed with others in one sync, and what follows from them.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use workflow::engine::{Command, Refusal, Workflow, WorkflowState, apply, decide, next_timer};
+use workflow::engine::Command;
 
 use super::timers::Timer;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
-use crate::database::Batch;
+use crate::coordinator::{Answer, Input, Next, Plan};
 use crate::error::Error;
 
-/// Times that a step is decided again after another commit came first.
-const TRIES: usize = 16;
-
-/// What a command led to.
-pub(crate) enum Step {
-    /// The state after it, durable; also when it changed nothing.
-    Done(Box<Workflow>),
-    /// The engine would not; nothing changed.
-    Refused(Refusal),
-}
-
-/// The workflow that ended last on a worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Last {
-    pub(crate) id: String,
-    pub(crate) state: WorkflowState,
-    pub(crate) message: String,
-}
-
-impl Last {
-    pub(crate) fn of(workflow: &Workflow) -> Self {
-        Self {
-            id: workflow.id.clone(),
-            state: workflow.state,
-            message: workflow.message.clone(),
-        }
-    }
-}
+/// After this many conflicts a step lets others go first.
+const EAGER_TRIES: usize = 8;
 
 impl ControlPlane {
-    /// Does `command` to a workflow. `extra` is written in the same commit, also when there are no events.
-    pub(crate) async fn command(&self, id: &str, command: &Command, extra: Batch) -> Result<Step, Error> {
-        let _turn = self.workflow_turn(id).lock().await;
+    /// Does a step. What it answers is durable. Must not be broken off: see [`ControlPlane::step_to_its_end`].
+    pub(crate) async fn step(&self, input: &Input) -> Result<Answer, Error> {
+        let (answer, then) = self.step_and_then(input).await?;
+        for next in then {
+            self.follow_up(next);
+        }
+        Ok(answer)
+    }
+
+    /// A step for a caller that may go away while it is under way.
+    pub(crate) async fn step_to_its_end(&self, input: Input) -> Result<Answer, Error> {
+        let control = self.clone();
+        tokio::spawn(async move { control.step(&input).await })
+            .await
+            .map_err(|_| Error::Stopping)?
+    }
+
+    pub(crate) async fn step_and_then(&self, input: &Input) -> Result<(Answer, Vec<Next>), Error> {
+        // The store's preconditions make steps safe; that those of one workflow wait for each other makes them cheap.
+        let _turn = match whose(input) {
+            Some(id) => Some(self.workflow_turn(id).lock().await),
+            None => None,
+        };
+        let coordinator = &self.inner.coordinator;
         let mut tries = 0;
         loop {
             tries += 1;
-            match self.try_command(id, command, extra.clone()).await {
-                // A create that conflicts has met its own idempotency key.
-                Err(error)
-                    if error.is_conflict() && tries < TRIES && !matches!(command, Command::Create { .. }) => {
+            let mut plan = coordinator.prepare(clock::now(), input)?;
+            let commit = std::mem::take(&mut plan.commit);
+            if commit.operations.is_empty() {
+                let Plan { answer, then, .. } = plan;
+                return Ok((answer, then));
+            }
+            match self.inner.db.commit_of(commit).await {
+                Ok(revision) => {
+                    coordinator.committed(&plan, revision);
+                    let Plan { answer, then, .. } = plan;
+                    return Ok((answer, then));
                 }
-                other => return other,
+                Err(error) => {
+                    coordinator.forget(&plan);
+                    if !error
+                        .store()
+                        .is_some_and(|error| input.may_try_again(error, tries))
+                    {
+                        // A failed commit may have happened: what follows from it finds out, or finds nothing to do.
+                        if !error.is_conflict() {
+                            plan.then.into_iter().for_each(|next| self.follow_up(next));
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            if tries > EAGER_TRIES {
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     }
 
-    async fn try_command(&self, id: &str, command: &Command, extra: Batch) -> Result<Step, Error> {
-        let key = format!("workflow/{id}");
-        let (before, modified) = match self.inner.db.get::<Workflow>(key.clone()).await? {
-            Some(stored) => (Some(stored.value), Some(stored.modified)),
-            None => (None, None),
-        };
-        let events = match decide(before.as_ref(), command, clock::now()) {
-            Ok(events) => events,
-            Err(refusal) => return Ok(Step::Refused(refusal)),
-        };
-        let was_final = before.as_ref().is_some_and(|before| before.state.is_final());
-        let timer = before.as_ref().and_then(next_timer);
-        let created = before.is_none();
-        let state = events
-            .iter()
-            .fold(before, |state, event| Some(apply(state, event)));
-        let Some(state) = state else {
-            return Ok(Step::Refused(Refusal::Missing));
-        };
-        let mut batch = extra;
-        if events.is_empty() {
-            if !batch.is_empty() {
-                self.inner.db.commit(batch).await?;
-            }
-            return Ok(Step::Done(Box::new(state)));
+    pub(crate) fn follow_up(&self, next: Next) {
+        match next {
+            Next::Changed { workflow } => self.changed(Change::Workflow(workflow)),
+            Next::Wake(machine) => self.inner.agents.poke(&machine),
+            // Nobody receives any more when we stop: it is found in the store again.
+            Next::Carry(key) => drop(self.inner.outboxes.send(key)),
+            Next::Timer { at, workflow } => drop(self.inner.timers.send(Timer { at, workflow })),
         }
-        batch.expect(&key, modified);
-        batch.put(&key, &state);
-        for event in &events {
-            batch.put(format!("event/{id}/{:010}", event.number), event);
-        }
-        index(&mut batch, &state, created, was_final);
-        self.inner.db.commit(batch).await?;
-        if let Some(at) = next_timer(&state).filter(|at| timer != Some(*at)) {
-            // Nobody receives any more when we stop.
-            let _ = self.inner.timers.send(Timer {
-                at,
-                workflow: id.to_owned(),
-            });
-        }
-        self.after_change(&state);
-        Ok(Step::Done(Box::new(state)))
-    }
-
-    /// Tells followers, and the agents that it is work for.
-    pub(crate) fn after_change(&self, workflow: &Workflow) {
-        self.changed(Change::Workflow(workflow.id.clone()));
-        workers(workflow)
-            .iter()
-            .for_each(|worker| self.inner.agents.poke(worker));
     }
 
     pub(crate) fn workflow_turn(&self, id: &str) -> &tokio::sync::Mutex<()> {
@@ -121,27 +95,16 @@ impl ControlPlane {
     }
 }
 
-/// The workers of all tasks, each once.
-pub(crate) fn workers(workflow: &Workflow) -> BTreeSet<String> {
-    workflow
-        .definition
-        .tasks
-        .iter()
-        .map(|task| task.worker.clone())
-        .collect()
-}
-
-/// What a worker's workflows are, and so what its machine boots next: kept in the commit that changes it.
-fn index(batch: &mut Batch, state: &Workflow, created: bool, was_final: bool) {
-    for worker in workers(state) {
-        let open = format!("open/{worker}/{}", state.id);
-        if created {
-            batch.put(format!("of/{worker}/{}", state.id), &());
-            batch.put(&open, &());
-        }
-        if state.state.is_final() && !was_final {
-            batch.delete(&open);
-            batch.put(format!("last/{worker}"), &Last::of(state));
-        }
+/// The workflow that a step is about, as far as that is known before.
+fn whose(input: &Input) -> Option<&str> {
+    match input {
+        Input::Create(new) => Some(&new.creation.id),
+        Input::Command { workflow, command } => match command {
+            Command::Create(_) => None,
+            _ => Some(workflow),
+        },
+        Input::Timer { workflow, .. } => Some(workflow),
+        Input::Report { attempt, .. } => Some(&attempt.workflow),
+        Input::Attach { .. } | Input::Work { .. } | Input::Carry { .. } | Input::Silent { .. } => None,
     }
 }

@@ -1,19 +1,18 @@
-//! Due times of workflows: kept in memory, found again in the store after a restart.
+//! Due times of workflows: rows of the store, held in memory in their order.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use workflow::engine::{Command, UnixMillis, Workflow, next_timer};
+use tokio::task::JoinSet;
+use workflow::engine::UnixMillis;
 
-use super::step::Step;
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
-use crate::database::Batch;
-use crate::error::Error;
+use crate::coordinator::{Input, Next};
 
-/// When to look at a workflow again.
+/// The row that says when to look at a workflow again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timer {
     pub(crate) at: UnixMillis,
@@ -24,31 +23,8 @@ pub(crate) struct Timer {
 const RETRY_MS: UnixMillis = 5_000;
 /// The clock may be set while we sleep; we look again this often.
 const MAX_SLEEP: Duration = Duration::from_secs(30);
-
-impl ControlPlane {
-    pub(crate) async fn arm_timers(&self) -> Result<(), Error> {
-        let timers = self.inner.db.with(|view| {
-            let open = view.list::<()>("open/")?;
-            let ids: BTreeSet<String> = open
-                .into_iter()
-                .filter_map(|(key, ())| Some(key.rsplit_once('/')?.1.to_owned()))
-                .collect();
-            let mut timers = Vec::new();
-            for id in ids {
-                let state = view.get::<Workflow>(&format!("workflow/{id}"))?;
-                if let Some(at) = state.and_then(|state| next_timer(&state.value)) {
-                    timers.push(Timer { at, workflow: id });
-                }
-            }
-            Ok(timers)
-        });
-        for timer in timers.await? {
-            // The receiver is alive: it is started after this.
-            let _ = self.inner.timers.send(timer);
-        }
-        Ok(())
-    }
-}
+/// Steps at the same time.
+const AT_ONCE: usize = 64;
 
 /// Holds the control plane weakly: it must be able to go away.
 pub(crate) async fn run(
@@ -56,35 +32,62 @@ pub(crate) async fn run(
     mut timers: mpsc::UnboundedReceiver<Timer>,
     stopped: impl Future<Output = ()>,
 ) {
-    let mut due: BTreeSet<Timer> = BTreeSet::new();
+    // When to act, and the row.
+    let mut due: BTreeSet<(UnixMillis, Timer)> = BTreeSet::new();
+    let mut steps: JoinSet<Option<(UnixMillis, Timer)>> = JoinSet::new();
     tokio::pin!(stopped);
     loop {
-        let wait = due.first().map_or(MAX_SLEEP, |timer| {
-            Duration::from_millis(timer.at.saturating_sub(clock::now())).min(MAX_SLEEP)
+        let wait = due.first().map_or(MAX_SLEEP, |(at, _)| {
+            Duration::from_millis(at.saturating_sub(clock::now())).min(MAX_SLEEP)
         });
         tokio::select! {
-            () = &mut stopped => return,
+            () = &mut stopped => break,
             timer = timers.recv() => match timer {
-                Some(timer) => drop(due.insert(timer)),
-                None => return,
+                Some(timer) => drop(due.insert((timer.at, timer))),
+                None => break,
             },
-            () = tokio::time::sleep(wait) => {
-                let Some(inner) = control.upgrade() else { return };
+            Some(done) = steps.join_next() => due.extend(done.ok().flatten()),
+            () = tokio::time::sleep(wait), if steps.len() < AT_ONCE => {
+                let Some(inner) = control.upgrade() else { break };
                 let control = ControlPlane { inner };
-                while due.first().is_some_and(|timer| timer.at <= clock::now()) {
-                    let Some(timer) = due.pop_first() else { break };
-                    let done = control.command(&timer.workflow, &Command::Timer, Batch::default()).await;
-                    match done {
-                        // One that is not due any more, or has ended, says so.
-                        Ok(Step::Done(_) | Step::Refused(_)) => {}
-                        Err(error) => {
-                            tracing::error!(workflow = timer.workflow, error = &error as &dyn std::error::Error,
-                                "timer failed, tried again in {RETRY_MS} ms");
-                            due.insert(Timer { at: clock::now() + RETRY_MS, ..timer });
-                        }
-                    }
+                while steps.len() < AT_ONCE && due.first().is_some_and(|(at, _)| *at <= clock::now()) {
+                    let Some((_, timer)) = due.pop_first() else { break };
+                    let control = control.clone();
+                    steps.spawn(async move { fire(&control, timer).await });
                 }
             }
         }
     }
+    // A step is not broken off.
+    while steps.join_next().await.is_some() {}
+}
+
+/// Gives the timer back when it is to be tried again.
+async fn fire(control: &ControlPlane, timer: Timer) -> Option<(UnixMillis, Timer)> {
+    let input = Input::Timer {
+        workflow: timer.workflow.clone(),
+        at: timer.at,
+    };
+    let then = match control.step_and_then(&input).await {
+        Ok((_, then)) => then,
+        Err(error) => {
+            tracing::error!(
+                workflow = timer.workflow,
+                error = &error as &dyn std::error::Error,
+                "timer failed, tried again in {RETRY_MS} ms"
+            );
+            return Some((clock::now() + RETRY_MS, timer));
+        }
+    };
+    let mut again = None;
+    for next in then {
+        match next {
+            // It is still due: not at once again.
+            Next::Timer { at, .. } if at == timer.at => {
+                again = Some((clock::now().max(at) + RETRY_MS, timer.clone()))
+            }
+            other => control.follow_up(other),
+        }
+    }
+    again
 }

@@ -24,7 +24,7 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     assert_eq!(agent.idle().await, "no workflow for this machine");
     let id = server.create("two", MAC).await.expect("workflow").id;
     let write = agent.run().await;
-    assert_eq!(write.attempt_id, format!("{id}/0/0/1"));
+    assert_eq!(write.attempt_id, format!("{id}/0/1/0/0/1"));
     assert_eq!(
         (write.action_index, write.action_count, write.timeout_s),
         (0, 2, 300)
@@ -52,12 +52,16 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     let kinds = server.events(&id).await;
     let want = [
         "created",
+        "task_started",
+        "execution_made",
         "dispatched",
         "started",
         "succeeded",
         "dispatched",
         "started",
         "leaving",
+        "execution_ended",
+        "task_ended",
         "ended",
     ];
     assert_eq!(kinds, want);
@@ -101,10 +105,18 @@ async fn a_broken_stream_goes_on_where_it_was() {
     let mut agent = server.attach(again).await.expect("attach");
     agent.acknowledged().await;
     agent.report(&write.attempt_id, succeeded()).await;
-    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/1"));
+    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/0/1/1"));
     assert_eq!(
         server.events(&id).await,
-        ["created", "dispatched", "started", "succeeded", "dispatched"]
+        [
+            "created",
+            "task_started",
+            "execution_made",
+            "dispatched",
+            "started",
+            "succeeded",
+            "dispatched"
+        ]
     );
 }
 
@@ -143,7 +155,7 @@ async fn another_boot_loses_the_attempt_which_is_tried_again_and_given_up_in_the
         hello.boot_token = token;
         let mut agent = server.attach(hello).await.expect("attach");
         let run = agent.run().await;
-        assert_eq!(run.attempt_id, format!("{id}/0/0/{boot}"));
+        assert_eq!(run.attempt_id, format!("{id}/0/1/0/0/{boot}"));
         agent.report(&run.attempt_id, started()).await;
         agent.acknowledged().await;
     }
@@ -258,7 +270,7 @@ async fn a_report_that_could_not_be_stored_is_not_taken_for_one_that_was() {
     let mut again = hello("k1");
     again.unacknowledged = vec![report(2, &write.attempt_id, succeeded())];
     let mut agent = server.attach(again).await.expect("attach");
-    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/1"));
+    assert_eq!(agent.run().await.attempt_id, format!("{id}/0/1/0/1/1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,7 +301,7 @@ async fn keeps_log_lines_in_order_and_once() {
     let run = agent.run().await;
     agent.log(&run.attempt_id, 0, &["one", "two"]).await;
     agent.log(&run.attempt_id, 1, &["two", "three"]).await;
-    agent.log("not-ours/0/0/1", 0, &["nobody's"]).await;
+    agent.log("not-ours/0/1/0/0/1", 0, &["nobody's"]).await;
     agent.report(&run.attempt_id, failed()).await;
     agent.acknowledged().await;
     let request = WorkflowLogsRequest { id, follow: true };
@@ -364,7 +376,10 @@ async fn whatever_an_action_prints_or_says_its_machine_stays_attached() {
     agent.log(&write.attempt_id, 0, &[line.as_str(); 40]).await;
     agent.log(&write.attempt_id, u64::MAX, &["a", "b"]).await;
     let message = "x".repeat(2 * 1024 * 1024);
-    let done = report::Outcome::Succeeded(Succeeded { message, bytes: 0 });
+    let done = report::Outcome::Succeeded(Succeeded {
+        message,
+        ..Succeeded::default()
+    });
     agent.report(&write.attempt_id, done).await;
     let restart = agent.run().await;
     let request = WorkflowLogsRequest { id, follow: false };

@@ -398,6 +398,7 @@ pub(crate) fn report(sequence: u64, attempt: &str, outcome: report::Outcome) -> 
         attempt_id: attempt.into(),
         at: None,
         outcome: Some(outcome),
+        ..Report::default()
     }
 }
 
@@ -409,6 +410,7 @@ pub(crate) fn succeeded() -> report::Outcome {
     report::Outcome::Succeeded(Succeeded {
         message: "done".into(),
         bytes: 7,
+        ..Succeeded::default()
     })
 }
 

@@ -294,3 +294,27 @@ async fn an_agent_id_is_one_machines_only() {
                 machines.yaml:15:11: bad agent id \"a/b\": it must not contain a slash";
     assert_eq!(status.message(), want);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mac_is_not_taken_from_a_machine_that_has_work() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let other = MACHINE.replace(MAC, "52:54:00:77:00:99");
+    let status = server.apply(&other).await.expect_err("refused");
+    let want = format!(
+        "machine \"node1\" has workflow {id}, which has not ended, and would not be {MAC} any more: wait for it, or \
+         cancel it with `farrier workflow cancel {id}`"
+    );
+    assert_eq!(status.message(), want);
+    let cancel = proto::v1::CancelWorkflowRequest {
+        id,
+        reason: String::new(),
+    };
+    server
+        .client()
+        .await
+        .cancel_workflow(cancel)
+        .await
+        .expect("cancelled");
+    server.apply(&other).await.expect("applied");
+}

@@ -1,7 +1,10 @@
 //! The control plane as agents and the command line see it: over gRPC on loopback, with a store on disk.
 
 mod agents;
+mod data;
 mod harness;
 mod machines;
+mod people;
 mod restarts;
+mod silence;
 mod workflows;

@@ -29,7 +29,7 @@ async fn goes_on_in_the_middle_of_an_action() {
     again.unacknowledged = vec![report(2, &write.attempt_id, succeeded())];
     let mut agent = server.attach(again).await.expect("attach");
     let restart = agent.run().await;
-    assert_eq!(restart.attempt_id, format!("{id}/0/1/1"));
+    assert_eq!(restart.attempt_id, format!("{id}/0/1/0/1/1"));
     agent.report(&restart.attempt_id, started()).await;
     agent.acknowledged().await;
     server.stop().await;

@@ -51,7 +51,7 @@ async fn the_same_idempotency_key_gives_the_same_workflow() {
         template: "two".into(),
         devices: [("device_1".to_owned(), MAC.to_owned())].into(),
         idempotency_key: "order-1".into(),
-        name: String::new(),
+        ..CreateWorkflowRequest::default()
     };
     let mut ids = Vec::new();
     for _ in 0..2 {
@@ -207,11 +207,11 @@ async fn a_workflow_goes_from_one_machine_to_the_next_that_waits() {
     assert_eq!(server.workflow(&id).await.state, "RUNNING");
     let mut node1 = server.attach(hello("k1b")).await.expect("attach");
     let write = node1.run().await;
-    assert_eq!(write.attempt_id, format!("{id}/0/1/1"));
+    assert_eq!(write.attempt_id, format!("{id}/0/1/0/1/1"));
     node1.report(&write.attempt_id, succeeded()).await;
 
     let write = node2.run().await;
-    assert_eq!(write.attempt_id, format!("{id}/1/0/1"));
+    assert_eq!(write.attempt_id, format!("{id}/1/1/0/0/1"));
     node2.report(&write.attempt_id, succeeded()).await;
     node2.acknowledged().await;
     server.reaches(&id, "SUCCESS").await;

@@ -3,17 +3,18 @@
 
 mod model;
 mod suite;
+mod watching;
 
 use store::{MemoryStore, RedbStore};
 
 macro_rules! suite_for {
-    ($engine:ident, $open:expr, $($test:ident)*) => {
+    ($engine:ident, $open:expr, $($suite:ident::$test:ident)*) => {
         mod $engine {
             $(
                 #[test]
                 fn $test() {
                     let (_keep, store) = $open;
-                    crate::suite::$test(&store);
+                    crate::$suite::$test(&store);
                 }
             )*
 
@@ -26,25 +27,34 @@ macro_rules! suite_for {
 }
 
 macro_rules! suite_for_all {
-    ($($test:ident)*) => {
-        suite_for!(memory, crate::memory_store(), $($test)*);
-        suite_for!(redb, crate::redb_store(), $($test)*);
+    ($($suite:ident::$test:ident)*) => {
+        suite_for!(memory, crate::memory_store(), $($suite::$test)*);
+        suite_for!(redb, crate::redb_store(), $($suite::$test)*);
     };
 }
 
 suite_for_all! {
-    gives_back_what_was_put
-    revisions_count_commits
-    preconditions_hold_or_nothing_happens
-    a_precondition_sees_the_state_before_the_commit
-    operations_happen_in_order
-    ranges_are_half_open_ordered_and_limited
-    an_empty_range_is_empty
-    ranges_are_deleted
-    limits_are_enforced
-    a_group_is_answered_one_by_one
-    threads_that_compete_lose_nothing
-    keys_and_values_may_be_any_bytes
+    suite::gives_back_what_was_put
+    suite::revisions_count_commits
+    suite::preconditions_hold_or_nothing_happens
+    suite::a_precondition_sees_the_state_before_the_commit
+    suite::a_commit_puts_and_deletes
+    suite::what_etcd_refuses_is_refused
+    suite::ranges_are_half_open_ordered_and_limited
+    suite::an_empty_range_is_empty
+    suite::ranges_are_deleted
+    suite::limits_are_enforced
+    suite::a_group_is_answered_one_by_one
+    suite::threads_that_compete_lose_nothing
+    suite::keys_and_values_may_be_any_bytes
+    watching::a_watch_gives_every_change_once_in_order
+    watching::a_key_that_is_deleted_and_then_put_is_put
+    watching::a_watch_from_a_revision_gives_what_happened_since
+    watching::a_watch_waits_for_what_comes
+    watching::a_watch_sees_its_range_only
+    watching::refused_commits_and_deletes_of_nothing_are_no_changes
+    watching::what_is_no_longer_kept_is_compacted
+    watching::reading_then_watching_misses_nothing
 }
 
 fn memory_store() -> ((), MemoryStore) {

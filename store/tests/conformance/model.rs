@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use store::{Commit, KeyValue, Operation, Precondition, Revision, Store};
+use store::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError};
 
 type Map = BTreeMap<Bytes, (Revision, Bytes)>;
 
@@ -21,6 +21,12 @@ pub fn check<K, S: Store>(open: impl Fn() -> (K, S)) {
         let mut map = Map::new();
         let mut revision = 0;
         for commit in &commits {
+            if commit.check_limits().is_err() {
+                let error = store.commit(commit).unwrap_err();
+                let duplicate = matches!(error, StoreError::DuplicateKey { .. });
+                prop_assert!(duplicate, "{}", error);
+                continue;
+            }
             let refused = commit
                 .preconditions
                 .iter()

@@ -47,7 +47,7 @@ pub fn preconditions_hold_or_nothing_happens(store: &impl Store) {
     ] {
         let commit = Commit {
             preconditions: vec![absent("never"), precondition.clone()],
-            operations: vec![put("c", "1"), delete("c"), put("d", "1"), delete("d")],
+            operations: vec![delete("c"), delete("d")],
         };
         match store.commit(&commit) {
             Ok(_) => assert!(holds, "{precondition:?}"),
@@ -77,19 +77,17 @@ pub fn a_precondition_sees_the_state_before_the_commit(store: &impl Store) {
     assert!(store.commit(&commit).unwrap_err().is_conflict());
 }
 
-pub fn operations_happen_in_order(store: &impl Store) {
+pub fn a_commit_puts_and_deletes(store: &impl Store) {
+    store
+        .commit(&puts(&["a=1", "b=1", "c=1", "c1=1", "d=1"]))
+        .unwrap();
     let operations = vec![
-        put("a", "1"),
         delete("a"),
-        put("b", "1"),
         put("b", "2"),
-        put("c", "1"),
-        Operation::DeleteRange {
-            from: key("c"),
-            to: key("d"),
-        },
-        put("c", "2"),
+        delete("c1"),
+        delete_range("c", "d"),
         delete("not-there"),
+        put("e", "2"),
     ];
     let revision = store
         .commit(&Commit {
@@ -97,10 +95,33 @@ pub fn operations_happen_in_order(store: &impl Store) {
             ..Commit::default()
         })
         .unwrap();
-    assert_eq!(keys(store, "", "~"), ["b", "c"]);
+    assert_eq!(keys(store, "", "~"), ["b", "d", "e"]);
     assert_eq!(&store.get(b"b").unwrap().unwrap().value[..], b"2");
-    assert_eq!(&store.get(b"c").unwrap().unwrap().value[..], b"2");
-    assert_eq!(modified(store, "c"), revision);
+    assert_eq!(modified(store, "b"), revision);
+    assert_eq!(modified(store, "d"), revision - 1);
+}
+
+pub fn what_etcd_refuses_is_refused(store: &impl Store) {
+    store.commit(&puts(&["a=1"])).unwrap();
+    let before = store.revision().unwrap();
+    for (operations, want) in [
+        (vec![put("x", "1"), put("a", "2"), put("a", "3")], Some(key("a"))),
+        (vec![put("x", "1"), put("a", "2"), delete("a")], Some(key("a"))),
+        (vec![delete_range("a", "b"), put("a", "2")], Some(key("a"))),
+        (vec![put("x", "1"), put("", "2")], None),
+    ] {
+        let commit = Commit {
+            operations,
+            ..Commit::default()
+        };
+        match (store.commit(&commit).unwrap_err(), want) {
+            (StoreError::DuplicateKey { key }, Some(want)) => assert_eq!(key, want),
+            (StoreError::EmptyKey, None) => {}
+            (error, _) => panic!("{error}"),
+        }
+    }
+    assert_eq!(keys(store, "", "~"), ["a"]);
+    assert_eq!(store.revision().unwrap(), before);
 }
 
 pub fn ranges_are_half_open_ordered_and_limited(store: &impl Store) {
@@ -125,13 +146,9 @@ pub fn an_empty_range_is_empty(store: &impl Store) {
     assert!(keys(store, "a", "a").is_empty());
     assert!(keys(store, "b", "a").is_empty());
     for (from, to) in [("a", "a"), ("b", "a")] {
-        let operation = Operation::DeleteRange {
-            from: key(from),
-            to: key(to),
-        };
         store
             .commit(&Commit {
-                operations: vec![operation],
+                operations: vec![delete_range(from, to)],
                 ..Commit::default()
             })
             .unwrap();
@@ -152,13 +169,9 @@ pub fn ranges_are_deleted(store: &impl Store) {
             })
             .unwrap();
     }
-    let operation = Operation::DeleteRange {
-        from: key("k0001"),
-        to: key("k0999"),
-    };
     store
         .commit(&Commit {
-            operations: vec![operation],
+            operations: vec![delete_range("k0001", "k0999")],
             ..Commit::default()
         })
         .unwrap();
@@ -167,7 +180,7 @@ pub fn ranges_are_deleted(store: &impl Store) {
 
 pub fn limits_are_enforced(store: &impl Store) {
     let operations = |count| Commit {
-        operations: vec![put("a", "1"); count],
+        operations: (0..count).map(|at| put(&format!("a{at}"), "1")).collect(),
         ..Commit::default()
     };
     store.commit(&operations(MAX_OPERATIONS)).unwrap();
@@ -272,7 +285,6 @@ pub fn keys_and_values_may_be_any_bytes(store: &impl Store) {
                 Bytes::from(vec![byte; usize::from(byte)]),
             )
         })
-        .chain([(Bytes::new(), Bytes::new())])
         .collect();
     for chunk in rows.chunks(MAX_OPERATIONS) {
         let operations = chunk
@@ -307,6 +319,13 @@ fn put(key: &str, value: &str) -> Operation {
 
 fn delete(key: &str) -> Operation {
     Operation::Delete { key: self::key(key) }
+}
+
+fn delete_range(from: &str, to: &str) -> Operation {
+    Operation::DeleteRange {
+        from: key(from),
+        to: key(to),
+    }
 }
 
 fn absent(key: &str) -> Precondition {

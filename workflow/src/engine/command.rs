@@ -1,39 +1,110 @@
-//! What is asked of a workflow, and why it may be refused.
+//! What is asked of a workflow, why it may be refused, and what else is to be done when it is not.
 
-use super::event::{AttemptId, Outcome};
-use super::state::WorkflowState;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::event::{Event, Failure, Loss, Outcome};
+use super::ids::{AttemptId, ExecutionId};
+use super::state::{Parent, Workflow, WorkflowState};
 use crate::language::Definition;
 
 /// What somebody wants of a workflow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    Create {
-        id: String,
-        name: String,
-        template: String,
-        definition: Box<Definition>,
-    },
-    /// The machine (worker id) is attached with this boot and runs `running` (an attempt id), or nothing.
-    /// Gives a dispatch if it is this machine's turn; marks an attempt of an earlier boot LOST.
-    ///
-    /// Its unacknowledged reports must have been put in before. While it runs something else than this workflow's
-    /// own attempt, nothing is dispatched to it.
-    Attached {
+    /// Inputs have been checked against the definition, and their defaults filled in.
+    Create(Box<Creation>),
+    /// The decision before had to be cut short: go on.
+    Continue,
+    /// The machine is free, attached with this boot, and held by this workflow's root: hand the execution out.
+    Dispatch {
+        execution: ExecutionId,
         worker: String,
         boot_id: String,
-        running: Option<AttemptId>,
+        epoch: u64,
     },
     Report {
         attempt: AttemptId,
         outcome: Outcome,
     },
-    /// A timer is due: global timeout.
+    /// The machine attached with `boot_id`, after it had said that it leaves.
+    Returned {
+        attempt: AttemptId,
+        boot_id: String,
+    },
+    Lost {
+        attempt: AttemptId,
+        why: Loss,
+    },
+    /// Something is due; see [`next_due`](super::next_due).
     Timer,
-    /// Starts nothing any more, not even `on-failure`. CANCELLED at once when nothing is under way, else as soon as
-    /// that has stopped or is lost.
+    /// The answer to an [`Effect::Ask`]: what is known of the machines that match, by worker, in order of their names.
+    Answer {
+        task: usize,
+        instance: u32,
+        selector: String,
+        machines: Vec<(String, Value)>,
+    },
+    /// A sub-workflow has ended (or could not be made): what its [`Effect::EndChild`] says.
+    ChildEnded {
+        /// As its [`Parent`] has it.
+        execution: ExecutionId,
+        child: String,
+        /// The run of the child that ended; None: it could not be made.
+        run: Option<u32>,
+        state: WorkflowState,
+        message: String,
+        outputs: Map<String, Value>,
+        /// Machines that it and its own sub-workflows claimed in the root's name.
+        workers: Vec<String>,
+    },
+    Pause {
+        by: String,
+        reason: String,
+    },
+    Unpause {
+        by: String,
+    },
+    /// Starts nothing any more, not even `always()` or `on-failure`.
     Cancel {
         reason: String,
     },
+    /// Opens the next run from the failed tasks. Only at a root that has ended FAILED, TIMEOUT or CANCELLED.
+    Retry {
+        by: String,
+    },
+    /// The same from the parent: what an [`Effect::RetryChild`] asks of a sub-workflow.
+    RetryChild {
+        by: String,
+    },
+    /// The task's name, or `NAME[item]` for one item of a `forEach`.
+    Decide {
+        task: String,
+        item: Option<usize>,
+        approved: bool,
+        by: String,
+        groups: Vec<String>,
+        comment: String,
+    },
+    /// Its claims would wait for each other for ever, and it is the younger root.
+    Deadlock {
+        machine: String,
+        with: String,
+    },
+}
+
+/// What a workflow is made from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Creation {
+    pub id: String,
+    pub namespace: String,
+    pub name: String,
+    pub template: String,
+    pub definition: Definition,
+    pub inputs: Map<String, Value>,
+    pub machines: BTreeMap<String, Value>,
+    pub parent: Option<Parent>,
 }
 
 /// Why a command was refused; nothing changed.
@@ -45,6 +116,137 @@ pub enum Refusal {
     Missing,
     #[error("workflow {id} has ended: it is {state}")]
     Ended { id: String, state: WorkflowState },
+    #[error("workflow {id} is {state}: {cure}")]
+    WrongState {
+        id: String,
+        state: WorkflowState,
+        cure: &'static str,
+    },
     #[error("workflow {id} has no attempt {attempt}")]
     UnknownAttempt { id: String, attempt: String },
+    /// It does not want a machine now: whoever thought so forgets it.
+    #[error("task execution {execution} of workflow {id} is not ready for a machine")]
+    NotReady { id: String, execution: ExecutionId },
+    #[error("workflow {id} has no task {task:?} that waits for approval{there_are}")]
+    NothingToApprove {
+        id: String,
+        task: String,
+        there_are: String,
+    },
+    #[error("task {task:?} is decided by one of the groups {by}, and {who:?} is in none of them")]
+    NotYours { task: String, by: String, who: String },
+    #[error("workflow {id} is part of workflow {root}: do this there")]
+    NotTheRoot { id: String, root: String },
+}
+
+/// What a command leads to: all of it is stored in one commit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// None: the command changes nothing (a repeated report).
+    pub events: Vec<Event>,
+    /// After the events.
+    pub workflow: Workflow,
+    /// Executions that the events made or changed. The head always changes when there are events.
+    pub changed: BTreeSet<ExecutionId>,
+    /// Lists of items that were made.
+    pub expanded: BTreeSet<(usize, u32)>,
+    /// For others; kept in the commit until they have taken it, except where the other is in the same commit.
+    pub effects: Vec<Effect>,
+    /// It was cut short: put in [`Command::Continue`] next.
+    pub more: bool,
+}
+
+/// What others are to do. Taking one twice does no harm, but those of one workflow have to be taken in their order: a
+/// Release after the Claim that came before it, an Unwant before the Want that came after it.
+///
+/// A refusal of what an effect asks of another workflow means that it is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Effect {
+    /// To a machine: this root will need it.
+    Claim {
+        worker: String,
+        root: String,
+    },
+    /// To a machine: nothing that is left of this root can use it.
+    Release {
+        worker: String,
+        root: String,
+    },
+    /// The same to many machines at once (the end of a rollout).
+    ReleaseMany {
+        workers: Vec<String>,
+        root: String,
+    },
+    /// To a machine: this execution is ready for it.
+    Want {
+        worker: String,
+        root: String,
+        workflow: String,
+        execution: ExecutionId,
+    },
+    /// To a machine: it is not any more.
+    Unwant {
+        worker: String,
+        workflow: String,
+        execution: ExecutionId,
+    },
+    /// To a machine: stop this attempt.
+    Stop {
+        worker: String,
+        attempt: AttemptId,
+        reason: String,
+    },
+    /// Answer with [`Command::Answer`].
+    Ask {
+        workflow: String,
+        task: usize,
+        instance: u32,
+        selector: String,
+    },
+    /// Make this workflow; when that can't be done, answer with [`Command::ChildEnded`] as FAILED.
+    StartChild {
+        id: String,
+        parent: Parent,
+        namespace: String,
+        template: String,
+        name: String,
+        inputs: Map<String, Value>,
+    },
+    CancelChild {
+        id: String,
+        reason: String,
+    },
+    PauseChild {
+        id: String,
+        by: String,
+        reason: String,
+    },
+    UnpauseChild {
+        id: String,
+        by: String,
+    },
+    RetryChild {
+        id: String,
+        by: String,
+    },
+    /// To the parent: [`Command::ChildEnded`].
+    EndChild {
+        parent: Parent,
+        child: String,
+        run: u32,
+        state: WorkflowState,
+        message: String,
+        outputs: Map<String, Value>,
+        workers: Vec<String>,
+    },
+}
+
+impl Failure {
+    pub fn new(reason: &str, message: impl Into<String>) -> Failure {
+        Failure {
+            reason: reason.into(),
+            message: message.into(),
+        }
+    }
 }

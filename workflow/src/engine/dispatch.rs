@@ -1,16 +1,16 @@
-//! What a workflow's state means for a machine: what it should run, what it should stop, when to look again.
+//! What a workflow's state means for others: what a machine is to run, when to look again.
 
 use std::collections::BTreeMap;
 
 use super::UnixMillis;
-use super::event::AttemptId;
-use super::state::{ActionState, Position, StepState, Workflow, WorkflowState};
+use super::decide::next_due_of;
+use super::ids::AttemptId;
+use super::state::{StepState, Workflow};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dispatch {
     pub attempt: AttemptId,
-    pub workflow_id: String,
     pub workflow_name: String,
     /// Name of the task.
     pub task: String,
@@ -31,42 +31,40 @@ pub struct Dispatch {
     pub action_index: usize,
     /// Of the task.
     pub action_count: usize,
+    /// The ephemeral data to give it.
+    pub data_version: u64,
 }
 
-/// The attempt that `worker` should be running now and has been dispatched, if any, with the indexes of its task and
-/// action. `None` while the workflow is being stopped: what is under way then is in [`stop_due`].
-pub fn current_attempt(state: &Workflow, worker: &str) -> Option<(AttemptId, usize, usize)> {
-    if state.state != WorkflowState::Running {
+/// What to push to the machine that the attempt was dispatched to. None when it is not under way, or is to stop.
+pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
+    let head = &workflow.head;
+    let execution = workflow
+        .execution(attempt.execution)
+        .filter(|execution| attempt.workflow == head.id && !execution.state.is_final())?;
+    let (index, progress) = execution.under_way().filter(|(index, action)| {
+        *index == attempt.action && action.attempts == attempt.attempt && action.stopping.is_none()
+    })?;
+    if progress.leaving || head.state.is_final() || head.ending.is_some() {
         return None;
     }
-    let (position, action) = under_way(state, worker)?;
-    Some((
-        AttemptId::new(&state.id, position, action.attempts),
-        position.task,
-        position.action,
-    ))
-}
-
-/// What to push to `worker` for its [`current_attempt`].
-pub fn dispatch(state: &Workflow, worker: &str) -> Option<Dispatch> {
-    let (attempt, task_index, action_index) = current_attempt(state, worker)?;
-    let position = Position {
-        task: task_index,
-        action: action_index,
-    };
-    let (task, action) = state.defined(position)?;
-    let progress = state.action_state(position)?;
+    let task = workflow.definition.tasks.get(attempt.execution.task)?;
+    let filled = execution.filled.as_ref();
+    let defined = task.actions.get(index)?;
+    let action = filled
+        .and_then(|filled| filled.actions.get(index))
+        .unwrap_or(defined);
     let command = match progress.state {
         StepState::Failed => &action.on_failure,
         StepState::Timeout => &action.on_timeout,
         _ => &action.command,
     };
-    let mut environment = task.environment.clone();
+    let mut environment = filled
+        .map_or(&task.environment, |filled| &filled.environment)
+        .clone();
     environment.extend(action.environment.clone());
     Some(Dispatch {
-        attempt,
-        workflow_id: state.id.clone(),
-        workflow_name: state.name.clone(),
+        attempt: attempt.clone(),
+        workflow_name: head.name.clone(),
         task: task.name.clone(),
         action: action.name.clone(),
         image: action.image.clone(),
@@ -76,58 +74,13 @@ pub fn dispatch(state: &Workflow, worker: &str) -> Option<Dispatch> {
         timeout_s: action.timeout_s,
         pid: action.pid.clone(),
         network: action.network.clone(),
-        action_index,
+        action_index: index,
         action_count: task.actions.len(),
+        data_version: progress.data_version,
     })
 }
 
-/// The attempt that `worker` is to stop, and why, while the workflow is CANCELLING or ENDING.
-pub fn stop_due(state: &Workflow, worker: &str) -> Option<(AttemptId, String)> {
-    let ending = state.ending.as_ref().filter(|_| !state.state.is_final())?;
-    let (position, action) = under_way(state, worker)?;
-    Some((
-        AttemptId::new(&state.id, position, action.attempts),
-        ending.message.clone(),
-    ))
-}
-
 /// When the next [`Command::Timer`](super::Command::Timer) is due.
-pub fn next_timer(state: &Workflow) -> Option<UnixMillis> {
-    if state.state != WorkflowState::Running || state.definition.global_timeout_s == 0 {
-        return None;
-    }
-    Some(
-        state
-            .started_at?
-            .saturating_add(state.definition.global_timeout_s.saturating_mul(1000)),
-    )
-}
-
-/// What the workflow does or waits for, as seen by `worker`, in one line.
-pub fn explain(state: &Workflow, worker: &str) -> String {
-    let place = format!("workflow {} ({})", state.name, state.id);
-    if state.state.is_final() {
-        let colon = if state.message.is_empty() { "" } else { ": " };
-        return format!("{place} is {}{colon}{}", state.state, state.message);
-    }
-    let Some((task, action)) = state.position().and_then(|position| state.defined(position)) else {
-        return format!("{place} is {}", state.state);
-    };
-    if task.worker == worker {
-        format!(
-            "{place} is {} at action {:?} of task {:?}",
-            state.state, action.name, task.name
-        )
-    } else {
-        format!("{place} waits for task {:?} on {}", task.name, task.worker)
-    }
-}
-
-fn under_way<'a>(state: &'a Workflow, worker: &str) -> Option<(Position, &'a ActionState)> {
-    let position = state.position()?;
-    let action = state
-        .action_state(position)
-        .filter(|action| action.is_under_way())?;
-    let (task, _) = state.defined(position)?;
-    (task.worker == worker).then_some((position, action))
+pub fn next_due(workflow: &Workflow) -> Option<UnixMillis> {
+    next_due_of(workflow)
 }

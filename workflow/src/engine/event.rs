@@ -1,76 +1,212 @@
 //! What happened to a workflow. Events are stored as JSON and are never rewritten: fields may be added, with a
 //! default; none changes its meaning.
+//!
+//! Everything that was evaluated stands in the event with its result: applying events evaluates nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::UnixMillis;
-use super::state::{Position, WorkflowState};
+use super::ids::{AttemptId, ExecutionId};
+use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
 use crate::language::Definition;
 
-/// One try of one action on one machine: `<workflow id>/<task index>/<action index>/<attempt from 1>`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct AttemptId(pub String);
-
-/// An [`AttemptId`] taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttemptParts<'a> {
-    pub workflow: &'a str,
-    /// From 0.
-    pub task: usize,
-    /// From 0.
-    pub action: usize,
-    /// From 1.
-    pub attempt: u32,
-}
-
 /// What happened, numbered within its workflow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// From 1.
     pub number: u64,
+    /// A hybrid logical clock, which sorts across workflows: never below the event before it, and `tick` counts the
+    /// events of one millisecond.
     pub at: UnixMillis,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tick: u32,
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+fn is_zero(tick: &u32) -> bool {
+    *tick == 0
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EventKind {
     Created {
         id: String,
+        namespace: String,
         name: String,
         template: String,
         definition: Box<Definition>,
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        inputs: Map<String, Value>,
+        /// What is known of the machines of static workers, by worker.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        machines: BTreeMap<String, Value>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Parent>,
+    },
+    /// `machines(selector)` is to be answered before the task can go on.
+    Asked {
+        task: usize,
+        instance: u32,
+        selector: String,
+    },
+    /// A task's turn came, its status gate is open, its list (if it has one) was evaluated.
+    TaskStarted {
+        task: usize,
+        instance: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<Evaluated>,
+        /// The items of its `forEach`; None without.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        items: Option<Vec<Value>>,
+        /// What is known of machines that came with the list.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        machines: BTreeMap<String, Value>,
+    },
+    /// An execution was made, its texts filled in. It is WAITING (for what `waiting` says), or SKIPPED.
+    ExecutionMade {
+        execution: ExecutionId,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        worker: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<Evaluated>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filled: Option<Box<Filled>>,
+        /// None: SKIPPED.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waiting: Option<Waiting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<UnixMillis>,
+        /// The sub-workflow that is started for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<String>,
+    },
+    /// Somebody decided; an approved execution goes on to wait for what `waiting` says (None: it is over).
+    Decided {
+        execution: ExecutionId,
+        approved: bool,
+        by: String,
+        comment: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waiting: Option<Waiting>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<UnixMillis>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<String>,
     },
     /// The attempt was handed to the machine; from here on it may run.
     Dispatched {
         attempt: AttemptId,
         worker: String,
         boot_id: String,
+        epoch: u64,
+        data_version: u64,
     },
     Reported {
         attempt: AttemptId,
         outcome: Outcome,
     },
-    /// The machine came back with another boot while the attempt was under way.
+    /// The machine is asked to stop the attempt; its end then means `then`.
+    StopAsked {
+        attempt: AttemptId,
+        then: StepState,
+        reason: String,
+    },
+    /// The attempt's end will never be known.
     Lost {
         attempt: AttemptId,
-        boot_id: String,
-        retried: bool,
+        why: Loss,
     },
-    /// The machine came back with another boot after it had said that it leaves: the attempt is done.
+    /// The machine came back after it had said that it leaves.
     Returned {
         attempt: AttemptId,
         boot_id: String,
     },
-    /// A report that changes nothing (of a lost or finished attempt).
+    /// A report of an attempt that was over; changes nothing.
     Late {
         attempt: AttemptId,
         outcome: Outcome,
     },
-    /// It is to end like this, as soon as the attempt that is under way has stopped.
+    /// The next attempt of an action (or of a whole task: `action` is None) is made at `due`.
+    Delayed {
+        execution: ExecutionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        action: Option<usize>,
+        due: UnixMillis,
+    },
+    /// A delay is over, or a pause in which it became ready: it goes on to wait for what `waiting` says.
+    Resumed {
+        execution: ExecutionId,
+        waiting: Waiting,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        due: Option<UnixMillis>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        child: Option<String>,
+    },
+    /// Its sub-workflow is asked to do as this one does.
+    ChildAsked {
+        execution: ExecutionId,
+        request: ChildRequest,
+        /// What its end then means, when it is cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then: Option<StepState>,
+    },
+    /// Its sub-workflow has ended; what that means for the execution follows.
+    ChildEnded {
+        execution: ExecutionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<u32>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        workers: Vec<String>,
+    },
+    /// The execution is over.
+    ExecutionEnded {
+        execution: ExecutionId,
+        state: StepState,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Failure>,
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        outputs: Map<String, Value>,
+    },
+    /// The next wave of a `forEach` begins.
+    WaveOpened {
+        task: usize,
+        instance: u32,
+        wave: usize,
+    },
+    /// A task is over (SKIPPED: with the condition that says why, None when a need failed).
+    TaskEnded {
+        task: usize,
+        instance: u32,
+        state: StepState,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<Evaluated>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<Failure>,
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        outputs: Value,
+    },
+    /// `goto`: these tasks are to run again.
+    WentBack {
+        from: usize,
+        condition: Evaluated,
+        /// The target and what depends on it.
+        tasks: Vec<usize>,
+    },
+    PauseAsked {
+        by: String,
+        reason: String,
+    },
+    Paused,
+    Unpaused {
+        by: String,
+    },
+    /// It is to end like this, as soon as what is under way has stopped.
     Stopping {
         state: WorkflowState,
         message: String,
@@ -78,17 +214,58 @@ pub enum EventKind {
     Ended {
         state: WorkflowState,
         message: String,
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        outputs: Map<String, Value>,
+    },
+    /// A person opened the next run: these tasks run again.
+    RunOpened {
+        run: u32,
+        by: String,
+        tasks: Vec<usize>,
     },
 }
 
-/// What an agent reports of an attempt.
+/// An expression and what it gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluated {
+    pub expression: String,
+    pub result: Value,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A word: ExitCode, WrongDigest, Timeout, Lost, Rejected, Expression, Deadlock, ...
+    pub reason: String,
+    pub message: String,
+}
+
+/// Why the end of an attempt is not known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The machine came back with another boot.
+    OtherBoot { boot_id: String },
+    /// The same boot does not know of it any more.
+    Forgotten,
+    /// It was out of contact for too long.
+    Silence { for_ms: u64 },
+}
+
+/// What an agent reports of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     Started,
     Succeeded {
         message: String,
         bytes: u64,
+        /// The object that the action wrote.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        outputs: Map<String, Value>,
+        /// The version of the ephemeral data that the report was merged to; None: it changed nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data_version: Option<u64>,
     },
     Failed {
         reason: String,
@@ -106,68 +283,78 @@ pub enum Outcome {
     },
 }
 
-impl AttemptId {
-    pub(super) fn new(workflow: &str, position: Position, attempt: u32) -> AttemptId {
-        AttemptId(format!(
-            "{workflow}/{}/{}/{attempt}",
-            position.task, position.action
-        ))
-    }
-
-    /// `None` for a text that is no attempt id.
-    pub fn parts(&self) -> Option<AttemptParts<'_>> {
-        let mut parts = self.0.rsplitn(4, '/');
-        let attempt = parts.next()?.parse().ok().filter(|&attempt| attempt > 0)?;
-        let action = parts.next()?.parse().ok()?;
-        let task = parts.next()?.parse().ok()?;
-        Some(AttemptParts {
-            workflow: parts.next()?,
-            task,
-            action,
-            attempt,
-        })
-    }
-}
-
-impl fmt::Display for AttemptId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(&self.0)
-    }
-}
-
-impl AttemptParts<'_> {
-    pub(super) fn position(&self) -> Position {
-        Position {
-            task: self.task,
-            action: self.action,
-        }
-    }
-}
-
 impl EventKind {
     /// The word that stands for it in JSON.
     pub fn name(&self) -> &'static str {
+        use EventKind::*;
         match self {
-            EventKind::Created { .. } => "created",
-            EventKind::Dispatched { .. } => "dispatched",
-            EventKind::Reported { .. } => "reported",
-            EventKind::Lost { .. } => "lost",
-            EventKind::Returned { .. } => "returned",
-            EventKind::Late { .. } => "late",
-            EventKind::Stopping { .. } => "stopping",
-            EventKind::Ended { .. } => "ended",
+            Created { .. } => "created",
+            Asked { .. } => "asked",
+            TaskStarted { .. } => "task_started",
+            ExecutionMade { .. } => "execution_made",
+            Decided { .. } => "decided",
+            Dispatched { .. } => "dispatched",
+            Reported { .. } => "reported",
+            StopAsked { .. } => "stop_asked",
+            Lost { .. } => "lost",
+            Returned { .. } => "returned",
+            Late { .. } => "late",
+            Delayed { .. } => "delayed",
+            Resumed { .. } => "resumed",
+            ChildAsked { .. } => "child_asked",
+            ChildEnded { .. } => "child_ended",
+            ExecutionEnded { .. } => "execution_ended",
+            WaveOpened { .. } => "wave_opened",
+            TaskEnded { .. } => "task_ended",
+            WentBack { .. } => "went_back",
+            PauseAsked { .. } => "pause_asked",
+            Paused => "paused",
+            Unpaused { .. } => "unpaused",
+            Stopping { .. } => "stopping",
+            Ended { .. } => "ended",
+            RunOpened { .. } => "run_opened",
         }
     }
 
     /// The attempt that it is about.
     pub fn attempt(&self) -> Option<&AttemptId> {
+        use EventKind::*;
         match self {
-            EventKind::Dispatched { attempt, .. }
-            | EventKind::Reported { attempt, .. }
-            | EventKind::Lost { attempt, .. }
-            | EventKind::Returned { attempt, .. }
-            | EventKind::Late { attempt, .. } => Some(attempt),
-            EventKind::Created { .. } | EventKind::Stopping { .. } | EventKind::Ended { .. } => None,
+            Dispatched { attempt, .. }
+            | Reported { attempt, .. }
+            | StopAsked { attempt, .. }
+            | Lost { attempt, .. }
+            | Returned { attempt, .. }
+            | Late { attempt, .. } => Some(attempt),
+            _ => None,
+        }
+    }
+
+    /// The task execution that it is about.
+    pub fn execution(&self) -> Option<ExecutionId> {
+        use EventKind::*;
+        match self {
+            ExecutionMade { execution, .. }
+            | Decided { execution, .. }
+            | Delayed { execution, .. }
+            | Resumed { execution, .. }
+            | ChildAsked { execution, .. }
+            | ChildEnded { execution, .. }
+            | ExecutionEnded { execution, .. } => Some(*execution),
+            _ => self.attempt().map(|attempt| attempt.execution),
+        }
+    }
+
+    /// The task that it is about, by its index.
+    pub fn task(&self) -> Option<usize> {
+        use EventKind::*;
+        match self {
+            Asked { task, .. }
+            | TaskStarted { task, .. }
+            | WaveOpened { task, .. }
+            | TaskEnded { task, .. }
+            | WentBack { from: task, .. } => Some(*task),
+            _ => self.execution().map(|execution| execution.task),
         }
     }
 }
@@ -186,31 +373,130 @@ impl Outcome {
     }
 }
 
+/// `what`, and `: message` where there is one.
+fn with(formatter: &mut fmt::Formatter<'_>, what: impl fmt::Display, message: &str) -> fmt::Result {
+    match message {
+        "" => write!(formatter, "{what}"),
+        message => write!(formatter, "{what}: {message}"),
+    }
+}
+
 /// What happened, in words, for a log or a table.
 impl fmt::Display for EventKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use EventKind::*;
         match self {
-            EventKind::Created { template, .. } => write!(formatter, "created from template {template}"),
-            EventKind::Dispatched { worker, .. } => write!(formatter, "handed to {worker}"),
-            EventKind::Reported { outcome, .. } => outcome.fmt(formatter),
-            EventKind::Lost { retried: true, .. } => {
-                formatter.write_str("lost: the machine came back with another boot; it is tried again")
+            Created { template, .. } => write!(formatter, "created from template {template}"),
+            Asked { selector, .. } => write!(formatter, "asked for machines({selector:?})"),
+            TaskStarted { items: None, .. } => formatter.write_str("started"),
+            TaskStarted {
+                items: Some(items), ..
+            } => write!(formatter, "started for {} items", items.len()),
+            ExecutionMade {
+                waiting: None,
+                condition,
+                ..
+            } => skipped(formatter, condition.as_ref()),
+            ExecutionMade {
+                waiting: Some(waiting),
+                worker,
+                child,
+                ..
+            } => waits(formatter, *waiting, worker, child.as_deref()),
+            Decided {
+                approved,
+                by,
+                comment,
+                ..
+            } => {
+                let verb = if *approved { "approved" } else { "rejected" };
+                with(formatter, format_args!("{verb} by {by}"), comment)
             }
-            EventKind::Lost { .. } => formatter.write_str("lost: the machine came back with another boot"),
-            EventKind::Returned { .. } => formatter.write_str("the machine came back"),
-            EventKind::Late { outcome, .. } => write!(formatter, "late report, changes nothing: {outcome}"),
-            EventKind::Stopping { state, message } | EventKind::Ended { state, message } => {
-                let verb = if matches!(self, EventKind::Ended { .. }) {
-                    "is"
-                } else {
-                    "will be"
-                };
-                write!(formatter, "{verb} {state}")?;
-                if message.is_empty() {
-                    Ok(())
-                } else {
-                    write!(formatter, ": {message}")
-                }
+            Dispatched { worker, .. } => write!(formatter, "handed to {worker}"),
+            Reported { outcome, .. } => outcome.fmt(formatter),
+            StopAsked { reason, .. } => with(formatter, "the machine is asked to stop it", reason),
+            Lost { why, .. } => write!(formatter, "lost: {why}"),
+            Returned { .. } => formatter.write_str("the machine came back"),
+            Late { outcome, .. } => write!(formatter, "late report, changes nothing: {outcome}"),
+            Delayed { action: None, .. } => formatter.write_str("the task is tried again"),
+            Delayed { .. } => formatter.write_str("the action is tried again"),
+            Resumed { waiting, child, .. } => waits(formatter, *waiting, "", child.as_deref()),
+            ChildAsked { request, .. } => match request {
+                ChildRequest::Pause => formatter.write_str("the sub-workflow is asked to pause"),
+                ChildRequest::Unpause => formatter.write_str("the sub-workflow is asked to go on"),
+                ChildRequest::Cancel => formatter.write_str("the sub-workflow is being cancelled"),
+            },
+            ChildEnded { .. } => formatter.write_str("the sub-workflow has ended"),
+            ExecutionEnded { state, error, .. } => ended(formatter, *state, error.as_ref()),
+            WaveOpened { wave, .. } => write!(formatter, "wave {} begins", wave.saturating_add(1)),
+            TaskEnded {
+                state: StepState::Skipped,
+                condition,
+                ..
+            } => skipped(formatter, condition.as_ref()),
+            TaskEnded { state, error, .. } => ended(formatter, *state, error.as_ref()),
+            WentBack { condition, tasks, .. } => {
+                write!(
+                    formatter,
+                    "went back over {} tasks: {}",
+                    tasks.len(),
+                    condition.expression
+                )
+            }
+            PauseAsked { by, reason } => with(formatter, format_args!("pause asked by {by}"), reason),
+            Paused => formatter.write_str("paused"),
+            Unpaused { by } => write!(formatter, "resumed by {by}"),
+            Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),
+            Ended { state, message, .. } => with(formatter, format_args!("is {state}"), message),
+            RunOpened { run, by, .. } => write!(formatter, "run {run} opened by {by}"),
+        }
+    }
+}
+
+fn ended(formatter: &mut fmt::Formatter<'_>, state: StepState, error: Option<&Failure>) -> fmt::Result {
+    match error {
+        Some(Failure { reason, message }) => with(formatter, format_args!("is {state} ({reason})"), message),
+        None => write!(formatter, "is {state}"),
+    }
+}
+
+fn skipped(formatter: &mut fmt::Formatter<'_>, condition: Option<&Evaluated>) -> fmt::Result {
+    match condition {
+        Some(Evaluated { expression, result }) => write!(formatter, "skipped: {expression} is {result}"),
+        None => formatter.write_str("skipped: a task that it needs failed"),
+    }
+}
+
+fn waits(
+    formatter: &mut fmt::Formatter<'_>,
+    waiting: Waiting,
+    worker: &str,
+    child: Option<&str>,
+) -> fmt::Result {
+    match (waiting, child) {
+        (Waiting::Machine, _) if worker.is_empty() => formatter.write_str("waits for its machine"),
+        (Waiting::Machine, _) => write!(formatter, "waits for machine {worker}"),
+        (Waiting::Approval, _) => formatter.write_str("waits for approval"),
+        (Waiting::Children, Some(child)) => write!(formatter, "waits for sub-workflow {child}"),
+        (Waiting::Children, None) => formatter.write_str("waits for its sub-workflow"),
+        (Waiting::Time, _) => formatter.write_str("waits"),
+    }
+}
+
+/// Continues "it was lost: ".
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loss::OtherBoot { .. } => {
+                formatter.write_str("the machine came back with another boot before it was done")
+            }
+            Loss::Forgotten => formatter.write_str("the machine does not know of it any more"),
+            Loss::Silence { for_ms } => {
+                write!(
+                    formatter,
+                    "the machine was out of contact for {} s",
+                    for_ms / 1000
+                )
             }
         }
     }
@@ -218,25 +504,18 @@ impl fmt::Display for EventKind {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, message) = match self {
-            Outcome::Started => ("started", ""),
-            Outcome::Succeeded { message, .. } => ("succeeded", message.as_str()),
-            Outcome::Failed { reason, message, .. } => {
-                write!(formatter, "failed")?;
-                if !reason.is_empty() {
-                    write!(formatter, " ({reason})")?;
-                }
-                ("", message.as_str())
+        match self {
+            Outcome::Started => formatter.write_str("started"),
+            Outcome::Succeeded { message, .. } => with(formatter, "succeeded", message),
+            Outcome::Failed { reason, message, .. } if reason.is_empty() => {
+                with(formatter, "failed", message)
             }
-            Outcome::TimedOut { message } => ("timed out", message.as_str()),
-            Outcome::Leaving { how } => ("the machine leaves", how.as_str()),
-            Outcome::Stopped { message } => ("stopped", message.as_str()),
-        };
-        formatter.write_str(what)?;
-        if message.is_empty() {
-            Ok(())
-        } else {
-            write!(formatter, ": {message}")
+            Outcome::Failed { reason, message, .. } => {
+                with(formatter, format_args!("failed ({reason})"), message)
+            }
+            Outcome::TimedOut { message } => with(formatter, "timed out", message),
+            Outcome::Leaving { how } => with(formatter, "the machine leaves", how),
+            Outcome::Stopped { message } => with(formatter, "stopped", message),
         }
     }
 }

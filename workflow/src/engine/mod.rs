@@ -1,12 +1,12 @@
 //! The engine: what a command does to a workflow. [`decide()`] gives events, [`apply()`] folds them into state.
 //!
 //! Replaying a workflow's events gives its state, bit for bit. Nothing here reads a clock: callers pass `now`.
-//! Everything is total: no state, command or event leads to a panic.
+//! Everything is total: no state, command or event leads to a panic. Everything that is evaluated is evaluated in
+//! [`decide()`] and stands in the event with its result.
 //!
-//! How a caller drives it: [`Command::Create`] makes a workflow. Whenever a machine attaches, and after each of its
-//! reports while it stays attached, [`Command::Attached`] says with which boot and what it runs; that gives the next
-//! dispatch when it is its turn. [`dispatch()`] is then what to push, and [`stop_due`] what to stop. Reports come in as
-//! [`Command::Report`], due timers ([`next_timer`]) as [`Command::Timer`].
+//! Two aggregates: the [`Workflow`] and the [`Machine`]. A caller loads the one that a command is about (and, when an
+//! agent speaks, the machine with it), decides, applies the [`Effect`]s that are for the machine at hand, and stores
+//! events, changed parts, machine and the other effects in one commit. Effects are then carried to those they are for.
 
 mod apply;
 mod boots_next;
@@ -14,18 +14,35 @@ mod command;
 mod decide;
 mod dispatch;
 mod event;
+mod explain;
+mod graph;
+mod ids;
+pub mod machine;
 mod state;
+mod uses;
 
 pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, Seen, boots_next};
-pub use command::{Command, Refusal};
+pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::decide;
-pub use dispatch::{Dispatch, current_attempt, dispatch, explain, next_timer, stop_due};
-pub use event::{AttemptId, AttemptParts, Event, EventKind, Outcome};
-pub use state::{ActionState, Cleanup, Ending, StepState, TaskState, Workflow, WorkflowState};
+pub use dispatch::{Dispatch, dispatch, next_due};
+pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
+pub use explain::explain;
+pub use ids::{AttemptId, BadId, ExecutionId};
+pub use machine::Machine;
+pub use state::{
+    ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, Parent, StepState,
+    TaskState, Waiting, Workflow, WorkflowState,
+};
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
 
-/// Tries of an action whose machine keeps coming back with another boot; then it has FAILED.
-pub const MAX_ATTEMPTS: u32 = 3;
+/// Tries of an action that was lost, where it has no `retry` of its own.
+pub const MAX_LOST_ATTEMPTS: u32 = 3;
+/// Task executions in one workflow.
+pub const MAX_EXECUTIONS: usize = 10_000;
+/// Executions that one decision makes, stops or ends; then it asks to be continued.
+pub const MAX_STEPS: usize = 32;
+/// A `forEach` list, as JSON.
+pub const MAX_ITEMS_BYTES: usize = 1 << 20;

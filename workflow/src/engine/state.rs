@@ -1,33 +1,101 @@
 //! The state of a workflow: a fold over its events, and nothing that is not in them.
+//!
+//! It is kept in parts, so that a commit writes what changed: the [`Head`], one [`Execution`] for each task execution,
+//! one list of items for each expanded `forEach`, and the definition, which never changes. Clones share the parts.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::UnixMillis;
-use crate::language::{Action, Definition, Task};
+use super::event::Failure;
+use super::ids::ExecutionId;
+use crate::language::{Action, Definition};
 
-/// The state of a workflow, rebuilt from its events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A workflow with all its parts.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Workflow {
+    pub definition: Arc<Definition>,
+    pub head: Head,
+    pub executions: BTreeMap<ExecutionId, Arc<Execution>>,
+    /// Of an expanded `forEach`, by task index and instance.
+    pub items: BTreeMap<(usize, u32), Arc<Vec<Value>>>,
+}
+
+/// What a workflow is as a whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Head {
     pub id: String,
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
     pub name: String,
     pub template: String,
-    pub definition: Definition,
+    /// The workflow whose task this one is; none for a root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     pub state: WorkflowState,
-    /// One for each task of the definition.
-    pub tasks: Vec<TaskState>,
-    pub created_at: UnixMillis,
-    /// Of the first dispatch.
-    pub started_at: Option<UnixMillis>,
-    pub ended_at: Option<UnixMillis>,
-    /// Why it failed, in words.
-    pub message: String,
-    /// How it will end when the attempt that is under way has stopped. Set in CANCELLING and ENDING.
+    /// From 1; a person's retry opens the next.
+    pub run: u32,
+    /// How it will end when what is under way has stopped. Set in ENDING and CANCELLING.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ending: Option<Ending>,
-    /// Number of the last event; the next is one more.
+    /// Why it ended as it did, in words.
+    #[serde(default)]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub inputs: Map<String, Value>,
+    /// What `set` recorded.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub vars: Map<String, Value>,
+    /// Of the workflow, when it succeeded.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub outputs: Map<String, Value>,
+    /// What is known of machines, by worker: what `machine` means in expressions. Recorded at creation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub machines: BTreeMap<String, Value>,
+    /// One for each task of the definition: its latest instance.
+    pub tasks: Vec<TaskState>,
+    /// Of the ephemeral data; raised by every merge.
+    #[serde(default)]
+    pub data_version: u64,
+    pub created_at: UnixMillis,
+    /// Of the first dispatch of the run.
+    pub started_at: Option<UnixMillis>,
+    pub ended_at: Option<UnixMillis>,
+    /// Since when it is PAUSING or PAUSED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_at: Option<UnixMillis>,
+    /// Pauses of this run so far, without the present one. Budgets stand still in them.
+    #[serde(default)]
+    pub paused_ms: u64,
+    /// How often it was paused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pauses: u32,
+    /// The last event: its number and stamp. The next number is one more, the next stamp is above.
     pub last_event: u64,
+    pub last_at: UnixMillis,
+    #[serde(default)]
+    pub last_tick: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+fn default_namespace() -> String {
+    "default".into()
+}
+
+/// Whose task a workflow is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    pub workflow: String,
+    pub execution: ExecutionId,
+    /// The workflow at the top: machines are claimed in its name.
+    pub root: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,37 +103,196 @@ pub struct Workflow {
 pub enum WorkflowState {
     Pending,
     Running,
-    /// Somebody cancelled it; the attempt that is under way is being stopped.
-    Cancelling,
-    /// Its outcome is fixed; the attempt that is under way is being stopped.
+    /// Somebody paused it; attempts run on.
+    Pausing,
+    /// Paused, and nothing is under way.
+    Paused,
+    /// Its outcome is fixed; what is under way is being stopped.
     Ending,
+    /// Somebody cancelled it; what is under way is being stopped.
+    Cancelling,
     Success,
     Failed,
     Timeout,
     Cancelled,
 }
 
-/// An outcome that waits for an attempt to stop.
+/// An outcome that waits for attempts to stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     pub state: WorkflowState,
     pub message: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A task: the latest instance of it, as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskState {
     pub state: StepState,
-    /// One for each action of the task.
-    pub actions: Vec<ActionState>,
+    /// From 1 once it was started, 0 before. Raised by `goto` and by a retry of the workflow.
+    #[serde(default)]
+    pub instance: u32,
+    /// Raised by `goto` only.
+    #[serde(default)]
+    pub iteration: u32,
+    /// How often its own `goto` went back, since another one went back over it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub went_back: u32,
+    /// The instance that a retry of the workflow goes on from: what succeeded there is not done again. 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carries: u32,
+    /// Executions that there will be: 1 without `forEach`.
+    #[serde(default)]
+    pub items: usize,
+    /// Executions made so far; the next item is this one.
+    #[serde(default)]
+    pub made: usize,
+    /// Of those made: final, and of these failed (FAILED, TIMEOUT) and skipped.
+    #[serde(default)]
+    pub ended: usize,
+    #[serde(default)]
+    pub failed: usize,
+    #[serde(default)]
+    pub skipped: usize,
+    /// The wave that is open, from 0.
+    #[serde(default)]
+    pub wave: usize,
+    /// `machines(...)` was asked for and not answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asking: Option<String>,
+    /// Its failure was made good by a task that `recovers` it.
+    #[serde(default)]
+    pub recovered: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// `tasks.NAME.outputs`, once final. Null with `forEach`: there it is the list of its executions' outputs.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub outputs: Value,
+    pub started_at: Option<UnixMillis>,
+    pub ended_at: Option<UnixMillis>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A task, for one item, in one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Execution {
+    pub id: ExecutionId,
+    /// None without `forEach`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<Value>,
+    /// Empty for a control task.
+    pub worker: String,
+    pub state: StepState,
+    /// What it waits for: in WAITING, and in RUNNING between two attempts (for the machine).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// One for each action of the task.
+    pub actions: Vec<ActionState>,
+    /// The task's texts with `${{ }}` filled in; None where the definition's hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filled: Option<Box<Filled>>,
+    /// When a wait, an approval or a delay is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<UnixMillis>,
+    /// Tries of the whole task, this one included.
+    pub tries: u32,
+    /// The sub-workflow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<String>,
+    /// Its run that ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_run: Option<u32>,
+    /// What it was asked last, and what its end then means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child_asked: Option<ChildRequest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<StepState>,
+    /// Machines that sub-workflows claimed in the root's name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub child_workers: Vec<String>,
+    /// The machine was told that this is ready since the workflow's pause of this number.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wanted: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<ApprovalDecision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Of its actions, later ones above earlier ones; of its sub-workflow; of its `set`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub outputs: Map<String, Value>,
+    pub created_at: UnixMillis,
+    /// Of the first dispatch (of a control task: when it began).
+    pub started_at: Option<UnixMillis>,
+    /// The run's `paused_ms` at that time: what was paused before does not count for the timeout.
+    #[serde(default)]
+    pub paused_before_ms: u64,
+    pub ended_at: Option<UnixMillis>,
+}
+
+/// Texts of a task execution with expressions filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    /// Of `approve`.
+    #[serde(default)]
+    pub message: String,
+    /// Of `fail`.
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub fail_message: String,
+    /// Of `wait` or `until`.
+    #[serde(default)]
+    pub time: String,
+    /// Of `workflow`.
+    #[serde(default)]
+    pub template: String,
+    #[serde(default)]
+    pub inputs: Map<String, Value>,
+}
+
+/// What a task execution waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    Approval,
+    /// Ready to run; its machine is busy, held by another workflow, or not attached.
+    Machine,
+    Children,
+    Time,
+}
+
+/// What a workflow asks of a sub-workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChildRequest {
+    Pause,
+    Unpause,
+    Cancel,
+}
+
+/// Who said yes or no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalDecision {
+    pub approved: bool,
+    pub by: String,
+    pub comment: String,
+    pub at: UnixMillis,
+}
+
+/// States of tasks, task executions and actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum StepState {
+    #[default]
     Idle,
-    /// Handed to a machine, not yet said to run.
+    /// A task: see [`Waiting`]. An action: handed to a machine, not yet said to run.
     Waiting,
+    /// Between attempts.
+    Delayed,
     Running,
+    Skipped,
     Success,
     Failed,
     Timeout,
@@ -75,17 +302,33 @@ pub enum StepState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionState {
     pub state: StepState,
-    /// Tries so far, the run of `on-failure` or `on-timeout` included.
+    /// Tries so far over all tries of the task, the run of `on-failure` or `on-timeout` included: the number of the
+    /// latest attempt.
     pub attempts: u32,
+    /// Tries that count for `retry`: since the task began this try.
+    #[serde(default)]
+    pub tries: u32,
     /// The boot that the current attempt was handed to.
     pub boot_id: Option<String>,
     /// The machine said that it leaves (reboot, kexec) and has not come back yet.
+    #[serde(default)]
     pub leaving: bool,
+    /// The machine was asked to stop the attempt, and what its end then means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopping: Option<StepState>,
+    /// The ephemeral data that the attempt was given.
+    #[serde(default)]
+    pub data_version: u64,
     /// Of the last try: handed out, then said to run.
     pub started_at: Option<UnixMillis>,
     pub ended_at: Option<UnixMillis>,
+    #[serde(default)]
     pub reason: String,
+    #[serde(default)]
     pub message: String,
+    #[serde(default)]
+    pub exit_code: i32,
+    #[serde(default)]
     pub bytes: u64,
     /// Where the run of `on-failure` or `on-timeout` is, for an action that has failed and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -101,91 +344,85 @@ pub enum Cleanup {
     Done,
 }
 
-/// The place of an action in its workflow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) task: usize,
-    pub(super) action: usize,
+impl Workflow {
+    /// The workflow in whose name machines are claimed.
+    pub fn root(&self) -> &str {
+        self.head
+            .parent
+            .as_ref()
+            .map_or(&self.head.id, |parent| &parent.root)
+    }
+
+    pub fn execution(&self, id: ExecutionId) -> Option<&Execution> {
+        self.executions.get(&id).map(|execution| &**execution)
+    }
+
+    /// The executions of a task's latest instance, in the order of their items.
+    pub fn executions_of(&self, task: usize) -> impl Iterator<Item = &Execution> {
+        let instance = self.head.tasks.get(task).map_or(0, |state| state.instance);
+        let bound = |item| ExecutionId { task, instance, item };
+        self.executions
+            .range(bound(0)..=bound(usize::MAX))
+            .map(|(_, execution)| &**execution)
+    }
 }
 
-impl Workflow {
-    pub(super) fn created(
-        id: &str,
-        name: &str,
-        template: &str,
-        definition: &Definition,
-        at: UnixMillis,
-    ) -> Workflow {
-        let tasks = definition.tasks.iter().map(|task| TaskState {
+impl TaskState {
+    pub fn idle() -> TaskState {
+        TaskState {
             state: StepState::Idle,
-            actions: task.actions.iter().map(|_| ActionState::idle()).collect(),
-        });
-        Workflow {
-            id: id.into(),
-            name: name.into(),
-            template: template.into(),
-            tasks: tasks.collect(),
-            definition: definition.clone(),
-            state: WorkflowState::Pending,
-            created_at: at,
+            instance: 0,
+            iteration: 0,
+            went_back: 0,
+            carries: 0,
+            items: 0,
+            made: 0,
+            ended: 0,
+            failed: 0,
+            skipped: 0,
+            wave: 0,
+            asking: None,
+            recovered: false,
+            error: None,
+            outputs: Value::Null,
             started_at: None,
             ended_at: None,
-            message: String::new(),
-            ending: None,
-            last_event: 0,
         }
     }
+}
 
-    /// The first action that has not succeeded: the one that is, or comes, under way.
-    pub(super) fn position(&self) -> Option<Position> {
-        self.tasks.iter().enumerate().find_map(|(task, state)| {
-            let action = state
-                .actions
-                .iter()
-                .position(|action| action.state != StepState::Success)?;
-            Some(Position { task, action })
-        })
+impl Execution {
+    /// The first action that has not succeeded: the one that is, or comes, under way. None: all have.
+    pub fn next_action(&self) -> Option<usize> {
+        self.actions
+            .iter()
+            .position(|action| action.state != StepState::Success)
     }
 
-    pub(super) fn is_last(&self, position: Position) -> bool {
-        self.tasks
-            .get(position.task)
-            .is_some_and(|task| position.action + 1 >= task.actions.len())
-            && self
-                .tasks
-                .iter()
-                .skip(position.task + 1)
-                .all(|task| task.actions.is_empty())
-    }
-
-    pub(super) fn action_state(&self, position: Position) -> Option<&ActionState> {
-        self.tasks.get(position.task)?.actions.get(position.action)
-    }
-
-    pub(super) fn action_state_mut(&mut self, position: Position) -> Option<&mut ActionState> {
-        self.tasks
-            .get_mut(position.task)?
-            .actions
-            .get_mut(position.action)
-    }
-
-    pub(super) fn defined(&self, position: Position) -> Option<(&Task, &Action)> {
-        let task = self.definition.tasks.get(position.task)?;
-        Some((task, task.actions.get(position.action)?))
+    /// The action whose attempt was handed out and has not ended.
+    pub fn under_way(&self) -> Option<(usize, &ActionState)> {
+        self.actions
+            .iter()
+            .enumerate()
+            .find(|(_, action)| !self.state.is_final() && action.is_under_way())
     }
 }
 
 impl ActionState {
-    fn idle() -> ActionState {
+    pub fn idle() -> ActionState {
         ActionState {
             state: StepState::Idle,
             attempts: 0,
+            tries: 0,
             boot_id: None,
             leaving: false,
+            stopping: None,
+            data_version: 0,
             started_at: None,
             ended_at: None,
             reason: String::new(),
             message: String::new(),
+            exit_code: 0,
             bytes: 0,
             cleanup: None,
         }
@@ -196,31 +433,23 @@ impl ActionState {
         matches!(self.state, StepState::Waiting | StepState::Running)
             || self.cleanup == Some(Cleanup::UnderWay)
     }
-
-    /// The next attempt may be handed out.
-    pub(super) fn is_due(&self) -> bool {
-        self.state == StepState::Idle || self.cleanup == Some(Cleanup::Due)
-    }
 }
 
 impl WorkflowState {
-    /// No command leads out of it.
+    /// Only a person's retry leads out of it.
     pub fn is_final(self) -> bool {
-        matches!(
-            self,
-            WorkflowState::Success
-                | WorkflowState::Failed
-                | WorkflowState::Timeout
-                | WorkflowState::Cancelled
-        )
+        use WorkflowState::*;
+        matches!(self, Success | Failed | Timeout | Cancelled)
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
             WorkflowState::Pending => "PENDING",
             WorkflowState::Running => "RUNNING",
-            WorkflowState::Cancelling => "CANCELLING",
+            WorkflowState::Pausing => "PAUSING",
+            WorkflowState::Paused => "PAUSED",
             WorkflowState::Ending => "ENDING",
+            WorkflowState::Cancelling => "CANCELLING",
             WorkflowState::Success => "SUCCESS",
             WorkflowState::Failed => "FAILED",
             WorkflowState::Timeout => "TIMEOUT",
@@ -230,11 +459,18 @@ impl WorkflowState {
 }
 
 impl StepState {
+    pub fn is_final(self) -> bool {
+        use StepState::*;
+        matches!(self, Skipped | Success | Failed | Timeout | Cancelled)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             StepState::Idle => "IDLE",
             StepState::Waiting => "WAITING",
+            StepState::Delayed => "DELAYED",
             StepState::Running => "RUNNING",
+            StepState::Skipped => "SKIPPED",
             StepState::Success => "SUCCESS",
             StepState::Failed => "FAILED",
             StepState::Timeout => "TIMEOUT",

@@ -5,6 +5,8 @@
 //! silently at one too many. Go refuses both, and so must we: half a template is another workflow. This can go when
 //! `Template::parse("{{if .x}}")` is an error there.
 
+use std::ops::Range;
+
 use super::problem::{Problem, Text};
 
 /// What is wrong with the blocks of a template that the library has lexed without an error.
@@ -53,6 +55,38 @@ pub(super) fn check(text: &str) -> Result<(), Problem> {
     }
 }
 
+/// Where each action is, from its `{{` to behind its `}}`.
+pub(super) fn extents(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at + text.get(at..)?.find("{{")?;
+        at = end_of_action_at(text, start);
+        Some(start..at)
+    })
+}
+
+/// Behind the `}}` of the action whose `{{` is at `start`; the end of the text if there is none.
+pub(super) fn end_of_action_at(text: &str, start: usize) -> usize {
+    let (inside_at, inside) = inside(text, start + 2);
+    let inside_at = if inside.starts_with("/*") {
+        inside_at + inside.find("*/").map_or(inside.len(), |end| end + 2)
+    } else {
+        inside_at
+    };
+    inside_at + end_of_action(&text[inside_at..])
+}
+
+/// What stands in an action, behind its `{{` and white space, and where.
+fn inside(text: &str, opened: usize) -> (usize, &str) {
+    let inside = &text[opened..];
+    let inside = inside
+        .strip_prefix("- ")
+        .or_else(|| trim_marker(inside))
+        .unwrap_or(inside)
+        .trim_start();
+    (text.len() - inside.len(), inside)
+}
+
 struct Block<'a> {
     word: &'a str,
     at: usize,
@@ -70,13 +104,7 @@ impl<'a> Iterator for Actions<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let opened = self.at + self.text.get(self.at..)?.find("{{")? + 2;
-        let inside = &self.text[opened..];
-        let inside = inside
-            .strip_prefix("- ")
-            .or_else(|| trim_marker(inside))
-            .unwrap_or(inside)
-            .trim_start();
-        let start = self.text.len() - inside.len();
+        let (start, inside) = inside(self.text, opened);
         if inside.starts_with("/*") {
             let end = inside.find("*/").map_or(inside.len(), |end| end + 2);
             self.at = start + end;

@@ -1,80 +1,41 @@
-//! Tinkerbell's workflow template, version 0.1: rendered as a Go `text/template`, parsed as YAML, validated.
+//! The workflow language: Tinkerbell's template, version 0.1, and what version 1 adds to it.
 //!
-//! A file of its own for each step: `render` (text and devices to YAML text, with `functions` and `context`), `parse`
-//! (YAML text to what stands there, with places), `validate` (that to a [`Definition`], with `image_reference`).
-//! Problems of a step are found all at once; a later step is not reached when an earlier one has some.
+//! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
+//! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), `node` (YAML
+//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`,
+//! `expressions`, `expression_types`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
+//! earlier one has some.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 mod blocks;
 mod context;
+mod definition;
+mod duration;
+mod expression_types;
+mod expressions;
+mod fields;
+mod flow;
 mod functions;
+mod holes;
 mod image_reference;
+mod inputs;
 mod nearest;
-mod parse;
+mod node;
 mod problem;
 mod render;
+mod steps;
 mod validate;
 
+pub use definition::{
+    Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Task,
+};
+pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};
+pub use inputs::inputs;
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
-
-/// A rendered, validated workflow definition. Immutable once a workflow was made from it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Definition {
-    pub version: String,
-    pub name: String,
-    #[serde(default)]
-    pub id: String,
-    /// Seconds; 0: none.
-    #[serde(default)]
-    pub global_timeout_s: u64,
-    pub tasks: Vec<Task>,
-}
-
-/// A task: actions that run in order on one worker.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Task {
-    pub name: String,
-    /// A MAC (lower case, colons), or an operator's agent id.
-    pub worker: String,
-    #[serde(default)]
-    pub volumes: Vec<String>,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    #[serde(default)]
-    pub actions: Vec<Action>,
-}
-
-/// One action.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Action {
-    pub name: String,
-    pub image: String,
-    /// Seconds; 0: none.
-    #[serde(default)]
-    pub timeout_s: u64,
-    #[serde(default)]
-    pub command: Vec<String>,
-    #[serde(default)]
-    pub on_timeout: Vec<String>,
-    #[serde(default)]
-    pub on_failure: Vec<String>,
-    #[serde(default)]
-    pub volumes: Vec<String>,
-    #[serde(default)]
-    pub environment: BTreeMap<String, String>,
-    /// `host` or empty.
-    #[serde(default)]
-    pub pid: String,
-    /// `host` or empty.
-    #[serde(default)]
-    pub network: String,
-}
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]
@@ -105,9 +66,11 @@ pub fn check(text: &str) -> Result<Vec<Problem>, Vec<Problem>> {
 
 /// Renders, parses and validates.
 pub fn render(text: &str, devices: &Devices) -> Result<Rendered, Vec<Problem>> {
-    let yaml = render::Template::parse(text)?.render(devices)?;
-    let written = parse::parse(&yaml).map_err(|problem| vec![problem])?;
-    let (definition, warnings) = validate::validate(&written, &yaml)?;
+    let template = render::Template::parse(text)?;
+    let yaml = template.render(devices)?;
+    let tree = node::parse(&yaml).map_err(|problem| vec![problem])?;
+    let (definition, warnings) = validate::validate(&tree, &yaml)?;
+    template.check_version(&definition)?;
     Ok(Rendered {
         definition,
         yaml,

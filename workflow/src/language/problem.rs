@@ -39,11 +39,22 @@ impl Problem {
         column: usize,
         message: impl Into<String>,
     ) -> Problem {
-        const QUOTED_CHARS: usize = 200;
         let quoted = line
             .checked_sub(1)
             .and_then(|before| source.lines().nth(before))
             .unwrap_or("");
+        Problem::quoting(text, quoted, line, column, message)
+    }
+
+    /// A problem in a line that is known.
+    pub(super) fn quoting(
+        text: Text,
+        quoted: &str,
+        line: usize,
+        column: usize,
+        message: impl Into<String>,
+    ) -> Problem {
+        const QUOTED_CHARS: usize = 200;
         Problem {
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(column).unwrap_or(u32::MAX),

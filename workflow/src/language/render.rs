@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, Parser, PipeNode, Pos};
 use gotmpl::{MissingKey, TemplateError, Value};
 
+use super::holes::{Masked, is_version_1};
 use super::nearest::nearest;
 use super::problem::{Problem, Text};
-use super::{Devices, blocks, context, functions};
+use super::{Definition, Devices, blocks, context, functions};
 
 /// What a template may come to, as upstream.
 pub const MAX_RENDERED_BYTES: usize = 256 * 1024;
@@ -30,6 +31,8 @@ const NOT_NOTHING: &str = "\0print";
 /// A template whose syntax is good and whose functions and templates are all known.
 pub(super) struct Template<'a> {
     text: &'a str,
+    /// Of version 1.
+    masked: Option<Masked>,
     main: ListNode,
     defined: Vec<(String, ListNode)>,
 }
@@ -43,18 +46,25 @@ impl<'a> Template<'a> {
             );
             return Err(vec![Problem::at(Text::Template, text, 0, 0, message)]);
         }
-        let syntax = |error| vec![syntax_problem(text, error)];
+        let masked = is_version_1(text).then(|| Masked::new(text));
+        let parsed = masked.as_ref().map_or(text, |masked| &masked.text);
+        let syntax = |error| vec![syntax_problem(text, parsed, error)];
         // This finds what is wrong between several definitions, too.
-        gotmpl::Template::new("").parse(text).map_err(syntax)?;
-        blocks::check(text).map_err(|problem| vec![problem])?;
-        let (main, defines) = Parser::new(text, "{{", "}}")
+        gotmpl::Template::new("").parse(parsed).map_err(syntax)?;
+        blocks::check(parsed).map_err(|problem| vec![as_it_was(problem, text)])?;
+        let (main, defines) = Parser::new(parsed, "{{", "}}")
             .and_then(Parser::parse)
             .map_err(syntax)?;
         let defined = defines
             .into_iter()
             .map(|define| (define.name.to_string(), define.body))
             .collect();
-        let template = Template { text, main, defined };
+        let template = Template {
+            text,
+            masked,
+            main,
+            defined,
+        };
         let problems = template.unknown_names();
         if problems.is_empty() {
             Ok(template)
@@ -90,11 +100,11 @@ impl<'a> Template<'a> {
                     Ok(Value::String("".into()))
                 }
             })
-            .add_parse_tree(MAIN, with_places(&self.main));
+            .add_parse_tree(MAIN, with_places(&self.main, self.masked.as_ref()));
         for (name, body) in &self.defined {
             // An empty definition does not replace one with a body.
             if !body.is_empty_tree() || template.lookup(name).is_none() {
-                template = template.add_parse_tree(name, with_places(body));
+                template = template.add_parse_tree(name, with_places(body, self.masked.as_ref()));
             }
         }
         let mut output = Limited(Vec::new());
@@ -106,6 +116,29 @@ impl<'a> Template<'a> {
                 Err(vec![Problem::at_offset(Text::Template, self.text, at, message)])
             }
         }
+    }
+
+    /// The version decides how a text is rendered, so the text itself must say it.
+    pub(super) fn check_version(&self, definition: &Definition) -> Result<(), Vec<Problem>> {
+        let is_1 = definition.has_expressions();
+        let message = match (&self.masked, is_1) {
+            (None, true) => {
+                "the version is 1, but the text does not say so: write version: \"1\" at the beginning of a line, outside of {{ }}"
+            }
+            (Some(masked), false) if masked.text != self.text => {
+                "the first version: line says 1, but another version comes out: write version: \"1\" once"
+            }
+            _ => return Ok(()),
+        };
+        Err(vec![Problem::at(Text::Template, self.text, 0, 0, message)])
+    }
+
+    /// Whether the action that has its first word at `at` has a dollar before it.
+    fn is_behind_dollar(&self, at: usize) -> bool {
+        let before = self.text.get(..at).unwrap_or("");
+        before
+            .trim_end_matches(['-', ' ', '\t', '\r', '\n'])
+            .ends_with("${{")
     }
 
     fn bodies(&self) -> impl Iterator<Item = &ListNode> {
@@ -138,7 +171,14 @@ impl<'a> Template<'a> {
                     if let Expr::Identifier(pos, name) = expr
                         && !known.contains(&**name)
                     {
-                        let message = format!("there is no function {name}{}", meant("", name, &known));
+                        // `${{ inputs.x }}` in a text that is not of version 1.
+                        let cure = if self.masked.is_none() && self.is_behind_dollar(position(node)) {
+                            ": ${{ }} is of version 1; write version: \"1\" at the beginning of a line"
+                                .to_owned()
+                        } else {
+                            meant("", name, &known)
+                        };
+                        let message = format!("there is no function {name}{cure}");
                         problems.push(Problem::at_offset(Text::Template, self.text, pos.offset, message));
                     }
                 });
@@ -208,28 +248,36 @@ fn meant(dot: &str, name: &str, known: &BTreeSet<&str>) -> String {
         .unwrap_or_default()
 }
 
-fn syntax_problem(text: &str, error: TemplateError) -> Problem {
+/// A problem of the masked text, with the line that stands there.
+fn as_it_was(problem: Problem, text: &str) -> Problem {
+    let line = usize::try_from(problem.line).unwrap_or(0);
+    let column = usize::try_from(problem.column).unwrap_or(0);
+    Problem::at(Text::Template, text, line, column, problem.message)
+}
+
+fn syntax_problem(text: &str, parsed: &str, error: TemplateError) -> Problem {
     match error {
         TemplateError::Parse {
             line, col, message, ..
         }
         | TemplateError::Lex {
             line, col, message, ..
-        } => unclosed(text, line).unwrap_or_else(|| Problem::at(Text::Template, text, line, col, message)),
+        } => unclosed(text, parsed, line)
+            .unwrap_or_else(|| Problem::at(Text::Template, text, line, col, message)),
         other => Problem::at(Text::Template, text, 0, 0, other.to_string()),
     }
 }
 
 /// Actions may go over several lines, so that one that is not closed is found wrong lines later, with words that do
 /// not help. An action before `line` that its own line does not close is what is meant then.
-fn unclosed(text: &str, line: usize) -> Option<Problem> {
-    let before: usize = text
+fn unclosed(text: &str, parsed: &str, line: usize) -> Option<Problem> {
+    let before: usize = parsed
         .split_inclusive('\n')
         .take(line.checked_sub(1)?)
         .map(str::len)
         .sum();
-    let opened = text.get(..before)?.rfind("{{")?;
-    let rest = text[opened..].lines().next()?;
+    let opened = parsed.get(..before)?.rfind("{{")?;
+    let rest = parsed[opened..].lines().next()?;
     let is_comment = rest
         .trim_start_matches("{{")
         .trim_start_matches('-')
@@ -239,23 +287,31 @@ fn unclosed(text: &str, line: usize) -> Option<Problem> {
         .then(|| Problem::at_offset(Text::Template, text, opened, "this {{ has no }} on its line"))
 }
 
-/// A copy with the calls that the module's comment speaks of.
-fn with_places(list: &ListNode) -> ListNode {
+/// A copy with the calls that the module's comment speaks of, and with `${{ }}` as they were.
+fn with_places(list: &ListNode, masked: Option<&Masked>) -> ListNode {
     let mut nodes = Vec::with_capacity(list.nodes.len() * 2);
     for node in &list.nodes {
         let branch = |branch: &gotmpl::parse::BranchNode| {
             let mut branch = branch.clone();
-            branch.body = with_places(&branch.body);
-            branch.else_body = branch.else_body.as_ref().map(with_places);
+            branch.body = with_places(&branch.body, masked);
+            branch.else_body = branch.else_body.as_ref().map(|body| with_places(body, masked));
             branch
         };
         let node = match node {
-            Node::Text(_) | Node::Define(_) | Node::Break(_) | Node::Continue(_) => {
+            Node::Text(text) => {
+                let mut text = text.clone();
+                if let Some(masked) = masked {
+                    text.text = masked.unmask(&text.text).into();
+                }
+                nodes.push(Node::Text(text));
+                continue;
+            }
+            Node::Define(_) | Node::Break(_) | Node::Continue(_) => {
                 nodes.push(node.clone());
                 continue;
             }
             Node::List(inner) => {
-                nodes.push(Node::List(with_places(inner)));
+                nodes.push(Node::List(with_places(inner, masked)));
                 continue;
             }
             Node::Action(action) => {

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
-use super::nearest::nearest;
-use super::parse::{self, Placed, Unknown, line_and_column};
-use super::problem::{Problem, Text};
+use super::duration::duration_ms;
+use super::fields::{Check, Known};
+use super::flow::Links;
+use super::node::{Node, What};
+use super::problem::Problem;
 use super::{Action, Definition, Task, image_reference};
 
 /// Bytes of a name, as upstream.
@@ -32,165 +34,236 @@ const VOLUME_OPTIONS: [&str; 17] = [
     "U",
 ];
 
-pub(super) fn validate(
-    written: &Spanned<Option<parse::Definition>>,
-    yaml: &str,
-) -> Result<(Definition, Vec<Problem>), Vec<Problem>> {
-    let mut check = Check {
-        yaml,
-        problems: Vec::new(),
-        warnings: Vec::new(),
-    };
-    let definition = match &written.value {
-        Some(definition) => Some(check.definition(definition, &written.referenced)),
-        None => {
-            check.problem(
-                &Location::UNKNOWN,
-                "the template is empty: it needs version, name and tasks",
-            );
-            None
-        }
+const WORKFLOW: Known = Known {
+    whose: "a workflow",
+    old: &["version", "name", "id", "global_timeout", "tasks"],
+    new: &["inputs", "outputs"],
+};
+const TASK: Known = Known {
+    whose: "a task",
+    old: &["name", "worker", "actions", "volumes", "environment"],
+    new: &[
+        "needs",
+        "when",
+        "recovers",
+        "forEach",
+        "maxParallel",
+        "waves",
+        "maxFailures",
+        "retry",
+        "timeout",
+        "approve",
+        "wait",
+        "until",
+        "workflow",
+        "inputs",
+        "set",
+        "succeed",
+        "fail",
+        "goto",
+    ],
+};
+const ACTION: Known = Known {
+    whose: "an action",
+    old: &[
+        "name",
+        "image",
+        "timeout",
+        "command",
+        "on-timeout",
+        "on-failure",
+        "volumes",
+        "environment",
+        "pid",
+        "namespaces",
+    ],
+    new: &["retry", "reboots"],
+};
+const NAMESPACES: Known = Known {
+    whose: "namespaces",
+    old: &["network", "pid"],
+    new: &[],
+};
+
+pub(super) fn validate(tree: &Node, yaml: &str) -> Result<(Definition, Vec<Problem>), Vec<Problem>> {
+    let mut check = Check::new(yaml);
+    let definition = if matches!(tree.what, What::Nothing) {
+        let message = "the template is empty: it needs version, name and tasks";
+        check.problem(&Location::UNKNOWN, message);
+        Definition::default()
+    } else {
+        check.definition(tree)
     };
     check
         .warnings
         .sort_by_key(|warning| (warning.line, warning.column));
-    match definition {
-        Some(definition) if check.problems.is_empty() => Ok((definition, check.warnings)),
-        _ => {
-            check
-                .problems
-                .sort_by_key(|problem| (problem.line, problem.column));
-            Err(check.problems)
-        }
+    if check.problems.is_empty() {
+        return Ok((definition, check.warnings));
     }
+    check
+        .problems
+        .sort_by_key(|problem| (problem.line, problem.column));
+    // What aliases repeat is told once.
+    check.problems.dedup();
+    Err(check.problems)
 }
 
-struct Check<'a> {
-    yaml: &'a str,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
-}
-
-impl Check<'_> {
-    fn definition(&mut self, written: &parse::Definition, at: &Location) -> Definition {
-        self.unknown(&written.unknown, "a workflow");
-        let version = self.version(&written.version, at);
-        let name = self.name(&written.name, at, "the workflow");
-        let global_timeout_s = self.seconds(&written.global_timeout, "global_timeout");
-        let tasks: &[Spanned<Option<parse::Task>>] = items(&written.tasks);
-        if tasks.is_empty() {
-            let at = written.tasks.as_ref().map_or(at, |tasks| &tasks.referenced);
-            self.problem(at, "the workflow has no tasks: it needs at least one");
+impl<'a> Check<'a> {
+    fn definition(&mut self, tree: &'a Node) -> Definition {
+        if !matches!(tree.what, What::Map(_)) {
+            self.misshapen(tree, "a mapping (key: value) is wanted here");
+            return Definition::default();
         }
+        let version = self.version(tree);
+        let fields = self.fields(tree, &WORKFLOW);
+        let name = self.name(fields.get("name"), &fields.at, "the workflow");
+        let global_timeout_s = self.seconds(fields.get("global_timeout"), "global_timeout");
+        let written = self.list(fields.get("tasks"));
+        if written.is_empty() {
+            let message = "the workflow has no tasks: it needs at least one";
+            self.problem(&fields.at("tasks"), message);
+        }
+        let inputs = self.inputs(fields.get("inputs"));
         let mut names = BTreeSet::new();
-        let tasks = tasks.iter().map(|task| self.task(task, &mut names)).collect();
-        let id = text(&written.id).to_owned();
-        Definition {
+        let mut links = Vec::new();
+        let mut tasks: Vec<Task> = written
+            .iter()
+            .enumerate()
+            .map(|(index, task)| {
+                let (task, of) = self.task(index, task, &mut names);
+                links.push(of);
+                task
+            })
+            .collect();
+        let outputs = self.expressions_by_name(fields.get("outputs"), "an output", None);
+        let ancestors = self.link(&mut tasks, &links);
+        let definition = Definition {
             version,
             name,
-            id,
+            id: self.plain(fields.get("id"), "id").to_owned(),
             global_timeout_s,
+            inputs,
+            outputs,
             tasks,
-        }
+        };
+        self.check_expressions(&definition, ancestors.as_ref());
+        definition
     }
 
-    fn version(&mut self, written: &Placed<String>, at: &Location) -> String {
-        match text(written) {
+    fn version(&mut self, tree: &'a Node) -> String {
+        let node = match &tree.what {
+            What::Map(entries) => entries.iter().find(|entry| entry.name == "version"),
+            _ => None,
+        };
+        let node = node.map(|entry| &entry.node);
+        let version = self.text(node);
+        let at = node.map_or(tree.at, |node| node.at);
+        match version {
             "0.1" => {}
-            "" => self.warning(place(written, at), "there is no version: write version: \"0.1\""),
+            "1" => self.is_version_1 = true,
+            "" => self.warning(&at, "there is no version: write version: \"0.1\""),
             other => {
-                let message = format!("version {other:?} is not known: write \"0.1\"");
-                self.problem(place(written, at), message);
+                let message = format!("version {other:?} is not known: write \"0.1\" or \"1\"");
+                self.problem(&at, message);
             }
         }
-        "0.1".into()
+        if self.is_version_1 { "1" } else { "0.1" }.into()
     }
 
-    fn task(&mut self, written: &Spanned<Option<parse::Task>>, names: &mut BTreeSet<String>) -> Task {
-        let (empty, at) = (parse::Task::default(), &written.referenced);
-        let task = written.value.as_ref().unwrap_or(&empty);
-        self.unknown(&task.unknown, "a task");
-        let name = self.name(&task.name, at, "a task");
+    fn task(&mut self, index: usize, node: &'a Node, names: &mut BTreeSet<String>) -> (Task, Links<'a>) {
+        let fields = self.fields(node, &TASK);
+        let name = self.name(fields.get("name"), &fields.at, "a task");
         if !name.is_empty() && !names.insert(name.clone()) {
             self.problem(
-                place(&task.name, at),
+                &fields.at("name"),
                 format!("a second task is called {name:?}: names must differ"),
             );
         }
-        let worker = worker(text(&task.worker));
-        if worker.is_empty() {
-            let message =
-                format!("task {name:?} has no worker: write a MAC, or a device like \"{{{{.device_1}}}}\"");
-            self.problem(place(&task.worker, at), message);
-        }
         let mut action_names = BTreeSet::new();
-        let actions: &[Spanned<Option<parse::Action>>] = items(&task.actions);
-        Task {
-            actions: actions
-                .iter()
-                .map(|action| self.action(action, &name, &mut action_names))
-                .collect(),
-            volumes: self.volumes(&task.volumes),
-            environment: environment(&task.environment),
+        let actions = self
+            .list(fields.get("actions"))
+            .iter()
+            .map(|action| self.action(index, action, &name, &mut action_names))
+            .collect();
+        let mut task = Task {
+            actions,
+            volumes: self.volumes(fields.get("volumes")),
+            environment: self.environment(fields.get("environment"), index),
+            worker: worker(self.filled(fields.get("worker"), Some(index))),
             name,
-            worker,
+            ..Task::default()
+        };
+        let links = self.links(&fields);
+        if self.is_version_1 {
+            self.steps(&fields, index, &mut task);
+        } else if task.worker.is_empty() {
+            self.no_worker(&fields.at("worker"), &task.name);
         }
+        (task, links)
+    }
+
+    pub(super) fn no_worker(&mut self, at: &Location, task: &str) {
+        let message =
+            format!("task {task:?} has no worker: write a MAC, or a device like \"{{{{.device_1}}}}\"");
+        self.problem(at, message);
     }
 
     fn action(
         &mut self,
-        written: &Spanned<Option<parse::Action>>,
-        task: &str,
+        task: usize,
+        node: &'a Node,
+        task_name: &str,
         names: &mut BTreeSet<String>,
     ) -> Action {
-        let (empty, at) = (parse::Action::default(), &written.referenced);
-        let action = written.value.as_ref().unwrap_or(&empty);
-        self.unknown(&action.unknown, "an action");
-        let name = self.name(&action.name, at, "an action");
+        let fields = self.fields(node, &ACTION);
+        let name = self.name(fields.get("name"), &fields.at, "an action");
         if !name.is_empty() && !names.insert(name.clone()) {
-            let message = format!("a second action of task {task:?} is called {name:?}: names must differ");
-            self.problem(place(&action.name, at), message);
+            let message =
+                format!("a second action of task {task_name:?} is called {name:?}: names must differ");
+            self.problem(&fields.at("name"), message);
         }
-        let image = text(&action.image).to_owned();
-        if let Err(error) = image_reference::check(&image) {
-            let message = format!("image {image:?} of action {name:?} is no image reference: {error}");
-            self.problem(place(&action.image, at), message);
+        let image = self.filled(fields.get("image"), Some(task)).to_owned();
+        match image_reference::check(&image) {
+            // What an expression gives is checked when it is filled in.
+            Err(_) if self.is_version_1 && image.contains("${{") => {}
+            Err(error) => {
+                let message = format!("image {image:?} of action {name:?} is no image reference: {error}");
+                self.problem(&fields.at("image"), message);
+            }
+            Ok(()) => {}
         }
-        let no_namespaces = parse::Namespaces::default();
-        let namespaces = action
-            .namespaces
-            .as_ref()
-            .and_then(|spanned| spanned.value.as_ref())
-            .unwrap_or(&no_namespaces);
-        self.unknown(&namespaces.unknown, "namespaces");
+        let namespaces = fields
+            .get("namespaces")
+            .map(|node| self.fields(node, &NAMESPACES));
+        let of_namespaces = |field| namespaces.as_ref().and_then(|fields| fields.get(field));
         // `pid` is the older spelling of namespaces.pid.
-        let pid = if text(&namespaces.pid).is_empty() {
-            &action.pid
-        } else {
-            &namespaces.pid
-        };
-        self.namespace(pid, "pid");
-        self.namespace(&namespaces.network, "network");
+        let newer = of_namespaces("pid").filter(|node| !matches!(node.what, What::Nothing));
+        let pid = self.namespace(newer.or(fields.get("pid")), "pid");
+        let network = self.namespace(of_namespaces("network"), "network");
+        let filled = |check: &mut Check<'a>, item| check.filled(Some(item), Some(task)).to_owned();
+        let command = self.list(fields.get("command"));
         Action {
-            timeout_s: self.seconds(&action.timeout, "timeout"),
-            command: texts(&action.command),
-            on_timeout: texts(&action.on_timeout),
-            on_failure: texts(&action.on_failure),
-            volumes: self.volumes(&action.volumes),
-            environment: environment(&action.environment),
-            pid: text(pid).to_owned(),
-            network: text(&namespaces.network).to_owned(),
+            timeout_s: self.seconds(fields.get("timeout"), "timeout"),
+            command: command.iter().map(|item| filled(self, item)).collect(),
+            on_timeout: self.arguments(fields.get("on-timeout"), "on-timeout"),
+            on_failure: self.arguments(fields.get("on-failure"), "on-failure"),
+            volumes: self.volumes(fields.get("volumes")),
+            environment: self.environment(fields.get("environment"), task),
+            reboots: self.flag(fields.get("reboots"), "reboots"),
+            retry: fields.get("retry").map(|node| self.retry(node)),
+            pid,
+            network,
             name,
             image,
         }
     }
 
-    fn name(&mut self, written: &Placed<String>, at: &Location, whose: &str) -> String {
-        let name = text(written);
-        let at = place(written, at);
+    fn name(&mut self, node: Option<&'a Node>, otherwise: &Location, whose: &str) -> String {
+        let name = self.plain(node, "a name");
+        let at = node.map_or(*otherwise, |node| node.at);
         if name.is_empty() {
             self.problem(
-                at,
+                &at,
                 format!("{whose} has no name: it needs one of 1 to {MAX_NAME_BYTES} bytes"),
             );
         } else if name.len() > MAX_NAME_BYTES {
@@ -198,15 +271,24 @@ impl Check<'_> {
                 "the name of {whose} has {} bytes: {MAX_NAME_BYTES} is the most",
                 name.len()
             );
-            self.problem(at, message);
+            self.problem(&at, message);
         }
         name.to_owned()
     }
 
-    fn seconds(&mut self, written: &Placed<String>, field: &str) -> u64 {
-        let value = text(written).trim();
-        if value.is_empty() {
+    /// A time limit in seconds; 0 when there is none.
+    pub(super) fn seconds(&mut self, node: Option<&'a Node>, field: &str) -> u64 {
+        let value = self.text(node).trim();
+        let (Some(node), false) = (node, value.is_empty()) else {
             return 0;
+        };
+        if self.is_version_1 && !value.starts_with('-') {
+            let ms = self.duration(node, field);
+            if !ms.is_multiple_of(1000) {
+                let message = format!("{field} {value:?} has a part of a second: write whole seconds");
+                self.problem(&node.at, message);
+            }
+            return ms / 1000;
         }
         let message = match value.parse::<i64>() {
             Ok(seconds) if seconds < 0 => {
@@ -215,72 +297,71 @@ impl Check<'_> {
             Ok(seconds) => return seconds.unsigned_abs(),
             Err(_) => format!("{field} {value:?} is no whole number of seconds: write one, like 600"),
         };
-        self.problem(place(written, &Location::UNKNOWN), message);
+        self.problem(&node.at, message);
         0
     }
 
-    fn volumes(&mut self, written: &Placed<Vec<Spanned<Option<String>>>>) -> Vec<String> {
-        let volumes: &[Spanned<Option<String>>] = items(written);
-        for volume in volumes {
-            let value = volume.value.as_deref().unwrap_or("");
-            let parts: Vec<&str> = value.split(':').collect();
-            let is_good = match parts[..] {
-                [source, target] | [source, target, _] => !source.is_empty() && target.starts_with('/'),
-                _ => false,
-            };
-            if !is_good {
-                let message = format!(
-                    "volume {value:?} is not like /on/host:/in/container or /on/host:/in/container:ro"
-                );
-                self.problem(&volume.referenced, message);
-            }
-            for option in parts.get(2).into_iter().flat_map(|options| options.split(',')) {
-                if is_good && !VOLUME_OPTIONS.contains(&option) {
-                    let message = format!("volume {value:?} has the unknown option {option:?}");
-                    self.warning(&volume.referenced, message);
-                }
+    /// The milliseconds of a duration of version 1.
+    pub(super) fn duration(&mut self, node: &'a Node, field: &str) -> u64 {
+        let value = self.text(Some(node));
+        duration_ms(value).unwrap_or_else(|| {
+            let message =
+                format!("{field} {value:?} is no duration: write seconds, or one like 90s, 10m, 1h30m or 2d");
+            self.problem(&node.at, message);
+            0
+        })
+    }
+
+    fn volumes(&mut self, node: Option<&'a Node>) -> Vec<String> {
+        self.list(node).iter().map(|volume| self.volume(volume)).collect()
+    }
+
+    fn volume(&mut self, node: &'a Node) -> String {
+        let value = self.plain(Some(node), "a volume");
+        let parts: Vec<&str> = value.split(':').collect();
+        let is_good = match parts[..] {
+            [source, target] | [source, target, _] => !source.is_empty() && target.starts_with('/'),
+            _ => false,
+        };
+        if !is_good {
+            let message =
+                format!("volume {value:?} is not like /on/host:/in/container or /on/host:/in/container:ro");
+            self.problem(&node.at, message);
+        }
+        for option in parts.get(2).into_iter().flat_map(|options| options.split(',')) {
+            if is_good && !VOLUME_OPTIONS.contains(&option) {
+                let message = format!("volume {value:?} has the unknown option {option:?}");
+                self.warning(&node.at, message);
             }
         }
-        volumes
-            .iter()
-            .map(|volume| volume.value.clone().unwrap_or_default())
+        value.to_owned()
+    }
+
+    fn namespace(&mut self, node: Option<&'a Node>, which: &str) -> String {
+        let value = self.text(node);
+        if let Some(node) = node.filter(|_| !matches!(value, "" | "host")) {
+            let message = format!("{which} {value:?} has no effect: only \"host\" has");
+            self.warning(&node.at, message);
+        }
+        value.to_owned()
+    }
+
+    /// An item that is null is an empty string, as upstream.
+    fn arguments(&mut self, node: Option<&'a Node>, field: &str) -> Vec<String> {
+        let items = self.list(node).iter();
+        items
+            .map(|item| self.plain(Some(item), field).to_owned())
             .collect()
     }
 
-    fn namespace(&mut self, written: &Placed<String>, which: &str) {
-        let value = text(written);
-        if !matches!(value, "" | "host") {
-            let message = format!("{which} {value:?} has no effect: only \"host\" has");
-            self.warning(place(written, &Location::UNKNOWN), message);
-        }
-    }
-
-    fn unknown(&mut self, fields: &[Unknown], whose: &str) {
-        for field in fields {
-            let name = &field.name.value;
-            let near = nearest(name, field.known.iter().copied())
-                .map(|near| format!("; did you mean {near:?}?"))
-                .unwrap_or_default();
-            self.warning(
-                &field.name.referenced,
-                format!("{name:?} is no field of {whose} and has no effect{near}"),
-            );
-        }
-    }
-
-    fn problem(&mut self, at: &Location, message: impl Into<String>) {
-        let problem = self.at(at, message);
-        self.problems.push(problem);
-    }
-
-    fn warning(&mut self, at: &Location, message: impl Into<String>) {
-        let warning = self.at(at, message);
-        self.warnings.push(warning);
-    }
-
-    fn at(&self, at: &Location, message: impl Into<String>) -> Problem {
-        let (line, column) = line_and_column(at);
-        Problem::at(Text::Rendered, self.yaml, line, column, message)
+    fn environment(&mut self, node: Option<&'a Node>, task: usize) -> BTreeMap<String, String> {
+        let entries = self.map(node).iter();
+        entries
+            .map(|entry| {
+                let value = self.filled(Some(&entry.node), Some(task));
+                (entry.name.clone(), value.to_owned())
+            })
+            .collect()
     }
 }
 
@@ -296,40 +377,4 @@ fn worker(written: &str) -> String {
     } else {
         written.to_owned()
     }
-}
-
-fn text(written: &Placed<String>) -> &str {
-    written
-        .as_ref()
-        .and_then(|spanned| spanned.value.as_deref())
-        .unwrap_or("")
-}
-
-fn items<T>(written: &Placed<Vec<T>>) -> &[T] {
-    written
-        .as_ref()
-        .and_then(|spanned| spanned.value.as_deref())
-        .unwrap_or_default()
-}
-
-/// An item that is null is an empty string, as upstream.
-fn texts(written: &Placed<Vec<Option<String>>>) -> Vec<String> {
-    items(written)
-        .iter()
-        .map(|item| item.clone().unwrap_or_default())
-        .collect()
-}
-
-fn environment(written: &Placed<BTreeMap<String, Option<String>>>) -> BTreeMap<String, String> {
-    let entries = written
-        .iter()
-        .filter_map(|spanned| spanned.value.as_ref())
-        .flatten();
-    entries
-        .map(|(name, value)| (name.clone(), value.clone().unwrap_or_default()))
-        .collect()
-}
-
-fn place<'a, T>(written: &'a Placed<T>, otherwise: &'a Location) -> &'a Location {
-    written.as_ref().map_or(otherwise, |spanned| &spanned.referenced)
 }

@@ -36,7 +36,7 @@ impl Session {
         if self.logs.as_ref().is_some_and(|logs| logs.attempt != attempt) {
             self.flush_logs().await?;
         }
-        if self.ours(&attempt).await?.is_none() {
+        if self.ours(&attempt)?.is_none() {
             return Ok(());
         }
         let logs = self.logs.get_or_insert_with(|| Logs {
@@ -62,18 +62,17 @@ impl Session {
     }
 
     pub(super) async fn progress(&mut self, progress: proto::v1::Progress) -> Result<(), End> {
-        let attempt = AttemptId(progress.attempt_id);
-        let Some((task, action)) = self.ours(&attempt).await? else {
+        let Ok(attempt) = progress.attempt_id.parse() else {
             return Ok(());
         };
-        let workflow = attempt
-            .parts()
-            .map(|parts| parts.workflow.to_owned())
-            .unwrap_or_default();
+        let Some((task, action)) = self.ours(&attempt)? else {
+            return Ok(());
+        };
+        let workflow = attempt.workflow.clone();
         let message = ActionProgress {
             task,
             action,
-            attempt_id: attempt.0,
+            attempt_id: progress.attempt_id,
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
             rate_bytes_per_s: progress.rate_bytes_per_s,
@@ -85,23 +84,25 @@ impl Session {
     }
 
     /// The names of an attempt's task and action, if it is of a task of this machine's.
-    pub(super) async fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
+    pub(super) fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
         if let Some(known) = self.known.as_ref().filter(|known| known.attempt == *attempt) {
             return Ok(known.ours.clone());
         }
-        let ours = match attempt.parts() {
-            None => None,
-            Some(parts) => match self.control.workflow(parts.workflow).await {
-                Err(Error::NotFound(_)) => None,
-                Err(error) => return Err(error),
-                Ok((workflow, _)) => workflow
-                    .definition
-                    .tasks
-                    .get(parts.task)
-                    .filter(|task| self.handle.workers.contains(&task.worker))
-                    .and_then(|task| Some((task.name.clone(), task.actions.get(parts.action)?.name.clone()))),
-            },
+        let coordinator = &self.control.inner.coordinator;
+        let workflow = coordinator.workflow(&attempt.workflow)?;
+        let execution = workflow
+            .as_ref()
+            .and_then(|workflow| workflow.execution(attempt.execution));
+        let is_here = match execution {
+            Some(execution) => coordinator.machine_of(&execution.worker)? == self.machine.name,
+            None => false,
         };
+        let task = workflow
+            .as_ref()
+            .filter(|_| is_here)
+            .and_then(|workflow| workflow.definition.tasks.get(attempt.execution.task));
+        let ours =
+            task.and_then(|task| Some((task.name.clone(), task.actions.get(attempt.action)?.name.clone())));
         self.known = Some(Known {
             attempt: attempt.clone(),
             ours: ours.clone(),

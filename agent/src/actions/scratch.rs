@@ -1,0 +1,228 @@
+//! What an attempt is given to work with beside its environment: `/workflow`, and a place for its outputs.
+//!
+//! Both lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
+//! and nothing in it is a link to somewhere else.
+
+use std::path::{Path, PathBuf};
+
+use ephemeral::{Changes, Manifest};
+use proto::v1;
+
+use super::target::{Mounted, blocking};
+use super::{Failure, Feed, Halt, Place, output};
+use crate::data::tree::{self, Tree};
+use crate::data::{DataError, DataServer, transfer};
+
+/// Room for the data, the outputs and what is written beside them on the way.
+const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
+/// Contents that travel in the report.
+const MAX_INLINE_BYTES: u64 = 256 << 10;
+const OUTPUT: &str = "output";
+
+/// What an action that ended well gives.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Gives {
+    /// Empty: none.
+    pub(super) outputs_json: String,
+    pub(super) data_changes: Option<v1::DataChanges>,
+}
+
+pub(super) struct Scratch {
+    mounted: Mounted,
+    attempt_id: String,
+    version: u64,
+    given: Manifest,
+    server: DataServer,
+}
+
+impl Scratch {
+    /// Makes it, with the ephemeral data in it that the attempt is given.
+    ///
+    /// # Errors
+    /// `MountFailed`, `DataRefused`, `DataDamaged`; `Stopped` when that was asked for meanwhile.
+    pub(super) async fn make(run: &v1::RunAction, place: &Place, halt: &Halt) -> Result<Scratch, Failure> {
+        let given = match run.data_version {
+            0 => Tree::default(),
+            version => {
+                tokio::select! {
+                    tree = place.data.get(&run.attempt_id, version) => tree?,
+                    () = halt.asked() => return Err(stopped()),
+                }
+            }
+        };
+        let manifest = given.manifest();
+        let mounts = place.mounts.clone();
+        let mounted = blocking(move || {
+            let mounted = Mounted::mount_with(&mounts, Path::new("tmpfs"), "tmpfs", Some(TMPFS))?;
+            let made = ["workflow", "run"]
+                .iter()
+                .try_for_each(|name| std::fs::create_dir(mounted.path().join(name)))
+                .and_then(|()| given.write(&mounted.path().join("workflow")));
+            made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
+            Ok(mounted)
+        })
+        .await?;
+        Ok(Scratch {
+            mounted,
+            attempt_id: run.attempt_id.clone(),
+            version: run.data_version,
+            given: manifest,
+            server: place.data.clone(),
+        })
+    }
+
+    /// What the action sees as `/workflow`.
+    pub(super) fn workflow(&self) -> PathBuf {
+        self.mounted.path().join("workflow")
+    }
+
+    /// What the action sees as `/run/farrier`.
+    pub(super) fn run(&self) -> PathBuf {
+        self.mounted.path().join("run")
+    }
+
+    /// The name in [`Scratch::run`] that `$FARRIER_OUTPUT` names.
+    pub(super) const OUTPUT: &'static str = OUTPUT;
+
+    /// Takes what an action that succeeded leaves.
+    ///
+    /// # Errors
+    /// `BadOutput`; `DataTooLarge`, `DataNotRegular`, `DataBadName`: the data stay as they were;
+    /// `Stopped` when that was asked for before large contents were stored.
+    pub(super) async fn take(self, halt: &Halt) -> Result<Gives, Failure> {
+        let Scratch {
+            mounted,
+            attempt_id,
+            version,
+            given,
+            server,
+        } = self;
+        let (outputs, left) = blocking(move || {
+            let outputs = output::outputs(&mounted.path().join("run"), OUTPUT)?;
+            let left = Tree::read(&mounted.path().join("workflow"))?;
+            mounted.unmount()?;
+            Ok((outputs, left))
+        })
+        .await?;
+        let changes = given.changes_to(&left.manifest());
+        let data_changes = if changes.is_empty() {
+            None
+        } else {
+            let (message, large) = split(version, &changes, left);
+            if !large.files.is_empty() {
+                tokio::select! {
+                    put = server.put(&attempt_id, &large.files) => put?,
+                    () = halt.asked() => return Err(stopped()),
+                }
+            }
+            Some(message)
+        };
+        Ok(Gives {
+            outputs_json: outputs.unwrap_or_default(),
+            data_changes,
+        })
+    }
+
+    /// The failure, in the words of the action where it left some, and with a hint where `/workflow` was full.
+    pub(super) async fn explain(self, failure: Failure) -> Failure {
+        let explained = blocking(move || {
+            let mut failure = output::explained(failure, &self.run(), OUTPUT);
+            if let Some(excess) = tree::excess(&self.workflow()) {
+                failure.message = format!("{}; note: {excess}", failure.message);
+            }
+            Ok(failure)
+        });
+        explained.await.unwrap_or_else(|failure| failure)
+    }
+}
+
+/// What goes into the report, and what has to be stored before: small files first into the report.
+fn split(base_version: u64, changes: &Changes, left: Tree) -> (v1::DataChanges, Tree) {
+    let mut contents = left.files;
+    let mut by_size: Vec<_> = changes.put.iter().collect();
+    by_size.sort_by_key(|(_, file)| file.size_bytes);
+    let mut message = v1::DataChanges {
+        base_version,
+        put: Vec::new(),
+        deleted: changes.deleted.iter().map(ToString::to_string).collect(),
+    };
+    let mut large = Tree::default();
+    let mut inline_bytes = 0;
+    for (path, file) in by_size {
+        let Some(content) = contents.remove(path) else {
+            continue;
+        };
+        let mut named = transfer::named(path, file);
+        inline_bytes += file.size_bytes;
+        if inline_bytes <= MAX_INLINE_BYTES {
+            named.content = content.bytes;
+        } else {
+            large.files.insert(path.clone(), content);
+        }
+        message.put.push(named);
+    }
+    message.put.sort_by(|a, b| a.path.cmp(&b.path));
+    (message, large)
+}
+
+/// What ends because it was asked to: [`super::run`] says so in its own words.
+pub(super) fn stopped() -> Failure {
+    Failure::new("Stopped", "it was stopped")
+}
+
+impl From<DataError> for Failure {
+    fn from(error: DataError) -> Failure {
+        Failure::new(error.reason, error.message)
+    }
+}
+
+/// Says where there is nothing to give.
+pub(super) async fn none(feed: &Feed, why: &str) {
+    feed.line(format!("farrier: no /workflow and no $FARRIER_OUTPUT: {why}"))
+        .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::tree::Content;
+
+    #[test]
+    fn small_files_go_into_the_report_and_large_ones_before_it() {
+        let sizes = [
+            ("a", MAX_INLINE_BYTES as usize),
+            ("b", 0),
+            ("c", 10),
+            ("same", 10),
+        ];
+        let left = Tree {
+            files: sizes
+                .iter()
+                .map(|(path, size)| (path.parse().expect("path"), Content::new(vec![1; *size], false)))
+                .collect(),
+        };
+        let given = Manifest::of([
+            (
+                "same".parse().expect("path"),
+                Content::new(vec![1; 10], false).file,
+            ),
+            ("gone".parse().expect("path"), Content::new(vec![], false).file),
+        ]);
+        let changes = given.changes_to(&left.manifest());
+        let (message, large) = split(7, &changes, left);
+        assert_eq!(
+            (message.base_version, message.deleted),
+            (7, vec!["gone".to_owned()])
+        );
+        let put: Vec<(&str, u64, usize)> = message
+            .put
+            .iter()
+            .map(|file| (file.path.as_str(), file.size_bytes, file.content.len()))
+            .collect();
+        assert_eq!(put, [("a", MAX_INLINE_BYTES, 0), ("b", 0, 0), ("c", 10, 10)]);
+        assert_eq!(
+            large.files.keys().map(ToString::to_string).collect::<Vec<_>>(),
+            ["a"]
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! What people do to a workflow that there is.
+
+use proto::v1;
+use proto::v1::{
+    CancelWorkflowRequest, DecideApprovalRequest, PauseWorkflowRequest, ResumeWorkflowRequest,
+    RetryWorkflowRequest,
+};
+use tonic::{Response, Status};
+
+use super::super::Asking;
+use super::Decision;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output;
+use crate::views::Workflow;
+
+pub(super) async fn pause(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let by = who();
+    let answer = client
+        .control
+        .pause_workflow(PauseWorkflowRequest { id, by, reason })
+        .await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn resume(id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .resume_workflow(ResumeWorkflowRequest { id, by: who() })
+        .await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn cancel(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .cancel_workflow(CancelWorkflowRequest { id, reason })
+        .await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn retry(id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .retry_workflow(RetryWorkflowRequest { id, by: who() })
+        .await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let request = DecideApprovalRequest {
+        id: decision.id,
+        task: decision.task,
+        approved,
+        by: who(),
+        groups: decision.groups,
+        comment: decision.comment,
+    };
+    let answer = client.control.decide_approval(request).await;
+    changed(&client, answer, asking)
+}
+
+fn changed(
+    client: &Client,
+    answer: Result<Response<v1::Workflow>, Status>,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let workflow = Workflow::from(client.answer(answer)?);
+    output::one(asking.out, asking.output, &workflow, |out| {
+        writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
+        Ok(())
+    })
+}
+
+/// Who asks, for the events: the login name here.
+fn who() -> String {
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,361 @@
+//! `farrier workflow`.
+
+mod change;
+mod graph;
+mod look;
+pub(crate) mod run;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
+
+use super::{Asking, devices, read_file, warn};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output;
+use crate::views::Workflow;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum WorkflowCommand {
+    /// Make a workflow from a template, for machines
+    #[command(after_help = "\
+Examples:
+  farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
+  farrier workflow create -t rack -i rack=r7 -i 'packages=[\"jq\", \"tmux\"]'
+  farrier workflow create -f wipe.yaml -r device_1=52:54:00:77:00:0b
+
+It begins as soon as its machine is attached; a machine that is switched on netboots into it.")]
+    Create {
+        /// Name or id of the template
+        #[arg(short, long, required_unless_present = "file")]
+        template: Option<String>,
+        /// A template that is not stored; - is standard input
+        #[arg(short, long, conflicts_with = "template")]
+        file: Option<String>,
+        /// What a variable of the template stands for; more than once, or all of them as a JSON object
+        #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
+        devices: Vec<String>,
+        /// The value of an input, as JSON where it is JSON and as text elsewhere; more than once, or all as a JSON object
+        #[arg(short = 'i', long = "input", value_name = "NAME=VALUE")]
+        inputs: Vec<String>,
+        /// The same key gives the same workflow, however often it is asked for
+        #[arg(long, value_name = "TEXT")]
+        idempotency_key: Option<String>,
+        /// Its name [default: the template's]
+        #[arg(short, long)]
+        name: Option<String>,
+        /// Print its id only
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Show a workflow and what it was rendered to
+    #[command(after_help = "Example:\n  farrier workflow get ID")]
+    Get {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// List workflows
+    #[command(after_help = "Example:\n  farrier workflow list --machine node1")]
+    List {
+        /// Only those of this machine: name or MAC
+        #[arg(short, long)]
+        machine: Option<String>,
+    },
+    /// Delete a workflow that has ended, with its events and logs
+    #[command(after_help = "Example:\n  farrier workflow delete ID")]
+    Delete {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Start nothing more until it is resumed; what runs, runs on
+    #[command(after_help = "Example:\n  farrier workflow pause ID --reason 'power work in row 3'")]
+    Pause {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// Why, for those who look later
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Go on with a paused workflow
+    #[command(after_help = "Example:\n  farrier workflow resume ID")]
+    Resume {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Start nothing more of a workflow, and stop what runs
+    #[command(after_help = "Example:\n  farrier workflow cancel ID --reason 'wrong image'")]
+    Cancel {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// Why, for those who look later
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Run what did not succeed of an ended workflow once more
+    #[command(after_help = "Example:\n  farrier workflow retry ID && farrier workflow wait ID")]
+    Retry {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Say yes to a task that waits for it
+    #[command(after_help = "\
+Examples:
+  farrier workflow approve ID                        where only one task waits
+  farrier workflow approve ID go-live --group ops --comment 'change 4711'
+  farrier workflow approve ID 'image[3]'             one item of a forEach")]
+    Approve(Decision),
+    /// Say no to a task that waits for approval: it is FAILED
+    #[command(after_help = "Example:\n  farrier workflow reject ID go-live --comment 'not in this window'")]
+    Reject(Decision),
+    /// Say what it, or one of its tasks, does or waits for, and why
+    #[command(after_help = "Example:\n  farrier workflow explain ID configure")]
+    Explain {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// A task's name, or NAME[ITEM] for one item of a forEach, from 0
+        task: Option<String>,
+    },
+    /// Show what happened, in order
+    #[command(
+        after_help = "Examples:\n  farrier workflow events ID -f\n  farrier workflow events ID --from 17"
+    )]
+    Events {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// Keep printing until it has ended
+        #[arg(short, long)]
+        follow: bool,
+        /// The number of the first one to show
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        from: u64,
+    },
+    /// Show the files that its actions have handed over, or print one
+    #[command(after_help = "\
+Examples:
+  farrier workflow data ID
+  farrier workflow data ID token > token
+  farrier workflow data ID --version 2")]
+    Data {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// The file to print
+        path: Option<String>,
+        /// An earlier version of the data [default: the latest]
+        #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+    },
+    /// Show how far it is, action by action
+    #[command(after_help = "Example:\n  farrier workflow state ID")]
+    State {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Show how far it is, again and again, until it has ended
+    #[command(after_help = "Example:\n  farrier workflow watch ID")]
+    Watch {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Draw its tasks and what needs what, as Mermaid text
+    #[command(after_help = "Example:\n  farrier workflow graph ID > workflow.mmd")]
+    Graph {
+        /// Its id, from `farrier workflow list`
+        id: String,
+    },
+    /// Print what its actions print
+    #[command(after_help = "Example:\n  farrier workflow logs ID -f")]
+    Logs {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// Keep printing until it has ended
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// Wait for its end; exit code 0 for SUCCESS only
+    #[command(after_help = "Example:\n  farrier workflow wait ID --timeout 30m && echo installed")]
+    Wait {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// How long, such as 90s, 30m or 2h [default: for ever]
+        #[arg(long, value_name = "TIME", value_parser = duration)]
+        timeout: Option<Duration>,
+    },
+}
+
+/// What somebody decides, and who.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Decision {
+    /// The workflow's id, from `farrier workflow list`
+    id: String,
+    /// The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]
+    #[arg(default_value = "", hide_default_value = true)]
+    task: String,
+    /// A group that you decide for; may be given more than once
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<String>,
+    /// For those who look later
+    #[arg(long, default_value = "", hide_default_value = true)]
+    comment: String,
+}
+
+pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+    match command {
+        WorkflowCommand::Create {
+            template,
+            file,
+            devices: given,
+            inputs: values,
+            idempotency_key,
+            name,
+            quiet,
+        } => {
+            let (text, source) = match file.as_deref().map(read_file).transpose()? {
+                Some((text, source)) => (text, Some(source)),
+                None => (String::new(), None),
+            };
+            let request = CreateWorkflowRequest {
+                template: template.unwrap_or_default(),
+                text,
+                devices: devices(&given)?.into_iter().collect(),
+                inputs_json: inputs(&values)?,
+                idempotency_key: idempotency_key.unwrap_or_default(),
+                name: name.unwrap_or_default(),
+            };
+            let made = create(request, quiet, asking).await;
+            match source {
+                Some(source) => made.map_err(|failure| failure.in_file(&source))?,
+                None => made?,
+            }
+        }
+        WorkflowCommand::Get { id } => look::get(id, asking).await?,
+        WorkflowCommand::List { machine } => list(machine.unwrap_or_default(), asking).await?,
+        WorkflowCommand::Delete { id } => delete(id, asking).await?,
+        WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
+        WorkflowCommand::Resume { id } => change::resume(id, asking).await?,
+        WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
+        WorkflowCommand::Retry { id } => change::retry(id, asking).await?,
+        WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,
+        WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
+        WorkflowCommand::Explain { id, task } => look::explain(id, task.unwrap_or_default(), asking).await?,
+        WorkflowCommand::Events { id, follow, from } => look::events(id, from, follow, asking).await?,
+        WorkflowCommand::Data { id, path, version } => {
+            look::data(id, path, version.unwrap_or_default(), asking).await?;
+        }
+        WorkflowCommand::State { id } => look::state(id, asking).await?,
+        WorkflowCommand::Watch { id } => return look::watch(id, asking).await,
+        WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
+        WorkflowCommand::Logs { id, follow } => look::logs(id, follow, asking).await?,
+        WorkflowCommand::Wait { id, timeout } => return look::wait(id, timeout, asking).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The values of `-i`: each a JSON object, or NAME=VALUE with a value that is JSON, or text. Gives a JSON object.
+fn inputs(given: &[String]) -> Result<String, Failure> {
+    let mut all = serde_json::Map::new();
+    for one in given {
+        match one.split_once('=') {
+            Some((name, value)) if !one.trim_start().starts_with('{') => {
+                let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+                all.insert(name.trim().to_owned(), value);
+            }
+            _ => {
+                let object: serde_json::Map<_, _> = serde_json::from_str(one).map_err(|error| {
+                    Failure::Usage(format!(
+                        "bad input {one:?}: {error}; expected rack=r7, or JSON such as '{{\"rack\": \"r7\"}}'"
+                    ))
+                })?;
+                all.extend(object);
+            }
+        }
+    }
+    match all.is_empty() {
+        true => Ok(String::new()),
+        false => Ok(serde_json::Value::Object(all).to_string()),
+    }
+}
+
+async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client.control.create_workflow(request).await;
+    let answer = client.answer(answer)?;
+    warn(&answer.warnings);
+    let Some(workflow) = answer.workflow.map(Workflow::from) else {
+        return Err(Failure::Failed(
+            "the server made a workflow and does not say which".into(),
+        ));
+    };
+    output::one(asking.out, asking.output, &workflow, |out| {
+        if quiet {
+            writeln!(out, "{}", workflow.id)?;
+        } else {
+            writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
+        }
+        Ok(())
+    })
+}
+
+async fn list(machine: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .list_workflows(ListWorkflowsRequest { machine })
+        .await;
+    let workflows: Vec<_> = client
+        .answer(answer)?
+        .workflows
+        .into_iter()
+        .map(Workflow::from)
+        .collect();
+    output::list(asking.out, asking.output, &workflows)
+}
+
+async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
+        .await;
+    client.answer(answer)?;
+    output::deleted(asking.out, asking.output, "workflow", &id)
+}
+
+pub(super) async fn fetch(client: &mut Client, id: String) -> Result<Workflow, Failure> {
+    let answer = client.control.get_workflow(GetWorkflowRequest { id }).await;
+    Ok(Workflow::from(client.answer(answer)?))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: Option<SignedDuration> = match text.parse::<u64>() {
+        Ok(seconds) => i64::try_from(seconds).ok().map(SignedDuration::from_secs),
+        Err(_) => text.parse().ok(),
+    };
+    let positive = parsed.and_then(|duration| Duration::try_from(duration).ok());
+    positive.ok_or_else(|| "expected a time such as 90s, 30m or 2h".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_is_json_where_it_is_json() {
+        let given = ["rack=r7", "count=3", "tags=[\"a\"]", "empty=", "equal=a=b"].map(str::to_owned);
+        assert_eq!(
+            inputs(&given).unwrap(),
+            r#"{"rack":"r7","count":3,"tags":["a"],"empty":"","equal":"a=b"}"#
+        );
+        assert_eq!(
+            inputs(&["{\"a\": {\"b\": 1}}".to_owned()]).unwrap(),
+            r#"{"a":{"b":1}}"#
+        );
+        assert_eq!(inputs(&[]).unwrap(), "");
+        let refused = inputs(&["rack".to_owned()]).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("bad input \"rack\": expected value at line 1 column 1; "),
+            "{refused}"
+        );
+    }
+}

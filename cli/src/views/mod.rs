@@ -1,0 +1,302 @@
+//! Answers as they are printed: names, times and empty fields as a person and a program want them.
+
+mod workflow;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use proto::v1;
+use serde::Serialize;
+
+use crate::output::Rows;
+
+pub(crate) use workflow::{Event, LogLine, Task, Workflow};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) name: String,
+    pub(crate) macs: Vec<String>,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) attached: bool,
+    pub(crate) boots_next: String,
+    pub(crate) boots_next_reason: String,
+    pub(crate) workflow: Option<String>,
+    pub(crate) last_seen: Option<String>,
+    pub(crate) agent_version: Option<String>,
+    /// Nothing was heard of it for a while, although it has something to run.
+    pub(crate) silent: bool,
+    /// What was handed to it and has not provably stopped.
+    pub(crate) attempt: Option<String>,
+    /// Its workflow has given the attempt up; it still fences the machine.
+    pub(crate) attempt_lost: bool,
+    /// Workflows in the order in which they get the machine.
+    pub(crate) queue: Vec<String>,
+    pub(crate) epoch: u64,
+    /// As it was applied.
+    pub(crate) document: serde_json::Value,
+    #[serde(skip)]
+    pub(crate) spec_yaml: String,
+}
+
+impl From<v1::Machine> for Machine {
+    fn from(machine: v1::Machine) -> Self {
+        Self {
+            name: machine.name,
+            macs: machine.macs,
+            addresses: machine.addresses,
+            labels: machine.labels.into_iter().collect(),
+            attached: machine.attached,
+            boots_next: machine.boots_next,
+            boots_next_reason: machine.boots_next_reason,
+            workflow: given(machine.running_workflow),
+            last_seen: time(machine.last_seen),
+            agent_version: given(machine.agent_version),
+            silent: machine.silent,
+            attempt: given(machine.running_attempt),
+            attempt_lost: machine.attempt_lost,
+            queue: machine.queue,
+            epoch: machine.epoch,
+            document: serde_saphyr::from_str(&machine.spec_yaml).unwrap_or_default(),
+            spec_yaml: machine.spec_yaml,
+        }
+    }
+}
+
+impl Rows for Machine {
+    const HEADER: &'static [&'static str] = &["NAME", "MAC", "ADDRESS", "AGENT", "BOOTS NEXT", "WORKFLOW"];
+    const NONE: &'static str = "no machines yet: add some with `farrier machine apply -f FILE`";
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.macs.join(","),
+            dash(&self.addresses.join(",")),
+            self.agent().to_owned(),
+            self.boots_next.clone(),
+            dash(self.workflow.as_deref().unwrap_or_default()),
+        ]
+    }
+}
+
+impl Machine {
+    pub(crate) fn agent(&self) -> &'static str {
+        match (self.attached, self.silent) {
+            (_, true) => "silent",
+            (true, _) => "attached",
+            (false, _) => "-",
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Template {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) version: u64,
+    pub(crate) created_at: Option<String>,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) text: String,
+}
+
+impl From<v1::Template> for Template {
+    fn from(template: v1::Template) -> Self {
+        Self {
+            name: template.name,
+            id: template.id,
+            version: template.version,
+            created_at: time(template.created_at),
+            updated_at: time(template.updated_at),
+            text: template.text,
+        }
+    }
+}
+
+impl Rows for Template {
+    const HEADER: &'static [&'static str] = &["NAME", "VERSION", "UPDATED", "ID"];
+    const NONE: &'static str = "no templates yet: store one with `farrier template create -f FILE`";
+
+    fn row(&self) -> Vec<String> {
+        let updated = short_age(self.updated_at.as_deref());
+        vec![
+            self.name.clone(),
+            self.version.to_string(),
+            updated,
+            self.id.clone(),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct BootLogEntry {
+    pub(crate) at: Option<String>,
+    pub(crate) mac: Option<String>,
+    pub(crate) boot: Option<String>,
+    pub(crate) stage: String,
+    pub(crate) what: String,
+    pub(crate) detail: String,
+    pub(crate) bytes: u64,
+    pub(crate) outcome: String,
+}
+
+impl From<v1::BootLogEntry> for BootLogEntry {
+    fn from(entry: v1::BootLogEntry) -> Self {
+        Self {
+            at: time(entry.at),
+            mac: given(entry.mac),
+            boot: given(entry.boot),
+            stage: entry.stage,
+            what: entry.what,
+            detail: entry.detail,
+            bytes: entry.bytes,
+            outcome: entry.outcome,
+        }
+    }
+}
+
+impl BootLogEntry {
+    /// `with_mac` where entries of several machines are mixed.
+    pub(crate) fn line(&self, with_mac: bool) -> String {
+        let mac = if with_mac {
+            format!("{:<17}  ", self.mac.as_deref().unwrap_or("-"))
+        } else {
+            String::new()
+        };
+        let bytes = if self.bytes > 0 {
+            format!(" ({} B)", self.bytes)
+        } else {
+            String::new()
+        };
+        let line = format!(
+            "{}  {mac}{:<5}  {:<8}  {:<24}  {}{bytes}",
+            clock(self.at.as_deref()),
+            self.stage,
+            self.outcome,
+            self.what,
+            self.detail
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+/// RFC 3339 with milliseconds, UTC.
+pub(crate) fn time(at: Option<prost_types::Timestamp>) -> Option<String> {
+    let at = at?;
+    let at = Timestamp::new(at.seconds, at.nanos).ok()?;
+    Some(format!("{at:.3}"))
+}
+
+/// The time of day here, for lines; with the date when it is not today's.
+fn clock(at: Option<&str>) -> String {
+    let Some(at) = at.and_then(local) else {
+        return "-".to_owned();
+    };
+    let today = Zoned::now().date() == at.date();
+    at.strftime(if today {
+        "%H:%M:%S%.3f"
+    } else {
+        "%Y-%m-%d %H:%M:%S%.3f"
+    })
+    .to_string()
+}
+
+/// Date and time here, and how long ago that is.
+pub(crate) fn when(at: Option<&str>) -> String {
+    let Some(here) = at.and_then(local) else {
+        return "-".to_owned();
+    };
+    format!("{} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"), ago(at))
+}
+
+/// How long ago, for a column: `18m`.
+fn short_age(at: Option<&str>) -> String {
+    let ago = ago(at);
+    let (number, unit) = ago.split_once(' ').unwrap_or((&ago, ""));
+    format!("{number}{}", unit.get(..1).unwrap_or_default())
+}
+
+/// How long ago, in its largest unit.
+fn ago(at: Option<&str>) -> String {
+    let Some(at) = at.and_then(|at| at.parse::<Timestamp>().ok()) else {
+        return "-".to_owned();
+    };
+    age(Timestamp::now().duration_since(at).as_secs())
+}
+
+fn age(seconds: i64) -> String {
+    match seconds {
+        ..1 => "now".to_owned(),
+        1..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+fn local(at: &str) -> Option<Zoned> {
+    let at: Timestamp = at.parse().ok()?;
+    Some(at.to_zoned(TimeZone::system()))
+}
+
+fn seconds(at: Option<prost_types::Timestamp>) -> Option<f64> {
+    at.map(|at| at.seconds as f64 + f64::from(at.nanos) / 1e9)
+}
+
+fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// For a row of a table: `workflow events` has the rest.
+pub(crate) fn first_line(text: &str) -> String {
+    match text.split_once('\n') {
+        Some((first, _)) => format!("{first} …"),
+        None => text.to_owned(),
+    }
+}
+
+pub(crate) fn dash(text: &str) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_one_unit() {
+        let ages = [-5, 0, 1, 119, 120, 7_199, 7_200, 172_799, 172_800].map(age);
+        let want = [
+            "now",
+            "now",
+            "1 s ago",
+            "119 s ago",
+            "2 min ago",
+            "119 min ago",
+            "2 h ago",
+            "47 h ago",
+            "2 days ago",
+        ];
+        assert_eq!(ages, want);
+        let minutes = Timestamp::now() - jiff::SignedDuration::from_mins(18);
+        assert_eq!(short_age(Some(&minutes.to_string())), "18m");
+        assert_eq!(
+            (short_age(None), short_age(Some(&Timestamp::now().to_string()))),
+            ("-".into(), "now".into())
+        );
+    }
+
+    #[test]
+    fn a_line_of_another_day_has_its_date() {
+        let now = format!("{:.3}", Timestamp::now());
+        assert_eq!(clock(Some(&now)).len(), "00:00:00.000".len());
+        assert_eq!(
+            clock(Some("1999-05-05T12:00:00.125Z")).len(),
+            "1999-05-05 12:00:00.125".len()
+        );
+        assert_eq!((clock(None), when(None)), ("-".to_owned(), "-".to_owned()));
+        assert!(when(Some("1999-05-05T12:00:00.125Z")).ends_with(" days ago)"));
+    }
+}

@@ -1,0 +1,572 @@
+//! Workflows, their events and their logs as they are printed.
+
+use jiff::Timestamp;
+use proto::v1;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{clock, dash, first_line, given, seconds, short_age, time};
+use crate::output::Rows;
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Workflow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) template: String,
+    pub(crate) state: String,
+    pub(crate) message: Option<String>,
+    pub(crate) run: u32,
+    pub(crate) parent: Option<String>,
+    pub(crate) root: Option<String>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) paused_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inputs: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) vars: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outputs: Option<Value>,
+    pub(crate) last_event: u64,
+    pub(crate) tasks: Vec<Task>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) definition: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Task {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) worker: String,
+    pub(crate) state: String,
+    pub(crate) needs: Vec<String>,
+    pub(crate) recovers: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) when: Option<String>,
+    pub(crate) for_each: bool,
+    pub(crate) instance: u32,
+    pub(crate) iteration: u32,
+    pub(crate) items: u64,
+    pub(crate) made: u64,
+    pub(crate) ended: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+    pub(crate) wave: u32,
+    pub(crate) recovered: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outputs: Option<Value>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) executions: Vec<Execution>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Execution {
+    pub(crate) id: String,
+    pub(crate) item_number: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) item: Option<Value>,
+    pub(crate) worker: String,
+    pub(crate) state: String,
+    pub(crate) waiting: Option<String>,
+    pub(crate) due: Option<String>,
+    pub(crate) tries: u32,
+    pub(crate) child: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) decision: Option<Decision>,
+    pub(crate) approve_message: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outputs: Option<Value>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) actions: Vec<Action>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Decision {
+    pub(crate) approved: bool,
+    pub(crate) by: String,
+    pub(crate) comment: String,
+    pub(crate) at: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Action {
+    pub(crate) name: String,
+    pub(crate) image: String,
+    pub(crate) state: String,
+    pub(crate) attempts: u32,
+    pub(crate) started_at: Option<String>,
+    pub(crate) ended_at: Option<String>,
+    pub(crate) seconds: Option<f64>,
+    pub(crate) reason: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) exit_code: i32,
+    pub(crate) bytes: u64,
+}
+
+impl From<v1::Workflow> for Workflow {
+    fn from(workflow: v1::Workflow) -> Self {
+        Self {
+            id: workflow.id,
+            name: workflow.name,
+            namespace: workflow.namespace,
+            template: workflow.template,
+            state: workflow.state,
+            message: given(workflow.message),
+            run: workflow.run,
+            parent: given(workflow.parent),
+            root: given(workflow.root),
+            created_at: time(workflow.created_at),
+            started_at: time(workflow.started_at),
+            paused_at: time(workflow.paused_at),
+            ended_at: time(workflow.ended_at),
+            inputs: json(&workflow.inputs_json),
+            vars: json(&workflow.vars_json),
+            outputs: json(&workflow.outputs_json),
+            last_event: workflow.last_event,
+            tasks: workflow.tasks.into_iter().map(Task::from).collect(),
+            definition: given(workflow.definition_yaml),
+        }
+    }
+}
+
+impl From<v1::TaskState> for Task {
+    fn from(task: v1::TaskState) -> Self {
+        Self {
+            name: task.name,
+            kind: task.kind,
+            worker: task.worker,
+            state: task.state,
+            needs: task.needs,
+            recovers: task.recovers,
+            when: given(task.when),
+            for_each: task.for_each,
+            instance: task.instance,
+            iteration: task.iteration,
+            items: task.items,
+            made: task.made,
+            ended: task.ended,
+            failed: task.failed,
+            skipped: task.skipped,
+            wave: task.wave,
+            recovered: task.recovered,
+            reason: given(task.reason),
+            message: given(task.message),
+            outputs: json(&task.outputs_json),
+            started_at: time(task.started_at),
+            ended_at: time(task.ended_at),
+            actions: task.actions.into_iter().map(Action::from).collect(),
+            executions: task.executions.into_iter().map(Execution::from).collect(),
+        }
+    }
+}
+
+impl From<v1::TaskExecution> for Execution {
+    fn from(execution: v1::TaskExecution) -> Self {
+        Self {
+            id: execution.id,
+            item_number: execution.item,
+            item: json(&execution.item_json),
+            worker: execution.worker,
+            state: execution.state,
+            waiting: given(execution.waiting),
+            due: time(execution.due),
+            tries: execution.tries,
+            child: given(execution.child),
+            decision: execution.decision.map(|decision| Decision {
+                approved: decision.approved,
+                by: decision.by,
+                comment: decision.comment,
+                at: time(decision.at),
+            }),
+            approve_message: given(execution.approve_message),
+            reason: given(execution.reason),
+            message: given(execution.message),
+            outputs: json(&execution.outputs_json),
+            created_at: time(execution.created_at),
+            started_at: time(execution.started_at),
+            ended_at: time(execution.ended_at),
+            actions: execution.actions.into_iter().map(Action::from).collect(),
+        }
+    }
+}
+
+impl From<v1::ActionState> for Action {
+    fn from(action: v1::ActionState) -> Self {
+        let seconds = match (seconds(action.started_at), seconds(action.ended_at)) {
+            (Some(from), Some(to)) => Some(((to - from).max(0.0) * 1000.0).round() / 1000.0),
+            _ => None,
+        };
+        Self {
+            name: action.name,
+            image: action.image,
+            state: action.state,
+            attempts: action.attempts,
+            started_at: time(action.started_at),
+            ended_at: time(action.ended_at),
+            seconds,
+            reason: given(action.reason),
+            message: given(action.message),
+            exit_code: action.exit_code,
+            bytes: action.bytes,
+        }
+    }
+}
+
+impl Rows for Workflow {
+    const HEADER: &'static [&'static str] = &["ID", "NAME", "STATE", "AGE", "MACHINES", "MESSAGE"];
+    const NONE: &'static str = "no workflows: make one with `farrier workflow create -t TEMPLATE -r DEVICES`";
+
+    fn row(&self) -> Vec<String> {
+        let mut workers: Vec<&str> = Vec::new();
+        for task in self.tasks.iter().filter(|task| !task.worker.is_empty()) {
+            if !workers.contains(&task.worker.as_str()) {
+                workers.push(&task.worker);
+            }
+        }
+        vec![
+            self.id.clone(),
+            self.name.clone(),
+            self.state.clone(),
+            short_age(self.created_at.as_deref()),
+            dash(&workers.join(",")),
+            dash(&first_line(self.message.as_deref().unwrap_or_default())),
+        ]
+    }
+}
+
+/// Executions of a `forEach` that a table shows; of more it shows those that are neither IDLE nor SUCCESS.
+const ALL_ITEMS: usize = 20;
+
+impl Workflow {
+    /// A row for each action, and for each task that has none.
+    pub(crate) fn rows(&self) -> Vec<Vec<String>> {
+        self.tasks.iter().flat_map(Task::rows).collect()
+    }
+}
+
+impl Task {
+    fn rows(&self) -> Vec<Vec<String>> {
+        if !self.for_each {
+            let execution = self.executions.first();
+            let actions = execution.map_or(&self.actions, |execution| &execution.actions);
+            let worker = execution.map_or(&self.worker, |execution| &execution.worker);
+            let before = self.is_before_actions(execution);
+            if actions.is_empty() || before {
+                return vec![self.row(&self.name, worker, &self.kind, execution)];
+            }
+            return actions
+                .iter()
+                .map(|action| action.row(&self.name, worker))
+                .collect();
+        }
+        let items = match self.items {
+            0 => String::new(),
+            items => format!("{} of {items} ended", self.ended),
+        };
+        let mut rows = vec![self.row(&self.name, "", &items, None)];
+        let all = self.executions.len() <= ALL_ITEMS;
+        for execution in &self.executions {
+            let name = format!("{}[{}]", self.name, execution.item_number);
+            if !all && execution.state == "SUCCESS" {
+                continue;
+            }
+            if execution.actions.is_empty() || self.is_before_actions(Some(execution)) {
+                rows.push(self.row(&name, &execution.worker, &self.kind, Some(execution)));
+            } else {
+                rows.extend(
+                    execution
+                        .actions
+                        .iter()
+                        .map(|action| action.row(&name, &execution.worker)),
+                );
+            }
+        }
+        rows
+    }
+
+    /// What its actions would show says less than what the execution waits for, or why it was skipped.
+    fn is_before_actions(&self, execution: Option<&Execution>) -> bool {
+        let state = execution.map_or(&self.state, |execution| &execution.state);
+        state == "SKIPPED"
+            || execution.is_some_and(|execution| execution.waiting.as_deref() == Some("approval"))
+    }
+
+    fn row(&self, name: &str, worker: &str, what: &str, execution: Option<&Execution>) -> Vec<String> {
+        let state = execution.map_or(&self.state, |execution| &execution.state);
+        let (started, ended, message) = match execution {
+            Some(execution) => (&execution.started_at, &execution.ended_at, execution.message()),
+            None => (
+                &self.started_at,
+                &self.ended_at,
+                self.message.clone().unwrap_or_default(),
+            ),
+        };
+        let tries = execution.map_or_else(String::new, |execution| execution.tries.to_string());
+        vec![
+            name.to_owned(),
+            dash(worker),
+            dash(what),
+            state.clone(),
+            dash(&tries),
+            between(started.as_deref(), ended.as_deref()),
+            dash(&first_line(&message)),
+        ]
+    }
+}
+
+impl Execution {
+    fn message(&self) -> String {
+        let due = self.due.as_deref().map(|due| clock(Some(due)));
+        match (self.waiting.as_deref(), due) {
+            (Some("approval"), _) => {
+                let message = self.approve_message.as_deref().unwrap_or_default();
+                format!("waits for approval: {message}")
+                    .trim_end_matches([':', ' '])
+                    .to_owned()
+            }
+            (Some("time"), Some(due)) => format!("waits until {due}"),
+            (Some("children"), _) => {
+                format!("waits for workflow {}", self.child.as_deref().unwrap_or_default())
+            }
+            (Some("machine"), _) => "waits for its machine".to_owned(),
+            (None, Some(due)) if self.state == "DELAYED" => format!("tried again at {due}"),
+            _ => self.message.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Action {
+    fn row(&self, task: &str, worker: &str) -> Vec<String> {
+        vec![
+            task.to_owned(),
+            dash(worker),
+            self.name.clone(),
+            self.state.clone(),
+            self.attempts.to_string(),
+            self.time(),
+            dash(&first_line(self.message.as_deref().unwrap_or_default())),
+        ]
+    }
+
+    /// How long it took, or has taken.
+    fn time(&self) -> String {
+        match self.seconds {
+            Some(seconds) => format!("{seconds:.1} s"),
+            None => between(self.started_at.as_deref(), None),
+        }
+    }
+}
+
+fn between(started: Option<&str>, ended: Option<&str>) -> String {
+    let at = |text: Option<&str>| text.and_then(|at| at.parse::<Timestamp>().ok());
+    match (at(started), at(ended)) {
+        (Some(started), Some(ended)) => {
+            format!("{:.1} s", ended.duration_since(started).as_secs_f64().max(0.0))
+        }
+        (Some(started), None) => {
+            format!(
+                "{} s so far",
+                Timestamp::now().duration_since(started).as_secs().max(0)
+            )
+        }
+        (None, _) => "-".to_owned(),
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Event {
+    pub(crate) number: u64,
+    pub(crate) at: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) task: Option<String>,
+    pub(crate) execution: Option<String>,
+    pub(crate) action: Option<String>,
+    pub(crate) attempt: u32,
+    pub(crate) message: Option<String>,
+    pub(crate) event: Value,
+}
+
+impl From<v1::WorkflowEvent> for Event {
+    fn from(event: v1::WorkflowEvent) -> Self {
+        Self {
+            number: event.number,
+            at: time(event.at),
+            kind: event.kind,
+            task: given(event.task),
+            execution: given(event.execution),
+            action: given(event.action),
+            attempt: event.attempt,
+            message: given(event.message),
+            event: serde_json::from_str(&event.json).unwrap_or_default(),
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn line(&self) -> String {
+        let task = self.task.as_deref().unwrap_or("-");
+        let task = format!("{task}{}", item(self.execution.as_deref()));
+        let place = match &self.action {
+            Some(action) if self.attempt > 1 => format!("{task}/{action} #{}", self.attempt),
+            Some(action) => format!("{task}/{action}"),
+            None => task,
+        };
+        let message = self.message.as_deref().unwrap_or_default();
+        let message = match self.kind.as_str() {
+            // The report before it has the rest.
+            "execution_ended" | "task_ended" => first_line(message),
+            // What a command printed last is part of it.
+            _ => message.replace('\n', "\n      "),
+        };
+        let line = format!(
+            "{:>4}  {}  {:<15}  {place:<22}  {message}",
+            self.number,
+            clock(self.at.as_deref()),
+            self.kind
+        );
+        line.trim_end().to_owned()
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct LogLine {
+    pub(crate) task: String,
+    pub(crate) execution: String,
+    pub(crate) action: String,
+    pub(crate) attempt: u32,
+    pub(crate) line: u64,
+    pub(crate) text: String,
+}
+
+impl From<v1::LogLine> for LogLine {
+    fn from(line: v1::LogLine) -> Self {
+        Self {
+            task: line.task,
+            execution: line.execution,
+            action: line.action,
+            attempt: line.attempt,
+            line: line.line,
+            text: line.text,
+        }
+    }
+}
+
+impl LogLine {
+    /// `TASK[ITEM]/ACTION #TRY`, as far as there are several.
+    pub(crate) fn place(&self) -> String {
+        let tries = match self.attempt {
+            0 | 1 => String::new(),
+            attempt => format!(" #{attempt}"),
+        };
+        format!(
+            "{}{}/{}{tries}",
+            self.task,
+            item(Some(&self.execution)),
+            self.action
+        )
+    }
+}
+
+/// `[ITEM]` of an execution's id, for all but the first item.
+fn item(execution: Option<&str>) -> String {
+    match execution.and_then(|id| id.rsplit('/').next()) {
+        None | Some("" | "0") => String::new(),
+        Some(item) => format!("[{item}]"),
+    }
+}
+
+fn json(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn execution(item: u64, state: &str, waiting: &str) -> v1::TaskExecution {
+        v1::TaskExecution {
+            id: format!("0/1/{item}"),
+            item,
+            worker: format!("w{item}"),
+            state: state.into(),
+            waiting: waiting.into(),
+            tries: 1,
+            approve_message: "go live".into(),
+            ..Default::default()
+        }
+    }
+
+    fn cells(task: v1::TaskState, columns: [usize; 4]) -> Vec<String> {
+        let rows = Task::from(task).rows();
+        rows.iter()
+            .map(|row| columns.map(|column| row[column].as_str()).join(" | "))
+            .collect()
+    }
+
+    #[test]
+    fn items_are_rows_below_their_task() {
+        let task = v1::TaskState {
+            name: "image".into(),
+            state: "RUNNING".into(),
+            for_each: true,
+            items: 3,
+            ended: 1,
+            executions: vec![execution(0, "SUCCESS", ""), execution(1, "WAITING", "approval")],
+            ..Default::default()
+        };
+        assert_eq!(
+            cells(task, [0, 2, 3, 6]),
+            [
+                "image | 1 of 3 ended | RUNNING | -",
+                "image[0] | - | SUCCESS | -",
+                "image[1] | - | WAITING | waits for approval: go live"
+            ]
+        );
+    }
+
+    #[test]
+    fn of_many_items_those_that_are_done_are_left_out() {
+        let mut executions: Vec<_> = (0..100).map(|item| execution(item, "SUCCESS", "")).collect();
+        executions[42].state = "FAILED".into();
+        let task = v1::TaskState {
+            name: "image".into(),
+            state: "FAILED".into(),
+            for_each: true,
+            items: 100,
+            ended: 100,
+            executions,
+            ..Default::default()
+        };
+        assert_eq!(
+            cells(task, [0, 1, 2, 3]),
+            [
+                "image | - | 100 of 100 ended | FAILED",
+                "image[42] | w42 | - | FAILED"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_line_names_the_item_but_for_the_first() {
+        let line = |execution: &str, attempt| LogLine {
+            task: "t".into(),
+            execution: execution.into(),
+            action: "a".into(),
+            attempt,
+            line: 0,
+            text: String::new(),
+        };
+        assert_eq!(line("0/1/0", 1).place(), "t/a");
+        assert_eq!(line("0/1/7", 2).place(), "t[7]/a #2");
+    }
+}

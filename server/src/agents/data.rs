@@ -1,0 +1,116 @@
+//! The ephemeral data on its way to an agent and from it, beside its stream.
+
+use ephemeral::Manifest;
+use futures_util::Stream;
+use proto::v1::put_data_request::Kind;
+use proto::v1::{DataAccess, DataChanges, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
+use tonic::{Status, Streaming};
+use workflow::engine::{AttemptId, Outcome};
+
+use crate::control::ControlPlane;
+use crate::coordinator::Changed;
+use crate::data::{Refused, Trouble, contents, report};
+use crate::error::Error;
+use crate::machines::{mac_text, parse_mac};
+use crate::tokens::Verdict;
+
+impl ControlPlane {
+    /// The files of the version that an agent asks for.
+    pub(crate) async fn data_for_agent(
+        &self,
+        request: GetDataRequest,
+    ) -> Result<impl Stream<Item = Result<DataChunk, Status>> + Send + use<>, Status> {
+        let root = self.root_for(request.access).await?;
+        let manifest = self.inner.coordinator.data_manifest(&root, request.version)?;
+        let manifest: Manifest = manifest.ok_or_else(|| {
+            Status::not_found(format!(
+                "version {} of the data of workflow {root} is not kept",
+                request.version
+            ))
+        })?;
+        Ok(contents::chunks(self.inner.config.blobs.clone(), &manifest))
+    }
+
+    /// Stores what an agent brings before it reports.
+    pub(crate) async fn data_from_agent(
+        &self,
+        mut requests: Streaming<PutDataRequest>,
+    ) -> Result<PutDataResponse, Status> {
+        let first = requests.message().await?.and_then(|request| request.kind);
+        let Some(Kind::Access(access)) = first else {
+            return Err(Status::invalid_argument("the first message must say who asks"));
+        };
+        self.root_for(Some(access)).await?;
+        contents::take(&self.inner.config.blobs, requests).await
+    }
+
+    /// What a report brings, made durable; a success whose data cannot be taken is a failure.
+    pub(super) async fn keep_data(
+        &self,
+        outcome: Option<Outcome>,
+        changes: Option<DataChanges>,
+    ) -> Result<(Option<Outcome>, Option<Changed>), Error> {
+        let (Some(Outcome::Succeeded { .. }), Some(changes)) = (&outcome, changes) else {
+            return Ok((outcome, None));
+        };
+        let kept = match report::read(changes) {
+            Ok(announced) => contents::keep(&self.inner.config.blobs, announced).await,
+            Err(refused) => Err(Trouble::Refused(refused)),
+        };
+        match kept {
+            Ok(changed) => Ok((outcome, Some(changed))),
+            Err(Trouble::Refused(refused)) => Ok((Some(refused.into_outcome()), None)),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The root whose data an agent may have: that of the attempt which its machine was handed in this boot.
+    async fn root_for(&self, access: Option<DataAccess>) -> Result<String, Status> {
+        let access = access.ok_or_else(|| Status::invalid_argument("it must be said who asks"))?;
+        let mac = parse_mac(&access.mac)
+            .ok_or_else(|| Status::invalid_argument(format!("{:?} is no MAC", access.mac)))?;
+        let machine = self.machine_with_mac(mac).await?;
+        let machine =
+            machine.ok_or_else(|| Status::not_found(format!("no machine has MAC {}", mac_text(mac))))?;
+        let refused =
+            |why: &str| Status::permission_denied(format!("machine {:?} gets no data: {why}", machine.name));
+        if !access.boot_token.is_empty() || machine.gets_token(mac) {
+            let verdict = self.judge_token(mac, &access.boot_token, &access.boot_id).await?;
+            if let Verdict::Bad(why) = verdict {
+                return Err(refused(&why));
+            }
+            if verdict == Verdict::Unasked && machine.gets_token(mac) {
+                return Err(refused(
+                    "it shows no boot token, and it gets one when it netboots",
+                ));
+            }
+        }
+        let coordinator = &self.inner.coordinator;
+        let current = coordinator.machine(&machine.name)?.current;
+        let attempt: Option<AttemptId> = access.attempt_id.parse().ok();
+        let attempt = attempt.filter(|attempt| {
+            current.is_some_and(|current| current.attempt == *attempt && current.boot_id == access.boot_id)
+        });
+        let Some(attempt) = attempt else {
+            return Err(refused(&format!(
+                "attempt {:.80} is not what it was handed in this boot",
+                access.attempt_id
+            )));
+        };
+        let workflow = coordinator.workflow(&attempt.workflow)?;
+        let workflow =
+            workflow.ok_or_else(|| Status::not_found(format!("no workflow {}", attempt.workflow)))?;
+        Ok(workflow.root().to_owned())
+    }
+}
+
+impl Refused {
+    /// What becomes of the action.
+    pub(crate) fn into_outcome(self) -> Outcome {
+        Outcome::Failed {
+            reason: self.reason.to_owned(),
+            message: self.message,
+            exit_code: 0,
+        }
+    }
+}

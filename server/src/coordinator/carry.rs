@@ -1,0 +1,260 @@
+//! Rows of outboxes, taken to those they are for: what the target makes of a row and the row's end are one commit.
+
+use serde_json::{Map, Value};
+use store::{MAX_OPERATIONS, Revision};
+use workflow::engine::{Command, Creation, Effect, Parent, UnixMillis, WorkflowState};
+
+use super::rows::{self, Row};
+use super::step::Step;
+use super::{Answer, Coordinator, Next, Plan};
+use crate::database::{Batch, Stored};
+use crate::error::Error;
+use crate::machines::Machine;
+use crate::templates;
+use crate::workflows::{Text, making};
+
+/// Rows that one step takes apart.
+const APART: usize = MAX_OPERATIONS - 28;
+/// Sub-workflows of sub-workflows.
+const MAX_DEPTH: usize = 16;
+
+impl Coordinator {
+    pub(super) fn carry(&self, now: UnixMillis, key: &str) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        let Some(id) = rows::whose(key) else {
+            return step.plan(Answer::Done);
+        };
+        let prefix = rows::outbox(id);
+        let mut found = self.view.first_of::<Row>(&prefix, 2)?.into_iter();
+        let Some((first, Stored { value: row, modified })) = found.next() else {
+            return step.plan(Answer::Done);
+        };
+        let first = format!("{prefix}{first}");
+        self.take(&mut step, id, &first, modified, row)?;
+        if let Some((second, _)) = found.next() {
+            step.then.push(Next::Carry(format!("{prefix}{second}")));
+        }
+        step.plan(Answer::Done)
+    }
+
+    fn take(
+        &self,
+        step: &mut Step<'_>,
+        id: &str,
+        key: &str,
+        modified: Revision,
+        row: Row,
+    ) -> Result<(), Error> {
+        step.carried(key, modified);
+        match row {
+            Row::Machine { machine, effects } => {
+                for item in effects {
+                    step.apply(&machine, item)?;
+                }
+                self.check_blocked(step, &machine)
+            }
+            Row::Several { rows } => {
+                step.apart(key, rows, APART);
+                Ok(())
+            }
+            Row::Continue => self.tell(step, id, &Command::Continue),
+            Row::Deadlock { machine, with } => {
+                if self.is_deadlocked(step, id, &machine)? {
+                    return self.tell(step, id, &Command::Deadlock { machine, with });
+                }
+                Ok(())
+            }
+            Row::Other { effect } => self.other(step, effect),
+        }
+    }
+
+    fn other(&self, step: &mut Step<'_>, effect: Effect) -> Result<(), Error> {
+        match effect {
+            Effect::Ask {
+                workflow,
+                task,
+                instance,
+                selector,
+            } => {
+                let machines = self.matching(&selector)?;
+                let command = Command::Answer {
+                    task,
+                    instance,
+                    selector,
+                    machines,
+                };
+                self.tell(step, &workflow, &command)
+            }
+            Effect::StartChild {
+                id,
+                parent,
+                namespace,
+                template,
+                name,
+                inputs,
+            } => {
+                let child = Child {
+                    id,
+                    parent,
+                    namespace,
+                    template,
+                    name,
+                    inputs,
+                };
+                self.start_child(step, child)
+            }
+            Effect::CancelChild { id, reason } => self.tell(step, &id, &Command::Cancel { reason }),
+            Effect::PauseChild { id, by, reason } => self.tell(step, &id, &Command::Pause { by, reason }),
+            Effect::UnpauseChild { id, by } => self.tell(step, &id, &Command::Unpause { by }),
+            Effect::RetryChild { id, by } => self.tell(step, &id, &Command::RetryChild { by }),
+            Effect::EndChild {
+                parent,
+                child,
+                run,
+                state,
+                message,
+                outputs,
+                workers,
+            } => {
+                let command = Command::ChildEnded {
+                    execution: parent.execution,
+                    child,
+                    run: Some(run),
+                    state,
+                    message,
+                    outputs,
+                    workers,
+                };
+                self.tell(step, &parent.workflow, &command)
+            }
+            // These stand in rows of machines.
+            Effect::Claim { .. }
+            | Effect::Release { .. }
+            | Effect::ReleaseMany { .. }
+            | Effect::Want { .. }
+            | Effect::Unwant { .. }
+            | Effect::Stop { .. } => Ok(()),
+        }
+    }
+
+    /// A refusal means that it is done.
+    fn tell(&self, step: &mut Step<'_>, id: &str, command: &Command) -> Result<(), Error> {
+        if let Err(refusal) = step.command(id, command)? {
+            tracing::debug!(workflow = id, %refusal, "what another asked of a workflow was refused");
+        }
+        Ok(())
+    }
+
+    fn start_child(&self, step: &mut Step<'_>, child: Child) -> Result<(), Error> {
+        let parent = child.parent.clone();
+        let id = child.id.clone();
+        let problem = match self.child(step, child)? {
+            Ok((creation, text)) => {
+                let mut extra = Batch::default();
+                extra.put(format!("workflow-text/{id}"), &text);
+                match step.command(&id, &Command::Create(Box::new(creation)))? {
+                    Ok(_) => {
+                        step.batch.merge(extra);
+                        return Ok(());
+                    }
+                    Err(refusal) => {
+                        tracing::debug!(workflow = id, %refusal, "a sub-workflow was made before");
+                        return Ok(());
+                    }
+                }
+            }
+            Err(problem) => problem,
+        };
+        let command = Command::ChildEnded {
+            execution: parent.execution,
+            child: id,
+            run: None,
+            state: WorkflowState::Failed,
+            message: problem,
+            outputs: Map::new(),
+            workers: Vec::new(),
+        };
+        self.tell(step, &parent.workflow, &command)
+    }
+
+    /// What the sub-workflow is made from; or why it can't be made, in words.
+    fn child(&self, step: &Step<'_>, child: Child) -> Result<Result<(Creation, Text), String>, Error> {
+        let made = self.try_child(step, child);
+        match made {
+            Ok(made) => Ok(Ok(made)),
+            Err(Error::Invalid(problem) | Error::NotFound(problem) | Error::Refused(problem)) => {
+                Ok(Err(problem))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn try_child(&self, step: &Step<'_>, child: Child) -> Result<(Creation, Text), Error> {
+        let mut depth = 1;
+        let mut above = Some(child.parent.workflow.clone());
+        while let Some(id) = above {
+            depth += 1;
+            if depth > MAX_DEPTH {
+                return Err(Error::Refused(format!(
+                    "template {:?} would be {depth} workflows deep, {MAX_DEPTH} are the most: does it call itself?",
+                    child.template
+                )));
+            }
+            let workflow = step.workflow(&id)?;
+            above = workflow.and_then(|workflow| Some(workflow.head.parent.as_ref()?.workflow.clone()));
+        }
+        let template = templates::find(&self.view, &child.template)?;
+        let devices = std::collections::BTreeMap::new();
+        let (mut rendered, warnings) = making::render(&self.view, &template.text, &devices)?;
+        making::check_workers(&self.view, &mut rendered.definition)?;
+        let inputs = making::inputs(&rendered.definition, &child.inputs)?;
+        let name = if child.name.is_empty() {
+            rendered.definition.name.clone()
+        } else {
+            child.name
+        };
+        let text = Text {
+            yaml: rendered.yaml,
+            devices,
+            warnings,
+            idempotency_key: String::new(),
+        };
+        let creation = Creation {
+            id: child.id,
+            namespace: child.namespace,
+            name,
+            template: template.name,
+            machines: making::facts_of_workers(&self.view, &rendered.definition)?,
+            definition: rendered.definition,
+            inputs,
+            parent: Some(child.parent),
+        };
+        Ok((creation, text))
+    }
+
+    /// What is known of the machines that match, by worker, in order of their names.
+    fn matching(&self, selector: &str) -> Result<Vec<(String, Value)>, Error> {
+        let mut found = Vec::new();
+        for (_, machine) in self.view.list::<Machine>("machine/")? {
+            let facts = making::facts(&machine);
+            match workflow::expression::matches(selector, &facts) {
+                Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(selector, machine = machine.name, %error, "a selector of machines failed");
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A sub-workflow to be made.
+struct Child {
+    id: String,
+    parent: Parent,
+    namespace: String,
+    template: String,
+    name: String,
+    inputs: Map<String, Value>,
+}

@@ -1,0 +1,135 @@
+//! What a workflow is made from: a template, rendered and checked against the machines that there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+use workflow::language::{self, Definition, Devices, Rendered};
+
+use crate::database::View;
+use crate::error::Error;
+use crate::machines::{self, Machine, mac_text, parse_mac};
+use crate::templates::{described, lines};
+
+/// What `text` renders to for these devices, and warnings.
+pub(crate) fn render(
+    view: &View,
+    text: &str,
+    devices: &BTreeMap<String, String>,
+) -> Result<(Rendered, Vec<String>), Error> {
+    let devices = Devices {
+        devices: devices.clone(),
+        hardware: hardware(view, devices)?,
+    };
+    let rendered = language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
+    let warnings = rendered.warnings.iter().map(described).collect();
+    Ok((rendered, warnings))
+}
+
+/// What is given, checked against the definition, and the defaults of the rest.
+pub(crate) fn inputs(
+    definition: &Definition,
+    given: &Map<String, Value>,
+) -> Result<Map<String, Value>, Error> {
+    language::inputs(definition, given).map_err(|problems| Error::Invalid(problems.join("\n")))
+}
+
+/// Every worker that stands in the definition must be a machine that there is. MACs are then written as everywhere else,
+/// and a machine goes by one name in all tasks.
+pub(crate) fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> {
+    let mut problems = Vec::new();
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for task in &mut definition.tasks {
+        if let Some(mac) = parse_mac(&task.worker) {
+            task.worker = mac_text(mac);
+        }
+        if !is_static(&task.worker) {
+            continue;
+        }
+        match machines::with_worker(view, &task.worker)? {
+            Some(machine) => {
+                let first = names.entry(machine.name).or_insert_with(|| task.worker.clone());
+                task.worker.clone_from(first);
+            }
+            None => problems.push(unknown(view, &task.name, &task.worker)?),
+        }
+    }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::NotFound(problems.join("\n")))
+    }
+}
+
+fn unknown(view: &View, task: &str, worker: &str) -> Result<String, Error> {
+    if let Some(named) = machines::named(view, worker)? {
+        return Ok(format!(
+            "task {task:?}: {worker} is a machine's name, and a worker is a MAC or an agent id: write {}",
+            mac_text(named.mac())
+        ));
+    }
+    let has = if parse_mac(worker).is_some() {
+        "MAC"
+    } else {
+        "agent id"
+    };
+    Ok(format!(
+        "task {task:?}: no machine has {has} {worker}: add it with `farrier machine apply`"
+    ))
+}
+
+/// What is known of the machines of workers that stand in the definition, by worker.
+pub(crate) fn facts_of_workers(
+    view: &View,
+    definition: &Definition,
+) -> Result<BTreeMap<String, Value>, Error> {
+    let workers: BTreeSet<&String> = definition
+        .tasks
+        .iter()
+        .map(|task| &task.worker)
+        .filter(|worker| is_static(worker))
+        .collect();
+    let mut known = BTreeMap::new();
+    for worker in workers {
+        if let Some(machine) = machines::with_worker(view, worker)? {
+            known.insert(worker.clone(), facts(&machine));
+        }
+    }
+    Ok(known)
+}
+
+/// What `machine` is in expressions.
+pub(crate) fn facts(machine: &Machine) -> Value {
+    let metadata = machine.hardware.pointer("/spec/metadata").cloned();
+    json!({
+        "name": machine.name,
+        "mac": mac_text(machine.mac()),
+        "labels": machine.labels,
+        "metadata": metadata.filter(Value::is_object).unwrap_or_else(|| json!({})),
+        "addresses": machine.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// A worker that names a machine: not a control task's, and no expression.
+fn is_static(worker: &str) -> bool {
+    !worker.is_empty() && !worker.contains("${{")
+}
+
+/// The record that `.hardware` stands for: the only machine that the devices name, or the one of `device_1`.
+fn hardware(view: &View, devices: &BTreeMap<String, String>) -> Result<Value, Error> {
+    let mut named: Vec<(String, Value)> = Vec::new();
+    for (key, worker) in devices {
+        let Some(machine) = machines::with_worker(view, worker)? else {
+            continue;
+        };
+        if key == "device_1" {
+            return Ok(machine.hardware);
+        }
+        if named.iter().all(|(name, _)| *name != machine.name) {
+            named.push((machine.name, machine.hardware));
+        }
+    }
+    match (named.pop(), named.is_empty()) {
+        (Some((_, hardware)), true) => Ok(hardware),
+        _ => Ok(Value::Null),
+    }
+}

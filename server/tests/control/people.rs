@@ -1,0 +1,286 @@
+//! What people do to a running workflow, and the parts of version 1 that machines have a say in.
+
+use proto::v1::{
+    CreateWorkflowRequest, DecideApprovalRequest, ExplainWorkflowRequest, PauseWorkflowRequest,
+    ResumeWorkflowRequest, RetryWorkflowRequest, WaitWorkflowRequest, Workflow,
+};
+use server::Config;
+use tonic::{Code, Status};
+
+use crate::harness::*;
+
+async fn make(server: &Server, request: CreateWorkflowRequest) -> Result<Workflow, Status> {
+    let answer = server.client().await.create_workflow(request).await?;
+    Ok(answer.into_inner().workflow.expect("workflow"))
+}
+
+async fn make_of(server: &Server, text: &str) -> Workflow {
+    let request = CreateWorkflowRequest {
+        text: text.into(),
+        ..CreateWorkflowRequest::default()
+    };
+    make(server, request).await.expect("workflow")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_outlives_the_server_and_nothing_starts_in_it() {
+    let (server, dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    let pause = PauseWorkflowRequest {
+        id: id.clone(),
+        by: "ann".into(),
+        reason: "lunch".into(),
+    };
+    let paused = server.client().await.pause_workflow(pause).await;
+    assert_eq!(paused.expect("paused").into_inner().state, "PAUSING");
+    // What is under way runs on.
+    agent.report(&write.attempt_id, succeeded()).await;
+    agent.acknowledged().await;
+    assert_eq!(server.workflow(&id).await.state, "PAUSED");
+    server.stop().await;
+
+    let server = Server::start(&dir, Config::default()).await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    agent.sequence = 1;
+    let why = agent.idle().await;
+    assert!(why.contains("PAUSED"), "{why}");
+    let resume = ResumeWorkflowRequest {
+        id: id.clone(),
+        by: "ann".into(),
+    };
+    let resumed = server.client().await.resume_workflow(resume).await;
+    assert_eq!(resumed.expect("resumed").into_inner().state, "RUNNING");
+    let restart = agent.run().await;
+    agent.report(&restart.attempt_id, leaving()).await;
+    server.reaches(&id, "SUCCESS").await;
+}
+
+const ASKS: &str = r#"
+version: "1"
+name: asks
+tasks:
+  - name: wipe
+    worker: "52:54:00:77:00:0b"
+    approve: {message: "wipe node1?", by: [ops]}
+    actions: [{name: wipe, image: cexec}]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_asked_for_and_the_first_decision_counts() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    agent.idle().await;
+    let made = make_of(&server, ASKS).await;
+    let id = made.id;
+    let execution = &made.tasks[0].executions[0];
+    assert_eq!(
+        (
+            execution.state.as_str(),
+            execution.waiting.as_str(),
+            execution.approve_message.as_str()
+        ),
+        ("WAITING", "approval", "wipe node1?")
+    );
+    let decide = |by: &str, groups: &[&str], approved| DecideApprovalRequest {
+        id: id.clone(),
+        task: String::new(),
+        approved,
+        by: by.into(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+        comment: "as agreed".into(),
+    };
+    let mut client = server.client().await;
+    let status = client.decide_approval(decide("bob", &["dev"], true)).await;
+    let status = status.expect_err("refused");
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("bob"), "{}", status.message());
+    let decided = client.decide_approval(decide("ann", &["ops"], true)).await;
+    let decided = decided.expect("approved").into_inner();
+    let decision = decided.tasks[0].executions[0]
+        .decision
+        .clone()
+        .expect("a decision");
+    assert!(decision.approved && decision.by == "ann" && decision.comment == "as agreed");
+    let run = agent.run().await;
+    let status = client.decide_approval(decide("ann", &["ops"], false)).await;
+    assert_eq!(status.expect_err("too late").code(), Code::FailedPrecondition);
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&id, "SUCCESS").await;
+}
+
+const EVERYWHERE: &str = r#"
+version: "1"
+name: everywhere
+inputs: {rack: {type: string}}
+tasks:
+  - name: update
+    forEach: machines("rack == '" + inputs.rack + "'")
+    worker: "${{ item.mac }}"
+    actions: [{name: run, image: cexec, environment: {WHO: "${{ machine.name }}"}}]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_for_each_goes_over_the_machines_that_match() {
+    let (server, _dir) = Server::with_machine().await;
+    for (number, rack) in [("0c", "r7"), ("0d", "r8"), ("0e", "r7")] {
+        let machine = format!("machine: n{number}\nmac: 52:54:00:77:00:{number}\nlabels: {{rack: {rack}}}\n");
+        server.apply(&machine).await.expect("machine");
+    }
+    let request = CreateWorkflowRequest {
+        text: EVERYWHERE.into(),
+        inputs_json: r#"{"rack": "r7"}"#.into(),
+        ..CreateWorkflowRequest::default()
+    };
+    let id = make(&server, request).await.expect("workflow").id;
+    for number in ["0c", "0e"] {
+        let mut hello = hello("k1");
+        hello.mac = format!("52:54:00:77:00:{number}");
+        let mut agent = server.attach(hello).await.expect("attach");
+        let run = agent.run().await;
+        assert_eq!(
+            (run.workflow_id.as_str(), run.environment["WHO"].as_str()),
+            (id.as_str(), format!("n{number}").as_str())
+        );
+        agent.report(&run.attempt_id, succeeded()).await;
+        agent.acknowledged().await;
+    }
+    let done = server.reaches(&id, "SUCCESS").await;
+    let task = &done.tasks[0];
+    assert_eq!((task.items, task.ended, task.executions.len()), (2, 2, 2));
+    assert_eq!(task.executions[1].worker, "52:54:00:77:00:0e");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_are_checked_when_a_workflow_is_made() {
+    let (server, _dir) = Server::with_machine().await;
+    for (inputs, what) in [("{}", "rack"), (r#"{"rack": 7}"#, "rack"), ("[]", "JSON object")] {
+        let request = CreateWorkflowRequest {
+            text: EVERYWHERE.into(),
+            inputs_json: inputs.into(),
+            ..CreateWorkflowRequest::default()
+        };
+        let status = make(&server, request).await.expect_err("refused");
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        assert!(status.message().contains(what), "{}", status.message());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_workflow_is_tried_again_in_its_next_run() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    agent.report(&write.attempt_id, failed()).await;
+    server.reaches(&id, "FAILED").await;
+    let retry = RetryWorkflowRequest {
+        id: id.clone(),
+        by: String::new(),
+    };
+    let again = server
+        .client()
+        .await
+        .retry_workflow(retry)
+        .await
+        .expect("retried")
+        .into_inner();
+    assert_eq!((again.run, again.state.as_str()), (2, "PENDING"));
+    let write = agent.run().await;
+    assert_eq!(write.attempt_id, format!("{id}/0/2/0/0/1"));
+    // No report of the first run does anything any more.
+    agent.report(&format!("{id}/0/1/0/0/1"), succeeded()).await;
+    agent.report(&write.attempt_id, succeeded()).await;
+    let restart = agent.run().await;
+    agent.report(&restart.attempt_id, leaving()).await;
+    let done = server.reaches(&id, "SUCCESS").await;
+    assert_eq!((done.run, done.tasks[0].instance), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_ends_with_its_time_or_with_the_workflow() {
+    let (server, _dir) = Server::with_machine().await;
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let wait = |timeout_ms| WaitWorkflowRequest {
+        id: id.clone(),
+        timeout_ms,
+    };
+    let mut client = server.client().await;
+    let waited = client.wait_workflow(wait(1)).await.expect("answer").into_inner();
+    assert!(!waited.ended && waited.workflow.expect("workflow").state == "PENDING");
+    let mut waiting = server.client().await;
+    let waited = tokio::spawn({
+        let wait = wait(0);
+        async move { waiting.wait_workflow(wait).await.expect("answer").into_inner() }
+    });
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    agent.report(&write.attempt_id, failed()).await;
+    let waited = waited.await.expect("a task");
+    assert!(waited.ended && waited.workflow.expect("workflow").state == "FAILED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_shows_who_comes_first() {
+    let (server, _dir) = Server::with_machine().await;
+    let first = server.create("two", MAC).await.expect("workflow").id;
+    let second = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let explain = |task: &str| ExplainWorkflowRequest {
+        id: second.clone(),
+        task: task.into(),
+    };
+    let mut client = server.client().await;
+    let lines = client
+        .explain_workflow(explain(""))
+        .await
+        .expect("lines")
+        .into_inner()
+        .lines;
+    let text = lines.join("\n");
+    assert!(
+        text.contains("install") && text.contains(&first) && text.contains(&run.attempt_id),
+        "{text}"
+    );
+    let status = client
+        .explain_workflow(explain("instal"))
+        .await
+        .expect_err("refused");
+    assert_eq!(status.code(), Code::NotFound);
+    assert!(status.message().contains("\"instal\""), "{}", status.message());
+}
+
+const OUTER: &str = r#"
+version: "1"
+name: outer
+tasks:
+  - {name: inner, workflow: two-of-it}
+"#;
+
+const INNER: &str = r#"
+version: "1"
+name: two-of-it
+tasks:
+  - {name: a, worker: "52:54:00:77:00:0b", actions: [{name: x, image: cexec}]}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sub_workflow_is_made_of_a_stored_template() {
+    let (server, _dir) = Server::with_machine().await;
+    server.put(INNER).await.expect("template");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    agent.idle().await;
+    let id = make_of(&server, OUTER).await.id;
+    let run = agent.run().await;
+    assert_ne!(run.workflow_id, id);
+    let inner = server.workflow(&run.workflow_id).await;
+    assert_eq!(
+        (inner.parent.as_str(), inner.root.as_str()),
+        (id.as_str(), id.as_str())
+    );
+    agent.report(&run.attempt_id, succeeded()).await;
+    let outer = server.reaches(&id, "SUCCESS").await;
+    assert_eq!(outer.tasks[0].executions[0].child, run.workflow_id);
+}

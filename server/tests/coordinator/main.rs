@@ -1,0 +1,7 @@
+//! The coordinator over a store in memory: no sockets, no tasks, no clock.
+
+mod crashes;
+mod harness;
+mod machines;
+mod rollouts;
+mod subworkflows;

@@ -1,0 +1,110 @@
+//! Many machines at once: every commit stays within the store's limits, whatever it takes.
+
+use server::coordinator::Limits;
+use workflow::engine::{Command, WorkflowState};
+
+use crate::harness::*;
+
+fn over(machines: usize, more: &str) -> String {
+    let list: Vec<String> = (0..machines).map(|n| format!("n{n:04}")).collect();
+    format!(
+        "version: \"1\"\nname: rollout\ninputs: {{all: {{type: list, default: [{}]}}}}\ntasks:\n- name: a\n  forEach: inputs.all\n  worker: \"${{{{ item }}}}\"\n{more}  \
+         actions: [{{name: x, image: cexec}}]\n",
+        list.join(", ")
+    )
+}
+
+fn work_through(server: &mut Server, id: &str, machines: usize) {
+    for n in 0..machines {
+        server.attach(&format!("n{n:04}"), "k1");
+    }
+    let mut rounds = 0;
+    while !server.state(id).is_final() {
+        rounds += 1;
+        assert!(rounds <= machines + 1, "{:?}", server.workflow(id).head);
+        for machine in std::mem::take(&mut server.woken) {
+            server.work_off(&machine);
+        }
+    }
+}
+
+#[test]
+fn a_rollout_over_many_machines_ends() {
+    for inline_machines in [0, 2, 8] {
+        let limits = Limits {
+            inline_machines,
+            ..limits()
+        };
+        let mut server = Server::new(limits);
+        let id = server.create(&over(300, ""));
+        work_through(&mut server, &id, 300);
+        assert_eq!(server.state(&id), WorkflowState::Success);
+        assert!(server.keys("outbox/").is_empty() && server.keys("open/").is_empty());
+    }
+}
+
+#[test]
+fn a_rollout_goes_on_after_crashes_in_the_middle_of_everything() {
+    let mut server = Server::new(limits());
+    let creation = creation("w1", &over(120, "  maxParallel: 10\n"));
+    let new = server::coordinator::NewWorkflow {
+        creation,
+        extra: store::Commit::default(),
+    };
+    server.step(server::coordinator::Input::Create(Box::new(new)));
+    for n in 0..120 {
+        server.crash();
+        // Some of what is left is done, and the rest is found again.
+        for _ in 0..3 {
+            if let Some(server::coordinator::Next::Carry(key)) = server.then.pop_front() {
+                server.step(server::coordinator::Input::Carry { key });
+            }
+        }
+        server.attach(&format!("n{n:04}"), "k1");
+    }
+    server.crash();
+    server.settle();
+    let mut rounds = 0;
+    while !server.state("w1").is_final() {
+        rounds += 1;
+        assert!(rounds < 200, "{:?}", server.workflow("w1").head);
+        for n in 0..120 {
+            server.work_off(&format!("n{n:04}"));
+        }
+    }
+    assert_eq!(server.state("w1"), WorkflowState::Success);
+}
+
+#[test]
+fn a_rollout_is_cancelled_in_the_middle() {
+    let mut server = Server::new(limits());
+    let id = server.create(&over(200, ""));
+    for n in 0..5 {
+        let machine = format!("n{n:04}");
+        server.attach(&machine, "k1");
+        server.run(&machine);
+    }
+    let cancel = Command::Cancel {
+        reason: "enough".into(),
+    };
+    server.command(&id, cancel).expect("cancelled");
+    assert_eq!(server.state(&id), WorkflowState::Cancelling);
+    for n in 0..5 {
+        let machine = format!("n{n:04}");
+        let current = server.machine(&machine).current.expect("an attempt");
+        assert_eq!(current.stop.as_deref(), Some("enough"));
+        let stopped = workflow::engine::Outcome::Stopped {
+            message: String::new(),
+        };
+        server.report(&machine, &current.attempt, stopped);
+    }
+    assert_eq!(server.state(&id), WorkflowState::Cancelled);
+    assert!(server.keys("outbox/").is_empty() && server.keys("open/").is_empty());
+    for n in 0..200 {
+        let work = server.machine(&format!("n{n:04}"));
+        assert!(
+            work.claims.is_empty() && work.wants.is_empty(),
+            "n{n:04}: {work:?}"
+        );
+    }
+}

@@ -1,0 +1,620 @@
+//! One workflow's events, judged as they come, by rules that share no code with the engine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use workflow::engine::{AttemptId, Event, EventKind, ExecutionId, Loss, Outcome, StepState, WorkflowState};
+use workflow::language::{Amount, Control, Definition};
+
+/// What its events have said so far.
+#[derive(Default)]
+pub(crate) struct History {
+    definition: Definition,
+    pub(crate) events: Vec<Event>,
+    tasks: Vec<TaskSeen>,
+    executions: BTreeMap<ExecutionId, ExecutionSeen>,
+    pub(crate) attempts: BTreeMap<AttemptId, AttemptSeen>,
+    /// Items that succeeded in an earlier instance, by task: a retry of the workflow does not do them again.
+    succeeded: BTreeSet<(usize, usize)>,
+    pub(crate) paused: bool,
+    stopping: bool,
+    pub(crate) ended: Option<WorkflowState>,
+    run: u32,
+}
+
+#[derive(Default)]
+struct TaskSeen {
+    instance: u32,
+    /// In its present instance: whether machines were asked for, and whether it has begun.
+    asked: bool,
+    started: bool,
+    ended: bool,
+    items: usize,
+    wave: usize,
+    failed: usize,
+}
+
+#[derive(Default)]
+struct ExecutionSeen {
+    worker: String,
+    approved: bool,
+    ended: bool,
+    /// By action: done in this try of the task.
+    done: BTreeSet<usize>,
+    /// By action: the number of its last attempt.
+    last: BTreeMap<usize, u32>,
+    under_way: Option<AttemptId>,
+}
+
+/// An attempt, as the events have it.
+pub(crate) struct AttemptSeen {
+    pub(crate) worker: String,
+    pub(crate) boot_id: String,
+    /// The agent said how it ended (in time or late), or that the machine leaves with it.
+    pub(crate) over: bool,
+    /// Given up.
+    pub(crate) lost: bool,
+    started: bool,
+    leaving: bool,
+    /// It may be the extra run of `on-failure` or `on-timeout`, whose start is not told.
+    may_be_extra: bool,
+    /// What was reported, by [`Outcome::name`].
+    reported: BTreeSet<&'static str>,
+}
+
+impl AttemptSeen {
+    /// Whether the events say that the agent reported this.
+    pub(crate) fn has(&self, word: &str) -> bool {
+        self.reported.contains(word) || (word == "started" && self.may_be_extra)
+    }
+}
+
+impl History {
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// What it breaks, in words.
+    pub(crate) fn take(&mut self, event: &Event) -> Result<(), String> {
+        self.numbers(event)?;
+        if let Some(state) = self.ended
+            && !matches!(event.kind, EventKind::Late { .. } | EventKind::RunOpened { .. })
+        {
+            return Err(format!("it is {state}, and terminal stays terminal for its run"));
+        }
+        if matches!(event.kind, EventKind::Created { .. }) != (event.number == 1) {
+            return Err("a workflow is created once, by its first event".to_owned());
+        }
+        self.judge(&event.kind)?;
+        self.events.push(event.clone());
+        Ok(())
+    }
+
+    pub(crate) fn is_root(&self) -> bool {
+        matches!(
+            self.events.first().map(|event| &event.kind),
+            Some(EventKind::Created { parent: None, .. })
+        )
+    }
+
+    /// The workflow at the top.
+    pub(crate) fn root(&self) -> &str {
+        match self.events.first().map(|event| &event.kind) {
+            Some(EventKind::Created {
+                parent: Some(parent), ..
+            }) => &parent.root,
+            Some(EventKind::Created { id, .. }) => id,
+            _ => "",
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self.events.first().map(|event| &event.kind) {
+            Some(EventKind::Created { name, .. }) => name,
+            _ => "",
+        }
+    }
+
+    /// Attempts that were handed out and are neither over nor given up.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &AttemptId> {
+        self.executions
+            .values()
+            .filter_map(|execution| execution.under_way.as_ref())
+    }
+
+    fn numbers(&self, event: &Event) -> Result<(), String> {
+        let (number, at) = self
+            .events
+            .last()
+            .map_or((0, (0, 0)), |last| (last.number, (last.at, last.tick)));
+        if event.number != number + 1 {
+            return Err(format!("event {} comes after event {number}", event.number));
+        }
+        if (event.at, event.tick) <= at {
+            return Err(format!(
+                "event {} is stamped {}+{}, not above {}+{}",
+                event.number, event.at, event.tick, at.0, at.1
+            ));
+        }
+        Ok(())
+    }
+
+    fn judge(&mut self, kind: &EventKind) -> Result<(), String> {
+        match kind {
+            EventKind::Created { definition, .. } => {
+                self.tasks = definition.tasks.iter().map(|_| TaskSeen::default()).collect();
+                self.definition = (**definition).clone();
+                self.run = 1;
+                Ok(())
+            }
+            EventKind::Asked { task, .. } => {
+                self.needs_are_over(*task)?;
+                self.starts_things("machines are asked for")?;
+                self.task(*task)?.asked = true;
+                Ok(())
+            }
+            EventKind::TaskStarted {
+                task,
+                instance,
+                items,
+                ..
+            } => self.task_started(*task, *instance, items.as_ref().map_or(1, Vec::len)),
+            EventKind::ExecutionMade {
+                execution,
+                worker,
+                waiting,
+                ..
+            } => self.execution_made(*execution, worker, waiting.is_none()),
+            EventKind::Decided {
+                execution, approved, ..
+            } => self.decided(*execution, *approved),
+            EventKind::Dispatched {
+                attempt,
+                worker,
+                boot_id,
+                ..
+            } => self.dispatched(attempt, worker, boot_id),
+            EventKind::Reported { attempt, outcome } => self.reported(attempt, outcome),
+            EventKind::StopAsked { attempt, .. } => self.is_under_way(attempt, "asked to stop"),
+            EventKind::Lost { attempt, why } => self.lost(attempt, why),
+            EventKind::Returned { attempt, boot_id } => self.returned(attempt, boot_id),
+            EventKind::Late { attempt, outcome } => self.late(attempt, outcome),
+            EventKind::Delayed {
+                execution, action, ..
+            } => self.delayed(*execution, *action),
+            EventKind::Resumed { execution, .. } => self.open(*execution).map(|_| ()),
+            EventKind::ChildAsked { execution, .. } | EventKind::ChildEnded { execution, .. } => {
+                self.open(*execution).map(|_| ())
+            }
+            EventKind::ExecutionEnded { execution, state, .. } => self.execution_ended(*execution, *state),
+            EventKind::WaveOpened { task, wave, .. } => self.wave_opened(*task, *wave),
+            EventKind::TaskEnded { task, instance, .. } => self.task_ended(*task, *instance),
+            EventKind::WentBack { tasks, .. } => {
+                self.succeeded.retain(|(task, _)| !tasks.contains(task));
+                self.again(tasks)
+            }
+            EventKind::PauseAsked { .. } | EventKind::Paused => {
+                self.paused = true;
+                Ok(())
+            }
+            EventKind::Unpaused { .. } => {
+                self.paused = false;
+                Ok(())
+            }
+            EventKind::Stopping { .. } => {
+                self.stopping = true;
+                Ok(())
+            }
+            EventKind::Ended { state, .. } => self.end(*state),
+            EventKind::RunOpened { run, tasks, .. } => self.run_opened(*run, tasks),
+        }
+    }
+
+    fn task(&mut self, task: usize) -> Result<&mut TaskSeen, String> {
+        self.tasks
+            .get_mut(task)
+            .ok_or_else(|| format!("there is no task {task}"))
+    }
+
+    fn needs_are_over(&self, task: usize) -> Result<(), String> {
+        let needs = self
+            .definition
+            .tasks
+            .get(task)
+            .map(|task| task.needs.as_slice())
+            .unwrap_or_default();
+        match needs
+            .iter()
+            .find(|need| !self.tasks.get(**need).is_some_and(|need| need.ended))
+        {
+            Some(need) => Err(format!(
+                "task {task} starts before task {need}, which it needs, is over"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn starts_things(&self, what: &str) -> Result<(), String> {
+        if self.paused {
+            return Err(format!("{what} in a pause"));
+        }
+        if self.stopping {
+            return Err(format!("{what} although the workflow is being stopped"));
+        }
+        Ok(())
+    }
+
+    fn task_started(&mut self, task: usize, instance: u32, items: usize) -> Result<(), String> {
+        self.needs_are_over(task)?;
+        let seen = self.task(task)?;
+        let is_answer = std::mem::take(&mut seen.asked);
+        // An answer to what was asked before the pause is written down in it; nothing is made from it yet.
+        if !(is_answer && self.paused) {
+            self.starts_things("a task is started")?;
+        }
+        let seen = self.task(task)?;
+        if seen.started || instance <= seen.instance {
+            return Err(format!(
+                "task {task} is started as instance {instance} after {}",
+                seen.instance
+            ));
+        }
+        *seen = TaskSeen {
+            instance,
+            started: true,
+            items,
+            ..TaskSeen::default()
+        };
+        Ok(())
+    }
+
+    fn execution_made(&mut self, id: ExecutionId, worker: &str, skipped: bool) -> Result<(), String> {
+        self.starts_things("an execution is made")?;
+        let task = self.task(id.task)?;
+        if !task.started || task.ended || task.instance != id.instance || id.item >= task.items {
+            return Err(format!("execution {id} is none of its task's present instance"));
+        }
+        self.window(id)?;
+        let seen = ExecutionSeen {
+            worker: worker.to_owned(),
+            ended: skipped,
+            ..ExecutionSeen::default()
+        };
+        match self.executions.insert(id, seen) {
+            Some(_) => Err(format!("execution {id} is made twice")),
+            None => Ok(()),
+        }
+    }
+
+    /// `maxParallel`, `waves` and `maxFailures`.
+    fn window(&self, id: ExecutionId) -> Result<(), String> {
+        let for_each = self
+            .definition
+            .tasks
+            .get(id.task)
+            .and_then(|task| task.for_each.as_ref());
+        let (Some(for_each), Some(task)) = (for_each, self.tasks.get(id.task)) else {
+            return Ok(());
+        };
+        let made = self.made(id.task, id.instance);
+        let open = made.clone().filter(|(_, execution)| !execution.ended).count();
+        if for_each.max_parallel > 0 && open >= for_each.max_parallel as usize {
+            return Err(format!(
+                "execution {id} is made beside {open} others: maxParallel is {}",
+                for_each.max_parallel
+            ));
+        }
+        if let Some(wave) = for_each.waves.get(task.wave)
+            && id.item >= count(*wave, task.items)
+        {
+            return Err(format!("execution {id} is made in wave {} already", task.wave));
+        }
+        if let Some(most) = for_each.max_failures
+            && task.failed > count(most, task.items)
+        {
+            return Err(format!("execution {id} is made after {} failures", task.failed));
+        }
+        Ok(())
+    }
+
+    fn made(
+        &self,
+        task: usize,
+        instance: u32,
+    ) -> impl Iterator<Item = (&ExecutionId, &ExecutionSeen)> + Clone {
+        let bound = move |item| ExecutionId { task, instance, item };
+        self.executions.range(bound(0)..=bound(usize::MAX))
+    }
+
+    /// An execution that is not over.
+    fn open(&mut self, id: ExecutionId) -> Result<&mut ExecutionSeen, String> {
+        let execution = self.executions.get_mut(&id);
+        execution
+            .filter(|execution| !execution.ended)
+            .ok_or_else(|| format!("execution {id} is over, or was never made"))
+    }
+
+    fn decided(&mut self, id: ExecutionId, approved: bool) -> Result<(), String> {
+        let execution = self.open(id)?;
+        if execution.approved {
+            return Err(format!("execution {id} is decided twice"));
+        }
+        execution.approved = approved;
+        Ok(())
+    }
+
+    fn dispatched(&mut self, id: &AttemptId, worker: &str, boot_id: &str) -> Result<(), String> {
+        self.starts_things("an attempt is handed out")?;
+        let task = self.definition.tasks.get(id.execution.task);
+        let asks = task.is_some_and(|task| task.approve.is_some());
+        let action = task.and_then(|task| task.actions.get(id.action));
+        let has_extra =
+            action.is_some_and(|action| !action.on_failure.is_empty() || !action.on_timeout.is_empty());
+        let may_be_extra = id.attempt > 1 && has_extra;
+        self.needs_are_over(id.execution.task)?;
+        self.has_left(id.execution, StepState::Idle)?;
+        let execution = self.open(id.execution)?;
+        if asks && !execution.approved {
+            return Err(format!("attempt {id} is handed out before the task was approved"));
+        }
+        if execution.worker != worker {
+            return Err(format!(
+                "attempt {id} is handed to {worker}, its worker is {}",
+                execution.worker
+            ));
+        }
+        if let Some(other) = &execution.under_way {
+            return Err(format!("attempt {id} is handed out while {other} is under way"));
+        }
+        if let Some(before) = (0..id.action).find(|action| !execution.done.contains(action)) {
+            return Err(format!(
+                "attempt {id} is handed out before action {before} is done"
+            ));
+        }
+        let last = execution.last.insert(id.action, id.attempt).unwrap_or(0);
+        if id.attempt != last + 1 {
+            return Err(format!("attempt {id} follows attempt {last}"));
+        }
+        execution.done.retain(|action| *action < id.action);
+        execution.under_way = Some(id.clone());
+        let seen = AttemptSeen {
+            worker: worker.to_owned(),
+            boot_id: boot_id.to_owned(),
+            over: false,
+            lost: false,
+            started: false,
+            leaving: false,
+            may_be_extra,
+            reported: BTreeSet::new(),
+        };
+        match self.attempts.insert(id.clone(), seen) {
+            Some(_) => Err(format!("attempt {id} is handed out twice")),
+            None => Ok(()),
+        }
+    }
+
+    fn is_under_way(&self, id: &AttemptId, what: &str) -> Result<(), String> {
+        let execution = self.executions.get(&id.execution);
+        match execution.is_some_and(|execution| execution.under_way.as_ref() == Some(id)) {
+            true => Ok(()),
+            false => Err(format!("attempt {id} is {what}, and is not under way")),
+        }
+    }
+
+    fn attempt(&mut self, id: &AttemptId) -> Result<&mut AttemptSeen, String> {
+        self.attempts
+            .get_mut(id)
+            .ok_or_else(|| format!("attempt {id} was never handed out"))
+    }
+
+    fn reported(&mut self, id: &AttemptId, outcome: &Outcome) -> Result<(), String> {
+        self.is_under_way(id, "reported")?;
+        let attempt = self.attempt(id)?;
+        attempt.reported.insert(outcome.name());
+        if matches!(outcome, Outcome::Started) {
+            return match std::mem::replace(&mut attempt.started, true) {
+                true => Err(format!("attempt {id} started twice")),
+                false => Ok(()),
+            };
+        }
+        attempt.over = true;
+        attempt.leaving = matches!(outcome, Outcome::Leaving { .. });
+        let execution = self.open(id.execution)?;
+        match outcome {
+            // Under way until the machine is back; for the last thing on a machine leaving is enough.
+            Outcome::Leaving { .. } => return Ok(()),
+            Outcome::Succeeded { .. } => drop(execution.done.insert(id.action)),
+            _ => {}
+        }
+        execution.under_way = None;
+        Ok(())
+    }
+
+    /// A machine that has left with the last action of its task, or with an extra run, or that nobody waits for any more
+    /// since the execution ends as `state`: the attempt is over.
+    fn has_left(&mut self, id: ExecutionId, state: StepState) -> Result<(), String> {
+        let actions = self
+            .definition
+            .tasks
+            .get(id.task)
+            .map_or(0, |task| task.actions.len());
+        let Some(attempt) = self.open(id)?.under_way.clone() else {
+            return Ok(());
+        };
+        let is_last = attempt.action + 1 == actions;
+        let seen = self.attempt(&attempt)?;
+        let nobody_waits = state.is_final() && state != StepState::Success;
+        if seen.leaving && (is_last || seen.may_be_extra || nobody_waits) {
+            let execution = self.open(id)?;
+            execution.under_way = None;
+            if is_last {
+                execution.done.insert(attempt.action);
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, id: &AttemptId, why: &Loss) -> Result<(), String> {
+        self.is_under_way(id, "lost")?;
+        let attempt = self.attempt(id)?;
+        attempt.lost = true;
+        match why {
+            Loss::OtherBoot { boot_id } if *boot_id == attempt.boot_id => {
+                return Err(format!("attempt {id} is lost by another boot, which is its own"));
+            }
+            // The boot that it was handed to says that it never got it.
+            Loss::Forgotten => attempt.over = true,
+            Loss::OtherBoot { .. } | Loss::Silence { .. } => {}
+        }
+        self.open(id.execution)?.under_way = None;
+        Ok(())
+    }
+
+    fn returned(&mut self, id: &AttemptId, boot_id: &str) -> Result<(), String> {
+        self.is_under_way(id, "back")?;
+        let attempt = self.attempt(id)?;
+        if !attempt.leaving || attempt.boot_id == boot_id {
+            return Err(format!("attempt {id} is done by a return without having left"));
+        }
+        let execution = self.open(id.execution)?;
+        execution.under_way = None;
+        execution.done.insert(id.action);
+        Ok(())
+    }
+
+    fn late(&mut self, id: &AttemptId, outcome: &Outcome) -> Result<(), String> {
+        if self.is_under_way(id, "late").is_ok() && !self.attempt(id)?.over {
+            return Err(format!("the report of attempt {id} is late, and it is under way"));
+        }
+        let attempt = self.attempt(id)?;
+        attempt.reported.insert(outcome.name());
+        attempt.over |= !matches!(outcome, Outcome::Started);
+        Ok(())
+    }
+
+    fn delayed(&mut self, id: ExecutionId, action: Option<usize>) -> Result<(), String> {
+        // When the whole task is tried again nobody waits for a machine that is on its way.
+        let state = action.map_or(StepState::Failed, |_| StepState::Idle);
+        self.has_left(id, state)?;
+        let execution = self.open(id)?;
+        if let Some(attempt) = &execution.under_way {
+            return Err(format!("execution {id} is delayed while {attempt} is under way"));
+        }
+        if action.is_none() {
+            execution.done.clear();
+        }
+        Ok(())
+    }
+
+    fn execution_ended(&mut self, id: ExecutionId, state: StepState) -> Result<(), String> {
+        let actions = self
+            .definition
+            .tasks
+            .get(id.task)
+            .map_or(0, |task| task.actions.len());
+        self.has_left(id, state)?;
+        let carried = self.succeeded.contains(&(id.task, id.item));
+        let execution = self.open(id)?;
+        if let Some(attempt) = &execution.under_way {
+            return Err(format!("execution {id} ends while {attempt} is under way"));
+        }
+        if state == StepState::Success && execution.done.len() != actions && !carried {
+            return Err(format!(
+                "execution {id} succeeds with {} of {actions} actions done",
+                execution.done.len()
+            ));
+        }
+        if !state.is_final() {
+            return Err(format!("execution {id} ends as {state}"));
+        }
+        execution.ended = true;
+        if state == StepState::Success {
+            self.succeeded.insert((id.task, id.item));
+        }
+        if matches!(state, StepState::Failed | StepState::Timeout) {
+            self.task(id.task)?.failed += 1;
+        }
+        Ok(())
+    }
+
+    fn wave_opened(&mut self, task: usize, wave: usize) -> Result<(), String> {
+        let seen = self.task(task)?;
+        if wave != seen.wave + 1 {
+            return Err(format!(
+                "wave {wave} of task {task} is opened after wave {}",
+                seen.wave
+            ));
+        }
+        seen.wave = wave;
+        let instance = seen.instance;
+        match self.made(task, instance).find(|(_, execution)| !execution.ended) {
+            Some((id, _)) => Err(format!(
+                "wave {wave} of task {task} is opened before {id} is over"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn task_ended(&mut self, task: usize, instance: u32) -> Result<(), String> {
+        let seen = self.task(task)?;
+        if seen.ended {
+            return Err(format!("task {task} ends twice"));
+        }
+        seen.ended = true;
+        match self.made(task, instance).find(|(_, execution)| !execution.ended) {
+            Some((id, _)) => Err(format!("task {task} ends before its execution {id}")),
+            None => Ok(()),
+        }
+    }
+
+    fn again(&mut self, tasks: &[usize]) -> Result<(), String> {
+        for task in tasks {
+            let seen = self.task(*task)?;
+            seen.asked = false;
+            seen.started = false;
+            seen.ended = false;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, state: WorkflowState) -> Result<(), String> {
+        if !state.is_final() {
+            return Err(format!("it ends as {state}"));
+        }
+        if let Some(attempt) = self.under_way().next() {
+            return Err(format!("it ends while {attempt} is under way"));
+        }
+        if state == WorkflowState::Success
+            && !self
+                .definition
+                .tasks
+                .iter()
+                .any(|task| task.control == Some(Control::Succeed))
+            && let Some(task) = self.tasks.iter().position(|task| !task.ended)
+        {
+            return Err(format!("it succeeds before task {task} is over"));
+        }
+        self.ended = Some(state);
+        Ok(())
+    }
+
+    fn run_opened(&mut self, run: u32, tasks: &[usize]) -> Result<(), String> {
+        if self.ended.is_none_or(|state| state == WorkflowState::Success) {
+            return Err("a run is opened where none has failed".to_owned());
+        }
+        if run != self.run + 1 {
+            return Err(format!("run {run} follows run {}", self.run));
+        }
+        self.run = run;
+        self.ended = None;
+        self.stopping = false;
+        self.paused = false;
+        self.again(tasks)
+    }
+}
+
+/// Of the items of a list; a share is rounded up.
+fn count(amount: Amount, items: usize) -> usize {
+    match amount {
+        Amount::Count(count) => count as usize,
+        Amount::Percent(percent) => (items * percent as usize).div_ceil(100),
+    }
+}

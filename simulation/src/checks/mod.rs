@@ -1,0 +1,357 @@
+//! What must hold, whatever happens: looked at after every step, from outside of what is looked at.
+//!
+//! It sees what is committed (the events, as they come), what machines really do, and what somebody was told. It shares
+//! no code with the engine, but for [`replay`](workflow::engine::replay), which is what it tests.
+
+mod data;
+mod history;
+mod stored;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::v1;
+use store::{Commit, Operation, Store};
+use workflow::engine::{Event, EventKind, Outcome};
+
+use crate::coverage::Coverage;
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::world::outcome;
+use data::Data;
+pub(crate) use history::History;
+
+#[derive(Default)]
+pub(crate) struct Checks {
+    histories: BTreeMap<String, History>,
+    /// Events so far.
+    pub(crate) seen: u64,
+    open: BTreeSet<String>,
+    /// Every attempt that ever started anywhere, and where.
+    runs: BTreeMap<String, Run>,
+    /// What runs now, by the machine's MAC.
+    running: BTreeMap<String, String>,
+    /// The last attempt that was handed out, by the machine's MAC.
+    handed: BTreeMap<String, String>,
+    /// Reports that agents were told are durable: by boot, up to which sequence.
+    acknowledged: BTreeMap<String, u64>,
+    /// The same, for good: workflow, attempt, word.
+    kept: BTreeSet<(String, String, &'static str)>,
+    /// Events that somebody was told about: by workflow, up to which number.
+    promised: BTreeMap<String, u64>,
+    data: Data,
+}
+
+/// Where an attempt ran.
+struct Run {
+    machine: String,
+    boot: String,
+}
+
+impl Checks {
+    /// Judges a commit.
+    ///
+    /// # Errors
+    /// What it breaks, in words.
+    pub(crate) fn committed(
+        &mut self,
+        commit: &Commit,
+        coverage: &mut Coverage,
+        mut tell: impl FnMut(String),
+    ) -> Result<(), String> {
+        let puts = || {
+            commit.operations.iter().filter_map(|operation| match operation {
+                Operation::Put { key, value } => Some((key, value)),
+                _ => None,
+            })
+        };
+        self.data.begin(puts());
+        for (key, value) in puts() {
+            let Some(id) = stored::event_of(key) else {
+                continue;
+            };
+            let event = stored::event(value)?;
+            coverage.event(&event.kind);
+            self.seen += 1;
+            tell(in_words(&id, &event));
+            let told = |what: String| {
+                format!(
+                    "workflow {id}, event {} ({}): {what}",
+                    event.number,
+                    event.kind.name()
+                )
+            };
+            self.take(&id, &event).map_err(told)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, id: &str, event: &Event) -> Result<(), String> {
+        if let EventKind::Dispatched { attempt, worker, .. } = &event.kind {
+            self.handed_out(&attempt.to_string(), worker)?;
+        }
+        let history = self.histories.entry(id.to_owned()).or_default();
+        history.take(event)?;
+        if let EventKind::Reported {
+            attempt,
+            outcome: Outcome::Succeeded { data_version, .. },
+        } = &event.kind
+        {
+            self.data
+                .succeeded(history.root(), &attempt.to_string(), *data_version)?;
+        }
+        match history.ended {
+            Some(_) => self.open.remove(id),
+            None => self.open.insert(id.to_owned()),
+        };
+        Ok(())
+    }
+
+    /// The fence: while an attempt may run on a machine, no other is handed to it.
+    fn handed_out(&mut self, attempt: &str, worker: &str) -> Result<(), String> {
+        if let Some(running) = self.running.get(worker) {
+            return Err(format!(
+                "attempt {attempt} is handed to {worker}, which runs {running}"
+            ));
+        }
+        if let Some(before) = self.handed.insert(worker.to_owned(), attempt.to_owned())
+            && let Some(seen) = self.seen(&before)
+            && !seen.over
+            && let Some(now) = self.seen_boot(attempt)
+            && now == seen.boot_id
+        {
+            return Err(format!(
+                "attempt {attempt} is handed to {worker}, which has not said that {before} has stopped"
+            ));
+        }
+        Ok(())
+    }
+
+    fn seen(&self, attempt: &str) -> Option<&history::AttemptSeen> {
+        let id: workflow::engine::AttemptId = attempt.parse().ok()?;
+        self.histories.get(&id.workflow)?.attempts.get(&id)
+    }
+
+    fn seen_boot(&self, attempt: &str) -> Option<String> {
+        self.seen(attempt).map(|seen| seen.boot_id.clone())
+    }
+
+    /// A machine begins to run an attempt.
+    ///
+    /// # Errors
+    /// It has run before, or something else runs.
+    pub(crate) fn starts(&mut self, machine: &str, boot: &str, attempt: &str) -> Result<(), String> {
+        if let Some(running) = self.running.insert(machine.to_owned(), attempt.to_owned()) {
+            return Err(format!(
+                "machine {machine} starts {attempt} while it runs {running}"
+            ));
+        }
+        let run = Run {
+            machine: machine.to_owned(),
+            boot: boot.to_owned(),
+        };
+        if let Some(before) = self.runs.insert(attempt.to_owned(), run) {
+            return Err(format!(
+                "attempt {attempt} runs on {machine} ({boot}) after it ran on {} ({})",
+                before.machine, before.boot
+            ));
+        }
+        match self.seen(attempt) {
+            None => Err(format!(
+                "attempt {attempt} runs on {machine} without having been handed out"
+            )),
+            Some(seen) if seen.worker != machine => Err(format!(
+                "attempt {attempt} runs on {machine}, and was handed to {}",
+                seen.worker
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// A success says what it changed in the ephemeral data.
+    pub(crate) fn brings(&mut self, attempt: &str, changes: Option<&v1::DataChanges>) {
+        self.data.brings(attempt, changes);
+    }
+
+    /// What the machine ran is over, or gone with its boot.
+    pub(crate) fn ends_running(&mut self, machine: &str) {
+        self.running.remove(machine);
+    }
+
+    /// An agent is told that its reports are durable.
+    ///
+    /// # Errors
+    /// One is not in the events.
+    pub(crate) fn acknowledged(&mut self, boot: &str, reports: &[v1::Report]) -> Result<(), String> {
+        let known = self.acknowledged.get(boot).copied().unwrap_or(0);
+        for report in reports.iter().filter(|report| report.sequence > known) {
+            let Some(said) = &report.outcome else {
+                continue;
+            };
+            let word = outcome(said).name();
+            let workflow = report.attempt_id.split('/').next().unwrap_or_default();
+            if !self.seen(&report.attempt_id).is_some_and(|seen| seen.has(word)) {
+                return Err(format!(
+                    "report {} of {boot} ({}: {word}) is acknowledged and in no event",
+                    report.sequence, report.attempt_id
+                ));
+            }
+            self.kept
+                .insert((workflow.to_owned(), report.attempt_id.clone(), word));
+            self.acknowledged.insert(boot.to_owned(), report.sequence);
+        }
+        Ok(())
+    }
+
+    /// Somebody was told of the workflow's events up to this one.
+    ///
+    /// # Errors
+    /// They are not there.
+    pub(crate) fn promised(&mut self, id: &str, last_event: u64) -> Result<(), String> {
+        let promised = self.promised.entry(id.to_owned()).or_default();
+        *promised = last_event.max(*promised);
+        let there = self
+            .histories
+            .get(id)
+            .map_or(0, |history| history.events.len() as u64);
+        match there < last_event {
+            true => Err(format!(
+                "workflow {id} is answered with event {last_event}, and has {there}"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the store still has everything that was acknowledged and answered.
+    ///
+    /// # Errors
+    /// What is lost.
+    pub(crate) fn promises(&mut self, disk: &Disk) -> Result<(), String> {
+        let ids: Vec<String> = self.histories.keys().cloned().collect();
+        for id in ids {
+            let mut history = History::default();
+            for event in stored::events(disk, &id)? {
+                history
+                    .take(&event)
+                    .map_err(|what| format!("workflow {id}: {what}"))?;
+            }
+            let there = history.events.len() as u64;
+            if there < self.promised.get(&id).copied().unwrap_or(0) {
+                return Err(format!(
+                    "workflow {id}: events that were answered for are lost, {there} are left"
+                ));
+            }
+            match (there, history.ended) {
+                (0, _) | (_, Some(_)) => self.open.remove(&id),
+                (_, None) => self.open.insert(id.clone()),
+            };
+            self.histories.insert(id, history);
+        }
+        for (workflow, attempt, word) in &self.kept {
+            if !self.seen(attempt).is_some_and(|seen| seen.has(word)) {
+                return Err(format!(
+                    "workflow {workflow}: the acknowledged report that {attempt} {word} is lost"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the workflow's events give what is stored of it, byte for byte.
+    ///
+    /// # Errors
+    /// What is different.
+    pub(crate) fn replays(&self, disk: &Disk, id: &str) -> Result<(), String> {
+        let events = stored::events(disk, id)?;
+        let seen = self
+            .histories
+            .get(id)
+            .map(|history| history.events.as_slice())
+            .unwrap_or_default();
+        if events != seen {
+            return Err(format!(
+                "workflow {id}: its stored events are not those that were committed"
+            ));
+        }
+        stored::replays(disk, id, &events)
+    }
+
+    pub(crate) fn some_workflow(&self, dice: &mut Dice) -> Option<String> {
+        let open = &self.open;
+        let of: Vec<&String> = match open.is_empty() || dice.one_in(4) {
+            true => self.histories.keys().collect(),
+            false => open.iter().collect(),
+        };
+        (!of.is_empty()).then(|| (*dice.pick(&of)).clone())
+    }
+
+    pub(crate) fn workflows(&self) -> Vec<String> {
+        self.histories.keys().cloned().collect()
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &String> {
+        self.open.iter()
+    }
+
+    /// Its last events, and what the store has of machines, outboxes and timers: for somebody who looks for what is stuck.
+    pub(crate) fn inventory(&self, disk: &Disk, id: &str) -> Vec<String> {
+        let events = self
+            .histories
+            .get(id)
+            .map(|history| history.events.as_slice())
+            .unwrap_or_default();
+        let last = events.iter().skip(events.len().saturating_sub(20));
+        let mut lines: Vec<String> = last.map(|event| in_words(id, event)).collect();
+        for prefix in ["machine-work/", "outbox/", "timer/"] {
+            for row in all(disk, prefix).unwrap_or_default().into_iter().take(20) {
+                let (key, value) = (
+                    String::from_utf8_lossy(&row.key),
+                    String::from_utf8_lossy(&row.value),
+                );
+                lines.push(format!("  {key} = {value}"));
+            }
+        }
+        lines
+    }
+
+    /// How many there were, and how they ended.
+    pub(crate) fn ends(&self) -> (u64, BTreeMap<&'static str, u64>) {
+        let mut ends = BTreeMap::new();
+        for state in self.histories.values().filter_map(|history| history.ended) {
+            *ends.entry(state.as_str()).or_default() += 1;
+        }
+        (self.histories.len() as u64, ends)
+    }
+
+    /// Every workflow was made once, however often it was asked for.
+    ///
+    /// # Errors
+    /// One was made twice.
+    pub(crate) fn made_once(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for history in self.histories.values().filter(|history| history.is_root()) {
+            if !names.insert(history.name().to_owned()) {
+                return Err(format!("workflow {:?} was made twice", history.name()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_words(id: &str, event: &Event) -> String {
+    let (kind, name, number) = (&event.kind, event.kind.name(), event.number);
+    match (kind.attempt(), kind.execution(), kind.task()) {
+        (Some(attempt), _, _) => format!("  event {number} ({name}): attempt {attempt} {kind}"),
+        (_, Some(execution), _) => format!("  event {number} ({name}): execution {id}/{execution} {kind}"),
+        (_, _, Some(task)) => format!("  event {number} ({name}): task {id}/{task} {kind}"),
+        _ => format!("  event {number} ({name}): workflow {id} {kind}"),
+    }
+}
+
+/// The events' prefix of a workflow is read in pages by [`stored`]; the store must give them all.
+pub(crate) fn all<S: Store + ?Sized>(store: &S, prefix: &str) -> Result<Vec<store::KeyValue>, String> {
+    let end = store::prefix_end(prefix.as_bytes());
+    store
+        .range(prefix.as_bytes(), &end, usize::MAX)
+        .map_err(|error| format!("{prefix} cannot be read: {error}"))
+}

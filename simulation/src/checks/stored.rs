@@ -1,0 +1,73 @@
+//! What is in the store, read by nothing but its documented keys.
+
+use serde::Serialize;
+use store::Store;
+use workflow::engine::{Event, replay};
+
+use super::all;
+use crate::disk::Disk;
+
+/// The workflow that a key is an event of.
+pub(super) fn event_of(key: &[u8]) -> Option<String> {
+    let key = std::str::from_utf8(key).ok()?;
+    let (id, _) = key.strip_prefix("event/")?.split_once('/')?;
+    Some(id.to_owned())
+}
+
+pub(super) fn event(value: &[u8]) -> Result<Event, String> {
+    serde_json::from_slice(value).map_err(|error| format!("an event cannot be read: {error}"))
+}
+
+pub(super) fn events(disk: &Disk, id: &str) -> Result<Vec<Event>, String> {
+    all(disk, &format!("event/{id}/"))?
+        .iter()
+        .map(|row| event(&row.value))
+        .collect()
+}
+
+/// Whether the events give the state that is stored, byte for byte.
+pub(super) fn replays(disk: &Disk, id: &str, events: &[Event]) -> Result<(), String> {
+    let wrong = |what: String| format!("workflow {id}: {what}");
+    if events.is_empty() {
+        return Ok(());
+    }
+    let state = replay(events).map_err(|error| wrong(format!("its events are no history: {error}")))?;
+    same(disk, &format!("workflow/{id}"), &state.head).map_err(wrong)?;
+    let mut keys = Vec::new();
+    for (id_of, execution) in &state.executions {
+        let key = format!(
+            "execution/{id}/{:05}/{:05}/{:05}",
+            id_of.task, id_of.instance, id_of.item
+        );
+        same(disk, &key, &**execution).map_err(wrong)?;
+        keys.push(key);
+    }
+    let stored = all(disk, &format!("execution/{id}/"))?;
+    if stored.len() != keys.len() {
+        return Err(wrong(format!(
+            "{} executions are stored, its events give {}",
+            stored.len(),
+            keys.len()
+        )));
+    }
+    for ((task, instance), items) in &state.items {
+        same(disk, &format!("items/{id}/{task:05}/{instance:05}"), &**items).map_err(wrong)?;
+    }
+    Ok(())
+}
+
+fn same(disk: &Disk, key: &str, value: &impl Serialize) -> Result<(), String> {
+    let stored = disk.get(key.as_bytes()).map_err(|error| error.to_string())?;
+    let Some(stored) = stored else {
+        return Err(format!("{key} is not stored"));
+    };
+    let replayed = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    match stored.value == replayed {
+        true => Ok(()),
+        false => Err(format!(
+            "{key} is stored as {} and replayed as {}",
+            String::from_utf8_lossy(&stored.value),
+            String::from_utf8_lossy(&replayed)
+        )),
+    }
+}

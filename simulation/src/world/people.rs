@@ -1,0 +1,297 @@
+//! People: they make workflows, meddle with them, and ask again when no answer came.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use server::coordinator::{Answer, Input, NewWorkflow};
+use store::{Commit, Operation, Precondition};
+use workflow::engine::{Command, Creation, StepState, Waiting, Workflow, WorkflowState};
+use workflow::language;
+
+use super::{Happening, World};
+use crate::definitions;
+
+/// A request of somebody.
+pub(crate) type Ticket = u64;
+
+/// More workflows at a time than this nobody makes.
+const MOST_OPEN: usize = 40;
+
+#[derive(Default)]
+pub(crate) struct People {
+    last: Ticket,
+    /// Sent, and not answered yet.
+    waiting: BTreeMap<Ticket, Asked>,
+    /// Nobody knows what came of them: they are sent again.
+    again: Vec<Ticket>,
+    /// Workflows that were asked for, and ids that were given.
+    made: u64,
+    ids: u64,
+}
+
+struct Asked {
+    input: Input,
+    workflow: String,
+    what: &'static str,
+}
+
+impl People {
+    pub(crate) fn unanswered(&mut self, ticket: Ticket) {
+        self.again.push(ticket);
+    }
+
+    pub(crate) fn are_done(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+/// Written with the workflow: a second request of the same name finds it.
+fn idempotency(name: &str, id: &str) -> Commit {
+    let key: Bytes = idempotency_key(name).into();
+    Commit {
+        preconditions: vec![Precondition::Absent { key: key.clone() }],
+        operations: vec![Operation::Put {
+            key,
+            value: id.to_owned().into(),
+        }],
+    }
+}
+
+pub(super) fn idempotency_key(name: &str) -> String {
+    format!("idempotency/{name}")
+}
+
+/// What the store has for sub-workflows.
+pub(crate) fn templates() -> Vec<(String, Value)> {
+    let row = |(name, text): (&str, String)| {
+        let template = json!({
+            "id": name, "name": name, "text": text, "version": 1,
+            "created_at": 0, "updated_at": 0,
+        });
+        (format!("template/{name}"), template)
+    };
+    definitions::children().into_iter().map(row).collect()
+}
+
+impl World {
+    pub(super) fn people_act(&mut self) {
+        let after = 1 + self.dice.span(60_000);
+        self.plan(after, Happening::PeopleAct);
+        self.ask_again();
+        if self.quiet {
+            return;
+        }
+        let open = self.checks.open().count();
+        let room = MOST_OPEN.min(2 + self.machines.len());
+        match self.dice.below(10) {
+            0..=3 if open < room => self.make(),
+            _ => self.meddle(),
+        }
+    }
+
+    fn ask_again(&mut self) {
+        for ticket in std::mem::take(&mut self.people.again) {
+            let id = self.new_id();
+            let Some(asked) = self.people.waiting.get_mut(&ticket) else {
+                continue;
+            };
+            // The server gives each request an id of its own; that it is the same one is told by its key.
+            if let Input::Create(new) = &mut asked.input {
+                new.creation.id.clone_from(&id);
+                new.extra = idempotency(&new.creation.name, &id);
+            }
+            let input = asked.input.clone();
+            self.say(format!("somebody asks again ({ticket})"));
+            if !self.ask_server(input, ticket) {
+                self.people.again.push(ticket);
+            }
+        }
+    }
+
+    fn ask(&mut self, input: Input, workflow: String, what: &'static str) {
+        self.people.last += 1;
+        let ticket = self.people.last;
+        self.coverage.command(what);
+        self.say(format!("somebody asks for {what} of {workflow} ({ticket})"));
+        let asked = Asked {
+            input: input.clone(),
+            workflow,
+            what,
+        };
+        self.people.waiting.insert(ticket, asked);
+        if !self.ask_server(input, ticket) {
+            self.people.again.push(ticket);
+        }
+    }
+
+    /// An answer that somebody has seen is a promise.
+    pub(super) fn answered(&mut self, ticket: Ticket, answer: Answer) {
+        let Some(asked) = self.people.waiting.remove(&ticket) else {
+            return;
+        };
+        match answer {
+            Answer::Workflow(workflow) => {
+                self.say(format!(
+                    "answered ({ticket}): {} of {} is done, it is {}",
+                    asked.what, asked.workflow, workflow.head.state
+                ));
+                self.look();
+                let outcome = self.checks.promised(&workflow.head.id, workflow.head.last_event);
+                self.must(outcome);
+            }
+            Answer::Refused(refusal) => {
+                self.coverage.command("refused");
+                self.say(format!("answered ({ticket}): {refusal}"));
+            }
+            Answer::Done | Answer::Machine(_) | Answer::Stale => {
+                self.break_down(format!(
+                    "{} of {} is answered with {answer:?}",
+                    asked.what, asked.workflow
+                ));
+            }
+        }
+    }
+
+    fn make(&mut self) {
+        let number = self.people.made + 1;
+        let clock = self.server_clock(0);
+        let id = self.new_id();
+        let name = format!("w{number}");
+        let workers: Vec<String> = self.machines.iter().map(|machine| machine.mac.clone()).collect();
+        let definition = match definitions::some(&mut self.dice, &name, &workers, clock) {
+            Ok(definition) => definition,
+            Err(problem) => return self.break_down(problem),
+        };
+        let inputs = match language::inputs(&definition, &Map::new()) {
+            Ok(inputs) => inputs,
+            Err(problems) => return self.break_down(problems.join("; ")),
+        };
+        let creation = Creation {
+            id: id.clone(),
+            namespace: "default".to_owned(),
+            name,
+            template: "t".to_owned(),
+            definition,
+            inputs,
+            ..Creation::default()
+        };
+        let extra = idempotency(&creation.name, &id);
+        let new = NewWorkflow { creation, extra };
+        self.people.made = number;
+        self.ask(Input::Create(Box::new(new)), id, "create");
+    }
+
+    /// Time-ordered, as UUIDv7 is; the clocks of servers jump, and so does the order.
+    fn new_id(&mut self) -> String {
+        self.people.ids += 1;
+        let (clock, number) = (self.server_clock(0), self.people.ids);
+        format!(
+            "{:08x}-{:04x}-7000-8000-{number:012x}",
+            (clock >> 16) & 0xffff_ffff,
+            clock & 0xffff
+        )
+    }
+
+    fn meddle(&mut self) {
+        let open: Vec<String> = self.checks.open().cloned().collect();
+        let id = match self.dice.percent(80) && !open.is_empty() {
+            true => self.dice.pick(&open).clone(),
+            false => match self.checks.some_workflow(&mut self.dice) {
+                Some(id) => id,
+                None => return,
+            },
+        };
+        let Some(workflow) = self.workflow(&id) else {
+            return;
+        };
+        let by = "somebody".to_owned();
+        let (what, command) = match self.dice.below(16) {
+            0 | 1 => (
+                "pause",
+                Command::Pause {
+                    by,
+                    reason: "look".to_owned(),
+                },
+            ),
+            2..=4 => ("resume", Command::Unpause { by }),
+            5 if self.dice.one_in(2) => (
+                "cancel",
+                Command::Cancel {
+                    reason: "enough".to_owned(),
+                },
+            ),
+            6 | 7 => ("retry", Command::Retry { by }),
+            _ => match self.decision(&workflow) {
+                Some(decision) => decision,
+                None if workflow.head.state.is_final() => ("retry", Command::Retry { by }),
+                None => return,
+            },
+        };
+        self.command(&id, what, command);
+    }
+
+    fn command(&mut self, id: &str, what: &'static str, command: Command) {
+        let input = Input::Command {
+            workflow: id.to_owned(),
+            command,
+        };
+        self.ask(input, id.to_owned(), what);
+    }
+
+    /// Yes or no to one of those that wait for it.
+    fn decision(&mut self, workflow: &Workflow) -> Option<(&'static str, Command)> {
+        let waiting: Vec<_> = workflow
+            .executions
+            .values()
+            .filter(|execution| {
+                execution.state == StepState::Waiting && execution.waiting == Some(Waiting::Approval)
+            })
+            .collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        let execution = *self.dice.pick(&waiting);
+        let task = workflow.definition.tasks.get(execution.id.task)?;
+        let approved = self.dice.percent(80);
+        let group = if self.dice.percent(80) { "ops" } else { "others" };
+        let command = Command::Decide {
+            task: task.name.clone(),
+            item: task.for_each.as_ref().map(|_| execution.id.item),
+            approved,
+            by: "somebody".to_owned(),
+            groups: vec![group.to_owned()],
+            comment: String::new(),
+        };
+        Some((if approved { "approve" } else { "reject" }, command))
+    }
+
+    /// At the end nobody leaves a pause or a question open.
+    pub(super) fn people_help(&mut self) {
+        if !self.people.again.is_empty() {
+            self.ask_again();
+        }
+        if !self.coverage.steps.is_multiple_of(16) {
+            return;
+        }
+        let open: Vec<String> = self.checks.open().cloned().collect();
+        for id in open {
+            if self.people.waiting.values().any(|asked| asked.workflow == id) {
+                continue;
+            }
+            let Some(workflow) = self.workflow(&id) else {
+                continue;
+            };
+            let paused = matches!(
+                workflow.head.state,
+                WorkflowState::Pausing | WorkflowState::Paused
+            );
+            if paused {
+                let by = "somebody".to_owned();
+                self.command(&id, "resume", Command::Unpause { by });
+            } else if let Some((what, command)) = self.decision(&workflow) {
+                self.command(&id, what, command);
+            }
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Blobs: bytes too large for a key's value, named by their digest.
+//!
+//! A blob never changes, so it needs no precondition: it is put first, and the commit that names it comes after. One
+//! that no commit names is garbage, which the owner of the references finds with [`Blobs::list`] and removes with
+//! [`Blobs::delete_unused`]. What is read is always verified against its name.
+//!
+//! Files are `sha256/<first two digits>/<digest>` below the directory. A file that is being written has `#` and a
+//! number behind its name, or is below `incoming/`; such are removed when the directory is opened, which one process
+//! does at a time (the one that holds the store's lock).
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::RwLock;
+
+mod digest;
+mod directory;
+
+pub use digest::{Digest, DigestError};
+
+/// The largest blob.
+pub const MAX_BLOB_BYTES: u64 = 256 * 1024 * 1024;
+/// What of a stream is held in memory; also the size of a part (S3 takes parts from 5 MiB on).
+const PART_BYTES: usize = 8 * 1024 * 1024;
+/// Below this are the blobs.
+const BLOBS: &str = "sha256";
+/// Below this are streams whose digest is not known yet.
+const INCOMING: &str = "incoming";
+
+/// A store of blobs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    objects: Arc<dyn ObjectStore>,
+    /// Where this is, for messages.
+    place: Arc<str>,
+    /// Held for writing while something is deleted as unused, for reading while something is put: what was just put
+    /// is never taken for old.
+    deleting: Arc<RwLock<()>>,
+}
+
+/// What is known of a blob without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobInfo {
+    pub digest: Digest,
+    pub len_bytes: u64,
+    /// When it was put, the last time.
+    pub put_at: SystemTime,
+}
+
+/// Why blobs did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("blob {digest} is not in {place}")]
+    NotFound { digest: Digest, place: String },
+    /// What is stored is not what was put. Putting the same content again heals it.
+    #[error("blob {digest} in {place} is damaged: its content has digest {actual}; restore it from a backup")]
+    Damaged {
+        digest: Digest,
+        actual: Digest,
+        place: String,
+    },
+    #[error("blob is larger than the limit of {MAX_BLOB_BYTES} B")]
+    TooLarge,
+    #[error("bytes {from} to {to} of blob {digest} were asked for, but it has {len_bytes} B")]
+    OutOfRange {
+        digest: Digest,
+        from: u64,
+        to: u64,
+        len_bytes: u64,
+    },
+    /// The filesystem is full, or a quota is.
+    #[error("no room for a blob in {place}: free some, or make the filesystem larger")]
+    Full {
+        place: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The stream that was to become a blob broke off; nothing was kept of it.
+    #[error("what was to become a blob broke off")]
+    Source(#[source] io::Error),
+    #[error("blobs in {place}: {doing} failed")]
+    Backend {
+        place: String,
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Blobs {
+    /// Opens the blobs in `directory`, making it when there is none, and removes what a crash left half written. Blocks.
+    ///
+    /// The caller sees to it that no other process has the directory open.
+    pub fn open(directory: impl AsRef<FsPath>) -> Result<Blobs, BlobError> {
+        let directory = directory.as_ref();
+        let failed = |source: io::Error| failure(&directory.to_string_lossy(), "opening", source.into());
+        directory::prepare(directory).map_err(failed)?;
+        Blobs::open_as_it_is(directory)
+    }
+
+    /// Opens the blobs in `directory`, which is there, without making or removing anything: for reading only.
+    pub fn open_as_it_is(directory: impl AsRef<FsPath>) -> Result<Blobs, BlobError> {
+        let place = directory.as_ref().to_string_lossy();
+        // Without `with_fsync` object_store renames without syncing, and a power cut would take what we acknowledged.
+        // With it, the file is synced before the rename and the directory after.
+        let objects = LocalFileSystem::new_with_prefix(directory.as_ref())
+            .map_err(|error| failure(&place, "opening", error.into()))?
+            .with_fsync(true);
+        Ok(Blobs::with_objects(Arc::new(objects), &place))
+    }
+
+    /// Blobs in memory, for tests.
+    pub fn in_memory() -> Blobs {
+        Blobs::with_objects(Arc::new(InMemory::new()), "(memory)")
+    }
+
+    /// Blobs in an object store of the caller's; `place` names it in messages.
+    ///
+    /// A put must be durable when the object store says that it is done.
+    pub fn with_objects(objects: Arc<dyn ObjectStore>, place: &str) -> Blobs {
+        Blobs {
+            objects,
+            place: place.into(),
+            deleting: Arc::default(),
+        }
+    }
+
+    /// Keeps these bytes; returns when they are durable.
+    ///
+    /// A content that is there already is written again: that makes it young for garbage collection, waits for the
+    /// durability of a put that is still going on, and heals a damaged file.
+    pub async fn put(&self, bytes: impl Into<Bytes>) -> Result<Digest, BlobError> {
+        let bytes = bytes.into();
+        if bytes.len() as u64 > MAX_BLOB_BYTES {
+            return Err(BlobError::TooLarge);
+        }
+        let digest = Digest::of(&bytes);
+        let _putting = self.deleting.read().await;
+        self.objects
+            .put(&path_of(&digest), PutPayload::from_bytes(bytes))
+            .await
+            .map_err(|error| failure(&self.place, "putting", error.into()))?;
+        Ok(digest)
+    }
+
+    /// Keeps what a stream yields; returns when it is durable. Holds at most 8 MiB and one item in memory.
+    ///
+    /// Nothing is kept of a stream that fails or when the future is dropped.
+    pub async fn put_stream<S>(&self, stream: S) -> Result<Digest, BlobError>
+    where
+        S: Stream<Item = io::Result<Bytes>> + Send,
+    {
+        let mut stream = std::pin::pin!(stream);
+        let mut part = BytesMut::new();
+        while part.len() < PART_BYTES {
+            match stream.next().await {
+                Some(item) => part.extend_from_slice(&item.map_err(BlobError::Source)?),
+                None => return self.put(part).await,
+            }
+        }
+        let incoming = Path::from_iter([INCOMING, &uuid::Uuid::new_v4().to_string()]);
+        let failed = |error: object_store::Error| failure(&self.place, "putting", error.into());
+        let mut upload = self.objects.put_multipart(&incoming).await.map_err(failed)?;
+        let written = async {
+            let mut hasher = Sha256::new();
+            let mut len_bytes = 0;
+            loop {
+                len_bytes += part.len() as u64;
+                if len_bytes > MAX_BLOB_BYTES {
+                    return Err(BlobError::TooLarge);
+                }
+                hasher.update(&part);
+                let full = PutPayload::from_bytes(part.split().freeze());
+                upload.put_part(full).await.map_err(failed)?;
+                while part.len() < PART_BYTES {
+                    match stream.next().await {
+                        Some(item) => part.extend_from_slice(&item.map_err(BlobError::Source)?),
+                        None => break,
+                    }
+                }
+                if part.is_empty() {
+                    break;
+                }
+            }
+            Ok(Digest::from(hasher))
+        };
+        let digest = match written.await {
+            Ok(digest) => digest,
+            Err(error) => {
+                // The first error says more than one of tidying up.
+                let _ = upload.abort().await;
+                return Err(error);
+            }
+        };
+        let completed = upload.complete().await;
+        if completed.is_err() {
+            let _ = upload.abort().await;
+        }
+        completed.map_err(failed)?;
+        let _putting = self.deleting.read().await;
+        let renamed = self.objects.rename(&incoming, &path_of(&digest)).await;
+        if renamed.is_err() {
+            let _ = self.objects.delete(&incoming).await;
+        }
+        renamed.map_err(failed)?;
+        Ok(digest)
+    }
+
+    /// The whole blob, verified, in memory.
+    pub async fn get(&self, digest: &Digest) -> Result<Bytes, BlobError> {
+        let (_, found) = self.find(digest).await?;
+        let bytes = found
+            .bytes()
+            .await
+            .map_err(|error| self.not_read(digest, error))?;
+        self.verify(digest, Digest::of(&bytes))?;
+        Ok(bytes)
+    }
+
+    /// Bytes `range` of a blob. Reads all of it, because only the whole can be verified.
+    pub async fn get_range(&self, digest: &Digest, range: Range<u64>) -> Result<Bytes, BlobError> {
+        let (len_bytes, mut chunks) = self.read(digest).await?;
+        if range.start > range.end || range.end > len_bytes {
+            return Err(BlobError::OutOfRange {
+                digest: *digest,
+                from: range.start,
+                to: range.end,
+                len_bytes,
+            });
+        }
+        let mut wanted = BytesMut::new();
+        let mut at = 0_u64;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            let within = |offset: u64| usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
+            let from = within(range.start).min(chunk.len());
+            let to = within(range.end).min(chunk.len());
+            wanted.extend_from_slice(&chunk[from..to]);
+            at += chunk.len() as u64;
+        }
+        Ok(wanted.freeze())
+    }
+
+    /// A blob's length, and its content in chunks.
+    ///
+    /// The last chunk comes only when the whole was verified; before it, or in its place, the stream yields
+    /// [`BlobError::Damaged`] and ends. So who has all the bytes has the right ones.
+    pub async fn read(
+        &self,
+        digest: &Digest,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, BlobError>>), BlobError> {
+        let (len_bytes, found) = self.find(digest).await?;
+        let reading = Reading {
+            blobs: self.clone(),
+            digest: *digest,
+            chunks: found.into_stream(),
+            hasher: Some(Sha256::new()),
+            held_back: None,
+        };
+        let chunks = futures_util::stream::unfold(reading, |mut reading| async move {
+            Some((reading.next().await?, reading))
+        });
+        Ok((len_bytes, chunks.boxed()))
+    }
+
+    /// What is known of a blob; `None` when it is not there.
+    pub async fn head(&self, digest: &Digest) -> Result<Option<BlobInfo>, BlobError> {
+        match self.objects.head(&path_of(digest)).await {
+            Ok(meta) => Ok(Some(BlobInfo {
+                digest: *digest,
+                len_bytes: meta.size,
+                put_at: meta.last_modified.into(),
+            })),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failure(&self.place, "looking up", error.into())),
+        }
+    }
+
+    /// Whether a blob is there. Does not read it.
+    pub async fn exists(&self, digest: &Digest) -> Result<bool, BlobError> {
+        Ok(self.head(digest).await?.is_some())
+    }
+
+    /// All blobs, in no order. Files that are no blobs are left out, and left alone.
+    pub fn list(&self) -> BoxStream<'static, Result<BlobInfo, BlobError>> {
+        let place = self.place.clone();
+        self.objects
+            .list(Some(&Path::from(BLOBS)))
+            .filter_map(move |found| {
+                let listed = match found {
+                    Ok(meta) => digest_of(&meta.location).map(|digest| {
+                        Ok(BlobInfo {
+                            digest,
+                            len_bytes: meta.size,
+                            put_at: meta.last_modified.into(),
+                        })
+                    }),
+                    Err(error) => Some(Err(failure(&place, "listing", error.into()))),
+                };
+                std::future::ready(listed)
+            })
+            .boxed()
+    }
+
+    /// Removes a blob; one that is not there is no error. A power cut may bring it back, as garbage.
+    pub async fn delete(&self, digest: &Digest) -> Result<(), BlobError> {
+        match self.objects.delete(&path_of(digest)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failure(&self.place, "deleting", error.into())),
+        }
+    }
+
+    /// Removes a blob that was last put before `before`; says whether it did.
+    ///
+    /// For garbage collection. `before` leaves time for what is between a put and the commit that names the blob: an
+    /// hour before one began to look for references, say. A blob that is put again meanwhile is young, and stays.
+    pub async fn delete_unused(&self, digest: &Digest, before: SystemTime) -> Result<bool, BlobError> {
+        let _no_puts = self.deleting.write().await;
+        let old = self.head(digest).await?.is_some_and(|info| info.put_at < before);
+        if old {
+            self.delete(digest).await?;
+        }
+        Ok(old)
+    }
+
+    async fn find(&self, digest: &Digest) -> Result<(u64, object_store::GetResult), BlobError> {
+        let found = self
+            .objects
+            .get(&path_of(digest))
+            .await
+            .map_err(|error| self.not_read(digest, error))?;
+        if found.meta.size > MAX_BLOB_BYTES {
+            return Err(BlobError::TooLarge);
+        }
+        Ok((found.meta.size, found))
+    }
+
+    fn not_read(&self, digest: &Digest, error: object_store::Error) -> BlobError {
+        match error {
+            object_store::Error::NotFound { .. } => BlobError::NotFound {
+                digest: *digest,
+                place: self.place.to_string(),
+            },
+            error => failure(&self.place, "reading", error.into()),
+        }
+    }
+
+    fn verify(&self, digest: &Digest, actual: Digest) -> Result<(), BlobError> {
+        if actual == *digest {
+            return Ok(());
+        }
+        Err(BlobError::Damaged {
+            digest: *digest,
+            actual,
+            place: self.place.to_string(),
+        })
+    }
+}
+
+/// A blob on its way out.
+struct Reading {
+    blobs: Blobs,
+    digest: Digest,
+    chunks: BoxStream<'static, object_store::Result<Bytes>>,
+    /// `None` at the end.
+    hasher: Option<Sha256>,
+    held_back: Option<Bytes>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Result<Bytes, BlobError>> {
+        loop {
+            let hasher = self.hasher.as_mut()?;
+            match self.chunks.next().await {
+                Some(Ok(chunk)) if chunk.is_empty() => {}
+                Some(Ok(chunk)) => {
+                    hasher.update(&chunk);
+                    if let Some(earlier) = self.held_back.replace(chunk) {
+                        return Some(Ok(earlier));
+                    }
+                }
+                Some(Err(error)) => {
+                    self.hasher = None;
+                    return Some(Err(self.blobs.not_read(&self.digest, error)));
+                }
+                None => {
+                    let actual = Digest::from(self.hasher.take()?);
+                    return match self.blobs.verify(&self.digest, actual) {
+                        Ok(()) => self.held_back.take().map(Ok),
+                        Err(error) => Some(Err(error)),
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn path_of(digest: &Digest) -> Path {
+    let name = digest.to_string();
+    Path::from_iter([BLOBS, &name[..2], &name])
+}
+
+fn digest_of(path: &Path) -> Option<Digest> {
+    let digest = path.filename()?.parse().ok()?;
+    (path_of(&digest) == *path).then_some(digest)
+}
+
+fn failure(place: &str, doing: &'static str, source: Box<dyn std::error::Error + Send + Sync>) -> BlobError {
+    let place = place.to_owned();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*source);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && crate::is_full(error)
+        {
+            return BlobError::Full { place, source };
+        }
+        cause = error.source();
+    }
+    BlobError::Backend { place, doing, source }
+}
+
+/// The file of a blob below the directory that [`Blobs::open`] was given.
+pub fn file_of(digest: &Digest) -> PathBuf {
+    PathBuf::from(path_of(digest).as_ref())
+}

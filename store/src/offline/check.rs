@@ -1,0 +1,139 @@
+//! Whether a store is sound, and what it holds.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use futures_util::StreamExt;
+use serde::Serialize;
+
+use super::read_only::ReadOnly;
+use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
+use crate::blobs::{BlobError, Blobs, Digest};
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub file: PathBuf,
+    pub file_bytes: u64,
+    pub revision: u64,
+    pub keys: u64,
+    /// Keys by their first segment, in order.
+    pub segments: Vec<Segment>,
+    pub blobs: BlobsReport,
+    /// What is wrong, in words; nothing when the store is sound.
+    pub problems: Vec<String>,
+}
+
+/// Keys that begin alike: up to their first slash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    pub name: String,
+    pub keys: u64,
+    pub key_bytes: u64,
+    pub value_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BlobsReport {
+    pub blobs: u64,
+    pub bytes: u64,
+    pub damaged: Vec<Digest>,
+}
+
+/// Reads all of the store in `data` and every blob. Changes nothing.
+pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, OfflineError> {
+    let file = data.join(FILE);
+    let mut store = ReadOnly::open(data)?;
+    let mut problems: Vec<String> = store
+        .integrity()
+        .map(|what| format!("{}: {what}", file.display()))
+        .into_iter()
+        .collect();
+    let total = store.count()?;
+    let revision = store.revision()?;
+    let mut segments: BTreeMap<String, Segment> = BTreeMap::new();
+    let mut keys = 0;
+    let walked = store.walk(|row| {
+        keys += 1;
+        if row.modified > revision {
+            problems.push(format!(
+                "key {:?} has revision {}, the store only {revision}",
+                row.key, row.modified
+            ));
+        }
+        let name = segment_of(&row.key);
+        let segment = segments.entry(name.clone()).or_insert(Segment {
+            name,
+            keys: 0,
+            key_bytes: 0,
+            value_bytes: 0,
+        });
+        segment.keys += 1;
+        segment.key_bytes += row.key.len() as u64;
+        segment.value_bytes += row.value.len() as u64;
+        progress(Progress {
+            what: "keys",
+            done: keys,
+            total,
+        });
+        Ok(())
+    });
+    if let Err(error) = walked {
+        problems.push(error.to_string());
+    } else if keys != total {
+        problems.push(format!("{keys} keys are there, {total} should be"));
+    }
+    let blobs = match blobs_as_they_are(data)? {
+        Some(blobs) => runtime()?.block_on(check_blobs(&blobs, progress))?,
+        None => BlobsReport::default(),
+    };
+    let damaged = blobs
+        .damaged
+        .iter()
+        .map(|digest| format!("blob {digest} is damaged"));
+    problems.extend(damaged);
+    Ok(Report {
+        file_bytes: std::fs::metadata(&file)
+            .map_err(|error| OfflineError::io("read", &file, error))?
+            .len(),
+        file,
+        revision,
+        keys,
+        segments: segments.into_values().collect(),
+        blobs,
+        problems,
+    })
+}
+
+async fn check_blobs(blobs: &Blobs, progress: &mut dyn FnMut(Progress)) -> Result<BlobsReport, OfflineError> {
+    let mut report = BlobsReport::default();
+    let mut list = blobs.list();
+    while let Some(info) = list.next().await {
+        let digest = info?.digest;
+        let (len_bytes, mut chunks) = blobs.read(&digest).await?;
+        report.blobs += 1;
+        report.bytes += len_bytes;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(_) => {}
+                Err(BlobError::Damaged { .. }) => report.damaged.push(digest),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        progress(Progress {
+            what: "blobs",
+            done: report.blobs,
+            total: 0,
+        });
+    }
+    report.damaged.sort_unstable();
+    Ok(report)
+}
+
+fn segment_of(key: &[u8]) -> String {
+    let segment = key.split(|byte| *byte == b'/').next().unwrap_or_default();
+    match std::str::from_utf8(segment) {
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => "(not text)".into(),
+    }
+}

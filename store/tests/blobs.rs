@@ -1,0 +1,283 @@
+//! Blobs in a directory and in memory: named by their content, verified, durable, and nothing half.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use store::blobs::{BlobError, Blobs, Digest, MAX_BLOB_BYTES, file_of};
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn gives_back_what_was_put_by_its_digest() {
+    let (_directory, on_disk) = in_directory();
+    for blobs in [on_disk, Blobs::in_memory()] {
+        for content in [&b""[..], b"abc", &[7; 100_000]] {
+            let digest = blobs.put(content).await.unwrap();
+            assert_eq!(digest, Digest::of(content));
+            assert!(blobs.exists(&digest).await.unwrap());
+            assert_eq!(blobs.get(&digest).await.unwrap(), content);
+            let info = blobs.head(&digest).await.unwrap().unwrap();
+            assert_eq!((info.digest, info.len_bytes), (digest, content.len() as u64));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_any_length_becomes_a_blob() {
+    let (directory, on_disk) = in_directory();
+    for blobs in [on_disk, Blobs::in_memory()] {
+        for len in [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 20 * MIB] {
+            let content = numbered(len);
+            let chunks = content.chunks(700_001).map(Bytes::copy_from_slice).map(Ok);
+            let digest = blobs
+                .put_stream(stream::iter(chunks.collect::<Vec<_>>()))
+                .await
+                .unwrap();
+            assert_eq!(digest, Digest::of(&content), "{len}");
+            assert!(blobs.get(&digest).await.unwrap() == content, "{len}");
+        }
+    }
+    assert_eq!(files_below(&directory.path().join("incoming")), [""; 0]);
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_stream_that_breaks_off() {
+    let (directory, blobs) = in_directory();
+    for len in [10, 9 * MIB] {
+        let items = [
+            Ok(Bytes::from(numbered(len))),
+            Err(io::Error::other("the peer went away")),
+        ];
+        let error = blobs.put_stream(stream::iter(items)).await.unwrap_err();
+        assert_eq!(error.to_string(), "what was to become a blob broke off");
+        assert_eq!(source(&error), "the peer went away");
+        assert_eq!(files_below(directory.path()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_blob_over_the_limit_is_refused_and_leaves_nothing() {
+    let (directory, blobs) = in_directory();
+    let chunk = Bytes::from(vec![0; 16 * MIB]);
+    let chunks = usize::try_from(MAX_BLOB_BYTES).unwrap() / chunk.len();
+    let endless = stream::repeat_with(|| Ok(chunk.clone())).take(chunks + 1);
+    let error = blobs.put_stream(endless).await.unwrap_err();
+    assert_eq!(error.to_string(), "blob is larger than the limit of 268435456 B");
+    assert_eq!(files_below(directory.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn ranges_are_cut_out_of_the_verified_whole() {
+    let (directory, blobs) = in_directory();
+    let content = numbered(100_000);
+    let digest = blobs.put(content.clone()).await.unwrap();
+    for range in [0..0, 0..1, 5..100_000, 99_999..100_000, 0..100_000, 8190..8200] {
+        let (from, to) = (
+            usize::try_from(range.start).unwrap(),
+            usize::try_from(range.end).unwrap(),
+        );
+        assert_eq!(blobs.get_range(&digest, range).await.unwrap(), content[from..to]);
+    }
+    let error = blobs.get_range(&digest, 5..100_001).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("bytes 5 to 100001 of blob {digest} were asked for, but it has 100000 B")
+    );
+    #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
+    let backwards = blobs.get_range(&digest, 9..5).await;
+    assert!(matches!(backwards, Err(BlobError::OutOfRange { .. })));
+    damage(directory.path(), &digest, 99_999);
+    let error = blobs.get_range(&digest, 0..10).await.unwrap_err();
+    assert!(matches!(error, BlobError::Damaged { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn damage_on_the_disk_is_found_and_healed_by_another_put() {
+    let (directory, blobs) = in_directory();
+    let content = numbered(3 * MIB);
+    let digest = blobs.put(content.clone()).await.unwrap();
+    for at in [0, 3 * MIB - 1] {
+        damage(directory.path(), &digest, at);
+        let error = blobs.get(&digest).await.unwrap_err();
+        let BlobError::Damaged { actual, .. } = &error else {
+            panic!("{error}")
+        };
+        let want = format!(
+            "blob {digest} in {} is damaged: its content has digest {actual}; restore it from a backup",
+            directory.path().display()
+        );
+        assert_eq!(error.to_string(), want);
+        // A reader never gets all the bytes, and the last thing that it gets is the error.
+        let (len_bytes, chunks) = blobs.read(&digest).await.unwrap();
+        let items: Vec<_> = chunks.collect().await;
+        let (last, good) = items.split_last().unwrap();
+        assert!(matches!(last, Err(BlobError::Damaged { .. })));
+        let got: usize = good.iter().map(|chunk| chunk.as_ref().unwrap().len()).sum();
+        assert!((got as u64) < len_bytes);
+
+        assert_eq!(blobs.put(content.clone()).await.unwrap(), digest);
+        assert!(blobs.get(&digest).await.unwrap() == content);
+    }
+    let file = directory.path().join(file_of(&digest));
+    fs::write(&file, b"").unwrap();
+    assert!(matches!(blobs.get(&digest).await, Err(BlobError::Damaged { .. })));
+    let (_, chunks) = blobs.read(&digest).await.unwrap();
+    assert!(chunks.try_collect::<Vec<_>>().await.is_err());
+}
+
+#[tokio::test]
+async fn the_same_content_put_many_times_at_once_is_one_blob() {
+    let (directory, blobs) = in_directory();
+    let content = Bytes::from(numbered(300_000));
+    let puts = (0..16).map(|_| {
+        let (blobs, content) = (blobs.clone(), content.clone());
+        tokio::spawn(async move { blobs.put(content).await })
+    });
+    let digest = Digest::of(&content);
+    for put in puts.collect::<Vec<_>>() {
+        assert_eq!(put.await.unwrap().unwrap(), digest);
+    }
+    assert_eq!(
+        files_below(directory.path()),
+        [file_of(&digest).to_string_lossy()]
+    );
+    assert_eq!(blobs.get(&digest).await.unwrap(), content);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_found() {
+    let (directory, blobs) = in_directory();
+    let digest = Digest::of(b"never put");
+    let want = format!("blob {digest} is not in {}", directory.path().display());
+    assert_eq!(blobs.get(&digest).await.unwrap_err().to_string(), want);
+    assert!(blobs.read(&digest).await.is_err());
+    assert!(!blobs.exists(&digest).await.unwrap());
+    blobs.delete(&digest).await.unwrap();
+    assert!(!blobs.delete_unused(&digest, SystemTime::now()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_list_has_blobs_with_their_age_and_nothing_else() {
+    let (directory, blobs) = in_directory();
+    let old = blobs.put(&b"old"[..]).await.unwrap();
+    let young = blobs.put(&b"young"[..]).await.unwrap();
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    set_modified(&directory.path().join(file_of(&old)), hour_ago);
+    fs::write(directory.path().join("sha256/notes.txt"), "mine").unwrap();
+    fs::write(
+        directory.path().join("sha256/00").join(young.to_string()),
+        "misplaced",
+    )
+    .unwrap();
+
+    let mut found: Vec<_> = blobs.list().try_collect().await.unwrap();
+    found.sort_by_key(|info| info.put_at);
+    let digests: Vec<_> = found.iter().map(|info| (info.digest, info.len_bytes)).collect();
+    assert_eq!(digests, [(old, 3), (young, 5)]);
+    assert_eq!(found[0].put_at, hour_ago);
+}
+
+#[tokio::test]
+async fn what_was_put_again_is_young_and_not_collected() {
+    let (directory, blobs) = in_directory();
+    let digest = blobs.put(&b"x"[..]).await.unwrap();
+    let file = directory.path().join(file_of(&digest));
+    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+    let half_an_hour_ago = SystemTime::now() - Duration::from_secs(1800);
+    set_modified(&file, hour_ago);
+    blobs.put(&b"x"[..]).await.unwrap();
+    assert!(!blobs.delete_unused(&digest, half_an_hour_ago).await.unwrap());
+    assert!(blobs.exists(&digest).await.unwrap());
+    set_modified(&file, hour_ago);
+    assert!(blobs.delete_unused(&digest, half_an_hour_ago).await.unwrap());
+    assert!(!blobs.exists(&digest).await.unwrap());
+}
+
+#[tokio::test]
+async fn opening_removes_what_a_crash_left_and_keeps_the_rest() {
+    let (directory, blobs) = in_directory();
+    let digest = blobs.put(&b"kept"[..]).await.unwrap();
+    let file = directory.path().join(file_of(&digest));
+    let half = PathBuf::from(format!("{}#1", file.display()));
+    fs::write(&half, "ha").unwrap();
+    let stray = file.with_file_name("readme#1");
+    fs::write(&stray, "not ours").unwrap();
+    fs::write(directory.path().join("incoming/3f2b#2"), "a stream").unwrap();
+    let blobs = Blobs::open(directory.path()).unwrap();
+    assert!(!half.exists());
+    assert!(stray.exists());
+    assert_eq!(files_below(&directory.path().join("incoming")), [""; 0]);
+    assert_eq!(blobs.get(&digest).await.unwrap(), "kept");
+    // A name left by something else does not stop a put of the same content.
+    fs::write(&half, "ha").unwrap();
+    blobs.put(&b"kept"[..]).await.unwrap();
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_an_error_that_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Blobs::open(&file).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("blobs in {}: opening failed", file.display())
+    );
+}
+
+fn in_directory() -> (tempfile::TempDir, Blobs) {
+    let directory = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(directory.path()).unwrap();
+    (directory, blobs)
+}
+
+fn numbered(len: usize) -> Vec<u8> {
+    (0_u32..).flat_map(u32::to_le_bytes).take(len).collect()
+}
+
+fn damage(directory: &Path, digest: &Digest, at: usize) {
+    let file = directory.join(file_of(digest));
+    let mut content = fs::read(&file).unwrap();
+    content[at] ^= 1;
+    fs::write(&file, content).unwrap();
+}
+
+fn set_modified(file: &Path, at: SystemTime) {
+    fs::File::options()
+        .write(true)
+        .open(file)
+        .unwrap()
+        .set_modified(at)
+        .unwrap();
+}
+
+/// Paths below `directory`, of files.
+fn files_below(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                found.push(
+                    path.strip_prefix(directory)
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned(),
+                );
+            }
+        }
+    }
+    found
+}
+
+fn source(error: &dyn std::error::Error) -> String {
+    error.source().unwrap().to_string()
+}

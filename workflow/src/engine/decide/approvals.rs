@@ -1,0 +1,116 @@
+//! Saying yes or no.
+
+use serde_json::Map;
+
+use super::super::command::Refusal;
+use super::super::event::{EventKind, Failure};
+use super::super::ids::ExecutionId;
+use super::super::state::{StepState, Waiting};
+use super::draft::{Draft, open_executions};
+
+impl Draft<'_> {
+    pub(super) fn decided(
+        &mut self,
+        task: &str,
+        item: Option<usize>,
+        approved: bool,
+        (by, groups, comment): (&str, &[String], &str),
+    ) -> Result<(), Refusal> {
+        self.refuse_ended()?;
+        if self.is_stopping() {
+            return Err(self.wrong_state("it ends as soon as what is under way has stopped"));
+        }
+        let definition = self.workflow.definition.clone();
+        let index = definition.task_named(task);
+        let Some((index, defined)) = index.and_then(|index| Some((index, definition.tasks.get(index)?)))
+        else {
+            return Err(self.nothing_to_approve(task, item));
+        };
+        let instance = self
+            .workflow
+            .head
+            .tasks
+            .get(index)
+            .map_or(0, |state| state.instance);
+        let id = ExecutionId {
+            task: index,
+            instance,
+            item: item.unwrap_or(0),
+        };
+        let execution = self
+            .workflow
+            .execution(id)
+            .filter(|_| item.is_some() == defined.for_each.is_some());
+        let Some(execution) = execution else {
+            return Err(self.nothing_to_approve(task, item));
+        };
+        let said = execution.decision.as_ref();
+        if said.is_some_and(|said| said.approved == approved && said.by == by) {
+            return Ok(());
+        }
+        if execution.waiting != Some(Waiting::Approval) || said.is_some() {
+            return Err(self.nothing_to_approve(task, item));
+        }
+        let wanted = defined.approve.as_ref().map_or(&[][..], |approve| &approve.by);
+        if !wanted.is_empty() && !wanted.iter().any(|group| groups.contains(group)) {
+            return Err(Refusal::NotYours {
+                task: task.to_owned(),
+                by: wanted.join(", "),
+                who: by.to_owned(),
+            });
+        }
+        let filled = execution.filled.clone();
+        let kind = |waiting, due, child| EventKind::Decided {
+            execution: id,
+            approved,
+            by: by.to_owned(),
+            comment: comment.to_owned(),
+            waiting,
+            due,
+            child,
+        };
+        if !approved {
+            self.push(kind(None, None, None));
+            let colon = if comment.is_empty() { "" } else { ": " };
+            let failure = Failure::new("Rejected", format!("{by} rejected it{colon}{comment}"));
+            self.end_execution(id, StepState::Failed, Some(failure), Map::new());
+        } else if self.is_paused() {
+            self.push(kind(None, None, None));
+        } else {
+            match self.plan(id, defined, filled.as_deref()) {
+                Ok(plan) => {
+                    self.push(kind(Some(plan.waiting()), plan.due(), plan.child()));
+                    self.carry_out(id, plan);
+                }
+                Err(failure) => {
+                    self.push(kind(None, None, None));
+                    self.end_execution(id, StepState::Failed, Some(failure), Map::new());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn nothing_to_approve(&self, task: &str, item: Option<usize>) -> Refusal {
+        let name = |id: ExecutionId| {
+            let defined = self.workflow.definition.tasks.get(id.task)?;
+            Some(match defined.for_each {
+                Some(_) => format!("{}[{}]", defined.name, id.item),
+                None => defined.name.clone(),
+            })
+        };
+        let waiting: Vec<String> = open_executions(&self.workflow)
+            .filter(|execution| execution.waiting == Some(Waiting::Approval) && execution.decision.is_none())
+            .filter_map(|execution| name(execution.id))
+            .take(10)
+            .collect();
+        Refusal::NothingToApprove {
+            id: self.workflow.head.id.clone(),
+            task: item.map_or(task.to_owned(), |item| format!("{task}[{item}]")),
+            there_are: match &waiting[..] {
+                [] => ": none of its tasks does".into(),
+                waiting => format!(": these do: {}", waiting.join(", ")),
+            },
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Making a workflow.
+
+use super::super::UnixMillis;
+use super::super::apply::apply;
+use super::super::command::{Creation, Effect};
+use super::super::event::{Event, EventKind};
+use super::super::state::Workflow;
+use super::super::uses::static_workers;
+use super::draft::Draft;
+
+/// The workflow, and the claims of the machines that its definition names.
+pub(super) fn create(creation: &Creation, now: UnixMillis) -> Draft<'static> {
+    let created = Event {
+        number: 1,
+        at: now,
+        tick: 0,
+        kind: EventKind::Created {
+            id: creation.id.clone(),
+            namespace: creation.namespace.clone(),
+            name: creation.name.clone(),
+            template: creation.template.clone(),
+            definition: Box::new(creation.definition.clone()),
+            inputs: creation.inputs.clone(),
+            machines: creation.machines.clone(),
+            parent: creation.parent.clone(),
+        },
+    };
+    let workflow = apply(None, &created).expect("a first event that is Created is taken");
+    let effects = claims(&workflow);
+    let mut draft = Draft::new(None, workflow, now, vec![created]);
+    draft.effects = effects;
+    draft
+}
+
+/// In the root's name, for every machine that the definition names.
+pub(super) fn claims(workflow: &Workflow) -> Vec<Effect> {
+    let claim = |worker| Effect::Claim {
+        worker,
+        root: workflow.root().to_owned(),
+    };
+    static_workers(workflow).into_iter().map(claim).collect()
+}

@@ -1,0 +1,146 @@
+//! What a command leads to.
+//!
+//! Each command has its own beginning; all go on with [`Draft::go_on`], which does whatever the state now calls for:
+//! starts tasks, makes executions, ends what is over.
+
+mod approvals;
+mod attempts;
+mod children;
+mod claims;
+mod create;
+pub(super) mod draft;
+mod executions;
+mod fill;
+mod goto;
+mod outcome;
+mod pause;
+mod retry;
+mod scope;
+mod stop;
+mod tasks;
+mod timers;
+
+pub(super) use timers::next_due_of;
+
+use super::UnixMillis;
+use super::command::{Command, Decision, Refusal};
+use super::state::{Workflow, WorkflowState};
+use draft::Draft;
+
+/// What `command` leads to. `workflow` is `None` only for [`Command::Create`].
+///
+/// No events: the command changes nothing (a repeated report). The caller stores everything of the decision in one commit.
+pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -> Result<Decision, Refusal> {
+    let before = match (workflow, command) {
+        (None, Command::Create(creation)) => {
+            let mut draft = create::create(creation, now);
+            draft.go_on();
+            return Ok(draft.finish());
+        }
+        (Some(workflow), Command::Create(_)) => {
+            return Err(Refusal::Exists {
+                id: workflow.head.id.clone(),
+            });
+        }
+        (None, _) => return Err(Refusal::Missing),
+        (Some(workflow), _) => workflow,
+    };
+    let mut draft = Draft::new(Some(before), before.clone(), now, Vec::new());
+    match command {
+        Command::Create(_) => {}
+        Command::Continue => draft.act_on_due(),
+        Command::Dispatch {
+            execution,
+            worker,
+            boot_id,
+            epoch,
+        } => draft.dispatch(*execution, worker, boot_id, *epoch)?,
+        Command::Report { attempt, outcome } => draft.report(attempt, outcome)?,
+        Command::Returned { attempt, boot_id } => draft.returned(attempt, boot_id)?,
+        Command::Lost { attempt, why } => draft.lost(attempt, why)?,
+        Command::Timer => draft.act_on_due(),
+        Command::Answer {
+            task,
+            instance,
+            selector,
+            machines,
+        } => draft.answer(*task, *instance, selector, machines),
+        Command::ChildEnded {
+            execution,
+            child,
+            run,
+            state,
+            message,
+            outputs,
+            workers,
+        } => draft.child_ended(*execution, child, *run, (*state, message, outputs), workers),
+        Command::Pause { by, reason } => draft.pause(by, reason)?,
+        Command::Unpause { by } => draft.unpause(by)?,
+        Command::Cancel { reason } => draft.cancel(reason)?,
+        Command::Retry { by } => draft.retry(by)?,
+        Command::RetryChild { by } => draft.open_run_again(by)?,
+        Command::Decide {
+            task,
+            item,
+            approved,
+            by,
+            groups,
+            comment,
+        } => draft.decided(task, *item, *approved, (by, groups, comment))?,
+        Command::Deadlock { machine, with } => draft.deadlock(machine, with)?,
+    }
+    draft.go_on();
+    Ok(draft.finish())
+}
+
+impl Draft<'_> {
+    /// Does what the state calls for, until nothing is left to do now or the decision is long enough.
+    fn go_on(&mut self) {
+        loop {
+            let head = &self.workflow.head;
+            if head.state.is_final() {
+                break;
+            }
+            let went_on = if head.ending.is_some() {
+                self.stop_rest()
+            } else if self.is_paused() {
+                self.settle_pause()
+            } else {
+                self.wake() | self.advance_tasks()
+            };
+            if self.workflow.head.ending.is_none() && !self.is_cut_short() {
+                self.end_if_done();
+            }
+            if !went_on || self.is_cut_short() {
+                break;
+            }
+        }
+        self.release();
+    }
+
+    fn refuse_ended(&self) -> Result<(), Refusal> {
+        let head = &self.workflow.head;
+        if head.state.is_final() {
+            return Err(Refusal::Ended {
+                id: head.id.clone(),
+                state: head.state,
+            });
+        }
+        Ok(())
+    }
+
+    fn wrong_state(&self, cure: &'static str) -> Refusal {
+        Refusal::WrongState {
+            id: self.workflow.head.id.clone(),
+            state: self.workflow.head.state,
+            cure,
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        matches!(
+            self.workflow.head.state,
+            WorkflowState::Ending | WorkflowState::Cancelling
+        )
+    }
+}

@@ -1,0 +1,283 @@
+//! What a workflow does or waits for, in words.
+
+use super::UnixMillis;
+use super::decide::next_due_of;
+use super::graph;
+use super::state::{Execution, StepState, TaskState, Waiting, Workflow};
+use crate::language::Task;
+
+/// Tasks or items that are told of; the rest is counted.
+const TOLD: usize = 20;
+
+/// What the workflow (or one task of it, by name or `NAME[item]`) does or waits for, in lines that a person reads.
+///
+/// Of a machine it says only that it is waited for; who holds that is for the [`Machine`](super::Machine) to say.
+pub fn explain(workflow: &Workflow, task: Option<&str>, now: UnixMillis) -> Vec<String> {
+    match task {
+        None => of_workflow(workflow, now),
+        Some(name) => of_named(workflow, name, now),
+    }
+}
+
+fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
+    let head = &workflow.head;
+    let mut lines = vec![told(
+        &format!("workflow {} ({}) is {}", head.name, head.id, head.state),
+        &head.message,
+    )];
+    if let Some(ending) = &head.ending {
+        let line = format!("it will be {} when what is under way has stopped", ending.state);
+        lines.push(told(&line, &ending.message));
+    }
+    if head.paused_at.is_some() {
+        lines.push("it is paused: nothing is started until it is resumed".into());
+    }
+    if let Some(parent) = &head.parent {
+        lines.push(format!("it is part of workflow {}", parent.workflow));
+    }
+    if head.state.is_final() {
+        return lines;
+    }
+    let mut left = 0_usize;
+    for (index, (task, state)) in workflow.definition.tasks.iter().zip(&head.tasks).enumerate() {
+        if state.state.is_final() {
+            continue;
+        }
+        left = left.saturating_add(1);
+        if left <= TOLD {
+            lines.extend(of_task(workflow, index, task, state, now));
+        }
+    }
+    if left > TOLD {
+        lines.push(format!("and {} more tasks", left.saturating_sub(TOLD)));
+    }
+    if let Some(due) = next_due_of(workflow) {
+        lines.push(format!("the next timer is due {}", after(due, now)));
+    }
+    lines
+}
+
+fn of_named(workflow: &Workflow, name: &str, now: UnixMillis) -> Vec<String> {
+    let (plain, item) = match name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
+        Some((plain, item)) if workflow.definition.task_named(name).is_none() => {
+            (plain, item.parse::<usize>().ok())
+        }
+        _ => (name, None),
+    };
+    let index = workflow.definition.task_named(plain);
+    let found = index.and_then(|index| {
+        let task = workflow.definition.tasks.get(index)?;
+        Some((index, task, workflow.head.tasks.get(index)?))
+    });
+    let Some((index, task, state)) = found else {
+        let names: Vec<&str> = workflow
+            .definition
+            .tasks
+            .iter()
+            .map(|task| task.name.as_str())
+            .collect();
+        return vec![format!(
+            "workflow {} has no task {plain:?}; it has {}",
+            workflow.head.id,
+            names.join(", ")
+        )];
+    };
+    let Some(item) = item else {
+        return of_task(workflow, index, task, state, now);
+    };
+    match workflow
+        .executions_of(index)
+        .find(|execution| execution.id.item == item)
+    {
+        Some(execution) => vec![of_execution(workflow, task, execution, now)],
+        None if item < state.items => vec![format!(
+            "item {item} of task {plain:?} has not been started: {}",
+            window(task, state)
+        )],
+        None => vec![format!(
+            "task {plain:?} has {} items and no item {item}",
+            state.items
+        )],
+    }
+}
+
+fn of_task(
+    workflow: &Workflow,
+    index: usize,
+    task: &Task,
+    state: &TaskState,
+    now: UnixMillis,
+) -> Vec<String> {
+    let name = &task.name;
+    if let Some(selector) = &state.asking {
+        return vec![format!(
+            "task {name:?} waits to be told the machines for {selector:?}"
+        )];
+    }
+    if state.state == StepState::Idle {
+        return vec![format!("task {name:?} {}", needs(workflow, index))];
+    }
+    if state.state.is_final() {
+        let error = state.error.as_ref();
+        let error = error.map_or(String::new(), |error| {
+            format!("{}: {}", error.reason, error.message)
+        });
+        let recovered = if state.recovered { ", recovered" } else { "" };
+        return vec![told(
+            &format!("task {name:?} is {}{recovered}", state.state),
+            &error,
+        )];
+    }
+    let mut lines = Vec::new();
+    if task.for_each.is_some() {
+        lines.push(format!(
+            "task {name:?}: {} of {} items are over, {} of them failed; {}",
+            state.ended,
+            state.items,
+            state.failed,
+            window(task, state)
+        ));
+    }
+    let mut open = workflow
+        .executions_of(index)
+        .filter(|execution| !execution.state.is_final());
+    lines.extend(
+        open.by_ref()
+            .take(TOLD)
+            .map(|execution| of_execution(workflow, task, execution, now)),
+    );
+    let more = open.count();
+    if more > 0 {
+        lines.push(format!("and {more} more items"));
+    }
+    lines
+}
+
+fn needs(workflow: &Workflow, index: usize) -> String {
+    let waits: Vec<String> = graph::needs(&workflow.definition, index)
+        .iter()
+        .filter(|&&need| {
+            let state = workflow.head.tasks.get(need);
+            state.is_some_and(|state| !state.state.is_final())
+        })
+        .filter_map(|&need| workflow.definition.tasks.get(need))
+        .map(|need| format!("{:?}", need.name))
+        .collect();
+    match &waits[..] {
+        [] => "has its turn next".into(),
+        waits => format!("waits for {}", waits.join(", ")),
+    }
+}
+
+/// Why the next item of a `forEach` is not started yet.
+fn window(task: &Task, state: &TaskState) -> String {
+    let Some(for_each) = &task.for_each else {
+        return String::new();
+    };
+    if state.made >= state.items {
+        return "all are started".into();
+    }
+    let waves = for_each.waves.len();
+    let running = state.made.saturating_sub(state.ended);
+    if for_each.max_parallel > 0 && usize::try_from(for_each.max_parallel).is_ok_and(|most| running >= most) {
+        return format!("{} at a time", for_each.max_parallel);
+    }
+    if waves > 0 {
+        return format!(
+            "wave {} of {waves} is open; the next begins when it is over",
+            state.wave.saturating_add(1).min(waves)
+        );
+    }
+    "the next is started soon".into()
+}
+
+fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: UnixMillis) -> String {
+    let place = match task.for_each {
+        Some(_) => format!("task {:?} item {}", task.name, execution.id.item),
+        None => format!("task {:?}", task.name),
+    };
+    let worker = &execution.worker;
+    let until = |due: Option<UnixMillis>| due.map_or(String::new(), |due| format!(" {}", after(due, now)));
+    if execution.state.is_final() {
+        let error = execution.error.as_ref();
+        let error = error.map_or(String::new(), |error| {
+            format!("{}: {}", error.reason, error.message)
+        });
+        return told(&format!("{place} is {}", execution.state), &error);
+    }
+    if let Some((index, action)) = execution.under_way() {
+        let name = task.actions.get(index).map_or("", |action| &action.name);
+        let what = match action.state {
+            _ if action.leaving => "waits for the machine to come back in",
+            _ if action.stopping.is_some() => "stops",
+            StepState::Waiting => "was handed out and has not said that it runs:",
+            StepState::Running => "runs",
+            _ => "runs the extra command of",
+        };
+        return format!(
+            "{place} {what} action {name:?} on {worker}, attempt {}",
+            action.attempts
+        );
+    }
+    let next = execution
+        .next_action()
+        .and_then(|index| task.actions.get(index))
+        .map_or("", |action| &action.name);
+    match (execution.state, execution.waiting) {
+        (StepState::Delayed, _) => format!("{place} is tried again{}", until(execution.due)),
+        (_, Some(Waiting::Machine)) => {
+            format!("{place} is ready for action {next:?} and waits for machine {worker}")
+        }
+        (_, Some(Waiting::Approval)) if execution.decision.is_some() => {
+            format!("{place} is approved and goes on when the workflow is resumed")
+        }
+        (_, Some(Waiting::Approval)) => of_approval(workflow, &place, task, execution, now),
+        (_, Some(Waiting::Children)) => format!(
+            "{place} waits for sub-workflow {}",
+            execution.child.as_deref().unwrap_or_default()
+        ),
+        (_, Some(Waiting::Time)) => format!("{place} waits; it is over{}", until(execution.due)),
+        (state, None) => format!("{place} is {state}"),
+    }
+}
+
+fn of_approval(
+    workflow: &Workflow,
+    place: &str,
+    task: &Task,
+    execution: &Execution,
+    now: UnixMillis,
+) -> String {
+    let approve = task.approve.clone().unwrap_or_default();
+    let by = if approve.by.is_empty() {
+        "anybody".into()
+    } else {
+        approve.by.join(" or ")
+    };
+    let name = match task.for_each {
+        Some(_) => format!("{}[{}]", task.name, execution.id.item),
+        None => task.name.clone(),
+    };
+    let filled = execution.filled.as_ref();
+    let message = filled.map_or(&approve.message, |filled| &filled.message);
+    let until = execution
+        .due
+        .map_or(String::new(), |due| format!(", it times out {}", after(due, now)));
+    let line = format!(
+        "{place} waits for approval by {by} (farrier workflow approve {} {name}){until}",
+        workflow.head.id
+    );
+    told(&line, message)
+}
+
+fn after(due: UnixMillis, now: UnixMillis) -> String {
+    match due.checked_sub(now) {
+        None | Some(0) => "now".into(),
+        Some(ms) => format!("in {} s", ms.div_ceil(1000)),
+    }
+}
+
+fn told(line: &str, message: &str) -> String {
+    let colon = if message.is_empty() { "" } else { ": " };
+    format!("{line}{colon}{message}")
+}

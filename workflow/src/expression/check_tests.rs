@@ -1,0 +1,639 @@
+//! What the checker finds: exact messages, at their places.
+
+use super::*;
+
+fn types() -> Types {
+    let names = |names: &[(&str, Type)]| {
+        names
+            .iter()
+            .map(|(name, kind)| ((*name).to_owned(), kind.clone()))
+            .collect()
+    };
+    Types {
+        inputs: names(&[
+            ("n", Type::Int),
+            ("x", Type::Double),
+            ("name", Type::Text),
+            ("on", Type::Bool),
+            ("disks", Type::list()),
+            ("tags", Type::map()),
+        ]),
+        vars: names(&[("count", Type::Any)]),
+        tasks: names(&[
+            ("probe", Type::map()),
+            ("write-image", Type::object([("disk", Type::Text)])),
+            ("each", Type::List(Box::new(Type::map()))),
+        ]),
+        machine: true,
+        item: Some(Type::Any),
+        machines: true,
+        gates: true,
+    }
+}
+
+#[test]
+fn gives_the_type_of_what_is_right() {
+    for (source, want) in [
+        ("inputs.n + 1", Type::Int),
+        ("-inputs.x * 2.0", Type::Double),
+        ("inputs.name + '-' + string(inputs.n)", Type::Text),
+        ("inputs.n == 1.0 && inputs.n < 2u", Type::Bool),
+        ("vars.count + 1", Type::Int),
+        ("vars.count + vars.count", Type::Any),
+        ("inputs.disks[0]", Type::Any),
+        ("inputs.disks + ['/dev/sda']", Type::list()),
+        ("[1, 2].map(n, string(n))", Type::List(Box::new(Type::Text))),
+        ("[1, 2].map(n, n > 1, n)", Type::List(Box::new(Type::Int))),
+        (
+            "inputs.tags.filter(t, t == 'a')",
+            Type::List(Box::new(Type::Text)),
+        ),
+        ("[1, 'a', null]", Type::list()),
+        (
+            "{'a': 1, 'b': 'c'}",
+            Type::object([("a", Type::Int), ("b", Type::Text)]),
+        ),
+        ("{'a': 1}.a", Type::Int),
+        ("{inputs.name: 1}", Type::Map(Box::new(Type::Int))),
+        ("[{'a': 1}, {'b': 2}][0].b", Type::Int),
+        ("tasks.probe.outputs.disk.size() > 3", Type::Bool),
+        ("tasks['write-image'].outputs.disk", Type::Text),
+        ("tasks.each.outputs[0].disk", Type::Any),
+        (
+            "has(tasks.probe.error) && tasks.probe.error.reason == 'Lost'",
+            Type::Bool,
+        ),
+        ("inputs.on ? 1 : 2", Type::Int),
+        ("inputs.on ? 1 : 'a'", Type::Any),
+        ("machine.labels.rack in ['r1']", Type::Bool),
+        ("item.mac", Type::Any),
+        (
+            "machines('rack == \"r7\"').filter(m, m.name != item)",
+            Type::list(),
+        ),
+        ("workflow.run + 1", Type::Int),
+        ("success() || always() && !failure()", Type::Bool),
+        (
+            "'a' in inputs.tags && 1 in [1.5] && 'a' in inputs.disks",
+            Type::Bool,
+        ),
+        ("size('a') + [1].size() + size({})", Type::Int),
+        (
+            "matches(inputs.name, '^a') || inputs.name.matches(vars.count)",
+            Type::Bool,
+        ),
+        ("null", Type::Null),
+        ("vars.count == null", Type::Bool),
+    ] {
+        assert_eq!(check(source, &types()), Ok(want), "{source}");
+    }
+}
+
+#[track_caller]
+fn all_wrong(cases: &[(&str, &[(usize, &str)])], check: impl Fn(&str) -> Vec<ExpressionProblem>) {
+    let mut wrong = 0;
+    for (source, want) in cases {
+        let found = check(source);
+        let found: Vec<(usize, &str)> = found
+            .iter()
+            .map(|problem| (problem.offset, problem.message.as_str()))
+            .collect();
+        if found != *want {
+            println!("{source}\n    {found:?}");
+            wrong += 1;
+        }
+    }
+    assert_eq!(wrong, 0, "see above");
+}
+
+#[test]
+fn finds_what_is_wrong_with_names_and_types() {
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        (
+            "inputs.n == 'x'",
+            &[(9, "int == string is always false: compare values of one type")],
+        ),
+        (
+            "'x' != inputs.n",
+            &[(4, "string != int is always true: compare values of one type")],
+        ),
+        (
+            "inputs.n == null",
+            &[(9, "int == null is always false: compare values of one type")],
+        ),
+        (
+            "[1] == ['a']",
+            &[(4, "list == list is always false: compare values of one type")],
+        ),
+        (
+            "inptus.n == 1",
+            &[(0, "there is no \"inptus\"; did you mean \"inputs\"?")],
+        ),
+        (
+            "foo",
+            &[(
+                0,
+                "there is no \"foo\"; there are inputs, item, machine, tasks, vars, workflow",
+            )],
+        ),
+        (
+            "inputs.nmae",
+            &[(7, "inputs has no \"nmae\"; did you mean \"name\"?")],
+        ),
+        (
+            "inputs.other",
+            &[(7, "inputs has no \"other\"; it has disks, n, name, on, tags, x")],
+        ),
+        (
+            "has(inputs.other)",
+            &[(11, "inputs has no \"other\"; it has disks, n, name, on, tags, x")],
+        ),
+        (
+            "tasks.prob.state",
+            &[(6, "tasks has no \"prob\"; did you mean \"probe\"?")],
+        ),
+        (
+            "tasks.write-image.state",
+            &[
+                (6, "tasks has no \"write\"; write tasks['write-image']"),
+                (
+                    12,
+                    "there is no \"image\"; there are inputs, item, machine, tasks, vars, workflow",
+                ),
+            ],
+        ),
+        (
+            "tasks['write-imag'].state",
+            &[(6, "tasks has no \"write-imag\"; did you mean \"write-image\"?")],
+        ),
+        (
+            "tasks.probe.status",
+            &[(12, "tasks.probe has no \"status\"; did you mean \"state\"?")],
+        ),
+        (
+            "tasks.each.outputs.disk",
+            &[(19, "a list has no fields: write [0] or a loop for .disk")],
+        ),
+        (
+            "workflow.time",
+            &[(9, "workflow has no \"time\"; did you mean \"name\"?")],
+        ),
+        (
+            "{'a': 1}['b']",
+            &[(9, "this map has no \"b\"; did you mean \"a\"?")],
+        ),
+        ("{}.b", &[(3, "this map has no \"b\"; it has no fields")]),
+        ("inputs.n.x", &[(9, "int has no fields, so no .x")]),
+        (
+            "inputs.n + 'x'",
+            &[(
+                9,
+                "no + for int and string; make a string of the other with string(…)",
+            )],
+        ),
+        (
+            "inputs.n + inputs.x",
+            &[(
+                9,
+                "no + for int and double; make them of one kind with int(…) or double(…)",
+            )],
+        ),
+        ("inputs.n - 'x'", &[(9, "no - for int and string")]),
+        ("inputs.disks * 2", &[(13, "no * for list and int")]),
+        (
+            "inputs.x % 2.0",
+            &[(
+                9,
+                "no % for double and double; make them of one kind with int(…) or double(…)",
+            )],
+        ),
+        ("vars.count - 'x'", &[(11, "no - for any and string")]),
+        ("inputs.n < 'x'", &[(9, "no < for int and string")]),
+        ("inputs.disks > inputs.disks", &[(13, "no > for list and list")]),
+        (
+            "1 in 'abc'",
+            &[(
+                2,
+                "no in for int and string; it takes a list or a map on its right",
+            )],
+        ),
+        (
+            "1 in ['a']",
+            &[(
+                2,
+                "int in a list of string is always false: compare values of one type",
+            )],
+        ),
+        (
+            "1 in inputs.tags",
+            &[(2, "no in for int and map; the keys of a map are strings")],
+        ),
+        ("-inputs.name", &[(0, "no - for string")]),
+        ("!inputs.n", &[(0, "! takes a bool, not int")]),
+        (
+            "inputs.n && inputs.on || 'x'",
+            &[
+                (7, "&& takes a bool, not int"),
+                (25, "|| takes a bool, not string"),
+            ],
+        ),
+        ("inputs.n ? 1 : 2", &[(9, "? : decides by a bool, not int")]),
+        (
+            "inputs.disks['a']",
+            &[(
+                12,
+                "no [] for list and string; the elements of a list have numbers from 0",
+            )],
+        ),
+        (
+            "inputs.tags[1]",
+            &[(11, "no [] for map and int; the keys of a map are strings")],
+        ),
+        ("inputs.name[0]", &[(11, "no [] for string and int")]),
+        (
+            "{1: 2}",
+            &[(1, "the keys of a map are strings, not int: write string(…)")],
+        ),
+        (
+            "{'a': 1, 'a': 2}",
+            &[(9, "the key \"a\" stands in this map twice")],
+        ),
+        (
+            "lenght('a')",
+            &[(
+                0,
+                "there is no function lenght(); there are always, bool, contains, double, dyn, endsWith, failure, int, machines, matches, size, startsWith, string, success, uint, all, …",
+            )],
+        ),
+        (
+            "'a'.startswith('b')",
+            &[(
+                4,
+                "there is no function startswith(); did you mean \"startsWith\"?",
+            )],
+        ),
+        (
+            "now()",
+            &[(
+                0,
+                "there is no function now(); there are always, bool, contains, double, dyn, endsWith, failure, int, machines, matches, size, startsWith, string, success, uint, all, …",
+            )],
+        ),
+        ("size", &[(0, "size is a function: write size(…)")]),
+        (
+            "size(1)",
+            &[(0, "no size() for int: it takes string or list or map")],
+        ),
+        ("size('a', 'b')", &[(0, "size() takes one argument, not 2")]),
+        ("'a'.size(1)", &[(4, "size() takes no argument, not 1")]),
+        (
+            "contains('a', 'b')",
+            &[(0, "contains() is called on a value: x.contains(…)")],
+        ),
+        (
+            "'a'.contains(1)",
+            &[(4, "no contains() for string and int: it takes string and string")],
+        ),
+        ("'1'.int()", &[(4, "int() stands alone: int(…), not x.int(…)")]),
+        ("matches('a')", &[(0, "matches() takes 2 arguments, not 1")]),
+        (
+            "'a'.matches('(')",
+            &[(12, "matches(): \"(\" is no pattern: error: unclosed group")],
+        ),
+        (
+            "string([1])",
+            &[(
+                0,
+                "no string() for list: it takes string or bool or int or uint or double",
+            )],
+        ),
+        (
+            "all(inputs.disks, d, true)",
+            &[
+                (0, "all() is called on a list or a map: list.all(x, …)"),
+                (
+                    18,
+                    "there is no \"d\"; there are inputs, item, machine, tasks, vars, workflow",
+                ),
+            ],
+        ),
+        (
+            "inputs.n.all(x, true)",
+            &[(9, "all() goes over a list or a map, not int")],
+        ),
+        (
+            "[1].all(x, x)",
+            &[(11, "the condition of all() is a bool, not int")],
+        ),
+        (
+            "[1].filter(x, x + 'a' == '')",
+            &[(
+                16,
+                "no + for int and string; make a string of the other with string(…)",
+            )],
+        ),
+        (
+            "[1].map(x, x, x)",
+            &[(11, "the condition of map() is a bool, not int")],
+        ),
+        (
+            "[1].map(item, item)",
+            &[(
+                4,
+                "\"item\" means something here already: take another name for map()",
+            )],
+        ),
+        (
+            "[1].map(x, [2].map(x, x))",
+            &[(
+                15,
+                "\"x\" means something here already: take another name for map()",
+            )],
+        ),
+        (
+            "[1].exists(disk, dsk == 1)",
+            &[(17, "there is no \"dsk\"; did you mean \"disk\"?")],
+        ),
+        (
+            "[1].map(x, x) + [x]",
+            &[(
+                17,
+                "there is no \"x\"; there are inputs, item, machine, tasks, vars, workflow",
+            )],
+        ),
+        ("machines(1)", &[(0, "no machines() for int: it takes string")]),
+        (
+            "machines('rack = 1')",
+            &[(9, "in this selector, at its column 6: a single =: equality is ==")],
+        ),
+        (
+            "machines('rack == 1 && name == 2')",
+            &[
+                (
+                    9,
+                    "in this selector, at its column 6: string == int is always false: compare values of one type",
+                ),
+                (
+                    9,
+                    "in this selector, at its column 19: string == int is always false: compare values of one type",
+                ),
+            ],
+        ),
+        (
+            "['a'].map(r, machines(r))",
+            &[(
+                22,
+                "machines() is asked before the loop: it can't see r, which the loop binds",
+            )],
+        ),
+        (
+            "machines(machines('a == \"\"')[0].name)",
+            &[(0, "machines() within machines(): take it apart")],
+        ),
+        (
+            "inputs.z + tasks.y + foo()",
+            &[
+                (7, "inputs has no \"z\"; did you mean \"n\"?"),
+                (17, "tasks has no \"y\"; it has each, probe, write-image"),
+                (21, "there is no function foo(); did you mean \"bool\"?"),
+            ],
+        ),
+    ];
+    all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+}
+
+#[test]
+fn says_where_a_name_or_function_may_not_be_used() {
+    let elsewhere = Types {
+        machine: false,
+        item: None,
+        machines: false,
+        gates: false,
+        ..types()
+    };
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        (
+            "item == 1",
+            &[(0, "there is no item outside a task with forEach")],
+        ),
+        (
+            "machine.name",
+            &[(0, "there is no machine in a task without a worker")],
+        ),
+        (
+            "machines(\"a == ''\")",
+            &[(0, "machines() can be called in the list of a forEach only")],
+        ),
+        (
+            "1 == 1 && success()",
+            &[(10, "success() can be called in `when` only")],
+        ),
+        ("failure()", &[(0, "failure() can be called in `when` only")]),
+        ("always()", &[(0, "always() can be called in `when` only")]),
+        ("[1].map(item, item)", &[]),
+    ];
+    all_wrong(cases, |source| {
+        check(source, &elsewhere).err().unwrap_or_default()
+    });
+    let nothing = Types::default();
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("inputs.a", &[(7, "inputs has no \"a\"; it has no fields")]),
+        ("vars.a", &[(5, "vars has no \"a\"; it has no fields")]),
+    ];
+    all_wrong(cases, |source| check(source, &nothing).err().unwrap_or_default());
+}
+
+#[test]
+fn finds_the_first_thing_that_is_wrong_with_the_syntax() {
+    let long = format!("'{}'", "x".repeat(1023));
+    let deep = format!("{}1{}", "[".repeat(24), "]".repeat(24));
+    let costly = format!(
+        "[{0}].all(a, [{0}].all(b, a + b + a + b + a + b + a > 9))",
+        "1,".repeat(230)
+    );
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("", &[(0, "an empty expression")]),
+        ("// only a comment", &[(17, "an empty expression")]),
+        ("1 +", &[(3, "the end where a value should be")]),
+        (
+            "1 2",
+            &[(2, "2 where an operator or the end of the expression should be")],
+        ),
+        (
+            "(1",
+            &[(2, "the end where ), the end of these brackets should be")],
+        ),
+        ("[1, 2", &[(5, "the end where ], the end of this list should be")]),
+        ("[1 2]", &[(3, "2 where ], the end of this list should be")]),
+        ("{'a' 1}", &[(5, "1 where :, the value of this key should be")]),
+        (
+            "{'a': 1",
+            &[(7, "the end where }, the end of this map should be")],
+        ),
+        (
+            "size(1",
+            &[(6, "the end where ), the end of these arguments should be")],
+        ),
+        ("size(1,)", &[(7, ") where a value should be")]),
+        ("a[1", &[(3, "the end where ], the end of this index should be")]),
+        (
+            "true ? 1",
+            &[(8, "the end where :, the other half of `a ? b : c` should be")],
+        ),
+        (
+            "a.",
+            &[(2, "the end where a field's name (other names: x['…']) should be")],
+        ),
+        (
+            "a.?b",
+            &[(2, "? where a field's name (other names: x['…']) should be")],
+        ),
+        ("a.in", &[(2, "in is a word of the language: write ['in']")]),
+        ("if", &[(0, "if is a word of the language and no name")]),
+        ("in", &[(0, "in is a word of the language and no name")]),
+        (".a", &[(0, ". where a value should be")]),
+        (
+            "Machine{name: 'a'}",
+            &[(7, "{ where an operator or the end of the expression should be")],
+        ),
+        ("a = 1", &[(2, "a single =: equality is ==")]),
+        ("a & b", &[(2, "a single &: \"and\" is &&")]),
+        ("a | b", &[(2, "a single |: \"or\" is ||")]),
+        ("a @ b", &[(2, "'@' means nothing here: texts stand in quotes")]),
+        ("1 == ä", &[(5, "'ä' means nothing here: texts stand in quotes")]),
+        ("`a`", &[(0, "'`' means nothing here: texts stand in quotes")]),
+        ("'abc", &[(0, "this text has no ' at its end")]),
+        ("1 + \"\"\"a\"\"", &[(4, "this text has no \"\"\" at its end")]),
+        (r"'a\d'", &[(2, r"\d is no escape: a backslash in a text is \\")]),
+        (
+            r"'\ud800'",
+            &[(1, r"\u is no escape: a backslash in a text is \\")],
+        ),
+        (r"'\x4'", &[(1, r"\x is no escape: a backslash in a text is \\")]),
+        (r"'\x+4'", &[(1, r"\x is no escape: a backslash in a text is \\")]),
+        (
+            "b'abc'",
+            &[(0, "there are no bytes here: leave the b before the quote out")],
+        ),
+        (
+            "9223372036854775808",
+            &[(0, "9223372036854775808 is beyond 64 bits")],
+        ),
+        (
+            "1 + -0x8000000000000001",
+            &[(5, "-0x8000000000000001 is beyond 64 bits")],
+        ),
+        (
+            "18446744073709551616u",
+            &[(0, "18446744073709551616 is beyond 64 bits")],
+        ),
+        ("1e999", &[(0, "1e999 is beyond 64 bits")]),
+        ("has(1)", &[(0, "has() takes one field: has(x.name)")]),
+        ("has(a.b, a.c)", &[(0, "has() takes one field: has(x.name)")]),
+        ("!-a", &[(1, "- behind !: put brackets between them")]),
+        ("'a\nb'", &[(0, "this text has no ' at its end")]),
+        ("has()", &[(0, "has() takes one field: has(x.name)")]),
+        (
+            "[1].all(1, true)",
+            &[(8, "the first argument of all() is a new name")],
+        ),
+        (
+            "[1].all(a.b, true)",
+            &[(10, "the first argument of all() is a new name")],
+        ),
+        (
+            "[1].filter(a)",
+            &[(4, "filter() takes a name and a condition, not 1 arguments")],
+        ),
+        (
+            "[1].exists(a, true, 1)",
+            &[(4, "exists() takes a name and a condition, not 3 arguments")],
+        ),
+        (
+            "[1].map(a)",
+            &[(
+                4,
+                "map() takes a name and a value, or a name, a condition and a value, not 1 arguments",
+            )],
+        ),
+        (
+            "[1].all(a, [1].all(b, [1].all(c, true)))",
+            &[(
+                26,
+                "all() within 2 others: at most 2 within each other, so take it apart with `set`",
+            )],
+        ),
+        (
+            &long,
+            &[(
+                0,
+                "an expression of 1025 bytes: at most 1024, so take it apart with `set`",
+            )],
+        ),
+        (
+            &deep,
+            &[(24, "nested more than 24 levels deep: take it apart with `set`")],
+        ),
+        (
+            &costly,
+            &[(
+                0,
+                "it would take more than 1000000 steps: loop over fewer elements, or take it apart with `set`",
+            )],
+        ),
+    ];
+    all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+}
+
+#[test]
+fn checks_texts_and_selectors() {
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("plain", &[]),
+        (
+            "a ${{ inputs.m }}, ${{  1 + 'x' }}",
+            &[
+                (13, "inputs has no \"m\"; did you mean \"n\"?"),
+                (
+                    26,
+                    "no + for int and string; make a string of the other with string(…)",
+                ),
+            ],
+        ),
+        (
+            "é ${{ 1",
+            &[(3, "this ${{ has no }} (one in quotes or of a map does not count)")],
+        ),
+        ("${{ }}", &[(4, "an empty expression")]),
+    ];
+    all_wrong(cases, |text| check_text(text, &types()).err().unwrap_or_default());
+    assert_eq!(check_text("${{ inputs.n }}", &types()), Ok(Type::Int));
+    assert_eq!(check_text("${{ inputs.n }} ", &types()), Ok(Type::Text));
+    assert_eq!(check_text("", &types()), Ok(Type::Text));
+
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("rack == 'r7' && labels['a'] != '' && metadata.cores > 3", &[]),
+        ("labels.exists(l, l == 'a')", &[]),
+        (
+            "rack",
+            &[(0, "a selector is true or false for a machine, not string")],
+        ),
+        (
+            "rack == 7",
+            &[(5, "string == int is always false: compare values of one type")],
+        ),
+        (
+            "machines('a') == []",
+            &[
+                (0, "machines() can be called in the list of a forEach only"),
+                (
+                    9,
+                    "in this selector, at its column 1: a selector is true or false for a machine, not string",
+                ),
+            ],
+        ),
+        ("success()", &[(0, "success() can be called in `when` only")]),
+    ];
+    all_wrong(cases, |selector| {
+        check_selector(selector).err().unwrap_or_default()
+    });
+}

@@ -1,0 +1,67 @@
+//! CEL in definitions: checked when a workflow is made, evaluated when a task execution is.
+//!
+//! The language is a part of CEL (docs/reference/expressions.md says which). Parsing and checking are ours, evaluation is
+//! the `cel` crate's. Everything is a function of what it is given: there is no clock and no chance, and the keys of maps
+//! are gone over and given out in order. Everything is bounded: the text, the depth, the steps, the result.
+//!
+//! - `parse` (with `lex`, `syntax`): text to tree. `check` (with `types`, `functions`): its names and types.
+//! - `cost`: refuses what would take too long. `lower`, `value`, `run`: the library's tree, values and errors.
+//! - `fill`: `${{ }}` in texts. `selector`: which machines.
+
+mod check;
+mod cost;
+mod fill;
+mod functions;
+mod lex;
+mod lower;
+mod parse;
+mod run;
+mod selector;
+mod syntax;
+mod types;
+mod value;
+
+#[cfg(test)]
+mod check_tests;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+pub use check::{check, check_text};
+pub use cost::{MAX_BYTES, MAX_STEPS};
+pub use fill::{fill, fill_text, fill_value};
+pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
+pub use run::{evaluate, has_gate, selectors};
+pub use selector::{check_selector, matches};
+pub use types::{Type, Types};
+pub use value::MAX_RESULT_BYTES;
+
+/// What an expression sees.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// `inputs`, `vars`, `tasks`, `machine`, `item`, `workflow`; what is not there now (`item` outside a `forEach`) is absent.
+    pub variables: Map<String, Value>,
+    /// What `success()` and `failure()` say; `always()` is true.
+    pub success: bool,
+    pub failure: bool,
+    /// Answers of `machines(selector)`, by selector.
+    pub machines: BTreeMap<String, Vec<Value>>,
+}
+
+/// Why an expression gave nothing: it, and the values that it saw, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EvaluationError(pub String);
+
+/// What is wrong with an expression, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExpressionProblem {
+    /// Byte of the source, from 0.
+    pub offset: usize,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}

@@ -1,0 +1,233 @@
+//! What a template comes to: one type for both versions. Fields that 0.1 does not have are empty there.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A rendered, validated workflow definition. Immutable once a workflow was made from it.
+///
+/// In version "1" texts may hold `${{ CEL }}`; the fields that say so are filled in when a task execution is made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definition {
+    /// "0.1" or "1".
+    pub version: String,
+    pub name: String,
+    #[serde(default)]
+    pub id: String,
+    /// Seconds that the workflow may run, pauses not counted; 0: no limit.
+    #[serde(default)]
+    pub global_timeout_s: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub inputs: BTreeMap<String, Input>,
+    /// Name to CEL, evaluated when the workflow succeeds.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub outputs: BTreeMap<String, String>,
+    pub tasks: Vec<Task>,
+}
+
+/// A value that is given when a workflow is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    #[serde(rename = "type")]
+    pub kind: InputType,
+    /// None: it must be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub description: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InputType {
+    String,
+    Int,
+    Double,
+    Bool,
+    List,
+    Map,
+}
+
+/// A task. With `actions` it runs on its worker; with `control` it does something by itself; with neither it only
+/// waits for `needs` and for `approve`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub name: String,
+    /// A MAC (lower case, colons), or an operator's agent id. May hold `${{ }}`. Empty for a control task.
+    #[serde(default)]
+    pub worker: String,
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Values may hold `${{ }}`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    #[serde(default)]
+    pub actions: Vec<Action>,
+    /// Indexes of the tasks that must be final before it starts. Always written out: the task before it, where the text leaves `needs` out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub needs: Vec<usize>,
+    /// CEL. SKIPPED unless true; without `success()`, `failure()` or `always()` it means `success() && (when)`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub when: Option<String>,
+    /// Indexes of the tasks whose failure its success makes handled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recovers: Vec<usize>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub for_each: Option<ForEach>,
+    /// Runs the whole task (of one item) again.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: Option<Retry>,
+    /// Seconds from its first dispatch, pauses not counted; 0: no limit.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout_s: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approve: Option<Approve>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub control: Option<Control>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub goto: Option<Goto>,
+}
+
+/// One action.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    pub name: String,
+    /// May hold `${{ }}`.
+    pub image: String,
+    /// Seconds; 0: none.
+    #[serde(default)]
+    pub timeout_s: u64,
+    /// May hold `${{ }}`.
+    #[serde(default)]
+    pub command: Vec<String>,
+    #[serde(default)]
+    pub on_timeout: Vec<String>,
+    #[serde(default)]
+    pub on_failure: Vec<String>,
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// Values may hold `${{ }}`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// `host` or empty.
+    #[serde(default)]
+    pub pid: String,
+    /// `host` or empty.
+    #[serde(default)]
+    pub network: String,
+    /// Done when the machine has left and come back with another boot. In 0.1: whenever the agent says that it leaves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reboots: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retry: Option<Retry>,
+}
+
+/// One task execution for each item of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForEach {
+    /// CEL that gives a list. Only here may `machines(selector)` be called.
+    pub list: String,
+    /// Items that run at the same time; 0: all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_parallel: u32,
+    /// Sizes of the waves, cumulative; the next begins when the one before is final. Empty: one wave.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub waves: Vec<Amount>,
+    /// Failed items that are borne; with one more nothing further is started and the task fails. None: all items are tried.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub max_failures: Option<Amount>,
+}
+
+/// A count, or a share of the items (rounded up).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Amount {
+    Count(u32),
+    Percent(u32),
+}
+
+/// Tries after a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retry {
+    /// In all, the first one included; at least 1.
+    pub attempts: u32,
+    #[serde(default)]
+    pub delay_ms: u64,
+    /// The delay before the next try is this share of the one before: 100 keeps it, 200 doubles it.
+    #[serde(default = "hundred")]
+    pub backoff_percent: u32,
+    /// 0: no bound.
+    #[serde(default)]
+    pub max_delay_ms: u64,
+    /// `failed`, `timeout`, `lost`, or the reason of a failure. Empty: failed, timeout and lost.
+    #[serde(default)]
+    pub on: Vec<String>,
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+/// Somebody has to say yes before the task goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    /// May hold `${{ }}`.
+    pub message: String,
+    /// Groups one of which has to decide; empty: anybody.
+    #[serde(default)]
+    pub by: Vec<String>,
+    /// Seconds; 0: none. When it passes the task is TIMEOUT.
+    #[serde(default)]
+    pub timeout_s: u64,
+}
+
+/// What a task without a worker does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Control {
+    /// A duration (`90s`, `10m`, `1h30m`). May hold `${{ }}`.
+    Wait(String),
+    /// A time, RFC 3339. May hold `${{ }}`.
+    Until(String),
+    /// Another template as a workflow of its own; its outputs are the task's.
+    Workflow {
+        /// May hold `${{ }}`.
+        template: String,
+        /// Texts in them may hold `${{ }}`.
+        #[serde(default)]
+        inputs: BTreeMap<String, Value>,
+    },
+    /// Name to CEL: recorded as `vars.NAME`.
+    Set(BTreeMap<String, String>),
+    /// Ends the workflow as SUCCESS.
+    Succeed,
+    /// Ends the workflow as FAILED. Both may hold `${{ }}`.
+    Fail { reason: String, message: String },
+}
+
+/// Goes back to an earlier task when `when` is true at this one's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goto {
+    /// CEL.
+    pub when: String,
+    /// Index of the task.
+    pub task: usize,
+    /// Times at most.
+    pub max: u32,
+}
+
+impl Definition {
+    /// Whether texts are looked through for `${{ }}`.
+    pub fn has_expressions(&self) -> bool {
+        self.version != "0.1"
+    }
+
+    pub fn task_named(&self, name: &str) -> Option<usize> {
+        self.tasks.iter().position(|task| task.name == name)
+    }
+}

@@ -1,0 +1,254 @@
+//! Which names an expression of a definition sees at its place, and the check of all of them.
+//!
+//! `tasks.NAME` and `vars.NAME` are there for the tasks that are final by then: those that the expression's task needs,
+//! directly or not. Anything else would be a matter of luck.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::expressions::{Expression, Place};
+use super::fields::Check;
+use super::flow::Ancestors;
+use super::{Control, Definition};
+use crate::expression::{self, Type, Types};
+
+/// With more names than these an expression is shown only those that stand in it, which bounds the work.
+const MANY: usize = 100;
+
+impl Check<'_> {
+    /// Checks all expressions. Without `ancestors` the order of the tasks is not known, and they may see any of them.
+    pub(super) fn check_expressions(&mut self, definition: &Definition, ancestors: Option<&Ancestors>) {
+        let mut expressions = std::mem::take(&mut self.expressions);
+        // The types of items and variables are known before they are used.
+        expressions.sort_by_key(|expression| match expression.task {
+            Some(task) => (ancestors.map_or(0, |all| all.count(task)), task, expression.place),
+            None => (u32::MAX, usize::MAX, expression.place),
+        });
+        let mut seen = Seen::new(definition, ancestors, &self.untyped_inputs);
+        for expression in &expressions {
+            let types = seen.types(expression);
+            match expression::check(expression.source, &types) {
+                Ok(kind) => {
+                    if let Some(message) = misplaced(expression, &kind) {
+                        let problem = expression.problem(self.yaml, 0, message);
+                        self.problems.push(problem);
+                    }
+                    seen.note(expression, kind);
+                }
+                Err(problems) => {
+                    for found in problems {
+                        let message = seen
+                            .too_early(expression, &found.message)
+                            .unwrap_or(found.message);
+                        let problem = expression.problem(self.yaml, found.offset, message);
+                        self.problems.push(problem);
+                    }
+                    seen.note(expression, Type::Any);
+                }
+            }
+        }
+    }
+}
+
+/// Why a value of this type is of no use where the expression stands.
+fn misplaced(expression: &Expression<'_>, kind: &Type) -> Option<String> {
+    let field = expression.field;
+    match expression.place {
+        Place::When | Place::Goto if !kind.can_be(&Type::Bool) => Some(format!(
+            "{field} is of type {kind}: it must be true or false; compare it with something"
+        )),
+        Place::ForEach if !kind.can_be(&Type::list()) => Some(format!(
+            "{field} is of type {kind}: it must be a list, like [{}]",
+            expression.source
+        )),
+        _ => None,
+    }
+}
+
+/// What expressions see so far.
+struct Seen<'d> {
+    definition: &'d Definition,
+    ancestors: Option<&'d Ancestors>,
+    by_name: BTreeMap<&'d str, usize>,
+    inputs: BTreeMap<&'d str, Type>,
+    vars: BTreeMap<&'d str, Variable>,
+    /// By task: the type of an item of its `forEach`.
+    items: BTreeMap<usize, Type>,
+}
+
+struct Variable {
+    kind: Type,
+    set_by: Vec<usize>,
+}
+
+impl<'d> Seen<'d> {
+    fn new(definition: &'d Definition, ancestors: Option<&'d Ancestors>, untyped: &[&'d str]) -> Seen<'d> {
+        let mut by_name = BTreeMap::new();
+        let mut vars: BTreeMap<&str, Variable> = BTreeMap::new();
+        for (index, task) in definition.tasks.iter().enumerate() {
+            by_name.entry(task.name.as_str()).or_insert(index);
+            if let Some(Control::Set(values)) = &task.control {
+                for name in values.keys() {
+                    let kind = Type::Any;
+                    let variable = vars.entry(name).or_insert(Variable {
+                        kind,
+                        set_by: Vec::new(),
+                    });
+                    variable.set_by.push(index);
+                }
+            }
+        }
+        let typed = definition
+            .inputs
+            .iter()
+            .map(|(name, input)| (name.as_str(), Type::from(input.kind)));
+        Seen {
+            definition,
+            ancestors,
+            by_name,
+            inputs: untyped
+                .iter()
+                .map(|name| (*name, Type::Any))
+                .chain(typed)
+                .collect(),
+            vars,
+            items: BTreeMap::new(),
+        }
+    }
+
+    fn types(&self, expression: &Expression<'_>) -> Types {
+        let words = words(expression.source);
+        let task = expression.task.and_then(|index| self.definition.tasks.get(index));
+        let is_for_items = matches!(expression.place, Place::When | Place::Set | Place::Hole);
+        let for_each = task
+            .and_then(|task| task.for_each.as_ref())
+            .filter(|_| is_for_items);
+        let item = for_each.and(expression.task).map(|index| {
+            let kind = self.items.get(&index);
+            kind.cloned().unwrap_or_default()
+        });
+        let has_worker = task.is_some_and(|task| !task.worker.is_empty());
+        Types {
+            inputs: shown(
+                self.inputs.iter().map(|(name, kind)| (*name, kind)),
+                self.inputs.len(),
+                &words,
+            ),
+            vars: if words.contains("vars") {
+                let visible = self
+                    .vars
+                    .iter()
+                    .filter(|(_, variable)| variable.set_by.iter().any(|&by| self.is_before(by, expression)));
+                shown(
+                    visible.map(|(name, variable)| (*name, &variable.kind)),
+                    self.vars.len(),
+                    &words,
+                )
+            } else {
+                BTreeMap::new()
+            },
+            tasks: if words.contains("tasks") {
+                self.tasks(expression, &words)
+            } else {
+                BTreeMap::new()
+            },
+            machine: is_for_items && (has_worker || item.is_some()),
+            item,
+            machines: expression.place == Place::ForEach,
+            gates: matches!(expression.place, Place::When | Place::Goto),
+        }
+    }
+
+    fn tasks(&self, expression: &Expression<'_>, words: &BTreeSet<&str>) -> BTreeMap<String, Type> {
+        let is_many = self.by_name.len() > MANY;
+        let outputs = |index: usize| match self.definition.tasks.get(index) {
+            Some(task) if task.for_each.is_some() => Type::list(),
+            _ => Type::Any,
+        };
+        self.by_name
+            .iter()
+            .filter(|(name, index)| {
+                (!is_many || words.contains(**name)) && self.is_before(**index, expression)
+            })
+            .map(|(name, index)| ((*name).to_owned(), outputs(*index)))
+            .collect()
+    }
+
+    /// Whether a task is final when the expression is evaluated.
+    fn is_before(&self, task: usize, expression: &Expression<'_>) -> bool {
+        match (expression.task, self.ancestors) {
+            (Some(own), Some(ancestors)) => {
+                ancestors.has(own, task) || (own == task && expression.place == Place::Goto)
+            }
+            _ => true,
+        }
+    }
+
+    /// Remembers what a variable or an item is.
+    fn note(&mut self, expression: &Expression<'_>, kind: Type) {
+        match (expression.place, expression.task) {
+            (Place::Set, _) => {
+                let variable = self.vars.get_mut(expression.field);
+                if let Some(variable) = variable.filter(|variable| variable.set_by.len() == 1) {
+                    variable.kind = kind;
+                }
+            }
+            (Place::ForEach, Some(task)) => {
+                let item = match kind {
+                    Type::List(item) => *item,
+                    _ => Type::Any,
+                };
+                self.items.insert(task, item);
+            }
+            _ => {}
+        }
+    }
+
+    /// A better word for a task that there is, but not at that place.
+    fn too_early(&self, expression: &Expression<'_>, message: &str) -> Option<String> {
+        let (what, rest) = message
+            .strip_prefix("tasks has no \"")
+            .map(|rest| ("tasks", rest))
+            .or_else(|| Some(("vars", message.strip_prefix("vars has no \"")?)))?;
+        let own = &self.definition.tasks.get(expression.task?)?.name;
+        let known: Vec<&str> = match what {
+            "tasks" => self.by_name.keys().copied().collect(),
+            _ => self.vars.keys().copied().collect(),
+        };
+        // A name may have quotes in it.
+        let name = known.into_iter().find(|name| {
+            format!("{name:?}")
+                .get(1..)
+                .is_some_and(|quoted| rest.starts_with(quoted))
+        })?;
+        let setter = match what {
+            "tasks" => *self.by_name.get(name)?,
+            _ => *self.vars.get(name)?.set_by.first()?,
+        };
+        let needed = &self.definition.tasks.get(setter)?.name;
+        Some(if needed == own {
+            format!("{what} has no {name:?} yet: task {own:?} is not over")
+        } else {
+            format!(
+                "{what} has no {name:?} yet: task {own:?} does not come after {needed:?}; add that to its needs"
+            )
+        })
+    }
+}
+
+/// All of the names, or those that stand in an expression if there are many.
+fn shown<'n>(
+    all: impl Iterator<Item = (&'n str, &'n Type)>,
+    count: usize,
+    words: &BTreeSet<&str>,
+) -> BTreeMap<String, Type> {
+    all.filter(|(name, _)| count <= MANY || words.contains(name))
+        .map(|(name, kind)| (name.to_owned(), kind.clone()))
+        .collect()
+}
+
+/// What may be a name in an expression: words, and what stands in quotes.
+fn words(source: &str) -> BTreeSet<&str> {
+    let quoted = source.split(['\'', '"']);
+    let bare = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    quoted.chain(bare).collect()
+}

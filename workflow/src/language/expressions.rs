@@ -1,0 +1,242 @@
+//! The expressions of a definition of version 1: found on the way, to be checked all at the end (`expression_types`).
+
+use super::fields::Check;
+use super::holes::holes;
+use super::node::{Entry, Node, What, line_and_column};
+use super::problem::{Problem, Text};
+
+/// An expression, and where it stands.
+pub(super) struct Expression<'a> {
+    pub(super) node: &'a Node,
+    /// The field's name, for words.
+    pub(super) field: &'a str,
+    /// The text of the scalar that it is in.
+    text: &'a str,
+    /// Where it begins in that text.
+    start: usize,
+    pub(super) source: &'a str,
+    /// The task that it is of; `None`: the workflow's outputs.
+    pub(super) task: Option<usize>,
+    pub(super) place: Place,
+}
+
+/// What kind of place an expression stands at, which decides what it sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// `forEach`: before there is an item. The first of a task to be looked at.
+    ForEach,
+    /// `when`
+    When,
+    /// `goto.when`: at the task's end, so that it sees its own state.
+    Goto,
+    /// A value of `set`.
+    Set,
+    /// A value of the workflow's `outputs`: at its end.
+    Outputs,
+    /// `${{ }}` in a text.
+    Hole,
+}
+
+impl<'a> Check<'a> {
+    /// A field that is CEL. It may stand in `${{ }}`, which changes nothing.
+    pub(super) fn cel(
+        &mut self,
+        node: &'a Node,
+        field: &'a str,
+        task: Option<usize>,
+        place: Place,
+    ) -> String {
+        let text = self.text(Some(node));
+        let bare = text.trim();
+        if bare.is_empty() {
+            self.problem(&node.at, format!("{field} is empty: write a CEL expression"));
+            return String::new();
+        }
+        let within = match holes(bare).as_deref() {
+            Ok([hole]) if hole.whole == (0..bare.len()) => hole.source.clone(),
+            _ => 0..bare.len(),
+        };
+        let start = text.len() - text.trim_start().len() + within.start;
+        let source = bare[within].trim_end();
+        let start = start + source.len() - source.trim_start().len();
+        let source = source.trim_start();
+        self.expressions.push(Expression {
+            node,
+            field,
+            text,
+            start,
+            source,
+            task,
+            place,
+        });
+        source.to_owned()
+    }
+
+    /// A text that may hold `${{ }}`.
+    pub(super) fn filled(&mut self, node: Option<&'a Node>, task: Option<usize>) -> &'a str {
+        let text = self.text(node);
+        let Some(node) = node.filter(|_| self.is_version_1) else {
+            return text;
+        };
+        match holes(text) {
+            Ok(holes) => {
+                for hole in holes {
+                    let source = text[hole.source.clone()].trim_start();
+                    let start = hole.source.end - source.len();
+                    if source.is_empty() {
+                        let message = "this ${{ }} is empty: write a CEL expression in it";
+                        let problem = locate(self.yaml, node, text, hole.whole.start, message);
+                        self.problems.push(problem);
+                        continue;
+                    }
+                    self.expressions.push(Expression {
+                        node,
+                        field: "",
+                        text,
+                        start,
+                        source: source.trim_end(),
+                        task,
+                        place: Place::Hole,
+                    });
+                }
+            }
+            Err(at) => {
+                let message = "this ${{ has no }}: close it, or write ${{ \"${{\" }} for the text itself";
+                let problem = locate(self.yaml, node, text, at, message);
+                self.problems.push(problem);
+            }
+        }
+        text
+    }
+
+    /// Every text within a value may hold `${{ }}`.
+    pub(super) fn filled_within(&mut self, node: &'a Node, task: Option<usize>) {
+        match &node.what {
+            What::Nothing => {}
+            What::Scalar(_) => {
+                self.filled(Some(node), task);
+            }
+            What::List(items) => items.iter().for_each(|item| self.filled_within(item, task)),
+            What::Map(entries) => entries
+                .iter()
+                .for_each(|entry| self.filled_within(&entry.node, task)),
+        }
+    }
+
+    /// Names that expressions use behind a dot.
+    pub(super) fn identifier(&mut self, entry: &Entry, of: &str) {
+        let name = &entry.name;
+        if is_identifier(name) {
+            return;
+        }
+        let better: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        let better = if better.starts_with(|c: char| c.is_ascii_digit())
+            || is_reserved(&better)
+            || better.is_empty()
+        {
+            format!("_{better}")
+        } else {
+            better
+        };
+        let message =
+            format!("{name:?} is no name for {of}: CEL knows names of letters, digits and _; write {better}");
+        self.problem(&entry.at, message);
+    }
+}
+
+impl Expression<'_> {
+    /// A problem at a byte of the expression.
+    pub(super) fn problem(&self, yaml: &str, offset: usize, message: impl Into<String>) -> Problem {
+        let found = self.found(self.node.written(yaml), offset);
+        place(yaml, self.node, found, message)
+    }
+
+    /// Where a byte of the expression is in what is written, quotes and all.
+    fn found(&self, written: &str, offset: usize) -> Option<usize> {
+        let in_text = find(written, self.text, self.start + offset);
+        // With quotes, escapes or folds in it, the expression itself may still stand there as it is.
+        in_text.or_else(|| {
+            if self.place == Place::Hole {
+                let after_opening = written.match_indices("${{").map(|(at, _)| at + 3);
+                let mut starts = after_opening.map(|at| written.len() - written[at..].trim_start().len());
+                starts
+                    .find(|at| written[*at..].starts_with(self.source))
+                    .map(|at| at + offset)
+            } else {
+                find(written, self.source, offset)
+            }
+        })
+    }
+}
+
+/// A problem at a byte of a text.
+fn locate(yaml: &str, node: &Node, text: &str, offset: usize, message: impl Into<String>) -> Problem {
+    place(yaml, node, find(node.written(yaml), text, offset), message)
+}
+
+/// Where a byte of `text` is in what is written, as a whole or a line of it.
+fn find(written: &str, text: &str, offset: usize) -> Option<usize> {
+    let whole = text.trim_end_matches('\n');
+    if whole.is_empty() {
+        return None;
+    }
+    if let Some(at) = written.find(whole) {
+        return Some(at + offset);
+    }
+    let line_start = text.get(..offset)?.rfind('\n').map_or(0, |at| at + 1);
+    let line = text.get(line_start..)?.lines().next()?;
+    let bare = line.trim();
+    let within = (offset - line_start).checked_sub(line.len() - line.trim_start().len())?;
+    (!bare.is_empty()).then(|| written.find(bare).map(|at| at + within))?
+}
+
+/// A problem at a byte of what is written; at its beginning if that is not known.
+fn place(yaml: &str, node: &Node, found: Option<usize>, message: impl Into<String>) -> Problem {
+    let start = node.defined.span().byte_offset();
+    match (found, start.and_then(|start| usize::try_from(start).ok())) {
+        (Some(found), Some(start)) => Problem::at_offset(Text::Rendered, yaml, start + found, message),
+        _ => {
+            let (line, column) = line_and_column(&node.at);
+            Problem::at(Text::Rendered, yaml, line, column, message)
+        }
+    }
+}
+
+/// What CEL takes for a name: `[_a-zA-Z][_a-zA-Z0-9]*`, and no word of its own.
+fn is_identifier(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !is_reserved(name)
+}
+
+/// Source: CEL specification, "Syntax", RESERVED and the literals.
+fn is_reserved(name: &str) -> bool {
+    const WORDS: [&str; 21] = [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "false",
+        "for",
+        "function",
+        "if",
+        "import",
+        "in",
+        "let",
+        "loop",
+        "namespace",
+        "null",
+        "package",
+        "return",
+        "true",
+        "var",
+        "void",
+        "while",
+    ];
+    WORDS.contains(&name)
+}

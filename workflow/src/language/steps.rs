@@ -1,0 +1,386 @@
+//! What a task of version 1 has beside 0.1's fields: what it does without a machine, and how often and when it runs.
+
+use std::collections::BTreeMap;
+
+use super::duration::{is_digits, time_ms};
+use super::expressions::Place;
+use super::fields::{Check, Fields, Known};
+use super::node::{Node, What};
+use super::{Amount, Approve, Control, ForEach, Retry, Task};
+
+/// What a task does: one of these.
+const DOES: [&str; 7] = ["actions", "wait", "until", "workflow", "set", "succeed", "fail"];
+/// What only a `forEach` has.
+const OF_FOR_EACH: [&str; 3] = ["maxParallel", "waves", "maxFailures"];
+const MOST_ATTEMPTS: u32 = 1000;
+const MOST_BACKOFF: f64 = 100.0;
+
+const APPROVE: Known = Known {
+    whose: "approve",
+    old: &["message", "by", "timeout"],
+    new: &[],
+};
+const RETRY: Known = Known {
+    whose: "retry",
+    old: &["attempts", "delay", "backoff", "maxDelay", "on"],
+    new: &[],
+};
+const FAIL: Known = Known {
+    whose: "fail",
+    old: &["reason", "message"],
+    new: &[],
+};
+
+impl<'a> Check<'a> {
+    /// Everything of a task that 0.1 has not, and what is checked in another way than there. `needs`, `recovers` and
+    /// `goto` name other tasks; they come later.
+    pub(super) fn steps(&mut self, fields: &Fields<'a>, index: usize, task: &mut Task) {
+        let does: Vec<&str> = DOES
+            .into_iter()
+            .filter(|field| fields.get(field).is_some())
+            .collect();
+        self.does_one_thing(fields, task, &does);
+        task.control = self.control(fields, index);
+        task.when = fields
+            .get("when")
+            .map(|node| self.cel(node, "when", Some(index), Place::When));
+        task.for_each = self.for_each(fields, index);
+        task.retry = fields.get("retry").map(|node| self.retry(node));
+        task.timeout_s = self.seconds(fields.get("timeout"), "timeout");
+        task.approve = fields.get("approve").map(|node| self.approve(node, index));
+        if fields.get("workflow").is_none()
+            && let Some(node) = fields.get("inputs")
+        {
+            let message = format!(
+                "task {:?} has inputs, but no workflow that they are for",
+                task.name
+            );
+            self.problem(&node.at, message);
+        }
+    }
+
+    fn does_one_thing(&mut self, fields: &Fields<'a>, task: &Task, does: &[&str]) {
+        let name = &task.name;
+        let worker = fields
+            .get("worker")
+            .filter(|node| !matches!(node.what, What::Nothing));
+        match (does, worker) {
+            ([one, other, ..], _) => {
+                let message = format!("task {name:?} has both {one} and {other}: make it two tasks");
+                self.problem(&fields.at(other), message);
+            }
+            (["actions"], None) => self.no_worker(&fields.at("worker"), name),
+            ([], None) if fields.get("approve").is_none() => {
+                let message = format!(
+                    "task {name:?} does nothing: write actions and a worker, or wait, until, workflow, set, succeed, fail or approve"
+                );
+                self.problem(&fields.at, message);
+            }
+            ([control], Some(worker)) if *control != "actions" => {
+                let message =
+                    format!("task {name:?} has a worker, but {control} needs no machine: leave worker out");
+                self.problem(&worker.at, message);
+            }
+            (_, Some(worker)) if task.worker.is_empty() => self.no_worker(&worker.at, name),
+            _ => {}
+        }
+        let control = does.iter().find(|field| **field != "actions");
+        let mut not_with = |field: &str, what: &str, cure: &str| {
+            if let Some(node) = fields.get(field) {
+                let message = format!("task {name:?} has {field}, which {what} does not take: {cure}");
+                self.problem(&node.at, message);
+            }
+        };
+        if let Some(control) = control {
+            for field in ["volumes", "environment"] {
+                not_with(field, control, "only actions have a use for it");
+            }
+            not_with("approve", control, "approve in a task before it");
+            if *control != "workflow" {
+                not_with("retry", control, "there is nothing to try again");
+            }
+            if matches!(*control, "succeed" | "fail") {
+                not_with("forEach", control, "it ends the workflow once");
+                not_with("goto", control, "it ends the workflow");
+                not_with("timeout", control, "it takes no time");
+            }
+        }
+    }
+
+    fn control(&mut self, fields: &Fields<'a>, index: usize) -> Option<Control> {
+        let task = Some(index);
+        if let Some(node) = fields.get("wait") {
+            let text = self.filled(Some(node), task);
+            if !text.contains("${{") {
+                self.duration(node, "wait");
+            }
+            return Some(Control::Wait(text.trim().to_owned()));
+        }
+        if let Some(node) = fields.get("until") {
+            let text = self.filled(Some(node), task);
+            if !text.contains("${{") && time_ms(text).is_none() {
+                let message =
+                    format!("until {text:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z");
+                self.problem(&node.at, message);
+            }
+            return Some(Control::Until(text.trim().to_owned()));
+        }
+        if let Some(node) = fields.get("workflow") {
+            let template = self.filled(Some(node), task).trim().to_owned();
+            if template.is_empty() {
+                self.problem(&node.at, "workflow is empty: write the name of a template");
+            }
+            let mut inputs = BTreeMap::new();
+            for entry in self.map(fields.get("inputs")) {
+                self.identifier(entry, "an input");
+                self.filled_within(&entry.node, task);
+                inputs.insert(entry.name.clone(), entry.node.json());
+            }
+            return Some(Control::Workflow { template, inputs });
+        }
+        if let Some(node) = fields.get("set") {
+            let values = self.expressions_by_name(Some(node), "a variable", task);
+            if values.is_empty() {
+                self.problem(&node.at, "set is empty: write name: expression");
+            }
+            return Some(Control::Set(values));
+        }
+        if let Some(node) = fields.get("succeed") {
+            if let Some(entry) = self.map(Some(node)).first() {
+                self.problem(&entry.at, "succeed takes no fields: write succeed: {}");
+            }
+            return Some(Control::Succeed);
+        }
+        let fail = self.fields(fields.get("fail")?, &FAIL);
+        let reason = self.filled(fail.get("reason"), task).to_owned();
+        let message = self.filled(fail.get("message"), task).to_owned();
+        if reason.is_empty() {
+            self.problem(
+                &fail.at("reason"),
+                "fail has no reason: write one word, like DiskTooSmall",
+            );
+        }
+        Some(Control::Fail { reason, message })
+    }
+
+    /// A mapping of names to CEL.
+    pub(super) fn expressions_by_name(
+        &mut self,
+        node: Option<&'a Node>,
+        of: &str,
+        task: Option<usize>,
+    ) -> BTreeMap<String, String> {
+        let place = task.map_or(Place::Outputs, |_| Place::Set);
+        let mut values = BTreeMap::new();
+        for entry in self.map(node) {
+            self.identifier(entry, of);
+            let source = self.cel(&entry.node, &entry.name, task, place);
+            values.insert(entry.name.clone(), source);
+        }
+        values
+    }
+
+    fn for_each(&mut self, fields: &Fields<'a>, index: usize) -> Option<ForEach> {
+        let Some(node) = fields.get("forEach") else {
+            for field in OF_FOR_EACH {
+                if let Some(node) = fields.get(field) {
+                    self.problem(
+                        &node.at,
+                        format!("{field} is for a forEach, which this task has not got"),
+                    );
+                }
+            }
+            return None;
+        };
+        let list = if matches!(node.what, What::List(_)) {
+            let message = format!(
+                "forEach is CEL, not a list of YAML: write it as a text, '{}'",
+                node.json()
+            );
+            self.misshapen(node, &message);
+            String::new()
+        } else {
+            self.cel(node, "forEach", Some(index), Place::ForEach)
+        };
+        if let Some(goto) = fields.get("goto") {
+            let message = "a task with forEach cannot have goto: put the goto into a task behind it";
+            self.problem(&goto.at, message);
+        }
+        Some(ForEach {
+            list,
+            max_parallel: fields
+                .get("maxParallel")
+                .map_or(0, |node| self.count(node, "maxParallel", 1, u32::MAX)),
+            waves: fields
+                .get("waves")
+                .map(|node| self.waves(node))
+                .unwrap_or_default(),
+            max_failures: fields
+                .get("maxFailures")
+                .and_then(|node| self.amount(node, "maxFailures", 0)),
+        })
+    }
+
+    fn waves(&mut self, node: &'a Node) -> Vec<Amount> {
+        let items = self.list(Some(node));
+        if items.is_empty() {
+            self.problem(
+                &node.at,
+                "waves is empty: write sizes that rise, like [1, 10%, 100%]",
+            );
+        }
+        let (mut waves, mut count, mut percent) = (Vec::new(), 0, 0);
+        for item in items {
+            let Some(amount) = self.amount(item, "a wave", 1) else {
+                continue;
+            };
+            let (before, now) = match amount {
+                Amount::Count(now) => (std::mem::replace(&mut count, now), now),
+                Amount::Percent(now) => (std::mem::replace(&mut percent, now), now),
+            };
+            if now <= before || percent == 100 && !matches!(amount, Amount::Percent(_)) {
+                let message = format!(
+                    "the wave {} is not larger than the one before it: sizes count from the beginning and rise, like [1, 10%, 100%]",
+                    self.text(Some(item))
+                );
+                self.problem(&item.at, message);
+            }
+            waves.push(amount);
+        }
+        waves
+    }
+
+    /// A count, or a share like `10%`.
+    fn amount(&mut self, node: &'a Node, field: &str, least: u32) -> Option<Amount> {
+        let text = self.text(Some(node)).trim();
+        let percent = text.strip_suffix('%').map(str::trim);
+        let number = Some(percent.unwrap_or(text))
+            .filter(|digits| is_digits(digits))
+            .and_then(|digits| digits.parse::<u32>().ok())
+            .filter(|number| *number >= least && (percent.is_none() || *number <= 100));
+        if number.is_none() {
+            let message = format!(
+                "{field} {text:?} is neither a count from {least} on nor a share of {least}% to 100%"
+            );
+            self.problem(&node.at, message);
+        }
+        let amount = if percent.is_some() {
+            Amount::Percent
+        } else {
+            Amount::Count
+        };
+        number.map(amount)
+    }
+
+    pub(super) fn count(&mut self, node: &'a Node, field: &str, least: u32, most: u32) -> u32 {
+        let text = self.text(Some(node)).trim();
+        let number = Some(text).filter(|digits| is_digits(digits));
+        let number = number
+            .and_then(|digits| digits.parse().ok())
+            .filter(|number| (least..=most).contains(number));
+        number.unwrap_or_else(|| {
+            let range = if most == u32::MAX {
+                format!("from {least} on")
+            } else {
+                format!("from {least} to {most}")
+            };
+            self.problem(&node.at, format!("{field} {text:?} is no whole number {range}"));
+            least
+        })
+    }
+
+    pub(super) fn retry(&mut self, node: &'a Node) -> Retry {
+        let fields = self.fields(node, &RETRY);
+        let attempts = match fields.get("attempts") {
+            Some(node) => self.count(node, "attempts", 1, MOST_ATTEMPTS),
+            None => {
+                let message =
+                    "retry has no attempts: write how often it runs at most, the first time included";
+                self.problem(&fields.at, message);
+                1
+            }
+        };
+        let mut duration = |field: &str| {
+            let node = fields.get(field);
+            node.map_or(0, |node| self.duration(node, field))
+        };
+        let (delay_ms, max_delay_ms) = (duration("delay"), duration("maxDelay"));
+        Retry {
+            attempts,
+            delay_ms,
+            backoff_percent: fields.get("backoff").map_or(100, |node| self.backoff(node)),
+            max_delay_ms,
+            on: self.retried_on(&fields),
+        }
+    }
+
+    /// `2` doubles the delay each time.
+    fn backoff(&mut self, node: &'a Node) -> u32 {
+        let text = self.text(Some(node)).trim();
+        match text.parse::<f64>() {
+            Ok(times) if (1.0..=MOST_BACKOFF).contains(&times) => {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "100 to 10,000"
+                )]
+                let percent = (times * 100.0).round() as u32;
+                percent
+            }
+            _ => {
+                let message = format!(
+                    "backoff {text:?} is no number from 1 to {MOST_BACKOFF}: 2 doubles the delay each time"
+                );
+                self.problem(&node.at, message);
+                100
+            }
+        }
+    }
+
+    fn retried_on(&mut self, fields: &Fields<'a>) -> Vec<String> {
+        let mut on: Vec<String> = Vec::new();
+        for (word, at) in self.words(fields.get("on"), "on") {
+            let lower = word.to_ascii_lowercase();
+            let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric());
+            if !is_word {
+                let message =
+                    format!("on {word:?} is neither failed, timeout, lost nor the reason of a failure");
+                self.problem(&at, message);
+            } else if lower != word && matches!(lower.as_str(), "failed" | "timeout" | "lost") {
+                self.problem(
+                    &at,
+                    format!("on {word:?} is a reason that no action gives: write {lower}"),
+                );
+            } else if on.iter().any(|before| before == word) {
+                self.problem(&at, format!("on has {word} twice: take one out"));
+            } else {
+                on.push(word.to_owned());
+            }
+        }
+        on
+    }
+
+    fn approve(&mut self, node: &'a Node, index: usize) -> Approve {
+        let fields = self.fields(node, &APPROVE);
+        let message = self.filled(fields.get("message"), Some(index)).to_owned();
+        if message.trim().is_empty() {
+            let problem = "approve has no message: write what is asked, for example \"wipe rack r7?\"";
+            self.problem(&fields.at("message"), problem);
+        }
+        let mut by: Vec<String> = Vec::new();
+        for (group, at) in self.words(fields.get("by"), "by") {
+            if group.is_empty() {
+                self.problem(&at, "by has a group without a name");
+            } else if by.iter().any(|before| before == group) {
+                self.problem(&at, format!("by has {group:?} twice: take one out"));
+            } else {
+                by.push(group.to_owned());
+            }
+        }
+        Approve {
+            message,
+            by,
+            timeout_s: self.seconds(fields.get("timeout"), "timeout"),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What events look like in the store. Stored events must stay readable: the golden files are never edited, and new
+//! fields have defaults. `FARRIER_BLESS=1` writes the file anew, before its format is released.
+#![allow(clippy::unwrap_used)]
+
+mod script;
+
+use std::collections::BTreeSet;
+
+use script::{Script, tasks, template, two_tasks, with_outputs};
+use serde_json::json;
+use workflow::engine::{self, Event};
+
+/// Histories that have every kind of event, every outcome and every loss.
+fn histories() -> Vec<Script> {
+    let mut definition = two_tasks();
+    definition.global_timeout_s = 3600;
+    definition.tasks[0].actions[0].on_failure = vec!["rescue".into()];
+    let mut old = Script::new(definition);
+    old.run(
+        "dispatch 0/1/0 a boot1; report w/0/1/0/0/1 started; lost w/0/1/0/0/1 boot2; report w/0/1/0/0/1 succeeded; \
+         dispatch 0/1/0 a boot2; report w/0/1/0/0/2 succeeded; dispatch 0/1/0 a boot2; report w/0/1/0/1/1 leaving; \
+         dispatch 1/1/0 b boot9; pause; report w/1/1/0/0/1 started; unpause; cancel; report w/1/1/0/0/1 stopped; \
+         report w/1/1/0/0/1 timed_out; report w/1/1/0/0/1 failed; retry",
+    );
+    let mut people = Script::new(tasks(
+        "
+    - name: ask
+      approve: {message: 'wipe ${{ workflow.name }}?', timeout: 60}
+      run: one on a
+    - name: sub
+      workflow: other
+      retry: {attempts: 2}
+    - name: end
+      fail: {reason: Why, message: no}
+    ",
+    ));
+    people.run(
+        "approve ask; pause; unpause; dispatch 0/1/0 a boot1; lost w/0/1/0/0/1 forgotten; pause; unpause",
+    );
+    people.run("dispatch 0/1/0 a boot1; lost w/0/1/0/0/2 silence; dispatch 0/1/0 a boot1");
+    people.report("w/0/1/0/0/3", with_outputs(json!({"n": 1})));
+    for _ in 0..2 {
+        let child = people.execution("1/1/0").child.clone().unwrap();
+        people.run("pause; unpause");
+        let state = if people.execution("1/1/0").tries == 1 {
+            "FAILED"
+        } else {
+            "SUCCESS"
+        };
+        people.run(&format!("child 1/1/0 {child} 1 {state}"));
+    }
+    let mut roll = Script::new(template(
+        r#"
+version: "1"
+name: roll
+outputs: {done: "tasks.check.state"}
+tasks:
+- name: roll
+  forEach: machines("rack == 'r7'")
+  waves: [1, 100%]
+  when: item.mac != "b"
+  worker: ${{ item.mac }}
+  environment: {MAC: "${{ item.mac }}"}
+  actions: [{name: one, image: example.org/one:v1, reboots: true, retry: {attempts: 3, delay: 5s}}, {name: two, image: example.org/two:v1}]
+- name: check
+  set: {count: size(tasks.roll.outputs)}
+  goto: {when: workflow.run == 1 && tasks.check.outputs.count == 3, task: check, max: 1}
+"#,
+    ));
+    roll.run("answer 0 1 a b c");
+    roll.run("dispatch 0/1/0 a boot1; report w/0/1/0/0/1 failed");
+    roll.now = 7_000;
+    roll.run("timer; dispatch 0/1/0 a boot1; report w/0/1/0/0/2 leaving; returned w/0/1/0/0/2 boot2");
+    roll.does("a", "succeeded");
+    roll.does("c", "succeeded");
+    roll.does("c", "succeeded");
+    vec![old, people, roll]
+}
+
+#[test]
+fn events_are_written_as_in_the_golden_file() {
+    let histories = histories();
+    let all = || histories.iter().flat_map(|script| &script.events);
+    let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
+    assert_eq!(
+        kinds.into_iter().collect::<Vec<_>>().join(" "),
+        "asked child_asked child_ended created decided delayed dispatched ended execution_ended execution_made late lost \
+         pause_asked paused reported resumed returned run_opened stop_asked stopping task_ended task_started unpaused \
+         wave_opened went_back"
+    );
+    let written: String = all()
+        .map(|event| serde_json::to_string(event).unwrap() + "\n")
+        .collect();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/events-1.jsonl");
+    if std::env::var_os("FARRIER_BLESS").is_some() {
+        std::fs::write(path, &written).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    assert_eq!(written, golden);
+    let mut lines = golden.lines();
+    for script in &histories {
+        let read: Vec<Event> = lines
+            .by_ref()
+            .take(script.events.len())
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(&engine::replay(&read).unwrap(), script.state());
+    }
+}
+
+#[test]
+fn every_event_has_words() {
+    for script in histories() {
+        for event in &script.events {
+            let words = event.kind.to_string();
+            assert!(!words.is_empty() && !words.contains('{'), "{words}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The templates of `examples/` are good, and come to what they say.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, json};
+use workflow::language::{Amount, Control, Definition, Devices, check, inputs, render};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(folder().join(name)).unwrap()
+}
+
+/// A definition, without a warning and with inputs that need not be given.
+#[track_caller]
+fn definition(name: &str) -> Definition {
+    let devices = [
+        ("device_1", "52:54:00:77:00:0b"),
+        ("device_2", "52:54:00:77:00:0c"),
+    ];
+    let devices = Devices {
+        devices: BTreeMap::from(devices.map(|(name, mac)| (name.into(), mac.into()))),
+        hardware: json!({"metadata": {"name": "node1"}, "spec": {"disks": [{"device": "/dev/vda"}]}}),
+    };
+    let text = read(name);
+    assert_eq!(check(&text), Ok(vec![]), "{name}");
+    let rendered = render(&text, &devices).unwrap_or_else(|problems| {
+        panic!(
+            "{name}: {}",
+            problems.iter().map(|p| format!("{p}\n")).collect::<String>()
+        )
+    });
+    assert_eq!(rendered.warnings, [], "{name}");
+    inputs(&rendered.definition, &Map::new()).unwrap();
+    rendered.definition
+}
+
+fn names(definition: &Definition) -> Vec<&str> {
+    definition.tasks.iter().map(|task| task.name.as_str()).collect()
+}
+
+#[test]
+fn every_example_is_named_like_its_file_and_says_what_it_does_and_how() {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let stem = name.strip_suffix(".yaml").unwrap().to_owned();
+        assert_eq!(definition(&name).name, stem);
+        let text = read(&name);
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(header.len() >= 4, "{name}");
+        for command in [
+            format!("#   farrier template create -f examples/{name}"),
+            format!("#   farrier workflow create -t {stem}"),
+        ] {
+            assert!(
+                header.iter().any(|line| line.starts_with(&command)),
+                "{name}: {command}"
+            );
+        }
+        found.push(stem);
+    }
+    found.sort();
+    assert_eq!(
+        found,
+        ["debian", "rack-bring-up", "two-machines-handover", "wipe"]
+    );
+}
+
+#[test]
+fn debian_writes_the_machine_s_own_disk_and_name() {
+    let debian = definition("debian.yaml");
+    assert_eq!(debian.version, "0.1");
+    let actions = &debian.tasks[0].actions;
+    assert_eq!(actions[0].environment["DEST_DISK"], "/dev/vda");
+    assert_eq!(actions[1].environment["DEST_DISK"], "/dev/vda1");
+    assert_eq!(actions[1].environment["CONTENTS"], "node1\n");
+}
+
+#[test]
+fn wipe_asks_before_it_writes() {
+    let wipe = definition("wipe.yaml");
+    assert_eq!(names(&wipe), ["sure", "wipe"]);
+    let approve = wipe.tasks[0].approve.as_ref().unwrap();
+    assert_eq!(approve.message, "wipe ${{ inputs.disk }} of 52:54:00:77:00:0b?");
+    assert_eq!(wipe.tasks[1].needs, [0]);
+    assert_eq!(wipe.tasks[1].worker, "52:54:00:77:00:0b");
+}
+
+#[test]
+fn the_handover_goes_from_the_first_machine_to_the_second() {
+    let handover = definition("two-machines-handover.yaml");
+    assert_eq!(names(&handover), ["give", "take", "note"]);
+    let workers: Vec<&str> = handover.tasks.iter().map(|task| task.worker.as_str()).collect();
+    assert_eq!(workers, ["52:54:00:77:00:0b", "52:54:00:77:00:0c", ""]);
+    assert_eq!(handover.tasks[2].needs, [0, 1]);
+    let set = BTreeMap::from([("handed_over".into(), "tasks.give.outputs.bytes".into())]);
+    assert_eq!(handover.tasks[2].control, Some(Control::Set(set)));
+    assert_eq!(handover.outputs["bytes"], "vars.handed_over");
+}
+
+#[test]
+fn the_rack_goes_in_waves_behind_a_canary_and_an_approval() {
+    let rack = definition("rack-bring-up.yaml");
+    assert_eq!(names(&rack), ["canary", "look", "rest"]);
+    assert!(rack.tasks[1].approve.is_some());
+    let rest = rack.tasks[2].for_each.as_ref().unwrap();
+    assert_eq!(rest.list, "machines(\"rack == 'r7' && canary != 'yes'\")");
+    assert_eq!(
+        rest.waves,
+        [Amount::Count(1), Amount::Percent(10), Amount::Percent(100)]
+    );
+    assert_eq!(rest.max_failures, Some(Amount::Percent(5)));
+    assert_eq!(rack.tasks[2].actions, rack.tasks[0].actions);
+}
