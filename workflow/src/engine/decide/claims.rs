@@ -6,7 +6,7 @@ use super::super::MAX_STEPS;
 use super::super::command::Effect;
 use super::super::ids::ExecutionId;
 use super::super::state::StepState;
-use super::super::uses::{claimed, may_use, may_use_any, static_workers};
+use super::super::uses::{claimed, may_use, may_use_any};
 use super::draft::Draft;
 
 impl Draft<'_> {
@@ -59,12 +59,8 @@ impl Draft<'_> {
             std::mem::take(&mut self.touched)
         };
         if let Some(before) = self.before.filter(|_| (is_over || self.closed) && !held_all) {
-            // The end closed tasks that had not begun, or items or a loop that were left do not run.
-            let named = if self.closed {
-                claimed(before).into_iter()
-            } else {
-                static_workers(before).into_iter()
-            };
+            // Tasks that had not begun, items or a loop that were left do not run any more.
+            let named = claimed(before).into_iter();
             workers.extend(named.filter(|worker| may_use(before, worker, None)));
         }
         workers.extend(self.effects.iter().filter_map(|effect| match effect {
