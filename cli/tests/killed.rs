@@ -1,6 +1,8 @@
 //! A real `farrier serve` killed with SIGKILL two hundred times under load: nothing that it acknowledged is lost, and
 //! nothing runs twice. The agents are the production state machine with actions that end at once.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;

@@ -114,7 +114,7 @@ Examples:
     Explain {
         /// Its id, from `farrier workflow list`
         id: String,
-        /// A task's name, or NAME[ITEM] for one item of a forEach, from 0
+        #[arg(help = "A task's name, or NAME[ITEM] for one item of a forEach, from 0")]
         task: Option<String>,
     },
     /// Show what happened, in order
@@ -189,8 +189,11 @@ Examples:
 pub(crate) struct Decision {
     /// The workflow's id, from `farrier workflow list`
     id: String,
-    /// The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]
-    #[arg(default_value = "", hide_default_value = true)]
+    #[arg(
+        default_value = "",
+        hide_default_value = true,
+        help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]"
+    )]
     task: String,
     /// A group that you decide for; may be given more than once
     #[arg(long = "group", value_name = "NAME")]
