@@ -16,7 +16,7 @@ Farrier's coordinator and agents in simulated worlds, one for each seed.
   --machines M   in each world; default: by chance, up to 1,000
   --steps K      in which things go wrong (default 4,000); then everything has to come to its end
   --small        worlds of a few machines, as the tests have them
-  --servers R    over one store (default 1)
+  --servers R    over one store (default 1; the coordinator is made for one, and more break soon)
   --trace        tell every step of the world
 ";
 

@@ -1,0 +1,324 @@
+//! The servers' side: what the production shell does around the coordinator, step by step on the agenda.
+//!
+//! A job is one input on its way: prepared, committed some time later (others come in between), then answered. A crash
+//! takes all jobs and sessions; what they had committed stays.
+
+mod jobs;
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use proto::v1;
+use serde_json::Value;
+use server::coordinator::{Coordinator, Input, Limits, Plan};
+use server::machines;
+use store::{Commit, Operation, Store};
+use workflow::engine::AttemptId;
+
+use super::people::Ticket;
+use super::{Happening, World};
+use crate::Breakage;
+use crate::dice::Dice;
+use crate::network::StreamId;
+pub(crate) use sessions::outcome;
+
+/// Of the servers' clocks at the beginning.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+/// A machine that was not heard of for so long has lost its attempt.
+const SILENCE_MS: u64 = 300_000;
+/// How often timers and silences are looked at, whatever is due.
+const LOOK_MS: u64 = 60_000;
+
+pub(crate) struct Server {
+    /// Raised by every start.
+    pub(crate) life: u64,
+    coordinator: Option<Coordinator>,
+    limits: Limits,
+    started_at: u64,
+    /// When silences were looked for last.
+    looked_at: u64,
+    /// What its clock is off, in milliseconds.
+    pub(crate) clock_off: i64,
+    sessions: BTreeMap<StreamId, Session>,
+    timers: BTreeSet<(u64, String)>,
+    jobs: BTreeMap<u64, Job>,
+    last_job: u64,
+    /// When a machine was heard last, by name.
+    heard: BTreeMap<String, u64>,
+    /// Armed faults.
+    pub(crate) crashes_before_commit: bool,
+    pub(crate) crashes_after_commit: bool,
+}
+
+/// One agent's stream.
+struct Session {
+    machine: String,
+    boot_id: String,
+    /// Since the attach was committed.
+    epoch: Option<u64>,
+    asks: VecDeque<Ask>,
+    busy: bool,
+    /// What the agent said it runs, or what was pushed in this stream.
+    pushed: Option<AttemptId>,
+    stopped: Option<AttemptId>,
+}
+
+/// What an agent wants, or what is to be looked at for it.
+#[derive(Clone, Debug)]
+enum Ask {
+    Hello(Box<v1::Hello>),
+    /// A report that came with the Hello.
+    Owed(Box<v1::Report>),
+    Report(Box<v1::Report>),
+    Work,
+}
+
+struct Job {
+    input: Input,
+    origin: Origin,
+    plan: Option<Plan>,
+    tries: u32,
+}
+
+#[derive(Clone, Debug)]
+enum Origin {
+    Stream(StreamId, Ask),
+    Person(Ticket),
+    /// A timer, an outbox row, a silence: it is done again until it is done.
+    Own,
+}
+
+impl Server {
+    pub(crate) fn new(dice: &mut Dice) -> Server {
+        // Small caches, so that what is in them and what is not both happen.
+        let limits = match dice.one_in(2) {
+            true => Limits::default(),
+            false => Limits {
+                workflows: 2,
+                machines: 2,
+                inline_machines: dice.index(3),
+            },
+        };
+        Server {
+            life: 0,
+            coordinator: None,
+            limits,
+            started_at: 0,
+            looked_at: 0,
+            clock_off: 0,
+            sessions: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            last_job: 0,
+            heard: BTreeMap::new(),
+            crashes_before_commit: false,
+            crashes_after_commit: false,
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.coordinator.is_some()
+    }
+}
+
+impl World {
+    /// What is in the store before anybody does anything: the machines' records, and templates for sub-workflows.
+    pub(super) fn set_up_store(&mut self) {
+        let mut rows: Vec<(String, Value)> = Vec::new();
+        for (number, machine) in self.machines.iter().enumerate() {
+            let labels = [("rack".to_owned(), format!("r{}", number % 3))];
+            let record = machines::Machine {
+                name: machine.name.clone(),
+                interfaces: machine
+                    .mac
+                    .parse()
+                    .map(|mac| machines::Interface {
+                        mac,
+                        lease: None,
+                        vlan_id: None,
+                        may_netboot: true,
+                        script: None,
+                    })
+                    .into_iter()
+                    .collect(),
+                disks: vec!["/dev/vda".to_owned()],
+                labels: labels.into_iter().collect(),
+                agent_id: None,
+                policy: machines::Policy::Agent,
+                kernel_params: Vec::new(),
+                consoles: Vec::new(),
+                hardware: Value::Null,
+                document: Value::Null,
+                created_at: EPOCH_MS,
+                updated_at: EPOCH_MS,
+            };
+            rows.push((format!("machine/{}", machine.name), json(&record)));
+            rows.push((format!("mac/{}", machine.mac), json(&machine.name)));
+        }
+        rows.extend(super::people::templates());
+        for rows in rows.chunks(100) {
+            let put = |(key, value): &(String, Value)| Operation::Put {
+                key: key.clone().into(),
+                value: value.to_string().into(),
+            };
+            let commit = Commit {
+                operations: rows.iter().map(put).collect(),
+                ..Commit::default()
+            };
+            let outcome = self
+                .disk
+                .commit(&commit)
+                .map(|_| ())
+                .map_err(|error| error.to_string());
+            self.must(outcome);
+        }
+    }
+
+    /// What the server's clock shows.
+    pub(super) fn server_clock(&self, server: usize) -> u64 {
+        (EPOCH_MS + self.now).saturating_add_signed(self.servers[server].clock_off)
+    }
+
+    pub(super) fn server_starts(&mut self, server: usize) {
+        if self.servers[server].is_up() {
+            return;
+        }
+        let coordinator = Coordinator::new(self.disk.clone(), self.servers[server].limits.clone());
+        let left = match self.settings.breakage {
+            Some(Breakage::ServerForgetsWhatIsLeft) => Ok(Vec::new()),
+            _ => coordinator.recover(),
+        };
+        let now = self.now;
+        let this = &mut self.servers[server];
+        this.life += 1;
+        this.started_at = now;
+        this.looked_at = now;
+        this.coordinator = Some(coordinator);
+        this.heard.clear();
+        let life = this.life;
+        self.say(format!("server {server} starts, life {life}"));
+        match left {
+            Ok(left) => self.then(server, left),
+            Err(error) => self.break_down(format!("recovery fails: {error}")),
+        }
+        self.plan(LOOK_MS, Happening::Looks { server, life });
+    }
+
+    /// Everything that it had in memory is gone.
+    pub(super) fn server_crashes(&mut self, server: usize) {
+        let this = &mut self.servers[server];
+        if this.coordinator.take().is_none() {
+            return;
+        }
+        let sessions = std::mem::take(&mut this.sessions);
+        let jobs = std::mem::take(&mut this.jobs);
+        this.timers.clear();
+        this.crashes_before_commit = false;
+        this.crashes_after_commit = false;
+        for job in jobs.into_values() {
+            // A commit may have been on its way to the disk.
+            if let Some(plan) = &job.plan
+                && self.dice.one_in(2)
+            {
+                let _ = self.disk.commit(&plan.commit);
+            }
+            if let Origin::Person(ticket) = job.origin {
+                self.people.unanswered(ticket);
+            }
+        }
+        for stream in sessions.into_keys() {
+            match self.dice.one_in(4) {
+                true => self.server_end_vanishes(stream),
+                false => self.server_ends_stream(stream),
+            }
+        }
+        let after = 1 + self.dice.span(120_000);
+        self.plan(after, Happening::ServerStarts { server });
+    }
+
+    pub(super) fn server_looks(&mut self, server: usize, life: u64) {
+        if self.servers[server].life != life || !self.servers[server].is_up() {
+            return;
+        }
+        self.fire_timers(server);
+        if self.now.saturating_sub(self.servers[server].looked_at) >= LOOK_MS {
+            self.servers[server].looked_at = self.now;
+            self.look_for_silence(server);
+            self.plan(LOOK_MS, Happening::Looks { server, life });
+        }
+    }
+
+    fn fire_timers(&mut self, server: usize) {
+        let clock = self.server_clock(server);
+        while let Some((at, workflow)) = self.servers[server]
+            .timers
+            .first()
+            .cloned()
+            .filter(|(at, _)| *at <= clock)
+        {
+            self.servers[server].timers.pop_first();
+            self.start_job(server, Input::Timer { workflow, at }, Origin::Own);
+        }
+    }
+
+    /// Machines whose attempt is lost, since nothing was heard of them while something could have been.
+    fn look_for_silence(&mut self, server: usize) {
+        let now = self.now;
+        let listening: Vec<String> = self
+            .network
+            .of_server(server)
+            .into_iter()
+            .filter(|stream| self.network.is_whole(*stream))
+            .filter_map(|stream| self.servers[server].sessions.get(&stream))
+            .map(|session| session.machine.clone())
+            .collect();
+        for machine in listening {
+            self.servers[server].heard.insert(machine, now);
+        }
+        let busy = self.servers[server]
+            .coordinator
+            .as_ref()
+            .map(Coordinator::busy)
+            .unwrap_or_default();
+        for machine in busy {
+            let this = &self.servers[server];
+            let for_ms = now - this.heard.get(&machine).copied().unwrap_or(this.started_at);
+            if for_ms >= SILENCE_MS {
+                self.start_job(server, Input::Silent { machine, for_ms }, Origin::Own);
+            }
+        }
+    }
+
+    /// A person's request reaches a server; false: none is up.
+    pub(super) fn ask_server(&mut self, input: Input, ticket: Ticket) -> bool {
+        let Some(server) = (0..self.servers.len()).find(|server| self.servers[*server].is_up()) else {
+            return false;
+        };
+        self.start_job(server, input, Origin::Person(ticket));
+        true
+    }
+
+    /// What a server that is up knows of a workflow.
+    pub(super) fn workflow(&self, id: &str) -> Option<Arc<workflow::engine::Workflow>> {
+        let up = self
+            .servers
+            .iter()
+            .find_map(|server| server.coordinator.as_ref())?;
+        up.workflow(id).ok().flatten()
+    }
+
+    /// A workflow that has not ended, in words.
+    pub(super) fn explained(&self, id: &str) -> String {
+        let Some(workflow) = self.workflow(id) else {
+            return format!("workflow {id} cannot be read");
+        };
+        let clock = self.server_clock(0);
+        let lines = workflow::engine::explain(&workflow, None, clock);
+        format!("workflow {id} is {} ({})", workflow.head.state, lines.join(" | "))
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
