@@ -263,9 +263,12 @@ impl Draft<'_> {
 /// Whether an outcome says nothing new of an action that is over: a report that was sent again.
 fn is_known(action: &ActionState, outcome: &Outcome) -> bool {
     let is_tried_again = matches!(action.state, StepState::Idle | StepState::Delayed);
+    // Of a lost attempt everything is news.
+    if action.reason == "Lost" {
+        return false;
+    }
     match outcome {
-        // Of a lost attempt everything is news.
-        Outcome::Started => action.reason != "Lost",
+        Outcome::Started => true,
         // A last action that leaves has succeeded with that.
         Outcome::Succeeded { .. } | Outcome::Leaving { .. } => action.state == StepState::Success,
         Outcome::Failed { reason, .. } => {
