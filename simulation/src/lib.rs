@@ -76,7 +76,7 @@ impl Settings {
             seed,
             machines: None,
             servers: 1,
-            steps: 1_500,
+            steps: 1_000,
             large: false,
             trace: false,
             breakage: None,

@@ -231,8 +231,8 @@ impl World {
             run.attempt_id, run.image
         ));
         let ms = match self.dice.below(20) {
-            0 => self.dice.span(3_600_000),
-            1..=4 => self.dice.span(300_000),
+            0 => self.dice.between(60_000, 3_600_000),
+            1..=5 => self.dice.between(1_000, 120_000),
             _ => self.dice.span(20_000),
         };
         let limit = match run.timeout_s {

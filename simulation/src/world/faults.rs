@@ -11,7 +11,7 @@ impl World {
         if self.quiet {
             return;
         }
-        let after = 1_000 + self.dice.span(60_000);
+        let after = 1_000 + self.dice.span(self.pace.faults_ms);
         self.plan(after, Happening::Fault);
         match self.dice.below(18) {
             0 => self.fault_of_server("server: crashes"),
@@ -142,7 +142,12 @@ impl World {
             "network: a machine is cut off",
             &self.machines[machine].name.clone(),
         );
-        self.machines[machine].cut_off_until = self.now + self.dice.span(900_000);
+        // Short enough to come back in time, or long enough to be given up with what still runs there.
+        let for_ms = match self.dice.one_in(2) {
+            true => self.dice.span(300_000),
+            false => self.dice.between(300_000, 1_200_000),
+        };
+        self.machines[machine].cut_off_until = self.now + for_ms;
         let stream = self.machines[machine].boot.as_ref().and_then(|boot| boot.stream);
         if let Some(stream) = stream {
             self.network.drop_up(stream);

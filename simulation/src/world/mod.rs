@@ -35,6 +35,7 @@ const REPLAY_EVERY: u64 = 64;
 pub(crate) struct World {
     settings: Settings,
     dice: Dice,
+    pace: Pace,
     /// Milliseconds since the world began.
     now: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
@@ -53,6 +54,14 @@ pub(crate) struct World {
     broken: Option<String>,
     /// When the last event was committed.
     moved: u64,
+}
+
+/// How much goes on in a world. Where faults are rare a machine may be silent for long, where they are frequent they meet.
+struct Pace {
+    /// At most, between two faults.
+    faults_ms: u64,
+    /// At most, between two things that people do.
+    people_ms: u64,
 }
 
 /// What may happen.
@@ -113,8 +122,13 @@ impl World {
             Some(Breakage::LazyDisk) => Disk::lazy(),
             _ => Disk::default(),
         });
+        let pace = Pace {
+            faults_ms: *dice.pick(&[10_000, 120_000, 1_800_000]),
+            people_ms: *dice.pick(&[30_000, 120_000, 1_800_000]),
+        };
         let mut world = World {
             dice,
+            pace,
             now: 0,
             agenda: BTreeMap::new(),
             planned: 0,

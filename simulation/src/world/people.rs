@@ -76,7 +76,7 @@ pub(crate) fn templates() -> Vec<(String, Value)> {
 
 impl World {
     pub(super) fn people_act(&mut self) {
-        let after = 1 + self.dice.span(60_000);
+        let after = 1 + self.dice.span(self.pace.people_ms);
         self.plan(after, Happening::PeopleAct);
         self.ask_again();
         if self.quiet {
