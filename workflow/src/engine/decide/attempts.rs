@@ -263,8 +263,9 @@ impl Draft<'_> {
 /// Whether an outcome says nothing new of an action that is over: a report that was sent again.
 fn is_known(action: &ActionState, outcome: &Outcome) -> bool {
     let is_tried_again = matches!(action.state, StepState::Idle | StepState::Delayed);
-    // Of a lost attempt everything is news.
-    if action.reason == "Lost" {
+    // Of a lost attempt everything is news; a lost extra run leaves the action's reason as it was.
+    let is_lost_extra_run = action.cleanup.is_some() && action.boot_id.is_none();
+    if action.reason == "Lost" || is_lost_extra_run {
         return false;
     }
     match outcome {
