@@ -17,6 +17,7 @@ pub mod memory;
 pub mod offline;
 pub mod queue;
 pub mod redb;
+pub mod rows;
 pub mod watch;
 
 pub use crate::blobs::{Blobs, Digest};

@@ -9,9 +9,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::manifest::{BLOBS, MANIFEST, ROWS, Summary, digest_of_blobs};
 use super::read_only::ReadOnly;
-use super::{OfflineError, Progress, blobs_as_they_are, rows, runtime};
-use crate::KeyValue;
+use super::{OfflineError, Progress, blobs_as_they_are, runtime};
 use crate::blobs::{Digest, file_of};
+use crate::{KeyValue, rows};
 
 /// Where an export goes.
 pub enum Target<'a> {

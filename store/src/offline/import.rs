@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 
 use super::manifest::{self, MANIFEST, MAX_MANIFEST_BYTES, ROWS, Summary, digest_of_blobs};
 use super::read_only::ReadOnly;
-use super::{BLOBS, FILE, OfflineError, Progress, rows, runtime};
+use super::{BLOBS, FILE, OfflineError, Progress, runtime};
 use crate::blobs::{Blobs, Digest, MAX_BLOB_BYTES, file_of};
 use crate::redb::{KEYS, REVISION, corrupt_or_backend, open_error};
-use crate::{KeyValue, StoreError};
+use crate::{KeyValue, StoreError, rows};
 
 /// Rows in one transaction.
 const ROWS_PER_TRANSACTION: usize = 5000;
@@ -216,7 +216,9 @@ impl<'a> Importing<'a> {
             let text = line
                 .strip_suffix(b"\n")
                 .ok_or_else(|| OfflineError::damaged(format!("line {} of its rows breaks off", read.keys)))?;
-            let row = rows::from_line(text, read.keys)?;
+            let row = rows::from_line(text).map_err(|error| {
+                OfflineError::damaged(format!("line {} of its rows is no row: {error}", read.keys))
+            })?;
             if last_key.as_ref().is_some_and(|last| *last >= row.key) {
                 return Err(OfflineError::damaged(format!(
                     "line {} of its rows is out of order",

@@ -14,7 +14,6 @@ mod export;
 mod import;
 mod manifest;
 mod read_only;
-mod rows;
 
 pub use check::{BlobsReport, Report, Segment, check};
 pub use export::{Target, export};
