@@ -2,6 +2,7 @@
 
 mod client;
 mod commands;
+mod duration;
 mod failure;
 mod output;
 mod serve;

@@ -9,10 +9,12 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
+use crate::archive::{keeper, retention};
 use crate::coordinator::{Coordinator, Limits};
 use crate::database::Database;
 use crate::error::Error;
 use crate::timeline;
+use crate::turns::Turns;
 use crate::workflows::carrier;
 use crate::workflows::logs::Progress;
 use crate::workflows::silence::{self, Silence};
@@ -31,6 +33,10 @@ pub struct Config {
     pub boot_log_entries: u64,
     /// A machine that was out of contact for so long has lost its attempt. Only time counts in which it could have been heard.
     pub lost_after: Duration,
+    /// How long after its end a workflow is archived: its rows become one blob.
+    pub archive_after: Duration,
+    /// How long after its end a workflow is deleted; `None`: never.
+    pub keep_ended: Option<Duration>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
 }
@@ -43,6 +49,8 @@ impl Default for Config {
             log_bytes: 4 * 1024 * 1024,
             boot_log_entries: 2_000,
             lost_after: Duration::from_secs(5 * 60),
+            archive_after: Duration::from_secs(60),
+            keep_ended: None,
             blobs: Blobs::in_memory(),
         }
     }
@@ -60,7 +68,9 @@ pub(crate) struct Inner {
     /// Taken by whoever changes machines, or makes what needs them to stay.
     pub(crate) machines_turn: tokio::sync::Mutex<()>,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
-    pub(crate) workflow_turns: Vec<tokio::sync::Mutex<()>>,
+    pub(crate) workflow_turns: Turns,
+    /// Whoever archives a root, brings it back or deletes it.
+    pub(crate) archive_turns: Turns,
     pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
     pub(crate) silence: Silence,
@@ -71,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) timers: mpsc::UnboundedSender<Timer>,
     /// A row of an outbox is to be carried.
     pub(crate) outboxes: mpsc::UnboundedSender<String>,
+    /// A root has ended.
+    pub(crate) ended: mpsc::UnboundedSender<String>,
     pub(crate) stopping: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Stops the timeline's writer: after everything that has something to record.
@@ -87,7 +99,6 @@ pub(crate) enum Change {
     Workflow(String),
 }
 
-const TURNS: usize = 64;
 /// Changes that a follower may be behind before it is told to read everything again.
 const CHANGES: usize = 1024;
 
@@ -98,12 +109,14 @@ impl ControlPlane {
     /// [`Error::Store`] when the store cannot be read.
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
-        let lost_after = config.lost_after;
+        let (lost_after, archive_after, keep_ended) =
+            (config.lost_after, config.archive_after, config.keep_ended);
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
         let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
         let (timers, timers_due) = mpsc::unbounded_channel();
         let (outboxes, rows) = mpsc::unbounded_channel();
+        let (ended, roots) = mpsc::unbounded_channel();
         let (timeline, entries) = timeline::writer::channel();
         let writer = timeline::writer::write(
             db.clone(),
@@ -116,7 +129,8 @@ impl ControlPlane {
             db,
             config,
             machines_turn: tokio::sync::Mutex::default(),
-            workflow_turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            workflow_turns: Turns::default(),
+            archive_turns: Turns::default(),
             coordinator,
             agents: Registry::default(),
             silence: Silence::default(),
@@ -125,6 +139,7 @@ impl ControlPlane {
             timeline,
             timers,
             outboxes,
+            ended,
             stopping,
             tasks: Mutex::default(),
             last,
@@ -141,6 +156,17 @@ impl ControlPlane {
         control.keep(tokio::spawn(timers::run(weak(), timers_due, control.stopped())));
         control.keep(tokio::spawn(carrier::run(weak(), rows, control.stopped())));
         control.keep(tokio::spawn(silence::run(weak(), lost_after, control.stopped())));
+        control.keep(tokio::spawn(keeper::run(
+            weak(),
+            roots,
+            archive_after,
+            control.stopped(),
+        )));
+        control.keep(tokio::spawn(retention::run(
+            weak(),
+            keep_ended,
+            control.stopped(),
+        )));
         Ok(control)
     }
 

@@ -8,6 +8,7 @@
 //! template/<name>  template-id/<id>           the text; -> name
 //! workflow/<id> ...                           see `coordinator`
 //! workflow-text/<id>                          what it was rendered to
+//! archived/<id>  sub/<root>/<id>              those that have ended; sub-workflows; see `archive`
 //! of/<worker>/<id>                            every workflow of a worker
 //! open/<worker>/<id>                          those that have not ended
 //! last/<worker>                               the one that ended last
@@ -53,12 +54,17 @@ impl Database {
         T: Send + 'static,
         F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
     {
-        let view = View {
-            store: self.store.store().clone(),
-        };
-        tokio::task::spawn_blocking(move || read(&view))
-            .await
-            .map_err(|_| Error::Stopping)?
+        self.reader().with(read).await
+    }
+
+    /// To read what is stored.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::new(View::new(self.store()))
+    }
+
+    /// The store itself, for blocking code.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.store.store().clone()
     }
 
     pub(crate) async fn get<T>(&self, key: String) -> Result<Option<Stored<T>>, Error>
@@ -86,6 +92,30 @@ impl Database {
     }
 }
 
+/// Reads, on threads that may block.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    view: View,
+}
+
+impl Reader {
+    pub(crate) fn new(view: View) -> Self {
+        Self { view }
+    }
+
+    /// Runs `read` on a thread that may block.
+    pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    {
+        let view = self.view.clone();
+        tokio::task::spawn_blocking(move || read(&view))
+            .await
+            .map_err(|_| Error::Stopping)?
+    }
+}
+
 /// Blocking reads.
 #[derive(Clone)]
 pub(crate) struct View {
@@ -95,6 +125,10 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self { store }
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
@@ -190,12 +224,13 @@ impl Batch {
     pub(crate) fn put(&mut self, key: impl Into<String>, value: &impl Serialize) {
         let value =
             serde_json::to_vec(value).expect("our own types have text keys and no failing serializer");
-        let key: Bytes = key.into().into_bytes().into();
+        self.put_as_it_is(key.into().into_bytes().into(), value.into());
+    }
+
+    /// A value that is encoded already.
+    pub(crate) fn put_as_it_is(&mut self, key: Bytes, value: Bytes) {
         self.forget(&key);
-        self.commit.operations.push(Operation::Put {
-            key,
-            value: value.into(),
-        });
+        self.commit.operations.push(Operation::Put { key, value });
     }
 
     pub(crate) fn delete(&mut self, key: impl Into<String>) {

@@ -7,6 +7,9 @@ use store::StoreError;
 /// A refusal or a failure. Its text is for the person who asked: it names the thing, the value and the cure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// What a step is about has been archived: it is to be brought back first, then the step can be done.
+    #[error("workflow {0} is archived")]
+    Archived(String),
     /// Who asks is not who it says it is, or may not do this.
     #[error("{0}")]
     Denied(String),

@@ -6,6 +6,7 @@
 //! [`ControlPlane::netboot`] and [`ControlPlane::boot_token`], and tells [`ControlPlane::record`].
 
 mod agents;
+pub mod archive;
 mod bounds;
 mod clock;
 mod control;
@@ -18,6 +19,7 @@ pub mod machines;
 mod templates;
 pub mod timeline;
 mod tokens;
+mod turns;
 mod workflows;
 mod yaml;
 

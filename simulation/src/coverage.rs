@@ -107,6 +107,11 @@ pub const EVENTS: &[&str] = &[
 /// All that goes wrong in a world.
 pub const FAULTS: &[&str] = &[
     "agent: worker dies",
+    "archive: a conflict",
+    "archive: archived",
+    "archive: bringing back is broken off",
+    "archive: brought back",
+    "archive: not yet",
     "clock: jumps backwards",
     "clock: jumps forwards",
     "disk: a commit fails",

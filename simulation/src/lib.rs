@@ -8,6 +8,7 @@
 //! - [`checks`]: what must hold all the same.
 //! - [`coverage`]: that it happened at all.
 
+mod archives;
 mod checks;
 pub mod coverage;
 mod definitions;
@@ -47,6 +48,8 @@ pub enum Breakage {
     AgentForgetsJournal,
     /// The server acknowledges a report before it is committed.
     AnswersBeforeCommit,
+    /// The blob of an archive is lost after the commit that names it.
+    ArchiveIsNotSynced,
     /// A reboot does not change the boot id.
     BootKeepsItsId,
     /// The server commits without the preconditions of its commits.

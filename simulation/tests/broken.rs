@@ -46,6 +46,11 @@ fn an_acknowledgement_before_the_commit_is_found_out() {
 }
 
 #[test]
+fn an_archive_that_is_lost_is_found_out() {
+    check(Breakage::ArchiveIsNotSynced, &["of an archive is lost"]);
+}
+
+#[test]
 fn a_boot_that_keeps_its_id_is_found_out() {
     check(
         Breakage::BootKeepsItsId,
@@ -61,6 +66,7 @@ fn a_server_that_ignores_conflicts_is_found_out() {
             "replayed as",
             "comes after event",
             "are not those that were committed",
+            "liveness",
         ],
     );
 }

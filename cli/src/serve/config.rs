@@ -3,12 +3,14 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use boots::BootsConfig;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 
 use crate::commands::LogFormat;
+use crate::duration::{duration, setting};
 use crate::failure::Failure;
 
 /// Settings as they are given: what is left out is the file's, then the default.
@@ -80,6 +82,15 @@ pub(crate) struct ServeArgs {
         value_delimiter = ' '
     )]
     consoles: Option<Vec<String>>,
+    /// How long after its end a workflow is archived: it then takes one file [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_ARCHIVE_AFTER", hide_env_values = true)]
+    #[serde(default, deserialize_with = "setting")]
+    archive_after: Option<Duration>,
+    /// How long after its end a workflow is deleted, with its events and logs; what its machines boot stays
+    /// [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_KEEP_ENDED", hide_env_values = true)]
+    #[serde(default, deserialize_with = "setting")]
+    keep_ended: Option<Duration>,
     /// How the log on stderr looks [default: text]
     #[arg(
         long,
@@ -97,6 +108,8 @@ pub(crate) struct ServeConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Ipv4Addr,
     pub(crate) grpc_port: u16,
+    pub(crate) archive_after: Option<Duration>,
+    pub(crate) keep_ended: Option<Duration>,
     pub(crate) log_format: LogFormat,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
@@ -148,6 +161,8 @@ impl ServeConfig {
             data_dir,
             listen,
             grpc_port,
+            archive_after: args.archive_after,
+            keep_ended: args.keep_ended,
             log_format: args.log_format.unwrap_or_default(),
             boots,
         })
@@ -172,6 +187,8 @@ impl ServeArgs {
             no_dhcp: self.no_dhcp || file.no_dhcp,
             no_ra: self.no_ra || file.no_ra,
             consoles: self.consoles.or(file.consoles),
+            archive_after: self.archive_after.or(file.archive_after),
+            keep_ended: self.keep_ended.or(file.keep_ended),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -240,6 +257,28 @@ mod tests {
             (Ipv4Addr::new(10, 0, 0, 1), None)
         );
         assert_eq!(config.boots.boot_dir, PathBuf::from("/var/lib/farrier/boot"));
+    }
+
+    #[test]
+    fn times_are_the_same_in_the_file_and_as_flags() {
+        let flags = Flags::parse_from(["serve", "--interface", "lo", "--archive-after", "5m"]).args;
+        let file = parse(
+            "address = \"10.0.0.1\"\narchive-after = 1\nkeep-ended = \"90d\"\n",
+            "f",
+        )
+        .expect("TOML");
+        let config = ServeConfig::resolve(flags.over(file)).expect("complete");
+        assert_eq!(
+            (config.archive_after, config.keep_ended),
+            (
+                Some(Duration::from_secs(300)),
+                Some(Duration::from_secs(90 * 86_400))
+            )
+        );
+        let error = parse("keep-ended = \"soon\"\n", "f")
+            .expect_err("no time")
+            .to_string();
+        assert!(error.contains("\"soon\" is no time"), "{error}");
     }
 
     #[test]

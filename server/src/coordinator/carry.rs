@@ -1,12 +1,14 @@
 //! Rows of outboxes, taken to those they are for: what the target makes of a row and the row's end are one commit.
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use store::{MAX_OPERATIONS, Revision};
-use workflow::engine::{Command, Creation, Effect, Parent, UnixMillis, WorkflowState};
+use workflow::engine::{Command, Creation, Effect, Parent, Refusal, UnixMillis, WorkflowState};
 
 use super::rows::{self, Row};
 use super::step::Step;
 use super::{Answer, Coordinator, Next, Plan};
+use crate::archive;
 use crate::database::{Batch, Stored};
 use crate::error::Error;
 use crate::machines::Machine;
@@ -140,6 +142,10 @@ impl Coordinator {
     /// A refusal means that it is done.
     fn tell(&self, step: &mut Step<'_>, id: &str, command: &Command) -> Result<(), Error> {
         if let Err(refusal) = step.command(id, command)? {
+            // Its root is retried.
+            if refusal == Refusal::Missing && self.view.get::<IgnoredAny>(&archive::key(id))?.is_some() {
+                return Err(Error::Archived(id.to_owned()));
+            }
             tracing::debug!(workflow = id, %refusal, "what another asked of a workflow was refused");
         }
         Ok(())
@@ -148,10 +154,12 @@ impl Coordinator {
     fn start_child(&self, step: &mut Step<'_>, child: Child) -> Result<(), Error> {
         let parent = child.parent.clone();
         let id = child.id.clone();
+        let sub = archive::sub_key(&parent.root, &id);
         let problem = match self.child(step, child)? {
             Ok((creation, text)) => {
                 let mut extra = Batch::default();
                 extra.put(format!("workflow-text/{id}"), &text);
+                extra.put(sub, &());
                 match step.command(&id, &Command::Create(Box::new(creation)))? {
                     Ok(_) => {
                         step.batch.merge(extra);

@@ -64,7 +64,7 @@ impl Coordinator {
 }
 
 /// The name of the machine that a worker means; the worker itself when there is no such machine (yet).
-pub(super) fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
+pub(crate) fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
     let worker = plain(worker);
     let key = if parse_mac(&worker).is_some() {
         format!("mac/{worker}")
@@ -77,6 +77,11 @@ pub(super) fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
 /// A worker as it is written in keys.
 pub(super) fn plain(worker: &str) -> String {
     parse_mac(worker).map_or_else(|| worker.to_owned(), mac_text)
+}
+
+/// A workflow, and nothing about its outbox.
+pub(crate) fn workflow(view: &View, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+    Ok(load(view, id)?.map(|known| known.workflow))
 }
 
 fn load(view: &View, id: &str) -> Result<Option<Known>, Error> {

@@ -25,7 +25,7 @@ mod agents;
 mod cache;
 mod carry;
 mod deadlock;
-mod load;
+pub(crate) mod load;
 pub(crate) mod rows;
 mod step;
 mod waits;
@@ -37,7 +37,7 @@ use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
-    self, AttemptId, Command, Creation, Dispatch, Outcome, Refusal, UnixMillis, Workflow,
+    self, AttemptId, Command, Creation, Dispatch, Head, Outcome, Refusal, UnixMillis, Workflow,
 };
 
 pub use crate::data::report::Changed;
@@ -166,6 +166,8 @@ pub enum Next {
     Carry(String),
     /// The workflow changed: tell who follows it.
     Changed { workflow: String },
+    /// A root has ended: it is to be archived, when nobody needs it any more.
+    Ended { root: String },
     /// [`Input::Timer`] at this time.
     Timer { at: UnixMillis, workflow: String },
     /// There may be something for this machine: [`Input::Work`], if it is attached.
@@ -222,7 +224,8 @@ impl Coordinator {
     /// Loads and decides; writes nothing.
     ///
     /// # Errors
-    /// When the store fails, or holds what this version cannot read. Nothing has changed then.
+    /// When the store fails, or holds what this version cannot read. [`Error::Archived`]: that workflow is to be brought back
+    /// first. Nothing has changed then.
     pub fn prepare(&self, now: UnixMillis, input: &Input) -> Result<Plan, Error> {
         match input {
             Input::Create(new) => self.create(now, new),
@@ -328,8 +331,8 @@ impl Coordinator {
         }
     }
 
-    /// A workflow was written by others (it was deleted).
-    pub(crate) fn forget_workflow(&self, id: &str) {
+    /// A workflow was written by others: it was archived, brought back or deleted.
+    pub fn forget_workflow(&self, id: &str) {
         self.workflows.remove(id);
     }
 
@@ -360,7 +363,7 @@ impl Coordinator {
         }
     }
 
-    /// What was left to do when the server stopped: every outbox and every timer.
+    /// What was left to do when the server stopped: every outbox, every timer, and every root that ended.
     pub fn recover(&self) -> Result<Vec<Next>, Error> {
         for (machine, work) in self.view.list::<engine::Machine>("machine-work/")? {
             self.note_busy(&machine, &work);
@@ -381,7 +384,12 @@ impl Coordinator {
                     .or_insert_with(|| format!("outbox/{key}"));
             }
         }
-        Ok(timers.chain(outboxes.into_values().map(Next::Carry)).collect())
+        let heads = self.view.list::<Head>("workflow/")?;
+        let heads = heads.into_iter().map(|(_, head)| head);
+        let ended = heads.filter(|head| head.state.is_final() && head.parent.is_none());
+        let ended = ended.map(|head| Next::Ended { root: head.id });
+        let carries = outboxes.into_values().map(Next::Carry);
+        Ok(timers.chain(carries).chain(ended).collect())
     }
 
     /// Machines with an attempt that is lost when they are out of contact for too long; complete after

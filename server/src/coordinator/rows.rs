@@ -35,7 +35,7 @@ pub(crate) fn timer(at: UnixMillis, id: &str) -> String {
 }
 
 /// All rows of a workflow's outbox.
-pub(super) fn outbox(id: &str) -> String {
+pub(crate) fn outbox(id: &str) -> String {
     format!("outbox/{id}/")
 }
 

@@ -440,6 +440,9 @@ impl<'a> Step<'a> {
             }
             let workflow = id.to_owned();
             self.then.push(Next::Changed { workflow });
+            if head.state.is_final() && head.parent.is_none() {
+                self.then.push(Next::Ended { root: id.to_owned() });
+            }
         }
         self.write_rows(id, change)
     }

@@ -163,7 +163,7 @@ async fn put(blobs: &Blobs, (file, content): (v1::DataFile, Vec<u8>)) -> Result<
     Ok(actual)
 }
 
-fn name_of(digest: &Digest) -> Result<store::blobs::Digest, BlobError> {
+pub(crate) fn name_of(digest: &Digest) -> Result<store::blobs::Digest, BlobError> {
     // Both are the same 64 digits.
     digest
         .to_string()

@@ -17,6 +17,7 @@
 //! ```
 
 pub(crate) mod contents;
+mod files;
 pub(crate) mod report;
 pub(crate) mod versions;
 

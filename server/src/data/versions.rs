@@ -126,11 +126,11 @@ fn head(store: &dyn Store, root: &str) -> Result<Option<(u64, store::Revision)>,
         .transpose()
 }
 
-fn head_key(root: &str) -> String {
+pub(crate) fn head_key(root: &str) -> String {
     format!("data-version/{root}")
 }
 
-fn version_key(root: &str, version: u64) -> String {
+pub(crate) fn version_key(root: &str, version: u64) -> String {
     format!("data/{root}/{version:010}")
 }
 

@@ -16,9 +16,12 @@ use crate::control::ControlPlane;
 use crate::error::Error;
 use crate::machines::Machine;
 use crate::timeline::read::Whose;
+use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
 use crate::workflows::{Creation, next};
 
+/// Workflows in one answer.
+const MAX_LISTED: usize = 500;
 /// Answers that may wait for a client to read them.
 const QUEUE: usize = 64;
 
@@ -132,7 +135,7 @@ impl ControlService for ControlPlane {
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let id = request.into_inner().id;
-        let workflow = self.workflow(&id)?;
+        let workflow = self.workflow(&id).await?;
         let text = self.workflow_text(&id).await?;
         Ok(Response::new(convert::shown(&workflow, text)))
     }
@@ -141,12 +144,31 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
-        let workflows = self.workflows(&request.into_inner().machine).await?;
-        let workflows = workflows
-            .iter()
-            .map(|(head, definition)| convert::summary(head, definition))
-            .collect();
-        Ok(Response::new(ListWorkflowsResponse { workflows }))
+        let ListWorkflowsRequest {
+            machine,
+            after,
+            limit,
+            unfinished,
+        } = request.into_inner();
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let list = WorkflowList {
+            machine,
+            after,
+            limit: if limit == 0 {
+                MAX_LISTED
+            } else {
+                limit.min(MAX_LISTED)
+            },
+            unfinished,
+        };
+        let limit = list.limit;
+        let workflows = self.workflows(list).await?;
+        let workflows: Vec<Workflow> = workflows.iter().map(convert::summary).collect();
+        let next = workflows.last().filter(|_| workflows.len() == limit);
+        Ok(Response::new(ListWorkflowsResponse {
+            next: next.map(|last| last.id.clone()).unwrap_or_default(),
+            workflows,
+        }))
     }
 
     async fn delete_workflow(
@@ -207,7 +229,7 @@ impl ControlService for ControlPlane {
             comment,
         } = request.into_inner();
         let (task, item) = match task.as_str() {
-            "" => the_one_that_waits(&*self.workflow(&id)?)?,
+            "" => the_one_that_waits(&*self.workflow(&id).await?)?,
             task => of_item(task),
         };
         let command = Command::Decide {
@@ -227,7 +249,9 @@ impl ControlService for ControlPlane {
         request: Request<ExplainWorkflowRequest>,
     ) -> Result<Response<ExplainWorkflowResponse>, Status> {
         let ExplainWorkflowRequest { id, task } = request.into_inner();
-        let lines = self.explain(&id, Some(task.as_str()).filter(|task| !task.is_empty()))?;
+        let lines = self
+            .explain(&id, Some(task.as_str()).filter(|task| !task.is_empty()))
+            .await?;
         Ok(Response::new(ExplainWorkflowResponse { lines }))
     }
 
@@ -251,7 +275,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowEventsRequest>,
     ) -> Result<Response<Self::WorkflowEventsStream>, Status> {
         let WorkflowEventsRequest { id, from, follow } = request.into_inner();
-        self.workflow(&id)?;
+        self.workflow(&id).await?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.events(&id, from, follow, to).await },
@@ -266,7 +290,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowLogsRequest>,
     ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
         let WorkflowLogsRequest { id, follow } = request.into_inner();
-        self.workflow(&id)?;
+        self.workflow(&id).await?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.log(&id, follow, to).await },
@@ -281,7 +305,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowDataRequest>,
     ) -> Result<Response<Self::WorkflowDataStream>, Status> {
         let WorkflowDataRequest { id, version, path } = request.into_inner();
-        self.workflow(&id)?;
+        self.workflow(&id).await?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.data_files(&id, version, &path, to).await },
@@ -297,7 +321,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
         let id = request.into_inner().id;
         if !id.is_empty() {
-            self.workflow(&id)?;
+            self.workflow(&id).await?;
         }
         let control = self.clone();
         Ok(answers(
@@ -373,7 +397,7 @@ impl ControlPlane {
         let mut progress = self.inner.progress.subscribe();
         let mut changes = self.inner.changes.subscribe();
         loop {
-            if !id.is_empty() && self.workflow(id)?.head.state.is_final() {
+            if !id.is_empty() && self.workflow(id).await?.head.state.is_final() {
                 return Ok(());
             }
             let received = tokio::select! {

@@ -110,6 +110,7 @@ impl From<Error> for Status {
             Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
             Error::Blob(_) => Code::Internal,
             Error::Denied(_) => Code::PermissionDenied,
+            Error::Archived(_) => Code::Aborted,
             Error::Exists(_) => Code::AlreadyExists,
             Error::Invalid(_) => Code::InvalidArgument,
             Error::NotFound(_) => Code::NotFound,

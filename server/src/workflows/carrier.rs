@@ -93,7 +93,13 @@ async fn empty(control: &ControlPlane, outbox: &str) -> bool {
 /// True: there is more.
 async fn carry_first(control: &ControlPlane, outbox: &str) -> Result<bool, Error> {
     let key = outbox.to_owned();
-    let (_, then) = control.step_and_then(&Input::Carry { key }).await?;
+    let input = Input::Carry { key };
+    let (_, then) = loop {
+        match control.step_and_then(&input).await {
+            Err(Error::Archived(id)) => control.bring_back(&id).await?,
+            done => break done?,
+        }
+    };
     let mut more = false;
     for next in then {
         match next {

@@ -1,21 +1,48 @@
-//! Deleting a workflow: what it left in the store, and what its machines boot next without it.
+//! Deleting a workflow: what it left in the store or in an archive, and what its machines boot next without it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use workflow::engine::{Command, Head};
+use store::Revision;
+use workflow::engine::{Command, Head, Workflow};
 
+use super::Text;
 use super::last::Last;
-use super::{Text, read};
+use crate::archive::{self, Archived, tree};
 use crate::control::{Change, ControlPlane};
-use crate::coordinator::rows;
+use crate::coordinator::{load, rows};
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
 
+/// Why it is deleted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Because {
+    /// A person wants it to be as if it had not been: its machines boot what they booted without it.
+    Asked,
+    /// It is old. What its machines boot stays.
+    Old,
+}
+
 impl ControlPlane {
-    /// Removes an ended (or not yet started) workflow with its events and logs.
+    /// Removes an ended (or not yet started) workflow with its sub-workflows, events and logs.
     pub(crate) async fn delete_workflow(&self, id: &str) -> Result<(), Error> {
-        let workflow = self.workflow(id)?;
+        let workflow = self.workflow(id).await?;
         let head = &workflow.head;
+        if let Some(parent) = &head.parent {
+            let root = parent.root.clone();
+            let asked = root.clone();
+            if self
+                .inner
+                .db
+                .with(move |view| tree::head_of(view, &asked))
+                .await?
+                .is_some()
+            {
+                return Err(Error::Refused(format!(
+                    "workflow {id} is a part of workflow {root}: delete that one with `farrier workflow delete {root}`"
+                )));
+            }
+        }
         if !head.state.is_final() {
             if head.started_at.is_some() {
                 return Err(has_not_ended(head));
@@ -24,56 +51,79 @@ impl ControlPlane {
             let reason = "it is deleted".to_owned();
             self.ask(id, Command::Cancel { reason }).await?;
         }
-        let _turn = self.workflow_turn(id).lock().await;
-        loop {
-            match self.try_delete_workflow(id).await {
-                // Another workflow of one of its machines has ended in the meantime.
-                Err(error) if error.is_conflict() => self.inner.coordinator.forget_workflow(id),
-                other => return other,
-            }
-        }
+        self.delete_all(id, Because::Asked).await
     }
 
-    async fn try_delete_workflow(&self, id: &str) -> Result<(), Error> {
-        let workflow = self.workflow(id)?;
-        let mut machines = BTreeSet::new();
-        let workers = workflow
-            .executions
-            .values()
-            .map(|execution| execution.worker.as_str());
-        let workers = workers.chain(workflow.definition.tasks.iter().map(|task| task.worker.as_str()));
-        for worker in workers.collect::<BTreeSet<_>>() {
-            machines.insert(self.inner.coordinator.machine_of(worker)?);
+    /// Removes an archived root that is old, with its sub-workflows.
+    pub(crate) async fn delete_old_workflow(&self, id: &str) -> Result<(), Error> {
+        self.delete_all(id, Because::Old).await
+    }
+
+    /// The workflow is the last to go: what is broken off can be deleted again.
+    async fn delete_all(&self, root: &str, because: Because) -> Result<(), Error> {
+        let _turn = self.archive_turn(root).lock().await;
+        let asked = root.to_owned();
+        let ids = self.inner.db.with(move |view| tree::ids(view, &asked)).await?;
+        // The root has claimed what only its sub-workflows use.
+        let mut all_machines = BTreeSet::new();
+        for id in ids {
+            let _turn = self.workflow_turn(&id).lock().await;
+            loop {
+                match self.try_delete_workflow(&id, &mut all_machines, because).await {
+                    // Another workflow of one of its machines has ended in the meantime.
+                    Err(error) if error.is_conflict() => self.inner.coordinator.forget_workflow(&id),
+                    Err(error) => return Err(error),
+                    Ok(()) => break,
+                }
+            }
         }
+        Ok(())
+    }
+
+    async fn try_delete_workflow(
+        &self,
+        id: &str,
+        all_machines: &mut BTreeSet<String>,
+        because: Because,
+    ) -> Result<(), Error> {
+        let Some(found) = self.found(id).await? else {
+            return Ok(());
+        };
         let asked = id.to_owned();
-        let known = self.inner.db.with(move |view| deletion(view, &asked, machines));
-        let Deletion {
-            head,
-            text,
-            machines,
-            previous,
-        } = known.await?;
-        if !head.value.state.is_final() {
-            return Err(has_not_ended(&head.value));
+        let workflow = found.workflow.clone();
+        let mut machines = std::mem::take(all_machines);
+        let known = self.inner.db.with(move |view| {
+            let own = tree::machines(view, &workflow)?;
+            machines.extend(own.iter().cloned());
+            let of = if workflow.head.parent.is_none() {
+                machines.clone()
+            } else {
+                own
+            };
+            let previous = previous(view, &asked, &of, because)?;
+            Ok((machines, of, previous))
+        });
+        let (known, machines, previous) = known.await?;
+        *all_machines = known;
+        let head = &found.workflow.head;
+        if !head.state.is_final() {
+            return Err(has_not_ended(head));
         }
         let mut batch = Batch::default();
-        batch.unchanged(rows::head(id), head.modified);
-        batch.delete(rows::head(id));
-        batch.delete(rows::definition(id));
-        batch.delete(format!("workflow-text/{id}"));
-        for below in ["execution", "items", "event", "log", "log-total"] {
-            batch.delete_below(&format!("{below}/{id}/"));
+        match &found.archived {
+            Some(archived) => {
+                batch.unchanged(archive::key(id), archived.modified);
+                batch.delete(archive::key(id));
+            }
+            None => batch.unchanged(rows::head(id), found.modified),
         }
-        let data = store::Commit {
-            operations: crate::data::versions::forget(id),
-            ..store::Commit::default()
-        };
-        batch.take_in(&data);
-        if let Some(key) = text
-            .map(|text| text.idempotency_key)
-            .filter(|key| !key.is_empty())
-        {
-            batch.delete(format!("idempotency/{key}"));
+        tree::forget_rows(&mut batch, id);
+        match &head.parent {
+            Some(parent) => batch.delete(archive::sub_key(&parent.root, id)),
+            None => batch.delete_below(&format!("sub/{id}/")),
+        }
+        if !found.idempotency_key.is_empty() {
+            batch.delete(format!("idempotency/{}", found.idempotency_key));
         }
         // A rollout over many machines is deleted in several steps; what makes it be gone is the last.
         let mut before = Batch::default();
@@ -109,8 +159,35 @@ impl ControlPlane {
         }
         self.inner.db.commit(batch).await?;
         self.inner.coordinator.forget_workflow(id);
+        if let Some(archived) = found.archived {
+            self.forget_blobs(&archived.value).await;
+        }
         self.changed(Change::Workflow(id.to_owned()));
         Ok(())
+    }
+
+    /// `None`: there is none.
+    async fn found(&self, id: &str) -> Result<Option<Found>, Error> {
+        let archived = self.archived(id).await?;
+        let place = self.place_of(id).await?;
+        let asked = id.to_owned();
+        let read = place.rows.with(move |view| {
+            let Some(head) = view.get::<Head>(&rows::head(&asked))? else {
+                return Ok(None);
+            };
+            let text = view.get::<Text>(&format!("workflow-text/{asked}"))?;
+            let workflow = load::workflow(view, &asked)?;
+            Ok(workflow.map(|workflow| (workflow, head.modified, text)))
+        });
+        let Some((workflow, modified, text)) = read.await? else {
+            return Ok(None);
+        };
+        Ok(Some(Found {
+            workflow,
+            modified,
+            archived,
+            idempotency_key: text.map(|text| text.value.idempotency_key).unwrap_or_default(),
+        }))
     }
 }
 
@@ -125,29 +202,35 @@ fn has_not_ended(head: &Head) -> Error {
     ))
 }
 
-/// What must be known to delete a workflow.
-struct Deletion {
-    head: Stored<Head>,
-    text: Option<Text>,
-    machines: BTreeSet<String>,
-    previous: Vec<Previous>,
+/// A workflow that is to be deleted.
+struct Found {
+    workflow: Arc<Workflow>,
+    /// Of its head, where that is in the store.
+    modified: Revision,
+    archived: Option<Stored<Archived>>,
+    idempotency_key: String,
 }
 
 /// Of a machine whose last workflow goes: the one that is the last then.
 struct Previous {
     machine: String,
     /// Of what says so now.
-    modified: store::Revision,
+    modified: Revision,
     last: Option<Last>,
 }
 
-fn deletion(view: &View, id: &str, machines: BTreeSet<String>) -> Result<Deletion, Error> {
-    let head = view
-        .get::<Head>(&rows::head(id))?
-        .ok_or_else(|| read::no_workflow(id))?;
-    let text = view.get::<Text>(&format!("workflow-text/{id}"))?;
+/// Of those machines whose last workflow it is: the one before.
+fn previous(
+    view: &View,
+    id: &str,
+    machines: &BTreeSet<String>,
+    because: Because,
+) -> Result<Vec<Previous>, Error> {
     let mut previous = Vec::new();
-    for machine in &machines {
+    if because == Because::Old {
+        return Ok(previous);
+    }
+    for machine in machines {
         let Some(now) = view
             .get::<Last>(&format!("last/{machine}"))?
             .filter(|last| last.value.id == id)
@@ -156,7 +239,7 @@ fn deletion(view: &View, id: &str, machines: BTreeSet<String>) -> Result<Deletio
         };
         let mut before: Option<(u64, Last)> = None;
         for (other, ()) in view.list::<()>(&format!("of/{machine}/"))? {
-            let Some(other) = view.get::<Head>(&rows::head(&other))?.filter(|_| other != id) else {
+            let Some(other) = tree::head_of(view, &other)?.filter(|_| other != id) else {
                 continue;
             };
             let ended = other.value.ended_at.unwrap_or(0);
@@ -171,10 +254,5 @@ fn deletion(view: &View, id: &str, machines: BTreeSet<String>) -> Result<Deletio
             last: before.map(|(_, last)| last),
         });
     }
-    Ok(Deletion {
-        head,
-        text: text.map(|text| text.value),
-        machines,
-        previous,
-    })
+    Ok(previous)
 }

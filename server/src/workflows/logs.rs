@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use workflow::engine::{AttemptId, ExecutionId, Workflow};
 
 use super::read::workflow_changed;
+use crate::archive::Place;
 use crate::bounds::cut;
 use crate::control::{Change, ControlPlane};
 use crate::database::Batch;
@@ -69,7 +70,24 @@ pub(crate) struct Line {
 
 impl ControlPlane {
     /// Keeps lines of an attempt. Lines that are known already are left out, so they may be sent again.
+    ///
+    /// Those that come after its workflow was archived, or deleted, are not kept: the attempt ended long before.
     pub(crate) async fn append_log(&self, attempt: &AttemptId, sent: Vec<Lines>) -> Result<(), Error> {
+        let Some(workflow) = self.inner.coordinator.workflow(&attempt.workflow)? else {
+            return Ok(());
+        };
+        if !workflow.head.state.is_final() {
+            return self.write_log(attempt, sent).await;
+        }
+        // It may be archived in between.
+        let _turn = self.archive_turn(workflow.root()).lock().await;
+        match self.inner.coordinator.workflow(&attempt.workflow)? {
+            Some(_) => self.write_log(attempt, sent).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write_log(&self, attempt: &AttemptId, sent: Vec<Lines>) -> Result<(), Error> {
         let place = place(attempt);
         let total_key = format!("log-total/{place}");
         let mut total = self
@@ -157,35 +175,17 @@ impl ControlPlane {
     /// Sends a workflow's log, attempt by attempt; with `follow`, until the workflow has ended.
     pub(crate) async fn log(&self, id: &str, follow: bool, to: mpsc::Sender<Line>) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
-        // By attempt: the number that its next line has, and the key to go on from.
-        let mut sent: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        let mut sent = Sent::new();
         loop {
-            let workflow = self.workflow(id)?;
-            let attempts = self.inner.db.list::<Total>(format!("log-total/{id}/")).await?;
-            for (attempt, total) in attempts {
-                let prefix = format!("log/{id}/{attempt}/");
-                let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
-                let mut more = *next < total.next;
-                *next = total.next;
-                while more {
-                    let (below, start) = (prefix.clone(), from.clone());
-                    let page = self
-                        .inner
-                        .db
-                        .with(move |view| view.page::<Chunk>(&below, &start, PAGE));
-                    let page = page.await?;
-                    more = page.len() == PAGE;
-                    for (key, chunk) in page {
-                        *from = format!("{prefix}{key}\0");
-                        for line in lines_of(&workflow, &format!("{attempt}/{key}"), chunk) {
-                            if to.send(line).await.is_err() {
-                                return Ok(());
-                            }
-                        }
-                    }
-                }
+            let workflow = self.workflow(id).await?;
+            let place = self.place_of(id).await?;
+            let read = self.send_log(&workflow, &place, &mut sent, &to).await;
+            if !self.are_still_in(id, &place).await? {
+                // What was sent is not sent again; that there is more may not have been seen.
+                sent.values_mut().for_each(|(next, _)| *next = 0);
+                continue;
             }
-            if !follow || workflow.head.state.is_final() {
+            if !read? || !follow || workflow.head.state.is_final() {
                 return Ok(());
             }
             tokio::select! {
@@ -195,7 +195,46 @@ impl ControlPlane {
             }
         }
     }
+
+    /// Sends what is new; false when nobody listens any more.
+    async fn send_log(
+        &self,
+        workflow: &Workflow,
+        place: &Place,
+        sent: &mut Sent,
+        to: &mpsc::Sender<Line>,
+    ) -> Result<bool, Error> {
+        let id = &workflow.head.id;
+        let totals = format!("log-total/{id}/");
+        let attempts = place.rows.with(move |view| view.list::<Total>(&totals)).await?;
+        for (attempt, total) in attempts {
+            let prefix = format!("log/{id}/{attempt}/");
+            let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
+            let mut more = *next < total.next;
+            *next = total.next;
+            while more {
+                let (below, start) = (prefix.clone(), from.clone());
+                let page = place
+                    .rows
+                    .with(move |view| view.page::<Chunk>(&below, &start, PAGE));
+                let page = page.await?;
+                more = page.len() == PAGE;
+                for (key, chunk) in page {
+                    *from = format!("{prefix}{key}\0");
+                    for line in lines_of(workflow, &format!("{attempt}/{key}"), chunk) {
+                        if to.send(line).await.is_err() {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
 }
+
+/// By attempt: the number that its next line has, and the key to go on from.
+type Sent = BTreeMap<String, (u64, String)>;
 
 /// Numbers are padded, so that keys sort as attempts follow each other.
 fn place(attempt: &AttemptId) -> String {

@@ -2,6 +2,7 @@
 
 pub(crate) mod carrier;
 pub(crate) mod last;
+pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod making;
 pub(crate) mod next;
@@ -21,8 +22,9 @@ use uuid::Uuid;
 use workflow::engine::{self, Command, Workflow};
 use workflow::language::Rendered;
 
+use crate::clock;
 use crate::control::ControlPlane;
-use crate::coordinator::{Answer, Input, NewWorkflow};
+use crate::coordinator::{Answer, Input, NewWorkflow, Next};
 use crate::database::Batch;
 use crate::error::Error;
 
@@ -122,12 +124,40 @@ impl ControlPlane {
     /// What a person wants of a workflow.
     pub(crate) async fn ask(&self, id: &str, command: Command) -> Result<Arc<Workflow>, Error> {
         let workflow = id.to_owned();
-        match self.step_to_its_end(Input::Command { workflow, command }).await? {
+        let input = Input::Command { workflow, command };
+        let mut answer = self.step_to_its_end(input.clone()).await?;
+        if matches!(answer, Answer::Refused(engine::Refusal::Missing)) {
+            let Some(archived) = self.archived_workflow(id).await? else {
+                return Err(read::no_workflow(id));
+            };
+            answer = self.ask_archived(&archived, input).await?;
+        }
+        match answer {
             Answer::Workflow(workflow) => Ok(workflow),
             Answer::Refused(engine::Refusal::Missing) => Err(read::no_workflow(id)),
             Answer::Refused(refusal) => Err(Error::Refused(refusal.to_string())),
             answer => Err(unexpected(&answer)),
         }
+    }
+
+    /// As of one in the store; it is brought back there only for what the engine would do.
+    async fn ask_archived(&self, archived: &Workflow, input: Input) -> Result<Answer, Error> {
+        let Input::Command { command, .. } = &input else {
+            return Ok(Answer::Refused(engine::Refusal::Missing));
+        };
+        if let Err(refusal) = engine::decide(Some(archived), command, clock::now()) {
+            return Ok(Answer::Refused(refusal));
+        }
+        let (control, root) = (self.clone(), archived.root().to_owned());
+        let id = archived.head.id.clone();
+        // Not broken off when who asks goes away: it would be archived again only after a restart.
+        let done = tokio::spawn(async move {
+            control.bring_back(&id).await?;
+            let answer = control.step(&input).await;
+            control.follow_up(Next::Ended { root });
+            answer
+        });
+        done.await.map_err(|_| Error::Stopping)?
     }
 
     pub(crate) async fn cancel_workflow(&self, id: &str, reason: &str) -> Result<Arc<Workflow>, Error> {
@@ -152,7 +182,7 @@ impl ControlPlane {
                 creation.idempotency_key, asked.id
             )));
         }
-        let workflow = self.workflow(&asked.id)?;
+        let workflow = self.workflow(&asked.id).await?;
         let text = self.workflow_text(&asked.id).await?;
         Ok(Some((
             workflow,

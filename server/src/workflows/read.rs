@@ -1,19 +1,15 @@
 //! Workflows as they are read and followed.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::v1::WorkflowDataFile;
 use tokio::sync::{broadcast, mpsc};
-use workflow::engine::{self, Event, Head, Workflow};
-use workflow::language::Definition;
+use workflow::engine::{self, Event, Workflow};
 
 use super::Text;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
 use crate::coordinator::rows;
-use crate::database::View;
 use crate::error::Error;
 
 /// Events read in one go.
@@ -26,44 +22,32 @@ pub(crate) fn no_workflow(id: &str) -> Error {
 }
 
 impl ControlPlane {
-    /// A workflow as it is now.
-    pub(crate) fn workflow(&self, id: &str) -> Result<Arc<Workflow>, Error> {
-        let found = self.inner.coordinator.workflow(id)?;
-        found.ok_or_else(|| no_workflow(id))
+    /// A workflow as it is now, or was when it was archived.
+    pub(crate) async fn workflow(&self, id: &str) -> Result<Arc<Workflow>, Error> {
+        loop {
+            if let Some(found) = self.inner.coordinator.workflow(id)? {
+                return Ok(found);
+            }
+            if let Some(found) = self.archived_workflow(id).await? {
+                return Ok(found);
+            }
+            // Between the two looks it may have been brought back.
+            if self.inner.coordinator.workflow(id)?.is_none() && self.archived(id).await?.is_none() {
+                return Err(no_workflow(id));
+            }
+        }
     }
 
     /// What a workflow was rendered to.
     pub(crate) async fn workflow_text(&self, id: &str) -> Result<Option<Text>, Error> {
-        let text = self.inner.db.get::<Text>(format!("workflow-text/{id}")).await?;
-        Ok(text.map(|text| text.value))
-    }
-
-    /// All workflows, or those with a task on this machine, in order of creation: what they are as a whole.
-    pub(crate) async fn workflows(&self, machine: &str) -> Result<Vec<(Head, Definition)>, Error> {
-        let names = match machine {
-            "" => None,
-            machine => Some(self.machine(machine).await?.index_names()),
-        };
-        self.inner
-            .db
-            .with(move |view| {
-                let mut found = Vec::new();
-                match names {
-                    None => found.extend(view.list::<Head>("workflow/")?.into_iter().map(|(_, head)| head)),
-                    Some(names) => {
-                        for id in workflows_of(view, &names)? {
-                            found.extend(view.get::<Head>(&rows::head(&id))?.map(|stored| stored.value));
-                        }
-                    }
-                }
-                let mut defined = Vec::new();
-                for head in found {
-                    let definition = view.get::<Definition>(&rows::definition(&head.id))?;
-                    defined.extend(definition.map(|definition| (head, definition.value)));
-                }
-                Ok(defined)
-            })
-            .await
+        loop {
+            let place = self.place_of(id).await?;
+            let key = format!("workflow-text/{id}");
+            let text = place.rows.with(move |view| view.get::<Text>(&key)).await;
+            if self.are_still_in(id, &place).await? {
+                return Ok(text?.map(|text| text.value));
+            }
+        }
     }
 
     /// Sends events from number `from` on; with `follow`, until the workflow has ended.
@@ -77,15 +61,19 @@ impl ControlPlane {
         let mut changes = self.inner.changes.subscribe();
         loop {
             // Before the events: what comes later is seen in the next round.
-            let workflow = self.workflow(id)?;
+            let workflow = self.workflow(id).await?;
+            let place = self.place_of(id).await?;
             let mut more = true;
             while more {
                 let (prefix, start) = (format!("event/{id}/"), rows::event(id, from.min(MAX_NUMBER)));
-                let page = self
-                    .inner
-                    .db
+                let page = place
+                    .rows
                     .with(move |view| view.page::<Event>(&prefix, &start, PAGE))
-                    .await?;
+                    .await;
+                let page = match page {
+                    Err(_) if !self.are_still_in(id, &place).await? => break,
+                    page => page?,
+                };
                 more = page.len() == PAGE;
                 for (_, event) in page {
                     from = event.number + 1;
@@ -93,6 +81,9 @@ impl ControlPlane {
                         return Ok(());
                     }
                 }
+            }
+            if !self.are_still_in(id, &place).await? {
+                continue;
             }
             if !follow || workflow.head.state.is_final() {
                 return Ok(());
@@ -106,8 +97,8 @@ impl ControlPlane {
     }
 
     /// What a workflow or one of its tasks does or waits for; with the queues of the machines that it waits for.
-    pub(crate) fn explain(&self, id: &str, task: Option<&str>) -> Result<Vec<String>, Error> {
-        let workflow = self.workflow(id)?;
+    pub(crate) async fn explain(&self, id: &str, task: Option<&str>) -> Result<Vec<String>, Error> {
+        let workflow = self.workflow(id).await?;
         let named = task.map(|task| task.split('[').next().unwrap_or(task));
         if let Some(named) = named.filter(|named| workflow.definition.task_named(named).is_none()) {
             let names = workflow.definition.tasks.iter().map(|task| task.name.as_str());
@@ -133,76 +124,16 @@ impl ControlPlane {
         };
         tokio::pin!(over);
         loop {
-            let workflow = self.workflow(id)?;
+            let workflow = self.workflow(id).await?;
             if workflow.head.state.is_final() {
                 return Ok(workflow);
             }
             tokio::select! {
                 () = workflow_changed(&mut changes, id) => {}
-                () = &mut over => return self.workflow(id),
+                () = &mut over => return self.workflow(id).await,
                 () = self.stopped() => return Err(Error::Stopping),
             }
         }
-    }
-}
-
-/// Ids of all workflows that had something for a machine, in order of creation.
-fn workflows_of(view: &View, names: &[String]) -> Result<BTreeSet<String>, Error> {
-    let mut ids = BTreeSet::new();
-    for name in names {
-        let of = view.list::<()>(&format!("of/{name}/"))?;
-        ids.extend(of.into_iter().map(|(id, ())| id));
-    }
-    Ok(ids)
-}
-
-impl ControlPlane {
-    /// Sends the files that a workflow's actions have handed over; `version` 0: the newest, `path` empty: all.
-    pub(crate) async fn data_files(
-        &self,
-        id: &str,
-        version: u64,
-        path: &str,
-        to: mpsc::Sender<WorkflowDataFile>,
-    ) -> Result<(), Error> {
-        let workflow = self.workflow(id)?;
-        let (root, coordinator) = (workflow.root(), &self.inner.coordinator);
-        let version = match version {
-            0 => coordinator.data_version(root)?,
-            version => version,
-        };
-        let manifest = coordinator.data_manifest(root, version)?.ok_or_else(|| {
-            Error::NotFound(format!(
-                "version {version} of the data of workflow {root} is not kept"
-            ))
-        })?;
-        if !path.is_empty() && manifest.get(path).is_none() {
-            return Err(Error::NotFound(format!(
-                "there is no file {path:?} in version {version} of the data of workflow {root}: see `farrier workflow data \
-                 {root}`"
-            )));
-        }
-        let files = manifest
-            .files()
-            .filter(|(name, _)| path.is_empty() || name.as_str() == path);
-        for (name, file) in files {
-            let digest = file.sha256.to_string();
-            let blob = digest.parse().map_err(|_| {
-                Error::NotFound(format!("the data of workflow {root} name no blob: {digest}"))
-            })?;
-            let content = self.inner.config.blobs.get(&blob).await?;
-            let file = WorkflowDataFile {
-                version,
-                path: name.to_string(),
-                size_bytes: file.size_bytes,
-                sha256: digest,
-                content: content.to_vec(),
-            };
-            if to.send(file).await.is_err() {
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 }
 

@@ -79,19 +79,18 @@ impl ControlPlane {
             Next::Wake(machine) => self.inner.agents.poke(&machine),
             // Nobody receives any more when we stop: it is found in the store again.
             Next::Carry(key) => drop(self.inner.outboxes.send(key)),
+            Next::Ended { root } => drop(self.inner.ended.send(root)),
             Next::Timer { at, workflow } => drop(self.inner.timers.send(Timer { at, workflow })),
         }
     }
 
     pub(crate) fn workflow_turn(&self, id: &str) -> &tokio::sync::Mutex<()> {
-        let turns = &self.inner.workflow_turns;
-        // Ids are time-ordered: their last characters are the random ones.
-        let sum = id.bytes().rev().take(8).fold(0_usize, |sum, byte| {
-            sum.wrapping_mul(31).wrapping_add(byte.into())
-        });
-        turns
-            .get(sum % turns.len().max(1))
-            .expect("an index below the length")
+        self.inner.workflow_turns.of(id)
+    }
+
+    /// Of whoever archives what is of this root, brings it back or deletes it. Taken before the turns of its workflows.
+    pub(crate) fn archive_turn(&self, root: &str) -> &tokio::sync::Mutex<()> {
+        self.inner.archive_turns.of(root)
     }
 }
 

@@ -69,6 +69,7 @@ async fn the_same_idempotency_key_gives_the_same_workflow() {
     let all = client
         .list_workflows(ListWorkflowsRequest {
             machine: "node1".into(),
+            ..ListWorkflowsRequest::default()
         })
         .await
         .expect("list");

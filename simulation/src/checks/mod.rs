@@ -13,6 +13,7 @@ use proto::v1;
 use store::{Commit, Operation, Store};
 use workflow::engine::{Event, EventKind, Outcome};
 
+use crate::archives::Archives;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::disk::Disk;
@@ -70,6 +71,9 @@ impl Checks {
                 continue;
             };
             let event = stored::event(value)?;
+            if self.is_back(&id, &event) {
+                continue;
+            }
             coverage.event(&event.kind);
             self.seen += 1;
             tell(in_words(&id, &event));
@@ -83,6 +87,16 @@ impl Checks {
             self.take(&id, &event).map_err(told)?;
         }
         Ok(())
+    }
+
+    /// It was committed before, and comes back out of an archive.
+    fn is_back(&self, id: &str, event: &Event) -> bool {
+        let events = self.histories.get(id).map(|history| &history.events);
+        events.is_some_and(|events| {
+            events
+                .binary_search_by_key(&event.number, |seen| seen.number)
+                .is_ok_and(|at| events[at] == *event)
+        })
     }
 
     fn take(&mut self, id: &str, event: &Event) -> Result<(), String> {
@@ -225,11 +239,12 @@ impl Checks {
     ///
     /// # Errors
     /// What is lost.
-    pub(crate) fn promises(&mut self, disk: &Disk) -> Result<(), String> {
+    pub(crate) fn promises(&mut self, disk: &Disk, archives: &Archives) -> Result<(), String> {
         let ids: Vec<String> = self.histories.keys().cloned().collect();
         for id in ids {
             let mut history = History::default();
-            for event in stored::events(disk, &id)? {
+            let unpacked = archives.unpacked(disk, &id)?;
+            for event in stored::events(unpacked.as_ref().unwrap_or(disk), &id)? {
                 history
                     .take(&event)
                     .map_err(|what| format!("workflow {id}: {what}"))?;
@@ -260,7 +275,9 @@ impl Checks {
     ///
     /// # Errors
     /// What is different.
-    pub(crate) fn replays(&self, disk: &Disk, id: &str) -> Result<(), String> {
+    pub(crate) fn replays(&self, disk: &Disk, archives: &Archives, id: &str) -> Result<(), String> {
+        let unpacked = archives.unpacked(disk, id)?;
+        let disk = unpacked.as_ref().unwrap_or(disk);
         let events = stored::events(disk, id)?;
         let seen = self
             .histories

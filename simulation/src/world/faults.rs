@@ -95,7 +95,7 @@ impl World {
         let lost = self.disk.power_cut(keep);
         if lost > 0 {
             self.say(format!("the disk has lost {lost} commits"));
-            let outcome = self.checks.promises(&self.disk);
+            let outcome = self.checks.promises(&self.disk, &self.archives);
             self.must(outcome);
         }
     }

@@ -11,6 +11,7 @@ mod servers;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::archives::Archives;
 use crate::checks::Checks;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
@@ -42,6 +43,7 @@ pub(crate) struct World {
     /// Things put on the agenda so far: those of the same time happen in the order in which they were put there.
     planned: u64,
     disk: Arc<Disk>,
+    archives: Archives,
     network: Network,
     machines: Vec<Machine>,
     servers: Vec<Server>,
@@ -108,6 +110,23 @@ enum Happening {
         server: usize,
         life: u64,
     },
+    /// A root that has ended is looked at: it may be archived.
+    Archives {
+        server: usize,
+        life: u64,
+        root: String,
+    },
+    ArchiveCommits {
+        server: usize,
+        life: u64,
+        job: u64,
+    },
+    /// The next commit of what is brought back.
+    BringsBack {
+        server: usize,
+        life: u64,
+        job: u64,
+    },
     PeopleAct,
     Fault,
 }
@@ -143,6 +162,7 @@ impl World {
             broken: None,
             moved: 0,
             disk,
+            archives: Archives::default(),
             settings,
         };
         world.begin();
@@ -239,6 +259,9 @@ impl World {
             Happening::Commits { server, life, job } => self.commits(server, life, job),
             Happening::TriesAgain { server, life, job } => self.tries_again(server, life, job),
             Happening::Looks { server, life } => self.server_looks(server, life),
+            Happening::Archives { server, life, root } => self.archives(server, life, root),
+            Happening::ArchiveCommits { server, life, job } => self.archive_commits(server, life, job),
+            Happening::BringsBack { server, life, job } => self.brings_back(server, life, job),
             Happening::PeopleAct => self.people_act(),
             Happening::Fault => self.fault(),
         }
@@ -284,7 +307,7 @@ impl World {
 
     fn look_at_replay(&mut self) {
         if let Some(id) = self.checks.some_workflow(&mut self.dice) {
-            let outcome = self.checks.replays(&self.disk, &id);
+            let outcome = self.checks.replays(&self.disk, &self.archives, &id);
             self.must(outcome);
         }
     }
@@ -292,10 +315,10 @@ impl World {
     /// Everything that was ever promised, once more, against what is in the store.
     fn last_look(&mut self) {
         for id in self.checks.workflows() {
-            let outcome = self.checks.replays(&self.disk, &id);
+            let outcome = self.checks.replays(&self.disk, &self.archives, &id);
             self.must(outcome);
         }
-        let outcome = self.checks.promises(&self.disk);
+        let outcome = self.checks.promises(&self.disk, &self.archives);
         self.must(outcome);
         let outcome = self.checks.made_once();
         self.must(outcome);

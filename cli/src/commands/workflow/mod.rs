@@ -8,11 +8,11 @@ pub(crate) mod run;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
 use super::{Asking, devices, read_file, warn};
 use crate::client::Client;
+use crate::duration::duration;
 use crate::failure::Failure;
 use crate::output;
 use crate::views::Workflow;
@@ -56,12 +56,18 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         /// Its id, from `farrier workflow list`
         id: String,
     },
-    /// List workflows
-    #[command(after_help = "Example:\n  farrier workflow list --machine node1")]
+    /// List workflows, those that have ended and were archived too
+    #[command(after_help = "\
+Examples:
+  farrier workflow list --machine node1
+  farrier workflow list --unfinished")]
     List {
         /// Only those of this machine: name or MAC
         #[arg(short, long)]
         machine: Option<String>,
+        /// Only those that have not ended
+        #[arg(short, long)]
+        unfinished: bool,
     },
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
@@ -233,7 +239,9 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             }
         }
         WorkflowCommand::Get { id } => look::get(id, asking).await?,
-        WorkflowCommand::List { machine } => list(machine.unwrap_or_default(), asking).await?,
+        WorkflowCommand::List { machine, unfinished } => {
+            list(machine.unwrap_or_default(), unfinished, asking).await?;
+        }
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
         WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
         WorkflowCommand::Resume { id } => change::resume(id, asking).await?,
@@ -300,19 +308,25 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
     })
 }
 
-async fn list(machine: String, asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(machine: String, unfinished: bool, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .list_workflows(ListWorkflowsRequest { machine })
-        .await;
-    let workflows: Vec<_> = client
-        .answer(answer)?
-        .workflows
-        .into_iter()
-        .map(Workflow::from)
-        .collect();
-    output::list(asking.out, asking.output, &workflows)
+    let mut workflows: Vec<Workflow> = Vec::new();
+    let mut after = String::new();
+    loop {
+        let request = ListWorkflowsRequest {
+            machine: machine.clone(),
+            after,
+            limit: 0,
+            unfinished,
+        };
+        let answer = client.control.list_workflows(request).await;
+        let answer = client.answer(answer)?;
+        workflows.extend(answer.workflows.into_iter().map(Workflow::from));
+        after = answer.next;
+        if after.is_empty() {
+            return output::list(asking.out, asking.output, &workflows);
+        }
+    }
 }
 
 async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
@@ -328,15 +342,6 @@ async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
 pub(super) async fn fetch(client: &mut Client, id: String) -> Result<Workflow, Failure> {
     let answer = client.control.get_workflow(GetWorkflowRequest { id }).await;
     Ok(Workflow::from(client.answer(answer)?))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Option<SignedDuration> = match text.parse::<u64>() {
-        Ok(seconds) => i64::try_from(seconds).ok().map(SignedDuration::from_secs),
-        Err(_) => text.parse().ok(),
-    };
-    let positive = parsed.and_then(|duration| Duration::try_from(duration).ok());
-    positive.ok_or_else(|| "expected a time such as 90s, 30m or 2h".to_owned())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use workflow::language::{Action, Control, Definition, Task};
 
 use crate::clock::timestamp;
 use crate::workflows::Text;
+use crate::workflows::list::Listed;
 
 /// A workflow with all that is known of it.
 pub(crate) fn shown(workflow: &Workflow, text: Option<Text>) -> v1::Workflow {
@@ -43,14 +44,30 @@ pub(crate) fn shown(workflow: &Workflow, text: Option<Text>) -> v1::Workflow {
     }
 }
 
-/// A workflow for a list: without its executions.
-pub(crate) fn summary(head_of: &Head, definition: &Definition) -> v1::Workflow {
-    let tasks = definition.tasks.iter().zip(&head_of.tasks);
-    v1::Workflow {
-        tasks: tasks
-            .map(|(task, state)| task_state(definition, task, state))
-            .collect(),
-        ..head(head_of)
+/// A workflow for a list: without its executions; of an archived one tasks have name, worker and state.
+pub(crate) fn summary(listed: &Listed) -> v1::Workflow {
+    match listed {
+        Listed::Stored(head_of, definition) => {
+            let tasks = definition.tasks.iter().zip(&head_of.tasks);
+            v1::Workflow {
+                tasks: tasks
+                    .map(|(task, state)| task_state(definition, task, state))
+                    .collect(),
+                ..head(head_of)
+            }
+        }
+        Listed::Archived(archived) => {
+            let tasks = archived.tasks.iter().map(|task| v1::TaskState {
+                name: task.name.clone(),
+                worker: task.worker.clone(),
+                state: task.state.clone(),
+                ..v1::TaskState::default()
+            });
+            v1::Workflow {
+                tasks: tasks.collect(),
+                ..head(&archived.head)
+            }
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use proto::v1;
 use server::coordinator::{Answer, Input, Next, Plan};
 use store::{Store, StoreError};
 use v1::server_message::Kind as FromServer;
+use workflow::engine::Refusal;
 
 use super::{Ask, Job, Origin};
 use crate::Breakage;
+use crate::archives::Archives;
 use crate::network::StreamId;
 use crate::world::{Happening, World, people};
 
@@ -47,6 +49,11 @@ impl World {
         }
         let input = job.input.clone();
         match coordinator.prepare(now, &input) {
+            Err(server::Error::Archived(id)) => {
+                if let Some(job) = self.servers[server].jobs.remove(&number) {
+                    self.bring_back(server, &id, job.input, job.origin);
+                }
+            }
             Err(error) => self.break_down(format!("{input:?} cannot be prepared: {error}")),
             Ok(plan) if plan.commit.operations.is_empty() => self.finish(server, number, plan),
             Ok(plan) => {
@@ -220,6 +227,13 @@ impl World {
             return;
         };
         self.then(server, plan.then);
+        if let (Answer::Refused(Refusal::Missing), Origin::Person(_), Input::Command { workflow, .. }) =
+            (&plan.answer, &job.origin, &job.input)
+            && matches!(Archives::of(&self.disk, workflow), Ok(Some(_)))
+        {
+            let id = workflow.clone();
+            return self.bring_back(server, &id, job.input, job.origin);
+        }
         match job.origin {
             Origin::Own => {}
             Origin::Person(ticket) => self.answered(ticket, plan.answer),
@@ -251,6 +265,7 @@ impl World {
                     self.plan(after, Happening::Looks { server, life });
                 }
                 Next::Wake(machine) => self.wake(server, &machine),
+                Next::Ended { root } => self.will_archive(server, root),
                 Next::Changed { .. } => {}
             }
         }

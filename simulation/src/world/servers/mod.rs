@@ -3,6 +3,7 @@
 //! A job is one input on its way: prepared, committed some time later (others come in between), then answered. A crash
 //! takes all jobs and sessions; what they had committed stays.
 
+mod archiving;
 mod jobs;
 mod sessions;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use proto::v1;
 use serde_json::Value;
+use server::archive;
 use server::coordinator::{Coordinator, Input, Limits, Plan};
 use server::machines;
 use store::{Commit, Operation, Store};
@@ -21,6 +23,7 @@ use super::{Happening, World};
 use crate::Breakage;
 use crate::dice::Dice;
 use crate::network::StreamId;
+use archiving::{Archiving, BringingBack};
 pub(crate) use sessions::outcome;
 
 /// Of the servers' clocks at the beginning.
@@ -44,6 +47,8 @@ pub(crate) struct Server {
     timers: BTreeSet<(u64, String)>,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
+    archiving: BTreeMap<u64, Archiving>,
+    bringing_back: BTreeMap<u64, BringingBack>,
     /// When a machine was heard last, by name.
     heard: BTreeMap<String, u64>,
     /// Armed faults.
@@ -111,6 +116,8 @@ impl Server {
             timers: BTreeSet::new(),
             jobs: BTreeMap::new(),
             last_job: 0,
+            archiving: BTreeMap::new(),
+            bringing_back: BTreeMap::new(),
             heard: BTreeMap::new(),
             crashes_before_commit: false,
             crashes_after_commit: false,
@@ -213,6 +220,8 @@ impl World {
         }
         let sessions = std::mem::take(&mut this.sessions);
         let jobs = std::mem::take(&mut this.jobs);
+        let archiving = std::mem::take(&mut this.archiving);
+        let bringing_back = std::mem::take(&mut this.bringing_back);
         this.timers.clear();
         this.crashes_before_commit = false;
         this.crashes_after_commit = false;
@@ -224,6 +233,16 @@ impl World {
                 let _ = self.disk.commit(&plan.commit);
             }
             if let Origin::Person(ticket) = job.origin {
+                self.people.unanswered(ticket);
+            }
+        }
+        for archiving in archiving.into_values() {
+            if self.dice.one_in(2) {
+                let _ = self.disk.commit(&archiving.commit);
+            }
+        }
+        for bringing in bringing_back.into_values() {
+            if let Origin::Person(ticket) = bringing.origin {
                 self.people.unanswered(ticket);
             }
         }
@@ -299,13 +318,17 @@ impl World {
         true
     }
 
-    /// What a server that is up knows of a workflow.
+    /// What a server that is up knows of a workflow, or its archive.
     pub(super) fn workflow(&self, id: &str) -> Option<Arc<workflow::engine::Workflow>> {
         let up = self
             .servers
             .iter()
             .find_map(|server| server.coordinator.as_ref())?;
-        up.workflow(id).ok().flatten()
+        if let Some(found) = up.workflow(id).ok().flatten() {
+            return Some(found);
+        }
+        let rows: Arc<dyn Store> = Arc::new(self.archives.unpacked(&self.disk, id).ok().flatten()?);
+        archive::workflow(&rows, id).ok().flatten()
     }
 
     /// A workflow that has not ended, in words.

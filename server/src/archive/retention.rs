@@ -1,0 +1,209 @@
+//! What goes for good: archived workflows that are old enough, and blobs that nothing names.
+
+use std::collections::BTreeSet;
+use std::sync::Weak;
+use std::time::{Duration, SystemTime};
+
+use futures_util::TryStreamExt;
+use store::blobs::Digest;
+use workflow::engine::UnixMillis;
+
+use super::Archived;
+use crate::clock;
+use crate::control::{ControlPlane, Inner};
+use crate::data::contents;
+use crate::database::View;
+use crate::error::Error;
+use crate::machines;
+use crate::workflows::last::Last;
+
+/// How often old workflows are looked for, at most.
+const LOOK: Duration = Duration::from_secs(10 * 60);
+/// How often garbage is looked for.
+const COLLECT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Blobs that were put since then, before the look began, may be named by a commit that is under way.
+const YOUNG: Duration = Duration::from_secs(60 * 60);
+/// Rows of archives read in one go.
+const PAGE: usize = 200;
+
+/// Holds the control plane weakly: it must be able to go away.
+pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: impl Future<Output = ()>) {
+    let look = keep.map_or(LOOK, |keep| (keep / 10).clamp(Duration::from_millis(100), LOOK));
+    let mut collected: Option<tokio::time::Instant> = None;
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            () = &mut stopped => return,
+            () = tokio::time::sleep(look) => {}
+        }
+        let Some(inner) = control.upgrade() else { return };
+        let control = ControlPlane { inner };
+        let work = async {
+            if let Some(keep) = keep
+                && let Err(error) = control.delete_old(keep).await
+            {
+                say("old workflows cannot be deleted now", &error);
+            }
+            if collected.is_none_or(|at| at.elapsed() >= COLLECT) {
+                collected = Some(tokio::time::Instant::now());
+                match control.collect_garbage(YOUNG).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "blobs that nothing named were deleted"),
+                    Err(error) => say("blobs that nothing names cannot be looked for now", &error),
+                }
+            }
+        };
+        // Both may be broken off anywhere.
+        tokio::select! {
+            () = work => {}
+            () = &mut stopped => return,
+        }
+    }
+}
+
+fn say(what: &str, error: &Error) {
+    tracing::error!(error = error as &dyn std::error::Error, "{what}");
+}
+
+impl ControlPlane {
+    /// Deletes archived workflows that ended longer than `keep` ago, but for the last of each machine: what it boots goes
+    /// by that one.
+    ///
+    /// The cost is that of those which were made before, as ids are in order of time.
+    pub(crate) async fn delete_old(&self, keep: Duration) -> Result<u64, Error> {
+        let keep_ms = UnixMillis::try_from(keep.as_millis()).unwrap_or(UnixMillis::MAX);
+        let before = clock::now().saturating_sub(keep_ms);
+        let kept = self.inner.db.with(last_ones).await?;
+        let mut from = String::from("archived/");
+        let mut deleted = 0;
+        loop {
+            let start = from.clone();
+            let page = self.inner.db.with(move |view| archives(view, &start)).await?;
+            let Some((last, _)) = page.last() else {
+                return Ok(deleted);
+            };
+            from = format!("archived/{last}\0");
+            for (id, archived) in page {
+                let head = &archived.head;
+                if head.parent.is_some() {
+                    continue;
+                }
+                if head.created_at >= before {
+                    return Ok(deleted);
+                }
+                if head.ended_at.is_some_and(|ended| ended < before) && !kept.contains(&id) {
+                    tracing::info!(workflow = id, "an old workflow is deleted");
+                    self.delete_old_workflow(&id).await?;
+                    deleted += 1;
+                }
+            }
+        }
+    }
+
+    /// Deletes blobs that no workflow names, if they were last put longer than `young` ago; says how many.
+    pub(crate) async fn collect_garbage(&self, young: Duration) -> Result<u64, Error> {
+        let before = SystemTime::now()
+            .checked_sub(young)
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let coordinator = self.clone();
+        let used = self
+            .inner
+            .db
+            .with(move |view| {
+                let mut used = used_by_archives(view)?;
+                for digest in coordinator.inner.coordinator.data_contents()? {
+                    used.insert(contents::name_of(&digest)?);
+                }
+                Ok(used)
+            })
+            .await?;
+        let blobs = &self.inner.config.blobs;
+        let all: Vec<_> = blobs.list().try_collect().await?;
+        let mut deleted = 0;
+        for blob in all {
+            if blob.put_at < before
+                && !used.contains(&blob.digest)
+                && blobs.delete_unused(&blob.digest, before).await?
+            {
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+}
+
+/// The workflow that ended last on each machine that there is.
+fn last_ones(view: &View) -> Result<BTreeSet<String>, Error> {
+    let mut ids = BTreeSet::new();
+    for (machine, last) in view.list::<Last>("last/")? {
+        if !ids.contains(&last.id) && machines::named(view, &machine)?.is_some() {
+            ids.insert(last.id);
+        }
+    }
+    Ok(ids)
+}
+
+fn archives(view: &View, from: &str) -> Result<Vec<(String, Archived)>, Error> {
+    view.page("archived/", from, PAGE)
+}
+
+fn used_by_archives(view: &View) -> Result<BTreeSet<Digest>, Error> {
+    let mut used = BTreeSet::new();
+    let mut from = String::from("archived/");
+    loop {
+        let page = archives(view, &from)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(used);
+        };
+        from = format!("archived/{last}\0");
+        for (_, archived) in &page {
+            used.extend(archived.parts.iter().map(|part| part.blob));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::blobs::Blobs;
+    use store::{Commit, MemoryStore, Operation, StoreHandle};
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn blobs_that_nothing_names_are_deleted_when_they_are_old_enough() {
+        let blobs = Blobs::in_memory();
+        let mut named = Vec::new();
+        for content in ["an archive", "data", "garbage", "more garbage"] {
+            named.push(blobs.put(content).await.unwrap());
+        }
+        let put = |key: &str, value: String| Operation::Put {
+            key: key.to_owned().into(),
+            value: value.into(),
+        };
+        let head = r#"{"id":"w","name":"w","template":"","state":"SUCCESS","run":1,"tasks":[],"created_at":0,
+            "started_at":null,"ended_at":1,"last_event":1,"last_at":1}"#;
+        let archived = format!(
+            r#"{{"head":{head},"tasks":[],"parts":[{{"first":"a","blob":"{}"}}]}}"#,
+            named[0]
+        );
+        let manifest = format!(r#"{{"a":{{"sha256":"{}","size_bytes":4}}}}"#, named[1]);
+        let store = MemoryStore::default();
+        let commit = Commit {
+            operations: vec![put("archived/w", archived), put("data/v/0000000001", manifest)],
+            ..Commit::default()
+        };
+        store::Store::commit(&store, &commit).unwrap();
+        let config = Config {
+            blobs: blobs.clone(),
+            ..Config::default()
+        };
+        let control = ControlPlane::open(StoreHandle::new(store), config).await.unwrap();
+        assert_eq!(control.collect_garbage(YOUNG).await.unwrap(), 0);
+        assert_eq!(control.collect_garbage(Duration::ZERO).await.unwrap(), 2);
+        let there = async |n: usize| blobs.exists(&named[n]).await.unwrap();
+        assert!(there(0).await && there(1).await);
+        assert!(!there(2).await && !there(3).await);
+        control.close().await;
+    }
+}
