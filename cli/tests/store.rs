@@ -74,7 +74,43 @@ fn a_check_is_a_table_or_json_and_its_exit_code_tells_damage() {
     assert_eq!(code(&damaged), Some(1));
     let report: serde_json::Value = serde_json::from_slice(&damaged.stdout).expect("JSON");
     assert_eq!(report["blobs"]["damaged"].as_array().map(Vec::len), Some(1));
+    assert_eq!(report["blobs"]["unnamed"], 1);
     assert!(words(&damaged).contains("is damaged: restore it from a backup with `farrier store import`"));
+}
+
+#[test]
+fn an_archive_whose_blob_is_not_there_is_damage() {
+    let dir = tempfile::tempdir().expect("directory");
+    fill(dir.path());
+    let blob = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let manifest = format!("{{\"a\":{{\"sha256\":\"{blob}\",\"size_bytes\":3}}}}");
+    let head = "{\"id\":\"w\",\"name\":\"w\",\"template\":\"\",\"state\":\"SUCCESS\",\"run\":1,\"tasks\":[],\"created_at\":0,\
+                \"started_at\":null,\"ended_at\":1,\"last_event\":1,\"last_at\":1}";
+    let archived = format!(
+        "{{\"head\":{head},\"tasks\":[],\"parts\":[{{\"first\":\"event/w/0000000001\",\"blob\":\"{blob}\"}}]}}"
+    );
+    for (key, value) in [("data/w/0000000001", manifest), ("archived/w", archived)] {
+        let store = RedbStore::open(dir.path().join("farrier.redb")).expect("open");
+        let operations = vec![
+            Operation::Delete {
+                key: "data/w/0000000001".into(),
+            },
+            Operation::Put {
+                key: key.into(),
+                value: value.into(),
+            },
+        ];
+        let commit = Commit {
+            operations,
+            ..Commit::default()
+        };
+        store.commit(&commit).expect("commit");
+        drop(store);
+        let damaged = farrier(dir.path(), &["check"], b"");
+        assert_eq!(code(&damaged), Some(1));
+        let want = format!("farrier: blob {blob} is missing: {key} names it\n");
+        assert!(words(&damaged).starts_with(&want), "{}", words(&damaged));
+    }
 }
 
 #[test]

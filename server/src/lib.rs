@@ -23,6 +23,7 @@ mod turns;
 mod workflows;
 mod yaml;
 
+pub use archive::named_blobs;
 pub use control::{Config, ControlPlane};
 pub use error::{Error, Problem};
 pub use templates::check as check_template;

@@ -54,7 +54,7 @@ fn reading_a_store_changes_no_byte_of_it() {
     fs::copy(data.path().join(offline::FILE), &path).unwrap();
     drop(store);
     let before = fs::read(&path).unwrap();
-    let report = check(crashed.path(), &mut |_| {}).unwrap();
+    let report = check(crashed.path(), &no_names, &mut |_| {}).unwrap();
     assert_eq!((report.problems, report.keys), (vec![], 1204));
     export_to(crashed.path(), &crashed.path().join("out")).unwrap();
     assert!(fs::read(&path).unwrap() == before);
@@ -64,7 +64,10 @@ fn reading_a_store_changes_no_byte_of_it() {
 fn a_check_counts_keys_by_their_first_segment_and_blobs() {
     let data = filled();
     let mut progress = Vec::new();
-    let report = check(data.path(), &mut |at| progress.push((at.what, at.done))).unwrap();
+    let report = check(data.path(), &no_names, &mut |at| {
+        progress.push((at.what, at.done))
+    })
+    .unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
     let segments: Vec<_> = report
         .segments
@@ -92,12 +95,28 @@ fn a_check_counts_keys_by_their_first_segment_and_blobs() {
 }
 
 #[test]
+fn a_blob_that_a_row_names_and_that_is_not_there_is_a_problem() {
+    let data = filled();
+    let (there, gone) = (Digest::of(b"blob one"), Digest::of(b"gone"));
+    let names = |row: &KeyValue| match &row.key[..] {
+        b"alone" => vec![there, gone],
+        _ => Vec::new(),
+    };
+    let report = check(data.path(), &names, &mut |_| {}).unwrap();
+    assert_eq!(
+        report.problems,
+        [format!("blob {gone} is missing: alone names it")]
+    );
+    assert_eq!((report.blobs.missing, report.blobs.unnamed), (vec![gone], 2));
+}
+
+#[test]
 fn damage_is_found() {
     let data = filled();
     let digest = Digest::of(b"blob one");
     let blob = data.path().join(offline::BLOBS).join(file_of(&digest));
     fs::write(&blob, "blob two").unwrap();
-    let report = check(data.path(), &mut |_| {}).unwrap();
+    let report = check(data.path(), &no_names, &mut |_| {}).unwrap();
     assert_eq!(report.problems, [format!("blob {digest} is damaged")]);
     assert_eq!(report.blobs.damaged, [digest]);
     let error = export_to(data.path(), &data.path().join("out")).unwrap_err();
@@ -116,7 +135,7 @@ fn damage_is_found() {
         .unwrap();
     bytes[at + 12] ^= 1;
     fs::write(&path, bytes).unwrap();
-    let found = match check(data.path(), &mut |_| {}) {
+    let found = match check(data.path(), &no_names, &mut |_| {}) {
         Ok(report) => !report.problems.is_empty(),
         Err(error) => matches!(error, OfflineError::Store(StoreError::Corrupt { .. })),
     };
@@ -126,7 +145,7 @@ fn damage_is_found() {
 #[test]
 fn what_is_missing_or_open_is_named() {
     let empty = tempfile::tempdir().unwrap();
-    let error = check(empty.path(), &mut |_| {}).unwrap_err();
+    let error = check(empty.path(), &no_names, &mut |_| {}).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -139,7 +158,7 @@ fn what_is_missing_or_open_is_named() {
     export_to(data.path(), &out).unwrap();
     let _server = RedbStore::open(data.path().join(offline::FILE)).unwrap();
     let refused = [
-        check(data.path(), &mut |_| {}).unwrap_err(),
+        check(data.path(), &no_names, &mut |_| {}).unwrap_err(),
         export_to(data.path(), &data.path().join("more")).unwrap_err(),
         import_from(&out, data.path(), true).unwrap_err(),
     ];
@@ -372,4 +391,8 @@ fn files_of(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+fn no_names(_: &KeyValue) -> Vec<Digest> {
+    Vec::new()
 }

@@ -85,7 +85,7 @@ pub(crate) fn run(args: StoreArgs, default_output: Format) -> Result<ExitCode, F
 }
 
 fn check(data: &Path, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
-    let report = offline::check(data, &mut |at| bar.show(at));
+    let report = offline::check(data, &server::named_blobs, &mut |at| bar.show(at));
     bar.clear();
     let report = report.map_err(failure)?;
     let mut out = std::io::stdout().lock();
@@ -124,11 +124,12 @@ fn table(out: &mut dyn Write, report: &Report) -> Result<(), Failure> {
     };
     Ok(writeln!(
         out,
-        "\n{}: {state}, {} keys, {} B, revision {}",
+        "\n{}: {state}, {} keys, {} B, revision {}; {} blobs that no key names",
         report.file.display(),
         report.keys,
         report.file_bytes,
-        report.revision
+        report.revision,
+        report.blobs.unnamed
     )?)
 }
 

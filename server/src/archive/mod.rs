@@ -22,9 +22,10 @@ pub(crate) mod tree;
 
 use std::sync::Arc;
 
+use ephemeral::Manifest;
 use serde::{Deserialize, Serialize};
 use store::blobs::Digest;
-use store::{Revision, Store, StoreError};
+use store::{KeyValue, Revision, Store, StoreError};
 use workflow::engine::{Head, Workflow};
 
 pub(crate) use pack::content_key;
@@ -34,6 +35,7 @@ pub use tree::{Member, Readiness};
 
 use crate::control::ControlPlane;
 use crate::coordinator::load;
+use crate::data::contents;
 use crate::database::{Reader, Stored, View};
 use crate::error::Error;
 use rows::ArchivedRows;
@@ -110,6 +112,21 @@ impl Archived {
 /// When they cannot be read.
 pub fn workflow(store: &Arc<dyn Store>, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
     load::workflow(&View::new(store.clone()), id)
+}
+
+/// The blobs that a row of the store names; none where it is of no kind that does, or cannot be read.
+pub fn named_blobs(row: &KeyValue) -> Vec<Digest> {
+    if row.key.starts_with(b"archived/") {
+        let archived: Option<Archived> = serde_json::from_slice(&row.value).ok();
+        let parts = archived.map(|archived| archived.parts).unwrap_or_default();
+        return parts.into_iter().map(|part| part.blob).collect();
+    }
+    if row.key.starts_with(b"data/") {
+        let manifest: Manifest = serde_json::from_slice(&row.value).unwrap_or_default();
+        let names = manifest.files().map(|(_, file)| contents::name_of(&file.sha256));
+        return names.flatten().collect();
+    }
+    Vec::new()
 }
 
 /// Where the rows of a workflow were found.

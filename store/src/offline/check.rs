@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Serialize;
 
 use super::read_only::ReadOnly;
 use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
+use crate::KeyValue;
 use crate::blobs::{BlobError, Blobs, Digest};
 
 /// What a check found.
@@ -38,10 +40,21 @@ pub struct BlobsReport {
     pub blobs: u64,
     pub bytes: u64,
     pub damaged: Vec<Digest>,
+    /// Named by a row, and not there.
+    pub missing: Vec<Digest>,
+    /// Named by no row: they are garbage, or were put for a commit that a crash prevented.
+    pub unnamed: u64,
 }
 
-/// Reads all of the store in `data` and every blob. Changes nothing.
-pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, OfflineError> {
+/// Which blobs a row names: what the rows mean is their owner's to know.
+pub type Names<'a> = &'a dyn Fn(&KeyValue) -> Vec<Digest>;
+
+/// Reads all of the store in `data` and every blob, and looks for blobs that rows name. Changes nothing.
+pub fn check(
+    data: &Path,
+    names: Names<'_>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, OfflineError> {
     let file = data.join(FILE);
     let mut store = ReadOnly::open(data)?;
     let mut problems: Vec<String> = store
@@ -53,6 +66,8 @@ pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, 
     let revision = store.revision()?;
     let mut segments: BTreeMap<String, Segment> = BTreeMap::new();
     let mut keys = 0;
+    // With the first row that names each.
+    let mut named: BTreeMap<Digest, Bytes> = BTreeMap::new();
     let walked = store.walk(|row| {
         keys += 1;
         if row.modified > revision {
@@ -60,6 +75,9 @@ pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, 
                 "key {:?} has revision {}, the store only {revision}",
                 row.key, row.modified
             ));
+        }
+        for digest in names(row) {
+            named.entry(digest).or_insert_with(|| row.key.clone());
         }
         let name = segment_of(&row.key);
         let segment = segments.entry(name.clone()).or_insert(Segment {
@@ -84,8 +102,17 @@ pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, 
         problems.push(format!("{keys} keys are there, {total} should be"));
     }
     let blobs = match blobs_as_they_are(data)? {
-        Some(blobs) => runtime()?.block_on(check_blobs(&blobs, progress))?,
+        Some(blobs) => runtime()?.block_on(check_blobs(&blobs, &mut named, progress))?,
         None => BlobsReport::default(),
+    };
+    let missing = named.iter().map(|(digest, key)| {
+        let key = String::from_utf8_lossy(key);
+        format!("blob {digest} is missing: {key} names it")
+    });
+    problems.extend(missing);
+    let blobs = BlobsReport {
+        missing: named.into_keys().collect(),
+        ..blobs
     };
     let damaged = blobs
         .damaged
@@ -105,7 +132,12 @@ pub fn check(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, 
     })
 }
 
-async fn check_blobs(blobs: &Blobs, progress: &mut dyn FnMut(Progress)) -> Result<BlobsReport, OfflineError> {
+/// Takes those that are there out of `named`.
+async fn check_blobs(
+    blobs: &Blobs,
+    named: &mut BTreeMap<Digest, Bytes>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<BlobsReport, OfflineError> {
     let mut report = BlobsReport::default();
     let mut list = blobs.list();
     while let Some(info) = list.next().await {
@@ -113,6 +145,7 @@ async fn check_blobs(blobs: &Blobs, progress: &mut dyn FnMut(Progress)) -> Resul
         let (len_bytes, mut chunks) = blobs.read(&digest).await?;
         report.blobs += 1;
         report.bytes += len_bytes;
+        report.unnamed += u64::from(named.remove(&digest).is_none());
         while let Some(chunk) = chunks.next().await {
             match chunk {
                 Ok(_) => {}
