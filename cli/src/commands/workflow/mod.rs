@@ -8,10 +8,9 @@ pub(crate) mod run;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
-use super::{Asking, devices, read_file, warn};
+use super::{Asking, devices, duration, read_file, warn};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
@@ -328,15 +327,6 @@ async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
 pub(super) async fn fetch(client: &mut Client, id: String) -> Result<Workflow, Failure> {
     let answer = client.control.get_workflow(GetWorkflowRequest { id }).await;
     Ok(Workflow::from(client.answer(answer)?))
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let parsed: Option<SignedDuration> = match text.parse::<u64>() {
-        Ok(seconds) => i64::try_from(seconds).ok().map(SignedDuration::from_secs),
-        Err(_) => text.parse().ok(),
-    };
-    let positive = parsed.and_then(|duration| Duration::try_from(duration).ok());
-    positive.ok_or_else(|| "expected a time such as 90s, 30m or 2h".to_owned())
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::time::Duration;
 use proto::v1::{CreateWorkflowRequest, GetMachineRequest, WaitWorkflowRequest, WorkflowLogsRequest};
 use serde_json::{Map, Value, json};
 
-use super::super::Asking;
-use super::duration;
+use super::super::{Asking, duration};
 use super::look::exit_code;
 use crate::failure::Failure;
 use crate::output::{self, Format};
