@@ -164,6 +164,32 @@ fn a_second_server_on_the_same_data_is_refused() {
     assert!(stderr.contains(&want), "{stderr}");
 }
 
+#[test]
+fn settings_come_from_variables_too_and_a_bad_one_is_named() {
+    for (variable, value, words) in [
+        (
+            "FARRIER_LOST_AFTER",
+            "5s",
+            "error: invalid value '5s' for '--lost-after <TIME>': 5s is too short: a machine that is well may be silent for so \
+             long; write 30s or more",
+        ),
+        (
+            "FARRIER_STOP_GRACE",
+            "2h",
+            "error: invalid value '2h' for '--stop-grace <TIME>': 2h is no grace: write whole seconds, from 1s to 1h",
+        ),
+    ] {
+        let dir = tempfile::TempDir::new().expect("directory");
+        let output = command(dir.path())
+            .env(variable, value)
+            .output()
+            .expect("farrier runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().next(), Some(words));
+    }
+}
+
 /// Takes connections, as the kernel does for whoever listens, and never says a word.
 fn silent() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");

@@ -31,6 +31,8 @@ pub struct Config {
     pub boot_log_entries: u64,
     /// A machine that was out of contact for so long has lost its attempt. Only time counts in which it could have been heard.
     pub lost_after: Duration,
+    /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL); whole seconds.
+    pub stop_grace: Duration,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
 }
@@ -43,6 +45,7 @@ impl Default for Config {
             log_bytes: 4 * 1024 * 1024,
             boot_log_entries: 2_000,
             lost_after: Duration::from_secs(5 * 60),
+            stop_grace: Duration::from_secs(10),
             blobs: Blobs::in_memory(),
         }
     }

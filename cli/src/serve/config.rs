@@ -3,12 +3,15 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 use boots::BootsConfig;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
+use store::blobs::Blobs;
 
-use crate::commands::LogFormat;
+use crate::commands::{LogFormat, duration};
 use crate::failure::Failure;
 
 /// Settings as they are given: what is left out is the file's, then the default.
@@ -80,6 +83,12 @@ pub(crate) struct ServeArgs {
         value_delimiter = ' '
     )]
     consoles: Option<Vec<String>>,
+    /// How long a machine is out of contact before what it runs is given up as lost, from 30s on [default: 5m]
+    #[arg(long, value_name = "TIME", env = "FARRIER_LOST_AFTER", hide_env_values = true)]
+    lost_after: Option<LostAfter>,
+    /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL), 1s to 1h [default: 10s]
+    #[arg(long, value_name = "TIME", env = "FARRIER_STOP_GRACE", hide_env_values = true)]
+    stop_grace: Option<StopGrace>,
     /// How the log on stderr looks [default: text]
     #[arg(
         long,
@@ -91,6 +100,61 @@ pub(crate) struct ServeArgs {
     log_format: Option<LogFormat>,
 }
 
+/// Agents say that they are alive every 10 s: less than three of these would take a busy network for a loss.
+const LEAST_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Agents take no longer one.
+const LONGEST_STOP_GRACE: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct LostAfter(Duration);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct StopGrace(Duration);
+
+impl FromStr for LostAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = duration(text)?;
+        if time < LEAST_LOST_AFTER {
+            return Err(format!(
+                "{text} is too short: a machine that is well may be silent for so long; write 30s or more"
+            ));
+        }
+        Ok(Self(time))
+    }
+}
+
+impl FromStr for StopGrace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = duration(text)?;
+        if time.subsec_nanos() != 0 || time.is_zero() || time > LONGEST_STOP_GRACE {
+            return Err(format!("{text} is no grace: write whole seconds, from 1s to 1h"));
+        }
+        Ok(Self(time))
+    }
+}
+
+impl TryFrom<String> for LostAfter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for StopGrace {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
 /// Settings, complete.
 #[derive(Clone, Debug)]
 pub(crate) struct ServeConfig {
@@ -98,6 +162,8 @@ pub(crate) struct ServeConfig {
     pub(crate) listen: Ipv4Addr,
     pub(crate) grpc_port: u16,
     pub(crate) log_format: LogFormat,
+    lost_after: Option<LostAfter>,
+    stop_grace: Option<StopGrace>,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -149,8 +215,21 @@ impl ServeConfig {
             listen,
             grpc_port,
             log_format: args.log_format.unwrap_or_default(),
+            lost_after: args.lost_after,
+            stop_grace: args.stop_grace,
             boots,
         })
+    }
+
+    /// The control plane's part.
+    pub(crate) fn control(&self, blobs: Blobs) -> server::Config {
+        let defaults = server::Config::default();
+        server::Config {
+            blobs,
+            lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
+            stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
+            ..defaults
+        }
     }
 }
 
@@ -172,6 +251,8 @@ impl ServeArgs {
             no_dhcp: self.no_dhcp || file.no_dhcp,
             no_ra: self.no_ra || file.no_ra,
             consoles: self.consoles.or(file.consoles),
+            lost_after: self.lost_after.or(file.lost_after),
+            stop_grace: self.stop_grace.or(file.stop_grace),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -240,6 +321,51 @@ mod tests {
             (Ipv4Addr::new(10, 0, 0, 1), None)
         );
         assert_eq!(config.boots.boot_dir, PathBuf::from("/var/lib/farrier/boot"));
+    }
+
+    #[test]
+    fn times_of_the_control_plane_reach_it() {
+        let control = |flags: &[&str], file: &str| {
+            let given = ["serve", "--interface", "lo"].iter().chain(flags);
+            let args = Flags::parse_from(given)
+                .args
+                .over(parse(file, "f").expect("TOML"));
+            let config = ServeConfig::resolve(args)
+                .expect("complete")
+                .control(Blobs::in_memory());
+            (config.lost_after.as_secs(), config.stop_grace.as_secs())
+        };
+        assert_eq!(control(&[], ""), (300, 10));
+        let file = "lost-after = \"20m\"\nstop-grace = \"45\"\n";
+        assert_eq!(control(&[], file), (1200, 45));
+        assert_eq!(
+            control(&["--lost-after", "1h", "--stop-grace", "90s"], file),
+            (3600, 90)
+        );
+    }
+
+    #[test]
+    fn times_that_would_do_harm_are_refused() {
+        let lost_after = |text: &str| text.parse::<LostAfter>().expect_err("too short");
+        assert_eq!(
+            lost_after("20s"),
+            "20s is too short: a machine that is well may be silent for so long; write 30s or more"
+        );
+        assert_eq!(lost_after("soon"), "expected a time such as 90s, 30m or 2h");
+        for text in ["0", "1500ms", "2h"] {
+            let refused = text.parse::<StopGrace>().expect_err("no grace");
+            assert_eq!(
+                refused,
+                format!("{text} is no grace: write whole seconds, from 1s to 1h")
+            );
+        }
+        let error = parse("stop-grace = \"2h\"\n", "farrier.toml").expect_err("too long");
+        assert!(
+            error
+                .to_string()
+                .contains("2h is no grace: write whole seconds, from 1s to 1h"),
+            "{error}"
+        );
     }
 
     #[test]

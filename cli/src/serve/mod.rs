@@ -107,10 +107,6 @@ async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;
-    let settings = server::Config {
-        blobs,
-        ..server::Config::default()
-    };
-    let control = ControlPlane::open(StoreHandle::new(store), settings).await;
+    let control = ControlPlane::open(StoreHandle::new(store), config.control(blobs)).await;
     control.map_err(|error| Failure::Failed(chain(&error)))
 }

@@ -284,3 +284,34 @@ async fn a_sub_workflow_is_made_of_a_stored_template() {
     let outer = server.reaches(&id, "SUCCESS").await;
     assert_eq!(outer.tasks[0].executions[0].child, run.workflow_id);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_is_to_stop_is_given_the_grace_of_the_settings() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let config = Config {
+        stop_grace: std::time::Duration::from_secs(45),
+        ..Config::default()
+    };
+    let server = Server::start(&dir, config).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let cancel = proto::v1::CancelWorkflowRequest {
+        id,
+        reason: "wrong disk".into(),
+    };
+    server
+        .client()
+        .await
+        .cancel_workflow(cancel)
+        .await
+        .expect("cancelled");
+    loop {
+        if let proto::v1::server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
+            assert_eq!((stop.attempt_id, stop.grace_s), (run.attempt_id, 45));
+            break;
+        }
+    }
+}
