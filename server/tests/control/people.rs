@@ -153,6 +153,35 @@ async fn a_for_each_goes_over_the_machines_that_match() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_selector_without_a_value_for_one_machine_fails_the_task_and_a_label_that_is_missing_does_not() {
+    let (server, _dir) = Server::with_machine().await;
+    for (number, slots) in [("0c", "labels: {slots: \"8\"}"), ("0d", "labels: {slots: many}")] {
+        let machine = format!("machine: n{number}\nmac: 52:54:00:77:00:{number}\n{slots}\n");
+        server.apply(&machine).await.expect("machine");
+    }
+    let over = |selector: &str| {
+        format!(
+            "version: '1'\nname: over\ntasks:\n- name: roll\n  forEach: machines(\"{selector}\")\n  set: {{name: item.name}}\n\
+             - {{name: after, when: always(), set: {{names: \"tasks.roll.state\"}}}}\n"
+        )
+    };
+    // node1 has no labels at all.
+    let done = make_of(&server, &over("slots == '8'")).await.id;
+    let done = server.reaches(&done, "SUCCESS").await;
+    assert_eq!(done.tasks[0].items, 1);
+    let failed = make_of(&server, &over("slots != '' && int(slots) > 4")).await.id;
+    let failed = server.reaches(&failed, "FAILED").await;
+    assert_eq!(
+        failed.message,
+        "task \"roll\" failed (Expression): whether machine n0d is meant cannot be said: `slots != '' && int(slots) > 4`: \
+         int(): string parse error: invalid digit found in string; it saw slots = \"many\""
+    );
+    assert_eq!(failed.tasks[1].state, "SUCCESS", "{failed:?}");
+    let events = server.events(&failed.id).await;
+    assert_eq!(events[..3], ["created", "asked", "task_ended"], "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inputs_are_checked_when_a_workflow_is_made() {
     let (server, _dir) = Server::with_machine().await;
     for (inputs, what) in [("{}", "rack"), (r#"{"rack": 7}"#, "rack"), ("[]", "JSON object")] {
