@@ -1,25 +1,78 @@
-//! The connection to a server.
+//! The connection to a server, and how long we wait for it.
+//!
+//! Each answer has to begin within a time, but that of `WaitWorkflow`, which takes as long as the workflow does. Streams
+//! take as long as they take once they have begun. Whatever is waited for, the server is asked for a sign of life (an
+//! HTTP/2 ping) while nothing comes from it.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use proto::v1::control_service_client::ControlServiceClient;
+use tonic::body::Body;
+use tonic::codegen::{Service, StdError, http};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
 
+use crate::commands::RequestTimeout;
 use crate::failure::{Failure, chain};
 
 /// Of a server that was not told another.
 const PORT: u16 = 42113;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A server that is gone is noticed after both, one after the other.
+const PING_AFTER: Duration = Duration::from_secs(10);
+const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// It is answered when a workflow has ended.
+const WAITS: &str = "/WaitWorkflow";
 
 /// A server that answered.
 pub(crate) struct Client {
     pub(crate) server: String,
-    pub(crate) control: ControlServiceClient<Channel>,
+    pub(crate) control: ControlServiceClient<Timely>,
+    request_timeout: RequestTimeout,
+}
+
+/// A channel whose answers begin in time, or fail with [`NoAnswer`].
+#[derive(Clone, Debug)]
+pub(crate) struct Timely {
+    channel: Channel,
+    request_timeout: RequestTimeout,
+}
+
+/// The server did not begin to answer within the time that it has.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer in time")]
+struct NoAnswer;
+
+impl Service<http::Request<Body>> for Timely {
+    type Response = http::Response<Body>;
+    type Error = StdError;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, StdError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), StdError>> {
+        self.channel.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let waits = request.uri().path().ends_with(WAITS);
+        let answer = self.channel.call(request);
+        let within = self.request_timeout.0.filter(|_| !waits);
+        Box::pin(async move {
+            match within {
+                None => Ok(answer.await?),
+                Some(within) => match tokio::time::timeout(within, answer).await {
+                    Ok(answer) => Ok(answer?),
+                    Err(_) => Err(NoAnswer.into()),
+                },
+            }
+        })
+    }
 }
 
 impl Client {
-    pub(crate) async fn connect(server: &str) -> Result<Self, Failure> {
+    pub(crate) async fn connect(server: &str, request_timeout: RequestTimeout) -> Result<Self, Failure> {
         let server = with_port(server);
         let url = if server.contains("://") {
             server.clone()
@@ -34,16 +87,24 @@ impl Client {
         let channel = endpoint
             .connect_timeout(CONNECT_WITHIN)
             .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(20))
+            .http2_keep_alive_interval(PING_AFTER)
+            .keep_alive_timeout(PONG_WITHIN)
             .connect()
             .await
             .map_err(|error| Failure::Unreachable {
                 why: in_words(&chain(&error)),
                 server: server.clone(),
             })?;
-        let control = ControlServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Self { server, control })
+        let timely = Timely {
+            channel,
+            request_timeout,
+        };
+        let control = ControlServiceClient::new(timely).max_decoding_message_size(usize::MAX);
+        Ok(Self {
+            server,
+            control,
+            request_timeout,
+        })
     }
 
     /// The answer, or the refusal in words.
@@ -54,12 +115,36 @@ impl Client {
     }
 
     pub(crate) fn failure(&self, status: &Status) -> Failure {
-        Failure::from_status(&self.server, status)
+        let server = self.server.clone();
+        match std::error::Error::source(status) {
+            None => Failure::from_status(&self.server, status),
+            Some(cause) if is_no_answer(cause) => Failure::NoAnswer {
+                server,
+                within: self.request_timeout.0.unwrap_or_default(),
+            },
+            // What the server says itself comes without a cause.
+            Some(cause) => Failure::Broken {
+                server,
+                why: in_words(&chain(cause)),
+            },
+        }
     }
 
     /// The next of a stream of answers.
     pub(crate) async fn next<T>(&self, stream: &mut Streaming<T>) -> Result<Option<T>, Failure> {
         stream.message().await.map_err(|status| self.failure(&status))
+    }
+}
+
+fn is_no_answer(mut cause: &(dyn std::error::Error + 'static)) -> bool {
+    loop {
+        if cause.is::<NoAnswer>() {
+            return true;
+        }
+        match cause.source() {
+            Some(inner) => cause = inner,
+            None => return false,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Spans of time as they are given: `90s`, `30m`, `2h 30m`, `90d`, or a number of seconds.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
@@ -18,18 +19,26 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| format!("{text:?} is no time: write one such as 90s, 30m, 2h or 90d"))
 }
 
-/// In a settings file: text, or a number of seconds.
-pub(crate) fn setting<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Seconds(u64),
-        Text(String),
+/// As it stands in a settings file: text, or a number of seconds.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Given {
+    Seconds(u64),
+    Text(String),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Given::Seconds(seconds) => write!(out, "{seconds}"),
+            Given::Text(text) => out.write_str(text),
+        }
     }
-    let given = match Given::deserialize(from)? {
-        Given::Seconds(seconds) => seconds.to_string(),
-        Given::Text(text) => text,
-    };
+}
+
+/// A setting that may be left out.
+pub(crate) fn setting<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let given = Given::deserialize(from)?.to_string();
     duration(&given).map(Some).map_err(serde::de::Error::custom)
 }
 

@@ -2,16 +2,28 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tonic::{Code, Status};
 
 /// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    /// The connection was lost when there was one.
+    #[error(
+        "the server at {server} is gone: {why}\nwhat it was told goes on when it is back; look whether `farrier serve` runs there, and ask again"
+    )]
+    Broken { server: String, why: String },
     #[error("{0}")]
     Failed(String),
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
+    #[error(
+        "something at {server} took the connection and has not answered for {within:?}\nlook whether that is a \
+         well `farrier serve` and its gRPC port (42113), name another with --server HOST:PORT, or wait longer with \
+         --request-timeout TIME"
+    )]
+    NoAnswer { server: String, within: Duration },
     #[error("{0}")]
     NotFound(String),
     #[error(
@@ -60,7 +72,7 @@ impl Failure {
             Failure::Failed(_) | Failure::Io(_) => 1,
             Failure::Usage(_) => 2,
             Failure::NotFound(_) => 3,
-            Failure::Unreachable { .. } => 4,
+            Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::Unreachable { .. } => 4,
         })
     }
 }

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
-    let (asked, server, output) = match cli.command {
+    let (asked, server, timeout, output) = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),
         Command::Bench(bench) => return commands::lab::bench(bench),
@@ -45,10 +45,25 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),
         Command::Store(args) => return commands::store::run(*args, cli.output),
-        Command::Machine(group) => (Asked::Machine(group.command), group.server, group.output),
-        Command::Template(group) => (Asked::Template(group.command), group.server, group.output),
-        Command::Run(run) => (Asked::Run(run.args), run.server, run.output),
-        Command::Workflow(group) => (Asked::Workflow(group.command), group.server, group.output),
+        Command::Machine(group) => (
+            Asked::Machine(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
+        Command::Template(group) => (
+            Asked::Template(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
+        Command::Run(run) => (Asked::Run(run.args), run.server, run.request_timeout, run.output),
+        Command::Workflow(group) => (
+            Asked::Workflow(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
     };
     commands::log_to_stderr(commands::LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let done = runtime.block_on(async {
         let asking = commands::Asking {
             server: server.unwrap_or(cli.server),
+            request_timeout: timeout.unwrap_or(cli.request_timeout),
             output: output.unwrap_or(cli.output),
             out: &mut out,
         };

@@ -1,8 +1,11 @@
-//! `farrier serve` as a process: when it is ready, how it stops, and what it finds again.
+//! `farrier serve` as a process: when it is ready, how it stops, what it finds again, and how a server that does not
+//! answer looks to those who ask it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -159,4 +162,161 @@ fn a_second_server_on_the_same_data_is_refused() {
         dir.path().display()
     );
     assert!(stderr.contains(&want), "{stderr}");
+}
+
+#[test]
+fn settings_come_from_variables_too_and_a_bad_one_is_named() {
+    for (variable, value, words) in [
+        (
+            "FARRIER_LOST_AFTER",
+            "5s",
+            "error: invalid value '5s' for '--lost-after <TIME>': 5s is too short: a machine that is well may be silent for so \
+             long; write 30s or more",
+        ),
+        (
+            "FARRIER_STOP_GRACE",
+            "2h",
+            "error: invalid value '2h' for '--stop-grace <TIME>': 2h is no grace: write whole seconds, from 1s to 1h",
+        ),
+    ] {
+        let dir = tempfile::TempDir::new().expect("directory");
+        let output = command(dir.path())
+            .env(variable, value)
+            .output()
+            .expect("farrier runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().next(), Some(words));
+    }
+}
+
+/// Takes connections, as the kernel does for whoever listens, and never says a word.
+fn silent() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    (listener, address)
+}
+
+fn ask(server: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+    command
+        .args(["--server", server])
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Its exit code and what it said, when it has ended.
+fn ended(mut child: Child, what: &str) -> (Option<i32>, String) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().expect("it runs");
+            panic!("{what} still waits");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .expect("piped")
+        .read_to_string(&mut said)
+        .expect("text");
+    (status.code(), said.trim_end().to_owned())
+}
+
+#[test]
+fn a_port_that_answers_nothing_is_told_of_when_its_time_is_over() {
+    let (_listener, address) = silent();
+    let words = format!(
+        "farrier: something at {address} took the connection and has not answered for 1s\nlook whether that is a well \
+         `farrier serve` and its gRPC port (42113), name another with --server HOST:PORT, or wait longer with \
+         --request-timeout TIME"
+    );
+    let flag = ask(&address, &["machine", "list", "--request-timeout", "1s"]).spawn();
+    let before = ask(&address, &["--request-timeout", "1", "workflow", "logs", "ID"]).spawn();
+    let variable = ask(&address, &["template", "list"])
+        .env("FARRIER_REQUEST_TIMEOUT", "1s")
+        .spawn();
+    for (child, what) in [
+        (flag, "a flag"),
+        (before, "an earlier flag"),
+        (variable, "a variable"),
+    ] {
+        let said = ended(child.expect("farrier runs"), what);
+        assert_eq!(said, (Some(4), words.clone()), "{what}");
+    }
+}
+
+#[test]
+fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let stopped = Serve::start(dir.path());
+    let machine = dir.path().join("m.yaml");
+    std::fs::write(&machine, MACHINE).expect("write");
+    stopped.run(&["machine", "apply", "-f", machine.to_str().expect("text")]);
+    let template = dir.path().join("t.yaml");
+    std::fs::write(
+        &template,
+        "version: '1'\nname: later\ntasks: [{name: later, wait: 1d}]\n",
+    )
+    .expect("write");
+    let template = template.to_str().expect("text");
+    let id = stopped.run(&["workflow", "create", "-q", "-f", template]);
+    let id = id.trim();
+
+    let follow = || {
+        let mut follows = ask(&stopped.grpc, &["workflow", "events", id, "-f"])
+            .spawn()
+            .expect("farrier runs");
+        let mut first = String::new();
+        let mut events = BufReader::new(follows.stdout.take().expect("piped"));
+        events.read_line(&mut first).expect("text");
+        assert!(first.contains("created"), "{first}");
+        // What comes later is nobody's to read: its pipe stays open.
+        (follows, events)
+    };
+    let (follows, _events) = follow();
+    let waits = ask(&stopped.grpc, &["workflow", "wait", id])
+        .spawn()
+        .expect("farrier runs");
+    let (_listener, address) = silent();
+    let waits_at_nobody = ask(&address, &["workflow", "wait", id])
+        .spawn()
+        .expect("farrier runs");
+    // Its connections stay, and nobody is there: as with a host that has lost its power.
+    let pid = Pid::from_raw(i32::try_from(stopped.child.id()).expect("a pid"));
+    kill(pid, Signal::SIGSTOP).expect("it runs");
+    for (child, server, what) in [
+        (follows, &stopped.grpc, "a stream"),
+        (waits, &stopped.grpc, "a wait"),
+        (waits_at_nobody, &address, "a wait at nobody"),
+    ] {
+        let (code, said) = ended(child, what);
+        assert_eq!(code, Some(4), "{what}: {said}");
+        assert!(
+            said.starts_with(&format!("farrier: the server at {server} is gone: ")),
+            "{what}: {said}"
+        );
+        assert!(
+            said.ends_with("\nwhat it was told goes on when it is back; look whether `farrier serve` runs there, and ask again"),
+            "{what}: {said}"
+        );
+    }
+    kill(pid, Signal::SIGCONT).expect("it is there");
+    let (follows, _events) = follow();
+    kill(pid, Signal::SIGKILL).expect("it runs");
+    let (code, said) = ended(follows, "a stream of a server that was killed");
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.starts_with(&format!("farrier: the server at {} is gone: ", stopped.grpc)),
+        "{said}"
+    );
 }

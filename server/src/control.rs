@@ -37,6 +37,8 @@ pub struct Config {
     pub archive_after: Duration,
     /// How long after its end a workflow is deleted; `None`: never.
     pub keep_ended: Option<Duration>,
+    /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL); whole seconds.
+    pub stop_grace: Duration,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
 }
@@ -51,6 +53,7 @@ impl Default for Config {
             lost_after: Duration::from_secs(5 * 60),
             archive_after: Duration::from_secs(60),
             keep_ended: None,
+            stop_grace: Duration::from_secs(10),
             blobs: Blobs::in_memory(),
         }
     }

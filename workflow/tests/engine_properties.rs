@@ -595,7 +595,7 @@ proptest! {
     fn any_command_in_any_state_is_answered(
         definition in any_definition(),
         steps in prop::collection::vec(any::<(u8, u8)>(), 0..40),
-        wild in prop::collection::vec((0..16_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
+        wild in prop::collection::vec((0..17_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
     ) {
         let mut world = World::new(definition);
         for (what, pick) in steps {
@@ -614,6 +614,9 @@ proptest! {
                 9 => Command::ChildEnded {
                     execution, child: "x".into(), run: None, state: WorkflowState::Running,
                     message: String::new(), outputs: Default::default(), workers: vec![],
+                },
+                16 => Command::NoAnswer {
+                    task, instance, selector: "true".into(), machine: "m".into(), why: String::new(),
                 },
                 10 => Command::Answer { task, instance, selector: "true".into(), machines: vec![] },
                 11 => Command::Decide {

@@ -55,6 +55,40 @@ fn machines_are_asked_for_and_each_gets_an_execution() {
 }
 
 #[test]
+fn a_selector_without_a_value_for_a_machine_fails_the_task_and_is_asked_again_in_the_next_run() {
+    let mut script = Script::new(tasks(
+        "
+    - name: roll
+      forEach: machines(\"rack == 'r7'\")
+      run: one on ${{ item.mac }}
+    ",
+    ));
+    script.expect_events("created\nasked 0 rack == 'r7'");
+    script.effects.clear();
+    let command = |instance, selector: &str| Command::NoAnswer {
+        task: 0,
+        instance,
+        selector: selector.into(),
+        machine: "node3".into(),
+        why: "`rack == 'r7'`: why".into(),
+    };
+    // Of another question, it is no answer.
+    for other in [command(2, "rack == 'r7'"), command(1, "rack == 'r8'")] {
+        assert!(script.decide(&other).unwrap().is_empty());
+    }
+    script.decide(&command(1, "rack == 'r7'")).unwrap();
+    script.expect_events("task_ended 0 FAILED\nended FAILED");
+    let error = script.state().head.tasks[0].error.clone().unwrap();
+    assert_eq!(error.reason, "Expression");
+    assert_eq!(
+        error.message,
+        "whether machine node3 is meant cannot be said: `rack == 'r7'`: why"
+    );
+    script.check("retry", "run_opened [0]\nasked 0 rack == 'r7'");
+    script.expect_effects("ask 0 rack == 'r7'");
+}
+
+#[test]
 fn each_item_has_its_own_condition_and_texts() {
     let mut script = Script::new(tasks(
         "

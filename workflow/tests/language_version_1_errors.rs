@@ -361,7 +361,17 @@ fn a_task_does_one_thing() {
         ),
         (
             "fail: {reason: a}, goto: {when: 'true', task: task, max: 1}",
-            vec!["4, 41: task \"task\" has goto, which fail does not take: it ends the workflow"],
+            vec![
+                "4, 41: task \"task\" has goto, which fail does not take: nothing follows the end of the workflow; \
+                 put the goto into a task before it, or leave one of the two out",
+            ],
+        ),
+        (
+            "succeed: {}, goto: {when: 'true', task: task, max: 1}",
+            vec![
+                "4, 35: task \"task\" has goto, which succeed does not take: nothing follows the end of the workflow; \
+                 put the goto into a task before it, or leave one of the two out",
+            ],
         ),
         (
             "wait: 1, inputs: {a: b}",

@@ -11,10 +11,12 @@ pub(crate) mod workflow;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read, Write};
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::client::Client;
+use crate::duration::duration;
 use crate::failure::Failure;
 use crate::output::Format;
 
@@ -35,6 +37,16 @@ pub(crate) struct Cli {
         value_name = "HOST:PORT"
     )]
     pub(crate) server: String,
+    /// How long it may take for one answer; 0: for ever. Waiting and following end by themselves
+    #[arg(
+        id = "any_request_timeout",
+        long = "request-timeout",
+        env = "FARRIER_REQUEST_TIMEOUT",
+        hide_env_values = true,
+        default_value = "30s",
+        value_name = "TIME"
+    )]
+    pub(crate) request_timeout: RequestTimeout,
     /// How their answers are printed
     #[arg(
         id = "any_output",
@@ -81,6 +93,9 @@ pub(crate) struct Group<C: Subcommand> {
     /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = ANSWERS)]
     pub(crate) server: Option<String>,
+    /// How long it may take for one answer; 0: for ever [env: FARRIER_REQUEST_TIMEOUT] [default: 30s]
+    #[arg(long, global = true, value_name = "TIME", help_heading = ANSWERS)]
+    pub(crate) request_timeout: Option<RequestTimeout>,
     /// How answers are printed [default: table]
     #[arg(
         short,
@@ -101,6 +116,9 @@ pub(crate) struct GroupOfOne<A: clap::Args> {
     /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
     #[arg(long, value_name = "HOST:PORT", help_heading = ANSWERS)]
     pub(crate) server: Option<String>,
+    /// How long it may take for one answer; 0: for ever [env: FARRIER_REQUEST_TIMEOUT] [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = ANSWERS)]
+    pub(crate) request_timeout: Option<RequestTimeout>,
     /// How the answer is printed [default: table]
     #[arg(short, long, value_enum, value_name = "FORMAT", help_heading = ANSWERS)]
     pub(crate) output: Option<Format>,
@@ -124,13 +142,28 @@ Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers."
 /// What every command that asks a server has.
 pub(crate) struct Asking<'a> {
     pub(crate) server: String,
+    /// For each answer.
+    pub(crate) request_timeout: RequestTimeout,
     pub(crate) output: Format,
     pub(crate) out: &'a mut dyn Write,
 }
 
 impl Asking<'_> {
     async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.server).await
+        Client::connect(&self.server, self.request_timeout).await
+    }
+}
+
+/// How long a server may take for one answer; none: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestTimeout(pub(crate) Option<Duration>);
+
+impl std::str::FromStr for RequestTimeout {
+    type Err = String;
+
+    /// A time, or 0 for none.
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(Some(duration(text)?).filter(|time| !time.is_zero())))
     }
 }
 

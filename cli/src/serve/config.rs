@@ -3,14 +3,16 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use boots::BootsConfig;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
+use store::blobs::Blobs;
 
 use crate::commands::LogFormat;
-use crate::duration::{duration, setting};
+use crate::duration::{Given, duration, setting};
 use crate::failure::Failure;
 
 /// Settings as they are given: what is left out is the file's, then the default.
@@ -91,6 +93,12 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_KEEP_ENDED", hide_env_values = true)]
     #[serde(default, deserialize_with = "setting")]
     keep_ended: Option<Duration>,
+    /// How long a machine is out of contact before what it runs is given up as lost, from 30s on [default: 5m]
+    #[arg(long, value_name = "TIME", env = "FARRIER_LOST_AFTER", hide_env_values = true)]
+    lost_after: Option<LostAfter>,
+    /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL), 1s to 1h [default: 10s]
+    #[arg(long, value_name = "TIME", env = "FARRIER_STOP_GRACE", hide_env_values = true)]
+    stop_grace: Option<StopGrace>,
     /// How the log on stderr looks [default: text]
     #[arg(
         long,
@@ -102,15 +110,72 @@ pub(crate) struct ServeArgs {
     log_format: Option<LogFormat>,
 }
 
+/// Agents say that they are alive every 10 s: less than three of these would take a busy network for a loss.
+const LEAST_LOST_AFTER: Duration = Duration::from_secs(30);
+/// Agents take no longer one.
+const LONGEST_STOP_GRACE: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+struct LostAfter(Duration);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+struct StopGrace(Duration);
+
+impl FromStr for LostAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = duration(text)?;
+        if time < LEAST_LOST_AFTER {
+            return Err(format!(
+                "{text} is too short: a machine that is well may be silent for so long; write 30s or more"
+            ));
+        }
+        Ok(Self(time))
+    }
+}
+
+impl FromStr for StopGrace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = duration(text)?;
+        if time.subsec_nanos() != 0 || time.is_zero() || time > LONGEST_STOP_GRACE {
+            return Err(format!("{text} is no grace: write whole seconds, from 1s to 1h"));
+        }
+        Ok(Self(time))
+    }
+}
+
+impl TryFrom<Given> for LostAfter {
+    type Error = String;
+
+    fn try_from(given: Given) -> Result<Self, String> {
+        given.to_string().parse()
+    }
+}
+
+impl TryFrom<Given> for StopGrace {
+    type Error = String;
+
+    fn try_from(given: Given) -> Result<Self, String> {
+        given.to_string().parse()
+    }
+}
+
 /// Settings, complete.
 #[derive(Clone, Debug)]
 pub(crate) struct ServeConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Ipv4Addr,
     pub(crate) grpc_port: u16,
-    pub(crate) archive_after: Option<Duration>,
-    pub(crate) keep_ended: Option<Duration>,
+    archive_after: Option<Duration>,
+    keep_ended: Option<Duration>,
     pub(crate) log_format: LogFormat,
+    lost_after: Option<LostAfter>,
+    stop_grace: Option<StopGrace>,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -164,8 +229,23 @@ impl ServeConfig {
             archive_after: args.archive_after,
             keep_ended: args.keep_ended,
             log_format: args.log_format.unwrap_or_default(),
+            lost_after: args.lost_after,
+            stop_grace: args.stop_grace,
             boots,
         })
+    }
+
+    /// The control plane's part.
+    pub(crate) fn control(&self, blobs: Blobs) -> server::Config {
+        let defaults = server::Config::default();
+        server::Config {
+            blobs,
+            lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
+            stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
+            archive_after: self.archive_after.unwrap_or(defaults.archive_after),
+            keep_ended: self.keep_ended,
+            ..defaults
+        }
     }
 }
 
@@ -189,6 +269,8 @@ impl ServeArgs {
             consoles: self.consoles.or(file.consoles),
             archive_after: self.archive_after.or(file.archive_after),
             keep_ended: self.keep_ended.or(file.keep_ended),
+            lost_after: self.lost_after.or(file.lost_after),
+            stop_grace: self.stop_grace.or(file.stop_grace),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -279,6 +361,54 @@ mod tests {
             .expect_err("no time")
             .to_string();
         assert!(error.contains("\"soon\" is no time"), "{error}");
+    }
+
+    #[test]
+    fn times_of_the_control_plane_reach_it() {
+        let control = |flags: &[&str], file: &str| {
+            let given = ["serve", "--interface", "lo"].iter().chain(flags);
+            let args = Flags::parse_from(given)
+                .args
+                .over(parse(file, "f").expect("TOML"));
+            let config = ServeConfig::resolve(args)
+                .expect("complete")
+                .control(Blobs::in_memory());
+            (config.lost_after.as_secs(), config.stop_grace.as_secs())
+        };
+        assert_eq!(control(&[], ""), (300, 10));
+        let file = "lost-after = \"20m\"\nstop-grace = 45\n";
+        assert_eq!(control(&[], file), (1200, 45));
+        assert_eq!(
+            control(&["--lost-after", "1h", "--stop-grace", "90s"], file),
+            (3600, 90)
+        );
+    }
+
+    #[test]
+    fn times_that_would_do_harm_are_refused() {
+        let lost_after = |text: &str| text.parse::<LostAfter>().expect_err("too short");
+        assert_eq!(
+            lost_after("20s"),
+            "20s is too short: a machine that is well may be silent for so long; write 30s or more"
+        );
+        assert_eq!(
+            lost_after("soon"),
+            "\"soon\" is no time: write one such as 90s, 30m, 2h or 90d"
+        );
+        for text in ["0", "1500ms", "2h"] {
+            let refused = text.parse::<StopGrace>().expect_err("no grace");
+            assert_eq!(
+                refused,
+                format!("{text} is no grace: write whole seconds, from 1s to 1h")
+            );
+        }
+        let error = parse("stop-grace = \"2h\"\n", "farrier.toml").expect_err("too long");
+        assert!(
+            error
+                .to_string()
+                .contains("2h is no grace: write whole seconds, from 1s to 1h"),
+            "{error}"
+        );
     }
 
     #[test]

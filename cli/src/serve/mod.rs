@@ -107,13 +107,6 @@ async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;
-    let defaults = server::Config::default();
-    let settings = server::Config {
-        blobs,
-        archive_after: config.archive_after.unwrap_or(defaults.archive_after),
-        keep_ended: config.keep_ended,
-        ..defaults
-    };
-    let control = ControlPlane::open(StoreHandle::new(store), settings).await;
+    let control = ControlPlane::open(StoreHandle::new(store), config.control(blobs)).await;
     control.map_err(|error| Failure::Failed(chain(&error)))
 }

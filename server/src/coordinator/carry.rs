@@ -78,12 +78,20 @@ impl Coordinator {
                 instance,
                 selector,
             } => {
-                let machines = self.matching(&selector)?;
-                let command = Command::Answer {
-                    task,
-                    instance,
-                    selector,
-                    machines,
+                let command = match self.matching(&selector)? {
+                    Ok(machines) => Command::Answer {
+                        task,
+                        instance,
+                        selector,
+                        machines,
+                    },
+                    Err(Unknown { machine, why }) => Command::NoAnswer {
+                        task,
+                        instance,
+                        selector,
+                        machine,
+                        why,
+                    },
                 };
                 self.tell(step, &workflow, &command)
             }
@@ -240,8 +248,9 @@ impl Coordinator {
         Ok((creation, text))
     }
 
-    /// What is known of the machines that match, by worker, in order of their names.
-    fn matching(&self, selector: &str) -> Result<Vec<(String, Value)>, Error> {
+    /// What is known of the machines that match, by worker, in order of their names; or the first of which it can't be said.
+    /// To leave that one out would be to guess: a rollout is over all that are meant.
+    fn matching(&self, selector: &str) -> Result<Result<Vec<(String, Value)>, Unknown>, Error> {
         let mut found = Vec::new();
         for (_, machine) in self.view.list::<Machine>("machine/")? {
             let facts = making::facts(&machine);
@@ -249,12 +258,21 @@ impl Coordinator {
                 Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::warn!(selector, machine = machine.name, %error, "a selector of machines failed");
+                    return Ok(Err(Unknown {
+                        machine: machine.name,
+                        why: error.to_string(),
+                    }));
                 }
             }
         }
-        Ok(found)
+        Ok(Ok(found))
     }
+}
+
+/// A machine for which a selector has no value, and why.
+struct Unknown {
+    machine: String,
+    why: String,
 }
 
 /// A sub-workflow to be made.

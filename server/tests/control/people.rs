@@ -153,6 +153,35 @@ async fn a_for_each_goes_over_the_machines_that_match() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_selector_without_a_value_for_one_machine_fails_the_task_and_a_label_that_is_missing_does_not() {
+    let (server, _dir) = Server::with_machine().await;
+    for (number, slots) in [("0c", "labels: {slots: \"8\"}"), ("0d", "labels: {slots: many}")] {
+        let machine = format!("machine: n{number}\nmac: 52:54:00:77:00:{number}\n{slots}\n");
+        server.apply(&machine).await.expect("machine");
+    }
+    let over = |selector: &str| {
+        format!(
+            "version: '1'\nname: over\ntasks:\n- name: roll\n  forEach: machines(\"{selector}\")\n  set: {{name: item.name}}\n\
+             - {{name: after, when: always(), set: {{names: \"tasks.roll.state\"}}}}\n"
+        )
+    };
+    // node1 has no labels at all.
+    let done = make_of(&server, &over("slots == '8'")).await.id;
+    let done = server.reaches(&done, "SUCCESS").await;
+    assert_eq!(done.tasks[0].items, 1);
+    let failed = make_of(&server, &over("slots != '' && int(slots) > 4")).await.id;
+    let failed = server.reaches(&failed, "FAILED").await;
+    assert_eq!(
+        failed.message,
+        "task \"roll\" failed (Expression): whether machine n0d is meant cannot be said: `slots != '' && int(slots) > 4`: \
+         int(): string parse error: invalid digit found in string; it saw slots = \"many\""
+    );
+    assert_eq!(failed.tasks[1].state, "SUCCESS", "{failed:?}");
+    let events = server.events(&failed.id).await;
+    assert_eq!(events[..3], ["created", "asked", "task_ended"], "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn inputs_are_checked_when_a_workflow_is_made() {
     let (server, _dir) = Server::with_machine().await;
     for (inputs, what) in [("{}", "rack"), (r#"{"rack": 7}"#, "rack"), ("[]", "JSON object")] {
@@ -283,4 +312,35 @@ async fn a_sub_workflow_is_made_of_a_stored_template() {
     agent.report(&run.attempt_id, succeeded()).await;
     let outer = server.reaches(&id, "SUCCESS").await;
     assert_eq!(outer.tasks[0].executions[0].child, run.workflow_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_that_is_to_stop_is_given_the_grace_of_the_settings() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let config = Config {
+        stop_grace: std::time::Duration::from_secs(45),
+        ..Config::default()
+    };
+    let server = Server::start(&dir, config).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    let cancel = proto::v1::CancelWorkflowRequest {
+        id,
+        reason: "wrong disk".into(),
+    };
+    server
+        .client()
+        .await
+        .cancel_workflow(cancel)
+        .await
+        .expect("cancelled");
+    loop {
+        if let proto::v1::server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
+            assert_eq!((stop.attempt_id, stop.grace_s), (run.attempt_id, 45));
+            break;
+        }
+    }
 }

@@ -46,6 +46,14 @@ pub enum Command {
         selector: String,
         machines: Vec<(String, Value)>,
     },
+    /// The same, when the selector has no value for a machine, the first by name: why, with the selector and what it saw.
+    NoAnswer {
+        task: usize,
+        instance: u32,
+        selector: String,
+        machine: String,
+        why: String,
+    },
     /// A sub-workflow has ended (or could not be made): what its [`Effect::EndChild`] says.
     ChildEnded {
         /// As its [`Parent`] has it.
@@ -197,7 +205,7 @@ pub enum Effect {
         attempt: AttemptId,
         reason: String,
     },
-    /// Answer with [`Command::Answer`].
+    /// Answer with [`Command::Answer`] or [`Command::NoAnswer`].
     Ask {
         workflow: String,
         task: usize,

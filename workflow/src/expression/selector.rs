@@ -9,31 +9,33 @@ use super::syntax::{Kind, Node};
 use super::types::{Type, Types};
 use super::{EvaluationError, ExpressionProblem, Scope, run};
 
-/// Whether a machine matches a selector: CEL over its labels by name, `name` and `labels`. A label that it has not is "".
+/// Whether a machine matches a selector: CEL over its labels by name, `name` and `labels`. A label that it has not is "",
+/// however it is asked for.
 ///
 /// `machine` is a record: `name`, `mac`, `labels`, `metadata`, ...
+///
+/// # Errors
+/// Everything else that has no value, and a value that is neither true nor false: with the selector and what it saw.
 pub fn matches(selector: &str, machine: &Value) -> Result<bool, EvaluationError> {
-    let node = run::parse(selector)?;
+    let mut node = run::parse(selector)?;
     let none = Map::new();
     let labels = machine.get("labels").and_then(Value::as_object).unwrap_or(&none);
-    let missing = || Value::String(String::new());
-    let mut asked = Asked::default();
-    asked.look(&node);
-    let mut variables: Map<String, Value> = asked
-        .names
-        .into_iter()
-        .map(|name| (name.to_owned(), labels.get(name).cloned().unwrap_or_else(missing)))
-        .collect();
-    let mut all_labels = labels.clone();
-    if !asked.labels_otherwise {
-        for label in asked.labels {
-            all_labels.entry(label).or_insert_with(missing);
-        }
+    let label = |name: &str| labels.get(name).cloned().unwrap_or_else(|| "".into());
+    let mut variables = Map::new();
+    labels_as_names(&mut node, &mut |name| {
+        let variable = format!("labels.{name}");
+        variables.insert(variable.clone(), label(name));
+        variable
+    });
+    let mut names = BTreeSet::new();
+    collect_names(&node, &mut names);
+    for name in names {
+        variables.entry(name).or_insert_with(|| label(name));
     }
     let field = |name: &str, otherwise: Value| machine.get(name).cloned().unwrap_or(otherwise);
     variables.insert("name".into(), field("name", Value::String(String::new())));
     variables.insert("metadata".into(), field("metadata", Value::Object(Map::new())));
-    variables.insert("labels".into(), Value::Object(all_labels));
+    variables.insert("labels".into(), Value::Object(labels.clone()));
     let scope = Scope {
         variables,
         ..Scope::default()
@@ -69,29 +71,32 @@ pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
     }
 }
 
-/// What a selector uses.
-#[derive(Default)]
-struct Asked<'n> {
-    names: BTreeSet<&'n str>,
-    /// `labels.rack`, `labels['rack']`
-    labels: BTreeSet<&'n str>,
-    /// `labels` in another way: `has(labels.rack)`, `'rack' in labels`. Then only the labels count that are there.
-    labels_otherwise: bool,
+/// `labels.rack` and `labels['rack']` become names of their own, which have a value where the label is missing. What else
+/// is asked of `labels` (`has(labels.rack)`, `'rack' in labels`) is about those that there are.
+fn labels_as_names(node: &mut Node, variable: &mut impl FnMut(&str) -> String) {
+    let is_labels = |node: &Node| matches!(&node.kind, Kind::Name(name) if name == "labels");
+    let label = match &node.kind {
+        Kind::Field { of, name } if is_labels(of) => Some(name),
+        Kind::Index { of, index } if is_labels(of) => match &index.kind {
+            Kind::Text(name) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    };
+    match label {
+        Some(name) => node.kind = Kind::Name(variable(name)),
+        None => node
+            .children_mut()
+            .into_iter()
+            .for_each(|child| labels_as_names(child, variable)),
+    }
 }
 
-impl<'n> Asked<'n> {
-    fn look(&mut self, node: &'n Node) {
-        let is_labels = |node: &Node| matches!(&node.kind, Kind::Name(name) if name == "labels");
-        match &node.kind {
-            Kind::Name(name) if name == "labels" => self.labels_otherwise = true,
-            Kind::Name(name) => drop(self.names.insert(name)),
-            Kind::Field { of, name } if is_labels(of) => drop(self.labels.insert(name)),
-            Kind::Index { of, index } if is_labels(of) && matches!(index.kind, Kind::Text(_)) => {
-                if let Kind::Text(name) = &index.kind {
-                    self.labels.insert(name);
-                }
-            }
-            _ => node.children().into_iter().for_each(|child| self.look(child)),
-        }
+fn collect_names<'n>(node: &'n Node, names: &mut BTreeSet<&'n str>) {
+    if let Kind::Name(name) = &node.kind {
+        names.insert(name);
+    }
+    for child in node.children() {
+        collect_names(child, names);
     }
 }

@@ -146,6 +146,37 @@ impl Node {
         }
     }
 
+    /// As [`Node::children`].
+    pub(super) fn children_mut(&mut self) -> Vec<&mut Node> {
+        match &mut self.kind {
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Int(_)
+            | Kind::Uint(_)
+            | Kind::Double(_)
+            | Kind::Text(_)
+            | Kind::Name(_) => Vec::new(),
+            Kind::Field { of, .. } | Kind::Has { of, .. } | Kind::Not(of) | Kind::Negate(of) => vec![of],
+            Kind::Index { of, index } => vec![of, index],
+            Kind::Call {
+                target, arguments, ..
+            } => target.as_deref_mut().into_iter().chain(arguments).collect(),
+            Kind::List(parts) | Kind::All(parts) | Kind::Any(parts) => parts.iter_mut().collect(),
+            Kind::Map(entries) => entries.iter_mut().flat_map(|(key, value)| [key, value]).collect(),
+            Kind::Binary { left, right, .. } => vec![left, right],
+            Kind::If {
+                condition,
+                then,
+                otherwise,
+            } => vec![condition, then, otherwise],
+            Kind::Loop { over, only, body, .. } => [Some(over), only.as_mut(), Some(body)]
+                .into_iter()
+                .flatten()
+                .map(|part| &mut **part)
+                .collect(),
+        }
+    }
+
     /// `["inputs", "disk"]` for `inputs.disk`: a name and the fields that are asked of it.
     pub(super) fn path(&self) -> Option<Vec<&str>> {
         match &self.kind {

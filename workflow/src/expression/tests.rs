@@ -439,6 +439,11 @@ fn selects_machines() {
         ),
         ("has(labels.gpu) || labels['rack'] != 'r7'", false),
         ("'gpu' in labels", false),
+        ("labels.gpu == 'a' && has(labels.gpu)", false),
+        (
+            "labels['gpu'] == '' && 'rack' in labels && labels.rack == rack",
+            true,
+        ),
         ("metadata.cores >= 32", true),
         ("has(metadata.ram)", false),
         ("labels.exists(l, l.startsWith('unit-'))", true),
@@ -455,6 +460,11 @@ fn selects_machines() {
         (
             "metadata.ram > 1",
             "`metadata.ram > 1`: there is no \"ram\"; it saw metadata = {\"cores\":64}",
+        ),
+        (
+            "labels.gpu == '' && int(labels.rack) > 1",
+            "`labels.gpu == '' && int(labels.rack) > 1`: int(): string parse error: invalid digit found in string; it saw \
+             labels.gpu = \"\", labels.rack = \"r7\"",
         ),
         ("rack =", "`rack =`: a single =: equality is =="),
     ] {

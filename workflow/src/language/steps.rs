@@ -101,7 +101,8 @@ impl<'a> Check<'a> {
             }
             if matches!(*control, "succeed" | "fail") {
                 not_with("forEach", control, "it ends the workflow once");
-                not_with("goto", control, "it ends the workflow");
+                let cure = "nothing follows the end of the workflow; put the goto into a task before it, or leave one of the two out";
+                not_with("goto", control, cure);
                 not_with("timeout", control, "it takes no time");
             }
         }

@@ -7,8 +7,8 @@ use proto::v1::{CreateWorkflowRequest, GetMachineRequest, WaitWorkflowRequest, W
 use serde_json::{Map, Value, json};
 
 use super::super::Asking;
-use super::duration;
 use super::look::exit_code;
+use crate::duration::duration;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::views::Workflow;

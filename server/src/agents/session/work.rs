@@ -33,10 +33,11 @@ impl Session {
             Orders::Stop { attempt, reason } => {
                 let attempt_id = attempt.to_string();
                 self.stopping = Some(attempt);
+                let grace = self.control.inner.config.stop_grace.as_secs();
                 let stop = StopAction {
                     attempt_id,
                     reason,
-                    ..StopAction::default()
+                    grace_s: u32::try_from(grace).unwrap_or(u32::MAX),
                 };
                 self.send(server_message::Kind::Stop(stop)).await
             }

@@ -303,9 +303,8 @@ fn under_way<'a>(
 fn reported(workflow: &mut Workflow, attempt: &AttemptId, outcome: &Outcome, at: UnixMillis) -> Option<()> {
     let id = attempt.execution;
     under_way(workflow, attempt)?;
-    let leaving_is_enough = matches!(outcome, Outcome::Leaving { .. })
-        && reboots(workflow, attempt)
-        && is_last_on_machine(workflow, attempt);
+    let leaving_is_enough =
+        matches!(outcome, Outcome::Leaving { .. }) && is_last_on_machine(workflow, attempt);
     let cleanup = cleanup_of(workflow, attempt, outcome);
     let (_, action) = under_way(workflow, attempt)?;
     if action.cleanup == Some(Cleanup::UnderWay) {
@@ -412,17 +411,6 @@ fn next_action(workflow: &mut Workflow, id: ExecutionId) {
     }
 }
 
-/// Whether LEAVING of this action means that it is done when the machine is back.
-pub(in super::super) fn reboots(workflow: &Workflow, attempt: &AttemptId) -> bool {
-    !workflow.definition.has_expressions()
-        || workflow
-            .definition
-            .tasks
-            .get(attempt.execution.task)
-            .and_then(|task| task.actions.get(attempt.action))
-            .is_some_and(|action| action.reboots)
-}
-
 /// Whether an outcome leads to an extra run: not once the attempt is being stopped.
 fn cleanup_of(workflow: &Workflow, attempt: &AttemptId, outcome: &Outcome) -> Option<Cleanup> {
     let execution = workflow.execution(attempt.execution)?;
@@ -440,9 +428,8 @@ fn cleanup_of(workflow: &Workflow, attempt: &AttemptId, outcome: &Outcome) -> Op
 
 fn lost(workflow: &mut Workflow, attempt: &AttemptId, why: &Loss, at: UnixMillis) -> Option<()> {
     let is_stopping = workflow.head.ending.is_some();
-    let reboots = reboots(workflow, attempt);
     let (_, action) = under_way(workflow, attempt)?;
-    let left = std::mem::take(&mut action.leaving);
+    action.leaving = false;
     action.boot_id = None;
     if action.cleanup == Some(Cleanup::UnderWay) {
         action.cleanup = Some(Cleanup::Done);
@@ -452,9 +439,6 @@ fn lost(workflow: &mut Workflow, attempt: &AttemptId, why: &Loss, at: UnixMillis
     action.ended_at = Some(at);
     action.reason = "Lost".into();
     action.message = why.to_string();
-    if left && !reboots {
-        action.message += " (it left on purpose: an action that does needs reboots: true)";
-    }
     action.state = match asked {
         Some(state) => state,
         None if is_stopping => StepState::Cancelled,

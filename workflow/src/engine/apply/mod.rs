@@ -2,8 +2,6 @@
 
 mod execution;
 
-pub(super) use execution::reboots;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 use serde_json::Map;
 
 use super::super::MAX_LOST_ATTEMPTS;
-use super::super::apply::reboots;
 use super::super::command::{Command, Refusal};
 use super::super::event::{EventKind, Failure, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
@@ -111,7 +110,7 @@ impl Draft<'_> {
         if !self.is_awaited(attempt, action) {
             return Ok(());
         }
-        if !action.leaving || !reboots(&self.workflow, attempt) {
+        if !action.leaving {
             let boot_id = boot_id.to_owned();
             return self.lost(attempt, &Loss::OtherBoot { boot_id });
         }

@@ -65,6 +65,13 @@ pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -
             selector,
             machines,
         } => draft.answer(*task, *instance, selector, machines),
+        Command::NoAnswer {
+            task,
+            instance,
+            selector,
+            machine,
+            why,
+        } => draft.no_answer(*task, *instance, selector, machine, why),
         Command::ChildEnded {
             execution,
             child,

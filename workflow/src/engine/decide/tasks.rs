@@ -55,16 +55,29 @@ impl Draft<'_> {
         selector: &str,
         machines: &[(String, Value)],
     ) {
-        let is_asked = self.workflow.head.tasks.get(task).is_some_and(|state| {
+        if self.asks_for(task, instance, selector) {
+            // During a pause the list is recorded, and nothing is started.
+            self.begin_task(task, Some((selector, machines)));
+        }
+    }
+
+    /// What a task's list asked for has no answer.
+    pub(super) fn no_answer(&mut self, task: usize, instance: u32, selector: &str, machine: &str, why: &str) {
+        if self.asks_for(task, instance, selector) {
+            let message = format!("whether machine {machine} is meant cannot be said: {why}");
+            let failure = Failure::new("Expression", shortened(message));
+            self.end_task(task, StepState::Failed, None, Some(failure));
+        }
+    }
+
+    fn asks_for(&self, task: usize, instance: u32, selector: &str) -> bool {
+        let head = &self.workflow.head;
+        let is_asked = head.tasks.get(task).is_some_and(|state| {
             state.state == StepState::Idle
                 && state.instance.checked_add(1) == Some(instance)
                 && state.asking.as_deref() == Some(selector)
         });
-        let head = &self.workflow.head;
-        if is_asked && !head.state.is_final() && head.ending.is_none() {
-            // During a pause the list is recorded, and nothing is started.
-            self.begin_task(task, Some((selector, machines)));
-        }
+        is_asked && !head.state.is_final() && head.ending.is_none()
     }
 
     /// A task's turn has come. True: something happened.
