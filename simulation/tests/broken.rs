@@ -61,6 +61,7 @@ fn a_server_that_ignores_conflicts_is_found_out() {
             "replayed as",
             "comes after event",
             "are not those that were committed",
+            "liveness",
         ],
     );
 }
