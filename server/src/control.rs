@@ -87,7 +87,7 @@ pub(crate) enum Change {
     Workflow(String),
 }
 
-const TURNS: usize = 64;
+const TURNS: usize = 4096;
 /// Changes that a follower may be behind before it is told to read everything again.
 const CHANGES: usize = 1024;
 
