@@ -4,6 +4,7 @@
 //! same kernel boots directly (`-kernel`) with an init that exits: the floor that no network boot can go below.
 
 mod agents;
+mod engine;
 mod plain;
 mod workflows;
 

@@ -176,6 +176,26 @@ impl View {
             .collect()
     }
 
+    /// All entries below `prefix` whose whole key is at least `from`, with the revisions that wrote them.
+    pub(crate) fn from<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        from: &str,
+    ) -> Result<Vec<Stored<T>>, Error> {
+        let (mut all, mut from) = (Vec::new(), Bytes::copy_from_slice(from.as_bytes()));
+        loop {
+            let found = self.store.range(&from, after(prefix).as_bytes(), PAGE)?;
+            for entry in &found {
+                all.push(decode(entry)?);
+            }
+            let Some(last) = found.last().filter(|_| found.len() == PAGE) else {
+                return Ok(all);
+            };
+            // The smallest key that is larger.
+            from = [&last.key, &b"\0"[..]].concat().into();
+        }
+    }
+
     /// At most `limit` entries below `prefix` whose whole key is at least `from`.
     pub(crate) fn page<T: DeserializeOwned>(
         &self,

@@ -5,7 +5,8 @@ use tokio::sync::Mutex;
 /// Locks; ids share them.
 pub(crate) struct Turns(Vec<Mutex<()>>);
 
-const COUNT: usize = 64;
+/// Each is held while a commit waits, so that no more commits than these ever share a sync.
+const COUNT: usize = 4096;
 
 impl Default for Turns {
     fn default() -> Self {

@@ -14,7 +14,7 @@ use crate::{Commit, KeyValue, Revision, Store, StoreError, Watch};
 /// Commits that may wait; more callers wait for a place.
 const QUEUE_COMMITS: usize = 1024;
 /// Commits in one transaction.
-const GROUP_COMMITS: usize = 64;
+const GROUP_COMMITS: usize = 512;
 /// Bytes of keys and values in one transaction, unless one commit alone is larger.
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 

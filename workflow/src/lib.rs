@@ -8,3 +8,6 @@
 pub mod engine;
 pub mod expression;
 pub mod language;
+mod shared;
+
+pub use shared::Shared;

@@ -14,6 +14,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::display::Display;
+
 /// Messages of one agent on their way.
 const IN_FLIGHT: usize = 16;
 /// Connections that are being made at the same time.
@@ -47,8 +49,10 @@ pub(super) struct Manner {
 }
 
 impl Crowd {
-    /// Attaches agents with these MACs; returns when all of them are welcome.
+    /// Attaches agents with these MACs, each of a new boot; returns when all of them are welcome.
     pub(super) async fn attach(server: &str, macs: Vec<String>, manner: Manner) -> anyhow::Result<Crowd> {
+        // Of the boot before, the server would take the first reports for repeated ones.
+        let boot = uuid::Uuid::now_v7();
         let seen = Arc::new(Seen::default());
         let (welcomed, mut welcome) = watch::channel(0_usize);
         let welcomed = Arc::new(welcomed);
@@ -57,6 +61,7 @@ impl Crowd {
         let mut tasks = JoinSet::new();
         for (number, mac) in macs.into_iter().enumerate() {
             let agent = Agent {
+                boot_id: format!("{boot}-of-{mac}"),
                 mac,
                 manner,
                 number,
@@ -88,9 +93,15 @@ impl Crowd {
     }
 
     /// Waits until so many actions are done; fails when an agent's stream breaks.
-    pub(super) async fn done(&mut self, actions: u64) -> anyhow::Result<()> {
+    pub(super) async fn done(&mut self, actions: u64, display: &Display) -> anyhow::Result<()> {
+        let task = display.task("actions");
         let mut look = interval(Duration::from_millis(5));
-        while self.seen.actions.load(Ordering::Relaxed) < actions {
+        loop {
+            let done = self.seen.actions.load(Ordering::Relaxed);
+            if done >= actions {
+                return Ok(());
+            }
+            task.at(&format!("{done} of {actions}"));
             tokio::select! {
                 _ = look.tick() => {}
                 Some(ended) = self.tasks.join_next() => {
@@ -99,11 +110,11 @@ impl Crowd {
                 }
             }
         }
-        Ok(())
     }
 }
 
 struct Agent {
+    boot_id: String,
     mac: String,
     manner: Manner,
     number: usize,
@@ -116,7 +127,7 @@ impl Agent {
         let (to, messages) = mpsc::channel(IN_FLIGHT);
         let hello = Hello {
             mac: self.mac.clone(),
-            boot_id: format!("boot-of-{}", self.mac),
+            boot_id: self.boot_id.clone(),
             agent_version: "bench".into(),
             ..Hello::default()
         };

@@ -15,6 +15,7 @@ use proto::v1::{ApplyMachinesRequest, CreateWorkflowRequest, PutTemplateRequest}
 use tonic::transport::Channel;
 
 use super::agents::{Crowd, Manner};
+use super::engine::{self, Work};
 use crate::display::Display;
 use crate::process::Guarded;
 use crate::table::Table;
@@ -52,6 +53,7 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
     raise_file_limit()?;
     let display = Display::new();
     let mut figures = Figures::default();
+    runtime.block_on(alone(bench, &display, &mut figures))?;
     {
         let server = BenchServer::start(&bench.dir)?;
         runtime.block_on(async {
@@ -74,6 +76,41 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
     }
     println!("\n{}", figures.table);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Machines in the run without agents: as many steps may be under way.
+const ALONE: u32 = 1024;
+
+/// Decisions and commits alone, in this process.
+async fn alone(bench: &WorkflowBench, display: &Display, figures: &mut Figures) -> anyhow::Result<()> {
+    let work = Work {
+        machines: ALONE,
+        workflows: (bench.agents * bench.workflows).div_ceil(ALONE),
+        actions: bench.actions,
+    };
+    display.line(&format!(
+        "{} workflows of {} actions, without agents",
+        work.machines * work.workflows,
+        work.actions
+    ));
+    let measured = engine::measure(&bench.dir, work).await?;
+    figures.add(
+        "reports, decide and commit alone",
+        format!(
+            "{:.0}/s, {}",
+            measured.reports as f64 / measured.took.as_secs_f64(),
+            per_thousand(measured.cpu, measured.reports)
+        ),
+    );
+    Ok(())
+}
+
+/// CPU time for each 1,000 of so many.
+fn per_thousand(cpu: Duration, count: u64) -> String {
+    format!(
+        "{:.0} ms CPU for 1000",
+        cpu.as_secs_f64() * 1_000_000.0 / count.max(1) as f64
+    )
 }
 
 struct Figures {
@@ -272,11 +309,20 @@ impl<'a> Load<'a> {
             &format!("workflows made{after}"),
             format!("{:.0}/s", f64::from(bench.agents * each) / took.as_secs_f64()),
         );
-        let (reports, _) = self.work(bench.agents, total, None).await?;
+        let done = self.work(bench.agents, total, None).await?;
         figures.add(
             &format!("reports, as fast as they go{after}"),
-            format!("{reports:.0}/s"),
+            format!("{:.0}/s", done.rate),
         );
+        figures.add(
+            &format!("of that, the server{after}"),
+            per_thousand(done.server_cpu, total * 2),
+        );
+        figures.add(
+            &format!("of that, the agents{after}"),
+            per_thousand(done.agents_cpu, total * 2),
+        );
+        drop(done);
 
         let pace = Duration::from_secs_f64(f64::from(bench.agents) * 2.0 / f64::from(bench.rate.max(1)));
         let paced_each = each
@@ -285,11 +331,10 @@ impl<'a> Load<'a> {
         self.display.line(&format!("{} reports/s{after}", bench.rate));
         self.create("bench", bench.agents, paced_each).await?;
         let total = u64::from(bench.agents * paced_each * bench.actions);
-        let (reports, crowd) = self.work(bench.agents, total, Some(pace)).await?;
-        let mut took = std::mem::take(&mut *crowd.seen.acknowledged_us.lock().await);
-        drop(crowd);
+        let done = self.work(bench.agents, total, Some(pace)).await?;
+        let mut took = std::mem::take(&mut *done.crowd.seen.acknowledged_us.lock().await);
         figures.add(
-            &format!("report to acknowledgement at {reports:.0}/s{after}"),
+            &format!("report to acknowledgement at {:.0}/s{after}", done.rate),
             format!(
                 "p50 {}, p99 {}",
                 quantile(&mut took, 0.5),
@@ -297,10 +342,16 @@ impl<'a> Load<'a> {
             ),
         );
 
+        figures.add(
+            &format!("of that, the server{after}"),
+            per_thousand(done.server_cpu, total * 2),
+        );
+        drop(done);
+
         self.display.line(&format!("one agent alone{after}"));
         self.create("bench", 1, 20).await?;
-        let (_, crowd) = self.work(1, u64::from(20 * bench.actions), None).await?;
-        let mut took = std::mem::take(&mut *crowd.seen.next_action_us.lock().await);
+        let done = self.work(1, u64::from(20 * bench.actions), None).await?;
+        let mut took = std::mem::take(&mut *done.crowd.seen.next_action_us.lock().await);
         figures.add(
             &format!("report to next action, unloaded{after}"),
             format!(
@@ -312,17 +363,24 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
-    /// Has agents do so many actions; gives reports a second from all attached to all done.
-    async fn work(&self, agents: u32, actions: u64, pace: Option<Duration>) -> anyhow::Result<(f64, Crowd)> {
+    /// Has agents do so many actions.
+    async fn work(&self, agents: u32, actions: u64, pace: Option<Duration>) -> anyhow::Result<Done> {
         let manner = Manner {
             pace,
             heartbeat: Duration::from_secs(10),
         };
-        let began = Instant::now();
         let mut crowd = Crowd::attach(&self.server.grpc, (0..agents).map(mac).collect(), manner).await?;
-        crowd.done(actions).await?;
-        let took = began.elapsed();
-        Ok((actions as f64 * 2.0 / took.as_secs_f64(), crowd))
+        let (began, (_, server_before), agents_before) =
+            (Instant::now(), self.server.usage()?, engine::cpu()?);
+        let before = crowd.seen.actions.load(Ordering::Relaxed);
+        crowd.done(actions, self.display).await?;
+        let reports = (actions - before.min(actions)) * 2;
+        Ok(Done {
+            rate: reports as f64 / began.elapsed().as_secs_f64(),
+            server_cpu: self.server.usage()?.1 - server_before,
+            agents_cpu: engine::cpu()? - agents_before,
+            crowd,
+        })
     }
 
     async fn finish_many(&self, count: u32) -> anyhow::Result<()> {
@@ -364,6 +422,15 @@ impl<'a> Load<'a> {
     }
 }
 
+/// What agents have done, who are still attached.
+struct Done {
+    /// Reports a second, from all attached to all done.
+    rate: f64,
+    server_cpu: Duration,
+    agents_cpu: Duration,
+    crowd: Crowd,
+}
+
 /// A record of a machine that never netboots: its agent needs no token.
 fn hardware(number: u32) -> String {
     format!(
@@ -373,12 +440,12 @@ fn hardware(number: u32) -> String {
     )
 }
 
-fn mac(number: u32) -> String {
+pub(super) fn mac(number: u32) -> String {
     let [_, high, middle, low] = number.to_be_bytes();
     format!("52:54:be:{high:02x}:{middle:02x}:{low:02x}")
 }
 
-fn template(name: &str, actions: u32) -> String {
+pub(super) fn template(name: &str, actions: u32) -> String {
     let actions: String = (0..actions)
         .map(|number| format!("      - {{name: a{number}, image: cexec, timeout: 60}}\n"))
         .collect();

@@ -7,7 +7,7 @@ use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::blobs::Digest;
 use store::{Commit, Revision, Store};
-use workflow::engine::{self, Head, Workflow};
+use workflow::engine::{Head, Workflow};
 
 use super::pack::BELOW;
 use super::{Archived, Packer, Part, key};
@@ -113,10 +113,7 @@ impl Member {
             return Ok(Some(format!("workflow {} still has something to tell", head.id)));
         }
         for machine in machines(view, &self.workflow)? {
-            let Some(work) = view.get::<engine::Machine>(&rows::machine_work(&machine))? else {
-                continue;
-            };
-            let work = work.value;
+            let work = load::machine(view, &machine)?;
             let has = |id: &str| id == head.id || id == root;
             let runs = work
                 .current

@@ -196,14 +196,14 @@ impl Coordinator {
                 continue;
             }
             let orphan = std::mem::take(step.machine(&worker)?);
-            for claim in orphan.claims {
-                let root = claim.root;
-                step.machine(machine)?.claim(&root);
+            for claim in &orphan.claims {
+                let root = &claim.root;
+                step.machine(machine)?.claim(root);
                 step.batch.delete(format!("open/{worker}/{root}"));
                 step.batch.put(format!("open/{machine}/{root}"), &());
                 step.batch.put(format!("of/{machine}/{root}"), &());
             }
-            for want in orphan.wants {
+            for want in &orphan.wants {
                 step.machine(machine)?
                     .want(&want.root, &want.workflow, want.execution);
             }

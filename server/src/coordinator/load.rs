@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::de::{Error as _, IgnoredAny};
 use serde_json::Value;
 use store::Revision;
-use workflow::engine::{self, Execution, Head, Workflow};
+use workflow::engine::machine::Queue;
+use workflow::engine::{self, Event, Execution, ExecutionId, Head, Workflow, apply};
 use workflow::language::Definition;
 
 use super::Coordinator;
@@ -18,10 +20,22 @@ use crate::machines::{mac_text, parse_mac};
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) workflow: Arc<Workflow>,
-    /// Of its head.
+    /// Of its last event.
     pub(super) modified: Revision,
+    /// Of its head.
+    pub(super) head: Revision,
+    /// What has changed since that was written.
+    pub(super) unwritten: Unwritten,
     /// Rows of its outbox, and which machine each is about.
     pub(super) pending: BTreeMap<String, About>,
+}
+
+/// What events after the head have changed of what is written with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unwritten {
+    pub(super) events: u64,
+    /// In their order.
+    pub(super) executions: Vec<ExecutionId>,
 }
 
 /// A machine's work as it was committed last.
@@ -53,11 +67,7 @@ impl Coordinator {
             return Ok(known);
         }
         let changes = self.machines.changes(machine);
-        let stored = self.view.get::<engine::Machine>(&rows::machine_work(machine))?;
-        let known = stored.map_or_else(KnownMachine::default, |Stored { value, modified }| KnownMachine {
-            work: value,
-            modified: Some(modified),
-        });
+        let known = load_machine(&self.view, machine)?;
         self.machines.put_loaded(machine, known.clone(), changes);
         Ok(known)
     }
@@ -84,6 +94,33 @@ pub(crate) fn workflow(view: &View, id: &str) -> Result<Option<Arc<Workflow>>, E
     Ok(load(view, id)?.map(|known| known.workflow))
 }
 
+/// What is for a machine, and by whom it is held.
+pub(crate) fn machine(view: &View, machine: &str) -> Result<engine::Machine, Error> {
+    Ok(load_machine(view, machine)?.work)
+}
+
+fn load_machine(view: &View, machine: &str) -> Result<KnownMachine, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let Some(work) = view.get::<engine::Machine>(&rows::machine_work(machine))? else {
+            return Ok(KnownMachine::default());
+        };
+        let queue = view.get::<Queue>(&rows::machine_queue(machine))?;
+        // They are of one commit when the first has not changed.
+        let now = view.get::<IgnoredAny>(&rows::machine_work(machine))?;
+        if now.map(|now| now.modified) != Some(work.modified) && tries < TRIES {
+            continue;
+        }
+        let Stored { mut value, modified } = work;
+        value.set_queue(queue.map(|queue| queue.value).unwrap_or_default());
+        return Ok(KnownMachine {
+            work: value,
+            modified: Some(modified),
+        });
+    }
+}
+
 fn load(view: &View, id: &str) -> Result<Option<Known>, Error> {
     let mut tries = 0;
     loop {
@@ -97,6 +134,10 @@ fn load(view: &View, id: &str) -> Result<Option<Known>, Error> {
         let executions = view.list::<Execution>(&format!("execution/{id}/"))?;
         let lists = view.list::<Vec<Value>>(&format!("items/{id}/"))?;
         let pending = view.list::<Row>(&rows::outbox(id))?;
+        let since = view.from::<Event>(
+            &format!("event/{id}/"),
+            &rows::event(id, head.value.last_event.saturating_add(1)),
+        )?;
         let now = view.get::<Head>(&rows::head(id))?.map(|head| head.modified);
         if now != Some(head.modified) && tries < TRIES {
             continue;
@@ -114,14 +155,48 @@ fn load(view: &View, id: &str) -> Result<Option<Known>, Error> {
                 .collect(),
             items: items.collect(),
         };
+        let modified = since.last().map_or(head.modified, |event| event.modified);
+        let (workflow, unwritten) = after(id, workflow, &since)?;
         let prefix = rows::outbox(id);
         return Ok(Some(Known {
             workflow: Arc::new(workflow),
-            modified: head.modified,
+            modified,
+            head: head.modified,
+            unwritten,
             pending: pending
                 .into_iter()
                 .map(|(key, row)| (format!("{prefix}{key}"), row.about()))
                 .collect(),
         }));
+    }
+}
+
+/// The workflow after events that came after its head was written.
+fn after(id: &str, mut workflow: Workflow, events: &[Stored<Event>]) -> Result<(Workflow, Unwritten), Error> {
+    let mut unwritten = Unwritten::default();
+    for Stored { value: event, .. } in events {
+        unwritten.note(event);
+        workflow = apply(Some(workflow), event)
+            .filter(|workflow| workflow.head.last_event == event.number)
+            .ok_or_else(|| Error::Damaged {
+                key: rows::event(id, event.number),
+                source: serde_json::Error::custom("it does not follow the workflow's head"),
+            })?;
+    }
+    Ok((workflow, unwritten))
+}
+
+impl Unwritten {
+    fn note(&mut self, event: &Event) {
+        self.events += 1;
+        if let Some(id) = event.kind.execution() {
+            self.execution(id);
+        }
+    }
+
+    pub(super) fn execution(&mut self, id: ExecutionId) {
+        if let Err(at) = self.executions.binary_search(&id) {
+            self.executions.insert(at, id);
+        }
     }
 }

@@ -11,15 +11,21 @@
 //! Keys, beside those of `database`:
 //!
 //! ```text
-//! workflow/<id>                            engine::Head
+//! workflow/<id>                            engine::Head, see below
 //! workflow-definition/<id>                 the definition; never changes
-//! execution/<id>/<task:05>/<instance:05>/<item:05>   engine::Execution
+//! execution/<id>/<task:05>/<instance:05>/<item:05>   engine::Execution, as of the head
 //! items/<id>/<task:05>/<instance:05>       the list of a forEach
 //! event/<id>/<number:010>                  engine::Event
 //! machine-work/<machine>                   engine::Machine, by the machine's name (a worker that no machine has: by itself)
+//! machine-queue/<machine>                  its engine::machine::Queue, unless empty; never changes without machine-work
 //! timer/<at:013>/<id>                      when the workflow is due; one row a workflow
 //! outbox/<id>/<event number:010>/<n:03>    what its decision wants of others; carried in this order
 //! ```
+//!
+//! The events are the truth. Head and executions are written when something has changed by which a workflow is found,
+//! listed or followed, at the latest after [`step::UNWRITTEN_EVENTS`]: between those, a report writes its events alone,
+//! and whoever loads the workflow applies what came after the head. What a step was decided from is then not told by the
+//! head's revision alone: its first event has to be one that is not there.
 
 mod agents;
 mod cache;
@@ -287,12 +293,16 @@ impl Coordinator {
                 if let Some(after) = touched.after.as_ref().filter(|_| known.modified < revision) {
                     known.workflow = after.clone();
                     known.modified = revision;
+                    known.head = touched.head.unwrap_or(revision);
+                    known.unwritten.clone_from(&touched.unwritten);
                 }
             });
             if let (false, None, Some(after)) = (is_there, touched.before, &touched.after) {
                 let known = Known {
                     workflow: after.clone(),
                     modified: revision,
+                    head: revision,
+                    unwritten: touched.unwritten.clone(),
                     pending: touched.rows.clone(),
                 };
                 self.workflows.put(&touched.id, known);

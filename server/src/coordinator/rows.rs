@@ -30,6 +30,11 @@ pub(crate) fn machine_work(machine: &str) -> String {
     format!("machine-work/{machine}")
 }
 
+/// Who waits for a machine; no row: nobody.
+pub(crate) fn machine_queue(machine: &str) -> String {
+    format!("machine-queue/{machine}")
+}
+
 pub(crate) fn timer(at: UnixMillis, id: &str) -> String {
     format!("timer/{at:013}/{id}")
 }

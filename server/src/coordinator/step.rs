@@ -9,7 +9,7 @@ use workflow::engine::{
     decide, next_due,
 };
 
-use super::load::{Known, KnownMachine, machine_of};
+use super::load::{Known, KnownMachine, Unwritten, machine_of};
 use super::rows::{self, About, ForMachine, Row};
 use super::{Answer, Coordinator, Next, Plan};
 use crate::database::Batch;
@@ -18,6 +18,10 @@ use crate::workflows::last::Last;
 
 /// Operations of a commit that rows of an outbox may fill; the rest is for what a caller adds.
 const ROOM: usize = MAX_OPERATIONS - 8;
+/// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
+pub(super) const UNWRITTEN_EVENTS: u64 = 32;
+/// Executions that may wait for that; they are in the commit of another step then.
+const UNWRITTEN_EXECUTIONS: usize = 4;
 
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
@@ -70,6 +74,9 @@ pub(super) struct TouchedWorkflow {
     pub(super) before: Option<Revision>,
     /// Where it is written.
     pub(super) after: Option<Arc<Workflow>>,
+    /// Of its head, where that is not written with it.
+    pub(super) head: Option<Revision>,
+    pub(super) unwritten: Unwritten,
     /// New rows of its outbox.
     pub(super) rows: BTreeMap<String, About>,
 }
@@ -353,6 +360,7 @@ impl<'a> Step<'a> {
                 let key = rows::machine_work(&name);
                 self.batch.expect(&key, known.modified);
                 self.batch.put(key, &work);
+                self.write_queue(&name, &known.work, &work);
                 self.wake(&name, &known.work, &work);
             }
             touched.machines.push(TouchedMachine {
@@ -362,12 +370,16 @@ impl<'a> Step<'a> {
             });
         }
         for (id, change) in std::mem::take(&mut self.workflows) {
-            let rows = self.write(&id, &change);
+            let unwritten = change.unwritten();
+            let rows = self.write(&id, &change, unwritten.is_none());
             let written = !change.events.is_empty();
+            let before = change.before.as_ref();
             touched.workflows.push(TouchedWorkflow {
                 id,
+                before: before.map(|before| before.modified),
+                head: before.filter(|_| unwritten.is_some()).map(|before| before.head),
+                unwritten: unwritten.unwrap_or_default(),
                 after: written.then_some(change.after),
-                before: change.before.as_ref().map(|before| before.modified),
                 rows,
             });
         }
@@ -377,6 +389,19 @@ impl<'a> Step<'a> {
             then: self.then,
             touched,
         })
+    }
+
+    fn write_queue(&mut self, name: &str, before: &engine::Machine, after: &engine::Machine) {
+        let (before, after) = (before.queue(), after.queue());
+        if before == after {
+            return;
+        }
+        let key = rows::machine_queue(name);
+        if after == engine::machine::Queue::default() {
+            self.batch.delete(key);
+        } else {
+            self.batch.put(key, &after);
+        }
     }
 
     fn wake(&mut self, name: &str, before: &engine::Machine, after: &engine::Machine) {
@@ -398,25 +423,22 @@ impl<'a> Step<'a> {
     }
 
     /// Gives the new rows of its outbox.
-    fn write(&mut self, id: &str, change: &Change) -> BTreeMap<String, About> {
+    fn write(&mut self, id: &str, change: &Change, with_head: bool) -> BTreeMap<String, About> {
         let after = &change.after;
-        let head = &after.head;
-        if !change.events.is_empty() {
+        if let Some(first) = change.events.first() {
             let key = rows::head(id);
             self.batch
-                .expect(&key, change.before.as_ref().map(|before| before.modified));
-            self.batch.put(key, head);
-            if change.before.is_none() {
-                self.batch.put(rows::definition(id), &*after.definition);
-            }
+                .expect(&key, change.before.as_ref().map(|before| before.head));
+            self.batch.absent(rows::event(id, first.number));
             for event in &change.events {
                 self.batch.put(rows::event(id, event.number), event);
             }
-            for execution in &change.changed {
-                match after.executions.get(execution) {
-                    Some(state) => self.batch.put(rows::execution(id, *execution), &**state),
-                    None => self.batch.delete(rows::execution(id, *execution)),
-                }
+            if with_head {
+                self.batch.put(key, &after.head);
+                self.write_executions(id, change);
+            }
+            if change.before.is_none() {
+                self.batch.put(rows::definition(id), &*after.definition);
             }
             for (task, instance) in &change.expanded {
                 if let Some(list) = after.items.get(&(*task, *instance)) {
@@ -440,11 +462,24 @@ impl<'a> Step<'a> {
             }
             let workflow = id.to_owned();
             self.then.push(Next::Changed { workflow });
-            if head.state.is_final() && head.parent.is_none() {
+            if after.head.state.is_final() && after.head.parent.is_none() {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }
         }
         self.write_rows(id, change)
+    }
+
+    /// Those that have changed since the head was written.
+    fn write_executions(&mut self, id: &str, change: &Change) {
+        let unwritten = change.before.iter();
+        let unwritten = unwritten.flat_map(|before| &before.unwritten.executions);
+        let changed: BTreeSet<&ExecutionId> = change.changed.iter().chain(unwritten).collect();
+        for execution in changed {
+            match change.after.executions.get(execution) {
+                Some(state) => self.batch.put(rows::execution(id, *execution), &**state),
+                None => self.batch.delete(rows::execution(id, *execution)),
+            }
+        }
     }
 
     fn write_rows(&mut self, id: &str, change: &Change) -> BTreeMap<String, About> {
@@ -472,6 +507,21 @@ impl<'a> Step<'a> {
 }
 
 impl Change {
+    /// What is not written with the step's events; `None`: the head is.
+    fn unwritten(&self) -> Option<Unwritten> {
+        let before = self.before.as_ref()?;
+        let head = &self.after.head;
+        let mut unwritten = before.unwritten.clone();
+        unwritten.events += self.events.len() as u64;
+        self.changed.iter().for_each(|id| unwritten.execution(*id));
+        let is_seldom = unwritten.events <= UNWRITTEN_EVENTS
+            && unwritten.executions.len() <= UNWRITTEN_EXECUTIONS
+            && self.rows.is_empty()
+            && self.expanded.is_empty();
+        (is_seldom && !head.state.is_final() && head.differs_in_last_event_only(&before.workflow.head))
+            .then_some(unwritten)
+    }
+
     /// Something for this machine is still to be carried.
     fn is_behind(&self, machine: &str, carried: &[String]) -> bool {
         let pending = self.before.iter().flat_map(|before| &before.pending);

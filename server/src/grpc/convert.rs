@@ -48,7 +48,7 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
             .current
             .map(|current| current.attempt.to_string())
             .unwrap_or_default(),
-        queue: live.work.claims.into_iter().map(|claim| claim.root).collect(),
+        queue: live.work.claims.iter().map(|claim| claim.root.clone()).collect(),
         epoch: live.work.epoch,
     }
 }

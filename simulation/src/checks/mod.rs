@@ -319,7 +319,7 @@ impl Checks {
             .unwrap_or_default();
         let last = events.iter().skip(events.len().saturating_sub(20));
         let mut lines: Vec<String> = last.map(|event| in_words(id, event)).collect();
-        for prefix in ["machine-work/", "outbox/", "timer/"] {
+        for prefix in ["machine-work/", "machine-queue/", "outbox/", "timer/"] {
             for row in all(disk, prefix).unwrap_or_default().into_iter().take(20) {
                 let (key, value) = (
                     String::from_utf8_lossy(&row.key),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use store::Store;
-use workflow::engine::{Event, replay};
+use workflow::engine::{Event, Head, replay};
 
 use super::all;
 use crate::disk::Disk;
@@ -25,13 +25,30 @@ pub(super) fn events(disk: &Disk, id: &str) -> Result<Vec<Event>, String> {
         .collect()
 }
 
-/// Whether the events give the state that is stored, byte for byte.
+/// Events that may have come since a workflow's head was written.
+const UNWRITTEN_EVENTS: usize = 32;
+
+/// Whether the events up to the stored head give the state that is stored, byte for byte, and those after it change nothing
+/// of the head.
 pub(super) fn replays(disk: &Disk, id: &str, events: &[Event]) -> Result<(), String> {
     let wrong = |what: String| format!("workflow {id}: {what}");
     if events.is_empty() {
         return Ok(());
     }
-    let state = replay(events).map_err(|error| wrong(format!("its events are no history: {error}")))?;
+    let now = replay(events).map_err(|error| wrong(format!("its events are no history: {error}")))?;
+    let head = head(disk, id).map_err(wrong)?;
+    let written = usize::try_from(head.last_event).unwrap_or(usize::MAX);
+    let (before, since) = events
+        .split_at_checked(written)
+        .ok_or_else(|| wrong(format!("its head is of event {written}, which there is not")))?;
+    if since.len() > UNWRITTEN_EVENTS || !now.head.differs_in_last_event_only(&head) {
+        return Err(wrong(format!(
+            "its head is of event {written} of {}: {head:?}, and now it is {:?}",
+            events.len(),
+            now.head
+        )));
+    }
+    let state = replay(before).map_err(|error| wrong(format!("its events are no history: {error}")))?;
     same(disk, &format!("workflow/{id}"), &state.head).map_err(wrong)?;
     let mut keys = Vec::new();
     for (id_of, execution) in &state.executions {
@@ -54,6 +71,14 @@ pub(super) fn replays(disk: &Disk, id: &str, events: &[Event]) -> Result<(), Str
         same(disk, &format!("items/{id}/{task:05}/{instance:05}"), &**items).map_err(wrong)?;
     }
     Ok(())
+}
+
+fn head(disk: &Disk, id: &str) -> Result<Head, String> {
+    let stored = disk
+        .get(format!("workflow/{id}").as_bytes())
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| "its head is not stored".to_owned())?;
+    serde_json::from_slice(&stored.value).map_err(|error| format!("its head cannot be read: {error}"))
 }
 
 fn same(disk: &Disk, key: &str, value: &impl Serialize) -> Result<(), String> {

@@ -11,8 +11,12 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AttemptId, ExecutionId};
+use crate::Shared;
 
 /// Who holds a machine, and what it runs.
+///
+/// What it is written as does not have its [`Queue`]: that is as long as there are workflows for the machine and changes
+/// seldom, the rest changes with every report.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Raised by every attach.
@@ -26,9 +30,21 @@ pub struct Machine {
     /// What was handed to it and has not provably stopped.
     pub current: Option<Current>,
     /// Roots in order; the first holds it.
-    pub claims: VecDeque<Claim>,
+    #[serde(skip)]
+    pub claims: Line<Claim>,
     /// Executions that are ready for it, in the order in which they became so.
-    pub wants: VecDeque<Want>,
+    #[serde(skip)]
+    pub wants: Line<Want>,
+}
+
+/// In their order. A clone shares them.
+pub type Line<T> = Shared<VecDeque<Shared<T>>>;
+
+/// Who waits for a machine, as it is written beside it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    pub claims: Line<Claim>,
+    pub wants: Line<Want>,
 }
 
 /// An attempt on a machine.
@@ -72,6 +88,18 @@ pub enum Attached {
 }
 
 impl Machine {
+    pub fn queue(&self) -> Queue {
+        Queue {
+            claims: self.claims.clone(),
+            wants: self.wants.clone(),
+        }
+    }
+
+    pub fn set_queue(&mut self, queue: Queue) {
+        self.claims = queue.claims;
+        self.wants = queue.wants;
+    }
+
     /// Queues a root, in order of creation (root ids are time-ordered), behind one that holds the machine already.
     pub fn claim(&mut self, root: &str) {
         if self.claims.iter().any(|claim| claim.root == root) {
@@ -82,19 +110,21 @@ impl Machine {
             .iter()
             .position(|claim| !claim.held && claim.root.as_str() > root)
             .unwrap_or(self.claims.len());
-        self.claims.insert(
-            at,
-            Claim {
-                root: root.to_owned(),
-                held: false,
-            },
-        );
+        let claim = Claim {
+            root: root.to_owned(),
+            held: false,
+        };
+        self.claims.insert(at, claim.into());
     }
 
     /// The root needs it no more. What of it still runs here keeps the fence, not the claim.
     pub fn release(&mut self, root: &str) {
-        self.claims.retain(|claim| claim.root != root);
-        self.wants.retain(|want| want.root != root);
+        if self.claims.iter().any(|claim| claim.root == root) {
+            self.claims.retain(|claim| claim.root != root);
+        }
+        if self.wants.iter().any(|want| want.root == root) {
+            self.wants.retain(|want| want.root != root);
+        }
     }
 
     pub fn want(&mut self, root: &str, workflow: &str, execution: ExecutionId) {
@@ -105,17 +135,20 @@ impl Machine {
             .any(|want| want.workflow == workflow && want.execution == execution)
         {
             let (root, workflow) = (root.to_owned(), workflow.to_owned());
-            self.wants.push_back(Want {
+            let want = Want {
                 root,
                 workflow,
                 execution,
-            });
+            };
+            self.wants.push_back(want.into());
         }
     }
 
     pub fn unwant(&mut self, workflow: &str, execution: ExecutionId) {
-        self.wants
-            .retain(|want| want.workflow != workflow || want.execution != execution);
+        let is_it = |want: &Want| want.workflow == workflow && want.execution == execution;
+        if self.wants.iter().any(|want| is_it(want)) {
+            self.wants.retain(|want| !is_it(want));
+        }
     }
 
     /// The root that holds it.
@@ -130,14 +163,20 @@ impl Machine {
             return None;
         }
         let holder = self.holder()?;
-        self.wants.iter().find(|want| want.root == holder)
+        self.wants
+            .iter()
+            .map(|want| &**want)
+            .find(|want| want.root == holder)
     }
 
     /// An attempt was handed out.
     pub fn dispatched(&mut self, root: &str, attempt: AttemptId) {
-        self.wants
-            .retain(|want| want.workflow != attempt.workflow || want.execution != attempt.execution);
-        if let Some(claim) = self.claims.iter_mut().find(|claim| claim.root == root) {
+        self.unwant(&attempt.workflow, attempt.execution);
+        let claim = self
+            .claims
+            .iter()
+            .position(|claim| claim.root == root && !claim.held);
+        if let Some(claim) = claim.and_then(|at| self.claims.get_mut(at)) {
             claim.held = true;
         }
         self.current = Some(Current {

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::Failure;
 use super::ids::ExecutionId;
+use crate::Shared;
 use crate::language::{Action, Definition};
 
 /// A workflow with all its parts.
@@ -45,19 +46,19 @@ pub struct Head {
     /// Why it ended as it did, in words.
     #[serde(default)]
     pub message: String,
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub inputs: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "is_empty_map")]
+    pub inputs: Shared<Map<String, Value>>,
     /// What `set` recorded.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub vars: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "is_empty_map")]
+    pub vars: Shared<Map<String, Value>>,
     /// Of the workflow, when it succeeded.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub outputs: Map<String, Value>,
     /// What is known of machines, by worker: what `machine` means in expressions. Recorded at creation.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub machines: BTreeMap<String, Value>,
+    #[serde(default, skip_serializing_if = "has_no_machines")]
+    pub machines: Shared<BTreeMap<String, Value>>,
     /// One for each task of the definition: its latest instance.
-    pub tasks: Vec<TaskState>,
+    pub tasks: Shared<Vec<TaskState>>,
     /// Of the ephemeral data; raised by every merge.
     #[serde(default)]
     pub data_version: u64,
@@ -83,6 +84,14 @@ pub struct Head {
 
 fn is_zero(count: &u32) -> bool {
     *count == 0
+}
+
+fn is_empty_map(map: &Map<String, Value>) -> bool {
+    map.is_empty()
+}
+
+fn has_no_machines(machines: &BTreeMap<String, Value>) -> bool {
+    machines.is_empty()
 }
 
 fn default_namespace() -> String {
@@ -364,6 +373,59 @@ impl Workflow {
         self.executions
             .range(bound(0)..=bound(usize::MAX))
             .map(|(_, execution)| &**execution)
+    }
+}
+
+impl Head {
+    /// Whether nothing but the last event is another one than in `other`.
+    pub fn differs_in_last_event_only(&self, other: &Head) -> bool {
+        let Head {
+            id,
+            namespace,
+            name,
+            template,
+            parent,
+            state,
+            run,
+            ending,
+            message,
+            inputs,
+            vars,
+            outputs,
+            machines,
+            tasks,
+            data_version,
+            created_at,
+            started_at,
+            ended_at,
+            paused_at,
+            paused_ms,
+            pauses,
+            last_event: _,
+            last_at: _,
+            last_tick: _,
+        } = self;
+        *id == other.id
+            && *namespace == other.namespace
+            && *name == other.name
+            && *template == other.template
+            && *parent == other.parent
+            && *state == other.state
+            && *run == other.run
+            && *ending == other.ending
+            && *message == other.message
+            && *inputs == other.inputs
+            && *vars == other.vars
+            && *outputs == other.outputs
+            && *machines == other.machines
+            && *tasks == other.tasks
+            && *data_version == other.data_version
+            && *created_at == other.created_at
+            && *started_at == other.started_at
+            && *ended_at == other.ended_at
+            && *paused_at == other.paused_at
+            && *paused_ms == other.paused_ms
+            && *pauses == other.pauses
     }
 }
 

@@ -11,6 +11,7 @@ use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
 use super::state::{Ending, Execution, Head, StepState, TaskState, Workflow, WorkflowState};
+use crate::Shared;
 use crate::language::Control;
 
 /// Folds one event into the state.
@@ -83,11 +84,17 @@ fn created(event: &Event) -> Option<Workflow> {
             run: 1,
             ending: None,
             message: String::new(),
-            inputs: inputs.clone(),
-            vars: Map::new(),
+            inputs: inputs.clone().into(),
+            vars: Shared::default(),
             outputs: Map::new(),
-            machines: machines.clone(),
-            tasks: definition.tasks.iter().map(|_| TaskState::idle()).collect(),
+            machines: machines.clone().into(),
+            tasks: Shared::from(
+                definition
+                    .tasks
+                    .iter()
+                    .map(|_| TaskState::idle())
+                    .collect::<Vec<_>>(),
+            ),
             data_version: 0,
             created_at: event.at,
             started_at: None,
@@ -382,10 +389,12 @@ fn mirror(workflow: &mut Workflow, id: ExecutionId) {
     let Some(execution) = workflow.executions.get(&id) else {
         return;
     };
-    let Some(task) = workflow.head.tasks.get_mut(id.task) else {
+    let Some(task) = workflow.head.tasks.get(id.task) else {
         return;
     };
-    if task.instance != id.instance || task.state.is_final() || execution.state.is_final() {
+    let state = execution.state;
+    // Nothing to do: the tasks stay shared.
+    if task.state == state || task.instance != id.instance || task.state.is_final() || state.is_final() {
         return;
     }
     let is_many = workflow
@@ -393,8 +402,10 @@ fn mirror(workflow: &mut Workflow, id: ExecutionId) {
         .tasks
         .get(id.task)
         .is_some_and(|task| task.for_each.is_some());
-    if !is_many || execution.state == StepState::Running {
-        task.state = execution.state;
+    if (!is_many || state == StepState::Running)
+        && let Some(task) = workflow.head.tasks.get_mut(id.task)
+    {
+        task.state = state;
     }
 }
 

@@ -26,8 +26,8 @@ pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
     }
     let (success, failure) = gate(workflow, task);
     let mut variables = Map::new();
-    variables.insert("inputs".into(), Value::Object(head.inputs.clone()));
-    variables.insert("vars".into(), Value::Object(head.vars.clone()));
+    variables.insert("inputs".into(), Value::Object(Map::clone(&head.inputs)));
+    variables.insert("vars".into(), Value::Object(Map::clone(&head.vars)));
     variables.insert("tasks".into(), Value::Object(tasks));
     variables.insert(
         "workflow".into(),
