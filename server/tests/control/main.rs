@@ -2,6 +2,7 @@
 
 mod agents;
 mod data;
+mod examples;
 mod harness;
 mod machines;
 mod people;
