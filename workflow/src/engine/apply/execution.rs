@@ -303,8 +303,8 @@ fn under_way<'a>(
 fn reported(workflow: &mut Workflow, attempt: &AttemptId, outcome: &Outcome, at: UnixMillis) -> Option<()> {
     let id = attempt.execution;
     under_way(workflow, attempt)?;
-    let leaving_is_enough = matches!(outcome, Outcome::Leaving { .. })
-        && is_last_on_machine(workflow, attempt);
+    let leaving_is_enough =
+        matches!(outcome, Outcome::Leaving { .. }) && is_last_on_machine(workflow, attempt);
     let cleanup = cleanup_of(workflow, attempt, outcome);
     let (_, action) = under_way(workflow, attempt)?;
     if action.cleanup == Some(Cleanup::UnderWay) {
