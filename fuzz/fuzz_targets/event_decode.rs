@@ -1,77 +1,154 @@
-//! Stored events, one JSON object a line: whatever order and content they have, replay and commands never panic.
+//! Stored events, one JSON object a line: whatever order and content they have, replay and commands never panic, and a
+//! decision's events lead to the state that it says.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use workflow::engine::{self, AttemptId, Command, Event, Outcome, Workflow};
+use workflow::engine::{
+    self, AttemptId, Command, Event, Execution, ExecutionId, Head, Loss, Machine, Outcome, Workflow,
+};
 
 fuzz_target!(|text: &str| {
-    let events: Vec<Event> = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let mut events: Vec<Event> = Vec::new();
+    for line in text.lines() {
+        events.extend(serde_json::from_str::<Event>(line).ok());
+        // What else is stored is believed, too.
+        let _ = serde_json::from_str::<Head>(line);
+        let _ = serde_json::from_str::<Execution>(line);
+        if let Ok(machine) = serde_json::from_str::<Machine>(line) {
+            let _ = (machine.next(), machine.explain());
+            let mut machine = machine;
+            machine.attach("another");
+        }
+    }
     let _ = engine::replay(&events);
     let mut state: Option<Workflow> = None;
     for event in &events {
         let _ = event.kind.to_string();
-        let next = engine::apply(state.take(), event);
-        drive(&next);
-        state = Some(next);
+        state = engine::apply(state.take(), event);
     }
-    // A stored state is believed, too.
-    if let Ok(state) = serde_json::from_str::<Workflow>(text) {
+    if let Some(state) = state {
         drive(&state);
     }
 });
 
 fn drive(state: &Workflow) {
-    let workers = state
-        .definition
-        .tasks
-        .iter()
-        .map(|task| task.worker.as_str())
-        .chain(["stranger"]);
-    for worker in workers.take(4) {
-        let _ = (
-            engine::dispatch(state, worker),
-            engine::stop_due(state, worker),
-            engine::explain(state, worker),
+    let _ = (engine::next_due(state), engine::explain(state, None, u64::MAX));
+    for task in state.definition.tasks.iter().take(4) {
+        let _ = engine::explain(state, Some(&task.name), 0);
+    }
+    let mut commands = vec![
+        Command::Continue,
+        Command::Timer,
+        Command::Cancel {
+            reason: "why not".into(),
+        },
+        Command::Pause {
+            by: "me".into(),
+            reason: String::new(),
+        },
+        Command::Unpause { by: "me".into() },
+        Command::Retry { by: "me".into() },
+        Command::RetryChild { by: "me".into() },
+        Command::Deadlock {
+            machine: "m".into(),
+            with: "other".into(),
+        },
+    ];
+    for (task, progress) in state.head.tasks.iter().enumerate().take(4) {
+        let (instance, selector) = (
+            progress.instance.saturating_add(1),
+            progress.asking.clone().unwrap_or_default(),
         );
-        let current = engine::current_attempt(state, worker).map(|(attempt, _, _)| attempt);
-        let attached = |running| Command::Attached {
-            worker: worker.into(),
-            boot_id: "another".into(),
-            running,
-        };
-        for command in [
-            attached(None),
-            attached(current.clone()),
-            Command::Timer,
-            Command::Cancel {
-                reason: "why not".into(),
-            },
-            report(current.clone(), Outcome::Leaving { how: "reboot".into() }),
-            report(
-                current,
-                Outcome::Failed {
-                    reason: "No".into(),
-                    message: "no".into(),
-                    exit_code: 1,
-                },
-            ),
-        ] {
-            let mut state = state.clone();
-            for event in engine::decide(Some(&state.clone()), &command, u64::MAX).unwrap_or_default() {
-                state = engine::apply(Some(state), &event);
+        commands.push(Command::NoAnswer {
+            task,
+            instance,
+            selector: selector.clone(),
+            machine: "m".into(),
+            why: "none".into(),
+        });
+        commands.push(Command::Answer {
+            task,
+            instance,
+            selector,
+            machines: vec![("m".into(), serde_json::json!({"mac": "m", "name": "n"}))],
+        });
+    }
+    for execution in state.executions.values().take(4) {
+        commands.extend(of_execution(state, execution));
+    }
+    for command in commands {
+        for now in [0, u64::MAX] {
+            let Ok(decision) = engine::decide(Some(state), &command, now) else {
+                continue;
+            };
+            let mut folded = Some(state.clone());
+            for event in &decision.events {
+                folded = engine::apply(folded, event);
             }
+            assert_eq!(folded.as_ref(), Some(&decision.workflow), "{command:?}");
         }
     }
-    let _ = engine::next_timer(state);
 }
 
-fn report(attempt: Option<AttemptId>, outcome: Outcome) -> Command {
-    Command::Report {
-        attempt: attempt.unwrap_or_else(|| AttemptId("w/0/0/1".into())),
-        outcome,
+fn of_execution(state: &Workflow, execution: &Execution) -> Vec<Command> {
+    let mut commands = vec![dispatch(execution.id, &execution.worker), decided(state, execution)];
+    let actions = execution.actions.iter().enumerate().take(3);
+    for (number, action) in actions {
+        let attempt = AttemptId {
+            workflow: state.head.id.clone(),
+            execution: execution.id,
+            action: number,
+            attempt: action.attempts,
+        };
+        let _ = engine::dispatch(state, &attempt);
+        commands.extend([
+            Command::Returned {
+                attempt: attempt.clone(),
+                boot_id: "another".into(),
+            },
+            Command::Lost {
+                attempt: attempt.clone(),
+                why: Loss::Forgotten,
+            },
+        ]);
+        let outcomes = [
+            Outcome::Started,
+            Outcome::Leaving { how: "reboot".into() },
+            Outcome::Failed {
+                reason: "No".into(),
+                message: "no".into(),
+                exit_code: 1,
+            },
+            Outcome::Stopped {
+                message: String::new(),
+            },
+        ];
+        commands.extend(outcomes.map(|outcome| Command::Report {
+            attempt: attempt.clone(),
+            outcome,
+        }));
+    }
+    commands
+}
+
+fn dispatch(execution: ExecutionId, worker: &str) -> Command {
+    Command::Dispatch {
+        execution,
+        worker: worker.into(),
+        boot_id: "another".into(),
+        epoch: u64::MAX,
+    }
+}
+
+fn decided(state: &Workflow, execution: &Execution) -> Command {
+    let task = state.definition.tasks.get(execution.id.task);
+    Command::Decide {
+        task: task.map(|task| task.name.clone()).unwrap_or_default(),
+        item: Some(execution.id.item),
+        approved: true,
+        by: "me".into(),
+        groups: Vec::new(),
+        comment: String::new(),
     }
 }

@@ -8,9 +8,9 @@ use anyhow::Context;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     ActionProgress, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
-    CreateWorkflowRequest, GetMachineRequest, GetWorkflowRequest, LogLine, Machine, PauseWorkflowRequest,
-    PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest, Workflow, WorkflowDataRequest,
-    WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
+    CreateWorkflowRequest, DecideApprovalRequest, GetMachineRequest, GetWorkflowRequest, LogLine, Machine,
+    PauseWorkflowRequest, PutTemplateRequest, ResumeWorkflowRequest, Template, WatchProgressRequest,
+    Workflow, WorkflowDataRequest, WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
@@ -140,6 +140,20 @@ impl Api {
             ..Default::default()
         };
         self.call(|mut client| async move { client.resume_workflow(request).await })
+    }
+
+    /// Says yes to a task that waits for it.
+    ///
+    /// # Errors
+    /// As [`Api::apply_machines`].
+    pub fn approve(&self, id: &str, task: &str) -> anyhow::Result<Workflow> {
+        let request = DecideApprovalRequest {
+            id: id.to_owned(),
+            task: task.to_owned(),
+            approved: true,
+            ..Default::default()
+        };
+        self.call(|mut client| async move { client.decide_approval(request).await })
     }
 
     /// Stops a workflow.

@@ -77,7 +77,7 @@ fn debian_writes_the_machine_s_own_disk_and_name() {
     assert_eq!(debian.version, "0.1");
     let actions = &debian.tasks[0].actions;
     assert_eq!(actions[0].environment["DEST_DISK"], "/dev/vda");
-    assert_eq!(actions[1].environment["DEST_DISK"], "/dev/vda1");
+    assert_eq!(actions[1].environment["DEST_DISK"], "/dev/vda3");
     assert_eq!(actions[1].environment["CONTENTS"], "node1\n");
 }
 
@@ -106,7 +106,7 @@ fn the_handover_goes_from_the_first_machine_to_the_second() {
 #[test]
 fn the_rack_goes_in_waves_behind_a_canary_and_an_approval() {
     let rack = definition("rack-bring-up.yaml");
-    assert_eq!(names(&rack), ["canary", "look", "rest"]);
+    assert_eq!(names(&rack), ["canary", "look", "rest", "start-canary"]);
     assert!(rack.tasks[1].approve.is_some());
     let rest = rack.tasks[2].for_each.as_ref().unwrap();
     assert_eq!(rest.list, "machines(\"rack == 'r7' && canary != 'yes'\")");
@@ -115,5 +115,6 @@ fn the_rack_goes_in_waves_behind_a_canary_and_an_approval() {
         [Amount::Count(1), Amount::Percent(10), Amount::Percent(100)]
     );
     assert_eq!(rest.max_failures, Some(Amount::Percent(5)));
-    assert_eq!(rack.tasks[2].actions, rack.tasks[0].actions);
+    assert_eq!(rack.tasks[2].actions[..1], rack.tasks[0].actions);
+    assert_eq!(rack.tasks[2].actions[1..], rack.tasks[3].actions);
 }

@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod bench;
+mod examples;
 mod faults;
 mod hostile;
 mod image;

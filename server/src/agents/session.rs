@@ -6,6 +6,7 @@
 mod printed;
 mod work;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -174,6 +175,7 @@ impl Session {
             machine: self.machine.name.clone(),
             boot_id: self.hello.boot_id.clone(),
             running: self.running.clone(),
+            knows: self.knows(),
         };
         let assignment = match self.control.step(&attach).await? {
             Answer::Machine(assignment) => assignment,
@@ -198,6 +200,14 @@ impl Session {
             self.report(report).await?;
         }
         self.look_for_work().await
+    }
+
+    /// Every attempt that the agent's first words are about.
+    fn knows(&self) -> BTreeSet<AttemptId> {
+        let entries = self.hello.journal.iter().map(|entry| &entry.attempt_id);
+        let owed = self.hello.unacknowledged.iter().map(|report| &report.attempt_id);
+        let said = entries.chain(owed).filter_map(|id| id.parse().ok());
+        said.chain(self.running.clone()).collect()
     }
 
     async fn receive(&mut self, message: AgentMessage) -> Result<(), End> {

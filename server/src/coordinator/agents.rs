@@ -1,8 +1,10 @@
 //! What a machine's agent says, and what time without a word from it means.
 
+use std::collections::BTreeSet;
+
 use store::Commit;
 use workflow::engine::machine::Attached;
-use workflow::engine::{self, AttemptId, Command, Loss, Outcome, UnixMillis};
+use workflow::engine::{self, AttemptId, Command, Loss, Outcome, StepState, UnixMillis};
 
 use super::load::{Known, plain};
 use super::step::Step;
@@ -30,18 +32,28 @@ impl Coordinator {
         machine: &str,
         boot_id: &str,
         running: Option<&AttemptId>,
+        knows: &BTreeSet<AttemptId>,
     ) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         step.hand(machine)?;
         self.take_over(&mut step, machine)?;
+        let forgotten = self.forgotten(&mut step, machine, boot_id, knows)?;
         let work = step.machine(machine)?;
-        let lost = match work.attach(boot_id) {
-            Attached::Unchanged | Attached::FenceDown => None,
-            Attached::Returned(attempt) => {
+        let lost = match (work.attach(boot_id), forgotten) {
+            (Attached::Unchanged, Some(attempt)) => {
+                // Whoever remembers nothing counts its reports from 1 again.
+                work.sequence = 0;
+                work.lost(&attempt);
+                work.stop(&attempt, "the agent has lost its memory of it");
+                let why = Loss::Forgotten;
+                Some((attempt.workflow.clone(), Command::Lost { attempt, why }))
+            }
+            (Attached::Unchanged | Attached::FenceDown, _) => None,
+            (Attached::Returned(attempt), _) => {
                 let boot_id = boot_id.to_owned();
                 Some((attempt.workflow.clone(), Command::Returned { attempt, boot_id }))
             }
-            Attached::OtherBoot(attempt) => {
+            (Attached::OtherBoot(attempt), _) => {
                 let why = Loss::OtherBoot {
                     boot_id: boot_id.to_owned(),
                 };
@@ -63,6 +75,36 @@ impl Coordinator {
             };
         }
         step.plan(Answer::Machine(assignment))
+    }
+
+    /// The attempt of this boot that the agent has said it started, and does not know of any more. To hand it out again, as is
+    /// done with one whose start was never reported, would run it twice.
+    fn forgotten(
+        &self,
+        step: &mut Step<'_>,
+        machine: &str,
+        boot_id: &str,
+        knows: &BTreeSet<AttemptId>,
+    ) -> Result<Option<AttemptId>, Error> {
+        let work = step.machine(machine)?;
+        let current = work.current.as_ref().filter(|current| {
+            current.boot_id == boot_id
+                && !current.lost
+                && !current.leaving
+                && !knows.contains(&current.attempt)
+        });
+        let Some(attempt) = current.map(|current| current.attempt.clone()) else {
+            return Ok(None);
+        };
+        let workflow = step.workflow(&attempt.workflow)?;
+        let has_started = workflow.as_deref().is_some_and(|workflow| {
+            let execution = workflow.execution(attempt.execution);
+            let action = execution.and_then(|execution| execution.actions.get(attempt.action));
+            action.is_some_and(|action| {
+                action.attempts == attempt.attempt && action.state == StepState::Running
+            })
+        });
+        Ok(has_started.then_some(attempt))
     }
 
     pub(super) fn report(&self, now: UnixMillis, reported: &Reported<'_>) -> Result<Plan, Error> {

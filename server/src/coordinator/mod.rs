@@ -72,6 +72,8 @@ pub enum Input {
         boot_id: String,
         /// The attempt that the agent says it runs.
         running: Option<AttemptId>,
+        /// The newest attempts that the agent knows of in this boot, the one that it runs included.
+        knows: BTreeSet<AttemptId>,
     },
     Report {
         machine: String,
@@ -240,7 +242,8 @@ impl Coordinator {
                 machine,
                 boot_id,
                 running,
-            } => self.attach(now, machine, boot_id, running.as_ref()),
+                knows,
+            } => self.attach(now, machine, boot_id, running.as_ref(), knows),
             Input::Report {
                 machine,
                 boot_id,

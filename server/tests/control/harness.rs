@@ -178,6 +178,19 @@ impl Server {
         workflow
     }
 
+    /// Waits until the workflow looks as is wanted.
+    pub(crate) async fn until(&self, id: &str, wanted: impl Fn(&Workflow) -> bool) -> Workflow {
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let workflow = self.workflow(id).await;
+            if wanted(&workflow) {
+                return workflow;
+            }
+            assert!(Instant::now() < deadline, "not yet: {workflow:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits until the boot timeline has an entry that is wanted.
     pub(crate) async fn boot_log(&self, of: &str, wanted: impl Fn(&BootLogEntry) -> bool) -> BootLogEntry {
         let request = BootLogRequest {
@@ -323,13 +336,18 @@ impl Agent {
         Ok(Self { to, from, sequence })
     }
 
-    /// The next message, or the status that the stream ended with.
-    pub(crate) async fn next(&mut self) -> Result<server_message::Kind, Status> {
-        let message = tokio::time::timeout(WITHIN, self.from.message())
-            .await
-            .expect("a message in time")?;
+    /// The next message, whenever it comes, or the status that the stream ended with.
+    pub(crate) async fn received(&mut self) -> Result<server_message::Kind, Status> {
+        let message = self.from.message().await?;
         let message = message.ok_or_else(|| Status::unknown("the stream ended without a status"))?;
         Ok(message.kind.expect("a kind"))
+    }
+
+    /// The next message, or the status that the stream ended with.
+    pub(crate) async fn next(&mut self) -> Result<server_message::Kind, Status> {
+        tokio::time::timeout(WITHIN, self.received())
+            .await
+            .expect("a message in time")
     }
 
     /// The next action; whatever comes before it is passed over.

@@ -114,3 +114,39 @@ async fn a_global_timeout_is_kept_over_a_restart() {
     server.reaches(&id, "TIMEOUT").await;
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_has_lost_its_memory_is_not_handed_the_same_attempt() {
+    let (server, _dir) = Server::with_machine().await;
+    server.create("two", MAC).await.expect("workflow");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    agent.report(&run.attempt_id, started()).await;
+    agent.acknowledged().await;
+    // It knows that it has run it: that is for it to tell.
+    let mut knows = hello("k1");
+    knows.journal = vec![proto::v1::JournalEntry {
+        attempt_id: run.attempt_id.clone(),
+        state: proto::v1::AttemptState::Running.into(),
+        sequence: 1,
+    }];
+    let mut agent = server.attach(knows).await.expect("attach");
+    assert_eq!(agent.run().await.attempt_id, run.attempt_id);
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let stop = loop {
+        match agent.next().await.expect("an open stream") {
+            proto::v1::server_message::Kind::Stop(stop) => break stop,
+            proto::v1::server_message::Kind::Run(run) => panic!("run again: {}", run.attempt_id),
+            _ => {}
+        }
+    };
+    assert_eq!(stop.attempt_id, run.attempt_id);
+    let never = proto::v1::Stopped {
+        message: "never started".into(),
+    };
+    agent
+        .report(&run.attempt_id, proto::v1::report::Outcome::Stopped(never))
+        .await;
+    let second = agent.run().await;
+    assert!(second.attempt_id.ends_with("/2"), "{}", second.attempt_id);
+}

@@ -177,10 +177,21 @@ impl Server {
 /// Agents.
 impl Server {
     pub(crate) fn attach(&mut self, machine: &str, boot_id: &str) -> Assignment {
+        self.attach_knowing(machine, boot_id, &[])
+    }
+
+    /// By an agent that knows of these attempts and runs none.
+    pub(crate) fn attach_knowing(
+        &mut self,
+        machine: &str,
+        boot_id: &str,
+        knows: &[&AttemptId],
+    ) -> Assignment {
         let answer = self.step(Input::Attach {
             machine: machine.to_owned(),
             boot_id: boot_id.to_owned(),
             running: None,
+            knows: knows.iter().map(|attempt| (*attempt).clone()).collect(),
         });
         let Answer::Machine(assignment) = answer else {
             panic!("not attached: {answer:?}")

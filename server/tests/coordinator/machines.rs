@@ -152,6 +152,48 @@ fn an_attempt_that_was_lost_by_silence_fences_its_machine_until_its_end_is_known
 }
 
 #[test]
+fn an_attempt_that_the_agent_has_forgotten_is_not_run_twice() {
+    let mut server = Server::new(limits());
+    server.attach("m1", "k1");
+    let id = server.create(ON_M1);
+    let first = server.run("m1");
+    // Of one that was never said to have started, nobody has to know: it did not get there.
+    assert_eq!(server.attach("m1", "k1").orders, Orders::Run(first.clone()));
+    server.report("m1", &first, Outcome::Started);
+    // An agent that knows of it says in time how it ended.
+    let told = server.attach_knowing("m1", "k1", &[&first]);
+    assert_eq!(told.orders, Orders::Run(first.clone()));
+    let told = server.attach("m1", "k1");
+    assert!(
+        matches!(&told.orders, Orders::Stop { attempt, .. } if *attempt == first),
+        "{told:?}"
+    );
+    assert_eq!(told.sequence, 0, "its reports are counted from 1 again");
+    let forgotten = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::Lost {
+                why: Loss::Forgotten,
+                ..
+            }
+        )
+    };
+    assert!(server.events(&id).iter().any(forgotten));
+    // It answers that it runs nothing of the kind; then there is another attempt.
+    let stopped = Outcome::Stopped {
+        message: "never started".into(),
+    };
+    let told = server.report("m1", &first, stopped);
+    let Orders::Run(second) = told.orders else {
+        panic!("{told:?}")
+    };
+    assert_eq!((second.action, second.attempt), (0, 2));
+    server.report("m1", &second, succeeded());
+    server.work_off("m1");
+    assert_eq!(server.state(&id), WorkflowState::Success);
+}
+
+#[test]
 fn another_boot_takes_the_fence_down() {
     let mut server = Server::new(limits());
     server.attach("m1", "k1");

@@ -1,6 +1,6 @@
 //! Sessions: an agent's stream, as the production session serves it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use ephemeral::{Changes, File};
 use proto::v1;
@@ -105,6 +105,7 @@ impl World {
                 machine,
                 boot_id: hello.boot_id.clone(),
                 running: hello.running_attempt.parse().ok(),
+                knows: knows(hello),
             }),
             Ask::Owed(report) | Ask::Report(report) => report_input(machine, session, report),
             Ask::Work => session.epoch.map(|epoch| Input::Work { machine, epoch }),
@@ -254,6 +255,14 @@ impl World {
             self.plan(at - self.now, Happening::ArrivesAtAgent(stream));
         }
     }
+}
+
+/// As the agents' sessions of the server read it.
+fn knows(hello: &v1::Hello) -> BTreeSet<AttemptId> {
+    let entries = hello.journal.iter().map(|entry| &entry.attempt_id);
+    let owed = hello.unacknowledged.iter().map(|report| &report.attempt_id);
+    let all = entries.chain(owed).chain([&hello.running_attempt]);
+    all.filter_map(|id| id.parse().ok()).collect()
 }
 
 fn report_input(machine: String, session: &Session, report: &v1::Report) -> Option<Input> {

@@ -1,0 +1,193 @@
+//! `examples/rack-bring-up.yaml` as it is, over a rack of machines whose agents do what a test says. The other examples run
+//! in virtual machines: see the end-to-end tests.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use proto::v1::{DecideApprovalRequest, Hello, Workflow, WorkflowEvent, WorkflowEventsRequest, report};
+use server::Config;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::harness::*;
+
+/// Beside the canary. One in twenty is 3 of them, one in ten 6.
+const REST: usize = 60;
+const CANARY: usize = REST;
+/// Indexes of tasks.
+const REST_TASK: &str = "2/";
+
+fn mac(number: usize) -> String {
+    format!("52:54:00:77:01:{number:02x}")
+}
+
+/// The rack, with agents that are attached; `fails` says of a machine whether its reboot fails.
+async fn rack(fails: fn(usize) -> bool) -> (Arc<Server>, TempDir, String, JoinSet<()>) {
+    let dir = TempDir::new().expect("directory");
+    let server = Arc::new(Server::start(&dir, Config::default()).await);
+    // Names in the order of the numbers: that is the order of the items.
+    let records: Vec<String> = (0..=REST)
+        .map(|number| {
+            let canary = if number == CANARY { ", canary: \"yes\"" } else { "" };
+            format!(
+                "machine: n{number:02}\nmac: {}\nlabels: {{rack: r7{canary}}}\n",
+                mac(number)
+            )
+        })
+        .chain(["machine: other\nmac: 52:54:00:77:02:00\nlabels: {rack: r8}\n".to_owned()])
+        .collect();
+    server.apply(&records.join("---\n")).await.expect("machines");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/rack-bring-up.yaml");
+    let example = std::fs::read_to_string(example).expect("the example");
+    server.put(&example).await.expect("template");
+    let request = proto::v1::CreateWorkflowRequest {
+        template: "rack-bring-up".into(),
+        ..Default::default()
+    };
+    let made = server
+        .client()
+        .await
+        .create_workflow(request)
+        .await
+        .expect("created");
+    let id = made.into_inner().workflow.expect("a workflow").id;
+    let mut agents = JoinSet::new();
+    for number in 0..=REST {
+        let hello = Hello {
+            mac: mac(number),
+            ..hello("k1")
+        };
+        let agent = server.attach(hello).await.expect("attach");
+        agents.spawn(install(agent, fails(number)));
+    }
+    (server, dir, id, agents)
+}
+
+/// Does what comes, as the agent does it.
+async fn install(mut agent: Agent, fails: bool) {
+    loop {
+        let message = agent.received().await;
+        let Ok(proto::v1::server_message::Kind::Run(run)) = message else {
+            match message {
+                Ok(_) => continue,
+                // The server has stopped.
+                Err(_) => return,
+            }
+        };
+        agent.report(&run.attempt_id, started()).await;
+        let outcome: report::Outcome = match run.image.as_str() {
+            "image2disk" => succeeded(),
+            "reboot" if fails => failed(),
+            "reboot" => leaving(),
+            other => panic!("nobody has the action {other}"),
+        };
+        agent.report(&run.attempt_id, outcome).await;
+    }
+}
+
+async fn events(server: &Server, id: &str) -> Vec<WorkflowEvent> {
+    let request = WorkflowEventsRequest {
+        id: id.into(),
+        ..WorkflowEventsRequest::default()
+    };
+    let answer = server.client().await.workflow_events(request).await;
+    let mut stream = answer.expect("events").into_inner();
+    let mut events = Vec::new();
+    while let Some(event) = stream.message().await.expect("an event") {
+        events.push(event);
+    }
+    events
+}
+
+/// Items of the rest that something was handed out for, and that were over, before each further wave and at the end.
+fn waves(events: &[WorkflowEvent]) -> Vec<(usize, usize)> {
+    let (mut begun, mut over) = (BTreeSet::new(), BTreeSet::new());
+    let mut waves = Vec::new();
+    for event in events {
+        let item = Some(event.execution.clone()).filter(|execution| execution.starts_with(REST_TASK));
+        match (event.kind.as_str(), item) {
+            ("dispatched", Some(item)) => drop(begun.insert(item)),
+            ("execution_ended", Some(item)) => drop(over.insert(item)),
+            ("wave_opened", _) => waves.push((begun.len(), over.len())),
+            _ => {}
+        }
+    }
+    waves.push((begun.len(), over.len()));
+    waves
+}
+
+async fn go_on(server: &Server, id: &str) {
+    let looks = |workflow: &Workflow| {
+        let look = &workflow.tasks[1];
+        look.executions
+            .iter()
+            .any(|execution| execution.waiting == "approval")
+    };
+    let asked = server.until(id, looks).await;
+    let (canary, rest) = (&asked.tasks[0], &asked.tasks[2]);
+    assert_eq!(
+        (canary.state.as_str(), canary.items),
+        ("SUCCESS", 1),
+        "{canary:?}"
+    );
+    assert_eq!(canary.executions[0].worker, mac(CANARY));
+    assert_eq!(
+        (rest.state.as_str(), rest.made),
+        ("IDLE", 0),
+        "nobody has looked yet"
+    );
+    let yes = DecideApprovalRequest {
+        id: id.into(),
+        task: "look".into(),
+        approved: true,
+        by: "ann".into(),
+        ..DecideApprovalRequest::default()
+    };
+    server
+        .client()
+        .await
+        .decide_approval(yes)
+        .await
+        .expect("approved");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rack_is_brought_up_behind_its_canary_wave_after_wave() {
+    let (server, _dir, id, mut agents) = rack(|_| false).await;
+    go_on(&server, &id).await;
+    let done = server.reaches(&id, "SUCCESS").await;
+    assert_eq!(done.outputs_json, format!("{{\"machines\":{}}}", REST + 1));
+    let rest = &done.tasks[2];
+    assert_eq!((rest.items, rest.ended, rest.failed), (60, 60, 0), "{rest:?}");
+    // Whoever is done boots its disk, the canary too.
+    for number in [0, REST - 1, CANARY] {
+        let mac = mac(number).parse().expect("a MAC");
+        let (next, why) = server.control.boots_next(mac).await.expect("a machine");
+        assert_eq!(next, server::Next::LocalDisk, "machine {number}: {why}");
+    }
+    // Each wave begins when the one before is over.
+    assert_eq!(waves(&events(&server, &id).await), [(1, 1), (6, 6), (60, 60)]);
+    agents.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rack_where_too_many_fail_is_left_alone_from_there_on() {
+    // Four of the second wave's five: one more than is borne.
+    let (server, _dir, id, mut agents) = rack(|number| (1..=4).contains(&number)).await;
+    go_on(&server, &id).await;
+    let failed = server.reaches(&id, "FAILED").await;
+    let rest = &failed.tasks[2];
+    assert_eq!(
+        (rest.state.as_str(), rest.reason.as_str(), rest.made, rest.failed),
+        ("FAILED", "TooManyFailures", 6, 4),
+        "{rest:?}"
+    );
+    assert!(failed.message.contains("TooManyFailures"), "{}", failed.message);
+    assert_eq!(
+        failed.tasks[3].state, "SUCCESS",
+        "the canary was started: {failed:?}"
+    );
+    assert_eq!(waves(&events(&server, &id).await), [(1, 1), (6, 6)]);
+    agents.abort_all();
+}
