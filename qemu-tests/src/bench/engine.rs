@@ -1,5 +1,6 @@
 //! What a report costs without the wire: the server's coordinator over a redb file, its commits grouped as in a server.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,6 +122,7 @@ impl Engine {
             machine: machine.clone(),
             boot_id: boot_id.clone(),
             running: None,
+            knows: BTreeSet::new(),
         };
         let Answer::Machine(attached) = self.step(&attach).await? else {
             anyhow::bail!("machine {machine} is not attached");

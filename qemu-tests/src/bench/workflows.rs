@@ -69,7 +69,7 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
         let server = BenchServer::start(&bench.dir)?;
         runtime.block_on(async {
             let load = Load::new(&server, bench, &display).await?;
-            load.finish_many(bench.finished).await?;
+            load.finish_many(bench.finished, &mut figures).await?;
             let after = format!(", after {} that ended", bench.finished);
             load.measure(&mut figures, &after).await
         })?;
@@ -78,6 +78,8 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Of workflows that have ended, after the last has.
+const ARCHIVED_WITHIN: Duration = Duration::from_secs(600);
 /// Machines in the run without agents: as many steps may be under way.
 const ALONE: u32 = 1024;
 
@@ -135,7 +137,7 @@ impl Figures {
 struct BenchServer {
     process: Guarded,
     grpc: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl BenchServer {
@@ -157,7 +159,8 @@ impl BenchServer {
                 "--listen",
                 "127.0.0.1",
             ])
-            .args(["--no-dhcp", "--no-ra"])
+            // What has ended is archived while the rest goes on, and not all at once in the next run.
+            .args(["--no-dhcp", "--no-ra", "--archive-after", "1s"])
             .args(["--grpc-port", &grpc.to_string(), "--http-port", &http.to_string()])
             .args(["--tftp-port", &tftp.to_string(), "--data-dir"])
             .arg(dir.path().join("data"))
@@ -188,8 +191,21 @@ impl BenchServer {
         Ok(BenchServer {
             process,
             grpc: format!("127.0.0.1:{grpc}"),
-            _dir: dir,
+            dir,
         })
+    }
+
+    /// Workflows that are archived: a blob each.
+    fn archived(&self) -> anyhow::Result<u64> {
+        let mut count = 0;
+        for shard in std::fs::read_dir(self.dir.path().join("data/blobs/sha256"))? {
+            let names = std::fs::read_dir(shard?.path())?;
+            // One that is being written has more behind its name.
+            count += names
+                .filter(|name| name.as_ref().is_ok_and(|name| name.file_name().len() == 64))
+                .count() as u64;
+        }
+        Ok(count)
     }
 
     /// Resident memory in bytes, and CPU time used so far.
@@ -383,13 +399,29 @@ impl<'a> Load<'a> {
         })
     }
 
-    async fn finish_many(&self, count: u32) -> anyhow::Result<()> {
+    async fn finish_many(&self, count: u32, figures: &mut Figures) -> anyhow::Result<()> {
         let each = count.div_ceil(self.bench.agents);
         self.display
             .line(&format!("{} workflows that end first", each * self.bench.agents));
         self.create("bench-short", self.bench.agents, each).await?;
+        let began = Instant::now();
         self.work(self.bench.agents, u64::from(each * self.bench.agents), None)
             .await?;
+        let ended = began.elapsed();
+        let wanted = u64::from(each * self.bench.agents);
+        let mut archived = self.server.archived()?;
+        let task = self.display.task("archived");
+        while archived < wanted {
+            let going_on = began.elapsed() < ended + ARCHIVED_WITHIN;
+            anyhow::ensure!(going_on, "{archived} of {wanted} workflows are archived");
+            task.at(&format!("{archived} of {wanted}"));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            archived = self.server.archived()?;
+        }
+        figures.add(
+            "worked off and archived",
+            format!("{:.0} workflows/s", wanted as f64 / began.elapsed().as_secs_f64()),
+        );
         Ok(())
     }
 
