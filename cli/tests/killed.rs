@@ -80,6 +80,7 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
     stopping.notify_one();
     let ids = runtime.block_on(maker).unwrap();
     runtime.block_on(check(&load, &ids));
+    runtime.block_on(all_are_archived(dir.path(), &ids));
 }
 
 /// What the agents and the maker of workflows know.
@@ -121,6 +122,9 @@ impl Serve {
                 "--http-port",
                 "0",
                 "--tftp-port",
+                "0",
+                // It is killed while it archives, too.
+                "--archive-after",
                 "0",
             ])
             .arg("--data-dir")
@@ -342,6 +346,25 @@ impl SimulatedAgent {
             .lock()
             .unwrap()
             .extend(done.into_values().flatten());
+    }
+}
+
+/// What was checked was in archives, or is now: servers were killed while they archived.
+async fn all_are_archived(data: &Path, ids: &[String]) {
+    let archives = || {
+        let shards = std::fs::read_dir(data.join("blobs/sha256")).unwrap();
+        let blobs = shards.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap());
+        blobs.count()
+    };
+    let deadline = Instant::now() + WITHIN;
+    while archives() < ids.len() {
+        assert!(
+            Instant::now() < deadline,
+            "{} of {} are archived",
+            archives(),
+            ids.len()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
