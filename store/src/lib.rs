@@ -212,12 +212,19 @@ impl Commit {
 
     /// The operations, without deletes of keys that are put later: what an engine has to do.
     pub fn effective_operations(&self) -> impl Iterator<Item = &Operation> {
+        let deletes = |operation: &Operation| matches!(operation, Operation::Delete { .. });
+        // Most commits delete nothing.
         let puts: BTreeSet<&Bytes> = self
             .operations
             .iter()
             .filter_map(|operation| match operation {
                 Operation::Put { key, .. } => Some(key),
                 _ => None,
+            })
+            .take(if self.operations.iter().any(deletes) {
+                self.operations.len()
+            } else {
+                0
             })
             .collect();
         self.operations.iter().filter(move |operation| match operation {

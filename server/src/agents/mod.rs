@@ -11,7 +11,7 @@ mod session;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use macaddr::MacAddr6;
 use proto::v1::{AgentMessage, Hello, ServerMessage, agent_message, report};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,9 @@ pub(crate) struct Agent {
 }
 
 /// What streams to an agent.
-pub(crate) type Outbound = ReceiverStream<Result<ServerMessage, Status>>;
+pub(crate) type Outbound = stream::Map<ReceiverStream<Box<Message>>, fn(Box<Message>) -> Message>;
+
+type Message = Result<ServerMessage, Status>;
 
 impl ControlPlane {
     /// Takes a new stream: hears its Hello, admits or refuses it, and starts its session.
@@ -60,10 +62,11 @@ impl ControlPlane {
             ));
         };
         let admitted = self.admit(&hello, peer).await?;
+        // Boxed: a channel has room for 32 messages from its beginning on, and most agents are idle.
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let session = session::Session::new(self.clone(), admitted, hello, outbound);
         self.keep(tokio::spawn(session.run(inbound)));
-        Ok(ReceiverStream::new(messages))
+        Ok(ReceiverStream::new(messages).map(|message| *message))
     }
 
     pub(crate) async fn agent(&self, mac: MacAddr6) -> Result<Option<Agent>, crate::error::Error> {

@@ -15,13 +15,13 @@ use proto::v1::{
     AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, report,
     server_message,
 };
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tonic::Status;
 use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
-use super::{Agent, outcome};
+use super::{Agent, Message, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::coordinator::{Answer, Input, Orders};
@@ -39,7 +39,7 @@ pub(super) struct Session {
     boot: Option<String>,
     peer: String,
     hello: Hello,
-    outbound: mpsc::Sender<Result<ServerMessage, Status>>,
+    outbound: mpsc::Sender<Box<Message>>,
     /// Of our attach; 0 before it.
     epoch: u64,
     /// What the agent runs, as far as we know: what it said, then what we pushed.
@@ -72,7 +72,7 @@ impl Session {
         control: ControlPlane,
         admitted: Admitted,
         hello: Hello,
-        outbound: mpsc::Sender<Result<ServerMessage, Status>>,
+        outbound: mpsc::Sender<Box<Message>>,
     ) -> Self {
         // What it says in another form than ours is nothing that it got from us.
         let running = hello.running_attempt.parse().ok();
@@ -119,7 +119,7 @@ impl Session {
         };
         if let End::Told(status) = end {
             // It may not be reading any more.
-            let _ = self.outbound.try_send(Err(status));
+            let _ = self.outbound.try_send(Box::new(Err(status)));
         }
         if let Err(error) = self.leave(&why).await {
             tracing::error!(
@@ -289,10 +289,17 @@ impl Session {
     }
 
     async fn send(&self, kind: server_message::Kind) -> Result<(), End> {
+        let gone = || End::Gone("the agent does not listen any more".into());
+        let message = match self
+            .outbound
+            .try_send(Box::new(Ok(ServerMessage { kind: Some(kind) })))
+        {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(gone()),
+            Err(TrySendError::Full(message)) => message,
+        };
         tokio::select! {
-            sent = self.outbound.send(Ok(ServerMessage { kind: Some(kind) })) => {
-                sent.map_err(|_| End::Gone("the agent does not listen any more".into()))
-            }
+            sent = self.outbound.send(message) => sent.map_err(|_| gone()),
             end = self.ended() => Err(end),
         }
     }

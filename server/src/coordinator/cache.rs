@@ -1,4 +1,4 @@
-//! What was loaded or committed last, with the revision of its key: bounded, the least recently used goes first.
+//! What was loaded or committed last, with the revision of its key: bounded, what was not used for long goes first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -40,11 +40,14 @@ impl<V: Clone> Cache<V> {
             by_key, by_use, uses, ..
         } = &mut *entries;
         let (used, value) = by_key.get_mut(key)?;
-        *uses += 1;
-        if let Some(key) = by_use.remove(used) {
-            by_use.insert(*uses, key);
+        // One that is far from being the oldest stays where it is.
+        if *uses - *used >= self.most as u64 / 8 {
+            *uses += 1;
+            if let Some(key) = by_use.remove(used) {
+                by_use.insert(*uses, key);
+            }
+            *used = *uses;
         }
-        *used = *uses;
         Some(value.clone())
     }
 
@@ -88,12 +91,18 @@ impl<V: Clone> Cache<V> {
 
     /// Puts a value, unless the one that is there is at least as new.
     pub(super) fn put_newer(&self, key: &str, value: V, is_older: impl FnOnce(&V) -> bool) {
-        let replaces = match self.lock().by_key.get(key) {
-            Some((_, there)) => is_older(there),
-            None => true,
-        };
-        if replaces {
-            self.put(key, value);
+        let mut entries = self.lock();
+        match entries.by_key.get_mut(key) {
+            Some((_, there)) => {
+                if is_older(there) {
+                    *there = value;
+                    *entries.changes_of(key) += 1;
+                }
+            }
+            None => {
+                drop(entries);
+                self.put(key, value);
+            }
         }
     }
 
