@@ -416,3 +416,27 @@ fn an_output_that_cannot_be_evaluated_fails_the_workflow() {
     assert_eq!(head.state, WorkflowState::Failed);
     assert!(head.message.starts_with("output \"x\": "), "{}", head.message);
 }
+
+#[test]
+fn what_a_task_made_good_before_it_went_back_is_not_good_any_more() {
+    let definition = tasks(
+        "
+    - name: first
+      run: one on a
+    - name: repair
+      when: failure()
+      recovers: [first]
+      run: one on b
+      goto: {when: 'true', task: repair, max: 1}
+    ",
+    );
+    let mut script = Script::new(definition);
+    script.does("a", "failed");
+    script.does("b", "succeeded");
+    assert!(!script.state().head.tasks[0].recovered, "it runs again");
+    script.does("b", "failed");
+    script.expect_tasks("FAILED FAILED");
+    script.run("retry");
+    script.does("a", "succeeded");
+    script.expect_tasks("SUCCESS SKIPPED");
+}

@@ -344,3 +344,73 @@ fn a_retry_runs_only_the_items_that_did_not_succeed() {
     script.does("b", "succeeded");
     script.expect_state(WorkflowState::Success, "");
 }
+
+#[test]
+fn an_answer_that_ends_the_last_task_during_a_pause_ends_the_workflow_when_that_is_over() {
+    let mut script = Script::new(tasks(
+        "
+    - name: roll
+      forEach: machines(\"rack == 'r7'\")
+      run: one on ${{ item.mac }}
+    ",
+    ));
+    script.run("pause");
+    let none = Command::NoAnswer {
+        task: 0,
+        instance: 1,
+        selector: "rack == 'r7'".into(),
+        machine: "node3".into(),
+        why: "why".into(),
+    };
+    script.decide(&none).unwrap();
+    assert_eq!(script.state().head.state, WorkflowState::Paused);
+    script.run("unpause");
+    assert_eq!(script.state().head.state, WorkflowState::Failed);
+}
+
+#[test]
+fn items_that_stay_from_an_earlier_run_start_no_clock() {
+    let mut definition = tasks(
+        "
+    - name: each
+      forEach: '[\"a\", \"b\"]'
+      run: one on ${{ item }}
+    ",
+    );
+    definition.global_timeout_s = 60;
+    let mut script = Script::new(definition);
+    script.does("a", "succeeded");
+    script.does("b", "failed");
+    script.run("retry");
+    let head = &script.state().head;
+    assert_eq!((head.state, head.started_at), (WorkflowState::Pending, None));
+    assert_eq!(engine::next_due(script.state()), None);
+    script.does("b", "succeeded");
+    script.expect_state(WorkflowState::Success, "");
+}
+
+#[test]
+fn the_list_of_an_earlier_run_says_nothing_of_the_next_one() {
+    let mut script = Script::new(tasks(
+        "
+    - name: first
+      run: one on a
+    - name: roll
+      when: always()
+      forEach: machines(\"rack == 'r7'\")
+      run: one on ${{ item.mac }}
+    ",
+    ));
+    script.does("a", "failed");
+    script.run("answer 1 1 b");
+    script.does("b", "succeeded");
+    script.run("retry");
+    script.effects.clear();
+    // The rack may have got another machine: this one could be it.
+    script.does("a", "succeeded");
+    script.expect_effects("ask 1 rack == 'r7'");
+    script.run("answer 1 2 c");
+    script.expect_effects("want c for 1/2/0\nrelease a of w\nrelease b of w");
+    script.does("c", "succeeded");
+    script.expect_state(WorkflowState::Success, "");
+}

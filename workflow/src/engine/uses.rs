@@ -1,12 +1,13 @@
 //! Which machines the rest of a workflow can use: what a claim is held for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::graph;
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{Execution, Workflow};
+use super::state::{Execution, StepState, TaskState, Workflow};
 use crate::language::{Control, Task};
 
 /// Whether something that is left may run on a machine that can't be told yet: a sub-workflow, or a worker that is
@@ -30,7 +31,7 @@ pub(super) fn may_use_any(workflow: &Workflow) -> bool {
             return true;
         }
         let is_made = !reopens && state.instance > 0 && state.items > 0 && state.made >= state.items;
-        let is_listed = !reopens && is_item(task) && workflow.items.contains_key(&(index, state.instance));
+        let is_listed = !reopens && is_item(task) && list_of(workflow, index, state).is_some();
         has_unknown_worker(task) && !is_made && !is_listed
     })
 }
@@ -53,7 +54,7 @@ pub(super) fn may_use(workflow: &Workflow, worker: &str, except: Option<Executio
             return false;
         }
         let is_left = state.items == 0 || state.made < state.items;
-        if is_left && (is_named || names(workflow, index, task, state.instance, state.made, worker)) {
+        if is_left && (is_named || names(workflow, index, task, state, worker)) {
             return true;
         }
         workflow.executions_of(index).any(|execution| {
@@ -127,16 +128,26 @@ pub(super) fn is_item(task: &Task) -> bool {
 }
 
 /// Whether an item that no execution was made for yet names the machine.
-fn names(workflow: &Workflow, index: usize, task: &Task, instance: u32, made: usize, worker: &str) -> bool {
+fn names(workflow: &Workflow, index: usize, task: &Task, state: &TaskState, worker: &str) -> bool {
     if !is_item(task) {
         return false;
     }
-    let items = workflow.items.get(&(index, instance));
-    let mut left = items.iter().flat_map(|items| items.iter().skip(made));
+    let items = list_of(workflow, index, state);
+    let mut left = items.iter().flat_map(|items| items.iter().skip(state.made));
     left.any(|item| {
         let text = item.as_str().or_else(|| item.get("mac").and_then(Value::as_str));
         text.is_none_or(|text| text.eq_ignore_ascii_case(worker))
     })
+}
+
+/// The list that a task goes over, or will: that of an earlier instance only if it is carried on from there. A task that
+/// is to run anew (in the next run, or after a `goto`) makes a new one.
+fn list_of<'w>(workflow: &'w Workflow, index: usize, state: &TaskState) -> Option<&'w Arc<Vec<Value>>> {
+    let instance = match state.state {
+        StepState::Idle => state.carries,
+        _ => state.instance,
+    };
+    workflow.items.get(&(index, instance))
 }
 
 impl Task {

@@ -17,6 +17,8 @@ pub(crate) struct Driver {
     /// Milliseconds.
     pub(crate) now: u64,
     boots: u32,
+    /// Tasks that asked for machines, with what they asked.
+    pub(crate) asking: BTreeMap<usize, (u32, String)>,
     /// Attempts that were lost: a report of them is late.
     pub(crate) lost: Vec<AttemptId>,
 }
@@ -38,6 +40,7 @@ impl Driver {
             machines: BTreeMap::new(),
             now: 0,
             boots: 0,
+            asking: BTreeMap::new(),
             lost: Vec::new(),
         };
         for machine in 0..MACHINES {
@@ -101,8 +104,42 @@ impl Driver {
             } => {
                 self.machine(&worker).stop(&attempt, &reason);
             }
+            Effect::Ask {
+                task,
+                instance,
+                selector,
+                ..
+            } => drop(self.asking.insert(task, (instance, selector))),
             other => panic!("no plan leads to {other:?}"),
         }
+    }
+
+    /// Answers a task that asked for machines; None: the selector has no value for one.
+    pub(crate) fn answer(&mut self, task: usize, machines: Option<&[usize]>) {
+        let (instance, selector) = self.asking.remove(&task).expect("it asked");
+        let facts = |&machine: &usize| {
+            let mac = machine_name(machine);
+            (
+                mac.clone(),
+                serde_json::json!({"mac": mac, "name": format!("n{machine}")}),
+            )
+        };
+        let command = match machines {
+            Some(machines) => Command::Answer {
+                task,
+                instance,
+                selector,
+                machines: machines.iter().map(facts).collect(),
+            },
+            None => Command::NoAnswer {
+                task,
+                instance,
+                selector,
+                machine: "n0".into(),
+                why: "it has no such label".into(),
+            },
+        };
+        self.tell(&command).expect("an answer is taken");
     }
 
     pub(crate) fn machine(&mut self, worker: &str) -> &mut Machine {
@@ -123,9 +160,11 @@ impl Driver {
         (!current.lost).then(|| current.attempt.clone())
     }
 
+    /// It gets nothing before it has booted: something may still run there, or it has left for good with what it ran.
     pub(crate) fn is_fenced(&self, machine: usize) -> bool {
-        let current = &self.machines[&machine_name(machine)].current;
-        current.as_ref().is_some_and(|current| current.lost)
+        let machine = &self.machines[&machine_name(machine)];
+        let is_lost = machine.current.as_ref().is_some_and(|current| current.lost);
+        is_lost || machine.leaving
     }
 
     pub(crate) fn hand_out(&mut self, machine: usize) -> AttemptId {

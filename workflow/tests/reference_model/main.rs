@@ -1,7 +1,7 @@
 //! The engine against a model of the language's meaning that was written from its description alone and shares nothing
 //! with it: random definitions, and random things that happen to them. After each the two have to agree on what is ready
 //! for which machine, what is under way, who is asked, what is due when, how tasks and the workflow ended, and how often
-//! each action was handed out.
+//! each action was handed out. Tasks ask for machines and are answered or not; what did not succeed is retried by a person.
 
 mod driver;
 mod model;
@@ -24,13 +24,15 @@ proptest! {
     fn the_engine_means_what_the_model_means(
         plan in random::plans(),
         script in prop::collection::vec(any::<u32>(), 0..120),
+        then in prop::collection::vec(prop::collection::vec(any::<u32>(), 0..40), 0..3),
     ) {
-        run(&plan, &script);
+        run(&plan, &script, &then);
     }
 }
 
-/// Plays a script, and then whatever comes first until the workflow is over.
-fn run(plan: &Plan, script: &[u32]) {
+/// Plays a script, and then whatever comes first until the workflow is over; and where that did not succeed, a person has
+/// it done again, with the next script.
+fn run(plan: &Plan, script: &[u32], then: &[Vec<u32>]) {
     let mut both = Both {
         model: Model::new(plan),
         driver: Driver::new(plan),
@@ -38,44 +40,70 @@ fn run(plan: &Plan, script: &[u32]) {
         history: Vec::new(),
     };
     both.compare();
-    for &number in script {
-        if both.model.is_over() {
+    both.play_to_the_end(script);
+    for script in then {
+        // What a stop leaves of single tasks is the engine's to say, and so is what is left to do.
+        if both.model.flow == Flow::Over(End::Success) || both.model.was_stopped {
             break;
         }
-        let choices = both.choices(true);
-        let choice = choices[number as usize % choices.len()];
-        both.play(choice);
+        let by = "somebody".to_owned();
+        both.driver
+            .tell(&Command::Retry { by })
+            .expect("it is tried again");
+        both.model.retried();
+        both.is_paused = false;
+        both.history.push(Choice::Retry);
+        both.compare();
+        both.play_to_the_end(script);
     }
-    // Now everything goes well, and it has to come to an end.
-    for _ in 0..2_000 {
-        if both.model.is_over() {
-            break;
+}
+
+impl Both {
+    fn play_to_the_end(&mut self, script: &[u32]) {
+        let both = self;
+        for &number in script {
+            if both.model.is_over() {
+                break;
+            }
+            let choices = both.choices(true);
+            let choice = choices[number as usize % choices.len()];
+            both.play(choice);
         }
-        let choices = both.choices(false);
-        let Some(choice) = choices.first() else {
-            panic!(
-                "it stands still after {:?}:\n{:?}",
-                both.history, both.model.tasks
-            );
-        };
-        both.play(*choice);
+        // Now everything goes well, and it has to come to an end.
+        for _ in 0..2_000 {
+            if both.model.is_over() {
+                break;
+            }
+            let choices = both.choices(false);
+            let Some(choice) = choices.first() else {
+                panic!(
+                    "it stands still after {:?}:\n{:?}",
+                    both.history, both.model.tasks
+                );
+            };
+            both.play(*choice);
+        }
+        assert!(both.model.is_over(), "it does not end: {:?}", both.history);
+        both.compare_end();
     }
-    assert!(both.model.is_over(), "it does not end: {:?}", both.history);
-    both.compare_end();
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Choice {
     Advance,
+    Answer(usize),
     Approve(usize, usize),
     Boot(usize),
     Cancel,
     HandOut(usize),
     Late(usize),
     Leave(usize),
+    NoAnswer(usize),
     Pause,
     Reject(usize, usize),
     Report(usize, Outcome),
+    /// By a person.
+    Retry,
     Silence(usize),
     Start(usize),
     Unpause,
@@ -123,6 +151,12 @@ impl Both {
                 choices.extend([Choice::HandOut(machine); 4]);
             }
         }
+        for task in self.model.wants_machines() {
+            choices.push(Choice::Answer(task));
+            if all {
+                choices.extend([Choice::Answer(task), Choice::NoAnswer(task)]);
+            }
+        }
         for (task, item) in self.model.asking() {
             choices.push(Choice::Approve(task, item));
             if all {
@@ -144,7 +178,7 @@ impl Both {
     /// What runs on a machine.
     fn on(&self, machine: usize) -> Option<(usize, usize)> {
         let away = self.model.away().into_iter();
-        let mut here = away.filter(|(task, item)| self.model.plan.machine(*task, *item) == Some(machine));
+        let mut here = away.filter(|(task, item)| self.model.machine(*task, *item) == Some(machine));
         here.next()
     }
 
@@ -165,6 +199,15 @@ impl Both {
                 self.driver.now = to * 1000;
                 self.driver.tell(&Command::Timer).expect("a timer is taken");
                 self.model.time_is(to);
+            }
+            Choice::Answer(task) => {
+                let machines = self.model.answer_for(task);
+                self.driver.answer(task, Some(&machines));
+                self.model.told_machines(task, Some(machines));
+            }
+            Choice::NoAnswer(task) => {
+                self.driver.answer(task, None);
+                self.model.told_machines(task, None);
             }
             Choice::Approve(task, item) | Choice::Reject(task, item) => {
                 let approved = matches!(choice, Choice::Approve(..));
@@ -251,6 +294,7 @@ impl Both {
                 self.driver.report(machine, said(outcome));
                 self.model.ended(task, item, outcome);
             }
+            Choice::Retry => unreachable!("a run is opened when it is over"),
             Choice::Silence(machine) => {
                 let (task, item) = self.on(machine).expect("something runs");
                 self.driver.silent(machine);

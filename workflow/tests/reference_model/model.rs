@@ -39,7 +39,13 @@ pub(crate) struct Task {
     /// None: not over.
     pub(crate) end: Option<End>,
     pub(crate) active: bool,
+    /// It has asked for machines, and nobody has answered.
+    pub(crate) asking: bool,
+    /// The machines that it was told.
+    pub(crate) answer: Option<Vec<usize>>,
     pub(crate) items: Vec<Item>,
+    /// Items that an earlier run did well: they stay.
+    kept: Vec<usize>,
     /// More failures than are borne: no further item begins.
     stopped: bool,
     recovered: bool,
@@ -82,6 +88,21 @@ pub(crate) enum At {
 }
 
 impl Task {
+    fn new() -> Task {
+        Task {
+            end: None,
+            active: false,
+            asking: false,
+            answer: None,
+            items: Vec::new(),
+            kept: Vec::new(),
+            stopped: false,
+            recovered: false,
+            went_back: 0,
+            ended_at: 0,
+        }
+    }
+
     fn has_failed(&self) -> bool {
         matches!(self.end, Some(End::Failed | End::Timeout))
     }
@@ -111,23 +132,17 @@ pub(crate) struct Model {
     started: bool,
     /// It was to end before its tasks did.
     pub(crate) was_stopped: bool,
+    /// How often each task has asked for machines.
+    asked: Vec<usize>,
     /// Handed out in all: by task, item, action.
     pub(crate) attempts: BTreeMap<(usize, usize, usize), u32>,
 }
 
 impl Model {
     pub(crate) fn new(plan: &Plan) -> Model {
-        let task = Task {
-            end: None,
-            active: false,
-            items: Vec::new(),
-            stopped: false,
-            recovered: false,
-            went_back: 0,
-            ended_at: 0,
-        };
         let mut model = Model {
-            tasks: vec![task; plan.tasks.len()],
+            tasks: vec![Task::new(); plan.tasks.len()],
+            asked: vec![0; plan.tasks.len()],
             plan: plan.clone(),
             flow: Flow::Running,
             now: 0,
@@ -149,8 +164,33 @@ impl Model {
         }
         self.all(|at| at == At::Ready)
             .into_iter()
-            .filter_map(|(task, item)| Some((self.plan.machine(task, item)?, task, item)))
+            .filter_map(|(task, item)| Some((self.machine(task, item)?, task, item)))
             .collect()
+    }
+
+    pub(crate) fn machine(&self, task: usize, item: usize) -> Option<usize> {
+        match &self.tasks[task].answer {
+            Some(machines) => machines.get(item).copied(),
+            None => self.plan.machine(task, item),
+        }
+    }
+
+    /// Tasks that wait to be told their machines.
+    pub(crate) fn wants_machines(&self) -> Vec<usize> {
+        let is_open = matches!(self.flow, Flow::Running | Flow::Paused);
+        (0..self.tasks.len())
+            .filter(|&task| is_open && self.tasks[task].asking)
+            .collect()
+    }
+
+    /// What a task is to be told when it asks now.
+    pub(crate) fn answer_for(&self, task: usize) -> Vec<usize> {
+        let answers = self.plan.tasks[task]
+            .each
+            .as_ref()
+            .and_then(|each| each.answers.as_ref());
+        let answers = answers.expect("it asks for machines");
+        answers[(self.asked[task] - 1) % answers.len()].clone()
     }
 
     pub(crate) fn away(&self) -> Vec<(usize, usize)> {
@@ -265,6 +305,61 @@ impl Model {
         }
     }
 
+    /// The answer; None: there is none, for an error of the selector.
+    pub(crate) fn told_machines(&mut self, task: usize, machines: Option<Vec<usize>>) {
+        let state = &mut self.tasks[task];
+        state.asking = false;
+        match machines {
+            Some(machines) => {
+                state.active = true;
+                state.answer = Some(machines);
+            }
+            None => {
+                state.end = Some(End::Failed);
+                state.ended_at = self.now;
+            }
+        }
+        self.look();
+    }
+
+    /// A person has it done again: what failed and all that depends on it; items that succeeded stay.
+    pub(crate) fn retried(&mut self) {
+        // What had not ended when the whole was stopped was cancelled with it.
+        let did_not_succeed =
+            |task: &Task| !task.recovered && !matches!(task.end, Some(End::Success | End::Skipped));
+        let mut again: Vec<usize> = (0..self.tasks.len())
+            .filter(|&task| did_not_succeed(&self.tasks[task]))
+            .flat_map(|task| self.plan.after(task))
+            .collect();
+        again.sort_unstable();
+        again.dedup();
+        for task in again {
+            let state = &self.tasks[task];
+            let mut next = Task::new();
+            let is_many = self.plan.tasks[task].each.is_some();
+            if is_many && state.end != Some(End::Success) {
+                let mut kept = state.kept.clone();
+                kept.extend(
+                    state
+                        .items
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(item, one)| (one.end() == Some(End::Success)).then_some(item)),
+                );
+                next.kept = kept;
+                // Items are those of the list that they were made from.
+                next.answer = state.answer.clone();
+            }
+            self.tasks[task] = next;
+        }
+        self.make_good_again();
+        self.flow = Flow::Running;
+        self.was_stopped = false;
+        self.started = false;
+        self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
+        self.look();
+    }
+
     pub(crate) fn decided(&mut self, task: usize, item: usize, approved: bool) {
         if approved && self.flow == Flow::Paused {
             self.tasks[task].items[item].at = At::Approved;
@@ -367,6 +462,9 @@ impl Model {
         if self.tasks[task].end.is_some() {
             return false;
         }
+        if self.tasks[task].asking {
+            return false;
+        }
         if !self.tasks[task].active {
             let needs = &self.plan.tasks[task].needs;
             if needs.iter().any(|&need| self.tasks[need].end.is_none()) {
@@ -407,7 +505,16 @@ impl Model {
             self.tasks[task].ended_at = self.now;
             return;
         }
-        self.tasks[task].active = true;
+        let asks = self.plan.tasks[task]
+            .each
+            .as_ref()
+            .is_some_and(|each| each.answers.is_some());
+        if asks && self.tasks[task].answer.is_none() {
+            self.tasks[task].asking = true;
+            self.asked[task] += 1;
+        } else {
+            self.tasks[task].active = true;
+        }
     }
 
     /// No task before failed without being recovered.
@@ -425,12 +532,18 @@ impl Model {
     }
 
     fn total(&self, task: usize) -> usize {
-        self.plan.tasks[task].each.as_ref().map_or(1, |each| each.items)
+        match (&self.tasks[task].answer, &self.plan.tasks[task].each) {
+            (Some(machines), _) => machines.len(),
+            (None, Some(each)) => each.items,
+            (None, None) => 1,
+        }
     }
 
     /// More items failed than are borne: what has not begun does not begin.
     fn perhaps_stop(&mut self, task: usize) -> bool {
-        let Some(borne) = self.plan.tasks[task].each.as_ref().and_then(|each| each.borne()) else {
+        let total = self.total(task);
+        let each = self.plan.tasks[task].each.as_ref();
+        let Some(borne) = each.and_then(|each| each.borne(total)) else {
             return false;
         };
         let state = &mut self.tasks[task];
@@ -471,6 +584,10 @@ impl Model {
             begun: false,
             cleaning: None,
         });
+        if self.tasks[task].kept.contains(&made) {
+            self.over(task, made, End::Success);
+            return true;
+        }
         let when = match self.plan.tasks[task].when {
             When::Never | When::PlainFalse => Some(End::Skipped),
             When::IfFailed(other) => (self.tasks[other].end != Some(End::Failed)).then_some(End::Skipped),
@@ -593,7 +710,7 @@ impl Model {
             None => ends[0],
             Some(each) => {
                 let failed = failures(&ends);
-                match each.borne() {
+                match each.borne(self.total(task)) {
                     Some(borne) if failed <= borne => End::Success,
                     _ if failed > 0 => End::Failed,
                     _ => End::Success,
@@ -627,16 +744,15 @@ impl Model {
         looped.retain(|other| *other == task || before.contains(other));
         for again in looped {
             self.tasks[again] = Task {
-                end: None,
-                active: false,
-                items: Vec::new(),
-                stopped: false,
-                recovered: false,
                 went_back: if again == task { went_back } else { 0 },
-                ended_at: 0,
+                ..Task::new()
             };
         }
-        // What they had made good is to be made good again.
+        self.make_good_again();
+    }
+
+    /// What tasks that are to run again had made good is to be made good again.
+    fn make_good_again(&mut self) {
         for task in 0..self.tasks.len() {
             self.tasks[task].recovered = self
                 .plan
@@ -679,10 +795,10 @@ impl Clock for u64 {
 
 impl super::plan::Each {
     /// Failed items that are borne.
-    pub(crate) fn borne(&self) -> Option<usize> {
+    pub(crate) fn borne(&self, items: usize) -> Option<usize> {
         self.budget.map(|budget| match budget {
             Budget::Count(count) => count as usize,
-            Budget::Percent(percent) => (self.items * percent as usize).div_ceil(100),
+            Budget::Percent(percent) => (items * percent as usize).div_ceil(100),
         })
     }
 }

@@ -46,7 +46,10 @@ pub(crate) enum When {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Each {
+    /// Of a list that stands there.
     pub(crate) items: usize,
+    /// Instead: `machines(…)`, and what it is answered, one answer after the other and from the first again.
+    pub(crate) answers: Option<Vec<Vec<usize>>>,
     /// 0: all.
     pub(crate) parallel: usize,
     /// Sizes, cumulative. Empty: one.
@@ -131,6 +134,7 @@ impl Plan {
             .collect()
     }
 
+    /// Where the list is not `machines(…)`.
     pub(crate) fn machine(&self, task: usize, item: usize) -> Option<usize> {
         match &self.tasks[task].work {
             Work::Actions(_, _) if self.tasks[task].each.is_some() => Some(item % MACHINES),
@@ -173,6 +177,7 @@ impl Plan {
         let (worker, actions) = match &step.work {
             Work::Actions(machine, doings) => (
                 match step.each {
+                    Some(Each { answers: Some(_), .. }) => "${{ item.mac }}".to_owned(),
                     Some(_) => {
                         let names: Vec<String> = (0..MACHINES)
                             .map(|machine| format!("'{}'", machine_name(machine)))
@@ -207,7 +212,10 @@ impl Plan {
             },
             recovers: step.recovers.clone(),
             for_each: step.each.as_ref().map(|each| ForEach {
-                list: format!("{:?}", (0..each.items).collect::<Vec<_>>()),
+                list: match each.answers {
+                    Some(_) => "machines('true')".to_owned(),
+                    None => format!("{:?}", (0..each.items).collect::<Vec<_>>()),
+                },
                 max_parallel: u32::try_from(each.parallel).expect("a small number"),
                 waves: each
                     .waves

@@ -55,7 +55,8 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         back: None,
     });
     let before = plan.before(index);
-    let has_list = plan.tasks[index].each.is_some();
+    let each = plan.tasks[index].each.as_ref();
+    let has_numbers = each.is_some_and(|each| each.answers.is_none());
     plan.tasks[index].when = match drawn.when {
         0 => When::Success,
         1 => When::Failure,
@@ -63,7 +64,7 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         4 => When::Never,
         5 => When::PlainFalse,
         6 | 7 if !before.is_empty() => When::IfFailed(before[drawn.whose.index(before.len())]),
-        8 | 9 if has_list => When::OddItems,
+        8 | 9 if has_numbers => When::OddItems,
         10 => When::Broken,
         _ => When::Plain,
     };
@@ -125,7 +126,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                 when,
                 whose,
                 recovers,
-                each: each.filter(|_| !matches!(work, Work::Succeed | Work::Fail | Work::Set)),
+                each: each
+                    .filter(|_| !matches!(work, Work::Succeed | Work::Fail | Work::Set))
+                    .map(|each| Each {
+                        answers: each.answers.filter(|_| matches!(work, Work::Actions(..))),
+                        ..each
+                    }),
                 again: again.filter(|_| matches!(work, Work::Actions(..))),
                 // What ends the workflow does not go back.
                 back: back.filter(|_| !matches!(work, Work::Succeed | Work::Fail)),
@@ -141,21 +147,27 @@ fn each() -> impl Strategy<Value = Each> {
         (0u32..3).prop_map(Budget::Count),
         select(vec![0, 34, 50, 100]).prop_map(Budget::Percent),
     ]);
-    (0usize..5, 0usize..3, waves, budget).prop_map(|(items, parallel, mut waves, budget)| {
-        // The last one is all of them.
-        if !waves.is_empty() {
-            waves.retain(|wave| *wave < items);
-            if items > 0 {
-                waves.push(items);
+    let answer = prop::sample::subsequence((0..MACHINES).collect::<Vec<_>>(), 0..=MACHINES);
+    let answers = prop::option::weighted(0.4, prop::collection::vec(answer, 1..=2));
+    (0usize..5, 0usize..3, waves, budget, answers).prop_map(
+        |(items, parallel, mut waves, budget, answers)| {
+            // The last one is all of them.
+            if !waves.is_empty() {
+                // Of a list that is asked for nobody knows how long it will be.
+                if answers.is_none() {
+                    waves.retain(|wave| *wave < items);
+                    waves.extend((items > 0).then_some(items));
+                }
             }
-        }
-        Each {
-            items,
-            parallel,
-            waves,
-            budget,
-        }
-    })
+            Each {
+                items,
+                parallel,
+                waves,
+                budget,
+                answers,
+            }
+        },
+    )
 }
 
 fn again() -> impl Strategy<Value = Again> {

@@ -145,6 +145,8 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         ..id
     };
     let earlier = workflow.executions.get(&before);
+    // What an earlier run did is no beginning of this one: its clocks wait for something that runs.
+    let is_kept = earlier.is_some_and(|earlier| earlier.state == StepState::Success);
     let execution = Execution {
         id,
         item: items.and_then(|items| items.get(id.item).cloned()),
@@ -154,7 +156,7 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         } else {
             StepState::Waiting
         },
-        waiting: None,
+        waiting: waiting.filter(|_| is_kept),
         actions: defined.actions.iter().map(|_| ActionState::idle()).collect(),
         filled: filled.clone(),
         due: None,
@@ -171,12 +173,14 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         error: None,
         outputs: Default::default(),
         created_at: at,
-        started_at: None,
+        started_at: is_kept.then_some(at),
         paused_before_ms: 0,
         ended_at: skipped.then_some(at),
     };
     workflow.executions.insert(id, Arc::new(execution));
-    goes_on(workflow, id, *waiting, *due, child.as_ref(), at);
+    if !is_kept {
+        goes_on(workflow, id, *waiting, *due, child.as_ref(), at);
+    }
     Some(())
 }
 

@@ -2,7 +2,7 @@
 
 mod execution;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -165,7 +165,7 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             outputs,
             ..
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
-        WentBack { from, tasks, .. } => go_back(&mut workflow.head, *from, tasks),
+        WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
         PauseAsked { .. } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {
@@ -309,7 +309,8 @@ fn end_task(
     Some(())
 }
 
-fn go_back(head: &mut Head, from: usize, tasks: &[usize]) -> Option<()> {
+fn go_back(workflow: &mut Workflow, from: usize, tasks: &[usize]) -> Option<()> {
+    let head = &mut workflow.head;
     if !head.tasks.get(from)?.state.is_final() || tasks.iter().any(|&task| task >= head.tasks.len()) {
         return None;
     }
@@ -327,7 +328,20 @@ fn go_back(head: &mut Head, from: usize, tasks: &[usize]) -> Option<()> {
             };
         }
     }
+    recover_again(workflow);
     Some(())
+}
+
+/// What tasks that run again had made good is to be made good again.
+fn recover_again(workflow: &mut Workflow) {
+    let tasks = workflow.definition.tasks.iter().zip(&workflow.head.tasks);
+    let good: BTreeSet<usize> = tasks
+        .filter(|(_, state)| state.state == StepState::Success)
+        .flat_map(|(task, _)| task.recovers.iter().copied())
+        .collect();
+    for (index, state) in workflow.head.tasks.iter_mut().enumerate() {
+        state.recovered &= good.contains(&index);
+    }
 }
 
 /// A pause is over: what it took does not count for budgets.
@@ -381,6 +395,7 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
             };
         }
     }
+    recover_again(workflow);
     Some(())
 }
 

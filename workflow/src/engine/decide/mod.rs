@@ -115,7 +115,8 @@ impl Draft<'_> {
             } else {
                 self.wake() | self.advance_tasks()
             };
-            if self.workflow.head.ending.is_none() && !self.is_cut_short() {
+            // An answer during a pause may have been the end of the last task; that of the workflow waits.
+            if self.workflow.head.ending.is_none() && !self.is_paused() && !self.is_cut_short() {
                 self.end_if_done();
             }
             if !went_on || self.is_cut_short() {
