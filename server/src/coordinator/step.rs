@@ -180,6 +180,9 @@ impl<'a> Step<'a> {
                 return Ok(false);
             }
             let (boot_id, epoch) = (work.boot_id.clone(), work.epoch);
+            if self.is_cut_short(&want.workflow) {
+                return Ok(false);
+            }
             let worker = self
                 .workflow(&want.workflow)?
                 .and_then(|workflow| Some(workflow.execution(want.execution)?.worker.clone()));
@@ -209,6 +212,13 @@ impl<'a> Step<'a> {
                 None => work.unwant(&want.workflow, want.execution),
             }
         }
+    }
+
+    /// A decision on the workflow was as long as one may be: another in the same step would not fit into its commit. The
+    /// machine is woken, and its work handed out by a step of its own.
+    fn is_cut_short(&self, id: &str) -> bool {
+        let change = self.workflows.get(id);
+        change.is_some_and(|change| change.rows.iter().any(|row| matches!(row, Row::Continue)))
     }
 
     /// Whether an attempt's execution is on this machine.

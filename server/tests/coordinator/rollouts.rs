@@ -75,6 +75,77 @@ fn a_rollout_goes_on_after_crashes_in_the_middle_of_everything() {
     assert_eq!(server.state("w1"), WorkflowState::Success);
 }
 
+/// Both the report and the next action's start make as many executions as a decision may.
+#[test]
+fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
+    let mut server = Server::new(limits());
+    let text = over(300, "").replace(
+        "[{name: x, image: cexec}]",
+        "[{name: x, image: cexec}, {name: y, image: cexec}]",
+    );
+    let new = server::coordinator::NewWorkflow {
+        creation: creation("w1", &text),
+        extra: store::Commit::default(),
+    };
+    server.step(server::coordinator::Input::Create(Box::new(new)));
+    let made = server.workflow("w1").executions.len();
+    assert!(made < 300, "it is still being made");
+    // The second: what its machine is told stands in a row; nothing else of what follows is done.
+    let machine = "n0001";
+    for next in std::mem::take(&mut server.then) {
+        if let server::coordinator::Next::Carry(key) = next {
+            server.then.push_back(server::coordinator::Next::Carry(key));
+        }
+    }
+    while server.machine(machine).wants.is_empty() {
+        let Some(server::coordinator::Next::Carry(key)) = server.then.pop_front() else {
+            continue;
+        };
+        server.step(server::coordinator::Input::Carry { key });
+    }
+    let before = server.workflow("w1").executions.len();
+    assert!(before < 200, "it is still being made: {before}");
+    let attach = server::coordinator::Input::Attach {
+        machine: machine.into(),
+        boot_id: "k1".into(),
+        running: None,
+        knows: std::collections::BTreeSet::new(),
+    };
+    server.step(attach);
+    server.step(server::coordinator::Input::Work {
+        machine: machine.into(),
+        epoch: 1,
+    });
+    let attempt = server
+        .machine(machine)
+        .current
+        .expect("it was handed out")
+        .attempt;
+    server.step(server::coordinator::Input::Report {
+        machine: machine.into(),
+        boot_id: "k1".into(),
+        epoch: 1,
+        sequence: 1,
+        attempt,
+        outcome: Some(succeeded()),
+        data: None,
+    });
+    assert!(
+        server.workflow("w1").executions.len() < 300,
+        "it is still being made"
+    );
+    server.settle();
+    assert!(server.woken.contains(machine), "its next action waits for it");
+    let answer = server.step(server::coordinator::Input::Work {
+        machine: machine.into(),
+        epoch: 1,
+    });
+    assert!(
+        matches!(&answer, server::coordinator::Answer::Machine(told) if matches!(&told.orders, server::coordinator::Orders::Run(attempt) if attempt.action == 1)),
+        "{answer:?}"
+    );
+}
+
 #[test]
 fn a_rollout_is_cancelled_in_the_middle() {
     let mut server = Server::new(limits());
