@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::report::Outcome;
-use proto::v1::{AgentMessage, Heartbeat, Hello, Report, Started, Succeeded, agent_message, server_message};
+use proto::v1::{
+    AgentMessage, Heartbeat, Hello, Report, ServerMessage, Started, Succeeded, agent_message, server_message,
+};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
 
 use crate::display::Display;
 
@@ -20,6 +23,8 @@ use crate::display::Display;
 const IN_FLIGHT: usize = 16;
 /// Connections that are being made at the same time.
 const CONNECTING: usize = 64;
+/// The agents of an earlier run are still there for the server.
+const REPLACED_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the agents saw.
 #[derive(Debug, Default)]
@@ -123,20 +128,38 @@ struct Agent {
 }
 
 impl Agent {
+    /// Its stream, both ways. The server may not have noticed yet that the agents of the run before are gone.
+    async fn attach(
+        &self,
+        channel: Channel,
+    ) -> anyhow::Result<(mpsc::Sender<AgentMessage>, Streaming<ServerMessage>)> {
+        let deadline = Instant::now() + REPLACED_WITHIN;
+        loop {
+            let (to, messages) = mpsc::channel(IN_FLIGHT);
+            let hello = Hello {
+                mac: self.mac.clone(),
+                boot_id: self.boot_id.clone(),
+                agent_version: "bench".into(),
+                ..Hello::default()
+            };
+            send(&to, agent_message::Kind::Hello(hello)).await?;
+            let attached = AgentServiceClient::new(channel.clone())
+                .attach(ReceiverStream::new(messages))
+                .await;
+            match attached {
+                Ok(from) => return Ok((to, from.into_inner())),
+                Err(status) if status.code() == Code::PermissionDenied && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(status) => {
+                    return Err(status).with_context(|| format!("attaching {}", self.mac));
+                }
+            }
+        }
+    }
+
     async fn run(self, channel: Channel, on_welcome: impl FnOnce()) -> anyhow::Result<()> {
-        let (to, messages) = mpsc::channel(IN_FLIGHT);
-        let hello = Hello {
-            mac: self.mac.clone(),
-            boot_id: self.boot_id.clone(),
-            agent_version: "bench".into(),
-            ..Hello::default()
-        };
-        send(&to, agent_message::Kind::Hello(hello)).await?;
-        let mut from = AgentServiceClient::new(channel)
-            .attach(ReceiverStream::new(messages))
-            .await
-            .with_context(|| format!("attaching {}", self.mac))?
-            .into_inner();
+        let (to, mut from) = self.attach(channel).await?;
         let mut on_welcome = Some(on_welcome);
         let mut heartbeat = interval(self.manner.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

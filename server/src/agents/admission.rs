@@ -20,7 +20,6 @@ const MAX_FIELD_BYTES: usize = 256;
 
 /// An agent that may stay.
 pub(super) struct Admitted {
-    pub(super) machine: Machine,
     pub(super) handle: Arc<Handle>,
     /// The netboot that its token is of.
     pub(super) boot: Option<String>,
@@ -88,12 +87,7 @@ impl ControlPlane {
                     bytes: 0,
                     outcome: "answered",
                 });
-                Ok(Admitted {
-                    machine,
-                    handle,
-                    boot,
-                    peer,
-                })
+                Ok(Admitted { handle, boot, peer })
             }
             Err(Held) => {
                 let why = "another live session holds this MAC, and this one shows no boot token";

@@ -27,14 +27,13 @@ use crate::control::ControlPlane;
 use crate::coordinator::{Answer, Input, Orders};
 use crate::database::Batch;
 use crate::error::Error;
-use crate::machines::{Machine, mac_text};
+use crate::machines::mac_text;
 use crate::timeline::Entry;
 use crate::workflows::logs::Lines;
 use printed::{Known, Logs};
 
 pub(super) struct Session {
     control: ControlPlane,
-    machine: Machine,
     handle: Arc<Handle>,
     boot: Option<String>,
     peer: String,
@@ -76,15 +75,9 @@ impl Session {
     ) -> Self {
         // What it says in another form than ours is nothing that it got from us.
         let running = hello.running_attempt.parse().ok();
-        let Admitted {
-            machine,
-            handle,
-            boot,
-            peer,
-        } = admitted;
+        let Admitted { handle, boot, peer } = admitted;
         Self {
             control,
-            machine,
             handle,
             boot,
             peer,
@@ -172,7 +165,7 @@ impl Session {
     /// Welcome, the reports that are owed, then work.
     async fn begin(&mut self) -> Result<(), End> {
         let attach = Input::Attach {
-            machine: self.machine.name.clone(),
+            machine: self.handle.machine.clone(),
             boot_id: self.hello.boot_id.clone(),
             running: self.running.clone(),
             knows: self.knows(),
@@ -185,7 +178,7 @@ impl Session {
         self.remember().await?;
         let interval = self.control.inner.config.heartbeat_interval;
         self.send(server_message::Kind::Welcome(Welcome {
-            machine: self.machine.name.clone(),
+            machine: self.handle.machine.clone(),
             epoch: self.epoch,
             now: Some(clock::timestamp(clock::now())),
             heartbeat_interval_s: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX).max(1),
@@ -194,6 +187,9 @@ impl Session {
         if let Orders::Stop { .. } = assignment.orders {
             self.follow(assignment.orders).await?;
         }
+        // A session may last for weeks: it keeps no more of the Hello than it needs.
+        self.hello.inventory = None;
+        self.hello.journal = Vec::new();
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
@@ -251,7 +247,7 @@ impl Session {
         let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
         let input = Input::Report {
-            machine: self.machine.name.clone(),
+            machine: self.handle.machine.clone(),
             boot_id: self.hello.boot_id.clone(),
             epoch: self.epoch,
             sequence: report.sequence,
@@ -280,7 +276,12 @@ impl Session {
 
     /// A report that can change nothing is acknowledged all the same, or it would come for ever.
     fn note_ignored(&self, attempt: &str, why: &str) {
-        tracing::warn!(machine = self.machine.name, attempt, why, "report without effect");
+        tracing::warn!(
+            machine = self.handle.machine,
+            attempt,
+            why,
+            "report without effect"
+        );
         self.note(
             "REPORT",
             format!("a report of attempt {attempt:.80} has no effect: {why}"),
@@ -318,11 +319,11 @@ impl Session {
 
     fn heard(&self) {
         self.handle.heard();
-        self.control.inner.silence.heard(&self.machine.name);
+        self.control.inner.silence.heard(&self.handle.machine);
     }
 
     async fn leave(&mut self, why: &str) -> Result<(), Error> {
-        tracing::info!(machine = self.machine.name, why, "agent detached");
+        tracing::info!(machine = self.handle.machine, why, "agent detached");
         self.note("DETACH", format!("{}: {why}", self.peer), "note");
         if let Some(logs) = self.logs.take() {
             self.control.append_log(&logs.attempt, logs.lines).await?;

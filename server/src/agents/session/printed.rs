@@ -94,7 +94,7 @@ impl Session {
             .as_ref()
             .and_then(|workflow| workflow.execution(attempt.execution));
         let is_here = match execution {
-            Some(execution) => coordinator.machine_of(&execution.worker)? == self.machine.name,
+            Some(execution) => coordinator.machine_of(&execution.worker)? == self.handle.machine,
             None => false,
         };
         let task = workflow

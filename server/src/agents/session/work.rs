@@ -11,7 +11,7 @@ impl Session {
     /// Finds what the machine should do, and has it done.
     pub(super) async fn look_for_work(&mut self) -> Result<(), End> {
         let input = Input::Work {
-            machine: self.machine.name.clone(),
+            machine: self.handle.machine.clone(),
             epoch: self.epoch,
         };
         match self.control.step(&input).await? {
@@ -47,7 +47,7 @@ impl Session {
     }
 
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<(), End> {
-        tracing::info!(machine = self.machine.name, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
+        tracing::info!(machine = self.handle.machine, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
         let coordinator = &self.control.inner.coordinator;
         let workflow = coordinator.workflow(&dispatch.attempt.workflow)?;
         // The root's newest, which its other workflows have made too.
@@ -93,7 +93,7 @@ impl Session {
             .control
             .inner
             .coordinator
-            .waits_for(&self.machine.name, clock::now())?;
+            .waits_for(&self.handle.machine, clock::now())?;
         if self.idle.as_ref() == Some(&reason) {
             return Ok(());
         }
