@@ -414,3 +414,70 @@ fn the_list_of_an_earlier_run_says_nothing_of_the_next_one() {
     script.does("c", "succeeded");
     script.expect_state(WorkflowState::Success, "");
 }
+
+#[test]
+fn a_machine_of_an_item_that_is_left_out_is_given_back_also_when_the_failure_came_during_a_pause() {
+    let mut script = Script::new(tasks(
+        "
+    - name: first
+      run: one on b
+    - name: roll
+      forEach: '[\"a\", \"b\"]'
+      maxParallel: 1
+      maxFailures: 0
+      run: one on ${{ item }}
+    - name: other
+      needs: [first]
+      run: one on c
+    ",
+    ));
+    script.does("b", "succeeded");
+    let attempt = script.hand_out("a");
+    script.run("pause");
+    script.run(&format!("report {attempt} failed"));
+    script.effects.clear();
+    script.run("unpause");
+    script.expect_effects("want c for 2/1/0\nrelease b of w");
+}
+
+#[test]
+fn an_item_that_succeeded_stays_also_over_a_run_that_did_not_come_to_it() {
+    let mut script = Script::new(tasks(
+        "
+    - name: each
+      forEach: '[\"a\", \"b\"]'
+      maxParallel: 1
+      run: one on ${{ item }}
+    ",
+    ));
+    script.does("a", "failed");
+    script.does("b", "succeeded");
+    script.run("retry");
+    script.run("cancel");
+    script.run("retry");
+    script.does("a", "succeeded");
+    script.expect_state(WorkflowState::Success, "");
+    assert_eq!(
+        script.execution("0/3/1").actions[0].attempts,
+        0,
+        "it was not done again"
+    );
+}
+
+#[test]
+fn a_rollout_that_is_cancelled_is_not_taken_for_one_whose_failures_are_borne() {
+    let mut script = Script::new(tasks(
+        "
+    - name: each
+      forEach: '[\"a\", \"b\"]'
+      maxFailures: 100%
+      run: one on ${{ item }}
+    ",
+    ));
+    script.run("cancel");
+    script.expect_tasks("CANCELLED");
+    script.check(
+        "retry",
+        "run_opened [0]\ntask_started 0 2 items\nexecution_made 0/2/0 machine\nexecution_made 0/2/1 machine",
+    );
+}

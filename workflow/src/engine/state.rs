@@ -149,6 +149,9 @@ pub struct TaskState {
     /// The instance that a retry of the workflow goes on from: what succeeded there is not done again. 0: none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub carries: u32,
+    /// The first instance of that chain: an item that a run in between did not come to is looked for there. 0: there is only one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub carries_since: u32,
     /// Executions that there will be: 1 without `forEach`.
     #[serde(default)]
     pub items: usize,
@@ -366,6 +369,18 @@ impl Workflow {
         self.executions.get(&id).map(|execution| &**execution)
     }
 
+    /// What an earlier run came to for this execution, where its task goes on from there.
+    pub(super) fn earlier(&self, id: ExecutionId) -> Option<&Execution> {
+        let task = self.head.tasks.get(id.task)?;
+        let since = if task.carries_since > 0 {
+            task.carries_since
+        } else {
+            task.carries
+        };
+        let mut instances = (since.max(1)..=task.carries).rev();
+        instances.find_map(|instance| self.execution(ExecutionId { instance, ..id }))
+    }
+
     /// The executions of a task's latest instance, in the order of their items.
     pub fn executions_of(&self, task: usize) -> impl Iterator<Item = &Execution> {
         let instance = self.head.tasks.get(task).map_or(0, |state| state.instance);
@@ -437,6 +452,7 @@ impl TaskState {
             iteration: 0,
             went_back: 0,
             carries: 0,
+            carries_since: 0,
             items: 0,
             made: 0,
             ended: 0,

@@ -42,8 +42,7 @@ fn run(plan: &Plan, script: &[u32], then: &[Vec<u32>]) {
     both.compare();
     both.play_to_the_end(script);
     for script in then {
-        // What a stop leaves of single tasks is the engine's to say, and so is what is left to do.
-        if both.model.flow == Flow::Over(End::Success) || both.model.was_stopped {
+        if both.model.flow == Flow::Over(End::Success) {
             break;
         }
         let by = "somebody".to_owned();
@@ -127,7 +126,9 @@ impl Both {
             if let Some((task, item)) = self.on(machine) {
                 let reboots = self.reboots(task, item);
                 let is_left = self.model.tasks[task].items[item].at == At::Left;
-                if is_left {
+                let is_stopping = matches!(self.model.flow, Flow::Stopping(_));
+                if is_left || (reboots && is_stopping) {
+                    // Whether one that leaves while it is stopped was done is the engine's to say.
                     choices.push(Choice::Boot(machine));
                 } else if reboots {
                     choices.push(Choice::Leave(machine));

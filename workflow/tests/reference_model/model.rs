@@ -261,7 +261,7 @@ impl Model {
 
     pub(crate) fn ended(&mut self, task: usize, item: usize, outcome: Outcome) {
         if matches!(self.flow, Flow::Stopping(_)) {
-            self.tasks[task].items[item].at = At::Over(End::Cancelled);
+            self.tasks[task].items[item].at = At::Over(self.end_while_stopping(task, item, outcome));
         } else if let Some(how) = self.tasks[task].items[item].cleaning.take() {
             self.give_up(task, item, how);
         } else if outcome == Outcome::Succeeded {
@@ -298,7 +298,11 @@ impl Model {
 
     /// The machine said that it leaves, as the action is to do.
     pub(crate) fn left(&mut self, task: usize, item: usize, is_done: bool) {
-        if is_done {
+        if matches!(self.flow, Flow::Stopping(_)) {
+            // A machine that reboots has stopped.
+            self.over(task, item, End::Cancelled);
+            self.look();
+        } else if is_done {
             self.ended(task, item, Outcome::Succeeded);
         } else {
             self.tasks[task].items[item].at = At::Left;
@@ -436,6 +440,7 @@ impl Model {
         loop {
             if let Flow::Stopping(end) = self.flow {
                 if self.away().is_empty() {
+                    self.cancel_the_rest();
                     self.flow = Flow::Over(end);
                 }
                 return;
@@ -704,9 +709,10 @@ impl Model {
         self.tasks[task].items[item].at = At::Over(end);
     }
 
-    fn finish(&mut self, task: usize) {
+    /// Of a task whose items are all over.
+    fn end_of(&self, task: usize) -> End {
         let ends: Vec<End> = self.tasks[task].items.iter().filter_map(Item::end).collect();
-        let end = match &self.plan.tasks[task].each {
+        match &self.plan.tasks[task].each {
             None => ends[0],
             Some(each) => {
                 let failed = failures(&ends);
@@ -716,7 +722,11 @@ impl Model {
                     _ => End::Success,
                 }
             }
-        };
+        }
+    }
+
+    fn finish(&mut self, task: usize) {
+        let end = self.end_of(task);
         let state = &mut self.tasks[task];
         state.end = Some(end);
         state.ended_at = self.now;
@@ -760,6 +770,56 @@ impl Model {
                 .iter()
                 .zip(&self.tasks)
                 .any(|(step, state)| state.end == Some(End::Success) && step.recovers.contains(&task));
+        }
+    }
+
+    /// What was done before it was asked to stop is done; an extra run changes nothing of how its action ended.
+    fn end_while_stopping(&self, task: usize, item: usize, outcome: Outcome) -> End {
+        let one = &self.tasks[task].items[item];
+        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
+            unreachable!("only actions end")
+        };
+        match (one.cleaning, outcome) {
+            (Some(Outcome::TimedOut), _) => End::Timeout,
+            (Some(_), _) => End::Failed,
+            (None, Outcome::Succeeded) if one.action + 1 == doings.len() => End::Success,
+            (None, _) => End::Cancelled,
+        }
+    }
+
+    /// What has not ended was stopped, or had not begun, when the whole was.
+    fn cancel_the_rest(&mut self) {
+        for task in 0..self.tasks.len() {
+            let total = self.total(task);
+            let state = &mut self.tasks[task];
+            let is_whole = state.active && state.items.len() == total;
+            for item in &mut state.items {
+                // One of which only the extra run was left had failed before.
+                let end = item.end().unwrap_or(match item.cleaning {
+                    None => End::Cancelled,
+                    Some(Outcome::TimedOut) => End::Timeout,
+                    Some(_) => End::Failed,
+                });
+                item.at = At::Over(end);
+            }
+            let ends: Vec<End> = state.items.iter().filter_map(Item::end).collect();
+            let is_done = is_whole && !ends.contains(&End::Cancelled);
+            if self.tasks[task].end.is_none() {
+                let end = if is_done {
+                    self.end_of(task)
+                } else {
+                    End::Cancelled
+                };
+                self.tasks[task].end = Some(end);
+                if end == End::Success {
+                    for &recovered in &self.plan.tasks[task].recovers {
+                        self.tasks[recovered].recovered = true;
+                    }
+                }
+            }
+            let state = &mut self.tasks[task];
+            state.active = false;
+            state.asking = false;
         }
     }
 

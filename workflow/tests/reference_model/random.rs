@@ -74,6 +74,10 @@ fn add(plan: &mut Plan, drawn: Drawn) {
     if let Some((to, max, always)) = drawn.back {
         let to = to.index(index + 1);
         if plan.can_go_back(index, to) {
+            // What recovers, goes back and recovers in one moment shows others a failure or none by who looks first.
+            if !matches!(plan.tasks[index].work, Work::Actions(..) | Work::Wait(_)) {
+                plan.tasks[index].recovers.clear();
+            }
             plan.tasks[index].back = Some(Back { to, max, always });
         }
     }

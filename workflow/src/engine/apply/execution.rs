@@ -140,11 +140,7 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         task.ended = task.ended.saturating_add(1);
         task.skipped = task.skipped.saturating_add(1);
     }
-    let before = ExecutionId {
-        instance: task.carries,
-        ..id
-    };
-    let earlier = workflow.executions.get(&before);
+    let earlier = workflow.earlier(id);
     // What an earlier run did is no beginning of this one: its clocks wait for something that runs.
     let is_kept = earlier.is_some_and(|earlier| earlier.state == StepState::Success);
     let execution = Execution {

@@ -262,6 +262,7 @@ fn begin_again(state: &TaskState) -> TaskState {
         iteration: state.iteration,
         went_back: state.went_back,
         carries: state.carries,
+        carries_since: state.carries_since,
         ..TaskState::idle()
     }
 }
@@ -319,6 +320,7 @@ fn go_back(workflow: &mut Workflow, from: usize, tasks: &[usize]) -> Option<()> 
             *state = TaskState {
                 iteration: state.iteration.saturating_add(1),
                 carries: 0,
+                carries_since: 0,
                 went_back: if task == from {
                     state.went_back.saturating_add(1)
                 } else {
@@ -369,7 +371,7 @@ fn end(head: &mut Head, state: WorkflowState, message: &str, outputs: &Map<Strin
 }
 
 fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
-    let Workflow { head, items, .. } = workflow;
+    let head = &mut workflow.head;
     if head.run.checked_add(1) != Some(run) || tasks.iter().any(|&task| task >= head.tasks.len()) {
         return None;
     }
@@ -383,13 +385,21 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
     for &task in tasks {
         if let Some(state) = head.tasks.get_mut(task) {
             // A task that was not started in this run keeps what it has to carry from the run before.
-            let started = state.items > 0 || items.contains_key(&(task, state.instance));
+            let (carries, carries_since) = match state.state {
+                StepState::Success => (0, 0),
+                // What it carried itself, and did not come to, is not lost.
+                _ if state.started_at.is_some() => {
+                    let since = [state.carries_since, state.carries, state.instance];
+                    (
+                        state.instance,
+                        since.into_iter().find(|&since| since > 0).unwrap_or(0),
+                    )
+                }
+                _ => (state.carries, state.carries_since),
+            };
             *state = TaskState {
-                carries: match state.state {
-                    StepState::Success => 0,
-                    _ if started => state.instance,
-                    _ => state.carries,
-                },
+                carries,
+                carries_since,
                 went_back: 0,
                 ..begin_again(state)
             };

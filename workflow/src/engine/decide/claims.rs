@@ -50,7 +50,7 @@ impl Draft<'_> {
             return;
         }
         let held_all = self.before.is_none_or(may_use_any) || (is_new_run && is_over);
-        if self.touched.is_empty() && !is_over && !held_all {
+        if self.touched.is_empty() && !self.closed && !is_over && !held_all {
             return;
         }
         let mut workers: BTreeSet<String> = if held_all {

@@ -104,16 +104,7 @@ impl Draft<'_> {
 
     /// What succeeded in the run before is not done again.
     fn carry_over(&mut self, id: ExecutionId) -> bool {
-        let carries = self
-            .workflow
-            .head
-            .tasks
-            .get(id.task)
-            .map_or(0, |task| task.carries);
-        let earlier = self.workflow.execution(ExecutionId {
-            instance: carries,
-            ..id
-        });
+        let earlier = self.workflow.earlier(id);
         let Some(earlier) = earlier.filter(|earlier| earlier.state == StepState::Success) else {
             return false;
         };

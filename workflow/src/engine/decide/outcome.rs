@@ -41,6 +41,8 @@ pub(super) fn of_task(workflow: &Workflow, task: usize) -> (StepState, Option<Fa
             let message = format!("{failed} of {items} items failed{first}");
             (StepState::Failed, Some(Failure::new("ItemsFailed", message)))
         }
+        // What a stop has left undone is not borne: the next run does it.
+        _ if workflow.executions_of(task).any(is_stopped) => (StepState::Cancelled, None),
         _ => (StepState::Success, None),
     }
 }
@@ -68,6 +70,10 @@ pub(super) fn of_workflow(workflow: &Workflow) -> (WorkflowState, String) {
         (None, _) => String::new(),
     };
     (end, message)
+}
+
+fn is_stopped(execution: &Execution) -> bool {
+    execution.state == StepState::Cancelled
 }
 
 fn has_failed(execution: &Execution) -> bool {
