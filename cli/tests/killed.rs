@@ -300,6 +300,8 @@ impl SimulatedAgent {
                 self.acknowledged(acknowledged.sequence);
             }
             let mut orders = self.core.handle(SystemTime::now(), Event::Received(kind));
+            // What is to be started is started also where the stream broke before that: the core takes it for running.
+            let mut is_broken = false;
             while !orders.is_empty() {
                 let mut next = Vec::new();
                 for order in orders {
@@ -309,7 +311,9 @@ impl SimulatedAgent {
                             self.sent
                                 .insert(report.sequence, end.then_some(report.attempt_id));
                         }
-                        Order::Send(kind) => to.send(AgentMessage { kind: Some(kind) }).await?,
+                        Order::Send(kind) => {
+                            is_broken |= to.send(AgentMessage { kind: Some(kind) }).await.is_err();
+                        }
                         Order::Start(run) => {
                             *self
                                 .load
@@ -330,6 +334,9 @@ impl SimulatedAgent {
                     }
                 }
                 orders = next;
+            }
+            if is_broken {
+                return Ok(());
             }
         }
         Ok(())
