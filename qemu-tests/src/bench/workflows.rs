@@ -58,11 +58,15 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
         let server = BenchServer::start(&bench.dir)?;
         runtime.block_on(async {
             let load = Load::new(&server, bench, &display).await?;
-            load.measure(&mut figures, "").await?;
-            if bench.idle > 0 {
-                load.idle(&mut figures).await?;
-            }
-            anyhow::Ok(())
+            load.measure(&mut figures, "").await
+        })?;
+    }
+    if bench.idle > 0 {
+        // On a server of its own: what others have left in memory is not the agents'.
+        let server = BenchServer::start(&bench.dir)?;
+        runtime.block_on(async {
+            let load = Load::new(&server, bench, &display).await?;
+            load.idle(&mut figures).await
         })?;
     }
     if bench.finished > 0 {
