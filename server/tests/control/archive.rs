@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use proto::v1::{
-    CancelWorkflowRequest, DataChanges, DataFile, DeleteWorkflowRequest, ExplainWorkflowRequest,
-    GetWorkflowRequest, ListWorkflowsRequest, RetryWorkflowRequest, Succeeded, WorkflowDataRequest,
-    WorkflowEventsRequest, WorkflowLogsRequest, report,
+    CancelWorkflowRequest, DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest,
+    ListWorkflowsRequest, Succeeded, WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
 };
 use server::{Config, Next};
 use store::blobs::Blobs;
@@ -175,11 +174,7 @@ async fn an_archived_workflow_is_one_row_and_reads_as_before() {
     assert_eq!(kept.keys(&id), want);
     let after = all_of(&server, &id).await;
     assert_eq!(after, before);
-    let retry = RetryWorkflowRequest {
-        id: id.clone(),
-        by: String::new(),
-    };
-    let refused = server.client().await.retry_workflow(retry).await;
+    let refused = server.retry(&id).await;
     assert_eq!(
         refused.expect_err("it succeeded").code(),
         Code::FailedPrecondition
@@ -206,17 +201,7 @@ async fn a_retry_brings_an_archived_workflow_back_with_its_data() {
         assert!(kept.blobs.exists(&digest).await.expect("a look"));
         kept.blobs.delete(&digest).await.expect("deleted");
     }
-    let retry = RetryWorkflowRequest {
-        id: id.clone(),
-        by: "me".into(),
-    };
-    let again = server
-        .client()
-        .await
-        .retry_workflow(retry)
-        .await
-        .expect("retried");
-    let again = again.into_inner();
+    let again = server.retry(&id).await.expect("retried");
     assert_eq!((again.run, again.state.as_str()), (2, "PENDING"));
     assert!(!kept.keys(&id).contains(&format!("archived/{id}")));
     let mut agent = server.attach(hello("k2")).await.expect("attach");
@@ -253,12 +238,11 @@ async fn a_deleted_workflow_leaves_nothing_archived_or_not() {
         }
         boots(Next::Agent).await;
         let mut client = server.client().await;
-        let delete = |id: &str| DeleteWorkflowRequest { id: id.into() };
-        client.delete_workflow(delete(&second)).await.expect("deleted");
+        server.delete(&second).await.expect("deleted");
         assert_eq!(kept.keys(&second), [""; 0]);
         // It boots what it booted before that one.
         boots(Next::LocalDisk).await;
-        client.delete_workflow(delete(&first)).await.expect("deleted");
+        server.delete(&first).await.expect("deleted");
         assert_eq!(kept.keys(&first), [""; 0]);
         let gone = client
             .get_workflow(GetWorkflowRequest { id: first.clone() })
@@ -296,16 +280,7 @@ async fn old_workflows_are_deleted_and_machines_boot_as_before() {
             .await
             .expect("workflow")
             .id;
-        let cancel = CancelWorkflowRequest {
-            id: other.clone(),
-            reason: String::new(),
-        };
-        server
-            .client()
-            .await
-            .cancel_workflow(cancel)
-            .await
-            .expect("cancelled");
+        server.cancel(&other).await;
     }
     let list = || ListWorkflowsRequest {
         machine: "other".into(),
@@ -332,8 +307,7 @@ async fn old_workflows_are_deleted_and_machines_boot_as_before() {
     let ids: Vec<_> = all.into_inner().workflows.into_iter().map(|one| one.id).collect();
     assert_eq!(ids[..2], [last.clone(), waiting.clone()]);
     assert_eq!(ids.len(), 3);
-    let delete = DeleteWorkflowRequest { id: waiting };
-    client.delete_workflow(delete).await.expect("deleted");
+    server.delete(&waiting).await.expect("deleted");
     let mac = MAC.parse().expect("MAC");
     let (next, reason) = server.control.boots_next(mac).await.expect("known");
     assert_eq!(next, Next::LocalDisk);
@@ -459,16 +433,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
     agent.acknowledged().await;
     let sequence = agent.sequence;
     drop(agent);
-    let cancel = CancelWorkflowRequest {
-        id: id.clone(),
-        reason: String::new(),
-    };
-    server
-        .client()
-        .await
-        .cancel_workflow(cancel)
-        .await
-        .expect("cancelled");
+    server.cancel(&id).await;
     server.reaches(&id, "CANCELLED").await;
     // Another one is archived meanwhile, so this one was looked at.
     server
@@ -480,16 +445,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
         .await
         .expect("workflow")
         .id;
-    let cancel = CancelWorkflowRequest {
-        id: other.clone(),
-        reason: String::new(),
-    };
-    server
-        .client()
-        .await
-        .cancel_workflow(cancel)
-        .await
-        .expect("cancelled");
+    server.cancel(&other).await;
     kept.is_archived(&other).await;
     assert!(!kept.keys(&id).contains(&format!("archived/{id}")));
     // Its late report is recorded.
@@ -562,36 +518,19 @@ async fn sub_workflows_are_archived_with_their_root_and_come_back_with_it() {
             ]
         );
         assert_eq!(server.workflow(sub).await.state, "FAILED");
-        let delete = DeleteWorkflowRequest { id: sub.clone() };
-        let refused = server.client().await.delete_workflow(delete).await;
-        let refused = refused.expect_err("a part");
+        let refused = server.delete(sub).await.expect_err("a part");
         assert!(
             refused
                 .message()
                 .contains(&format!("is a part of workflow {root}"))
         );
     }
-    let retry = RetryWorkflowRequest {
-        id: root.clone(),
-        by: String::new(),
-    };
-    server
-        .client()
-        .await
-        .retry_workflow(retry)
-        .await
-        .expect("retried");
+    server.retry(&root).await.expect("retried");
     let run = agent.run().await;
     agent.report(&run.attempt_id, succeeded()).await;
     server.reaches(&root, "SUCCESS").await;
     kept.is_archived(&root).await;
-    let delete = DeleteWorkflowRequest { id: root.clone() };
-    server
-        .client()
-        .await
-        .delete_workflow(delete)
-        .await
-        .expect("deleted");
+    server.delete(&root).await.expect("deleted");
     for id in subs.iter().chain([&root, &run.workflow_id]) {
         assert_eq!(kept.keys(id), [""; 0]);
     }

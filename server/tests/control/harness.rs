@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
-    AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CreateWorkflowRequest, Failed,
-    GetWorkflowRequest, Hello, Leaving, LogLines, PutTemplateRequest, Report, RunAction, ServerMessage,
-    Started, Succeeded, Workflow, agent_message, report, server_message,
+    AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
+    CreateWorkflowRequest, DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines,
+    PutTemplateRequest, Report, RetryWorkflowRequest, RunAction, ServerMessage, Started, Succeeded, Workflow,
+    agent_message, report, server_message,
 };
 use server::{Config, ControlPlane};
 use store::{Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Store, StoreError, StoreHandle};
@@ -160,6 +161,32 @@ impl Server {
             .await
             .expect("workflow")
             .into_inner()
+    }
+
+    pub(crate) async fn cancel(&self, id: &str) {
+        let request = CancelWorkflowRequest {
+            id: id.into(),
+            reason: String::new(),
+        };
+        self.client()
+            .await
+            .cancel_workflow(request)
+            .await
+            .expect("cancelled");
+    }
+
+    pub(crate) async fn retry(&self, id: &str) -> Result<Workflow, Status> {
+        let request = RetryWorkflowRequest {
+            id: id.into(),
+            by: "somebody".into(),
+        };
+        let answer = self.client().await.retry_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub(crate) async fn delete(&self, id: &str) -> Result<(), Status> {
+        let request = DeleteWorkflowRequest { id: id.into() };
+        self.client().await.delete_workflow(request).await.map(drop)
     }
 
     /// Waits until the workflow is in this state.
