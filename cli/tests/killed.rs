@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -23,6 +23,7 @@ use proto::v1::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 
 const KILLS: u64 = 200;
 const MACHINES: usize = 16;
@@ -56,7 +57,7 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
     let load = Arc::new(Load::default());
     let mut serve = Serve::start(dir.path(), &load);
     runtime.block_on(prepare(&load));
-    let stopping = Arc::new(tokio::sync::Notify::new());
+    let stopping = Arc::new(AtomicBool::new(false));
     for number in 0..MACHINES {
         runtime.spawn(SimulatedAgent::new(number, load.clone()).run());
     }
@@ -77,7 +78,7 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
         serve.kill();
         serve = Serve::start(dir.path(), &load);
     }
-    stopping.notify_one();
+    stopping.store(true, Ordering::SeqCst);
     let ids = runtime.block_on(maker).unwrap();
     runtime.block_on(check(&load, &ids));
     runtime.block_on(all_are_archived(dir.path(), &ids));
@@ -200,41 +201,35 @@ fn mac(number: usize) -> String {
     format!("52:54:00:77:01:{number:02x}")
 }
 
-/// Makes workflow after workflow until it is told to stop; gives the ids. A key makes asking again harmless.
-async fn make_workflows(load: Arc<Load>, stopping: Arc<tokio::sync::Notify>) -> Vec<String> {
+/// Makes workflow after workflow until it is told to stop; gives the ids. What it has asked for it asks for until it is
+/// answered, also when it is to stop: the server may have made it already, and its agent may be at work. A key makes
+/// asking again harmless.
+async fn make_workflows(load: Arc<Load>, stopping: Arc<AtomicBool>) -> Vec<String> {
+    const PAUSE: Duration = Duration::from_millis(2);
     let mut ids = Vec::new();
-    let stopped = stopping.notified();
-    tokio::pin!(stopped);
-    for number in 0.. {
+    while !stopping.load(Ordering::SeqCst) {
         // A few are open at any time, so that there is load and the machines' queues are used.
-        while open(&load, &ids) > MACHINES * ACTIONS * 3 {
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(2)) => {}
-                () = &mut stopped => return ids,
-            }
+        if open(&load, &ids) > MACHINES * ACTIONS * 3 {
+            tokio::time::sleep(PAUSE).await;
+            continue;
         }
         let request = CreateWorkflowRequest {
             template: "load".into(),
-            devices: [("device_1".to_owned(), mac(number % MACHINES))].into(),
-            idempotency_key: format!("key-{number}"),
+            devices: [("device_1".to_owned(), mac(ids.len() % MACHINES))].into(),
+            idempotency_key: format!("key-{}", ids.len()),
             ..CreateWorkflowRequest::default()
         };
-        let made = async {
-            loop {
-                let made = tokio::time::timeout(ANSWER_WITHIN, async {
-                    let mut control = ControlServiceClient::connect(load.server()).await.ok()?;
-                    control.create_workflow(request.clone()).await.ok()
-                });
-                if let Ok(Some(made)) = made.await {
-                    return made.into_inner().workflow.unwrap().id;
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
+        let made = loop {
+            let made = tokio::time::timeout(ANSWER_WITHIN, async {
+                let mut control = ControlServiceClient::connect(load.server()).await.ok()?;
+                control.create_workflow(request.clone()).await.ok()
+            });
+            if let Ok(Some(made)) = made.await {
+                break made.into_inner().workflow.unwrap();
             }
+            tokio::time::sleep(PAUSE).await;
         };
-        tokio::select! {
-            id = made => ids.push(id),
-            () = &mut stopped => return ids,
-        }
+        ids.push(made.id);
     }
     ids
 }
@@ -416,6 +411,11 @@ async fn check(load: &Load, ids: &[String]) {
         ids.len(),
         "a key gave a workflow twice"
     );
+    assert_eq!(
+        all_workflows(&mut control).await,
+        ids.iter().cloned().collect::<BTreeSet<_>>(),
+        "what the server has is not what was made"
+    );
     let deadline = Instant::now() + WITHIN;
     let mut reported = BTreeMap::<String, u32>::new();
     for id in ids {
@@ -473,4 +473,21 @@ async fn check(load: &Load, ids: &[String]) {
         ids.len(),
         load.acknowledged.load(Ordering::SeqCst)
     );
+}
+
+async fn all_workflows(control: &mut ControlServiceClient<Channel>) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut request = ListWorkflowsRequest::default();
+    loop {
+        let page = control
+            .list_workflows(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        all.extend(page.workflows.into_iter().map(|workflow| workflow.id));
+        if page.next.is_empty() {
+            return all;
+        }
+        request.after = page.next;
+    }
 }
