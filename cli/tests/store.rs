@@ -79,7 +79,7 @@ fn a_check_is_a_table_or_json_and_its_exit_code_tells_damage() {
 }
 
 #[test]
-fn an_archive_whose_blob_is_not_there_is_damage() {
+fn what_a_row_names_and_is_not_there_is_damage() {
     let dir = tempfile::tempdir().expect("directory");
     fill(dir.path());
     let blob = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -89,11 +89,21 @@ fn an_archive_whose_blob_is_not_there_is_damage() {
     let archived = format!(
         "{{\"head\":{head},\"tasks\":[],\"parts\":[{{\"first\":\"event/w/0000000001\",\"blob\":\"{blob}\"}}]}}"
     );
-    for (key, value) in [("data/w/0000000001", manifest), ("archived/w", archived)] {
+    let detached = format!("{{\"detached\":{{\"sha256\":\"{blob}\",\"bytes\":3}}}}");
+    let piece = format!("key detached/w/{blob}/00000");
+    let blob = format!("blob {blob}");
+    for (key, value, missing) in [
+        ("data/w/0000000001", manifest, &blob),
+        ("archived/w", archived, &blob),
+        ("execution/w/00000/00001/00000", detached, &piece),
+    ] {
         let store = RedbStore::open(dir.path().join("farrier.redb")).expect("open");
         let operations = vec![
             Operation::Delete {
                 key: "data/w/0000000001".into(),
+            },
+            Operation::Delete {
+                key: "archived/w".into(),
             },
             Operation::Put {
                 key: key.into(),
@@ -108,7 +118,7 @@ fn an_archive_whose_blob_is_not_there_is_damage() {
         drop(store);
         let damaged = farrier(dir.path(), &["check"], b"");
         assert_eq!(code(&damaged), Some(1));
-        let want = format!("farrier: blob {blob} is missing: {key} names it\n");
+        let want = format!("farrier: {missing} is missing: {key} names it\n");
         assert!(words(&damaged).starts_with(&want), "{}", words(&damaged));
     }
 }

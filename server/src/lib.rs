@@ -23,8 +23,9 @@ mod turns;
 mod workflows;
 mod yaml;
 
-pub use archive::named_blobs;
+pub use archive::named;
 pub use control::{Config, ControlPlane};
+pub use database::detached::whole as whole_row;
 pub use error::{Error, Problem};
 pub use templates::check as check_template;
 pub use workflows::next::{Netboot, Next};

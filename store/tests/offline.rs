@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use store::blobs::{Blobs, Digest, file_of};
-use store::offline::{self, Import, OfflineError, Summary, Target, check, export, import};
+use store::offline::{self, Import, Named, OfflineError, Summary, Target, check, export, import};
 use store::{Commit, KeyValue, Operation, RedbStore, Store, StoreError};
 
 #[test]
@@ -95,17 +95,23 @@ fn a_check_counts_keys_by_their_first_segment_and_blobs() {
 }
 
 #[test]
-fn a_blob_that_a_row_names_and_that_is_not_there_is_a_problem() {
+fn what_a_row_names_and_is_not_there_is_a_problem() {
     let data = filled();
     let (there, gone) = (Digest::of(b"blob one"), Digest::of(b"gone"));
     let names = |row: &KeyValue| match &row.key[..] {
-        b"alone" => vec![there, gone],
-        _ => Vec::new(),
+        b"alone" => Named {
+            blobs: vec![there, gone],
+            keys: vec!["event/0000".into(), "no/such".into()],
+        },
+        _ => Named::default(),
     };
     let report = check(data.path(), &names, &mut |_| {}).unwrap();
     assert_eq!(
         report.problems,
-        [format!("blob {gone} is missing: alone names it")]
+        [
+            "key no/such is missing: alone names it".to_owned(),
+            format!("blob {gone} is missing: alone names it")
+        ]
     );
     assert_eq!((report.blobs.missing, report.blobs.unnamed), (vec![gone], 2));
 }
@@ -393,6 +399,6 @@ fn files_of(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-fn no_names(_: &KeyValue) -> Vec<Digest> {
-    Vec::new()
+fn no_names(_: &KeyValue) -> Named {
+    Named::default()
 }

@@ -85,7 +85,7 @@ pub(crate) fn run(args: StoreArgs, default_output: Format) -> Result<ExitCode, F
 }
 
 fn check(data: &Path, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
-    let report = offline::check(data, &server::named_blobs, &mut |at| bar.show(at));
+    let report = offline::check(data, &server::named, &mut |at| bar.show(at));
     bar.clear();
     let report = report.map_err(failure)?;
     let mut out = std::io::stdout().lock();

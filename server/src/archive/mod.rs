@@ -25,6 +25,7 @@ use std::sync::Arc;
 use ephemeral::Manifest;
 use serde::{Deserialize, Serialize};
 use store::blobs::Digest;
+use store::offline::Named;
 use store::{KeyValue, Revision, Store, StoreError};
 use workflow::engine::{Head, Workflow};
 
@@ -36,7 +37,7 @@ pub use tree::{Member, Readiness};
 use crate::control::ControlPlane;
 use crate::coordinator::load;
 use crate::data::contents;
-use crate::database::{Reader, Stored, View};
+use crate::database::{Reader, Stored, View, detached};
 use crate::error::Error;
 use rows::ArchivedRows;
 
@@ -114,19 +115,23 @@ pub fn workflow(store: &Arc<dyn Store>, id: &str) -> Result<Option<Arc<Workflow>
     load::workflow(&View::new(store.clone()), id)
 }
 
-/// The blobs that a row of the store names; none where it is of no kind that does, or cannot be read.
-pub fn named_blobs(row: &KeyValue) -> Vec<Digest> {
+/// The blobs and the keys that a row of the store names; none where it is of no kind that does, or cannot be read.
+pub fn named(row: &KeyValue) -> Named {
+    let mut blobs = Vec::new();
     if row.key.starts_with(b"archived/") {
         let archived: Option<Archived> = serde_json::from_slice(&row.value).ok();
         let parts = archived.map(|archived| archived.parts).unwrap_or_default();
-        return parts.into_iter().map(|part| part.blob).collect();
+        blobs.extend(parts.into_iter().map(|part| part.blob));
     }
     if row.key.starts_with(b"data/") {
         let manifest: Manifest = serde_json::from_slice(&row.value).unwrap_or_default();
         let names = manifest.files().map(|(_, file)| contents::name_of(&file.sha256));
-        return names.flatten().collect();
+        blobs.extend(names.flatten());
     }
-    Vec::new()
+    Named {
+        blobs,
+        keys: detached::pieces_of(row),
+    }
 }
 
 /// Where the rows of a workflow were found.

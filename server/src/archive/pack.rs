@@ -121,7 +121,7 @@ fn ranges(id: &str, data_version: u64) -> Vec<(Bytes, Bytes)> {
 }
 
 /// Prefixes of what there may be many of, in order.
-pub(super) const BELOW: [&str; 5] = ["event", "execution", "items", "log-total", "log"];
+pub(super) const BELOW: [&str; 6] = ["detached", "event", "execution", "items", "log-total", "log"];
 
 pub(crate) fn content_key(digest: &str) -> String {
     format!("content/{digest}")
@@ -182,6 +182,7 @@ mod tests {
             "data-version/w",
             "data/w/0000000001",
             "data/w/0000000002",
+            "detached/w/x/00000",
             "event/v/0000000001",
             "event/w/0000000001",
             "event/w0/0000000001",
@@ -217,6 +218,7 @@ mod tests {
                 "content/b",
                 "data-version/w",
                 "data/w/0000000002",
+                "detached/w/x/00000",
                 "event/w/0000000001",
                 "execution/w/00000/00000/00000",
                 "items/w/00000/00001",
@@ -230,7 +232,7 @@ mod tests {
         assert!(keys.is_sorted());
         assert_eq!(unpacked[1].value, Bytes::from_static(b"\xff\0"));
         let there = store.get(b"event/w/0000000001").unwrap().unwrap();
-        assert_eq!(unpacked[4], there);
+        assert_eq!(unpacked[5], there);
     }
 
     #[test]

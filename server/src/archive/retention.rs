@@ -5,14 +5,17 @@ use std::sync::Weak;
 use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt;
+use serde::de::IgnoredAny;
 use store::blobs::Digest;
+use uuid::Uuid;
 use workflow::engine::UnixMillis;
 
 use super::Archived;
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
+use crate::coordinator::rows;
 use crate::data::contents;
-use crate::database::View;
+use crate::database::{Batch, View, detached};
 use crate::error::Error;
 use crate::machines;
 use crate::workflows::last::Last;
@@ -46,6 +49,12 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
             }
             if collected.is_none_or(|at| at.elapsed() >= COLLECT) {
                 collected = Some(tokio::time::Instant::now());
+                if let Err(error) = control.forget_orphans(YOUNG).await {
+                    say(
+                        "pieces of values that no row has cannot be looked for now",
+                        &error,
+                    );
+                }
                 match control.collect_garbage(YOUNG).await {
                     Ok(0) => {}
                     Ok(count) => tracing::info!(count, "blobs that nothing named were deleted"),
@@ -100,6 +109,36 @@ impl ControlPlane {
         }
     }
 
+    /// Deletes detached values of workflows that there are not, which were to be made longer than `young` ago: another
+    /// request made them first, or the server was killed in between. Says of how many workflows.
+    pub(crate) async fn forget_orphans(&self, young: Duration) -> Result<u64, Error> {
+        let young_ms = UnixMillis::try_from(young.as_millis()).unwrap_or(UnixMillis::MAX);
+        let before = clock::now().saturating_sub(young_ms);
+        let (mut from, mut forgotten) = (detached::PREFIX.to_owned(), 0);
+        loop {
+            let start = from.clone();
+            let next = self
+                .inner
+                .db
+                .with(move |view| detached::workflow_from(view, &start));
+            let Some(id) = next.await? else {
+                return Ok(forgotten);
+            };
+            from = detached::behind(&id);
+            let is_old = made_at(&id).is_some_and(|made_at| made_at < before);
+            let head = self.inner.db.get::<IgnoredAny>(rows::head(&id)).await?;
+            // One that is brought back has its row in the archive to the end.
+            if is_old && head.is_none() && self.archived(&id).await?.is_none() {
+                let mut batch = Batch::default();
+                batch.absent(rows::head(&id));
+                batch.absent(super::key(&id));
+                batch.delete_below(&detached::below(&id));
+                self.inner.db.commit(batch).await?;
+                forgotten += 1;
+            }
+        }
+    }
+
     /// Deletes blobs that no workflow names, if they were last put longer than `young` ago; says how many.
     pub(crate) async fn collect_garbage(&self, young: Duration) -> Result<u64, Error> {
         let before = SystemTime::now()
@@ -130,6 +169,12 @@ impl ControlPlane {
         }
         Ok(deleted)
     }
+}
+
+/// When a workflow's id was made, which is a UUIDv7.
+fn made_at(id: &str) -> Option<UnixMillis> {
+    let (seconds, _) = Uuid::parse_str(id).ok()?.get_timestamp()?.to_unix();
+    seconds.checked_mul(1000)
 }
 
 /// The workflow that ended last on each machine that there is.
@@ -204,6 +249,60 @@ mod tests {
         let there = async |n: usize| blobs.exists(&named[n]).await.unwrap();
         assert!(there(0).await && there(1).await);
         assert!(!there(2).await && !there(3).await);
+        control.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn detached_values_of_workflows_that_are_not_there_go_when_they_are_old() {
+        let store = MemoryStore::default();
+        let ids: [String; 3] = std::array::from_fn(|_| Uuid::now_v7().to_string());
+        let old = "01890a5d-ac96-774b-bcce-b302099a8057";
+        let all: Vec<&str> = ids.iter().map(String::as_str).chain([old, "w"]).collect();
+        let mut keys: Vec<String> = all.iter().map(|id| format!("detached/{id}/d/00000")).collect();
+        keys.push(format!("detached/{old}/d/00001"));
+        keys.push(format!("workflow/{}", ids[1]));
+        keys.push(super::super::key(&ids[2]));
+        let head = "{\"id\":\"w\",\"name\":\"w\",\"template\":\"\",\"state\":\"SUCCESS\",\"run\":1,\"tasks\":[],\
+                    \"created_at\":0,\"started_at\":null,\"ended_at\":1,\"last_event\":1,\"last_at\":1}";
+        let value = |key: &str| match key.split('/').next() {
+            Some("archived") => format!("{{\"head\":{head},\"tasks\":[],\"parts\":[]}}"),
+            Some("workflow") => head.to_owned(),
+            _ => "1".to_owned(),
+        };
+        let operations = keys.iter().map(|key| Operation::Put {
+            key: key.clone().into(),
+            value: value(key).into(),
+        });
+        let commit = Commit {
+            operations: operations.collect(),
+            ..Commit::default()
+        };
+        store::Store::commit(&store, &commit).unwrap();
+        let control = ControlPlane::open(StoreHandle::new(store), Config::default())
+            .await
+            .unwrap();
+        let left = async || {
+            let rows = control
+                .inner
+                .db
+                .list::<IgnoredAny>("detached/".into())
+                .await
+                .unwrap();
+            let ids = rows
+                .into_iter()
+                .filter_map(|(key, _)| Some(key.split_once('/')?.0.to_owned()));
+            ids.collect::<Vec<_>>()
+        };
+        let sorted = |ids: &[&str]| {
+            let mut ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
+            ids.sort();
+            ids
+        };
+        assert_eq!(control.forget_orphans(YOUNG).await.unwrap(), 1);
+        assert_eq!(left().await, sorted(&[&ids[0], &ids[1], &ids[2], "w"]));
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(control.forget_orphans(Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(left().await, sorted(&[&ids[1], &ids[2], "w"]));
         control.close().await;
     }
 }

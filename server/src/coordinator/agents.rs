@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use store::Commit;
 use workflow::engine::machine::Attached;
-use workflow::engine::{self, AttemptId, Command, Loss, Outcome, StepState, UnixMillis};
+use workflow::engine::{self, AttemptId, Command, Event, EventKind, Loss, Outcome, StepState, UnixMillis};
 
 use super::load::{Known, plain};
 use super::step::Step;
@@ -148,7 +148,8 @@ impl Coordinator {
                 let attempt = attempt.clone();
                 let id = attempt.workflow.clone();
                 match step.command(&id, &Command::Report { attempt, outcome })? {
-                    Ok(_) => step.batch.take_in(&merged),
+                    Ok(events) if events.iter().any(succeeded) => step.batch.take_in(&merged),
+                    Ok(_) => {}
                     Err(refusal) => ignored = Some(refusal.to_string()),
                 }
             }
@@ -293,6 +294,13 @@ impl Coordinator {
 pub(super) fn may_be_lost(work: &engine::Machine) -> bool {
     let current = work.current.as_ref();
     current.is_some_and(|current| !current.lost && !current.leaving)
+}
+
+fn succeeded(event: &Event) -> bool {
+    let EventKind::Reported { outcome, .. } = &event.kind else {
+        return false;
+    };
+    matches!(outcome, Outcome::Succeeded { .. })
 }
 
 fn assignment(work: &engine::Machine, ignored: Option<String>) -> Assignment {

@@ -48,7 +48,7 @@ use workflow::engine::{
 
 pub use crate::data::report::Changed;
 use crate::data::versions;
-use crate::database::View;
+use crate::database::{View, detached};
 use crate::error::Error;
 use crate::workflows::making;
 use agents::Reported;
@@ -122,6 +122,9 @@ pub struct NewWorkflow {
 /// What a step comes to. Nothing has happened before `commit` is durable; no answer is given before that.
 #[derive(Debug)]
 pub struct Plan {
+    /// To be durable before `commit`, in this order: pieces of values that are too large for it. They change nothing by
+    /// themselves.
+    pub first: Vec<Commit>,
     /// No operations: nothing to commit, the answer holds as it is.
     pub commit: Commit,
     pub answer: Answer,
@@ -191,6 +194,10 @@ pub struct Limits {
     pub machines: usize,
     /// Other machines that a step writes itself; what is for more of them goes by the outbox.
     pub inline_machines: usize,
+    /// Bytes of a commit. Values that are too large for it are written before it, in pieces.
+    pub commit_bytes: usize,
+    /// Of a value that is never taken out of its row.
+    pub in_row_bytes: usize,
 }
 
 /// See the module.
@@ -210,6 +217,8 @@ impl Default for Limits {
             workflows: 4_096,
             machines: 16_384,
             inline_machines: 8,
+            commit_bytes: store::MAX_COMMIT_BYTES,
+            in_row_bytes: detached::IN_ROW_BYTES,
         }
     }
 }
@@ -361,7 +370,9 @@ impl Coordinator {
             if plan.commit.operations.is_empty() {
                 return Ok((plan.answer, plan.then));
             }
-            match self.store.commit(&plan.commit) {
+            let first = plan.first.iter();
+            let done = first.map(|commit| self.store.commit(commit)).find(Result::is_err);
+            match done.unwrap_or_else(|| self.store.commit(&plan.commit)) {
                 Ok(revision) => {
                     self.committed(&plan, revision);
                     return Ok((plan.answer, plan.then));

@@ -11,8 +11,8 @@ use workflow::engine::{
 
 use super::load::{Known, KnownMachine, Unwritten, machine_of};
 use super::rows::{self, About, ForMachine, Row};
-use super::{Answer, Coordinator, Next, Plan};
-use crate::database::Batch;
+use super::{Answer, Coordinator, Limits, Next, Plan};
+use crate::database::{Batch, detached};
 use crate::error::Error;
 use crate::workflows::last::Last;
 
@@ -393,8 +393,16 @@ impl<'a> Step<'a> {
                 rows,
             });
         }
+        let Limits {
+            commit_bytes,
+            in_row_bytes,
+            ..
+        } = self.coordinator.limits;
+        let mut commit = self.batch.into_commit();
+        let first = detached::detach(&*self.coordinator.store, &mut commit, commit_bytes, in_row_bytes)?;
         Ok(Plan {
-            commit: self.batch.into_commit(),
+            first,
+            commit,
             answer,
             then: self.then,
             touched,

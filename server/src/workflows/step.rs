@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use store::{Commit, Revision};
 use workflow::engine::Command;
 
 use super::timers::Timer;
@@ -47,7 +48,8 @@ impl ControlPlane {
                 let Plan { answer, then, .. } = plan;
                 return Ok((answer, then));
             }
-            match self.inner.db.commit_of(commit).await {
+            let first = std::mem::take(&mut plan.first);
+            match self.commit_after(first, commit).await {
                 Ok(revision) => {
                     coordinator.committed(&plan, revision);
                     let Plan { answer, then, .. } = plan;
@@ -71,6 +73,14 @@ impl ControlPlane {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+    }
+
+    /// `commit`, when what is to be durable before it is.
+    async fn commit_after(&self, first: Vec<Commit>, commit: Commit) -> Result<Revision, Error> {
+        for piece in first {
+            self.inner.db.commit_of(piece).await?;
+        }
+        self.inner.db.commit_of(commit).await
     }
 
     pub(crate) fn follow_up(&self, next: Next) {

@@ -123,6 +123,8 @@ impl Server {
         ControlServiceClient::connect(format!("http://{}", self.address))
             .await
             .expect("connect")
+            // As the command line does: a workflow has as much in it as it has.
+            .max_decoding_message_size(usize::MAX)
     }
 
     /// What was created, what was updated, and warnings.

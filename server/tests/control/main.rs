@@ -6,6 +6,7 @@ mod data;
 mod examples;
 mod harness;
 mod machines;
+mod outputs;
 mod people;
 mod restarts;
 mod silence;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use server::coordinator::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders};
 use store::{Commit, MemoryStore, Operation, Store};
 use workflow::engine::{
-    AttemptId, Command, Creation, EventKind, Machine, Outcome, Refusal, Workflow, WorkflowState,
+    AttemptId, Command, Creation, Event, EventKind, Machine, Outcome, Refusal, Workflow, WorkflowState,
 };
 use workflow::language::{Devices, render};
 
@@ -29,6 +29,7 @@ pub(crate) fn limits() -> Limits {
         workflows: 16,
         machines: 64,
         inline_machines: 2,
+        ..Limits::default()
     }
 }
 
@@ -147,11 +148,19 @@ impl Server {
 
     /// The names of a workflow's events, as they are in the store.
     pub(crate) fn events(&self, id: &str) -> Vec<EventKind> {
+        let history = self.history(id).into_iter();
+        history.map(|event| event.kind).collect()
+    }
+
+    /// A workflow's events, as they are in the store.
+    pub(crate) fn history(&self, id: &str) -> Vec<Event> {
         let keys = self.keys(&format!("event/{id}/"));
         let read = |key: &String| {
-            let entry = self.store.get(key.as_bytes()).expect("readable").expect("there");
-            let event: workflow::engine::Event = serde_json::from_slice(&entry.value).expect("an event");
-            event.kind
+            let row = self.store.get(key.as_bytes()).expect("readable").expect("there");
+            let row = server::whole_row(&*self.store, row)
+                .expect("its pieces")
+                .expect("there");
+            serde_json::from_slice(&row.value).expect("an event")
         };
         keys.iter().map(read).collect()
     }

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod harness;
+mod large;
 mod machines;
 mod rollouts;
 mod subworkflows;

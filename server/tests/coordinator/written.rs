@@ -1,7 +1,7 @@
 //! What a report writes, and that a server which has forgotten everything finds the same state again.
 
 use store::Operation;
-use workflow::engine::{Event, Head, Outcome, WorkflowState, replay};
+use workflow::engine::{Head, Outcome, WorkflowState, replay};
 
 use super::harness::{Server, limits, succeeded};
 use server::coordinator::{Answer, Input};
@@ -53,19 +53,6 @@ fn stored_head(server: &Server, id: &str) -> Head {
     serde_json::from_slice(&row.expect("readable").expect("there").value).expect("a head")
 }
 
-fn stored_events(server: &Server, id: &str) -> Vec<Event> {
-    let keys = server.keys(&format!("event/{id}/"));
-    let read = |key: &String| {
-        let row = server
-            .store
-            .get(key.as_bytes())
-            .expect("readable")
-            .expect("there");
-        serde_json::from_slice(&row.value).expect("an event")
-    };
-    keys.iter().map(read).collect()
-}
-
 #[test]
 fn a_report_in_the_middle_of_a_task_writes_its_events_and_the_machine() {
     let mut server = Server::new(limits());
@@ -96,7 +83,7 @@ fn what_came_after_the_head_was_written_is_found_again() {
         let attempt = server.run("m1");
         for outcome in [Outcome::Started, succeeded()] {
             server.report("m1", &attempt, outcome);
-            let (head, events) = (stored_head(&server, &id), stored_events(&server, &id));
+            let (head, events) = (stored_head(&server, &id), server.history(&id));
             let now = replay(&events).expect("a history");
             assert!(now.head.differs_in_last_event_only(&head));
             most = most.max(now.head.last_event - head.last_event);
@@ -108,7 +95,7 @@ fn what_came_after_the_head_was_written_is_found_again() {
     assert!((20..=32).contains(&most), "{most} events after the head");
     server.work_off("m1");
     assert_eq!(server.state(&id), WorkflowState::Success);
-    let now = replay(&stored_events(&server, &id)).expect("a history");
+    let now = replay(&server.history(&id)).expect("a history");
     assert_eq!(stored_head(&server, &id), now.head, "whole at its end");
 }
 

@@ -10,7 +10,7 @@ mod stored;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1;
-use store::{Commit, Operation, Store};
+use store::{Commit, Operation, Store, StoreError};
 use workflow::engine::{Event, EventKind, Outcome};
 
 use crate::archives::Archives;
@@ -56,6 +56,7 @@ impl Checks {
     pub(crate) fn committed(
         &mut self,
         commit: &Commit,
+        disk: &Disk,
         coverage: &mut Coverage,
         mut tell: impl FnMut(String),
     ) -> Result<(), String> {
@@ -70,7 +71,7 @@ impl Checks {
             let Some(id) = stored::event_of(key) else {
                 continue;
             };
-            let event = stored::event(value)?;
+            let event = stored::event_in(disk, key, value)?;
             if self.is_back(&id, &event) {
                 continue;
             }
@@ -366,9 +367,14 @@ fn in_words(id: &str, event: &Event) -> String {
 }
 
 /// The events' prefix of a workflow is read in pages by [`stored`]; the store must give them all.
-pub(crate) fn all<S: Store + ?Sized>(store: &S, prefix: &str) -> Result<Vec<store::KeyValue>, String> {
+pub(crate) fn all(store: &dyn Store, prefix: &str) -> Result<Vec<store::KeyValue>, String> {
     let end = store::prefix_end(prefix.as_bytes());
-    store
-        .range(prefix.as_bytes(), &end, usize::MAX)
-        .map_err(|error| format!("{prefix} cannot be read: {error}"))
+    let read = || {
+        let rows = store.range(prefix.as_bytes(), &end, usize::MAX)?;
+        let whole = rows.into_iter().map(|row| server::whole_row(store, row));
+        whole
+            .filter_map(Result::transpose)
+            .collect::<Result<_, StoreError>>()
+    };
+    read().map_err(|error| format!("{prefix} cannot be read: {error}"))
 }

@@ -1,7 +1,8 @@
 //! What is in the store, read by nothing but its documented keys.
 
+use bytes::Bytes;
 use serde::Serialize;
-use store::Store;
+use store::{KeyValue, Store};
 use workflow::engine::{Event, Head, replay};
 
 use super::all;
@@ -16,6 +17,17 @@ pub(super) fn event_of(key: &[u8]) -> Option<String> {
 
 pub(super) fn event(value: &[u8]) -> Result<Event, String> {
     serde_json::from_slice(value).map_err(|error| format!("an event cannot be read: {error}"))
+}
+
+/// Of a row that was just written.
+pub(super) fn event_in(disk: &Disk, key: &Bytes, value: &Bytes) -> Result<Event, String> {
+    let row = KeyValue {
+        key: key.clone(),
+        value: value.clone(),
+        modified: 0,
+    };
+    let whole = server::whole_row(disk, row).map_err(|error| error.to_string())?;
+    event(&whole.ok_or_else(|| "an event is gone".to_owned())?.value)
 }
 
 pub(super) fn events(disk: &Disk, id: &str) -> Result<Vec<Event>, String> {
@@ -74,16 +86,20 @@ pub(super) fn replays(disk: &Disk, id: &str, events: &[Event]) -> Result<(), Str
 }
 
 fn head(disk: &Disk, id: &str) -> Result<Head, String> {
-    let stored = disk
-        .get(format!("workflow/{id}").as_bytes())
-        .map_err(|error| error.to_string())?
-        .ok_or_else(|| "its head is not stored".to_owned())?;
+    let stored = get(disk, &format!("workflow/{id}"))?.ok_or_else(|| "its head is not stored".to_owned())?;
     serde_json::from_slice(&stored.value).map_err(|error| format!("its head cannot be read: {error}"))
 }
 
+fn get(disk: &Disk, key: &str) -> Result<Option<KeyValue>, String> {
+    let read = || match disk.get(key.as_bytes())? {
+        Some(row) => server::whole_row(disk, row),
+        None => Ok(None),
+    };
+    read().map_err(|error| error.to_string())
+}
+
 fn same(disk: &Disk, key: &str, value: &impl Serialize) -> Result<(), String> {
-    let stored = disk.get(key.as_bytes()).map_err(|error| error.to_string())?;
-    let Some(stored) = stored else {
+    let Some(stored) = get(disk, key)? else {
         return Err(format!("{key} is not stored"));
     };
     let replayed = serde_json::to_vec(value).map_err(|error| error.to_string())?;

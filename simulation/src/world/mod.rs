@@ -297,7 +297,9 @@ impl World {
             let (now, trace) = (self.now, &mut self.trace);
             let outcome = self
                 .checks
-                .committed(&commit, &mut self.coverage, |line| trace.say(now, line));
+                .committed(&commit, &self.disk, &mut self.coverage, |line| {
+                    trace.say(now, line)
+                });
             self.must(outcome);
         }
         if self.checks.seen != before {

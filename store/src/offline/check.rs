@@ -46,10 +46,17 @@ pub struct BlobsReport {
     pub unnamed: u64,
 }
 
-/// Which blobs a row names: what the rows mean is their owner's to know.
-pub type Names<'a> = &'a dyn Fn(&KeyValue) -> Vec<Digest>;
+/// What a row names, which has to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    pub blobs: Vec<Digest>,
+    pub keys: Vec<Bytes>,
+}
 
-/// Reads all of the store in `data` and every blob, and looks for blobs that rows name. Changes nothing.
+/// What a row names: what the rows mean is their owner's to know.
+pub type Names<'a> = &'a dyn Fn(&KeyValue) -> Named;
+
+/// Reads all of the store in `data` and every blob, and looks for keys and blobs that rows name. Changes nothing.
 pub fn check(
     data: &Path,
     names: Names<'_>,
@@ -68,6 +75,7 @@ pub fn check(
     let mut keys = 0;
     // With the first row that names each.
     let mut named: BTreeMap<Digest, Bytes> = BTreeMap::new();
+    let mut named_keys: BTreeMap<Bytes, Bytes> = BTreeMap::new();
     let walked = store.walk(|row| {
         keys += 1;
         if row.modified > revision {
@@ -76,9 +84,12 @@ pub fn check(
                 row.key, row.modified
             ));
         }
-        for digest in names(row) {
+        let names = names(row);
+        for digest in names.blobs {
             named.entry(digest).or_insert_with(|| row.key.clone());
         }
+        let keys_of = names.keys.into_iter().map(|key| (key, row.key.clone()));
+        named_keys.extend(keys_of);
         let name = segment_of(&row.key);
         let segment = segments.entry(name.clone()).or_insert(Segment {
             name,
@@ -100,7 +111,17 @@ pub fn check(
         problems.push(error.to_string());
     } else if keys != total {
         problems.push(format!("{keys} keys are there, {total} should be"));
+    } else if !named_keys.is_empty() {
+        store.walk(|row| {
+            named_keys.remove(&row.key);
+            Ok(())
+        })?;
     }
+    let missing = named_keys.iter().map(|(missing, key)| {
+        let [missing, key] = [missing, key].map(|key| String::from_utf8_lossy(key));
+        format!("key {missing} is missing: {key} names it")
+    });
+    problems.extend(missing);
     let blobs = match blobs_as_they_are(data)? {
         Some(blobs) => runtime()?.block_on(check_blobs(&blobs, &mut named, progress))?,
         None => BlobsReport::default(),

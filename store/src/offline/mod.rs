@@ -15,7 +15,7 @@ mod import;
 mod manifest;
 mod read_only;
 
-pub use check::{BlobsReport, Names, Report, Segment, check};
+pub use check::{BlobsReport, Named, Names, Report, Segment, check};
 pub use export::{Target, export};
 pub use import::{Import, import};
 pub use manifest::Summary;

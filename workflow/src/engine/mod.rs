@@ -18,6 +18,7 @@ mod explain;
 mod graph;
 mod ids;
 pub mod machine;
+mod size;
 mod state;
 mod uses;
 
@@ -46,3 +47,7 @@ pub const MAX_EXECUTIONS: usize = 10_000;
 pub const MAX_STEPS: usize = 32;
 /// A `forEach` list, as JSON.
 pub const MAX_ITEMS_BYTES: usize = 1 << 20;
+/// Outputs of tasks and values of `set` in one run of a workflow, together, as JSON; and those of the workflow itself.
+pub const MAX_OUTPUTS_BYTES: usize = 4 << 20;
+/// Texts of one task execution with expressions filled in, as JSON.
+pub const MAX_FILLED_BYTES: usize = 1 << 20;

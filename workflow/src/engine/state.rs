@@ -59,6 +59,9 @@ pub struct Head {
     pub machines: Shared<BTreeMap<String, Value>>,
     /// One for each task of the definition: its latest instance.
     pub tasks: Shared<Vec<TaskState>>,
+    /// Of outputs and values that were recorded in this run, and of those that tasks have from earlier ones, as JSON.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub outputs_bytes: usize,
     /// Of the ephemeral data; raised by every merge.
     #[serde(default)]
     pub data_version: u64,
@@ -82,8 +85,8 @@ pub struct Head {
     pub last_tick: u32,
 }
 
-fn is_zero(count: &u32) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 fn is_empty_map(map: &Map<String, Value>) -> bool {
@@ -392,7 +395,7 @@ impl Workflow {
 }
 
 impl Head {
-    /// Whether nothing but the last event is another one than in `other`.
+    /// Whether nothing but the last event, and the bytes of outputs, is another one than in `other`.
     pub fn differs_in_last_event_only(&self, other: &Head) -> bool {
         let Head {
             id,
@@ -416,6 +419,7 @@ impl Head {
             paused_at,
             paused_ms,
             pauses,
+            outputs_bytes: _,
             last_event: _,
             last_at: _,
             last_tick: _,

@@ -138,11 +138,16 @@ impl World {
         let Some(plan) = this.jobs.get_mut(&number).and_then(|job| job.plan.take()) else {
             return;
         };
+        if !plan.first.is_empty() {
+            self.coverage.fault("server: values are detached");
+        }
         let mut commit = plan.commit.clone();
         if self.settings.breakage == Some(Breakage::IgnoresConflicts) {
             commit.preconditions.clear();
         }
-        match self.disk.commit(&commit) {
+        let first = plan.first.iter();
+        let pieces = first.map(|commit| self.disk.commit(commit)).find(Result::is_err);
+        match pieces.unwrap_or_else(|| self.disk.commit(&commit)) {
             Ok(_) if std::mem::take(&mut this.crashes_after_commit) => {
                 self.say(format!("server {server} crashes after a commit"));
                 self.coverage.fault("server: crashes after a commit");

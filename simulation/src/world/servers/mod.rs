@@ -103,7 +103,17 @@ impl Server {
                 workflows: 2,
                 machines: 2,
                 inline_machines: dice.index(3),
+                ..Limits::default()
             },
+        };
+        // As if much stood in every workflow.
+        let limits = match dice.one_in(3) {
+            true => Limits {
+                commit_bytes: 2_000,
+                in_row_bytes: 200,
+                ..limits
+            },
+            false => limits,
         };
         Server {
             life: 0,
@@ -230,7 +240,9 @@ impl World {
             if let Some(plan) = &job.plan
                 && self.dice.one_in(2)
             {
-                let _ = self.disk.commit(&plan.commit);
+                let before = plan.first.iter();
+                let mut commits = before.chain([&plan.commit]);
+                let _ = commits.try_for_each(|commit| self.disk.commit(commit).map(drop));
             }
             if let Origin::Person(ticket) = job.origin {
                 self.people.unanswered(ticket);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::super::event::{Event, EventKind, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
+use super::super::size::json_bytes;
 use super::super::state::{
     ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, StepState, Waiting, Workflow,
     WorkflowState,
@@ -358,6 +359,7 @@ fn reported(workflow: &mut Workflow, attempt: &AttemptId, outcome: &Outcome, at:
         for (name, value) in outputs {
             execution.outputs.insert(name.clone(), value.clone());
         }
+        count(&mut workflow.head, outputs);
     }
     let execution = open(workflow, id)?;
     if matches!(outcome, Outcome::Started | Outcome::Leaving { .. }) {
@@ -365,6 +367,13 @@ fn reported(workflow: &mut Workflow, attempt: &AttemptId, outcome: &Outcome, at:
     }
     next_action(workflow, id);
     Some(())
+}
+
+/// Notes how much there is in outputs.
+fn count(head: &mut Head, outputs: &Map<String, Value>) {
+    if !outputs.is_empty() {
+        head.outputs_bytes = head.outputs_bytes.saturating_add(json_bytes(outputs));
+    }
 }
 
 fn succeed(action: &mut ActionState, at: UnixMillis) {
@@ -530,6 +539,7 @@ fn ended(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Option<()
         action.stopping = None;
         action.cleanup = action.cleanup.map(|_| Cleanup::Done);
     }
+    count(&mut workflow.head, outputs);
     let task = workflow.head.tasks.get_mut(id.task)?;
     task.ended = task.ended.saturating_add(1);
     match state {

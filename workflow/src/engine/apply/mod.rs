@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
+use super::size::json_bytes;
 use super::state::{Ending, Execution, Head, StepState, TaskState, Workflow, WorkflowState};
 use crate::Shared;
 use crate::language::Control;
@@ -95,6 +96,7 @@ fn created(event: &Event) -> Option<Workflow> {
                     .map(|_| TaskState::idle())
                     .collect::<Vec<_>>(),
             ),
+            outputs_bytes: 0,
             data_version: 0,
             created_at: event.at,
             started_at: None,
@@ -406,7 +408,19 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
         }
     }
     recover_again(workflow);
+    workflow.head.outputs_bytes = outputs_bytes(workflow);
     Some(())
+}
+
+/// Of the tasks that have succeeded, when a run begins.
+fn outputs_bytes(workflow: &Workflow) -> usize {
+    let tasks = workflow.head.tasks.iter().enumerate();
+    let done = tasks.filter(|(_, state)| state.state.is_final());
+    let outputs = done.flat_map(|(task, _)| workflow.executions_of(task).map(|execution| &execution.outputs));
+    outputs.fold(0, |all, outputs| match outputs.is_empty() {
+        true => all,
+        false => all.saturating_add(json_bytes(outputs)),
+    })
 }
 
 /// The latest instance of a task of which an execution has changed.

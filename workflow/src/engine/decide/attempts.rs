@@ -99,7 +99,7 @@ impl Draft<'_> {
         let asked = action.stopping;
         self.push(EventKind::Reported {
             attempt: attempt.clone(),
-            outcome: outcome.clone(),
+            outcome: self.with_room(outcome),
         });
         self.settle(attempt.execution, asked);
         Ok(())

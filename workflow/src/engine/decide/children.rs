@@ -58,7 +58,7 @@ impl Draft<'_> {
             Failure::new(reason, format!("sub-workflow {child} is {state}{colon}{message}"))
         };
         match state {
-            WorkflowState::Success => self.end_execution(id, StepState::Success, None, outputs.clone()),
+            WorkflowState::Success => self.succeed_with(id, outputs.clone()),
             _ if asked.is_some() => self.stopped(id, asked.unwrap_or(StepState::Cancelled)),
             WorkflowState::Cancelled if self.workflow.head.ending.is_some() => {
                 self.end_execution(id, StepState::Cancelled, None, Map::new());

@@ -9,6 +9,7 @@ use super::super::ids::ExecutionId;
 use super::super::state::{Filled, Parent, StepState, Waiting, WorkflowState};
 use super::draft::Draft;
 use super::fill;
+use super::outputs::too_long;
 use super::scope::{bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
@@ -169,7 +170,11 @@ impl Draft<'_> {
         }
         let has_texts = fill::has_texts(definition, defined);
         let filled = has_texts.then(|| fill::fill(defined, scope)).transpose();
-        Ok(Some((worker, filled.map_err(failed)?)))
+        let filled = filled.map_err(failed)?;
+        match filled.as_ref().and_then(too_long) {
+            Some(failure) => Err(failure),
+            None => Ok(Some((worker, filled))),
+        }
     }
 
     /// What an execution does next.
@@ -275,7 +280,7 @@ impl Draft<'_> {
                     .map(|(name, text)| Ok((name.clone(), evaluate(text, &scope)?)))
                     .collect();
                 match values {
-                    Ok(values) => self.end_execution(id, StepState::Success, None, values),
+                    Ok(values) => self.succeed_with(id, values),
                     Err(error) => {
                         let error: EvaluationError = error;
                         let failure = Failure::new("Expression", error.to_string());
@@ -316,6 +321,14 @@ impl Draft<'_> {
         }
         if !is_alone || self.task_state(id.task).is_final() {
             self.stop(state, message);
+        }
+    }
+
+    /// Ends an execution with outputs that came to be now, if the workflow may have so many.
+    pub(super) fn succeed_with(&mut self, id: ExecutionId, outputs: Map<String, Value>) {
+        match self.too_many(&outputs) {
+            None => self.end_execution(id, StepState::Success, None, outputs),
+            Some(failure) => self.end_execution(id, StepState::Failed, Some(failure), Map::new()),
         }
     }
 

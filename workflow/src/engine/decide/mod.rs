@@ -13,6 +13,7 @@ mod executions;
 mod fill;
 mod goto;
 mod outcome;
+mod outputs;
 mod pause;
 mod retry;
 mod scope;

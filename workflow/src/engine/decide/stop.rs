@@ -10,6 +10,7 @@ use super::super::state::{ChildRequest, Cleanup, Execution, StepState, Waiting, 
 use super::super::uses::claimed;
 use super::draft::Draft;
 use super::outcome;
+use super::outputs::too_many_of_workflow;
 use super::scope::scope;
 use crate::expression::evaluate;
 
@@ -205,6 +206,10 @@ impl Draft<'_> {
                         break;
                     }
                 }
+            }
+            if let Some(why) = too_many_of_workflow(&outputs) {
+                (state, message) = (WorkflowState::Failed, why);
+                outputs.clear();
             }
         }
         self.push(EventKind::Ended {

@@ -8,6 +8,7 @@ use super::super::command::Effect;
 use super::super::event::{Evaluated, EventKind, Failure};
 use super::super::graph;
 use super::super::ids::ExecutionId;
+use super::super::size::json_bytes;
 use super::super::state::{Execution, StepState, TaskState, Waiting};
 use super::super::{MAX_EXECUTIONS, MAX_ITEMS_BYTES};
 use super::draft::Draft;
@@ -208,7 +209,7 @@ impl Draft<'_> {
             let message = format!("{} is {value}, which is no list", for_each.list);
             return Err(Failure::new("Expression", shortened(message)));
         };
-        let bytes = serde_json::to_vec(&items).map_or(usize::MAX, |text| text.len());
+        let bytes = json_bytes(&items);
         if bytes > MAX_ITEMS_BYTES {
             let message = format!(
                 "the items of {} take {bytes} B, {MAX_ITEMS_BYTES} B at most",

@@ -18,7 +18,10 @@
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
+//! detached/<id>/<digest>/<piece>              values of a workflow's rows that are too large for a commit; see [`detached`]
 //! ```
+
+pub(crate) mod detached;
 
 use std::sync::Arc;
 
@@ -132,10 +135,10 @@ impl View {
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
-        self.store
-            .get(key.as_bytes())?
-            .map(|found| decode(&found))
-            .transpose()
+        let Some(found) = self.store.get(key.as_bytes())? else {
+            return Ok(None);
+        };
+        self.decode(found)
     }
 
     /// The key of the first entry below `prefix`, without the prefix.
@@ -148,13 +151,16 @@ impl View {
         let mut all = Vec::new();
         let mut from = prefix.to_owned();
         loop {
-            let page = self.page(prefix, &from, PAGE)?;
-            let full = page.len() == PAGE;
-            if let Some((last, _)) = page.last() {
+            let found = self
+                .store
+                .range(from.as_bytes(), after(prefix).as_bytes(), PAGE)?;
+            let full = found.len() == PAGE;
+            if let Some(last) = found.last() {
                 // The smallest key that is larger.
-                from = format!("{prefix}{last}\0");
+                from = format!("{prefix}{}\0", tail(last, prefix));
             }
-            all.extend(page);
+            let page = self.decode_all(found, prefix)?.into_iter();
+            all.extend(page.map(|(key, found)| (key, found.value)));
             if !full {
                 return Ok(all);
             }
@@ -170,10 +176,7 @@ impl View {
         let found = self
             .store
             .range(prefix.as_bytes(), after(prefix).as_bytes(), limit)?;
-        found
-            .iter()
-            .map(|entry| Ok((tail(entry, prefix), decode(entry)?)))
-            .collect()
+        self.decode_all(found, prefix)
     }
 
     /// All entries below `prefix` whose whole key is at least `from`, with the revisions that wrote them.
@@ -185,14 +188,17 @@ impl View {
         let (mut all, mut from) = (Vec::new(), Bytes::copy_from_slice(from.as_bytes()));
         loop {
             let found = self.store.range(&from, after(prefix).as_bytes(), PAGE)?;
-            for entry in &found {
-                all.push(decode(entry)?);
+            let full = found.len() == PAGE;
+            if let Some(last) = found.last() {
+                // The smallest key that is larger.
+                from = [&last.key, &b"\0"[..]].concat().into();
             }
-            let Some(last) = found.last().filter(|_| found.len() == PAGE) else {
+            for entry in found {
+                all.extend(self.decode(entry)?);
+            }
+            if !full {
                 return Ok(all);
-            };
-            // The smallest key that is larger.
-            from = [&last.key, &b"\0"[..]].concat().into();
+            }
         }
     }
 
@@ -206,22 +212,37 @@ impl View {
         let found = self
             .store
             .range(from.as_bytes(), after(prefix).as_bytes(), limit)?;
-        found
-            .iter()
-            .map(|entry| Ok((tail(entry, prefix), decode(entry)?.value)))
-            .collect()
+        let found = self.decode_all(found, prefix)?;
+        Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
     }
-}
 
-fn decode<T: DeserializeOwned>(found: &KeyValue) -> Result<Stored<T>, Error> {
-    let value = serde_json::from_slice(&found.value).map_err(|source| Error::Damaged {
-        key: String::from_utf8_lossy(&found.key).into_owned(),
-        source,
-    })?;
-    Ok(Stored {
-        value,
-        modified: found.modified,
-    })
+    fn decode_all<T: DeserializeOwned>(
+        &self,
+        found: Vec<KeyValue>,
+        prefix: &str,
+    ) -> Result<Vec<(String, Stored<T>)>, Error> {
+        let mut all = Vec::with_capacity(found.len());
+        for entry in found {
+            let tail = tail(&entry, prefix);
+            all.extend(self.decode(entry)?.map(|stored| (tail, stored)));
+        }
+        Ok(all)
+    }
+
+    /// `None`: it was deleted before all of it was read.
+    fn decode<T: DeserializeOwned>(&self, found: KeyValue) -> Result<Option<Stored<T>>, Error> {
+        let Some(found) = detached::whole(&*self.store, found)? else {
+            return Ok(None);
+        };
+        let value = serde_json::from_slice(&found.value).map_err(|source| Error::Damaged {
+            key: String::from_utf8_lossy(&found.key).into_owned(),
+            source,
+        })?;
+        Ok(Some(Stored {
+            value,
+            modified: found.modified,
+        }))
+    }
 }
 
 fn tail(entry: &KeyValue, prefix: &str) -> String {
