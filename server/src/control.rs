@@ -15,10 +15,10 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::timeline;
 use crate::turns::Turns;
-use crate::workflows::carrier;
 use crate::workflows::logs::Progress;
 use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
+use crate::workflows::{blocked, carrier};
 
 /// What may be set; the defaults are for real use.
 #[derive(Clone, Debug)]
@@ -159,6 +159,7 @@ impl ControlPlane {
         control.keep(tokio::spawn(timers::run(weak(), timers_due, control.stopped())));
         control.keep(tokio::spawn(carrier::run(weak(), rows, control.stopped())));
         control.keep(tokio::spawn(silence::run(weak(), lost_after, control.stopped())));
+        control.keep(tokio::spawn(blocked::run(weak(), control.stopped())));
         control.keep(tokio::spawn(keeper::run(
             weak(),
             roots,

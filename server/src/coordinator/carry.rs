@@ -61,7 +61,7 @@ impl Coordinator {
             }
             Row::Continue => self.tell(step, id, &Command::Continue),
             Row::Deadlock { machine, with } => {
-                if self.is_deadlocked(step, id, &machine)? {
+                if self.is_deadlocked(step, id)? {
                     return self.tell(step, id, &Command::Deadlock { machine, with });
                 }
                 Ok(())

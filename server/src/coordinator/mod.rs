@@ -108,6 +108,10 @@ pub enum Input {
         machine: String,
         for_ms: u64,
     },
+    /// A machine of [`Coordinator::suspects`] is to be looked at again.
+    Blocked {
+        machine: String,
+    },
 }
 
 /// A workflow to be made.
@@ -209,6 +213,8 @@ pub struct Coordinator {
     machines: Cache<KnownMachine>,
     /// Machines whose silence matters; see [`Coordinator::busy`].
     busy: Mutex<BTreeSet<String>>,
+    /// See [`Coordinator::suspects`].
+    suspects: Mutex<BTreeSet<String>>,
 }
 
 impl Default for Limits {
@@ -234,6 +240,7 @@ impl Coordinator {
             workflows: Cache::new(limits.workflows),
             machines: Cache::new(limits.machines),
             busy: Mutex::default(),
+            suspects: Mutex::default(),
             limits,
         }
     }
@@ -277,6 +284,11 @@ impl Coordinator {
             Input::Timer { workflow, at } => self.timer(now, workflow, *at),
             Input::Carry { key } => self.carry(now, key),
             Input::Silent { machine, for_ms } => self.silent(now, machine, *for_ms),
+            Input::Blocked { machine } => {
+                let mut step = Step::new(self, now);
+                self.check_blocked(&mut step, machine)?;
+                step.plan(Answer::Done)
+            }
         }
     }
 

@@ -120,6 +120,18 @@ impl<'a> Step<'a> {
         Ok(self.coordinator.known(id)?.map(|known| known.workflow))
     }
 
+    /// Whether rows of its outbox are still to be carried, but for those that this step carries.
+    pub(super) fn has_something_to_tell(&self, id: &str) -> Result<bool, Error> {
+        if let Some(change) = self.workflows.get(id)
+            && !change.rows.is_empty()
+        {
+            return Ok(true);
+        }
+        let known = self.coordinator.known(id)?;
+        let pending = known.iter().flat_map(|known| known.pending.keys());
+        Ok(pending.filter(|key| !self.carried.contains(key)).count() > 0)
+    }
+
     pub(super) fn has(&self, id: &str) -> bool {
         self.workflows.contains_key(id)
     }

@@ -114,6 +114,10 @@ fn whose(input: &Input) -> Option<&str> {
         },
         Input::Timer { workflow, .. } => Some(workflow),
         Input::Report { attempt, .. } => Some(&attempt.workflow),
-        Input::Attach { .. } | Input::Work { .. } | Input::Carry { .. } | Input::Silent { .. } => None,
+        Input::Attach { .. }
+        | Input::Work { .. }
+        | Input::Carry { .. }
+        | Input::Silent { .. }
+        | Input::Blocked { .. } => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The coordinator over a store in memory: no sockets, no tasks, no clock.
 
 mod crashes;
+mod deadlock;
 mod harness;
 mod large;
 mod machines;

@@ -276,6 +276,7 @@ impl World {
         if self.now.saturating_sub(self.servers[server].looked_at) >= LOOK_MS {
             self.servers[server].looked_at = self.now;
             self.look_for_silence(server);
+            self.look_for_deadlocks(server);
             self.plan(LOOK_MS, Happening::Looks { server, life });
         }
     }
@@ -318,6 +319,14 @@ impl World {
             if for_ms >= SILENCE_MS {
                 self.start_job(server, Input::Silent { machine, for_ms }, Origin::Own);
             }
+        }
+    }
+
+    fn look_for_deadlocks(&mut self, server: usize) {
+        let coordinator = self.servers[server].coordinator.as_ref();
+        let suspects = coordinator.map(Coordinator::suspects).unwrap_or_default();
+        for machine in suspects {
+            self.start_job(server, Input::Blocked { machine }, Origin::Own);
         }
     }
 
