@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use proto::v1::{
-    CancelWorkflowRequest, DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest,
-    ListWorkflowsRequest, Succeeded, WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
+    DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, Succeeded,
+    WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
 };
 use server::{Config, Next};
 use store::blobs::Blobs;
@@ -114,11 +114,7 @@ async fn all_of(server: &Server, id: &str) -> Vec<String> {
     let data: Vec<_> = data.try_collect().await.expect("data");
     assert_eq!(data.len(), 2);
     answers.extend(data.iter().map(|file| format!("{file:?}")));
-    let cancel = CancelWorkflowRequest {
-        id: id.into(),
-        reason: String::new(),
-    };
-    let refused = client.cancel_workflow(cancel).await.expect_err("it has ended");
+    let refused = server.cancel(id, "").await.expect_err("it has ended");
     answers.push(format!("{:?} {}", refused.code(), refused.message()));
     answers
 }
@@ -280,7 +276,7 @@ async fn old_workflows_are_deleted_and_machines_boot_as_before() {
             .await
             .expect("workflow")
             .id;
-        server.cancel(&other).await;
+        server.cancel(&other, "").await.expect("cancelled");
     }
     let list = || ListWorkflowsRequest {
         machine: "other".into(),
@@ -433,7 +429,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
     agent.acknowledged().await;
     let sequence = agent.sequence;
     drop(agent);
-    server.cancel(&id).await;
+    server.cancel(&id, "").await.expect("cancelled");
     server.reaches(&id, "CANCELLED").await;
     // Another one is archived meanwhile, so this one was looked at.
     server
@@ -445,7 +441,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
         .await
         .expect("workflow")
         .id;
-    server.cancel(&other).await;
+    server.cancel(&other, "").await.expect("cancelled");
     kept.is_archived(&other).await;
     assert!(!kept.keys(&id).contains(&format!("archived/{id}")));
     // Its late report is recorded.

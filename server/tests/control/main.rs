@@ -8,5 +8,6 @@ mod harness;
 mod machines;
 mod people;
 mod restarts;
+mod rollouts;
 mod silence;
 mod workflows;
