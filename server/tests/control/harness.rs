@@ -92,8 +92,12 @@ impl Server {
 
     /// With a machine and a template, on a store of its own.
     pub(crate) async fn with_machine() -> (Self, TempDir) {
+        Self::with_machine_and(Config::default()).await
+    }
+
+    pub(crate) async fn with_machine_and(config: Config) -> (Self, TempDir) {
         let dir = TempDir::new().expect("directory");
-        let server = Self::start(&dir, Config::default()).await;
+        let server = Self::start(&dir, config).await;
         server.apply(MACHINE).await.expect("machine");
         server.put(TWO_ACTIONS).await.expect("template");
         (server, dir)
