@@ -168,6 +168,8 @@ async fn a_rack_where_too_many_fail_is_left_alone_from_there_on() {
         failed.tasks[3].state, "SUCCESS",
         "the canary was started: {failed:?}"
     );
-    assert_eq!(waves(&server.history(&id).await), [(1, 1), (6, 6)]);
+    // The fifth of the second wave may not have begun when the others had failed.
+    let waves = waves(&server.history(&id).await);
+    assert!(matches!(waves[..], [(1, 1), (5 | 6, 6)]), "{waves:?}");
     agents.abort_all();
 }
