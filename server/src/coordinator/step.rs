@@ -22,11 +22,15 @@ const ROOM: usize = MAX_OPERATIONS - 8;
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
 /// Executions that may wait for that; they are in the commit of another step then.
 const UNWRITTEN_EXECUTIONS: usize = 4;
+/// Workflows that may refuse something in one step: each is one precondition of its commit.
+const MOST_REFUSED: usize = MAX_OPERATIONS / 2;
 
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
     pub(super) now: UnixMillis,
     workflows: BTreeMap<String, Change>,
+    /// Those that refused something, as they were then.
+    refused: BTreeMap<String, Known>,
     machines: BTreeMap<String, (KnownMachine, engine::Machine)>,
     /// The machine whose agent this is about: its caller looks for work itself.
     at_hand: Option<String>,
@@ -87,6 +91,7 @@ impl<'a> Step<'a> {
             coordinator,
             now,
             workflows: BTreeMap::new(),
+            refused: BTreeMap::new(),
             machines: BTreeMap::new(),
             at_hand: None,
             batch: Batch::default(),
@@ -157,7 +162,12 @@ impl<'a> Step<'a> {
             more,
         } = match decide(present.as_deref(), command, self.now) {
             Ok(decision) => decision,
-            Err(refusal) => return Ok(Err(refusal)),
+            Err(refusal) => {
+                if let Some(known) = known {
+                    self.refused.entry(id.to_owned()).or_insert(known);
+                }
+                return Ok(Err(refusal));
+            }
         };
         let after = Arc::new(workflow);
         let change = self.workflows.entry(id.to_owned()).or_insert_with(|| Change {
@@ -192,7 +202,8 @@ impl<'a> Step<'a> {
                 return Ok(false);
             }
             let (boot_id, epoch) = (work.boot_id.clone(), work.epoch);
-            if self.is_cut_short(&want.workflow) {
+            // With more that is out of date the machine is woken again.
+            if self.is_cut_short(&want.workflow) || self.refused.len() >= MOST_REFUSED {
                 return Ok(false);
             }
             let worker = self
@@ -403,6 +414,20 @@ impl<'a> Step<'a> {
                 unwritten: unwritten.unwrap_or_default(),
                 after: written.then_some(change.after),
                 rows,
+            });
+        }
+        for (id, known) in std::mem::take(&mut self.refused) {
+            // What is in memory may be older than what asked it, as a commit is seen here a moment after it is durable: a
+            // refusal counts when nothing has happened since.
+            let next = known.workflow.head.last_event.saturating_add(1);
+            self.batch.absent(rows::event(&id, next));
+            touched.workflows.push(TouchedWorkflow {
+                id,
+                before: Some(known.modified),
+                head: None,
+                unwritten: Unwritten::default(),
+                after: None,
+                rows: BTreeMap::new(),
             });
         }
         let Limits {

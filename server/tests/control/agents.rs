@@ -332,14 +332,11 @@ async fn keeps_log_lines_in_order_and_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_is_bounded_and_says_so() {
-    let dir = tempfile::TempDir::new().expect("directory");
-    let config = server::Config {
+    let (server, _dir) = Server::with_machine_and(Config {
         log_lines: 2,
-        ..server::Config::default()
-    };
-    let server = Server::start(&dir, config).await;
-    server.apply(MACHINE).await.expect("machine");
-    server.put(TWO_ACTIONS).await.expect("template");
+        ..Config::default()
+    })
+    .await;
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
@@ -418,31 +415,12 @@ async fn a_cancelled_workflow_stops_what_runs() {
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
-    let request = proto::v1::CancelWorkflowRequest {
-        id: id.clone(),
-        reason: "wrong disk".into(),
-    };
-    let cancelled = server
-        .client()
-        .await
-        .cancel_workflow(request)
-        .await
-        .expect("cancelled")
-        .into_inner();
+    let cancelled = server.cancel(&id, "wrong disk").await.expect("cancelled");
     assert_eq!(cancelled.state, "CANCELLING");
-    let stop = loop {
-        if let server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
-            break stop;
-        }
-    };
+    let stop = agent.stop().await;
     assert_eq!(stop.attempt_id, run.attempt_id);
     assert!(stop.reason.contains("wrong disk"), "{}", stop.reason);
-    let stopped = proto::v1::Stopped {
-        message: "killed".into(),
-    };
-    agent
-        .report(&run.attempt_id, proto::v1::report::Outcome::Stopped(stopped))
-        .await;
+    agent.report(&run.attempt_id, stopped("killed")).await;
     server.reaches(&id, "CANCELLED").await;
 }
 

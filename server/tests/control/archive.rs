@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use proto::v1::{
-    CancelWorkflowRequest, DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest,
-    ListWorkflowsRequest, Succeeded, WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
+    DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, Succeeded,
+    WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
 };
 use server::{Config, Next};
 use store::blobs::Blobs;
@@ -114,11 +114,7 @@ async fn all_of(server: &Server, id: &str) -> Vec<String> {
     let data: Vec<_> = data.try_collect().await.expect("data");
     assert_eq!(data.len(), 2);
     answers.extend(data.iter().map(|file| format!("{file:?}")));
-    let cancel = CancelWorkflowRequest {
-        id: id.into(),
-        reason: String::new(),
-    };
-    let refused = client.cancel_workflow(cancel).await.expect_err("it has ended");
+    let refused = server.cancel(id, "").await.expect_err("it has ended");
     answers.push(format!("{:?} {}", refused.code(), refused.message()));
     answers
 }
@@ -221,6 +217,82 @@ async fn a_retry_brings_an_archived_workflow_back_with_its_data() {
     assert!(server.events(&id).await.contains(&"run_opened".to_owned()));
 }
 
+/// Lines of one attempt that fill a blob of an archive, and some of the next.
+fn more_than_a_blob() -> Vec<String> {
+    const BLOB_BYTES: usize = 16 << 20;
+    const LINE_BYTES: usize = 16 << 10;
+    let padding = "x".repeat(LINE_BYTES - 16);
+    let count = BLOB_BYTES / LINE_BYTES + 100;
+    (0..count).map(|n| format!("line {n:010} {padding}")).collect()
+}
+
+/// The texts of a workflow's log lines.
+async fn log_of(server: &Server, id: &str) -> Vec<String> {
+    let request = WorkflowLogsRequest {
+        id: id.into(),
+        follow: false,
+    };
+    let lines = server.client().await.workflow_logs(request).await;
+    let lines = lines.expect("logs").into_inner();
+    lines.map_ok(|line| line.text).try_collect().await.expect("logs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_of_several_blobs_is_read_brought_back_and_deleted_whole() {
+    let kept = Kept::new();
+    let config = |archive_after| Config {
+        archive_after,
+        log_bytes: 64 << 20,
+        ..Config::default()
+    };
+    let server = kept.serve(config(NEVER)).await;
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let id = server.create("two", MAC).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let write = agent.run().await;
+    let lines = more_than_a_blob();
+    for (first, lines) in (0..).step_by(64).zip(lines.chunks(64)) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        agent.log(&write.attempt_id, first, &lines).await;
+    }
+    agent.report(&write.attempt_id, with_data()).await;
+    let restart = agent.run().await;
+    agent.log(&restart.attempt_id, 0, &["the last"]).await;
+    agent.report(&restart.attempt_id, failed()).await;
+    server.reaches(&id, "FAILED").await;
+    let before = all_of(&server, &id).await;
+    let log = log_of(&server, &id).await;
+    let want = || lines.iter().map(String::as_str).chain(["the last"]);
+    assert!(log.iter().eq(want()), "{} lines", log.len());
+    server.stop().await;
+
+    let server = kept.serve(config(Duration::ZERO)).await;
+    kept.is_archived(&id).await;
+    // Of its rows, and the contents of its data.
+    assert_eq!(kept.blob_count().await, 2 + 2);
+    // Too much to be shown.
+    assert!(all_of(&server, &id).await == before);
+
+    server.retry(&id).await.expect("retried");
+    assert!(!kept.keys(&id).contains(&format!("archived/{id}")));
+    // Those of the archive are gone.
+    assert_eq!(kept.blob_count().await, 2);
+    assert!(log_of(&server, &id).await == log);
+    let mut agent = server.attach(hello("k2")).await.expect("attach");
+    let write = agent.run().await;
+    assert_eq!(write.data_version, 1);
+    agent.report(&write.attempt_id, failed()).await;
+    server.reaches(&id, "FAILED").await;
+    kept.is_archived(&id).await;
+    assert_eq!(kept.blob_count().await, 2 + 2);
+    assert!(log_of(&server, &id).await == log);
+
+    server.delete(&id).await.expect("deleted");
+    assert_eq!(kept.keys(&id), [""; 0]);
+    assert_eq!(kept.blob_count().await, 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_workflow_leaves_nothing_archived_or_not() {
     for archive_after in [Duration::ZERO, NEVER] {
@@ -280,7 +352,7 @@ async fn old_workflows_are_deleted_and_machines_boot_as_before() {
             .await
             .expect("workflow")
             .id;
-        server.cancel(&other).await;
+        server.cancel(&other, "").await.expect("cancelled");
     }
     let list = || ListWorkflowsRequest {
         machine: "other".into(),
@@ -433,7 +505,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
     agent.acknowledged().await;
     let sequence = agent.sequence;
     drop(agent);
-    server.cancel(&id).await;
+    server.cancel(&id, "").await.expect("cancelled");
     server.reaches(&id, "CANCELLED").await;
     // Another one is archived meanwhile, so this one was looked at.
     server
@@ -445,7 +517,7 @@ async fn a_workflow_whose_attempt_was_lost_stays_until_its_machine_is_heard_of()
         .await
         .expect("workflow")
         .id;
-    server.cancel(&other).await;
+    server.cancel(&other, "").await.expect("cancelled");
     kept.is_archived(&other).await;
     assert!(!kept.keys(&id).contains(&format!("archived/{id}")));
     // Its late report is recorded.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::v1::{DecideApprovalRequest, Hello, Workflow, WorkflowEvent, WorkflowEventsRequest, report};
+use proto::v1::{DecideApprovalRequest, Hello, Workflow, WorkflowEvent, report};
 use server::Config;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -45,13 +45,7 @@ async fn rack(fails: fn(usize) -> bool) -> (Arc<Server>, TempDir, String, JoinSe
         template: "rack-bring-up".into(),
         ..Default::default()
     };
-    let made = server
-        .client()
-        .await
-        .create_workflow(request)
-        .await
-        .expect("created");
-    let id = made.into_inner().workflow.expect("a workflow").id;
+    let id = server.make(request).await.expect("workflow").id;
     let mut agents = JoinSet::new();
     for number in 0..=REST {
         let hello = Hello {
@@ -84,20 +78,6 @@ async fn install(mut agent: Agent, fails: bool) {
         };
         agent.report(&run.attempt_id, outcome).await;
     }
-}
-
-async fn events(server: &Server, id: &str) -> Vec<WorkflowEvent> {
-    let request = WorkflowEventsRequest {
-        id: id.into(),
-        ..WorkflowEventsRequest::default()
-    };
-    let answer = server.client().await.workflow_events(request).await;
-    let mut stream = answer.expect("events").into_inner();
-    let mut events = Vec::new();
-    while let Some(event) = stream.message().await.expect("an event") {
-        events.push(event);
-    }
-    events
 }
 
 /// Items of the rest that something was handed out for, and that were over, before each further wave and at the end.
@@ -167,7 +147,7 @@ async fn a_rack_is_brought_up_behind_its_canary_wave_after_wave() {
         assert_eq!(next, server::Next::LocalDisk, "machine {number}: {why}");
     }
     // Each wave begins when the one before is over.
-    assert_eq!(waves(&events(&server, &id).await), [(1, 1), (6, 6), (60, 60)]);
+    assert_eq!(waves(&server.history(&id).await), [(1, 1), (6, 6), (60, 60)]);
     agents.abort_all();
 }
 
@@ -188,6 +168,8 @@ async fn a_rack_where_too_many_fail_is_left_alone_from_there_on() {
         failed.tasks[3].state, "SUCCESS",
         "the canary was started: {failed:?}"
     );
-    assert_eq!(waves(&events(&server, &id).await), [(1, 1), (6, 6)]);
+    // The fifth of the second wave may not have begun when the others had failed.
+    let waves = waves(&server.history(&id).await);
+    assert!(matches!(waves[..], [(1, 1), (5 | 6, 6)]), "{waves:?}");
     agents.abort_all();
 }

@@ -6,12 +6,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
     CreateWorkflowRequest, DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines,
-    PutTemplateRequest, Report, RetryWorkflowRequest, RunAction, ServerMessage, Started, Succeeded, Workflow,
+    PauseWorkflowRequest, PutTemplateRequest, Report, ResumeWorkflowRequest, RetryWorkflowRequest, RunAction,
+    ServerMessage, Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest,
     agent_message, report, server_message,
 };
 use server::{Config, ControlPlane};
@@ -90,8 +92,12 @@ impl Server {
 
     /// With a machine and a template, on a store of its own.
     pub(crate) async fn with_machine() -> (Self, TempDir) {
+        Self::with_machine_and(Config::default()).await
+    }
+
+    pub(crate) async fn with_machine_and(config: Config) -> (Self, TempDir) {
         let dir = TempDir::new().expect("directory");
-        let server = Self::start(&dir, Config::default()).await;
+        let server = Self::start(&dir, config).await;
         server.apply(MACHINE).await.expect("machine");
         server.put(TWO_ACTIONS).await.expect("template");
         (server, dir)
@@ -146,11 +152,24 @@ impl Server {
     }
 
     pub(crate) async fn create(&self, template: &str, device: &str) -> Result<Workflow, Status> {
-        let request = CreateWorkflowRequest {
+        self.make(CreateWorkflowRequest {
             template: template.into(),
             devices: [("device_1".to_owned(), device.to_owned())].into(),
             ..CreateWorkflowRequest::default()
+        })
+        .await
+    }
+
+    /// Of a template that is not stored.
+    pub(crate) async fn create_of(&self, text: &str) -> Workflow {
+        let request = CreateWorkflowRequest {
+            text: text.into(),
+            ..CreateWorkflowRequest::default()
         };
+        self.make(request).await.expect("workflow")
+    }
+
+    pub(crate) async fn make(&self, request: CreateWorkflowRequest) -> Result<Workflow, Status> {
         let answer = self.client().await.create_workflow(request).await?;
         Ok(answer.into_inner().workflow.expect("workflow"))
     }
@@ -165,16 +184,32 @@ impl Server {
             .into_inner()
     }
 
-    pub(crate) async fn cancel(&self, id: &str) {
+    pub(crate) async fn cancel(&self, id: &str, reason: &str) -> Result<Workflow, Status> {
         let request = CancelWorkflowRequest {
             id: id.into(),
-            reason: String::new(),
+            reason: reason.into(),
         };
-        self.client()
-            .await
-            .cancel_workflow(request)
-            .await
-            .expect("cancelled");
+        let answer = self.client().await.cancel_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub(crate) async fn pause(&self, id: &str, reason: &str) -> Result<Workflow, Status> {
+        let request = PauseWorkflowRequest {
+            id: id.into(),
+            by: "ann".into(),
+            reason: reason.into(),
+        };
+        let answer = self.client().await.pause_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
+        let request = ResumeWorkflowRequest {
+            id: id.into(),
+            by: "ann".into(),
+        };
+        let answer = self.client().await.resume_workflow(request).await?;
+        Ok(answer.into_inner())
     }
 
     pub(crate) async fn retry(&self, id: &str) -> Result<Workflow, Status> {
@@ -247,25 +282,21 @@ impl Server {
             .expect("the entry in time")
     }
 
+    /// A workflow's events.
+    pub(crate) async fn history(&self, id: &str) -> Vec<WorkflowEvent> {
+        let request = WorkflowEventsRequest {
+            id: id.into(),
+            ..WorkflowEventsRequest::default()
+        };
+        let events = self.client().await.workflow_events(request).await;
+        let events = events.expect("events").into_inner();
+        events.try_collect().await.expect("events")
+    }
+
     /// The kinds of a workflow's events.
     pub(crate) async fn events(&self, id: &str) -> Vec<String> {
-        let request = proto::v1::WorkflowEventsRequest {
-            id: id.into(),
-            from: 0,
-            follow: false,
-        };
-        let mut events = self
-            .client()
-            .await
-            .workflow_events(request)
-            .await
-            .expect("events")
-            .into_inner();
-        let mut kinds = Vec::new();
-        while let Some(event) = events.message().await.expect("event") {
-            kinds.push(event.kind);
-        }
-        kinds
+        let history = self.history(id).await;
+        history.into_iter().map(|event| event.kind).collect()
     }
 }
 
@@ -399,6 +430,17 @@ impl Agent {
         }
     }
 
+    /// What it is to stop; no action may come before it.
+    pub(crate) async fn stop(&mut self) -> StopAction {
+        loop {
+            match self.next().await.expect("an open stream") {
+                server_message::Kind::Stop(stop) => return stop,
+                server_message::Kind::Run(run) => panic!("an action came: {}", run.attempt_id),
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until everything that was reported is durable; no action may come before it.
     pub(crate) async fn acknowledged(&mut self) {
         loop {
@@ -471,4 +513,10 @@ pub(crate) fn failed() -> report::Outcome {
 
 pub(crate) fn leaving() -> report::Outcome {
     report::Outcome::Leaving(Leaving { how: "reboot".into() })
+}
+
+pub(crate) fn stopped(message: &str) -> report::Outcome {
+    report::Outcome::Stopped(Stopped {
+        message: message.into(),
+    })
 }

@@ -255,11 +255,7 @@ async fn deletes_a_machine_unless_it_has_work() {
         (status.code(), status.message()),
         (Code::FailedPrecondition, want.as_str())
     );
-    let request = proto::v1::CancelWorkflowRequest {
-        id,
-        reason: String::new(),
-    };
-    client.cancel_workflow(request).await.expect("cancelled");
+    server.cancel(&id, "").await.expect("cancelled");
     client.delete_machine(asked()).await.expect("deleted");
     let gone = client
         .get_machine(GetMachineRequest {
@@ -306,15 +302,6 @@ async fn a_mac_is_not_taken_from_a_machine_that_has_work() {
          cancel it with `farrier workflow cancel {id}`"
     );
     assert_eq!(status.message(), want);
-    let cancel = proto::v1::CancelWorkflowRequest {
-        id,
-        reason: String::new(),
-    };
-    server
-        .client()
-        .await
-        .cancel_workflow(cancel)
-        .await
-        .expect("cancelled");
+    server.cancel(&id, "").await.expect("cancelled");
     server.apply(&other).await.expect("applied");
 }

@@ -9,5 +9,6 @@ mod machines;
 mod outputs;
 mod people;
 mod restarts;
+mod rollouts;
 mod silence;
 mod workflows;

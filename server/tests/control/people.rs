@@ -1,26 +1,10 @@
 //! What people do to a running workflow, and the parts of version 1 that machines have a say in.
 
-use proto::v1::{
-    CreateWorkflowRequest, DecideApprovalRequest, ExplainWorkflowRequest, PauseWorkflowRequest,
-    ResumeWorkflowRequest, RetryWorkflowRequest, WaitWorkflowRequest, Workflow,
-};
+use proto::v1::{CreateWorkflowRequest, DecideApprovalRequest, ExplainWorkflowRequest, WaitWorkflowRequest};
 use server::Config;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::harness::*;
-
-async fn make(server: &Server, request: CreateWorkflowRequest) -> Result<Workflow, Status> {
-    let answer = server.client().await.create_workflow(request).await?;
-    Ok(answer.into_inner().workflow.expect("workflow"))
-}
-
-async fn make_of(server: &Server, text: &str) -> Workflow {
-    let request = CreateWorkflowRequest {
-        text: text.into(),
-        ..CreateWorkflowRequest::default()
-    };
-    make(server, request).await.expect("workflow")
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_outlives_the_server_and_nothing_starts_in_it() {
@@ -28,13 +12,8 @@ async fn a_pause_outlives_the_server_and_nothing_starts_in_it() {
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let write = agent.run().await;
-    let pause = PauseWorkflowRequest {
-        id: id.clone(),
-        by: "ann".into(),
-        reason: "lunch".into(),
-    };
-    let paused = server.client().await.pause_workflow(pause).await;
-    assert_eq!(paused.expect("paused").into_inner().state, "PAUSING");
+    let paused = server.pause(&id, "lunch").await.expect("paused");
+    assert_eq!(paused.state, "PAUSING");
     // What is under way runs on.
     agent.report(&write.attempt_id, succeeded()).await;
     agent.acknowledged().await;
@@ -46,12 +25,8 @@ async fn a_pause_outlives_the_server_and_nothing_starts_in_it() {
     agent.sequence = 1;
     let why = agent.idle().await;
     assert!(why.contains("PAUSED"), "{why}");
-    let resume = ResumeWorkflowRequest {
-        id: id.clone(),
-        by: "ann".into(),
-    };
-    let resumed = server.client().await.resume_workflow(resume).await;
-    assert_eq!(resumed.expect("resumed").into_inner().state, "RUNNING");
+    let resumed = server.resume(&id).await.expect("resumed");
+    assert_eq!(resumed.state, "RUNNING");
     let restart = agent.run().await;
     agent.report(&restart.attempt_id, leaving()).await;
     server.reaches(&id, "SUCCESS").await;
@@ -72,7 +47,7 @@ async fn an_approval_is_asked_for_and_the_first_decision_counts() {
     let (server, _dir) = Server::with_machine().await;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     agent.idle().await;
-    let made = make_of(&server, ASKS).await;
+    let made = server.create_of(ASKS).await;
     let id = made.id;
     let execution = &made.tasks[0].executions[0];
     assert_eq!(
@@ -133,7 +108,7 @@ async fn a_for_each_goes_over_the_machines_that_match() {
         inputs_json: r#"{"rack": "r7"}"#.into(),
         ..CreateWorkflowRequest::default()
     };
-    let id = make(&server, request).await.expect("workflow").id;
+    let id = server.make(request).await.expect("workflow").id;
     for number in ["0c", "0e"] {
         let mut hello = hello("k1");
         hello.mac = format!("52:54:00:77:00:{number}");
@@ -166,10 +141,10 @@ async fn a_selector_without_a_value_for_one_machine_fails_the_task_and_a_label_t
         )
     };
     // node1 has no labels at all.
-    let done = make_of(&server, &over("slots == '8'")).await.id;
+    let done = server.create_of(&over("slots == '8'")).await.id;
     let done = server.reaches(&done, "SUCCESS").await;
     assert_eq!(done.tasks[0].items, 1);
-    let failed = make_of(&server, &over("slots != '' && int(slots) > 4")).await.id;
+    let failed = server.create_of(&over("slots != '' && int(slots) > 4")).await.id;
     let failed = server.reaches(&failed, "FAILED").await;
     assert_eq!(
         failed.message,
@@ -190,7 +165,7 @@ async fn inputs_are_checked_when_a_workflow_is_made() {
             inputs_json: inputs.into(),
             ..CreateWorkflowRequest::default()
         };
-        let status = make(&server, request).await.expect_err("refused");
+        let status = server.make(request).await.expect_err("refused");
         assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
         assert!(status.message().contains(what), "{}", status.message());
     }
@@ -204,17 +179,7 @@ async fn a_failed_workflow_is_tried_again_in_its_next_run() {
     let write = agent.run().await;
     agent.report(&write.attempt_id, failed()).await;
     server.reaches(&id, "FAILED").await;
-    let retry = RetryWorkflowRequest {
-        id: id.clone(),
-        by: String::new(),
-    };
-    let again = server
-        .client()
-        .await
-        .retry_workflow(retry)
-        .await
-        .expect("retried")
-        .into_inner();
+    let again = server.retry(&id).await.expect("retried");
     assert_eq!((again.run, again.state.as_str()), (2, "PENDING"));
     let write = agent.run().await;
     assert_eq!(write.attempt_id, format!("{id}/0/2/0/0/1"));
@@ -301,7 +266,7 @@ async fn a_sub_workflow_is_made_of_a_stored_template() {
     server.put(INNER).await.expect("template");
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     agent.idle().await;
-    let id = make_of(&server, OUTER).await.id;
+    let id = server.create_of(OUTER).await.id;
     let run = agent.run().await;
     assert_ne!(run.workflow_id, id);
     let inner = server.workflow(&run.workflow_id).await;
@@ -316,31 +281,15 @@ async fn a_sub_workflow_is_made_of_a_stored_template() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_action_that_is_to_stop_is_given_the_grace_of_the_settings() {
-    let dir = tempfile::TempDir::new().expect("directory");
-    let config = Config {
+    let (server, _dir) = Server::with_machine_and(Config {
         stop_grace: std::time::Duration::from_secs(45),
         ..Config::default()
-    };
-    let server = Server::start(&dir, config).await;
-    server.apply(MACHINE).await.expect("machine");
-    server.put(TWO_ACTIONS).await.expect("template");
+    })
+    .await;
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
-    let cancel = proto::v1::CancelWorkflowRequest {
-        id,
-        reason: "wrong disk".into(),
-    };
-    server
-        .client()
-        .await
-        .cancel_workflow(cancel)
-        .await
-        .expect("cancelled");
-    loop {
-        if let proto::v1::server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
-            assert_eq!((stop.attempt_id, stop.grace_s), (run.attempt_id, 45));
-            break;
-        }
-    }
+    server.cancel(&id, "wrong disk").await.expect("cancelled");
+    let stop = agent.stop().await;
+    assert_eq!((stop.attempt_id, stop.grace_s), (run.attempt_id, 45));
 }

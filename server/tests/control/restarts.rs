@@ -99,18 +99,9 @@ async fn a_global_timeout_is_kept_over_a_restart() {
     let mut again = hello("k1");
     again.running_attempt = run.attempt_id.clone();
     let mut agent = server.attach(again).await.expect("attach");
-    let stop = loop {
-        if let proto::v1::server_message::Kind::Stop(stop) = agent.next().await.expect("an open stream") {
-            break stop;
-        }
-    };
+    let stop = agent.stop().await;
     assert_eq!(stop.attempt_id, run.attempt_id);
-    let stopped = proto::v1::Stopped {
-        message: String::new(),
-    };
-    agent
-        .report(&run.attempt_id, proto::v1::report::Outcome::Stopped(stopped))
-        .await;
+    agent.report(&run.attempt_id, stopped("")).await;
     server.reaches(&id, "TIMEOUT").await;
     server.stop().await;
 }
@@ -133,20 +124,9 @@ async fn an_agent_that_has_lost_its_memory_is_not_handed_the_same_attempt() {
     let mut agent = server.attach(knows).await.expect("attach");
     assert_eq!(agent.run().await.attempt_id, run.attempt_id);
     let mut agent = server.attach(hello("k1")).await.expect("attach");
-    let stop = loop {
-        match agent.next().await.expect("an open stream") {
-            proto::v1::server_message::Kind::Stop(stop) => break stop,
-            proto::v1::server_message::Kind::Run(run) => panic!("run again: {}", run.attempt_id),
-            _ => {}
-        }
-    };
+    let stop = agent.stop().await;
     assert_eq!(stop.attempt_id, run.attempt_id);
-    let never = proto::v1::Stopped {
-        message: "never started".into(),
-    };
-    agent
-        .report(&run.attempt_id, proto::v1::report::Outcome::Stopped(never))
-        .await;
+    agent.report(&run.attempt_id, stopped("never started")).await;
     let second = agent.run().await;
     assert!(second.attempt_id.ends_with("/2"), "{}", second.attempt_id);
 }

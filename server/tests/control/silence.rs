@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use proto::v1::{GetMachineRequest, Machine};
 use server::Config;
-use tempfile::TempDir;
 
 use crate::harness::*;
 
@@ -26,14 +25,11 @@ async fn machine(server: &Server, wanted: impl Fn(&Machine) -> bool) -> Machine 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_is_lost_after_silence_and_its_late_report_changes_nothing_but_frees_the_machine() {
-    let dir = TempDir::new().expect("directory");
-    let config = Config {
+    let (server, _dir) = Server::with_machine_and(Config {
         lost_after: Duration::from_millis(300),
         ..Config::default()
-    };
-    let server = Server::start(&dir, config).await;
-    server.apply(MACHINE).await.expect("machine");
-    server.put(TWO_ACTIONS).await.expect("template");
+    })
+    .await;
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let first = agent.run().await;
@@ -50,14 +46,11 @@ async fn an_attempt_is_lost_after_silence_and_its_late_report_changes_nothing_bu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_heard_is_not_lost() {
-    let dir = TempDir::new().expect("directory");
-    let config = Config {
+    let (server, _dir) = Server::with_machine_and(Config {
         lost_after: Duration::from_millis(500),
         ..Config::default()
-    };
-    let server = Server::start(&dir, config).await;
-    server.apply(MACHINE).await.expect("machine");
-    server.put(TWO_ACTIONS).await.expect("template");
+    })
+    .await;
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let first = agent.run().await;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, ListWorkflowsRequest};
+use proto::v1::{CreateWorkflowRequest, ListWorkflowsRequest};
 use server::{Config, Next};
 use store::{Commit, Operation, StoreHandle};
 use tonic::Code;
@@ -32,12 +32,7 @@ async fn a_missing_variable_is_refused_with_the_templates_line() {
         template: "two".into(),
         ..CreateWorkflowRequest::default()
     };
-    let status = server
-        .client()
-        .await
-        .create_workflow(request)
-        .await
-        .expect_err("refused");
+    let status = server.make(request).await.expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument);
     assert!(status.message().starts_with("line 7"), "{}", status.message());
     assert!(status.message().contains("device_1"), "{}", status.message());
@@ -55,16 +50,11 @@ async fn the_same_idempotency_key_gives_the_same_workflow() {
     };
     let mut ids = Vec::new();
     for _ in 0..2 {
-        let answer = client
-            .create_workflow(request.clone())
-            .await
-            .expect("workflow")
-            .into_inner();
-        ids.push(answer.workflow.expect("workflow").id);
+        ids.push(server.make(request.clone()).await.expect("workflow").id);
     }
     assert_eq!(ids[0], ids[1]);
     request.name = "another".into();
-    let status = client.create_workflow(request).await.expect_err("refused");
+    let status = server.make(request).await.expect_err("refused");
     assert_eq!(status.code(), Code::AlreadyExists);
     let all = client
         .list_workflows(ListWorkflowsRequest {
@@ -84,10 +74,7 @@ async fn a_running_workflow_is_not_deleted_and_a_deleted_one_is_forgotten() {
     let id = server.create("two", MAC).await.expect("workflow").id;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
     let run = agent.run().await;
-    let status = client
-        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
-        .await
-        .expect_err("refused");
+    let status = server.delete(&id).await.expect_err("refused");
     let want = format!(
         "workflow {id} is RUNNING: wait for its end with `farrier workflow wait {id}`, or cancel it with \
          `farrier workflow cancel {id}`"
@@ -102,10 +89,7 @@ async fn a_running_workflow_is_not_deleted_and_a_deleted_one_is_forgotten() {
         server.control.boots_next(mac).await.expect("known").0,
         Next::Agent
     );
-    client
-        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
-        .await
-        .expect("deleted");
+    server.delete(&id).await.expect("deleted");
     let (next, reason) = server.control.boots_next(mac).await.expect("known");
     assert_eq!(
         (next, reason.as_str()),
@@ -139,12 +123,7 @@ async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
     server.apply(MACHINE).await.expect("machine");
     server.put(TWO_ACTIONS).await.expect("template");
     let id = server.create("two", MAC).await.expect("workflow").id;
-    let mut client = server.client().await;
-    let cancel = proto::v1::CancelWorkflowRequest {
-        id: id.clone(),
-        reason: String::new(),
-    };
-    client.cancel_workflow(cancel).await.expect("cancelled");
+    server.cancel(&id, "").await.expect("cancelled");
     let mac = MAC.parse().expect("MAC");
     assert_eq!(
         server.control.boots_next(mac).await.expect("known").0,
@@ -158,8 +137,7 @@ async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
         operations: vec![ended],
         ..Commit::default()
     });
-    let delete = proto::v1::DeleteWorkflowRequest { id };
-    client.delete_workflow(delete).await.expect("deleted");
+    server.delete(&id).await.expect("deleted");
     let (next, reason) = server.control.boots_next(mac).await.expect("known");
     assert_eq!(
         (next, reason.as_str()),

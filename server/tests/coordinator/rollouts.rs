@@ -1,6 +1,6 @@
 //! Many machines at once: every commit stays within the store's limits, whatever it takes.
 
-use server::coordinator::Limits;
+use server::coordinator::{Input, Limits};
 use workflow::engine::{Command, WorkflowState};
 
 use crate::harness::*;
@@ -51,13 +51,13 @@ fn a_rollout_goes_on_after_crashes_in_the_middle_of_everything() {
         creation,
         extra: store::Commit::default(),
     };
-    server.step(server::coordinator::Input::Create(Box::new(new)));
+    server.step(Input::Create(Box::new(new)));
     for n in 0..120 {
         server.crash();
         // Some of what is left is done, and the rest is found again.
         for _ in 0..3 {
             if let Some(server::coordinator::Next::Carry(key)) = server.then.pop_front() {
-                server.step(server::coordinator::Input::Carry { key });
+                server.step(Input::Carry { key });
             }
         }
         server.attach(&format!("n{n:04}"), "k1");
@@ -87,7 +87,7 @@ fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
         creation: creation("w1", &text),
         extra: store::Commit::default(),
     };
-    server.step(server::coordinator::Input::Create(Box::new(new)));
+    server.step(Input::Create(Box::new(new)));
     let made = server.workflow("w1").executions.len();
     assert!(made < 300, "it is still being made");
     // The second: what its machine is told stands in a row; nothing else of what follows is done.
@@ -101,18 +101,18 @@ fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
         let Some(server::coordinator::Next::Carry(key)) = server.then.pop_front() else {
             continue;
         };
-        server.step(server::coordinator::Input::Carry { key });
+        server.step(Input::Carry { key });
     }
     let before = server.workflow("w1").executions.len();
     assert!(before < 200, "it is still being made: {before}");
-    let attach = server::coordinator::Input::Attach {
+    let attach = Input::Attach {
         machine: machine.into(),
         boot_id: "k1".into(),
         running: None,
         knows: std::collections::BTreeSet::new(),
     };
     server.step(attach);
-    server.step(server::coordinator::Input::Work {
+    server.step(Input::Work {
         machine: machine.into(),
         epoch: 1,
     });
@@ -121,7 +121,7 @@ fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
         .current
         .expect("it was handed out")
         .attempt;
-    server.step(server::coordinator::Input::Report {
+    server.step(Input::Report {
         machine: machine.into(),
         boot_id: "k1".into(),
         epoch: 1,
@@ -136,7 +136,7 @@ fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
     );
     server.settle();
     assert!(server.woken.contains(machine), "its next action waits for it");
-    let answer = server.step(server::coordinator::Input::Work {
+    let answer = server.step(Input::Work {
         machine: machine.into(),
         epoch: 1,
     });
@@ -178,4 +178,40 @@ fn a_rollout_is_cancelled_in_the_middle() {
             "n{n:04}: {work:?}"
         );
     }
+}
+
+/// A commit is durable a moment before it is known here, and the carrier reads the store: what it has carried by then asks a
+/// workflow for something that it does not know of yet.
+#[test]
+fn what_is_carried_before_its_commit_is_known_is_not_taken_for_out_of_date() {
+    let limits = Limits {
+        inline_machines: 0,
+        ..limits()
+    };
+    let mut server = Server::new(limits);
+    let id = server.create(&over(2, "  maxParallel: 1\n"));
+    server.attach("n0000", "k1");
+    server.attach("n0001", "k1");
+    let first = server.run("n0000");
+    // It makes room for the second machine.
+    let end = Input::Report {
+        machine: "n0000".into(),
+        boot_id: "k1".into(),
+        epoch: 1,
+        sequence: 1,
+        attempt: first,
+        outcome: Some(succeeded()),
+        data: None,
+    };
+    let plan = server.coordinator.prepare(server.now, &end).expect("a plan");
+    let revision = server.store.commit(&plan.commit).expect("a commit");
+    for key in server.keys("outbox/") {
+        server.step(Input::Carry { key });
+    }
+    let second = server.run("n0001");
+    server.coordinator.committed(&plan, revision);
+    assert_eq!(server.run("n0001"), second);
+    server.report("n0001", &second, succeeded());
+    assert_eq!(server.state(&id), WorkflowState::Success);
+    assert!(server.keys("outbox/").is_empty() && server.keys("open/").is_empty());
 }

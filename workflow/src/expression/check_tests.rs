@@ -192,6 +192,13 @@ fn finds_what_is_wrong_with_names_and_types() {
             )],
         ),
         (
+            "[1] + {'a': 1}",
+            &[(
+                4,
+                "no + for list and map; make a list of the map's keys with x.map(k, k)",
+            )],
+        ),
+        (
             "inputs.n + inputs.x",
             &[(
                 9,

@@ -3,6 +3,9 @@
 use super::syntax::Operator;
 use super::types::Type;
 
+/// What to do where a map is added to a list.
+pub(super) const KEYS_OF_A_MAP: &str = "; make a list of the map's keys with x.map(k, k)";
+
 /// What a call or a function's name is wrong by.
 pub(super) enum Wrong {
     Unknown,
@@ -167,6 +170,8 @@ pub(super) fn binary(operator: Operator, left: &Type, right: &Type) -> Result<Ty
         "; make them of one kind with int(…) or double(…)"
     } else if matches!((left, right), (Type::Text, _) | (_, Type::Text)) && operator == Add {
         "; make a string of the other with string(…)"
+    } else if matches!((left, right), (Type::List(_), Type::Map(_) | Type::Object(_))) && operator == Add {
+        KEYS_OF_A_MAP
     } else {
         ""
     };

@@ -9,6 +9,7 @@ use cel::common::ast::{
 use super::syntax::{Kind, Loop, Node, Operator};
 
 /// No name of the language can begin with an @.
+pub(super) const ADD: &str = "@add";
 pub(super) const EACH: &str = "@each";
 pub(super) const MATCHES: &str = "@matches";
 const RESULT: &str = "@result";
@@ -175,7 +176,8 @@ fn balanced(function: &str, mut terms: Vec<IdedExpr>) -> IdedExpr {
 
 fn library_operator(operator: Operator) -> &'static str {
     match operator {
-        Operator::Add => operators::ADD,
+        // The library's takes a map for a list of its keys.
+        Operator::Add => ADD,
         Operator::Divide => operators::DIVIDE,
         Operator::Equal => operators::EQUALS,
         Operator::Greater => operators::GREATER,

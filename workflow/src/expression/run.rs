@@ -10,7 +10,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::cost::{self, Values};
-use super::lower::{EACH, MATCHES, lower};
+use super::lower::{ADD, EACH, MATCHES, lower};
 use super::syntax::{Kind, Node};
 use super::{EvaluationError, Scope, functions, parse, value};
 
@@ -202,13 +202,16 @@ fn used(node: &Node) -> BTreeMap<&str, Option<BTreeSet<&str>>> {
     all
 }
 
-/// The library's functions without optional values (times are a feature that is off), and two of ours.
+/// The library's functions without optional values (times are a feature that is off), and three of ours.
 fn context<'v>() -> Context<'static, 'v> {
     static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
     let environment = ENVIRONMENT.get_or_init(|| {
         let mut environment = Env::default().with_optional_support(false).with_stdlib();
         environment
             .add_overload(EACH, "each", vec![types::DYN_TYPE], in_order)
+            .expect("the library has no function of this name");
+        environment
+            .add_overload(ADD, "add", vec![types::DYN_TYPE, types::DYN_TYPE], add)
             .expect("the library has no function of this name");
         Arc::new(environment)
     });
@@ -261,6 +264,24 @@ fn in_order<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>
     Ok(CowVal::owned(types::CelList::from(keys)))
 }
 
+/// The library's `+`, but for a map on the right of a list: it adds the keys of that, in the order of a hash with a random
+/// seed.
+fn add<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let (Some(right), Some(left)) = (arguments.pop(), arguments.pop()) else {
+        return Err(ExecutionError::missing_argument_or_target());
+    };
+    match left.as_adder() {
+        Some(adder) if right.downcast_ref::<types::CelMap>().is_none() => {
+            Ok(CowVal::Owned(adder.add(right.as_ref())?.into_owned()))
+        }
+        _ => Err(ExecutionError::UnsupportedBinaryOperator(
+            "add",
+            left.as_ref().try_into()?,
+            right.as_ref().try_into()?,
+        )),
+    }
+}
+
 /// The library's errors, without its names of things.
 fn in_words(error: &ExecutionError) -> String {
     let kind = |value: &cel::Value| value.type_of().to_string();
@@ -275,12 +296,18 @@ fn in_words(error: &ExecutionError) -> String {
             }
         }
         ExecutionError::UnexpectedType { got, want } => format!("{want} is needed where {got} is"),
-        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => format!(
-            "no {} for {} and {}",
-            functions::operator_named(operator).unwrap_or(operator),
-            kind(left),
-            kind(right)
-        ),
+        ExecutionError::UnsupportedBinaryOperator(operator, left, right) => {
+            let cure = match (*operator, left, right) {
+                ("add", cel::Value::List(_), cel::Value::Map(_)) => functions::KEYS_OF_A_MAP,
+                _ => "",
+            };
+            format!(
+                "no {} for {} and {}{cure}",
+                functions::operator_named(operator).unwrap_or(operator),
+                kind(left),
+                kind(right)
+            )
+        }
         ExecutionError::ValuesNotComparable(left, right) => {
             format!("{} and {} have no order", kind(left), kind(right))
         }

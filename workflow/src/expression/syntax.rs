@@ -1,5 +1,7 @@
 //! The syntax tree of an expression, with the place of everything in it.
 
+use std::iter;
+
 /// A part of an expression.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Node {
@@ -114,67 +116,50 @@ impl Loop {
     }
 }
 
+/// The parts of a node, in the order of the source: `&` of them for `&` of its kind, `&mut` for `&mut`. `$unboxed` is how
+/// a reference to a box becomes one to what is in it.
+macro_rules! parts {
+    ($kind:expr, $unboxed:path) => {
+        match $kind {
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Int(_)
+            | Kind::Uint(_)
+            | Kind::Double(_)
+            | Kind::Text(_)
+            | Kind::Name(_) => Vec::new(),
+            Kind::Field { of, .. } | Kind::Has { of, .. } | Kind::Not(of) | Kind::Negate(of) => vec![of],
+            Kind::Index { of, index } => vec![of, index],
+            Kind::Call {
+                target, arguments, ..
+            } => target.into_iter().map($unboxed).chain(arguments).collect(),
+            Kind::List(parts) | Kind::All(parts) | Kind::Any(parts) => Vec::from_iter(parts),
+            Kind::Map(entries) => entries
+                .into_iter()
+                .flat_map(|(key, value)| [key, value])
+                .collect(),
+            Kind::Binary { left, right, .. } => vec![left, right],
+            Kind::If {
+                condition,
+                then,
+                otherwise,
+            } => vec![condition, then, otherwise],
+            Kind::Loop { over, only, body, .. } => {
+                let parts = iter::once(over).chain(only).chain([body]);
+                parts.map($unboxed).collect()
+            }
+        }
+    };
+}
+
 impl Node {
     /// The parts, in the order of the source.
     pub(super) fn children(&self) -> Vec<&Node> {
-        match &self.kind {
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Int(_)
-            | Kind::Uint(_)
-            | Kind::Double(_)
-            | Kind::Text(_)
-            | Kind::Name(_) => Vec::new(),
-            Kind::Field { of, .. } | Kind::Has { of, .. } | Kind::Not(of) | Kind::Negate(of) => vec![of],
-            Kind::Index { of, index } => vec![of, index],
-            Kind::Call {
-                target, arguments, ..
-            } => target.as_deref().into_iter().chain(arguments).collect(),
-            Kind::List(parts) | Kind::All(parts) | Kind::Any(parts) => parts.iter().collect(),
-            Kind::Map(entries) => entries.iter().flat_map(|(key, value)| [key, value]).collect(),
-            Kind::Binary { left, right, .. } => vec![left, right],
-            Kind::If {
-                condition,
-                then,
-                otherwise,
-            } => vec![condition, then, otherwise],
-            Kind::Loop { over, only, body, .. } => [Some(over), only.as_ref(), Some(body)]
-                .into_iter()
-                .flatten()
-                .map(|part| &**part)
-                .collect(),
-        }
+        parts!(&self.kind, Box::as_ref)
     }
 
-    /// As [`Node::children`].
     pub(super) fn children_mut(&mut self) -> Vec<&mut Node> {
-        match &mut self.kind {
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Int(_)
-            | Kind::Uint(_)
-            | Kind::Double(_)
-            | Kind::Text(_)
-            | Kind::Name(_) => Vec::new(),
-            Kind::Field { of, .. } | Kind::Has { of, .. } | Kind::Not(of) | Kind::Negate(of) => vec![of],
-            Kind::Index { of, index } => vec![of, index],
-            Kind::Call {
-                target, arguments, ..
-            } => target.as_deref_mut().into_iter().chain(arguments).collect(),
-            Kind::List(parts) | Kind::All(parts) | Kind::Any(parts) => parts.iter_mut().collect(),
-            Kind::Map(entries) => entries.iter_mut().flat_map(|(key, value)| [key, value]).collect(),
-            Kind::Binary { left, right, .. } => vec![left, right],
-            Kind::If {
-                condition,
-                then,
-                otherwise,
-            } => vec![condition, then, otherwise],
-            Kind::Loop { over, only, body, .. } => [Some(over), only.as_mut(), Some(body)]
-                .into_iter()
-                .flatten()
-                .map(|part| &mut **part)
-                .collect(),
-        }
+        parts!(&mut self.kind, Box::as_mut)
     }
 
     /// `["inputs", "disk"]` for `inputs.disk`: a name and the fields that are asked of it.

@@ -48,6 +48,10 @@ fn gives_values_of_every_kind_as_json() {
         ("1 == 1.0 && 1u == 1", json!(true)),
         ("[1, 'a', [true], {'k': null}][2][0]", json!(true)),
         ("[1, 2] + [3,]", json!([1, 2, 3])),
+        (
+            "[1, 2] + inputs.tags.map(k, inputs.tags[k])",
+            json!([1, 2, 2, 1, 3]),
+        ),
         ("null", json!(null)),
         ("inputs.n > 2 ? 'many' : 'few'", json!("many")),
         ("inputs.big", json!(u64::MAX)),
@@ -139,6 +143,26 @@ fn says_what_failed_and_what_it_saw() {
             "inputs.n + 'x'",
             "`inputs.n + 'x'`: no + for int and string; it saw inputs.n = 3",
         ),
+        (
+            "inputs.disks + inputs.tags",
+            "`inputs.disks + inputs.tags`: no + for list and map; make a list of the map's keys with x.map(k, k); it saw \
+             inputs.disks = [\"/dev/sda\",\"/dev/sdb\"], inputs.tags = {\"b\":1,\"a\":2,\"c\":3}",
+        ),
+        (
+            "[[1] + {}]",
+            "`[[1] + {}]`: no + for list and map; make a list of the map's keys with x.map(k, k)",
+        ),
+        (
+            "[1].map(x, [x] + {'a': 1})",
+            "`[1].map(x, [x] + {'a': 1})`: no + for list and map; make a list of the map's keys with x.map(k, k)",
+        ),
+        ("{'a': 1} + [1]", "`{'a': 1} + [1]`: no + for map and list"),
+        (
+            "{'a': 1} + {'b': 1}",
+            "`{'a': 1} + {'b': 1}`: no + for map and map",
+        ),
+        ("1 + {'a': 1}", "`1 + {'a': 1}`: no + for int and map"),
+        ("[1] + 'a'", "`[1] + 'a'`: no + for list and string"),
         (
             "inputs.nmae",
             "`inputs.nmae`: there is no \"nmae\"; it saw inputs = {\"n\":3,\"x\":2.5,\"name\":\"node-7\",\"disks\":[\"/dev/sda\",\"/dev/sdb\"],\"big\":18446744073709551615,\"tags\":{\"b\":1,\"a\":2,\"c\":3},\"on…",
