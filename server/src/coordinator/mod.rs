@@ -301,8 +301,13 @@ impl Coordinator {
             added,
         } = &plan.touched;
         for key in carried {
-            if let Some(id) = rows::whose(key) {
-                self.workflows.update(id, |known| drop(known.pending.remove(key)));
+            let Some(id) = rows::whose(key) else { continue };
+            let mut is_behind = false;
+            self.workflows
+                .update(id, |known| is_behind = known.pending.remove(key).is_none());
+            if is_behind {
+                // The row was carried before the commit that made it was seen here, which would put it back for ever.
+                self.workflows.remove(id);
             }
         }
         for (key, about) in added {
@@ -313,7 +318,9 @@ impl Coordinator {
         }
         for touched in workflows {
             let is_there = self.workflows.update(&touched.id, |known| {
-                known.pending.extend(touched.rows.clone());
+                if known.modified < revision {
+                    known.pending.extend(touched.rows.clone());
+                }
                 if let Some(after) = touched.after.as_ref().filter(|_| known.modified < revision) {
                     known.workflow = after.clone();
                     known.modified = revision;

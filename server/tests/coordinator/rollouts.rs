@@ -1,6 +1,6 @@
 //! Many machines at once: every commit stays within the store's limits, whatever it takes.
 
-use server::coordinator::{Input, Limits};
+use server::coordinator::{Input, Limits, Next};
 use workflow::engine::{Command, WorkflowState};
 
 use crate::harness::*;
@@ -211,6 +211,19 @@ fn what_is_carried_before_its_commit_is_known_is_not_taken_for_out_of_date() {
     let second = server.run("n0001");
     server.coordinator.committed(&plan, revision);
     assert_eq!(server.run("n0001"), second);
+    // Nothing is taken for still to be carried: what is for the machine at hand goes to it at once.
+    let end = Input::Report {
+        machine: "n0001".into(),
+        boot_id: "k1".into(),
+        epoch: 1,
+        sequence: 1,
+        attempt: second.clone(),
+        outcome: Some(succeeded()),
+        data: None,
+    };
+    let plan = server.coordinator.prepare(server.now, &end).expect("a plan");
+    let carries = |next: &Next| matches!(next, Next::Carry(_));
+    assert!(!plan.then.iter().any(carries), "{:?}", plan.then);
     server.report("n0001", &second, succeeded());
     assert_eq!(server.state(&id), WorkflowState::Success);
     assert!(server.keys("outbox/").is_empty() && server.keys("open/").is_empty());
