@@ -130,5 +130,6 @@ pub const FAULTS: &[&str] = &[
     "server: crashes after a commit",
     "server: crashes before a commit",
     "server: power is cut",
+    "server: sees a commit late",
     "server: stale stream",
 ];

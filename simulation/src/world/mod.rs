@@ -99,6 +99,12 @@ enum Happening {
         life: u64,
         job: u64,
     },
+    /// A server sees that its commit is durable.
+    SeesCommit {
+        server: usize,
+        life: u64,
+        job: u64,
+    },
     /// A step that failed is tried again.
     TriesAgain {
         server: usize,
@@ -257,6 +263,7 @@ impl World {
             Happening::ServerNoticesEnd(stream) => self.server_notices_end(stream),
             Happening::ServerStarts { server } => self.server_starts(server),
             Happening::Commits { server, life, job } => self.commits(server, life, job),
+            Happening::SeesCommit { server, life, job } => self.sees_commit(server, life, job),
             Happening::TriesAgain { server, life, job } => self.tries_again(server, life, job),
             Happening::Looks { server, life } => self.server_looks(server, life),
             Happening::Archives { server, life, root } => self.archives(server, life, root),

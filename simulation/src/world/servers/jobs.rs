@@ -24,6 +24,7 @@ impl World {
             input,
             origin,
             plan: None,
+            durable: None,
             tries: 0,
         };
         this.jobs.insert(number, job);
@@ -154,10 +155,18 @@ impl World {
                 self.server_crashes(server);
             }
             Ok(revision) => {
-                if let Some(coordinator) = &this.coordinator {
-                    coordinator.committed(&plan, revision);
+                if let Some(job) = this.jobs.get_mut(&number) {
+                    job.plan = Some(plan);
+                    job.durable = Some(revision);
                 }
-                self.finish(server, number, plan);
+                if self.dice.one_in(10) {
+                    self.coverage.fault("server: sees a commit late");
+                    let after = 1 + self.dice.span(20);
+                    let job = number;
+                    self.plan(after, Happening::SeesCommit { server, life, job });
+                } else {
+                    self.sees_commit(server, life, number);
+                }
             }
             Err(error) if error.is_conflict() => {
                 if let Some(coordinator) = &this.coordinator {
@@ -178,6 +187,23 @@ impl World {
                 // It may have happened: what follows from it finds out, or finds nothing to do.
                 self.then(server, plan.then);
             }
+        }
+    }
+
+    /// A commit is durable a moment before the server knows of it.
+    pub(in crate::world) fn sees_commit(&mut self, server: usize, life: u64, number: u64) {
+        let this = &mut self.servers[server];
+        if this.life != life || !this.is_up() {
+            return;
+        }
+        let Some(job) = this.jobs.get_mut(&number) else {
+            return;
+        };
+        if let (Some(coordinator), Some(plan), Some(revision)) =
+            (&this.coordinator, job.plan.take(), job.durable.take())
+        {
+            coordinator.committed(&plan, revision);
+            self.finish(server, number, plan);
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::Value;
 use server::archive;
 use server::coordinator::{Coordinator, Input, Limits, Plan};
 use server::machines;
-use store::{Commit, Operation, Store};
+use store::{Commit, Operation, Revision, Store};
 use workflow::engine::AttemptId;
 
 use super::people::Ticket;
@@ -83,6 +83,8 @@ struct Job {
     input: Input,
     origin: Origin,
     plan: Option<Plan>,
+    /// Its plan is durable as that; the server is still to see it.
+    durable: Option<Revision>,
     tries: u32,
 }
 
@@ -238,6 +240,7 @@ impl World {
         for job in jobs.into_values() {
             // A commit may have been on its way to the disk.
             if let Some(plan) = &job.plan
+                && job.durable.is_none()
                 && self.dice.one_in(2)
             {
                 let before = plan.first.iter();
