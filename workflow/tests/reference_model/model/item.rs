@@ -1,0 +1,240 @@
+//! A task for one item of its list, or for none: asked for, tried, tried again, over.
+
+use super::{End, Flow, Model};
+use crate::plan::{Again, Work};
+
+/// How an attempt ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Failed,
+    /// Failed, with the reason "Special".
+    Special,
+    Lost,
+    Succeeded,
+    TimedOut,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) at: At,
+    pub(crate) action: usize,
+    /// Of this action.
+    pub(super) tries: u32,
+    pub(super) task_tries: u32,
+    /// Something of it was handed out.
+    pub(super) begun: bool,
+    /// The extra run of a failed action is due or under way; with what the item then fails.
+    pub(super) cleaning: Option<Outcome>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    Approval {
+        due: Option<u64>,
+    },
+    /// During a pause: it goes on when that is over.
+    Approved,
+    Ready,
+    Away,
+    /// The machine has left and is to come back.
+    Left,
+    Delayed {
+        due: u64,
+    },
+    Waiting {
+        due: u64,
+    },
+    Over(End),
+}
+
+impl Item {
+    pub(crate) fn is_cleaning(&self) -> bool {
+        self.cleaning.is_some()
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        match self.at {
+            At::Over(end) => Some(end),
+            _ => None,
+        }
+    }
+}
+
+impl Model {
+    pub(crate) fn asking(&self) -> Vec<(usize, usize)> {
+        if !matches!(self.flow, Flow::Running | Flow::Paused) {
+            return Vec::new();
+        }
+        self.all(|at| matches!(at, At::Approval { .. }))
+    }
+
+    pub(crate) fn decided(&mut self, task: usize, item: usize, approved: bool) {
+        if approved && self.flow == Flow::Paused {
+            self.tasks[task].items[item].at = At::Approved;
+        } else if approved {
+            self.go_on(task, item);
+        } else {
+            self.tasks[task].items[item].at = At::Over(End::Failed);
+        }
+        self.look();
+    }
+
+    /// Approved, or nobody had to.
+    pub(super) fn go_on(&mut self, task: usize, item: usize) {
+        let now = self.now;
+        if !matches!(self.plan.tasks[task].work, Work::Actions(..)) {
+            self.start();
+        }
+        let one = &mut self.tasks[task].items[item];
+        match self.plan.tasks[task].work {
+            Work::Actions(..) => one.at = At::Ready,
+            Work::Wait(seconds) => {
+                one.begun = true;
+                one.at = At::Waiting { due: now + seconds };
+            }
+            Work::Set | Work::Nothing => one.at = At::Over(End::Success),
+            Work::Succeed => {
+                one.at = At::Over(End::Success);
+                self.stop(End::Success);
+            }
+            Work::Fail => {
+                one.at = At::Over(End::Failed);
+                self.stop(End::Failed);
+            }
+        }
+    }
+
+    pub(crate) fn ended(&mut self, task: usize, item: usize, outcome: Outcome) {
+        if matches!(self.flow, Flow::Stopping(_)) {
+            self.tasks[task].items[item].at = At::Over(self.end_while_stopping(task, item, outcome));
+        } else if let Some(how) = self.tasks[task].items[item].cleaning.take() {
+            self.give_up(task, item, how);
+        } else if outcome == Outcome::Succeeded {
+            self.next_action(task, item);
+        } else {
+            self.failed(task, item, outcome);
+        }
+        self.look();
+    }
+
+    pub(super) fn next_action(&mut self, task: usize, item: usize) {
+        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
+            unreachable!("only actions are handed out")
+        };
+        let one = &mut self.tasks[task].items[item];
+        one.tries = 0;
+        if one.action + 1 == doings.len() {
+            one.at = At::Over(End::Success);
+        } else {
+            one.action += 1;
+            one.at = At::Ready;
+        }
+    }
+
+    pub(super) fn failed(&mut self, task: usize, item: usize, how: Outcome) {
+        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
+            unreachable!("only actions fail")
+        };
+        let one = &mut self.tasks[task].items[item];
+        let doing = &doings[one.action];
+        let delay = match &doing.again {
+            Some(again) => again.before_try(how, one.tries + 1),
+            // Lost attempts are made again by themselves: three in all.
+            None => (how == Outcome::Lost && one.tries < 3).then_some(0),
+        };
+        if let Some(delay) = delay {
+            one.at = self.now.delayed(delay);
+            return;
+        }
+        let cleans = match how {
+            Outcome::Failed | Outcome::Special => doing.on_failure,
+            Outcome::TimedOut => doing.on_timeout,
+            Outcome::Lost | Outcome::Succeeded => false,
+        };
+        // The extra run comes after the last attempt, when the task is not tried again either.
+        let whole = self.plan.tasks[task].again.as_ref();
+        let is_last = whole.is_none_or(|again| again.before_try(how, one.task_tries + 1).is_none());
+        if cleans && is_last {
+            one.cleaning = Some(how);
+            one.at = At::Ready;
+        } else {
+            self.give_up(task, item, how);
+        }
+    }
+
+    /// The action has failed for good: perhaps the whole task is tried again.
+    pub(super) fn give_up(&mut self, task: usize, item: usize, how: Outcome) {
+        let one = &mut self.tasks[task].items[item];
+        let again = self.plan.tasks[task].again.as_ref();
+        if let Some(delay) = again.and_then(|again| again.before_try(how, one.task_tries + 1)) {
+            one.task_tries += 1;
+            one.action = 0;
+            one.tries = 0;
+            one.at = self.now.delayed(delay);
+            return;
+        }
+        let end = if how == Outcome::TimedOut {
+            End::Timeout
+        } else {
+            End::Failed
+        };
+        self.over(task, item, end);
+    }
+
+    pub(super) fn over(&mut self, task: usize, item: usize, end: End) {
+        self.tasks[task].items[item].at = At::Over(end);
+    }
+
+    /// What was done before it was asked to stop is done; an extra run changes nothing of how its action ended.
+    pub(super) fn end_while_stopping(&self, task: usize, item: usize, outcome: Outcome) -> End {
+        let one = &self.tasks[task].items[item];
+        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
+            unreachable!("only actions end")
+        };
+        match (one.cleaning, outcome) {
+            (Some(Outcome::TimedOut), _) => End::Timeout,
+            (Some(_), _) => End::Failed,
+            (None, Outcome::Succeeded) if one.action + 1 == doings.len() => End::Success,
+            (None, _) => End::Cancelled,
+        }
+    }
+}
+
+trait Clock {
+    fn delayed(self, delay: u64) -> At;
+}
+
+impl Clock for u64 {
+    fn delayed(self, delay: u64) -> At {
+        match delay {
+            0 => At::Ready,
+            delay => At::Delayed { due: self + delay },
+        }
+    }
+}
+
+impl Again {
+    /// The delay before a try, if there is to be one after this failure.
+    pub(super) fn before_try(&self, how: Outcome, number: u32) -> Option<u64> {
+        let names: &[&str] = match how {
+            Outcome::Failed => &["failed", "Other"],
+            Outcome::Special => &["failed", "Special"],
+            Outcome::Lost => &["lost"],
+            Outcome::TimedOut => &["timeout"],
+            Outcome::Succeeded => &[],
+        };
+        let wanted = self.on.is_empty() || self.on.iter().any(|on| names.contains(on));
+        if !wanted || number > self.attempts {
+            return None;
+        }
+        let mut delay = self.delay;
+        for _ in 2..number {
+            delay = if self.doubles { delay * 2 } else { delay };
+        }
+        Some(if self.longest > 0 {
+            delay.min(self.longest)
+        } else {
+            delay
+        })
+    }
+}

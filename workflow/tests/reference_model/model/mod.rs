@@ -1,0 +1,97 @@
+//! What workflows mean, as simply as it can be said: no events, no queues, no bounded steps. Everything is looked at
+//! again after each thing that happens.
+
+mod item;
+mod machine;
+mod run;
+mod task;
+
+use std::collections::BTreeMap;
+
+use super::plan::Plan;
+pub(crate) use item::{At, Outcome};
+pub(crate) use task::Task;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Cancelled,
+    Failed,
+    Skipped,
+    Success,
+    Timeout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Running,
+    Paused,
+    /// It will end so when nothing is under way.
+    Stopping(End),
+    Over(End),
+}
+
+pub(crate) struct Model {
+    pub(crate) plan: Plan,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) flow: Flow,
+    /// Seconds.
+    pub(super) now: u64,
+    /// Seconds of the global timeout that are left, and since when they run.
+    pub(super) budget: Option<(u64, Option<u64>)>,
+    pub(super) started: bool,
+    /// It was to end before its tasks did.
+    pub(crate) was_stopped: bool,
+    /// How often each task has asked for machines.
+    pub(super) asked: Vec<usize>,
+    /// Handed out in all: by task, item, action.
+    pub(crate) attempts: BTreeMap<(usize, usize, usize), u32>,
+}
+
+impl Model {
+    pub(crate) fn new(plan: &Plan) -> Model {
+        let mut model = Model {
+            tasks: vec![Task::new(); plan.tasks.len()],
+            asked: vec![0; plan.tasks.len()],
+            plan: plan.clone(),
+            flow: Flow::Running,
+            now: 0,
+            budget: plan.global_timeout.map(|seconds| (seconds, None)),
+            started: false,
+            was_stopped: false,
+            attempts: BTreeMap::new(),
+        };
+        model.look();
+        model
+    }
+
+    /// When time does something next.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        if self.flow != Flow::Running {
+            return None;
+        }
+        let global = self.budget.and_then(|(left, since)| Some(since? + left));
+        let items = self.tasks.iter().flat_map(|task| &task.items);
+        let dues = items.filter_map(|item| match item.at {
+            At::Approval { due } => due,
+            At::Delayed { due } | At::Waiting { due } => Some(due),
+            _ => None,
+        });
+        dues.chain(global).min()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.flow, Flow::Over(_))
+    }
+
+    pub(super) fn all(&self, which: impl Fn(At) -> bool) -> Vec<(usize, usize)> {
+        let mut all = Vec::new();
+        for (index, task) in self.tasks.iter().enumerate() {
+            for (item, at) in task.items.iter().enumerate() {
+                if task.active && which(at.at) {
+                    all.push((index, item));
+                }
+            }
+        }
+        all
+    }
+}

@@ -1,0 +1,199 @@
+//! A run of a workflow: it begins, is paused, is stopped, ends, and is done again by a person.
+
+use super::item::Item;
+use super::task::Task;
+use super::{At, End, Flow, Model, Outcome};
+
+impl Model {
+    /// Until nothing changes any more.
+    pub(super) fn look(&mut self) {
+        loop {
+            if let Flow::Stopping(end) = self.flow {
+                if self.away().is_empty() {
+                    self.cancel_the_rest();
+                    self.flow = Flow::Over(end);
+                }
+                return;
+            }
+            if self.flow != Flow::Running {
+                return;
+            }
+            let changed = (0..self.tasks.len()).any(|task| self.look_at(task));
+            if !changed {
+                break;
+            }
+        }
+        if self.tasks.iter().all(|task| task.end.is_some()) {
+            // With the first failure that nobody made good.
+            let failed =
+                |task: &&Task| !task.recovered && matches!(task.end, Some(End::Failed | End::Timeout));
+            let first = self.tasks.iter().filter(failed).min_by_key(|task| task.ended_at);
+            self.flow = Flow::Over(first.and_then(|task| task.end).unwrap_or(End::Success));
+        }
+    }
+
+    /// The first attempt is handed out, or the first task that needs no machine begins.
+    pub(super) fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            if let Some((_, since)) = &mut self.budget {
+                *since = Some(self.now);
+            }
+        }
+    }
+
+    pub(crate) fn time_is(&mut self, now: u64) {
+        self.now = now;
+        if self.flow != Flow::Running {
+            return;
+        }
+        if let Some((left, Some(since))) = self.budget
+            && now >= since + left
+        {
+            self.stop(End::Timeout);
+            self.look();
+            return;
+        }
+        for task in 0..self.tasks.len() {
+            for item in 0..self.tasks[task].items.len() {
+                let one = &mut self.tasks[task].items[item];
+                match one.at {
+                    At::Approval { due: Some(due) } if due <= now => one.at = At::Over(End::Timeout),
+                    At::Delayed { due } if due <= now => one.at = At::Ready,
+                    At::Waiting { due } if due <= now => one.at = At::Over(End::Success),
+                    _ => {}
+                }
+            }
+        }
+        self.look();
+    }
+
+    pub(crate) fn paused(&mut self) {
+        self.flow = Flow::Paused;
+        if let Some((left, since)) = &mut self.budget
+            && let Some(since) = since.take()
+        {
+            *left -= self.now - since;
+        }
+    }
+
+    pub(crate) fn unpaused(&mut self) {
+        self.flow = Flow::Running;
+        if let Some((_, since)) = &mut self.budget
+            && self.started
+        {
+            *since = Some(self.now);
+        }
+        for (task, item) in self.all(|at| at == At::Approved) {
+            if self.flow == Flow::Running {
+                self.go_on(task, item);
+            }
+        }
+        self.look();
+        if self.flow == Flow::Running {
+            self.time_is(self.now);
+        }
+    }
+
+    pub(crate) fn cancelled(&mut self) {
+        self.stop(End::Cancelled);
+        self.look();
+    }
+
+    pub(super) fn stop(&mut self, end: End) {
+        self.flow = Flow::Stopping(end);
+        self.was_stopped = true;
+        // A machine that has left runs nothing that could be stopped.
+        for item in self.tasks.iter_mut().flat_map(|task| &mut task.items) {
+            if item.at == At::Left {
+                item.at = At::Over(End::Cancelled);
+            }
+        }
+    }
+
+    /// What has not ended was stopped, or had not begun, when the whole was.
+    pub(super) fn cancel_the_rest(&mut self) {
+        for task in 0..self.tasks.len() {
+            let total = self.total(task);
+            let state = &mut self.tasks[task];
+            let is_whole = state.active && state.items.len() == total;
+            for item in &mut state.items {
+                // One of which only the extra run was left had failed before.
+                let end = item.end().unwrap_or(match item.cleaning {
+                    None => End::Cancelled,
+                    Some(Outcome::TimedOut) => End::Timeout,
+                    Some(_) => End::Failed,
+                });
+                item.at = At::Over(end);
+            }
+            let ends: Vec<End> = state.items.iter().filter_map(Item::end).collect();
+            let is_done = is_whole && !ends.contains(&End::Cancelled);
+            if self.tasks[task].end.is_none() {
+                let end = if is_done {
+                    self.end_of(task)
+                } else {
+                    End::Cancelled
+                };
+                self.tasks[task].end = Some(end);
+                if end == End::Success {
+                    for &recovered in &self.plan.tasks[task].recovers {
+                        self.tasks[recovered].recovered = true;
+                    }
+                }
+            }
+            let state = &mut self.tasks[task];
+            state.active = false;
+            state.asking = false;
+        }
+    }
+
+    /// A person has it done again: what failed and all that depends on it; items that succeeded stay.
+    pub(crate) fn retried(&mut self) {
+        // What had not ended when the whole was stopped was cancelled with it.
+        let did_not_succeed =
+            |task: &Task| !task.recovered && !matches!(task.end, Some(End::Success | End::Skipped));
+        let mut again: Vec<usize> = (0..self.tasks.len())
+            .filter(|&task| did_not_succeed(&self.tasks[task]))
+            .flat_map(|task| self.plan.after(task))
+            .collect();
+        again.sort_unstable();
+        again.dedup();
+        for task in again {
+            let state = &self.tasks[task];
+            let mut next = Task::new();
+            let is_many = self.plan.tasks[task].each.is_some();
+            if is_many && state.end != Some(End::Success) {
+                let mut kept = state.kept.clone();
+                kept.extend(
+                    state
+                        .items
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(item, one)| (one.end() == Some(End::Success)).then_some(item)),
+                );
+                next.kept = kept;
+                // Items are those of the list that they were made from.
+                next.answer = state.answer.clone();
+            }
+            self.tasks[task] = next;
+        }
+        self.make_good_again();
+        self.flow = Flow::Running;
+        self.was_stopped = false;
+        self.started = false;
+        self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
+        self.look();
+    }
+
+    /// What tasks that are to run again had made good is to be made good again.
+    pub(super) fn make_good_again(&mut self) {
+        for task in 0..self.tasks.len() {
+            self.tasks[task].recovered = self
+                .plan
+                .tasks
+                .iter()
+                .zip(&self.tasks)
+                .any(|(step, state)| state.end == Some(End::Success) && step.recovers.contains(&task));
+        }
+    }
+}
