@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use workflow::engine::machine::Attached;
 use workflow::engine::{
-    AttemptId, Command, Creation, Decision, Effect, Event, ExecutionId, Loss, Machine, Outcome, Refusal,
-    Workflow, decide, next_due, replay,
+    ActionState, AttemptId, Cleanup, Command, Creation, Decision, Effect, Event, ExecutionId, Loss, Machine,
+    Outcome, Refusal, StepState, Workflow, decide, next_due, replay,
 };
 
 use super::plan::{MACHINES, Plan, machine_name};
@@ -160,6 +160,11 @@ impl Driver {
         (!current.lost).then(|| current.attempt.clone())
     }
 
+    pub(crate) fn is_asked_to_stop(&self, machine: usize) -> bool {
+        let current = self.machines[&machine_name(machine)].current.as_ref();
+        current.is_some_and(|current| current.stop.is_some())
+    }
+
     /// It gets nothing before it has booted: something may still run there, or it has left for good with what it ran.
     pub(crate) fn is_fenced(&self, machine: usize) -> bool {
         let machine = &self.machines[&machine_name(machine)];
@@ -199,21 +204,26 @@ impl Driver {
             .expect("a report is taken");
     }
 
-    /// Whether that was enough is the workflow's to say.
+    /// Whether that was enough is the workflow's to say. As the server does it: the machine leaves, whatever comes of that.
     fn leave(&mut self, worker: &str, attempt: AttemptId, outcome: Outcome) {
         let attempt_left = attempt.clone();
+        self.machine(worker).left(&attempt_left, false);
         self.tell(&Command::Report { attempt, outcome })
             .expect("a report is taken");
-        let is_done = self.is_done(&attempt_left);
-        self.machine(worker).left(&attempt_left, is_done);
+        if !self.action(&attempt_left).is_under_way() {
+            self.machine(worker).left(&attempt_left, true);
+        }
     }
 
+    /// Whether the action of an attempt has succeeded, or had its extra run.
     pub(crate) fn is_done(&self, attempt: &AttemptId) -> bool {
-        let execution = self
-            .workflow
-            .execution(attempt.execution)
-            .expect("it was handed out");
-        execution.actions[attempt.action].state.is_final()
+        let action = self.action(attempt);
+        action.state == StepState::Success || action.cleanup == Some(Cleanup::Done)
+    }
+
+    fn action(&self, attempt: &AttemptId) -> &ActionState {
+        let execution = self.workflow.execution(attempt.execution);
+        &execution.expect("it was handed out").actions[attempt.action]
     }
 
     /// The machine boots. Gives whether that ended what ran on it.

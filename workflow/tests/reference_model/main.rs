@@ -18,7 +18,7 @@ use model::{At, End, Flow, Model, Outcome};
 use plan::{MACHINES, Plan, Work};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_engine_means_what_the_model_means(
@@ -28,6 +28,12 @@ proptest! {
     ) {
         run(&plan, &script, &then);
     }
+}
+
+/// `PROPTEST_CASES`, or enough for every day.
+fn cases() -> u32 {
+    let asked = std::env::var("PROPTEST_CASES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(1000)
 }
 
 /// Plays a script, and then whatever comes first until the workflow is over; and where that did not succeed, a person has
@@ -126,14 +132,15 @@ impl Both {
             if let Some((task, item)) = self.on(machine) {
                 let reboots = self.reboots(task, item);
                 let is_left = self.model.tasks[task].items[item].at == At::Left;
-                let is_stopping = matches!(self.model.flow, Flow::Stopping(_));
-                if is_left || (reboots && is_stopping) {
-                    // Whether one that leaves while it is stopped was done is the engine's to say.
+                if is_left {
                     choices.push(Choice::Boot(machine));
                 } else if reboots {
-                    choices.push(Choice::Leave(machine));
+                    choices.extend([Choice::Leave(machine); 4]);
                 } else {
                     choices.extend([Choice::Report(machine, Outcome::Succeeded); 4]);
+                }
+                if all && !is_left && self.is_stopped(task, item) {
+                    choices.extend([Choice::Report(machine, Outcome::Stopped); 4]);
                 }
                 if all && !is_left {
                     choices.extend([
@@ -186,9 +193,14 @@ impl Both {
     fn reboots(&self, task: usize, item: usize) -> bool {
         let item = &self.model.tasks[task].items[item];
         match &self.model.plan.tasks[task].work {
-            Work::Actions(_, doings) => doings[item.action].reboots && !item.is_cleaning(),
+            Work::Actions(_, doings) => doings[item.action].reboots,
             _ => false,
         }
+    }
+
+    /// Whether the machine was asked to stop what it runs.
+    fn is_stopped(&self, task: usize, item: usize) -> bool {
+        matches!(self.model.flow, Flow::Stopping(_)) || self.model.tasks[task].items[item].timed_out
     }
 
     fn play(&mut self, choice: Choice) {
@@ -274,12 +286,8 @@ impl Both {
                 let how = "reboot".into();
                 self.driver.report(machine, Said::Leaving { how });
                 let is_done = self.driver.is_done(&attempt);
-                let needs = self.model.needs_back(task, item, machine);
-                assert!(
-                    needs != Some(is_done),
-                    "done: {is_done}, needed: {needs:?} {}",
-                    self.told()
-                );
+                let is_awaited = self.model.needs_back(task, item, machine);
+                assert_ne!(is_done, is_awaited, "done with leaving {}", self.told());
                 self.model.left(task, item, is_done);
             }
             Choice::Pause => {
@@ -369,7 +377,10 @@ impl Both {
             // A machine that has left keeps what it left with until it boots.
             let is_open = |attempt: &AttemptId| {
                 let execution = self.driver.workflow.execution(attempt.execution);
-                execution.is_some_and(|execution| !execution.state.is_final())
+                execution.is_some_and(|execution| {
+                    let action = &execution.actions[attempt.action];
+                    !execution.state.is_final() && action.attempts == attempt.attempt && action.is_under_way()
+                })
             };
             let current = self.driver.current(machine).filter(is_open);
             let here = current.map(|attempt| (attempt.execution.task, attempt.execution.item));
@@ -379,6 +390,16 @@ impl Both {
                 "on machine {machine}: engine, model {}",
                 told()
             );
+            if let Some((task, item)) = here
+                && self.model.tasks[task].items[item].at == At::Away
+            {
+                assert_eq!(
+                    self.driver.is_asked_to_stop(machine),
+                    self.is_stopped(task, item),
+                    "machine {machine} is to stop it: engine, model {}",
+                    told()
+                );
+            }
         }
         if self.model.flow == Flow::Running {
             let due = next_due(&self.driver.workflow).map(|due| due / 1000);
@@ -472,6 +493,9 @@ fn said(outcome: Outcome) -> Said {
             bytes: 0,
             outputs: serde_json::Map::new(),
             data_version: None,
+        },
+        Outcome::Stopped => Said::Stopped {
+            message: "SIGTERM".into(),
         },
         Outcome::TimedOut => Said::TimedOut {
             message: "too long".into(),

@@ -21,6 +21,8 @@ pub(crate) struct Step {
     pub(crate) each: Option<Each>,
     pub(crate) again: Option<Again>,
     pub(crate) approve: Option<Ask>,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
     pub(crate) work: Work,
     pub(crate) back: Option<Back>,
 }
@@ -134,6 +136,14 @@ impl Plan {
             .collect()
     }
 
+    /// What going back from one task to another runs again.
+    pub(crate) fn looped(&self, from: usize, to: usize) -> Vec<usize> {
+        let before = self.before(from);
+        let mut looped = self.after(to);
+        looped.retain(|task| *task == from || before.contains(task));
+        looped
+    }
+
     /// Where the list is not `machines(…)`.
     pub(crate) fn machine(&self, task: usize, item: usize) -> Option<usize> {
         match &self.tasks[task].work {
@@ -232,6 +242,7 @@ impl Plan {
                 timeout_s: ask.timeout.unwrap_or(0),
                 ..Approve::default()
             }),
+            timeout_s: step.timeout.unwrap_or(0),
             control: match &step.work {
                 Work::Wait(seconds) => Some(Control::Wait(format!("{seconds}s"))),
                 Work::Set => Some(Control::Set([("seen".to_owned(), "1 + 1".to_owned())].into())),

@@ -16,6 +16,7 @@ struct Drawn {
     each: Option<Each>,
     again: Option<Again>,
     approve: Option<Option<u64>>,
+    timeout: Option<u64>,
     work: Work,
     back: Option<(Index, u32, bool)>,
 }
@@ -51,6 +52,7 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         each: drawn.each,
         again: drawn.again,
         approve: drawn.approve.map(|timeout| Ask { timeout }),
+        timeout: drawn.timeout,
         work: drawn.work,
         back: None,
     });
@@ -120,12 +122,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::bool::weighted(0.15),
         each,
         prop::option::weighted(0.15, again()),
-        approve,
+        (approve, prop::option::weighted(0.15, 1u64..12)),
         work(),
         back,
     )
         .prop_map(
-            |(needs, when, whose, recovers, each, again, approve, work, back)| Drawn {
+            |(needs, when, whose, recovers, each, again, (approve, timeout), work, back)| Drawn {
                 needs,
                 when,
                 whose,
@@ -140,6 +142,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                 // What ends the workflow does not go back.
                 back: back.filter(|_| !matches!(work, Work::Succeed | Work::Fail)),
                 approve,
+                timeout: timeout.filter(|_| matches!(work, Work::Actions(..) | Work::Wait(_))),
                 work,
             },
         )

@@ -10,6 +10,8 @@ pub(crate) enum Outcome {
     /// Failed, with the reason "Special".
     Special,
     Lost,
+    /// As it was asked to.
+    Stopped,
     Succeeded,
     TimedOut,
 }
@@ -25,6 +27,10 @@ pub(crate) struct Item {
     pub(super) begun: bool,
     /// The extra run of a failed action is due or under way; with what the item then fails.
     pub(super) cleaning: Option<Outcome>,
+    /// The time for this try of the task has passed: what it has under way was asked to stop.
+    pub(crate) timed_out: bool,
+    /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
+    pub(super) budget: Option<(u64, Option<u64>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +54,36 @@ pub(crate) enum At {
 }
 
 impl Item {
+    pub(super) fn new() -> Item {
+        Item {
+            at: At::Ready,
+            action: 0,
+            tries: 0,
+            task_tries: 1,
+            begun: false,
+            cleaning: None,
+            timed_out: false,
+            budget: None,
+        }
+    }
+
+    /// When its task's time is over; None where it is being stopped for that.
+    pub(super) fn times_out(&self) -> Option<u64> {
+        let is_open = self.end().is_none() && !self.timed_out;
+        let (left, since) = self.budget.filter(|_| is_open)?;
+        Some(since? + left)
+    }
+
     pub(crate) fn is_cleaning(&self) -> bool {
         self.cleaning.is_some()
+    }
+
+    /// Something of it is under way: the clock of its task runs.
+    pub(super) fn begin(&mut self, now: u64, timeout: Option<u64>) {
+        self.begun = true;
+        if self.budget.is_none() {
+            self.budget = timeout.map(|seconds| (seconds, Some(now)));
+        }
     }
 
     pub(crate) fn end(&self) -> Option<End> {
@@ -85,11 +119,12 @@ impl Model {
         if !matches!(self.plan.tasks[task].work, Work::Actions(..)) {
             self.start();
         }
+        let timeout = self.plan.tasks[task].timeout;
         let one = &mut self.tasks[task].items[item];
         match self.plan.tasks[task].work {
             Work::Actions(..) => one.at = At::Ready,
             Work::Wait(seconds) => {
-                one.begun = true;
+                one.begin(now, timeout);
                 one.at = At::Waiting { due: now + seconds };
             }
             Work::Set | Work::Nothing => one.at = At::Over(End::Success),
@@ -109,12 +144,33 @@ impl Model {
             self.tasks[task].items[item].at = At::Over(self.end_while_stopping(task, item, outcome));
         } else if let Some(how) = self.tasks[task].items[item].cleaning.take() {
             self.give_up(task, item, how);
+        } else if self.tasks[task].items[item].timed_out && !self.is_last_done(task, item, outcome) {
+            self.give_up(task, item, Outcome::TimedOut);
         } else if outcome == Outcome::Succeeded {
             self.next_action(task, item);
         } else {
             self.failed(task, item, outcome);
         }
         self.look();
+    }
+
+    /// Whether that was the end of the last action, and a good one: the task is done, whatever was asked of it meanwhile.
+    fn is_last_done(&self, task: usize, item: usize, outcome: Outcome) -> bool {
+        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
+            unreachable!("only actions end")
+        };
+        outcome == Outcome::Succeeded && self.tasks[task].items[item].action + 1 == doings.len()
+    }
+
+    /// The time of its task has passed.
+    pub(super) fn time_out(&mut self, task: usize, item: usize) {
+        let one = &mut self.tasks[task].items[item];
+        match (one.at, one.cleaning) {
+            (At::Away, _) => one.timed_out = true,
+            // The extra run changes nothing of how its action ended, and neither does that it comes too late.
+            (_, Some(how)) => self.give_up(task, item, how),
+            _ => self.give_up(task, item, Outcome::TimedOut),
+        }
     }
 
     pub(super) fn next_action(&mut self, task: usize, item: usize) {
@@ -149,7 +205,7 @@ impl Model {
         let cleans = match how {
             Outcome::Failed | Outcome::Special => doing.on_failure,
             Outcome::TimedOut => doing.on_timeout,
-            Outcome::Lost | Outcome::Succeeded => false,
+            Outcome::Lost | Outcome::Stopped | Outcome::Succeeded => false,
         };
         // The extra run comes after the last attempt, when the task is not tried again either.
         let whole = self.plan.tasks[task].again.as_ref();
@@ -170,6 +226,8 @@ impl Model {
             one.task_tries += 1;
             one.action = 0;
             one.tries = 0;
+            one.timed_out = false;
+            one.budget = None;
             one.at = self.now.delayed(delay);
             return;
         }
@@ -188,13 +246,11 @@ impl Model {
     /// What was done before it was asked to stop is done; an extra run changes nothing of how its action ended.
     pub(super) fn end_while_stopping(&self, task: usize, item: usize, outcome: Outcome) -> End {
         let one = &self.tasks[task].items[item];
-        let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
-            unreachable!("only actions end")
-        };
         match (one.cleaning, outcome) {
             (Some(Outcome::TimedOut), _) => End::Timeout,
             (Some(_), _) => End::Failed,
-            (None, Outcome::Succeeded) if one.action + 1 == doings.len() => End::Success,
+            (None, _) if self.is_last_done(task, item, outcome) => End::Success,
+            (None, _) if one.timed_out => End::Timeout,
             (None, _) => End::Cancelled,
         }
     }
@@ -221,7 +277,7 @@ impl Again {
             Outcome::Special => &["failed", "Special"],
             Outcome::Lost => &["lost"],
             Outcome::TimedOut => &["timeout"],
-            Outcome::Succeeded => &[],
+            Outcome::Stopped | Outcome::Succeeded => &[],
         };
         let wanted = self.on.is_empty() || self.on.iter().any(|on| names.contains(on));
         if !wanted || number > self.attempts {

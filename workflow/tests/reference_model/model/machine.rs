@@ -1,6 +1,6 @@
 //! What machines see of a workflow: what is ready for them, what they run, and that they leave.
 
-use super::{At, End, Flow, Model, Outcome};
+use super::{At, Flow, Model, Outcome};
 use crate::plan::Work;
 
 impl Model {
@@ -30,7 +30,7 @@ impl Model {
         let one = &mut self.tasks[task].items[item];
         assert_eq!(one.at, At::Ready);
         one.at = At::Away;
-        one.begun = true;
+        one.begin(self.now, self.plan.tasks[task].timeout);
         if one.cleaning.is_none() {
             one.tries += 1;
         }
@@ -38,40 +38,78 @@ impl Model {
         self.start();
     }
 
-    /// Whether the machine has to come back before a last action that leaves is done: it has, where something else of
-    /// the workflow waits for it; it has not, where nothing can. None: that depends on what will be.
-    pub(crate) fn needs_back(&self, task: usize, item: usize, machine: usize) -> Option<bool> {
+    /// Whether the machine has to come back before an action that leaves is done: it has not, where nothing that is left
+    /// of the workflow may run on it. A workflow that is being stopped begins nothing more.
+    pub(crate) fn needs_back(&self, task: usize, item: usize, machine: usize) -> bool {
         let Work::Actions(_, doings) = &self.plan.tasks[task].work else {
             unreachable!("only actions leave")
         };
-        if matches!(self.flow, Flow::Stopping(_)) {
-            return Some(false);
-        }
-        if self.tasks[task].items[item].action + 1 < doings.len() {
-            return Some(true);
-        }
-        let waits = self.ready().iter().any(|(of, ..)| *of == machine);
-        let nothing_left = self.plan.tasks.iter().enumerate().all(|(index, step)| {
-            let is_this = index == task && step.each.is_none();
-            step.back.is_none() && (is_this || self.tasks[index].end.is_some())
-        });
-        match (waits, nothing_left) {
-            (true, _) => Some(true),
-            (_, true) => Some(false),
-            _ => None,
-        }
+        let one = &self.tasks[task].items[item];
+        let is_last = one.action + 1 == doings.len();
+        let is_stopping = matches!(self.flow, Flow::Stopping(_));
+        let is_left = || !is_stopping && self.may_use(machine, Some((task, item)));
+        !one.is_cleaning() && (!is_last || is_left())
     }
 
     /// The machine said that it leaves, as the action is to do.
     pub(crate) fn left(&mut self, task: usize, item: usize, is_done: bool) {
-        if matches!(self.flow, Flow::Stopping(_)) {
-            // A machine that reboots has stopped.
-            self.over(task, item, End::Cancelled);
-            self.look();
-        } else if is_done {
+        let one = &mut self.tasks[task].items[item];
+        if is_done {
             self.ended(task, item, Outcome::Succeeded);
+        } else if one.timed_out || matches!(self.flow, Flow::Stopping(_)) {
+            // A machine that reboots has stopped.
+            self.ended(task, item, Outcome::Stopped);
         } else {
-            self.tasks[task].items[item].at = At::Left;
+            one.at = At::Left;
         }
+    }
+
+    /// Whether something that is left may run on the machine, one item aside. What has not begun counts until its task is
+    /// over; where its machine cannot be told yet it may be any.
+    pub(crate) fn may_use(&self, machine: usize, aside: Option<(usize, usize)>) -> bool {
+        (0..self.tasks.len()).any(|task| {
+            let runs_again = self.may_run_again(task);
+            (runs_again || self.tasks[task].end.is_none())
+                && self.task_may_use(task, machine, aside, runs_again)
+        })
+    }
+
+    fn task_may_use(
+        &self,
+        task: usize,
+        machine: usize,
+        aside: Option<(usize, usize)>,
+        runs_again: bool,
+    ) -> bool {
+        let (step, state) = (&self.plan.tasks[task], &self.tasks[task]);
+        if !matches!(step.work, Work::Actions(..)) {
+            return false;
+        }
+        let is_listed = match &step.each {
+            None => true,
+            Some(each) if each.answers.is_some() => state.answer.is_some(),
+            // Its worker is an expression that is worked out item by item.
+            Some(_) => state.active && state.items.len() == self.total(task),
+        };
+        if !is_listed || (runs_again && step.each.is_some()) {
+            return true;
+        }
+        (0..self.total(task)).any(|item| {
+            let is_over = state.items.get(item).is_some_and(|item| item.end().is_some());
+            self.machine(task, item) == Some(machine)
+                && (runs_again || (!is_over && aside != Some((task, item))))
+        })
+    }
+
+    /// Whether a goto that has not had its turn may bring the task back.
+    fn may_run_again(&self, task: usize) -> bool {
+        let steps = self.plan.tasks.iter().enumerate();
+        let mut backs = steps.filter_map(|(from, step)| Some((from, step.back.as_ref()?)));
+        backs.any(|(from, back)| {
+            let state = &self.tasks[from];
+            state.end.is_none()
+                && state.went_back < back.max
+                && self.plan.looped(from, back.to).contains(&task)
+        })
     }
 }

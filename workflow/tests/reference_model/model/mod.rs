@@ -71,10 +71,13 @@ impl Model {
         }
         let global = self.budget.and_then(|(left, since)| Some(since? + left));
         let items = self.tasks.iter().flat_map(|task| &task.items);
-        let dues = items.filter_map(|item| match item.at {
-            At::Approval { due } => due,
-            At::Delayed { due } | At::Waiting { due } => Some(due),
-            _ => None,
+        let dues = items.filter_map(|item| {
+            let own = match item.at {
+                At::Approval { due } => due,
+                At::Delayed { due } | At::Waiting { due } => Some(due),
+                _ => None,
+            };
+            own.into_iter().chain(item.times_out()).min()
         });
         dues.chain(global).min()
     }

@@ -44,6 +44,12 @@ impl Model {
 
     pub(crate) fn time_is(&mut self, now: u64) {
         self.now = now;
+        self.act_on_due();
+        self.look();
+    }
+
+    fn act_on_due(&mut self) {
+        let now = self.now;
         if self.flow != Flow::Running {
             return;
         }
@@ -51,12 +57,15 @@ impl Model {
             && now >= since + left
         {
             self.stop(End::Timeout);
-            self.look();
             return;
         }
         for task in 0..self.tasks.len() {
             for item in 0..self.tasks[task].items.len() {
                 let one = &mut self.tasks[task].items[item];
+                if one.times_out().is_some_and(|due| due <= now) {
+                    self.time_out(task, item);
+                    continue;
+                }
                 match one.at {
                     At::Approval { due: Some(due) } if due <= now => one.at = At::Over(End::Timeout),
                     At::Delayed { due } if due <= now => one.at = At::Ready,
@@ -65,34 +74,38 @@ impl Model {
                 }
             }
         }
-        self.look();
     }
 
     pub(crate) fn paused(&mut self) {
         self.flow = Flow::Paused;
-        if let Some((left, since)) = &mut self.budget
-            && let Some(since) = since.take()
-        {
-            *left -= self.now - since;
+        let now = self.now;
+        for (left, since) in self.budgets() {
+            if let Some(since) = since.take() {
+                *left -= now - since;
+            }
         }
+    }
+
+    fn budgets(&mut self) -> impl Iterator<Item = &mut (u64, Option<u64>)> {
+        let items = self.tasks.iter_mut().flat_map(|task| &mut task.items);
+        let global = self.budget.as_mut().filter(|_| self.started);
+        let open = items.filter(|item| item.end().is_none() && !item.timed_out);
+        open.filter_map(|item| item.budget.as_mut()).chain(global)
     }
 
     pub(crate) fn unpaused(&mut self) {
         self.flow = Flow::Running;
-        if let Some((_, since)) = &mut self.budget
-            && self.started
-        {
-            *since = Some(self.now);
+        let now = self.now;
+        for (_, since) in self.budgets() {
+            *since = Some(now);
         }
+        self.act_on_due();
         for (task, item) in self.all(|at| at == At::Approved) {
             if self.flow == Flow::Running {
                 self.go_on(task, item);
             }
         }
         self.look();
-        if self.flow == Flow::Running {
-            self.time_is(self.now);
-        }
     }
 
     pub(crate) fn cancelled(&mut self) {

@@ -199,14 +199,7 @@ impl Model {
                 return false;
             }
         }
-        self.tasks[task].items.push(Item {
-            at: At::Ready,
-            action: 0,
-            tries: 0,
-            task_tries: 1,
-            begun: false,
-            cleaning: None,
-        });
+        self.tasks[task].items.push(Item::new());
         if self.tasks[task].kept.contains(&made) {
             self.over(task, made, End::Success);
             return true;
@@ -273,11 +266,8 @@ impl Model {
             return;
         }
         let went_back = self.tasks[task].went_back + 1;
-        let before = self.plan.before(task);
-        let mut looped = self.plan.after(back.to);
         // What comes behind this task has not begun; and how often it went back itself still counts.
-        looped.retain(|other| *other == task || before.contains(other));
-        for again in looped {
+        for again in self.plan.looped(task, back.to) {
             self.tasks[again] = Task {
                 went_back: if again == task { went_back } else { 0 },
                 ..Task::new()
