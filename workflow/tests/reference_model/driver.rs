@@ -1,83 +1,241 @@
 //! The engine with the machines around it: what a server does with decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use workflow::engine::machine::Attached;
 use workflow::engine::{
-    ActionState, AttemptId, Cleanup, Command, Creation, Decision, Effect, Event, ExecutionId, Loss, Machine,
-    Outcome, Refusal, StepState, Workflow, decide, next_due, replay,
+    ActionState, AttemptId, Cleanup, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId,
+    Loss, Machine, Outcome, Refusal, StepState, Workflow, WorkflowState, decide, next_due, replay,
 };
 
-use super::plan::{MACHINES, Plan, machine_name};
+use super::model::{End, Letter, Letters, ROOT, sub_name};
+use super::plan::{MACHINES, Outputs, Plan, machine_name};
 
 pub(crate) struct Driver {
-    pub(crate) workflow: Workflow,
-    pub(crate) events: Vec<Event>,
+    templates: BTreeMap<String, Plan>,
+    /// By the names that the model gives them.
+    pub(crate) workflows: BTreeMap<String, One>,
     pub(crate) machines: BTreeMap<String, Machine>,
+    /// Effects on other workflows that are under way, by sender and receiver, in their order.
+    pub(crate) outbox: BTreeMap<(String, String), VecDeque<Effect>>,
+    /// The names of sub-workflows, by their ids; and how many each item has had.
+    names: BTreeMap<String, String>,
+    born: BTreeMap<(String, usize, usize), u32>,
     /// Milliseconds.
     pub(crate) now: u64,
     boots: u32,
-    /// Tasks that asked for machines, with what they asked.
-    pub(crate) asking: BTreeMap<usize, (u32, String)>,
     /// Attempts that were lost: a report of them is late.
     pub(crate) lost: Vec<AttemptId>,
+}
+
+/// A workflow.
+pub(crate) struct One {
+    pub(crate) state: Workflow,
+    pub(crate) events: Vec<Event>,
+    /// Tasks that asked for machines, with what they asked.
+    asking: BTreeMap<usize, (u32, String)>,
 }
 
 impl Driver {
     pub(crate) fn new(plan: &Plan) -> Driver {
         let creation = Creation {
-            id: "w".into(),
+            id: ROOT.into(),
             namespace: "default".into(),
             name: "model".into(),
-            template: "model".into(),
+            template: plan.name.clone(),
             definition: plan.definition(),
+            inputs: [("given".to_owned(), 0.into())].into_iter().collect(),
             ..Creation::default()
         };
-        let decision = decide(None, &Command::Create(Box::new(creation)), 0).expect("a new workflow");
         let mut driver = Driver {
-            workflow: decision.workflow.clone(),
-            events: Vec::new(),
+            templates: plan.templates(),
+            workflows: BTreeMap::new(),
             machines: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            names: BTreeMap::from([(ROOT.to_owned(), ROOT.to_owned())]),
+            born: BTreeMap::new(),
             now: 0,
             boots: 0,
-            asking: BTreeMap::new(),
             lost: Vec::new(),
         };
         for machine in 0..MACHINES {
             driver.machines.insert(machine_name(machine), Machine::default());
             driver.boot(machine);
         }
-        driver.take(decision);
+        driver.create(ROOT, creation);
         driver
     }
 
+    fn create(&mut self, name: &str, creation: Creation) {
+        let create = Command::Create(Box::new(creation));
+        let decision = decide(None, &create, self.now).expect("a new workflow");
+        let one = One {
+            state: decision.workflow.clone(),
+            events: Vec::new(),
+            asking: BTreeMap::new(),
+        };
+        self.workflows.insert(name.to_owned(), one);
+        self.take(name, decision);
+    }
+
     /// Gives the command to the engine, and lets it go on until it has nothing to do now.
-    pub(crate) fn tell(&mut self, command: &Command) -> Result<(), Refusal> {
-        let decision = decide(Some(&self.workflow), command, self.now)?;
-        self.take(decision);
+    pub(crate) fn tell(&mut self, name: &str, command: &Command) -> Result<(), Refusal> {
+        let state = self.workflows.get(name).map(|one| &one.state);
+        let decision = decide(state, command, self.now)?;
+        self.take(name, decision);
         Ok(())
     }
 
-    fn take(&mut self, mut decision: Decision) {
+    fn take(&mut self, name: &str, mut decision: Decision) {
         for _ in 0..10_000 {
-            self.events.extend(decision.events);
-            self.workflow = decision.workflow;
+            let one = self.workflows.get_mut(name).expect("there is such a workflow");
+            one.events.extend(decision.events);
+            one.state = decision.workflow;
             for effect in decision.effects {
-                self.carry(effect);
+                self.take_effect(name, effect);
             }
+            let state = &self.workflows[name].state;
             let next = if decision.more {
                 Command::Continue
-            } else if next_due(&self.workflow).is_some_and(|due| due <= self.now) {
+            } else if next_due(state).is_some_and(|due| due <= self.now) {
                 Command::Timer
             } else {
                 return;
             };
-            decision = decide(Some(&self.workflow), &next, self.now).expect("it goes on");
+            decision = decide(Some(state), &next, self.now).expect("it goes on");
         }
         panic!("the engine goes on without end");
     }
 
-    fn carry(&mut self, effect: Effect) {
+    fn take_effect(&mut self, name: &str, effect: Effect) {
+        let to = match &effect {
+            Effect::StartChild { id, parent, .. } => {
+                let ExecutionId { task, item, .. } = parent.execution;
+                let number = self.born.entry((name.to_owned(), task, item)).or_default();
+                *number += 1;
+                let sub = sub_name(name, task, item, *number);
+                self.names.insert(id.clone(), sub.clone());
+                sub
+            }
+            Effect::CancelChild { id, .. }
+            | Effect::PauseChild { id, .. }
+            | Effect::UnpauseChild { id, .. }
+            | Effect::RetryChild { id, .. } => self.names[id].clone(),
+            Effect::EndChild { parent, .. } => self.names[&parent.workflow].clone(),
+            _ => return self.carry_to_machine(name, effect),
+        };
+        let way = (name.to_owned(), to);
+        self.outbox.entry(way).or_default().push_back(effect);
+    }
+
+    /// What is under way, as the model has it.
+    pub(crate) fn letters(&self) -> Letters {
+        let letter = |effect: &Effect| match effect {
+            Effect::StartChild { template, inputs, .. } => Letter::Start {
+                template: template.clone(),
+                given: inputs["given"].as_u64().expect("a number"),
+            },
+            Effect::CancelChild { .. } => Letter::Cancel,
+            Effect::PauseChild { .. } => Letter::Pause,
+            Effect::UnpauseChild { .. } => Letter::Unpause,
+            Effect::RetryChild { .. } => Letter::Again,
+            Effect::EndChild {
+                run, state, outputs, ..
+            } => Letter::Ended {
+                run: Some(*run),
+                end: match state {
+                    WorkflowState::Cancelled => End::Cancelled,
+                    WorkflowState::Failed => End::Failed,
+                    WorkflowState::Success => End::Success,
+                    WorkflowState::Timeout => End::Timeout,
+                    state => panic!("no workflow ends as {state}"),
+                },
+                outputs: read_outputs(outputs),
+            },
+            other => panic!("{other:?} is for a machine"),
+        };
+        let ways = self.outbox.iter();
+        ways.map(|(way, effects)| (way.clone(), effects.iter().map(letter).collect()))
+            .collect()
+    }
+
+    fn take_letter(&mut self, way: &(String, String)) -> Effect {
+        let effects = self.outbox.get_mut(way).expect("something is under way");
+        let effect = effects.pop_front().expect("something is under way");
+        if effects.is_empty() {
+            self.outbox.remove(way);
+        }
+        effect
+    }
+
+    /// As the server does it: a refusal means that it is done.
+    pub(crate) fn carry(&mut self, way: &(String, String)) {
+        let effect = self.take_letter(way);
+        let command = match effect {
+            Effect::StartChild {
+                id,
+                parent,
+                namespace,
+                template,
+                name,
+                inputs,
+            } => {
+                let creation = Creation {
+                    id,
+                    namespace,
+                    name,
+                    definition: self.templates[&template].definition(),
+                    template,
+                    inputs,
+                    parent: Some(parent),
+                    ..Creation::default()
+                };
+                return self.create(&way.1, creation);
+            }
+            Effect::CancelChild { reason, .. } => Command::Cancel { reason },
+            Effect::PauseChild { by, reason, .. } => Command::Pause { by, reason },
+            Effect::UnpauseChild { by, .. } => Command::Unpause { by },
+            Effect::RetryChild { by, .. } => Command::RetryChild { by },
+            Effect::EndChild {
+                parent,
+                child,
+                run,
+                state,
+                message,
+                outputs,
+                workers,
+            } => Command::ChildEnded {
+                execution: parent.execution,
+                child,
+                run: Some(run),
+                state,
+                message,
+                outputs,
+                workers,
+            },
+            other => panic!("{other:?} is for a machine"),
+        };
+        let _ = self.tell(&way.1, &command);
+    }
+
+    /// There is no such template.
+    pub(crate) fn cannot_start(&mut self, way: &(String, String)) {
+        let Effect::StartChild { id, parent, .. } = self.take_letter(way) else {
+            panic!("nothing is to be started")
+        };
+        let command = Command::ChildEnded {
+            execution: parent.execution,
+            child: id,
+            run: None,
+            state: WorkflowState::Failed,
+            message: "there is no such template".into(),
+            outputs: serde_json::Map::new(),
+            workers: Vec::new(),
+        };
+        self.tell(&way.0, &command).expect("its end is taken");
+    }
+
+    fn carry_to_machine(&mut self, name: &str, effect: Effect) {
         match effect {
             Effect::Claim { worker, root } => self.machine(&worker).claim(&root),
             Effect::Release { worker, root } => self.machine(&worker).release(&root),
@@ -109,14 +267,18 @@ impl Driver {
                 instance,
                 selector,
                 ..
-            } => drop(self.asking.insert(task, (instance, selector))),
-            other => panic!("no plan leads to {other:?}"),
+            } => {
+                let one = self.workflows.get_mut(name).expect("it asks");
+                one.asking.insert(task, (instance, selector));
+            }
+            other => panic!("{other:?} is for another workflow"),
         }
     }
 
     /// Answers a task that asked for machines; None: the selector has no value for one.
-    pub(crate) fn answer(&mut self, task: usize, machines: Option<&[usize]>) {
-        let (instance, selector) = self.asking.remove(&task).expect("it asked");
+    pub(crate) fn answer(&mut self, name: &str, task: usize, machines: Option<&[usize]>) {
+        let one = self.workflows.get_mut(name).expect("it asked");
+        let (instance, selector) = one.asking.remove(&task).expect("it asked");
         let facts = |&machine: &usize| {
             let mac = machine_name(machine);
             (
@@ -139,7 +301,7 @@ impl Driver {
                 why: "it has no such label".into(),
             },
         };
-        self.tell(&command).expect("an answer is taken");
+        self.tell(name, &command).expect("an answer is taken");
     }
 
     pub(crate) fn machine(&mut self, worker: &str) -> &mut Machine {
@@ -149,10 +311,14 @@ impl Driver {
     }
 
     /// What the machine would be handed next.
-    pub(crate) fn next_for(&self, machine: usize) -> Option<ExecutionId> {
-        self.machines[&machine_name(machine)]
-            .next()
-            .map(|want| want.execution)
+    fn next_for(&self, machine: usize) -> Option<(String, ExecutionId)> {
+        let want = self.machines[&machine_name(machine)].next()?;
+        Some((self.name_of(&want.workflow).to_owned(), want.execution))
+    }
+
+    /// What the model calls a workflow.
+    pub(crate) fn name_of(&self, id: &str) -> &str {
+        &self.names[id]
     }
 
     pub(crate) fn current(&self, machine: usize) -> Option<AttemptId> {
@@ -174,21 +340,26 @@ impl Driver {
 
     pub(crate) fn hand_out(&mut self, machine: usize) -> AttemptId {
         let worker = machine_name(machine);
-        let execution = self.next_for(machine).expect("something is ready");
+        let (name, execution) = self.next_for(machine).expect("something is ready");
         let (boot_id, epoch) = (self.machine(&worker).boot_id.clone(), self.machine(&worker).epoch);
-        self.tell(&Command::Dispatch {
+        let dispatch = Command::Dispatch {
             execution,
             worker: worker.clone(),
             boot_id,
             epoch,
-        })
-        .expect("what a machine is to be handed can be handed out");
-        let dispatched = self.events.iter().rev().find_map(|event| match &event.kind {
-            workflow::engine::EventKind::Dispatched { attempt, .. } => Some(attempt.clone()),
-            _ => None,
-        });
+        };
+        self.tell(&name, &dispatch)
+            .expect("what a machine is to be handed can be handed out");
+        let dispatched = self.workflows[&name]
+            .events
+            .iter()
+            .rev()
+            .find_map(|event| match &event.kind {
+                EventKind::Dispatched { attempt, .. } => Some(attempt.clone()),
+                _ => None,
+            });
         let attempt = dispatched.expect("it was handed out");
-        self.machine(&worker).dispatched("w", attempt.clone());
+        self.machine(&worker).dispatched(ROOT, attempt.clone());
         attempt
     }
 
@@ -200,16 +371,21 @@ impl Driver {
             Outcome::Leaving { .. } => return self.leave(&worker, attempt, outcome),
             _ => self.machine(&worker).ended(&attempt),
         }
-        self.tell(&Command::Report { attempt, outcome })
-            .expect("a report is taken");
+        self.tell_its(&Command::Report { attempt, outcome });
+    }
+
+    /// What is said of an attempt is said to its workflow.
+    fn tell_its(&mut self, command: &Command) {
+        let attempt = command.attempt().expect("it is about an attempt");
+        let name = self.name_of(&attempt.workflow).to_owned();
+        self.tell(&name, command).expect("what a machine says is taken");
     }
 
     /// Whether that was enough is the workflow's to say. As the server does it: the machine leaves, whatever comes of that.
     fn leave(&mut self, worker: &str, attempt: AttemptId, outcome: Outcome) {
         let attempt_left = attempt.clone();
         self.machine(worker).left(&attempt_left, false);
-        self.tell(&Command::Report { attempt, outcome })
-            .expect("a report is taken");
+        self.tell_its(&Command::Report { attempt, outcome });
         if !self.action(&attempt_left).is_under_way() {
             self.machine(worker).left(&attempt_left, true);
         }
@@ -221,8 +397,9 @@ impl Driver {
         action.state == StepState::Success || action.cleanup == Some(Cleanup::Done)
     }
 
-    fn action(&self, attempt: &AttemptId) -> &ActionState {
-        let execution = self.workflow.execution(attempt.execution);
+    pub(crate) fn action(&self, attempt: &AttemptId) -> &ActionState {
+        let workflow = &self.workflows[self.name_of(&attempt.workflow)].state;
+        let execution = workflow.execution(attempt.execution);
         &execution.expect("it was handed out").actions[attempt.action]
     }
 
@@ -234,15 +411,13 @@ impl Driver {
         match self.machine(&worker).attach(&boot_id) {
             Attached::Unchanged | Attached::FenceDown => None,
             Attached::Returned(attempt) => {
-                self.tell(&Command::Returned { attempt, boot_id })
-                    .expect("a return is taken");
+                self.tell_its(&Command::Returned { attempt, boot_id });
                 Some(Boot::Returned)
             }
             Attached::OtherBoot(attempt) => {
                 self.lost.push(attempt.clone());
                 let why = Loss::OtherBoot { boot_id };
-                self.tell(&Command::Lost { attempt, why })
-                    .expect("a loss is taken");
+                self.tell_its(&Command::Lost { attempt, why });
                 Some(Boot::Lost)
             }
         }
@@ -255,14 +430,15 @@ impl Driver {
         self.machine(&worker).lost(&attempt);
         self.lost.push(attempt.clone());
         let why = Loss::Silence { for_ms: 300_000 };
-        self.tell(&Command::Lost { attempt, why })
-            .expect("a loss is taken");
+        self.tell_its(&Command::Lost { attempt, why });
     }
 
     /// Folding the events gives the state.
     pub(crate) fn check_replay(&self) {
-        let replayed = replay(&self.events).expect("events replay");
-        assert_eq!(replayed, self.workflow, "replaying the events gives the state");
+        for one in self.workflows.values() {
+            let replayed = replay(&one.events).expect("events replay");
+            assert_eq!(replayed, one.state, "replaying the events gives the state");
+        }
     }
 }
 
@@ -271,4 +447,12 @@ impl Driver {
 pub(crate) enum Boot {
     Lost,
     Returned,
+}
+
+pub(crate) fn read_outputs(outputs: &serde_json::Map<String, serde_json::Value>) -> Option<Outputs> {
+    let number = |name: &str| outputs.get(name)?.as_u64();
+    Some(Outputs {
+        twice: number("twice")?,
+        run: number("run")?,
+    })
 }

@@ -1,11 +1,15 @@
 //! What a workflow is to do, in structures of the model's own; and the definition that says the same to the engine.
 
+use std::collections::BTreeMap;
+
 use workflow::language::{Action, Amount, Approve, Control, Definition, ForEach, Goto, Retry, Task};
 
 pub(crate) const MACHINES: usize = 3;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Of its template.
+    pub(crate) name: String,
     pub(crate) tasks: Vec<Step>,
     /// Seconds.
     pub(crate) global_timeout: Option<u64>,
@@ -86,12 +90,26 @@ pub(crate) struct Ask {
 pub(crate) enum Work {
     /// On a machine; with a list, item n on machine n modulo all.
     Actions(usize, Vec<Doing>),
+    /// A sub-workflow; its input is this and the number of the run, or with a list the item and that.
+    Workflow {
+        plan: Box<Plan>,
+        given: u64,
+        /// The run in which the input has no value.
+        hollow: Option<u32>,
+    },
     /// Seconds.
     Wait(u64),
     Set,
     Succeed,
     Fail,
     Nothing,
+}
+
+/// What a plan's workflow comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outputs {
+    pub(crate) twice: u64,
+    pub(crate) run: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +133,28 @@ pub(crate) fn machine_name(machine: usize) -> String {
 }
 
 impl Plan {
+    /// Gives all a name of their own.
+    pub(crate) fn named(mut self, name: &str) -> Plan {
+        for (task, step) in self.tasks.iter_mut().enumerate() {
+            if let Work::Workflow { plan, .. } = &mut step.work {
+                **plan = plan.clone().named(&format!("{name}-{task}"));
+            }
+        }
+        self.name = name.to_owned();
+        self
+    }
+
+    /// It and all that it starts, by name.
+    pub(crate) fn templates(&self) -> BTreeMap<String, Plan> {
+        let mut all = BTreeMap::from([(self.name.clone(), self.clone())]);
+        for step in &self.tasks {
+            if let Work::Workflow { plan, .. } = &step.work {
+                all.extend(plan.templates());
+            }
+        }
+        all
+    }
+
     /// Everything that a task needs, directly or not.
     pub(crate) fn before(&self, task: usize) -> Vec<usize> {
         let mut all: Vec<usize> = Vec::new();
@@ -175,8 +215,11 @@ impl Plan {
     pub(crate) fn definition(&self) -> Definition {
         Definition {
             version: "1".into(),
-            name: "model".into(),
+            name: self.name.clone(),
             global_timeout_s: self.global_timeout.unwrap_or(0),
+            outputs: [("twice", "inputs.given * 2"), ("run", "workflow.run")]
+                .map(|(name, cel)| (name.to_owned(), cel.to_owned()))
+                .into(),
             tasks: (0..self.tasks.len()).map(|index| self.task(index)).collect(),
             ..Definition::default()
         }
@@ -245,6 +288,17 @@ impl Plan {
             timeout_s: step.timeout.unwrap_or(0),
             control: match &step.work {
                 Work::Wait(seconds) => Some(Control::Wait(format!("{seconds}s"))),
+                Work::Workflow { plan, given, hollow } => {
+                    let more = hollow.map_or(String::new(), |run| format!(" + 0 / (workflow.run - {run})"));
+                    let input = match step.each {
+                        Some(_) => format!("${{{{ item + workflow.run{more} }}}}"),
+                        None => format!("${{{{ {given} + workflow.run{more} }}}}"),
+                    };
+                    Some(Control::Workflow {
+                        template: plan.name.clone(),
+                        inputs: [("given".to_owned(), input.into())].into(),
+                    })
+                }
                 Work::Set => Some(Control::Set([("seen".to_owned(), "1 + 1".to_owned())].into())),
                 Work::Succeed => Some(Control::Succeed),
                 Work::Fail => Some(Control::Fail {

@@ -1,7 +1,7 @@
 //! A task for one item of its list, or for none: asked for, tried, tried again, over.
 
-use super::{End, Flow, Model};
-use crate::plan::{Again, Work};
+use super::{End, Flow, Letter, Model, Told};
+use crate::plan::{Again, Outputs, Work};
 
 /// How an attempt ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,9 @@ pub(crate) enum Outcome {
     Lost,
     /// As it was asked to.
     Stopped,
+    /// A sub-workflow that a person cancelled.
+    SubCancelled,
+    SubFailed,
     Succeeded,
     TimedOut,
 }
@@ -27,6 +30,12 @@ pub(crate) struct Item {
     pub(super) begun: bool,
     /// The extra run of a failed action is due or under way; with what the item then fails.
     pub(super) cleaning: Option<Outcome>,
+    /// The sub-workflow that it has, or had last.
+    pub(crate) sub: Option<String>,
+    /// That has ended once.
+    pub(super) has_run: bool,
+    /// Of the sub-workflow.
+    pub(crate) outputs: Option<Outputs>,
     /// The time for this try of the task has passed: what it has under way was asked to stop.
     pub(crate) timed_out: bool,
     /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
@@ -47,6 +56,10 @@ pub(crate) enum At {
     Delayed {
         due: u64,
     },
+    /// Its sub-workflow is under way.
+    Sub {
+        told: Told,
+    },
     Waiting {
         due: u64,
     },
@@ -62,6 +75,9 @@ impl Item {
             task_tries: 1,
             begun: false,
             cleaning: None,
+            sub: None,
+            has_run: false,
+            outputs: None,
             timed_out: false,
             budget: None,
         }
@@ -123,6 +139,7 @@ impl Model {
         let one = &mut self.tasks[task].items[item];
         match self.plan.tasks[task].work {
             Work::Actions(..) => one.at = At::Ready,
+            Work::Workflow { .. } => self.begin_sub(task, item),
             Work::Wait(seconds) => {
                 one.begin(now, timeout);
                 one.at = At::Waiting { due: now + seconds };
@@ -167,6 +184,10 @@ impl Model {
         let one = &mut self.tasks[task].items[item];
         match (one.at, one.cleaning) {
             (At::Away, _) => one.timed_out = true,
+            (At::Sub { .. }, _) => {
+                one.timed_out = true;
+                self.tell_sub(task, item, Told::Cancel, Letter::Cancel);
+            }
             // The extra run changes nothing of how its action ended, and neither does that it comes too late.
             (_, Some(how)) => self.give_up(task, item, how),
             _ => self.give_up(task, item, Outcome::TimedOut),
@@ -205,7 +226,7 @@ impl Model {
         let cleans = match how {
             Outcome::Failed | Outcome::Special => doing.on_failure,
             Outcome::TimedOut => doing.on_timeout,
-            Outcome::Lost | Outcome::Stopped | Outcome::Succeeded => false,
+            _ => false,
         };
         // The extra run comes after the last attempt, when the task is not tried again either.
         let whole = self.plan.tasks[task].again.as_ref();
@@ -228,7 +249,15 @@ impl Model {
             one.tries = 0;
             one.timed_out = false;
             one.budget = None;
-            one.at = self.now.delayed(delay);
+            one.at = At::Delayed {
+                due: self.now + delay,
+            };
+            // A pause holds it back.
+            if delay == 0
+                && (self.flow == Flow::Running || matches!(self.plan.tasks[task].work, Work::Actions(..)))
+            {
+                self.try_now(task, item);
+            }
             return;
         }
         let end = if how == Outcome::TimedOut {
@@ -237,6 +266,14 @@ impl Model {
             End::Failed
         };
         self.over(task, item, end);
+    }
+
+    /// A delay is over.
+    pub(super) fn try_now(&mut self, task: usize, item: usize) {
+        match self.plan.tasks[task].work {
+            Work::Workflow { .. } => self.begin_sub(task, item),
+            _ => self.tasks[task].items[item].at = At::Ready,
+        }
     }
 
     pub(super) fn over(&mut self, task: usize, item: usize, end: End) {
@@ -276,6 +313,8 @@ impl Again {
             Outcome::Failed => &["failed", "Other"],
             Outcome::Special => &["failed", "Special"],
             Outcome::Lost => &["lost"],
+            Outcome::SubCancelled => &["failed", "Cancelled"],
+            Outcome::SubFailed => &["failed", "Workflow"],
             Outcome::TimedOut => &["timeout"],
             Outcome::Stopped | Outcome::Succeeded => &[],
         };

@@ -82,8 +82,10 @@ impl Model {
         runs_again: bool,
     ) -> bool {
         let (step, state) = (&self.plan.tasks[task], &self.tasks[task]);
-        if !matches!(step.work, Work::Actions(..)) {
-            return false;
+        match step.work {
+            Work::Actions(..) => {}
+            Work::Workflow { .. } => return true,
+            _ => return false,
         }
         let is_listed = match &step.each {
             None => true,

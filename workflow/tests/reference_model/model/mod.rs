@@ -1,6 +1,7 @@
-//! What workflows mean, as simply as it can be said: no events, no queues, no bounded steps. Everything is looked at
-//! again after each thing that happens.
+//! What workflows mean, as simply as it can be said: no events, no bounded steps, no queues but those between a workflow
+//! and its sub-workflows. Everything is looked at again after each thing that happens.
 
+mod family;
 mod item;
 mod machine;
 mod run;
@@ -9,6 +10,7 @@ mod task;
 use std::collections::BTreeMap;
 
 use super::plan::Plan;
+pub(crate) use family::{Family, Letter, Letters, Parent, ROOT, Told, sub_name};
 pub(crate) use item::{At, Outcome};
 pub(crate) use task::Task;
 
@@ -31,11 +33,16 @@ pub(crate) enum Flow {
 }
 
 pub(crate) struct Model {
+    pub(crate) name: String,
+    pub(crate) parent: Option<Parent>,
+    /// Its input.
+    pub(super) given: u64,
+    pub(super) run: u32,
     pub(crate) plan: Plan,
     pub(crate) tasks: Vec<Task>,
     pub(crate) flow: Flow,
     /// Seconds.
-    pub(super) now: u64,
+    pub(crate) now: u64,
     /// Seconds of the global timeout that are left, and since when they run.
     pub(super) budget: Option<(u64, Option<u64>)>,
     pub(super) started: bool,
@@ -43,21 +50,31 @@ pub(crate) struct Model {
     pub(crate) was_stopped: bool,
     /// How often each task has asked for machines.
     pub(super) asked: Vec<usize>,
+    /// Sub-workflows that were made, by task and item.
+    pub(super) born: BTreeMap<(usize, usize), u32>,
+    /// What it has told others, and nobody has taken yet.
+    pub(super) letters: Vec<(String, Letter)>,
     /// Handed out in all: by task, item, action.
     pub(crate) attempts: BTreeMap<(usize, usize, usize), u32>,
 }
 
 impl Model {
-    pub(crate) fn new(plan: &Plan) -> Model {
+    pub(super) fn new(plan: &Plan, name: &str, given: u64, now: u64, parent: Option<Parent>) -> Model {
         let mut model = Model {
             tasks: vec![Task::new(); plan.tasks.len()],
             asked: vec![0; plan.tasks.len()],
             plan: plan.clone(),
             flow: Flow::Running,
-            now: 0,
+            name: name.to_owned(),
+            parent,
+            given,
+            run: 1,
+            now,
             budget: plan.global_timeout.map(|seconds| (seconds, None)),
             started: false,
             was_stopped: false,
+            born: BTreeMap::new(),
+            letters: Vec::new(),
             attempts: BTreeMap::new(),
         };
         model.look();

@@ -2,24 +2,25 @@
 
 use super::item::Item;
 use super::task::Task;
-use super::{At, End, Flow, Model, Outcome};
+use super::{At, End, Flow, Letter, Model, Outcome, Told};
 
 impl Model {
     /// Until nothing changes any more.
     pub(super) fn look(&mut self) {
         loop {
+            self.pass_on();
             if let Flow::Stopping(end) = self.flow {
-                if self.away().is_empty() {
+                let is_busy = |at| matches!(at, At::Away | At::Left | At::Sub { .. });
+                if self.all(is_busy).is_empty() {
                     self.cancel_the_rest();
-                    self.flow = Flow::Over(end);
+                    self.end(end);
                 }
                 return;
             }
             if self.flow != Flow::Running {
                 return;
             }
-            let changed = (0..self.tasks.len()).any(|task| self.look_at(task));
-            if !changed {
+            if !self.look_at_all() {
                 break;
             }
         }
@@ -28,8 +29,22 @@ impl Model {
             let failed =
                 |task: &&Task| !task.recovered && matches!(task.end, Some(End::Failed | End::Timeout));
             let first = self.tasks.iter().filter(failed).min_by_key(|task| task.ended_at);
-            self.flow = Flow::Over(first.and_then(|task| task.end).unwrap_or(End::Success));
+            self.end(first.and_then(|task| task.end).unwrap_or(End::Success));
         }
+    }
+
+    /// Task by task, in the order of the file: what happens in one moment happens in that order. Whether something changed.
+    fn look_at_all(&mut self) -> bool {
+        let mut changed = false;
+        for task in 0..self.tasks.len() {
+            while self.flow == Flow::Running && self.look_at(task) {
+                changed = true;
+                if !self.tasks[task].active {
+                    break;
+                }
+            }
+        }
+        changed
     }
 
     /// The first attempt is handed out, or the first task that needs no machine begins.
@@ -68,7 +83,7 @@ impl Model {
                 }
                 match one.at {
                     At::Approval { due: Some(due) } if due <= now => one.at = At::Over(End::Timeout),
-                    At::Delayed { due } if due <= now => one.at = At::Ready,
+                    At::Delayed { due } if due <= now => self.try_now(task, item),
                     At::Waiting { due } if due <= now => one.at = At::Over(End::Success),
                     _ => {}
                 }
@@ -78,6 +93,7 @@ impl Model {
 
     pub(crate) fn paused(&mut self) {
         self.flow = Flow::Paused;
+        self.pass_on();
         let now = self.now;
         for (left, since) in self.budgets() {
             if let Some(since) = since.take() {
@@ -100,8 +116,15 @@ impl Model {
             *since = Some(now);
         }
         self.act_on_due();
-        for (task, item) in self.all(|at| at == At::Approved) {
-            if self.flow == Flow::Running {
+        let told = At::Sub { told: Told::Pause };
+        for (task, item) in self.all(|at| at == At::Approved || at == told) {
+            // One that acts may end the workflow, and with it the others.
+            if self.flow != Flow::Running {
+                break;
+            }
+            if self.tasks[task].items[item].at == told {
+                self.tell_sub(task, item, Told::Nothing, Letter::Unpause);
+            } else {
                 self.go_on(task, item);
             }
         }
@@ -182,14 +205,30 @@ impl Model {
                         .items
                         .iter()
                         .enumerate()
-                        .filter_map(|(item, one)| (one.end() == Some(End::Success)).then_some(item)),
+                        .filter(|(_, one)| one.end() == Some(End::Success))
+                        .map(|(item, one)| (item, one.outputs.clone())),
                 );
                 next.kept = kept;
                 // Items are those of the list that they were made from.
                 next.answer = state.answer.clone();
             }
+            if state.end != Some(End::Success) {
+                next.carried = state.carried.clone();
+                // One that could not be made is nothing to go on with.
+                for (item, one) in state
+                    .items
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, one)| one.sub.is_some())
+                {
+                    next.carried.remove(&item);
+                    next.carried
+                        .extend(one.sub.clone().filter(|_| one.has_run).map(|sub| (item, sub)));
+                }
+            }
             self.tasks[task] = next;
         }
+        self.run += 1;
         self.make_good_again();
         self.flow = Flow::Running;
         self.was_stopped = false;

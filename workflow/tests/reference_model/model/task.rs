@@ -1,8 +1,10 @@
 //! A task: its turn, its condition, its items, its end and its way back.
 
+use std::collections::BTreeMap;
+
 use super::item::{At, Item};
 use super::{End, Flow, Model};
-use crate::plan::{Budget, Each, When};
+use crate::plan::{Budget, Each, Outputs, When, Work};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Task {
@@ -15,7 +17,9 @@ pub(crate) struct Task {
     pub(crate) answer: Option<Vec<usize>>,
     pub(crate) items: Vec<Item>,
     /// Items that an earlier run did well: they stay.
-    pub(super) kept: Vec<usize>,
+    pub(super) kept: BTreeMap<usize, Option<Outputs>>,
+    /// Sub-workflows of an earlier run that this one goes on with.
+    pub(super) carried: BTreeMap<usize, String>,
     /// More failures than are borne: no further item begins.
     pub(super) stopped: bool,
     pub(super) recovered: bool,
@@ -31,7 +35,8 @@ impl Task {
             asking: false,
             answer: None,
             items: Vec::new(),
-            kept: Vec::new(),
+            kept: BTreeMap::new(),
+            carried: BTreeMap::new(),
             stopped: false,
             recovered: false,
             went_back: 0,
@@ -200,7 +205,8 @@ impl Model {
             }
         }
         self.tasks[task].items.push(Item::new());
-        if self.tasks[task].kept.contains(&made) {
+        if let Some(outputs) = self.tasks[task].kept.get(&made).cloned() {
+            self.tasks[task].items[made].outputs = outputs;
             self.over(task, made, End::Success);
             return true;
         }
@@ -218,6 +224,9 @@ impl Model {
                 self.start();
             }
             self.over(task, made, end);
+        } else if self.has_hollow_input(task) {
+            self.start();
+            self.over(task, made, End::Failed);
         } else if let Some(ask) = &self.plan.tasks[task].approve {
             let due = ask.timeout.map(|seconds| self.now + seconds);
             self.tasks[task].items[made].at = At::Approval { due };
@@ -225,6 +234,10 @@ impl Model {
             self.go_on(task, made);
         }
         true
+    }
+
+    fn has_hollow_input(&self, task: usize) -> bool {
+        matches!(self.plan.tasks[task].work, Work::Workflow { hollow: Some(run), .. } if run == self.run)
     }
 
     /// Of a task whose items are all over.
