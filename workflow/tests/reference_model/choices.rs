@@ -1,10 +1,12 @@
 //! What can happen.
 
+use workflow::engine::Effect;
+
 use crate::Both;
-use crate::model::{At, Flow, Letter, Model, Outcome};
+use crate::model::{At, Flow, Model, Outcome};
 use crate::plan::{MACHINES, Work};
 
-/// Workflows are meant by their place in the family, letters by that of their way.
+/// Workflows are meant by their place in the family; what is under way by that of its sender among those that have sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Choice {
     Advance,
@@ -16,6 +18,7 @@ pub(crate) enum Choice {
     Carry(usize),
     HandOut(usize),
     Late(usize),
+    LateEnd(usize),
     Leave(usize),
     NoAnswer(usize, usize),
     Pause(usize),
@@ -32,10 +35,10 @@ impl Both {
     /// What can happen now; the first is one that leads on.
     pub(crate) fn choices(&self, all: bool) -> Vec<Choice> {
         let mut choices = Vec::new();
-        for (way, letters) in self.family.letters.values().enumerate() {
-            choices.extend([Choice::Carry(way); 3]);
-            if all && matches!(letters[0], Letter::Start { .. }) {
-                choices.push(Choice::CannotStart(way));
+        for (from, effect) in self.driver.heads().enumerate() {
+            choices.extend([Choice::Carry(from); 3]);
+            if all && matches!(effect, Effect::StartChild { .. }) {
+                choices.push(Choice::CannotStart(from));
             }
         }
         for (of, model) in self.family.models.iter().enumerate() {
@@ -53,6 +56,7 @@ impl Both {
             choices.push(Choice::Advance);
         }
         if all {
+            choices.extend((0..self.driver.ends.len()).rev().take(2).map(Choice::LateEnd));
             choices.extend((0..self.driver.lost.len().min(1)).map(Choice::Late));
         }
         choices
@@ -76,7 +80,7 @@ impl Both {
         } else {
             choices.extend([Choice::Report(machine, Outcome::Succeeded); 4]);
         }
-        if all && is_stopped(model, task, item) {
+        if all && is_stopped(model, task, item) && self.driver.is_asked_to_stop(machine) {
             choices.extend([Choice::Report(machine, Outcome::Stopped); 4]);
         }
         if all {
@@ -94,7 +98,7 @@ impl Both {
 
     fn is_ready_for(&self, machine: usize) -> bool {
         let mut ready = self.family.models.iter().flat_map(Model::ready);
-        ready.any(|(of, ..)| of == machine)
+        ready.any(|(of, ..)| of == machine) && self.driver.next_for(machine).is_some()
     }
 
     /// What runs on a machine: whose task, and which item.

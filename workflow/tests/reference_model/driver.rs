@@ -5,25 +5,30 @@ use std::collections::{BTreeMap, VecDeque};
 use workflow::engine::machine::Attached;
 use workflow::engine::{
     ActionState, AttemptId, Cleanup, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId,
-    Loss, Machine, Outcome, Refusal, StepState, Workflow, WorkflowState, decide, next_due, replay,
+    Loss, Machine, Outcome, Refusal, StepState, Workflow, decide, next_due, replay,
 };
 
-use super::model::{End, Letter, Letters, ROOT, sub_name};
-use super::plan::{MACHINES, Outputs, Plan, machine_name};
+use crate::model::ROOT;
+use crate::plan::{MACHINES, Plan, machine_name};
 
 pub(crate) struct Driver {
-    templates: BTreeMap<String, Plan>,
+    pub(crate) templates: BTreeMap<String, Plan>,
     /// By the names that the model gives them.
     pub(crate) workflows: BTreeMap<String, One>,
     pub(crate) machines: BTreeMap<String, Machine>,
-    /// Effects on other workflows that are under way, by sender and receiver, in their order.
-    pub(crate) outbox: BTreeMap<(String, String), VecDeque<Effect>>,
+    /// Effects that are under way, with whom they are for: by sender, in their order.
+    pub(crate) outbox: BTreeMap<String, VecDeque<(String, Effect)>>,
+    /// Which effects on machines come late; 0: none.
+    pub(crate) late: u32,
+    pub(crate) turns: u32,
     /// The names of sub-workflows, by their ids; and how many each item has had.
-    names: BTreeMap<String, String>,
-    born: BTreeMap<(String, usize, usize), u32>,
+    pub(crate) names: BTreeMap<String, String>,
+    pub(crate) born: BTreeMap<(String, usize, usize), u32>,
     /// Milliseconds.
     pub(crate) now: u64,
     boots: u32,
+    /// Ends of sub-workflows that were taken, and by whom: another one is late.
+    pub(crate) ends: Vec<(String, Command)>,
     /// Attempts that were lost: a report of them is late.
     pub(crate) lost: Vec<AttemptId>,
 }
@@ -33,11 +38,11 @@ pub(crate) struct One {
     pub(crate) state: Workflow,
     pub(crate) events: Vec<Event>,
     /// Tasks that asked for machines, with what they asked.
-    asking: BTreeMap<usize, (u32, String)>,
+    pub(crate) asking: BTreeMap<usize, (u32, String)>,
 }
 
 impl Driver {
-    pub(crate) fn new(plan: &Plan) -> Driver {
+    pub(crate) fn new(plan: &Plan, late: u32) -> Driver {
         let creation = Creation {
             id: ROOT.into(),
             namespace: "default".into(),
@@ -52,10 +57,13 @@ impl Driver {
             workflows: BTreeMap::new(),
             machines: BTreeMap::new(),
             outbox: BTreeMap::new(),
+            late,
+            turns: 0,
             names: BTreeMap::from([(ROOT.to_owned(), ROOT.to_owned())]),
             born: BTreeMap::new(),
             now: 0,
             boots: 0,
+            ends: Vec::new(),
             lost: Vec::new(),
         };
         for machine in 0..MACHINES {
@@ -66,7 +74,7 @@ impl Driver {
         driver
     }
 
-    fn create(&mut self, name: &str, creation: Creation) {
+    pub(crate) fn create(&mut self, name: &str, creation: Creation) {
         let create = Command::Create(Box::new(creation));
         let decision = decide(None, &create, self.now).expect("a new workflow");
         let one = One {
@@ -107,174 +115,6 @@ impl Driver {
         panic!("the engine goes on without end");
     }
 
-    fn take_effect(&mut self, name: &str, effect: Effect) {
-        let to = match &effect {
-            Effect::StartChild { id, parent, .. } => {
-                let ExecutionId { task, item, .. } = parent.execution;
-                let number = self.born.entry((name.to_owned(), task, item)).or_default();
-                *number += 1;
-                let sub = sub_name(name, task, item, *number);
-                self.names.insert(id.clone(), sub.clone());
-                sub
-            }
-            Effect::CancelChild { id, .. }
-            | Effect::PauseChild { id, .. }
-            | Effect::UnpauseChild { id, .. }
-            | Effect::RetryChild { id, .. } => self.names[id].clone(),
-            Effect::EndChild { parent, .. } => self.names[&parent.workflow].clone(),
-            _ => return self.carry_to_machine(name, effect),
-        };
-        let way = (name.to_owned(), to);
-        self.outbox.entry(way).or_default().push_back(effect);
-    }
-
-    /// What is under way, as the model has it.
-    pub(crate) fn letters(&self) -> Letters {
-        let letter = |effect: &Effect| match effect {
-            Effect::StartChild { template, inputs, .. } => Letter::Start {
-                template: template.clone(),
-                given: inputs["given"].as_u64().expect("a number"),
-            },
-            Effect::CancelChild { .. } => Letter::Cancel,
-            Effect::PauseChild { .. } => Letter::Pause,
-            Effect::UnpauseChild { .. } => Letter::Unpause,
-            Effect::RetryChild { .. } => Letter::Again,
-            Effect::EndChild {
-                run, state, outputs, ..
-            } => Letter::Ended {
-                run: Some(*run),
-                end: match state {
-                    WorkflowState::Cancelled => End::Cancelled,
-                    WorkflowState::Failed => End::Failed,
-                    WorkflowState::Success => End::Success,
-                    WorkflowState::Timeout => End::Timeout,
-                    state => panic!("no workflow ends as {state}"),
-                },
-                outputs: read_outputs(outputs),
-            },
-            other => panic!("{other:?} is for a machine"),
-        };
-        let ways = self.outbox.iter();
-        ways.map(|(way, effects)| (way.clone(), effects.iter().map(letter).collect()))
-            .collect()
-    }
-
-    fn take_letter(&mut self, way: &(String, String)) -> Effect {
-        let effects = self.outbox.get_mut(way).expect("something is under way");
-        let effect = effects.pop_front().expect("something is under way");
-        if effects.is_empty() {
-            self.outbox.remove(way);
-        }
-        effect
-    }
-
-    /// As the server does it: a refusal means that it is done.
-    pub(crate) fn carry(&mut self, way: &(String, String)) {
-        let effect = self.take_letter(way);
-        let command = match effect {
-            Effect::StartChild {
-                id,
-                parent,
-                namespace,
-                template,
-                name,
-                inputs,
-            } => {
-                let creation = Creation {
-                    id,
-                    namespace,
-                    name,
-                    definition: self.templates[&template].definition(),
-                    template,
-                    inputs,
-                    parent: Some(parent),
-                    ..Creation::default()
-                };
-                return self.create(&way.1, creation);
-            }
-            Effect::CancelChild { reason, .. } => Command::Cancel { reason },
-            Effect::PauseChild { by, reason, .. } => Command::Pause { by, reason },
-            Effect::UnpauseChild { by, .. } => Command::Unpause { by },
-            Effect::RetryChild { by, .. } => Command::RetryChild { by },
-            Effect::EndChild {
-                parent,
-                child,
-                run,
-                state,
-                message,
-                outputs,
-                workers,
-            } => Command::ChildEnded {
-                execution: parent.execution,
-                child,
-                run: Some(run),
-                state,
-                message,
-                outputs,
-                workers,
-            },
-            other => panic!("{other:?} is for a machine"),
-        };
-        let _ = self.tell(&way.1, &command);
-    }
-
-    /// There is no such template.
-    pub(crate) fn cannot_start(&mut self, way: &(String, String)) {
-        let Effect::StartChild { id, parent, .. } = self.take_letter(way) else {
-            panic!("nothing is to be started")
-        };
-        let command = Command::ChildEnded {
-            execution: parent.execution,
-            child: id,
-            run: None,
-            state: WorkflowState::Failed,
-            message: "there is no such template".into(),
-            outputs: serde_json::Map::new(),
-            workers: Vec::new(),
-        };
-        self.tell(&way.0, &command).expect("its end is taken");
-    }
-
-    fn carry_to_machine(&mut self, name: &str, effect: Effect) {
-        match effect {
-            Effect::Claim { worker, root } => self.machine(&worker).claim(&root),
-            Effect::Release { worker, root } => self.machine(&worker).release(&root),
-            Effect::ReleaseMany { workers, root } => {
-                for worker in workers {
-                    self.machine(&worker).release(&root);
-                }
-            }
-            Effect::Want {
-                worker,
-                root,
-                workflow,
-                execution,
-            } => self.machine(&worker).want(&root, &workflow, execution),
-            Effect::Unwant {
-                worker,
-                workflow,
-                execution,
-            } => self.machine(&worker).unwant(&workflow, execution),
-            Effect::Stop {
-                worker,
-                attempt,
-                reason,
-            } => {
-                self.machine(&worker).stop(&attempt, &reason);
-            }
-            Effect::Ask {
-                task,
-                instance,
-                selector,
-                ..
-            } => {
-                let one = self.workflows.get_mut(name).expect("it asks");
-                one.asking.insert(task, (instance, selector));
-            }
-            other => panic!("{other:?} is for another workflow"),
-        }
-    }
-
     /// Answers a task that asked for machines; None: the selector has no value for one.
     pub(crate) fn answer(&mut self, name: &str, task: usize, machines: Option<&[usize]>) {
         let one = self.workflows.get_mut(name).expect("it asked");
@@ -311,7 +151,7 @@ impl Driver {
     }
 
     /// What the machine would be handed next.
-    fn next_for(&self, machine: usize) -> Option<(String, ExecutionId)> {
+    pub(crate) fn next_for(&self, machine: usize) -> Option<(String, ExecutionId)> {
         let want = self.machines[&machine_name(machine)].next()?;
         Some((self.name_of(&want.workflow).to_owned(), want.execution))
     }
@@ -338,29 +178,33 @@ impl Driver {
         is_lost || machine.leaving
     }
 
-    pub(crate) fn hand_out(&mut self, machine: usize) -> AttemptId {
+    /// None: what was ready for it is not any more, and it had not been told.
+    pub(crate) fn hand_out(&mut self, machine: usize) -> Option<AttemptId> {
         let worker = machine_name(machine);
-        let (name, execution) = self.next_for(machine).expect("something is ready");
-        let (boot_id, epoch) = (self.machine(&worker).boot_id.clone(), self.machine(&worker).epoch);
-        let dispatch = Command::Dispatch {
-            execution,
-            worker: worker.clone(),
-            boot_id,
-            epoch,
-        };
-        self.tell(&name, &dispatch)
-            .expect("what a machine is to be handed can be handed out");
-        let dispatched = self.workflows[&name]
-            .events
-            .iter()
-            .rev()
-            .find_map(|event| match &event.kind {
+        while let Some((name, execution)) = self.next_for(machine) {
+            let (boot_id, epoch) = (self.machine(&worker).boot_id.clone(), self.machine(&worker).epoch);
+            let dispatch = Command::Dispatch {
+                execution,
+                worker: worker.clone(),
+                boot_id,
+                epoch,
+            };
+            if let Err(refusal) = self.tell(&name, &dispatch) {
+                assert!(self.late > 0, "{refusal}");
+                let id = self.workflows[&name].state.head.id.clone();
+                self.machine(&worker).unwant(&id, execution);
+                continue;
+            }
+            let events = self.workflows[&name].events.iter().rev();
+            let attempt = events.into_iter().find_map(|event| match &event.kind {
                 EventKind::Dispatched { attempt, .. } => Some(attempt.clone()),
                 _ => None,
             });
-        let attempt = dispatched.expect("it was handed out");
-        self.machine(&worker).dispatched(ROOT, attempt.clone());
-        attempt
+            let attempt = attempt.expect("it was handed out");
+            self.machine(&worker).dispatched(ROOT, attempt.clone());
+            return Some(attempt);
+        }
+        None
     }
 
     pub(crate) fn report(&mut self, machine: usize, outcome: Outcome) {
@@ -447,12 +291,4 @@ impl Driver {
 pub(crate) enum Boot {
     Lost,
     Returned,
-}
-
-pub(crate) fn read_outputs(outputs: &serde_json::Map<String, serde_json::Value>) -> Option<Outputs> {
-    let number = |name: &str| outputs.get(name)?.as_u64();
-    Some(Outputs {
-        twice: number("twice")?,
-        run: number("run")?,
-    })
 }

@@ -31,18 +31,19 @@ impl Both {
                 self.tell(of, &Command::Cancel { reason });
                 self.family.models[of].cancelled();
             }
-            Choice::CannotStart(way) => {
-                let way = self.family.ways()[way].clone();
-                self.driver.cannot_start(&way);
+            Choice::CannotStart(from) => {
+                let way = self.driver.cannot_start(from);
                 self.family.cannot_start(&way);
             }
-            Choice::Carry(way) => {
-                let way = self.family.ways()[way].clone();
-                self.driver.carry(&way);
-                self.family.carry(&way);
+            Choice::Carry(from) => {
+                if let Some(way) = self.driver.carry(from) {
+                    self.family.carry(&way);
+                }
             }
             Choice::HandOut(machine) => {
-                let attempt = self.driver.hand_out(machine);
+                let Some(attempt) = self.driver.hand_out(machine) else {
+                    return self.compare();
+                };
                 let (task, item) = (attempt.execution.task, attempt.execution.item);
                 let name = self.driver.name_of(&attempt.workflow);
                 let of = self.family.named(name).expect("a workflow of the family");
@@ -50,7 +51,16 @@ impl Both {
                 assert_eq!(attempt.action, model.tasks[task].items[item].action);
                 model.handed_out(task, item);
             }
-            Choice::Late(at) => self.late(at),
+            Choice::Late(at) => {
+                let attempt = self.driver.lost[at].clone();
+                let name = self.driver.name_of(&attempt.workflow).to_owned();
+                let outcome = said(Outcome::Succeeded);
+                self.changes_nothing(&name, &Command::Report { attempt, outcome });
+            }
+            Choice::LateEnd(at) => {
+                let (name, command) = self.driver.ends[at].clone();
+                self.changes_nothing(&name, &command);
+            }
             Choice::Leave(machine) => self.leave(machine),
             Choice::Pause(of) => {
                 let (by, reason) = ("somebody".to_owned(), String::new());
@@ -145,18 +155,16 @@ impl Both {
         self.family.models[of].left(task, item, is_done);
     }
 
-    fn late(&mut self, at: usize) {
-        let attempt = self.driver.lost[at].clone();
-        let name = self.driver.name_of(&attempt.workflow).to_owned();
-        let before = self.driver.workflows[&name].state.clone();
-        let outcome = said(Outcome::Succeeded);
+    /// What comes late is recorded at most.
+    fn changes_nothing(&mut self, name: &str, command: &Command) {
+        let before = self.driver.workflows[name].state.clone();
         // The workflow may have ended meanwhile, and refuse it.
-        let _ = self.driver.tell(&name, &Command::Report { attempt, outcome });
-        let mut after = self.driver.workflows[&name].state.clone();
+        let _ = self.driver.tell(name, command);
+        let mut after = self.driver.workflows[name].state.clone();
         after.head.last_event = before.head.last_event;
         after.head.last_at = before.head.last_at;
         after.head.last_tick = before.head.last_tick;
-        assert_eq!(before, after, "a late report changes nothing {}", self.told());
+        assert_eq!(before, after, "{command:?} changes nothing {}", self.told());
     }
 }
 

@@ -1,6 +1,6 @@
 //! A workflow, its sub-workflows and theirs: what they tell each other, which is under way for a while.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{At, End, Flow, Model, Outcome};
 use crate::plan::{Outputs, Plan, Work};
@@ -43,6 +43,8 @@ pub(crate) struct Family {
     pub(crate) models: Vec<Model>,
     pub(crate) letters: Letters,
     parents: BTreeMap<String, Parent>,
+    /// Machines that are held for the root.
+    pub(crate) claimed: BTreeSet<usize>,
 }
 
 pub(crate) const ROOT: &str = "w";
@@ -54,6 +56,7 @@ impl Family {
             models: vec![Model::new(plan, ROOT, 0, 0, None)],
             letters: Letters::new(),
             parents: BTreeMap::new(),
+            claimed: BTreeSet::new(),
         };
         family.collect();
         family
@@ -65,6 +68,19 @@ impl Family {
 
     pub(crate) fn named(&self, name: &str) -> Option<usize> {
         self.models.iter().position(|model| model.name == name)
+    }
+
+    /// Machines are claimed when a run begins whose plan names them and when something is ready for them, and given back by
+    /// the root, when nothing that is left of it may use them: see decision 006. Its sub-workflows are over by then.
+    fn settle_claims(&mut self) {
+        for model in &mut self.models {
+            self.claimed.extend(model.claims.drain(..));
+        }
+        let ready = self.models.iter().flat_map(Model::ready);
+        self.claimed.extend(ready.map(|(machine, ..)| machine));
+        let root = &self.models[0];
+        self.claimed
+            .retain(|&machine| !root.is_over() && root.may_use(machine, None));
     }
 
     /// Takes what has been written, to carry it later.
@@ -80,11 +96,7 @@ impl Family {
                 self.letters.entry(way).or_default().push_back(letter);
             }
         }
-    }
-
-    /// Senders and receivers that have a letter under way.
-    pub(crate) fn ways(&self) -> Vec<(String, String)> {
-        self.letters.keys().cloned().collect()
+        self.settle_claims();
     }
 
     fn take(&mut self, way: &(String, String)) -> Letter {

@@ -22,6 +22,17 @@ impl Model {
         }
     }
 
+    /// A run begins: it claims the machines that the plan names for what is left.
+    pub(super) fn claim(&mut self) {
+        let steps = self.plan.tasks.iter().zip(&self.tasks);
+        let left = steps.filter(|(step, state)| state.end.is_none() && step.each.is_none());
+        let named = left.filter_map(|(step, _)| match step.work {
+            Work::Actions(machine, _) => Some(machine),
+            _ => None,
+        });
+        self.claims.extend(named);
+    }
+
     pub(crate) fn away(&self) -> Vec<(usize, usize)> {
         self.all(|at| matches!(at, At::Away | At::Left))
     }

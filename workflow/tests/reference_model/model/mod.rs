@@ -1,6 +1,7 @@
 //! What workflows mean, as simply as it can be said: no events, no bounded steps, no queues but those between a workflow
 //! and its sub-workflows. Everything is looked at again after each thing that happens.
 
+mod attempt;
 mod family;
 mod item;
 mod machine;
@@ -10,8 +11,9 @@ mod task;
 use std::collections::BTreeMap;
 
 use super::plan::Plan;
+pub(crate) use attempt::Outcome;
 pub(crate) use family::{Family, Letter, Letters, Parent, ROOT, Told, sub_name};
-pub(crate) use item::{At, Outcome};
+pub(crate) use item::At;
 pub(crate) use task::Task;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) struct Model {
     pub(super) asked: Vec<usize>,
     /// Sub-workflows that were made, by task and item.
     pub(super) born: BTreeMap<(usize, usize), u32>,
+    /// Machines that a run which has begun names.
+    pub(super) claims: Vec<usize>,
     /// What it has told others, and nobody has taken yet.
     pub(super) letters: Vec<(String, Letter)>,
     /// Handed out in all: by task, item, action.
@@ -74,9 +78,11 @@ impl Model {
             started: false,
             was_stopped: false,
             born: BTreeMap::new(),
+            claims: Vec::new(),
             letters: Vec::new(),
             attempts: BTreeMap::new(),
         };
+        model.claim();
         model.look();
         model
     }

@@ -234,6 +234,7 @@ impl Model {
         self.was_stopped = false;
         self.started = false;
         self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
+        self.claim();
         self.look();
     }
 
