@@ -21,6 +21,8 @@ pub(crate) enum Choice {
     LateEnd(usize),
     Leave(usize),
     NoAnswer(usize, usize),
+    /// A second passes.
+    Pass,
     Pause(usize),
     Reject(usize, usize, usize),
     Report(usize, Outcome),
@@ -56,6 +58,7 @@ impl Both {
             choices.push(Choice::Advance);
         }
         if all {
+            choices.push(Choice::Pass);
             choices.extend((0..self.driver.ends.len()).rev().take(2).map(Choice::LateEnd));
             choices.extend((0..self.driver.lost.len().min(1)).map(Choice::Late));
         }

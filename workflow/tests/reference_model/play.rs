@@ -11,7 +11,10 @@ impl Both {
     pub(crate) fn play(&mut self, choice: Choice) {
         self.history.push(choice);
         match choice {
-            Choice::Advance => self.advance(),
+            Choice::Advance => {
+                let due = self.family.next_due().expect("something is due");
+                self.advance(due.max(self.driver.now / 1000));
+            }
             Choice::Answer(of, task) => {
                 let machines = self.family.models[of].answer_for(task);
                 let name = self.name(of);
@@ -62,6 +65,7 @@ impl Both {
                 self.changes_nothing(&name, &command);
             }
             Choice::Leave(machine) => self.leave(machine),
+            Choice::Pass => self.advance(self.driver.now / 1000 + 1),
             Choice::Pause(of) => {
                 let (by, reason) = ("somebody".to_owned(), String::new());
                 self.tell(of, &Command::Pause { by, reason });
@@ -100,9 +104,7 @@ impl Both {
         }
     }
 
-    fn advance(&mut self) {
-        let due = self.family.next_due().expect("something is due");
-        let to = due.max(self.driver.now / 1000);
+    fn advance(&mut self, to: u64) {
         self.driver.now = to * 1000;
         for of in 0..self.family.models.len() {
             let is_due = self.family.models[of].next_due().is_some_and(|due| due <= to);
