@@ -69,7 +69,8 @@ impl Both {
         let Some((of, task, item)) = self.on(machine) else {
             if self.driver.is_fenced(machine) {
                 choices.push(Choice::Boot(machine));
-            } else if self.is_ready_for(machine) {
+            } else if self.driver.next_for(machine).is_some() {
+                // What came late may be ready no more.
                 choices.extend([Choice::HandOut(machine); 4]);
             }
             return;
@@ -97,11 +98,6 @@ impl Both {
                 Choice::Silence(machine),
             ]);
         }
-    }
-
-    fn is_ready_for(&self, machine: usize) -> bool {
-        let mut ready = self.family.models.iter().flat_map(Model::ready);
-        ready.any(|(of, ..)| of == machine) && self.driver.next_for(machine).is_some()
     }
 
     /// What runs on a machine: whose task, and which item.

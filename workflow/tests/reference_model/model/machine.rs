@@ -39,7 +39,7 @@ impl Model {
 
     pub(crate) fn handed_out(&mut self, task: usize, item: usize) {
         let one = &mut self.tasks[task].items[item];
-        assert_eq!(one.at, At::Ready);
+        assert_eq!((self.flow, one.at), (Flow::Running, At::Ready));
         one.at = At::Away;
         one.begin(self.now, self.plan.tasks[task].timeout);
         if one.cleaning.is_none() {
