@@ -284,6 +284,31 @@ fn a_task_that_times_out_while_its_machine_reboots_ends_at_once() {
 }
 
 #[test]
+fn a_task_s_timeout_does_not_change_how_its_action_failed() {
+    let mut definition = tasks(
+        "
+    - name: first
+      timeout: 10
+      retry: {attempts: 2, on: [timeout]}
+      run: one on a
+    ",
+    );
+    definition.tasks[0].actions[0].on_failure = vec!["report".into()];
+    let mut script = Script::new(definition);
+    script.does("a", "failed");
+    // The extra run waits for its machine, which is away.
+    script.now = 12_000;
+    script.check(
+        "timer",
+        "execution_ended 0/1/0 FAILED\ntask_ended 0 FAILED\nended FAILED",
+    );
+    script.expect_state(
+        WorkflowState::Failed,
+        "action \"one\" of task \"first\" failed (WrongDigest): digest is a, expected b",
+    );
+}
+
+#[test]
 fn the_version_of_the_ephemeral_data_goes_with_the_attempts() {
     let mut script = Script::new(tasks(
         "

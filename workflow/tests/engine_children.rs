@@ -83,6 +83,30 @@ fn a_retry_goes_on_with_the_same_sub_workflow() {
 }
 
 #[test]
+fn a_retry_goes_on_with_the_sub_workflow_of_a_run_before_the_last() {
+    let mut script = Script::new(tasks(
+        "
+    - name: sub
+      workflow: other
+      inputs: {share: '${{ 100 / (workflow.run - 2) }}'}
+    ",
+    ));
+    let id = child(&script, "0/1/0");
+    script.run(&format!("child 0/1/0 {id} 1 FAILED"));
+    // The second run does not come to it: its input has no value.
+    script.run("retry");
+    script.expect_tasks("FAILED");
+    script.effects.clear();
+    script.run("retry");
+    script.expect_effects("retry child");
+    assert_eq!(child(&script, "0/3/0"), id);
+    // A second delivery of the first end is none of the third run.
+    script.check(&format!("child 0/3/0 {id} 1 FAILED"), "");
+    script.run(&format!("child 0/3/0 {id} 2 SUCCESS"));
+    script.expect_tasks("SUCCESS");
+}
+
+#[test]
 fn a_task_s_retry_makes_another_sub_workflow() {
     let mut script = Script::new(tasks(
         "

@@ -56,6 +56,24 @@ fn a_pause_between_tasks_starts_the_next_at_resume() {
 }
 
 #[test]
+fn a_pause_before_the_first_action_takes_nothing_from_budgets() {
+    let mut definition = two_tasks();
+    definition.global_timeout_s = 30;
+    definition.tasks[0].timeout_s = 20;
+    let mut script = Script::new(definition);
+    script.run("pause");
+    script.now = 5_000;
+    script.run("unpause; dispatch 0/1/0 a boot1");
+    assert_eq!(engine::next_due(script.state()), Some(25_000));
+    script.run("pause");
+    script.now = 6_000;
+    script.run("unpause");
+    assert_eq!(engine::next_due(script.state()), Some(26_000));
+    script.run("report w/0/1/0/0/1 succeeded; dispatch 0/1/0 a boot1; report w/0/1/0/1/1 succeeded");
+    assert_eq!(engine::next_due(script.state()), Some(36_000));
+}
+
+#[test]
 fn budgets_stand_still_in_a_pause_and_waits_do_not() {
     let mut definition = tasks(
         "

@@ -282,6 +282,30 @@ fn cancelling_while_the_machine_reboots_waits_for_nothing() {
 }
 
 #[test]
+fn what_leaves_while_it_is_stopped_is_done_with_the_last_action_of_its_task() {
+    let definition = || {
+        let mut definition = two_tasks();
+        definition.tasks[1].worker = "a".into();
+        definition
+    };
+    let mut script = Script::new(definition());
+    script.does("a", "succeeded");
+    script.run("dispatch 0/1/0 a boot1; cancel");
+    // Task `second` is for the machine, too, but does not begin any more.
+    script.check(
+        "report w/0/1/0/1/1 leaving",
+        "reported w/0/1/0/1/1 leaving\nexecution_ended 0/1/0 SUCCESS\ntask_ended 0 SUCCESS\nended CANCELLED",
+    );
+    script.run("retry");
+    script.expect_tasks("SUCCESS WAITING");
+    // It had left before, and was to come back.
+    let mut script = Script::new(definition());
+    script.does("a", "succeeded");
+    script.run("dispatch 0/1/0 a boot1; report w/0/1/0/1/1 leaving; cancel");
+    script.expect_tasks("CANCELLED CANCELLED");
+}
+
+#[test]
 fn cancelling_during_on_failure_leaves_the_outcome() {
     let mut definition = two_tasks();
     definition.tasks[0].actions[0].on_failure = vec!["rescue".into()];

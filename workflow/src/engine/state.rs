@@ -374,14 +374,21 @@ impl Workflow {
 
     /// What an earlier run came to for this execution, where its task goes on from there.
     pub(super) fn earlier(&self, id: ExecutionId) -> Option<&Execution> {
-        let task = self.head.tasks.get(id.task)?;
-        let since = if task.carries_since > 0 {
-            task.carries_since
-        } else {
-            task.carries
-        };
-        let mut instances = (since.max(1)..=task.carries).rev();
-        instances.find_map(|instance| self.execution(ExecutionId { instance, ..id }))
+        self.earlier_runs(id).next()
+    }
+
+    /// The same, where that came to a sub-workflow: a run in between may not have come so far.
+    pub(super) fn earlier_with_child(&self, id: ExecutionId) -> Option<&Execution> {
+        self.earlier_runs(id).find(|execution| execution.child.is_some())
+    }
+
+    /// The latest first.
+    fn earlier_runs(&self, id: ExecutionId) -> impl Iterator<Item = &Execution> {
+        let task = self.head.tasks.get(id.task);
+        let (since, carries) = task.map_or((0, 0), |task| (task.carries_since, task.carries));
+        let since = if since > 0 { since } else { carries };
+        let instances = (since.max(1)..=carries).rev();
+        instances.filter_map(move |instance| self.execution(ExecutionId { instance, ..id }))
     }
 
     /// The executions of a task's latest instance, in the order of their items.

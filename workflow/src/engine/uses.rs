@@ -84,12 +84,14 @@ pub(super) fn static_workers(workflow: &Workflow) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether this is the last action of the last task on its machine.
+/// Whether this is the last action of the last task on its machine. A workflow that is being stopped begins no other.
 pub(super) fn is_last_on_machine(workflow: &Workflow, attempt: &AttemptId) -> bool {
+    let is_stopping = workflow.head.ending.is_some();
     workflow.execution(attempt.execution).is_some_and(|execution| {
-        is_last_action(execution, attempt.action)
-            && !may_use_any(workflow)
-            && !may_use(workflow, &execution.worker, Some(execution.id))
+        let is_left = |execution: &Execution| {
+            may_use_any(workflow) || may_use(workflow, &execution.worker, Some(execution.id))
+        };
+        is_last_action(execution, attempt.action) && (is_stopping || !is_left(execution))
     })
 }
 

@@ -1,122 +1,124 @@
 //! The engine with the machines around it: what a server does with decisions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use workflow::engine::machine::Attached;
 use workflow::engine::{
-    AttemptId, Command, Creation, Decision, Effect, Event, ExecutionId, Loss, Machine, Outcome, Refusal,
-    Workflow, decide, next_due, replay,
+    ActionState, AttemptId, Cleanup, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId,
+    Loss, Machine, Outcome, Refusal, StepState, Workflow, decide, next_due, replay,
 };
 
-use super::plan::{MACHINES, Plan, machine_name};
+use crate::model::ROOT;
+use crate::plan::{MACHINES, Plan, machine_name};
 
 pub(crate) struct Driver {
-    pub(crate) workflow: Workflow,
-    pub(crate) events: Vec<Event>,
+    pub(crate) templates: BTreeMap<String, Plan>,
+    /// By the names that the model gives them.
+    pub(crate) workflows: BTreeMap<String, One>,
     pub(crate) machines: BTreeMap<String, Machine>,
+    /// Effects that are under way, with whom they are for: by sender, in their order.
+    pub(crate) outbox: BTreeMap<String, VecDeque<(String, Effect)>>,
+    /// Which effects on machines come late; 0: none.
+    pub(crate) late: u32,
+    pub(crate) turns: u32,
+    /// The names of sub-workflows, by their ids; and how many each item has had.
+    pub(crate) names: BTreeMap<String, String>,
+    pub(crate) born: BTreeMap<(String, usize, usize), u32>,
     /// Milliseconds.
     pub(crate) now: u64,
     boots: u32,
-    /// Tasks that asked for machines, with what they asked.
-    pub(crate) asking: BTreeMap<usize, (u32, String)>,
+    /// Ends of sub-workflows that were taken, and by whom: another one is late.
+    pub(crate) ends: Vec<(String, Command)>,
     /// Attempts that were lost: a report of them is late.
     pub(crate) lost: Vec<AttemptId>,
 }
 
+/// A workflow.
+pub(crate) struct One {
+    pub(crate) state: Workflow,
+    pub(crate) events: Vec<Event>,
+    /// Tasks that asked for machines, with what they asked.
+    pub(crate) asking: BTreeMap<usize, (u32, String)>,
+}
+
 impl Driver {
-    pub(crate) fn new(plan: &Plan) -> Driver {
+    pub(crate) fn new(plan: &Plan, late: u32) -> Driver {
         let creation = Creation {
-            id: "w".into(),
+            id: ROOT.into(),
             namespace: "default".into(),
             name: "model".into(),
-            template: "model".into(),
+            template: plan.name.clone(),
             definition: plan.definition(),
+            inputs: [("given".to_owned(), 0.into())].into_iter().collect(),
             ..Creation::default()
         };
-        let decision = decide(None, &Command::Create(Box::new(creation)), 0).expect("a new workflow");
         let mut driver = Driver {
-            workflow: decision.workflow.clone(),
-            events: Vec::new(),
+            templates: plan.templates(),
+            workflows: BTreeMap::new(),
             machines: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            late,
+            turns: 0,
+            names: BTreeMap::from([(ROOT.to_owned(), ROOT.to_owned())]),
+            born: BTreeMap::new(),
             now: 0,
             boots: 0,
-            asking: BTreeMap::new(),
+            ends: Vec::new(),
             lost: Vec::new(),
         };
         for machine in 0..MACHINES {
             driver.machines.insert(machine_name(machine), Machine::default());
             driver.boot(machine);
         }
-        driver.take(decision);
+        driver.create(ROOT, creation);
         driver
     }
 
+    pub(crate) fn create(&mut self, name: &str, creation: Creation) {
+        let create = Command::Create(Box::new(creation));
+        let decision = decide(None, &create, self.now).expect("a new workflow");
+        let one = One {
+            state: decision.workflow.clone(),
+            events: Vec::new(),
+            asking: BTreeMap::new(),
+        };
+        self.workflows.insert(name.to_owned(), one);
+        self.take(name, decision);
+    }
+
     /// Gives the command to the engine, and lets it go on until it has nothing to do now.
-    pub(crate) fn tell(&mut self, command: &Command) -> Result<(), Refusal> {
-        let decision = decide(Some(&self.workflow), command, self.now)?;
-        self.take(decision);
+    pub(crate) fn tell(&mut self, name: &str, command: &Command) -> Result<(), Refusal> {
+        let state = self.workflows.get(name).map(|one| &one.state);
+        let decision = decide(state, command, self.now)?;
+        self.take(name, decision);
         Ok(())
     }
 
-    fn take(&mut self, mut decision: Decision) {
+    fn take(&mut self, name: &str, mut decision: Decision) {
         for _ in 0..10_000 {
-            self.events.extend(decision.events);
-            self.workflow = decision.workflow;
+            let one = self.workflows.get_mut(name).expect("there is such a workflow");
+            one.events.extend(decision.events);
+            one.state = decision.workflow;
             for effect in decision.effects {
-                self.carry(effect);
+                self.take_effect(name, effect);
             }
+            let state = &self.workflows[name].state;
             let next = if decision.more {
                 Command::Continue
-            } else if next_due(&self.workflow).is_some_and(|due| due <= self.now) {
+            } else if next_due(state).is_some_and(|due| due <= self.now) {
                 Command::Timer
             } else {
                 return;
             };
-            decision = decide(Some(&self.workflow), &next, self.now).expect("it goes on");
+            decision = decide(Some(state), &next, self.now).expect("it goes on");
         }
         panic!("the engine goes on without end");
     }
 
-    fn carry(&mut self, effect: Effect) {
-        match effect {
-            Effect::Claim { worker, root } => self.machine(&worker).claim(&root),
-            Effect::Release { worker, root } => self.machine(&worker).release(&root),
-            Effect::ReleaseMany { workers, root } => {
-                for worker in workers {
-                    self.machine(&worker).release(&root);
-                }
-            }
-            Effect::Want {
-                worker,
-                root,
-                workflow,
-                execution,
-            } => self.machine(&worker).want(&root, &workflow, execution),
-            Effect::Unwant {
-                worker,
-                workflow,
-                execution,
-            } => self.machine(&worker).unwant(&workflow, execution),
-            Effect::Stop {
-                worker,
-                attempt,
-                reason,
-            } => {
-                self.machine(&worker).stop(&attempt, &reason);
-            }
-            Effect::Ask {
-                task,
-                instance,
-                selector,
-                ..
-            } => drop(self.asking.insert(task, (instance, selector))),
-            other => panic!("no plan leads to {other:?}"),
-        }
-    }
-
     /// Answers a task that asked for machines; None: the selector has no value for one.
-    pub(crate) fn answer(&mut self, task: usize, machines: Option<&[usize]>) {
-        let (instance, selector) = self.asking.remove(&task).expect("it asked");
+    pub(crate) fn answer(&mut self, name: &str, task: usize, machines: Option<&[usize]>) {
+        let one = self.workflows.get_mut(name).expect("it asked");
+        let (instance, selector) = one.asking.remove(&task).expect("it asked");
         let facts = |&machine: &usize| {
             let mac = machine_name(machine);
             (
@@ -139,7 +141,7 @@ impl Driver {
                 why: "it has no such label".into(),
             },
         };
-        self.tell(&command).expect("an answer is taken");
+        self.tell(name, &command).expect("an answer is taken");
     }
 
     pub(crate) fn machine(&mut self, worker: &str) -> &mut Machine {
@@ -149,15 +151,24 @@ impl Driver {
     }
 
     /// What the machine would be handed next.
-    pub(crate) fn next_for(&self, machine: usize) -> Option<ExecutionId> {
-        self.machines[&machine_name(machine)]
-            .next()
-            .map(|want| want.execution)
+    pub(crate) fn next_for(&self, machine: usize) -> Option<(String, ExecutionId)> {
+        let want = self.machines[&machine_name(machine)].next()?;
+        Some((self.name_of(&want.workflow).to_owned(), want.execution))
+    }
+
+    /// What the model calls a workflow.
+    pub(crate) fn name_of(&self, id: &str) -> &str {
+        &self.names[id]
     }
 
     pub(crate) fn current(&self, machine: usize) -> Option<AttemptId> {
         let current = self.machines[&machine_name(machine)].current.as_ref()?;
         (!current.lost).then(|| current.attempt.clone())
+    }
+
+    pub(crate) fn is_asked_to_stop(&self, machine: usize) -> bool {
+        let current = self.machines[&machine_name(machine)].current.as_ref();
+        current.is_some_and(|current| current.stop.is_some())
     }
 
     /// It gets nothing before it has booted: something may still run there, or it has left for good with what it ran.
@@ -167,24 +178,33 @@ impl Driver {
         is_lost || machine.leaving
     }
 
-    pub(crate) fn hand_out(&mut self, machine: usize) -> AttemptId {
+    /// None: what was ready for it is not any more, and it had not been told.
+    pub(crate) fn hand_out(&mut self, machine: usize) -> Option<AttemptId> {
         let worker = machine_name(machine);
-        let execution = self.next_for(machine).expect("something is ready");
-        let (boot_id, epoch) = (self.machine(&worker).boot_id.clone(), self.machine(&worker).epoch);
-        self.tell(&Command::Dispatch {
-            execution,
-            worker: worker.clone(),
-            boot_id,
-            epoch,
-        })
-        .expect("what a machine is to be handed can be handed out");
-        let dispatched = self.events.iter().rev().find_map(|event| match &event.kind {
-            workflow::engine::EventKind::Dispatched { attempt, .. } => Some(attempt.clone()),
-            _ => None,
-        });
-        let attempt = dispatched.expect("it was handed out");
-        self.machine(&worker).dispatched("w", attempt.clone());
-        attempt
+        while let Some((name, execution)) = self.next_for(machine) {
+            let (boot_id, epoch) = (self.machine(&worker).boot_id.clone(), self.machine(&worker).epoch);
+            let dispatch = Command::Dispatch {
+                execution,
+                worker: worker.clone(),
+                boot_id,
+                epoch,
+            };
+            if let Err(refusal) = self.tell(&name, &dispatch) {
+                assert!(self.late > 0, "{refusal}");
+                let id = self.workflows[&name].state.head.id.clone();
+                self.machine(&worker).unwant(&id, execution);
+                continue;
+            }
+            let events = self.workflows[&name].events.iter().rev();
+            let attempt = events.into_iter().find_map(|event| match &event.kind {
+                EventKind::Dispatched { attempt, .. } => Some(attempt.clone()),
+                _ => None,
+            });
+            let attempt = attempt.expect("it was handed out");
+            self.machine(&worker).dispatched(ROOT, attempt.clone());
+            return Some(attempt);
+        }
+        None
     }
 
     pub(crate) fn report(&mut self, machine: usize, outcome: Outcome) {
@@ -195,25 +215,36 @@ impl Driver {
             Outcome::Leaving { .. } => return self.leave(&worker, attempt, outcome),
             _ => self.machine(&worker).ended(&attempt),
         }
-        self.tell(&Command::Report { attempt, outcome })
-            .expect("a report is taken");
+        self.tell_its(&Command::Report { attempt, outcome });
     }
 
-    /// Whether that was enough is the workflow's to say.
+    /// What is said of an attempt is said to its workflow.
+    fn tell_its(&mut self, command: &Command) {
+        let attempt = command.attempt().expect("it is about an attempt");
+        let name = self.name_of(&attempt.workflow).to_owned();
+        self.tell(&name, command).expect("what a machine says is taken");
+    }
+
+    /// Whether that was enough is the workflow's to say. As the server does it: the machine leaves, whatever comes of that.
     fn leave(&mut self, worker: &str, attempt: AttemptId, outcome: Outcome) {
         let attempt_left = attempt.clone();
-        self.tell(&Command::Report { attempt, outcome })
-            .expect("a report is taken");
-        let is_done = self.is_done(&attempt_left);
-        self.machine(worker).left(&attempt_left, is_done);
+        self.machine(worker).left(&attempt_left, false);
+        self.tell_its(&Command::Report { attempt, outcome });
+        if !self.action(&attempt_left).is_under_way() {
+            self.machine(worker).left(&attempt_left, true);
+        }
     }
 
+    /// Whether the action of an attempt has succeeded, or had its extra run.
     pub(crate) fn is_done(&self, attempt: &AttemptId) -> bool {
-        let execution = self
-            .workflow
-            .execution(attempt.execution)
-            .expect("it was handed out");
-        execution.actions[attempt.action].state.is_final()
+        let action = self.action(attempt);
+        action.state == StepState::Success || action.cleanup == Some(Cleanup::Done)
+    }
+
+    pub(crate) fn action(&self, attempt: &AttemptId) -> &ActionState {
+        let workflow = &self.workflows[self.name_of(&attempt.workflow)].state;
+        let execution = workflow.execution(attempt.execution);
+        &execution.expect("it was handed out").actions[attempt.action]
     }
 
     /// The machine boots. Gives whether that ended what ran on it.
@@ -224,15 +255,13 @@ impl Driver {
         match self.machine(&worker).attach(&boot_id) {
             Attached::Unchanged | Attached::FenceDown => None,
             Attached::Returned(attempt) => {
-                self.tell(&Command::Returned { attempt, boot_id })
-                    .expect("a return is taken");
+                self.tell_its(&Command::Returned { attempt, boot_id });
                 Some(Boot::Returned)
             }
             Attached::OtherBoot(attempt) => {
                 self.lost.push(attempt.clone());
                 let why = Loss::OtherBoot { boot_id };
-                self.tell(&Command::Lost { attempt, why })
-                    .expect("a loss is taken");
+                self.tell_its(&Command::Lost { attempt, why });
                 Some(Boot::Lost)
             }
         }
@@ -245,14 +274,15 @@ impl Driver {
         self.machine(&worker).lost(&attempt);
         self.lost.push(attempt.clone());
         let why = Loss::Silence { for_ms: 300_000 };
-        self.tell(&Command::Lost { attempt, why })
-            .expect("a loss is taken");
+        self.tell_its(&Command::Lost { attempt, why });
     }
 
     /// Folding the events gives the state.
     pub(crate) fn check_replay(&self) {
-        let replayed = replay(&self.events).expect("events replay");
-        assert_eq!(replayed, self.workflow, "replaying the events gives the state");
+        for one in self.workflows.values() {
+            let replayed = replay(&one.events).expect("events replay");
+            assert_eq!(replayed, one.state, "replaying the events gives the state");
+        }
     }
 }
 

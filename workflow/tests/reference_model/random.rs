@@ -16,15 +16,22 @@ struct Drawn {
     each: Option<Each>,
     again: Option<Again>,
     approve: Option<Option<u64>>,
+    timeout: Option<u64>,
     work: Work,
     back: Option<(Index, u32, bool)>,
 }
 
 pub(crate) fn plans() -> impl Strategy<Value = Plan> {
-    let tasks = prop::collection::vec(drawn(), 1..=6);
+    plans_of(6, 2).prop_map(|plan| plan.named("model"))
+}
+
+/// Of so many tasks, with sub-workflows so deep.
+fn plans_of(tasks: usize, depth: usize) -> BoxedStrategy<Plan> {
+    let tasks = prop::collection::vec(drawn(depth), 1..=tasks);
     let timeout = prop::option::weighted(0.15, 5u64..60);
-    (tasks, timeout).prop_map(|(drawn, global_timeout)| {
+    let plans = (tasks, timeout).prop_map(|(drawn, global_timeout)| {
         let mut plan = Plan {
+            name: String::new(),
             tasks: Vec::new(),
             global_timeout,
         };
@@ -32,7 +39,8 @@ pub(crate) fn plans() -> impl Strategy<Value = Plan> {
             add(&mut plan, one);
         }
         plan
-    })
+    });
+    plans.boxed()
 }
 
 fn add(plan: &mut Plan, drawn: Drawn) {
@@ -51,6 +59,7 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         each: drawn.each,
         again: drawn.again,
         approve: drawn.approve.map(|timeout| Ask { timeout }),
+        timeout: drawn.timeout,
         work: drawn.work,
         back: None,
     });
@@ -75,7 +84,10 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         let to = to.index(index + 1);
         if plan.can_go_back(index, to) {
             // What recovers, goes back and recovers in one moment shows others a failure or none by who looks first.
-            if !matches!(plan.tasks[index].work, Work::Actions(..) | Work::Wait(_)) {
+            if !matches!(
+                plan.tasks[index].work,
+                Work::Actions(..) | Work::Workflow { .. } | Work::Wait(_)
+            ) {
                 plan.tasks[index].recovers.clear();
             }
             plan.tasks[index].back = Some(Back { to, max, always });
@@ -108,7 +120,7 @@ fn add(plan: &mut Plan, drawn: Drawn) {
     }
 }
 
-fn drawn() -> impl Strategy<Value = Drawn> {
+fn drawn(depth: usize) -> impl Strategy<Value = Drawn> {
     let needs = prop::option::weighted(0.6, prop::collection::vec(any::<Index>(), 0..=2));
     let each = prop::option::weighted(0.25, each());
     let back = prop::option::weighted(0.15, (any::<Index>(), 1u32..=2, any::<bool>()));
@@ -120,12 +132,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
         prop::bool::weighted(0.15),
         each,
         prop::option::weighted(0.15, again()),
-        approve,
-        work(),
+        (approve, prop::option::weighted(0.15, 1u64..12)),
+        work(depth),
         back,
     )
         .prop_map(
-            |(needs, when, whose, recovers, each, again, approve, work, back)| Drawn {
+            |(needs, when, whose, recovers, each, again, (approve, timeout), work, back)| Drawn {
                 needs,
                 when,
                 whose,
@@ -136,10 +148,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
                         answers: each.answers.filter(|_| matches!(work, Work::Actions(..))),
                         ..each
                     }),
-                again: again.filter(|_| matches!(work, Work::Actions(..))),
+                again: again.filter(|_| matches!(work, Work::Actions(..) | Work::Workflow { .. })),
                 // What ends the workflow does not go back.
                 back: back.filter(|_| !matches!(work, Work::Succeed | Work::Fail)),
                 approve,
+                timeout: timeout
+                    .filter(|_| matches!(work, Work::Actions(..) | Work::Workflow { .. } | Work::Wait(_))),
                 work,
             },
         )
@@ -182,6 +196,8 @@ fn again() -> impl Strategy<Value = Again> {
         vec!["timeout", "lost"],
         vec!["Special"],
         vec!["lost", "Special"],
+        vec!["Workflow"],
+        vec!["Cancelled", "timeout"],
     ]);
     (1u32..=3, 0u64..4, any::<bool>(), 0u64..5, on).prop_map(|(attempts, delay, doubles, longest, on)| {
         Again {
@@ -194,7 +210,20 @@ fn again() -> impl Strategy<Value = Again> {
     })
 }
 
-fn work() -> impl Strategy<Value = Work> {
+fn work(depth: usize) -> BoxedStrategy<Work> {
+    if depth == 0 {
+        return plain_work().boxed();
+    }
+    let hollow = prop::option::weighted(0.15, 1u32..=3);
+    let subs = (plans_of(3, depth - 1), 0u64..9, hollow).prop_map(|(plan, given, hollow)| Work::Workflow {
+        plan: Box::new(plan),
+        given,
+        hollow,
+    });
+    prop_oneof![4 => plain_work(), 1 => subs].boxed()
+}
+
+fn plain_work() -> impl Strategy<Value = Work> {
     prop_oneof![
         12 => (0..MACHINES, prop::collection::vec(doing(), 1..=2))
             .prop_map(|(machine, doings)| Work::Actions(machine, doings)),

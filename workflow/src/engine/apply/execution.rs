@@ -159,8 +159,10 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         due: None,
         tries: 1,
         child: None,
-        child_run: earlier
-            .filter(|earlier| earlier.child.is_some() && earlier.child == *child)
+        // Its end in that run is not the one that is waited for; with an approval to come it is not named yet.
+        child_run: workflow
+            .earlier_with_child(id)
+            .filter(|earlier| child.is_none() || earlier.child == *child)
             .and_then(|earlier| earlier.child_run),
         child_asked: None,
         stopping: None,
@@ -190,7 +192,7 @@ fn goes_on(
     child: Option<&String>,
     at: UnixMillis,
 ) {
-    let (wanted, paused_ms) = (wanted(&workflow.head), workflow.head.paused_ms);
+    let (wanted, paused_ms) = (wanted(&workflow.head), paused_in_run(&workflow.head));
     let Some(execution) = open(workflow, id) else {
         return;
     };
@@ -232,7 +234,18 @@ fn start(head: &mut Head, at: UnixMillis) {
     if head.state == WorkflowState::Pending {
         head.state = WorkflowState::Running;
     }
-    head.started_at.get_or_insert(at);
+    if head.started_at.is_none() {
+        head.paused_ms = paused_in_run(head);
+        head.started_at = Some(at);
+    }
+}
+
+/// Pauses since the clocks run; what was paused before took nothing from them.
+fn paused_in_run(head: &Head) -> u64 {
+    match head.started_at {
+        Some(_) => head.paused_ms,
+        None => 0,
+    }
 }
 
 fn dispatched(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Option<()> {
@@ -250,7 +263,7 @@ fn dispatched(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Opti
     if attempt.workflow != head.id || !matches!(head.state, WorkflowState::Pending | WorkflowState::Running) {
         return None;
     }
-    let paused_ms = head.paused_ms;
+    let paused_ms = paused_in_run(head);
     let execution = open(workflow, attempt.execution)?;
     let number = execution.actions.get(attempt.action)?.attempts.checked_add(1)?;
     if execution.waiting != Some(Waiting::Machine)

@@ -11,7 +11,7 @@ use super::draft::Draft;
 impl Draft<'_> {
     /// The id of the sub-workflow that an execution has next, and whether it is the one of the run before.
     pub(super) fn child_of(&self, id: ExecutionId) -> (String, bool) {
-        let earlier = self.workflow.earlier(id);
+        let earlier = self.workflow.earlier_with_child(id);
         let tries = self.workflow.execution(id).map_or(1, |execution| execution.tries);
         // One that could not be made has no run that ended.
         let earlier = earlier.filter(|earlier| tries == 1 && earlier.child_run.is_some());

@@ -140,24 +140,29 @@ impl Draft<'_> {
         if execution.waiting == Some(Waiting::Machine) {
             self.unwant(id);
         }
+        if !self.ends_without_extra_run(id) {
+            self.end_execution(id, StepState::Cancelled, None, Map::new());
+        }
+    }
+
+    /// Ends an execution of which only the extra run of a failed action is left: that does not come any more, and how the
+    /// action ended stands. False: it is none.
+    pub(super) fn ends_without_extra_run(&mut self, id: ExecutionId) -> bool {
         let failed = self.workflow.execution(id).and_then(|execution| {
             let action = execution.actions.iter().find(|action| action.cleanup.is_some())?;
             (action.cleanup != Some(Cleanup::UnderWay)).then(|| action.clone())
         });
-        match failed {
-            // Its extra run does not come any more; how it ended stands.
-            Some(action) => self.end_execution(
-                id,
-                if action.state == StepState::Timeout {
-                    StepState::Timeout
-                } else {
-                    StepState::Failed
-                },
-                Some(super::super::event::Failure::new(&action.reason, action.message)),
-                Map::new(),
-            ),
-            None => self.end_execution(id, StepState::Cancelled, None, Map::new()),
-        }
+        let Some(action) = failed else {
+            return false;
+        };
+        let end = if action.state == StepState::Timeout {
+            StepState::Timeout
+        } else {
+            StepState::Failed
+        };
+        let failure = super::super::event::Failure::new(&action.reason, action.message);
+        self.end_execution(id, end, Some(failure), Map::new());
+        true
     }
 
     /// Ends a workflow whose tasks are all over.

@@ -147,7 +147,9 @@ impl Draft<'_> {
                 if execution.waiting == Some(Waiting::Machine) {
                     self.unwant(id);
                 }
-                self.timed_out(id);
+                if !self.ends_without_extra_run(id) {
+                    self.timed_out(id);
+                }
             }
         }
     }

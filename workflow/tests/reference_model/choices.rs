@@ -1,0 +1,144 @@
+//! What can happen.
+
+use workflow::engine::Effect;
+
+use crate::Both;
+use crate::model::{At, Flow, Model, Outcome};
+use crate::plan::{MACHINES, Work};
+
+/// Workflows are meant by their place in the family; what is under way by that of its sender among those that have sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Choice {
+    Advance,
+    Answer(usize, usize),
+    Approve(usize, usize, usize),
+    Boot(usize),
+    Cancel(usize),
+    CannotStart(usize),
+    Carry(usize),
+    HandOut(usize),
+    Late(usize),
+    LateEnd(usize),
+    Leave(usize),
+    NoAnswer(usize, usize),
+    /// A second passes.
+    Pass,
+    Pause(usize),
+    Reject(usize, usize, usize),
+    Report(usize, Outcome),
+    /// By a person.
+    Retry,
+    Silence(usize),
+    Start(usize),
+    Unpause(usize),
+}
+
+impl Both {
+    /// What can happen now; the first is one that leads on.
+    pub(crate) fn choices(&self, all: bool) -> Vec<Choice> {
+        let mut choices = Vec::new();
+        for (from, effect) in self.driver.heads().enumerate() {
+            choices.extend([Choice::Carry(from); 3]);
+            if all && matches!(effect, Effect::StartChild { .. }) {
+                choices.push(Choice::CannotStart(from));
+            }
+        }
+        for (of, model) in self.family.models.iter().enumerate() {
+            if model.flow == Flow::Paused {
+                choices.push(Choice::Unpause(of));
+            }
+        }
+        for machine in 0..MACHINES {
+            self.choices_of_machine(machine, all, &mut choices);
+        }
+        for (of, model) in self.family.models.iter().enumerate() {
+            choices_of_people(of, model, all, &mut choices);
+        }
+        if self.family.next_due().is_some() {
+            choices.push(Choice::Advance);
+        }
+        if all {
+            choices.push(Choice::Pass);
+            choices.extend((0..self.driver.ends.len()).rev().take(2).map(Choice::LateEnd));
+            choices.extend((0..self.driver.lost.len().min(1)).map(Choice::Late));
+        }
+        choices
+    }
+
+    fn choices_of_machine(&self, machine: usize, all: bool, choices: &mut Vec<Choice>) {
+        let Some((of, task, item)) = self.on(machine) else {
+            if self.driver.is_fenced(machine) {
+                choices.push(Choice::Boot(machine));
+            } else if self.driver.next_for(machine).is_some() {
+                // What came late may be ready no more.
+                choices.extend([Choice::HandOut(machine); 4]);
+            }
+            return;
+        };
+        let model = &self.family.models[of];
+        if model.tasks[task].items[item].at == At::Left {
+            return choices.push(Choice::Boot(machine));
+        }
+        if reboots(model, task, item) {
+            choices.extend([Choice::Leave(machine); 4]);
+        } else {
+            choices.extend([Choice::Report(machine, Outcome::Succeeded); 4]);
+        }
+        if all && is_stopped(model, task, item) && self.driver.is_asked_to_stop(machine) {
+            choices.extend([Choice::Report(machine, Outcome::Stopped); 4]);
+        }
+        if all {
+            choices.extend([
+                Choice::Start(machine),
+                Choice::Report(machine, Outcome::Failed),
+                Choice::Report(machine, Outcome::Failed),
+                Choice::Report(machine, Outcome::Special),
+                Choice::Report(machine, Outcome::TimedOut),
+                Choice::Boot(machine),
+                Choice::Silence(machine),
+            ]);
+        }
+    }
+
+    /// What runs on a machine: whose task, and which item.
+    pub(crate) fn on(&self, machine: usize) -> Option<(usize, usize, usize)> {
+        let models = self.family.models.iter().enumerate();
+        let mut away = models.flat_map(|(of, model)| {
+            let away = model.away().into_iter();
+            let here = away.filter(|(task, item)| model.machine(*task, *item) == Some(machine));
+            here.map(move |(task, item)| (of, task, item))
+        });
+        away.next()
+    }
+}
+
+fn choices_of_people(of: usize, model: &Model, all: bool, choices: &mut Vec<Choice>) {
+    for task in model.wants_machines() {
+        choices.push(Choice::Answer(of, task));
+        if all {
+            choices.extend([Choice::Answer(of, task), Choice::NoAnswer(of, task)]);
+        }
+    }
+    for (task, item) in model.asking() {
+        choices.push(Choice::Approve(of, task, item));
+        if all {
+            choices.extend([Choice::Approve(of, task, item), Choice::Reject(of, task, item)]);
+        }
+    }
+    if all && model.flow == Flow::Running {
+        choices.extend([Choice::Pause(of), Choice::Cancel(of)]);
+    }
+}
+
+fn reboots(model: &Model, task: usize, item: usize) -> bool {
+    let item = &model.tasks[task].items[item];
+    match &model.plan.tasks[task].work {
+        Work::Actions(_, doings) => doings[item.action].reboots,
+        _ => false,
+    }
+}
+
+/// Whether the machine was asked to stop what it runs.
+pub(crate) fn is_stopped(model: &Model, task: usize, item: usize) -> bool {
+    matches!(model.flow, Flow::Stopping(_)) || model.tasks[task].items[item].timed_out
+}
