@@ -141,8 +141,17 @@ pub enum Refusal {
         task: String,
         there_are: String,
     },
-    #[error("task {task:?} is decided by one of the groups {by}, and {who:?} is in none of them")]
+    #[error(
+        "task {task:?} is decided by one of the groups {by}, and {who:?} is in none of them: name yours with --group"
+    )]
     NotYours { task: String, by: String, who: String },
+    /// Only the first decision counts.
+    #[error("task {task:?} was {how} by {by} already")]
+    Decided {
+        task: String,
+        how: &'static str,
+        by: String,
+    },
     #[error("workflow {id} is part of workflow {root}: do this there")]
     NotTheRoot { id: String, root: String },
 }

@@ -48,7 +48,14 @@ impl Draft<'_> {
         if said.is_some_and(|said| said.approved == approved && said.by == by) {
             return Ok(());
         }
-        if execution.waiting != Some(Waiting::Approval) || said.is_some() {
+        if let Some(said) = said {
+            return Err(Refusal::Decided {
+                task: named(task, item),
+                how: if said.approved { "approved" } else { "rejected" },
+                by: said.by.clone(),
+            });
+        }
+        if execution.waiting != Some(Waiting::Approval) {
             return Err(self.nothing_to_approve(task, item));
         }
         let wanted = defined.approve.as_ref().map_or(&[][..], |approve| &approve.by);
@@ -106,11 +113,15 @@ impl Draft<'_> {
             .collect();
         Refusal::NothingToApprove {
             id: self.workflow.head.id.clone(),
-            task: item.map_or(task.to_owned(), |item| format!("{task}[{item}]")),
+            task: named(task, item),
             there_are: match &waiting[..] {
                 [] => ": none of its tasks does".into(),
                 waiting => format!(": these do: {}", waiting.join(", ")),
             },
         }
     }
+}
+
+fn named(task: &str, item: Option<usize>) -> String {
+    item.map_or(task.to_owned(), |item| format!("{task}[{item}]"))
 }

@@ -2,25 +2,16 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
-use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::report::Outcome;
-use proto::v1::{
-    AgentMessage, Failed, Hello, LogLines, Progress, Report, RunAction, Started, Succeeded, agent_message,
-    server_message,
-};
-use server::{Config, ControlPlane};
-use store::{MemoryStore, StoreHandle};
-use tokio::net::TcpListener;
+use proto::v1::{Failed, Started, Succeeded};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-const MAC: &str = "52:54:00:77:00:0b";
-const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
+use crate::harness::{DEVICE, WITHIN, farrier, prepared, text, wait_until};
+
 const TEMPLATE: &str = "\
 version: \"0.1\"
 name: debian
@@ -31,13 +22,11 @@ tasks:
       - {name: write-image, image: image2disk, timeout: 900}
       - {name: configure, image: cexec, timeout: 60}
 ";
-const DEVICE: &str = "device_1=52:54:00:77:00:0b";
-const WITHIN: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_workflow_that_runs_and_fails_can_be_followed() {
     let runtime = Runtime::new().expect("runtime");
-    let (address, mut agent) = runtime.block_on(prepared());
+    let (address, mut agent) = runtime.block_on(prepared(TEMPLATE));
     let id = text(&farrier(
         &address,
         &["workflow", "create", "-t", "debian", "-q", "-r", DEVICE],
@@ -141,7 +130,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
 #[test]
 fn who_waits_at_a_terminal_sees_the_image_being_written() {
     let runtime = Runtime::new().expect("runtime");
-    let (address, mut agent) = runtime.block_on(prepared());
+    let (address, mut agent) = runtime.block_on(prepared(TEMPLATE));
     let create = ["workflow", "create", "-t", "debian", "-q", "-r", DEVICE];
     let id = text(&farrier(&address, &create));
     let id = id.trim();
@@ -213,147 +202,4 @@ fn who_waits_at_a_terminal_sees_the_image_being_written() {
         all.trim_end_matches('\r').ends_with("\u{1b}[2K"),
         "the bar is wiped away: {all:?}"
     );
-}
-
-/// A server with a machine and a template, and the machine's agent.
-async fn prepared() -> (String, Agent) {
-    let store = StoreHandle::new(MemoryStore::new());
-    let control = ControlPlane::open(store, Config::default()).await.expect("open");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address").to_string();
-    let serving = control.clone();
-    tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
-    let dir = tempfile::TempDir::new().expect("directory");
-    for (command, file) in [("machine apply", MACHINE), ("template create", TEMPLATE)] {
-        let path = dir.path().join("file.yaml");
-        std::fs::write(&path, file).expect("write");
-        let path = path.display().to_string();
-        let args: Vec<&str> = command.split(' ').chain(["-f", &path]).collect();
-        let (address, args) = (
-            address.clone(),
-            args.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        );
-        let ran = tokio::task::spawn_blocking(move || {
-            farrier(&address, &args.iter().map(String::as_str).collect::<Vec<_>>())
-        });
-        text(&ran.await.expect("it runs"));
-    }
-    let mac = MAC.parse().expect("a MAC");
-    let token = control.boot_token(mac, "boot").await.expect("a token");
-    let agent = Agent::attach(&address, token).await;
-    (address, agent)
-}
-
-struct Agent {
-    to: mpsc::Sender<AgentMessage>,
-    from: tonic::Streaming<proto::v1::ServerMessage>,
-    sequence: u64,
-}
-
-impl Agent {
-    async fn attach(address: &str, token: String) -> Self {
-        let mut client = AgentServiceClient::connect(format!("http://{address}"))
-            .await
-            .expect("connect");
-        let (to, messages) = mpsc::channel(16);
-        let hello = Hello {
-            mac: MAC.into(),
-            boot_id: "one".into(),
-            boot_token: token,
-            agent_version: "test".into(),
-            ..Hello::default()
-        };
-        send(&to, agent_message::Kind::Hello(hello)).await;
-        let from = client
-            .attach(ReceiverStream::new(messages))
-            .await
-            .expect("attached");
-        Self {
-            to,
-            from: from.into_inner(),
-            sequence: 0,
-        }
-    }
-
-    /// The next action.
-    async fn run(&mut self) -> RunAction {
-        loop {
-            let message = tokio::time::timeout(WITHIN, self.from.message())
-                .await
-                .expect("in time");
-            let message = message.expect("an open stream").expect("an open stream");
-            if let Some(server_message::Kind::Run(run)) = message.kind {
-                return run;
-            }
-        }
-    }
-
-    async fn report(&mut self, run: &RunAction, outcome: Outcome) {
-        self.sequence += 1;
-        let report = Report {
-            sequence: self.sequence,
-            attempt_id: run.attempt_id.clone(),
-            outcome: Some(outcome),
-            ..Report::default()
-        };
-        send(&self.to, agent_message::Kind::Report(report)).await;
-    }
-
-    async fn progress(&self, run: &RunAction, done_bytes: u64, total_bytes: u64) {
-        let progress = Progress {
-            attempt_id: run.attempt_id.clone(),
-            done_bytes,
-            total_bytes,
-            stage: "download".into(),
-            ..Progress::default()
-        };
-        send(&self.to, agent_message::Kind::Progress(progress)).await;
-    }
-
-    async fn log(&self, run: &RunAction, lines: &[&str]) {
-        let lines = LogLines {
-            attempt_id: run.attempt_id.clone(),
-            lines: lines.iter().map(ToString::to_string).collect(),
-            ..LogLines::default()
-        };
-        send(&self.to, agent_message::Kind::Log(lines)).await;
-    }
-}
-
-async fn send(to: &mpsc::Sender<AgentMessage>, kind: agent_message::Kind) {
-    to.send(AgentMessage { kind: Some(kind) })
-        .await
-        .expect("an open stream");
-}
-
-fn wait_until(address: &str, args: &[&str], is: impl Fn(&str) -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    loop {
-        let said = text(&farrier(address, args));
-        if is(&said) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{args:?} says at last: {said}");
-    }
-}
-
-/// What it printed; it must have succeeded.
-#[track_caller]
-fn text(output: &Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn farrier(address: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_farrier"))
-        .args(args)
-        .env_clear()
-        .env("FARRIER_SERVER", address)
-        .env("TZ", "UTC")
-        .output()
-        .expect("farrier runs")
 }

@@ -1,0 +1,5 @@
+//! What people do to workflows at a terminal, while a machine's agent is at work.
+
+mod follow;
+mod harness;
+mod people;

@@ -1,0 +1,209 @@
+//! What people do to a workflow that runs: every answer, exit code and error as somebody at a terminal sees it.
+
+use proto::v1::{DataChanges, DataFile, Succeeded};
+use store::Digest;
+use tokio::runtime::Runtime;
+
+use crate::harness::*;
+
+const TEMPLATE: &str = "\
+version: \"1\"
+name: wipe-it
+outputs: {serial: tasks.look.outputs.serial}
+tasks:
+  - name: ask
+    approve: {message: \"Wipe this machine?\", by: [ops]}
+  - name: look
+    worker: \"{{.device_1}}\"
+    actions:
+      - {name: inventory, image: cexec, timeout: 60}
+";
+
+struct Story {
+    runtime: Runtime,
+    address: String,
+    agent: Agent,
+}
+
+impl Story {
+    fn begin(template: &str) -> Self {
+        let runtime = Runtime::new().expect("runtime");
+        let (address, agent) = runtime.block_on(prepared(template));
+        Self {
+            runtime,
+            address,
+            agent,
+        }
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        text(&farrier(&self.address, args))
+    }
+
+    #[track_caller]
+    fn fails(&self, args: &[&str], code: i32, words: &str) {
+        let output = farrier(&self.address, args);
+        assert!(output.stdout.is_empty(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.trim_end()), (Some(code), words));
+    }
+
+    fn create(&self) -> String {
+        let id = self.ok(&["workflow", "create", "-t", "wipe-it", "-q", "-r", DEVICE]);
+        id.trim().to_owned()
+    }
+}
+
+fn gave(serial: &str) -> Succeeded {
+    let content = b"rack 7\n".to_vec();
+    let file = DataFile {
+        path: "where/it-is".into(),
+        size_bytes: content.len() as u64,
+        sha256: Digest::of(&content).to_string(),
+        executable: false,
+        content,
+    };
+    Succeeded {
+        outputs_json: format!("{{\"serial\":\"{serial}\"}}"),
+        data_changes: Some(DataChanges {
+            base_version: 0,
+            put: vec![file],
+            deleted: Vec::new(),
+        }),
+        ..Succeeded::default()
+    }
+}
+
+#[test]
+fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
+    let mut story = Story::begin(TEMPLATE);
+    let id = story.create();
+    let id = id.as_str();
+    assert_eq!(
+        story.ok(&["workflow", "explain", id]),
+        format!(
+            "workflow wipe-it ({id}) is PENDING\n\
+             task \"ask\" waits for approval by ops (farrier workflow approve {id} ask): Wipe this machine?\n\
+             task \"look\" waits for \"ask\"\n"
+        )
+    );
+    story.fails(
+        &["workflow", "reject", id],
+        1,
+        "farrier: task \"ask\" is decided by one of the groups ops, and \"a person\" is in none of them: name yours with \
+         --group",
+    );
+    let no = [
+        "workflow",
+        "reject",
+        id,
+        "--group",
+        "ops",
+        "--comment",
+        "not today",
+    ];
+    assert_eq!(story.ok(&no), format!("workflow {id} is FAILED\n"));
+    let waited = farrier(&story.address, &["workflow", "wait", id]);
+    assert_eq!(waited.status.code(), Some(1));
+    let waited = String::from_utf8_lossy(&waited.stdout).into_owned();
+    assert!(waited.contains("not today"), "{waited}");
+
+    assert_eq!(
+        story.ok(&["workflow", "retry", id]),
+        format!("workflow {id} is PENDING\n")
+    );
+    let yes = ["workflow", "approve", id, "ask", "--group", "ops", "-o", "json"];
+    let approved: serde_json::Value = serde_json::from_str(&story.ok(&yes)).expect("JSON");
+    assert_eq!(
+        (&approved["state"], &approved["run"]),
+        (&"RUNNING".into(), &2.into())
+    );
+    let run = story.runtime.block_on(story.agent.run());
+    // Whoever comes too late is told who was first.
+    story.fails(
+        &["workflow", "reject", id, "ask", "--group", "ops"],
+        1,
+        "farrier: task \"ask\" was approved by a person already",
+    );
+    story.runtime.block_on(story.agent.succeeds(&run, gave("X1")));
+    let waited = story.ok(&["workflow", "wait", id, "--timeout", "20s"]);
+    assert_eq!(waited, format!("workflow {id} is SUCCESS\n"));
+
+    let shown: serde_json::Value =
+        serde_json::from_str(&story.ok(&["workflow", "get", id, "-o", "json"])).expect("JSON");
+    assert_eq!(shown["outputs"]["serial"], "X1");
+    let data = story.ok(&["workflow", "data", id]);
+    assert!(data.contains("where/it-is"), "{data}");
+    assert_eq!(story.ok(&["workflow", "data", id, "where/it-is"]), "rack 7\n");
+    let words = format!(
+        "farrier: there is no file \"nothing\" in version 1 of the data of workflow {id}: see `farrier workflow data {id}`"
+    );
+    story.fails(&["workflow", "data", id, "nothing"], 3, &words);
+    let graph = story.ok(&["workflow", "graph", id]);
+    assert!(
+        graph.contains("t0 --> t1") && graph.contains("SUCCESS"),
+        "{graph}"
+    );
+    let events = story.ok(&["workflow", "events", id]);
+    assert!(
+        events.contains("rejected by") && events.contains("approved by") && events.contains("run_opened"),
+        "{events}"
+    );
+    let words = format!(
+        "farrier: workflow {id} is SUCCESS: nothing of it failed; create a new workflow to do it again"
+    );
+    story.fails(&["workflow", "retry", id], 1, &words);
+}
+
+#[test]
+fn whoever_watches_sees_it_change_until_it_ends() {
+    let mut story = Story::begin(TEMPLATE);
+    let id = story.create();
+    let mut watch = command(&story.address, &["workflow", "watch", &id]);
+    let watching = watch.spawn().expect("it starts");
+    story.ok(&["workflow", "approve", &id, "--group", "ops"]);
+    let run = story.runtime.block_on(story.agent.run());
+    story.runtime.block_on(story.agent.succeeds(&run, gave("X1")));
+    let output = watching.wait_with_output().expect("it ends");
+    let shown = text(&output);
+    assert!(shown.trim_end().contains("SUCCESS"), "{shown}");
+}
+
+#[test]
+fn one_action_is_run_now_and_its_output_is_the_output() {
+    let mut story = Story::begin(TEMPLATE);
+    let mut command_line = command(&story.address, &["run", "node1", "cexec", "-e", "CMD_LINE=uname"]);
+    let running = command_line.spawn().expect("it starts");
+    let run = story.runtime.block_on(story.agent.run());
+    assert_eq!(run.environment.get("CMD_LINE").map(String::as_str), Some("uname"));
+    story.runtime.block_on(story.agent.log(&run, &["Linux"]));
+    story
+        .runtime
+        .block_on(story.agent.succeeds(&run, Succeeded::default()));
+    let output = running.wait_with_output().expect("it ends");
+    assert_eq!(text(&output), "Linux\n");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.ends_with(" is SUCCESS\n"), "{said}");
+
+    let running = command_line.spawn().expect("it starts");
+    let run = story.runtime.block_on(story.agent.run());
+    story.runtime.block_on(
+        story
+            .agent
+            .fails(&run, "ExitCode", "the command exited with code 3"),
+    );
+    let output = running.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("is FAILED") && said.contains("exited with code 3"),
+        "{said}"
+    );
+
+    let id = story.ok(&["run", "-d", "node1", "reboot"]);
+    let explained = story.ok(&["workflow", "explain", id.trim()]);
+    assert!(!explained.is_empty());
+    let words = "farrier: no machine is named \"node9\": see `farrier machine list`";
+    story.fails(&["run", "node9", "reboot"], 3, words);
+}
