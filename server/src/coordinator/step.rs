@@ -133,8 +133,8 @@ impl<'a> Step<'a> {
             return Ok(true);
         }
         let known = self.coordinator.known(id)?;
-        let pending = known.iter().flat_map(|known| known.pending.keys());
-        Ok(pending.filter(|key| !self.carried.contains(key)).count() > 0)
+        let mut pending = known.iter().flat_map(|known| known.pending.keys());
+        Ok(pending.any(|key| !self.carried.contains(key)))
     }
 
     pub(super) fn has(&self, id: &str) -> bool {
