@@ -154,10 +154,7 @@ fn an_approval_waits_for_the_first_decision() {
     script.check("approve ask ann staff leads", "decided 0/1/0 yes");
     script.expect_effects("want a for 0/1/0");
     script.check("approve ask ann staff leads", "");
-    script.refused(
-        "reject ask bob leads",
-        "task \"ask\" was approved by ann already",
-    );
+    script.refused("reject ask bob leads", "task \"ask\" was approved by ann already");
     assert_eq!(engine::next_due(script.state()), None);
     let mut script = Script::new(tasks(text));
     script.run("reject ask ann ops");
