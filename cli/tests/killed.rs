@@ -219,14 +219,19 @@ async fn make_workflows(load: Arc<Load>, stopping: Arc<AtomicBool>) -> Vec<Strin
             idempotency_key: format!("key-{}", ids.len()),
             ..CreateWorkflowRequest::default()
         };
+        let deadline = Instant::now() + WITHIN;
         let made = loop {
             let made = tokio::time::timeout(ANSWER_WITHIN, async {
-                let mut control = ControlServiceClient::connect(load.server()).await.ok()?;
-                control.create_workflow(request.clone()).await.ok()
+                let mut control = ControlServiceClient::connect(load.server()).await?;
+                Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
+                    control.create_workflow(request.clone()).await?,
+                )
             });
-            if let Ok(Some(made)) = made.await {
+            let made = made.await;
+            if let Ok(Ok(made)) = made {
                 break made.into_inner().workflow.unwrap();
             }
+            assert!(Instant::now() < deadline, "no workflow is made: {made:?}");
             tokio::time::sleep(PAUSE).await;
         };
         ids.push(made.id);

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! [`pack`] is the form of a blob, [`rows`] reads one as a store, [`keeper`] decides when and does it, [`restore`] brings
-//! back, [`retention`] deletes what is old, and blobs that nothing names.
+//! back, [`retention`] deletes what is old, and what nothing names.
 
 pub(crate) mod keeper;
 pub(crate) mod pack;

@@ -1,4 +1,4 @@
-//! What goes for good: archived workflows that are old enough, and blobs that nothing names.
+//! What goes for good: archived workflows that are old enough, and blobs and detached values that nothing names.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;

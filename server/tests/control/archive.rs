@@ -10,7 +10,7 @@ use proto::v1::{
 };
 use server::{Config, Next};
 use store::blobs::Blobs;
-use store::{MemoryStore, Store, StoreHandle};
+use store::{Commit, MemoryStore, Operation, Store, StoreHandle};
 use tonic::Code;
 
 use crate::harness::*;
@@ -68,14 +68,6 @@ impl Kept {
     async fn blob_count(&self) -> usize {
         let all: Vec<_> = self.blobs.list().try_collect().await.expect("blobs");
         all.len()
-    }
-}
-
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !holds() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -331,6 +323,17 @@ async fn a_deleted_workflow_leaves_nothing_archived_or_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_workflows_are_deleted_and_machines_boot_as_before() {
     let kept = Kept::new();
+    // A piece of a workflow that was to be made in 2023, and was not.
+    let orphan = "01890a5d-ac96-774b-bcce-b302099a8057";
+    let put = Operation::Put {
+        key: format!("detached/{orphan}/d/00000").into(),
+        value: "1".into(),
+    };
+    let commit = Commit {
+        operations: vec![put],
+        ..Commit::default()
+    };
+    kept.store.commit(&commit).expect("a commit");
     let server = kept
         .serve(Config {
             archive_after: Duration::ZERO,
@@ -342,6 +345,7 @@ async fn old_workflows_are_deleted_and_machines_boot_as_before() {
     let last = ended(&server, leaving(), "SUCCESS").await;
     let waiting = server.create("two", MAC).await.expect("workflow").id;
     until("the old one to be deleted", || kept.keys(&old).is_empty()).await;
+    until("the orphan to be deleted", || kept.keys(orphan).is_empty()).await;
     // Younger than the old one, and as old as that was then: a machine's last one is kept.
     kept.is_archived(&last).await;
     let third = "machine: other\nmac: 52:54:00:77:00:0c\n";

@@ -300,6 +300,15 @@ impl Server {
     }
 }
 
+/// Polls until it holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WITHIN;
+    while !holds() {
+        assert!(Instant::now() < deadline, "still waiting for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn open(path: &Path) -> RedbStore {
     let deadline = Instant::now() + WITHIN;
     loop {

@@ -3,6 +3,7 @@
 mod agents;
 mod archive;
 mod data;
+mod deadlock;
 mod examples;
 mod harness;
 mod machines;

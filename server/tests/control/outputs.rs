@@ -1,10 +1,9 @@
 //! As much in outputs as may be: over the wire, into the store, into an archive, and out of all of them again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::TryStreamExt;
-use proto::v1::{Succeeded, WorkflowEventsRequest, report};
+use proto::v1::{DataChanges, DataFile, Succeeded, report};
 use server::Config;
 use store::{MAX_COMMIT_BYTES, MemoryStore, Store, StoreHandle};
 
@@ -17,6 +16,28 @@ fn gives(name: &str, bytes: usize) -> report::Outcome {
     report::Outcome::Succeeded(Succeeded {
         outputs_json: format!("{{\"{name}\":\"{}\"}}", "x".repeat(bytes - 10)),
         ..Succeeded::default()
+    })
+}
+
+fn with_file(outcome: report::Outcome) -> report::Outcome {
+    let report::Outcome::Succeeded(done) = outcome else {
+        panic!("{outcome:?}")
+    };
+    let content = b"content".to_vec();
+    let file = DataFile {
+        path: "file".into(),
+        size_bytes: content.len() as u64,
+        sha256: ephemeral::Digest::of(&content).to_string(),
+        executable: false,
+        content,
+    };
+    report::Outcome::Succeeded(Succeeded {
+        data_changes: Some(DataChanges {
+            base_version: 0,
+            put: vec![file],
+            deleted: Vec::new(),
+        }),
+        ..done
     })
 }
 
@@ -33,30 +54,6 @@ fn keys(store: &MemoryStore, prefix: &str) -> usize {
         .range(prefix.as_bytes(), &end, usize::MAX)
         .expect("rows")
         .len()
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !holds() {
-        assert!(Instant::now() < deadline, "still waiting for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn events(server: &Server, id: &str) -> Vec<String> {
-    let request = WorkflowEventsRequest {
-        id: id.into(),
-        from: 1,
-        follow: false,
-    };
-    let events = server.client().await.workflow_events(request).await;
-    let events: Vec<_> = events
-        .expect("events")
-        .into_inner()
-        .try_collect()
-        .await
-        .expect("events");
-    events.into_iter().map(|event| event.json).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,9 +74,11 @@ async fn all_the_outputs_that_may_be_are_kept_and_more_fail_the_action() {
     for n in 0..17 {
         let run = agent.run().await;
         agent.report(&run.attempt_id, started()).await;
-        agent
-            .report(&run.attempt_id, gives(&format!("k{n:02}"), MOST))
-            .await;
+        let mut outcome = gives(&format!("k{n:02}"), MOST);
+        if n == 16 {
+            outcome = with_file(outcome);
+        }
+        agent.report(&run.attempt_id, outcome).await;
     }
     let ended = server.reaches(&id, "FAILED").await;
     let last = &ended.tasks[0].actions[16];
@@ -95,7 +94,9 @@ async fn all_the_outputs_that_may_be_are_kept_and_more_fail_the_action() {
     assert_eq!(outputs.len(), 16);
     // More than fits into any commit.
     assert!(ended.tasks[0].executions[0].outputs_json.len() > 2 * MAX_COMMIT_BYTES);
-    let told = events(&server, &id).await;
+    // An action that failed changes no data, whatever its machine took it for.
+    assert_eq!(keys(&store, "data/"), 0);
+    let told = server.history(&id).await;
     assert!(keys(&store, "detached/") > 0);
     server.stop().await;
 
@@ -103,7 +104,7 @@ async fn all_the_outputs_that_may_be_are_kept_and_more_fail_the_action() {
     until("it to be archived", || keys(&store, "archived/") == 1).await;
     assert_eq!(keys(&store, "detached/"), 0);
     assert_eq!(format!("{:?}", server.workflow(&id).await), format!("{ended:?}"));
-    assert_eq!(events(&server, &id).await, told);
+    assert_eq!(server.history(&id).await, told);
 
     // Brought back: the task is done again, and has all of the room again.
     server.retry(&id).await.expect("retried");
