@@ -71,17 +71,27 @@ pub(crate) fn some(
 
 fn text(dice: &mut Dice, name: &str, workers: &[String], clock: u64) -> Value {
     let old = dice.percent(15);
-    let count = dice.between(1, 5);
+    // Some have more tasks than a step gets over.
+    let count = if dice.percent(4) {
+        dice.between(30, 150)
+    } else {
+        dice.between(1, 5)
+    };
+    let side_by_side = count > 5 && dice.percent(70);
     let mut tasks: Vec<Value> = Vec::new();
     for number in 0..usize::try_from(count).unwrap_or(1) {
         let mut task = match (old, dice.below(100)) {
-            (true, _) | (_, 0..=49) => work(dice, workers, old),
+            (true, _) => work(dice, workers, old),
+            _ if side_by_side && dice.percent(90) => control(dice, 65, workers, clock),
+            (_, 0..=49) => work(dice, workers, old),
             (_, 50..=64) => rollout(dice, workers),
             (_, kind) => control(dice, kind, workers, clock),
         };
         task.insert("name".to_owned(), json!(format!("t{number}")));
-        if !old {
+        if !old && !side_by_side {
             flow(dice, &mut task, &tasks);
+        } else if !old {
+            task.insert("needs".to_owned(), json!([]));
         }
         tasks.push(Value::Object(task));
     }

@@ -8,10 +8,13 @@ use workflow::engine::{self, AttemptId, Command, Event, EventKind, Loss, Outcome
 
 use super::load::{Known, plain};
 use super::step::Step;
-use super::{Answer, Assignment, Changed, Coordinator, Orders, Plan};
+use super::{Answer, Assignment, Changed, Coordinator, Next, Orders, Plan};
 use crate::data::{Trouble, versions};
 use crate::error::Error;
 use crate::workflows::last::Last;
+
+/// Operations of one claim that is taken over or let go.
+const OF_CLAIM: usize = 3;
 
 /// A report, with everything that says whether it counts.
 pub(super) struct Reported<'a> {
@@ -197,7 +200,15 @@ impl Coordinator {
         if step.hand(machine)?.epoch != epoch {
             return step.plan(Answer::Stale);
         }
-        while !step.hand_out(machine, None)? && self.let_go(&mut step, machine)? {}
+        while !step.hand_out(machine, None)? {
+            if !step.has_room(OF_CLAIM) {
+                step.then.push(Next::Wake(machine.to_owned()));
+                break;
+            }
+            if !self.take_over(&mut step, machine)? && !self.let_go(&mut step, machine)? {
+                break;
+            }
+        }
         let assignment = assignment(step.machine(machine)?, None);
         self.check_blocked(&mut step, machine)?;
         step.plan(Answer::Machine(assignment))
@@ -225,10 +236,12 @@ impl Coordinator {
         step.plan(Answer::Done)
     }
 
-    /// Work that was kept under one of the machine's workers while there was no such machine.
-    fn take_over(&self, step: &mut Step<'_>, machine: &str) -> Result<(), Error> {
+    /// Work that was kept under one of the machine's workers while there was no such machine, as much of it as fits into
+    /// the step. True: there was some.
+    fn take_over(&self, step: &mut Step<'_>, machine: &str) -> Result<bool, Error> {
+        let mut was_some = false;
         let Some(record) = crate::machines::named(&self.view, machine)? else {
-            return Ok(());
+            return Ok(was_some);
         };
         for worker in record.workers() {
             let worker = plain(&worker);
@@ -238,20 +251,27 @@ impl Coordinator {
             if self.known_machine(&worker)?.work == engine::Machine::default() {
                 continue;
             }
-            let orphan = std::mem::take(step.machine(&worker)?);
-            for claim in &orphan.claims {
-                let root = &claim.root;
-                step.machine(machine)?.claim(root);
+            while step.has_room(OF_CLAIM) {
+                let orphan = step.machine(&worker)?;
+                let Some(root) = orphan.holder().map(str::to_owned) else {
+                    *orphan = engine::Machine::default();
+                    break;
+                };
+                was_some = true;
+                let wants = orphan.wants.iter().filter(|want| want.root == root);
+                let wants: Vec<_> = wants.cloned().collect();
+                orphan.release(&root);
+                let work = step.machine(machine)?;
+                work.claim(&root);
+                for want in wants {
+                    work.want(&want.root, &want.workflow, want.execution);
+                }
                 step.batch.delete(format!("open/{worker}/{root}"));
                 step.batch.put(format!("open/{machine}/{root}"), &());
                 step.batch.put(format!("of/{machine}/{root}"), &());
             }
-            for want in &orphan.wants {
-                step.machine(machine)?
-                    .want(&want.root, &want.workflow, want.execution);
-            }
         }
-        Ok(())
+        Ok(was_some)
     }
 
     /// Releases a machine that is held for a root which has ended or is gone. True: there was one.

@@ -2,7 +2,7 @@
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use store::{MAX_OPERATIONS, Revision};
+use store::Revision;
 use workflow::engine::{Command, Creation, Effect, Parent, Refusal, UnixMillis, WorkflowState};
 
 use super::rows::{self, Row};
@@ -15,8 +15,6 @@ use crate::machines::Machine;
 use crate::templates;
 use crate::workflows::{Text, making};
 
-/// Rows that one step takes apart.
-const APART: usize = MAX_OPERATIONS - 28;
 /// Sub-workflows of sub-workflows.
 const MAX_DEPTH: usize = 16;
 
@@ -56,7 +54,7 @@ impl Coordinator {
                 self.check_blocked(step, &machine)
             }
             Row::Several { rows } => {
-                step.apart(key, rows, APART);
+                step.apart(key, rows);
                 Ok(())
             }
             Row::Continue => self.tell(step, id, &Command::Continue),

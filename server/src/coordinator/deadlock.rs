@@ -104,13 +104,13 @@ impl Coordinator {
         let mut waits = Waits::default();
         let mut below = vec![root.to_owned()];
         while let Some(id) = below.pop() {
-            // One that ends, or is paused by a person, gives free what it holds, or goes on, without anybody's machine; so
-            // does what is still to be told.
-            let Some(workflow) = step.workflow(&id)?.filter(|workflow| goes_on(workflow)) else {
+            let Some(workflow) = step.workflow(&id)? else {
                 waits.is_active = true;
                 continue;
             };
-            waits.is_active |= step.has_something_to_tell(&id)?;
+            // One that ends, or is paused by a person, gives free what it holds, or goes on, without anybody's machine; so
+            // does what is still to be told. What is below it may wait all the same: a sub-workflow is resumed by itself.
+            waits.is_active |= !goes_on(&workflow) || step.has_something_to_tell(&id)?;
             let open = workflow.executions.values();
             for execution in open.filter(|execution| !execution.state.is_final()) {
                 match (execution.waiting, &execution.child) {

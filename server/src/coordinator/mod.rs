@@ -198,6 +198,8 @@ pub struct Limits {
     pub machines: usize,
     /// Other machines that a step writes itself; what is for more of them goes by the outbox.
     pub inline_machines: usize,
+    /// Operations of a commit, at least [`Limits::LEAST_OPERATIONS`]. What does not fit is done by steps that follow.
+    pub commit_operations: usize,
     /// Bytes of a commit. Values that are too large for it are written before it, in pieces.
     pub commit_bytes: usize,
     /// Of a value that is never taken out of its row.
@@ -217,12 +219,18 @@ pub struct Coordinator {
     suspects: Mutex<BTreeSet<String>>,
 }
 
+impl Limits {
+    /// What the smallest step takes: an agent's report, or a row that is carried, with all that they touch.
+    pub const LEAST_OPERATIONS: usize = 48;
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             workflows: 4_096,
             machines: 16_384,
             inline_machines: 8,
+            commit_operations: store::MAX_OPERATIONS,
             commit_bytes: store::MAX_COMMIT_BYTES,
             in_row_bytes: detached::IN_ROW_BYTES,
         }

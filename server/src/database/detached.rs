@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use store::{Commit, Digest, KeyValue, Operation, Store, StoreError};
 
 use super::{Batch, View, after};
+use crate::coordinator::Limits;
 use crate::error::Error;
 
 /// Bytes of a piece.
@@ -66,18 +67,19 @@ pub(crate) fn workflow_from(view: &View, from: &str) -> Result<Option<String>, E
     Ok(key.map(|key| key.split('/').next().unwrap_or_default().to_owned()))
 }
 
-/// Takes the largest values out of `commit` until it has at most `most` bytes; gives what is to be durable before it.
+/// Takes the largest values out of `commit` until it has no more bytes than `limits` say; gives what is to be durable
+/// before it.
 ///
-/// Values up to `in_row` bytes stay, and those that are no workflow's.
+/// Values up to `in_row_bytes` stay, and those that are no workflow's.
 pub(crate) fn detach(
     store: &dyn Store,
     commit: &mut Commit,
-    most: usize,
-    in_row: usize,
+    limits: &Limits,
 ) -> Result<Vec<Commit>, StoreError> {
+    let in_row = limits.in_row_bytes;
     let mut first = Vec::new();
     let mut old = written_before(store, commit, in_row)?;
-    while commit.len_bytes() > most {
+    while commit.len_bytes() > limits.commit_bytes {
         let values = commit.operations.iter_mut();
         let largest = values.filter_map(|operation| match operation {
             Operation::Put { key, value } if value.len() > in_row => {
@@ -103,7 +105,8 @@ pub(crate) fn detach(
         *value = named.expect("a digest and a number").into();
     }
     // Without room for it they go with the workflow.
-    let room = store::MAX_OPERATIONS.saturating_sub(commit.operations.len());
+    let most = limits.commit_operations;
+    let room = most.saturating_sub(commit.operations.len());
     for prefix in old.into_iter().take(room) {
         let (from, to) = (prefix.clone().into(), after(&prefix).into());
         commit.operations.push(Operation::DeleteRange { from, to });
@@ -229,9 +232,16 @@ mod tests {
         batch.into_commit()
     }
 
+    fn limits(commit_bytes: usize) -> Limits {
+        Limits {
+            commit_bytes,
+            ..Limits::default()
+        }
+    }
+
     fn put(store: &Arc<dyn Store>, rows: &[(&str, &str)], most: usize) -> usize {
         let mut commit = commit(rows);
-        let first = detach(&**store, &mut commit, most, IN_ROW_BYTES).unwrap();
+        let first = detach(&**store, &mut commit, &limits(most)).unwrap();
         for piece in &first {
             store.commit(piece).unwrap();
         }
@@ -345,7 +355,7 @@ mod tests {
         let rows: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
         put(&store, &rows, MAX_COMMIT_BYTES);
         let mut small = commit(&rows);
-        detach(&*store, &mut small, 0, IN_ROW_BYTES).unwrap();
+        detach(&*store, &mut small, &limits(0)).unwrap();
         assert!(small.len_bytes() < MAX_COMMIT_BYTES / 10);
     }
 }

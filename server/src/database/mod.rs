@@ -343,6 +343,10 @@ impl Batch {
     pub(crate) fn len(&self) -> usize {
         self.commit.operations.len()
     }
+
+    pub(crate) fn preconditions(&self) -> usize {
+        self.commit.preconditions.len()
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use super::{Machine, mac_text, parse_mac, short, tinkerbell};
 use crate::error::Problem;
 use crate::yaml::{self, Node, Place};
 
+/// Network interfaces of a machine: it is written, and deleted, in one commit with all that leads to it.
+const MAX_INTERFACES: usize = 48;
+
 /// A machine, and where in the file it and what must be unique about it stand.
 #[derive(Debug)]
 pub(super) struct Draft {
@@ -49,6 +52,14 @@ pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
         .iter()
         .filter_map(|node| draft(node, findings))
         .collect();
+    for draft in drafts.iter().filter(|draft| draft.macs.len() > MAX_INTERFACES) {
+        let message = format!(
+            "machine {:?} has {} network interfaces, {MAX_INTERFACES} are the most: leave out those that never netboot",
+            draft.machine.name,
+            draft.macs.len()
+        );
+        findings.problem(draft.place, message);
+    }
     let names = drafts.iter().filter(|draft| !draft.machine.name.is_empty());
     once(
         names.map(|draft| (draft, &draft.machine.name, draft.place)),

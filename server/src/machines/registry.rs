@@ -61,7 +61,7 @@ impl ControlPlane {
             .collect();
         self.inner.db.with(move |view| check_idle(view, &renamed)).await?;
         // What is given up goes first, so that a MAC may move from one machine of the file to another.
-        let mut given_up = Batch::default();
+        let mut given_up = Vec::new();
         let mut written = Vec::new();
         for (draft, before) in drafts.into_iter().zip(before) {
             let mut machine = draft.machine;
@@ -78,7 +78,11 @@ impl ControlPlane {
                 index_keys(&before.value)
                     .into_iter()
                     .filter(|key| !keys.contains(key))
-                    .for_each(|key| given_up.delete(key));
+                    .for_each(|key| {
+                        let mut batch = Batch::default();
+                        batch.delete(key);
+                        given_up.push(batch);
+                    });
             } else {
                 applied.created.push(machine.name.clone());
             }
@@ -86,7 +90,8 @@ impl ControlPlane {
             batch.put(key, &machine);
             written.push(batch);
         }
-        self.commit_in_steps(given_up, written).await?;
+        given_up.extend(written);
+        self.commit_in_steps(given_up).await?;
         Ok(applied)
     }
 
@@ -144,26 +149,30 @@ impl ControlPlane {
                  `farrier workflow cancel {id}`"
             )));
         }
+        // Its record is the last to go: what is broken off can be deleted again.
+        let mut steps = Vec::new();
+        for interface in &machine.value.interfaces {
+            let mac = mac_text(interface.mac);
+            let mut batch = Batch::default();
+            batch.delete(format!("boot/{mac}"));
+            batch.delete(format!("agent/{mac}"));
+            batch.delete(format!("boot-ring/{mac}"));
+            batch.delete_below(&format!("boot-log/{mac}/"));
+            steps.push(batch);
+        }
         let mut batch = Batch::default();
         batch.unchanged(format!("machine/{name}"), machine.modified);
         batch.delete(format!("machine/{name}"));
         index_keys(&machine.value)
             .into_iter()
             .for_each(|key| batch.delete(key));
-        for interface in &machine.value.interfaces {
-            let mac = mac_text(interface.mac);
-            batch.delete(format!("boot/{mac}"));
-            batch.delete(format!("agent/{mac}"));
-            batch.delete(format!("boot-ring/{mac}"));
-            batch.delete_below(&format!("boot-log/{mac}/"));
-        }
-        self.inner.db.commit(batch).await?;
-        Ok(())
+        steps.push(batch);
+        self.commit_in_steps(steps).await
     }
 
-    async fn commit_in_steps(&self, first: Batch, rest: Vec<Batch>) -> Result<(), Error> {
-        let mut step = first;
-        for batch in rest {
+    async fn commit_in_steps(&self, batches: Vec<Batch>) -> Result<(), Error> {
+        let mut step = Batch::default();
+        for batch in batches {
             if step.len() + batch.len() > BATCH_OPERATIONS && !step.is_empty() {
                 self.inner.db.commit(std::mem::take(&mut step)).await?;
             }

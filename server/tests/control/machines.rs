@@ -305,3 +305,58 @@ async fn a_mac_is_not_taken_from_a_machine_that_has_work() {
     server.cancel(&id, "").await.expect("cancelled");
     server.apply(&other).await.expect("applied");
 }
+
+fn of_interfaces(name: &str, block: usize, count: usize) -> String {
+    let interfaces: String = (0..count)
+        .map(|n| {
+            format!(
+                "    - dhcp: {{mac: \"02:00:00:00:{block:02x}:{n:02x}\", ip: {{address: 10.1.{block}.{}, netmask: 255.0.0.0}}}}\n",
+                n + 1
+            )
+        })
+        .collect();
+    format!(
+        "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {{name: {name}}}\nspec:\n  interfaces:\n{interfaces}"
+    )
+}
+
+/// A commit has 128 operations, and each interface takes several.
+#[tokio::test(flavor = "multi_thread")]
+async fn machines_of_many_interfaces_are_written_changed_and_deleted() {
+    let (server, _dir) = empty().await;
+    let status = server.apply(&of_interfaces("m1", 1, 49)).await.unwrap_err();
+    check(
+        &status,
+        &[
+            "machines.yaml:1:1: machine \"m1\" has 49 network interfaces, 48 are the most: leave out those that never netboot",
+        ],
+    );
+    server.apply(&of_interfaces("m1", 1, 48)).await.expect("made");
+    // All are given up for others.
+    server.apply(&of_interfaces("m1", 2, 48)).await.expect("changed");
+    let mut client = server.client().await;
+    let name_or_mac = "m1".to_owned();
+    client
+        .delete_machine(DeleteMachineRequest {
+            name_or_mac: name_or_mac.clone(),
+        })
+        .await
+        .expect("deleted");
+    let gone = client
+        .get_machine(GetMachineRequest { name_or_mac })
+        .await
+        .unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+    server
+        .apply(&of_interfaces("m1", 2, 48))
+        .await
+        .expect("made again");
+
+    // A file in which many machines give up what they have.
+    let many = |block| -> String {
+        let one = |n: usize| of_interfaces(&format!("r{n}"), block + n, 2);
+        (0..80).map(one).collect::<Vec<_>>().join("---\n")
+    };
+    server.apply(&many(10)).await.expect("made");
+    server.apply(&many(100)).await.expect("changed");
+}

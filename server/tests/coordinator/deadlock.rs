@@ -215,3 +215,47 @@ fn a_sub_workflow_waits_in_the_name_of_its_root() {
     everybody_works(&mut server, &machines);
     assert_eq!(server.state("older"), WorkflowState::Success);
 }
+
+/// The sub-workflow is resumed before its root is, and waits in a circle: the end of the root's pause changes no machine.
+#[test]
+fn a_circle_below_a_paused_root_is_remembered() {
+    let machines = ["m1", "m2"];
+    let mut server = server(&machines);
+    server.template(
+        "below",
+        "version: \"1\"\nname: below\ninputs: {on: {type: string}}\ntasks:\n\
+         - {name: a, worker: \"${{ inputs.on }}\", actions: [{name: x, image: cexec}]}\n",
+    );
+    let tasks = "- {name: a, worker: m1, RUN}
+                 - {name: b, workflow: below, inputs: {on: m2}}
+                 - {name: c, worker: m1, RUN}";
+    make(&mut server, "older", tasks, "");
+    holds_and_wants(&mut server, "younger", "m2", "m1");
+    let (a1, a2) = (server.run("m1"), server.run("m2"));
+    server.report("m1", &a1, succeeded());
+    let executions = server.workflow("older");
+    let below = executions
+        .executions
+        .values()
+        .find_map(|execution| execution.child.clone());
+    let below = below.expect("a sub-workflow");
+    let by = || "ann".to_owned();
+    let pause = Command::Pause {
+        by: by(),
+        reason: String::new(),
+    };
+    server.command("older", pause).expect("paused");
+    server
+        .command(&below, Command::Unpause { by: by() })
+        .expect("resumed");
+    server.report("m2", &a2, succeeded());
+    look_again(&mut server);
+    assert_eq!(server.state("younger"), WorkflowState::Running);
+    server
+        .command("older", Command::Unpause { by: by() })
+        .expect("resumed");
+    look_again(&mut server);
+    failed_by_deadlock(&server, "younger");
+    everybody_works(&mut server, &machines);
+    assert_eq!(server.state("older"), WorkflowState::Success);
+}

@@ -6,5 +6,6 @@ mod harness;
 mod large;
 mod machines;
 mod rollouts;
+mod small_commits;
 mod subworkflows;
 mod written;

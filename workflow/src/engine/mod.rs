@@ -25,7 +25,7 @@ mod uses;
 pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, Seen, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal};
-pub use decide::decide;
+pub use decide::{decide, decide_within};
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
 pub use explain::explain;
@@ -45,6 +45,8 @@ pub const MAX_LOST_ATTEMPTS: u32 = 3;
 pub const MAX_EXECUTIONS: usize = 10_000;
 /// Executions that one decision makes, stops or ends; then it asks to be continued.
 pub const MAX_STEPS: usize = 32;
+/// Rows (events, executions and lists) that one decision writes where nobody says otherwise; then it asks to be continued.
+pub const MAX_ROWS: usize = 96;
 /// A `forEach` list, as JSON.
 pub const MAX_ITEMS_BYTES: usize = 1 << 20;
 /// Outputs of tasks and values of `set` in one run of a workflow, together, as JSON; and those of the workflow itself.

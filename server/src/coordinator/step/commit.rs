@@ -2,18 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use store::MAX_OPERATIONS;
 use workflow::engine::{self, ExecutionId, next_due};
 
 use super::super::load::Unwritten;
 use super::super::rows::{self, About, Row};
-use super::super::{Answer, Limits, Next, Plan};
+use super::super::{Answer, Next, Plan};
 use super::{Change, Step, Touched, TouchedMachine, TouchedWorkflow, UNWRITTEN_EVENTS};
 use crate::database::detached;
 use crate::error::Error;
 
-/// Operations of a commit that rows of an outbox may fill; the rest is for what a caller adds.
-const ROOM: usize = MAX_OPERATIONS - 8;
 /// Executions that may wait for the head to be written; they are in the commit of another step then.
 const UNWRITTEN_EXECUTIONS: usize = 4;
 
@@ -41,9 +38,16 @@ impl Step<'_> {
                 after: changed.then_some(work),
             });
         }
-        for (id, change) in std::mem::take(&mut self.workflows) {
+        let workflows = std::mem::take(&mut self.workflows);
+        for (id, change) in &workflows {
+            self.write(id, change);
+        }
+        // Rows of outboxes are what can be put off: where they do not all fit, each outbox gets one that has them all.
+        let rows: usize = workflows.values().map(|change| change.rows.len()).sum();
+        let fit = self.batch.len() + rows <= self.coordinator.limits.commit_operations;
+        for (id, change) in workflows {
             let unwritten = change.unwritten();
-            let rows = self.write(&id, &change, unwritten.is_none());
+            let rows = self.write_rows(&id, &change, fit);
             let written = !change.events.is_empty();
             let before = change.before.as_ref();
             touched.workflows.push(TouchedWorkflow {
@@ -69,13 +73,8 @@ impl Step<'_> {
                 rows: BTreeMap::new(),
             });
         }
-        let Limits {
-            commit_bytes,
-            in_row_bytes,
-            ..
-        } = self.coordinator.limits;
         let mut commit = self.batch.into_commit();
-        let first = detached::detach(&*self.coordinator.store, &mut commit, commit_bytes, in_row_bytes)?;
+        let first = detached::detach(&*self.coordinator.store, &mut commit, &self.coordinator.limits)?;
         Ok(Plan {
             first,
             commit,
@@ -116,8 +115,7 @@ impl Step<'_> {
         }
     }
 
-    /// Gives the new rows of its outbox.
-    fn write(&mut self, id: &str, change: &Change, with_head: bool) -> BTreeMap<String, About> {
+    fn write(&mut self, id: &str, change: &Change) {
         let after = &change.after;
         if let Some(first) = change.events.first() {
             let key = rows::head(id);
@@ -127,7 +125,7 @@ impl Step<'_> {
             for event in &change.events {
                 self.batch.put(rows::event(id, event.number), event);
             }
-            if with_head {
+            if change.unwritten().is_none() {
                 self.batch.put(key, &after.head);
                 self.write_executions(id, change);
             }
@@ -160,7 +158,6 @@ impl Step<'_> {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }
         }
-        self.write_rows(id, change)
     }
 
     /// Those that have changed since the head was written.
@@ -176,9 +173,10 @@ impl Step<'_> {
         }
     }
 
-    fn write_rows(&mut self, id: &str, change: &Change) -> BTreeMap<String, About> {
+    /// Gives the new rows of its outbox; one, unless they all `fit`.
+    fn write_rows(&mut self, id: &str, change: &Change, fit: bool) -> BTreeMap<String, About> {
         let mut rows = change.rows.clone();
-        if rows.len() + self.batch.len() > ROOM && rows.len() > 1 {
+        if !fit && rows.len() > 1 {
             rows = vec![Row::Several { rows }];
         }
         let number = change.after.head.last_event;

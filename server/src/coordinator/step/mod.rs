@@ -5,10 +5,10 @@ mod commit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use store::{MAX_OPERATIONS, Revision};
+use store::Revision;
 use workflow::engine::{
     self, AttemptId, Command, Decision, Effect, Event, EventKind, ExecutionId, Refusal, UnixMillis, Workflow,
-    decide,
+    decide_within,
 };
 
 use super::load::{Known, KnownMachine, Unwritten, machine_of};
@@ -20,8 +20,17 @@ use crate::workflows::last::Last;
 
 /// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
-/// Workflows that may refuse something in one step: each is one precondition of its commit.
-const MOST_REFUSED: usize = MAX_OPERATIONS / 2;
+/// Operations that a workflow takes beside its events, executions and lists: its head, its definition, its timer (the old
+/// one and the new), its outbox, and the executions that were not written with their events.
+const OF_WORKFLOW: usize = 9;
+/// Operations on what a machine has and who waits for it.
+const OF_MACHINE: usize = 2;
+/// Operations of an effect on a machine, the machine's own included.
+const OF_EFFECT: usize = 6;
+/// Left for what a caller adds to the commit: a version of the data, the text of a workflow, a row that is carried.
+const FOR_CALLER: usize = 8;
+/// What handing out takes at most: the attempt, what follows from it, and the machine.
+const OF_DISPATCH: usize = 12;
 
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
@@ -158,7 +167,7 @@ impl<'a> Step<'a> {
             expanded,
             effects,
             more,
-        } = match decide(present.as_deref(), command, self.now) {
+        } = match decide_within(present.as_deref(), command, self.now, self.room_for_rows(id)) {
             Ok(decision) => decision,
             Err(refusal) => {
                 if let Some(known) = known {
@@ -201,7 +210,8 @@ impl<'a> Step<'a> {
             }
             let (boot_id, epoch) = (work.boot_id.clone(), work.epoch);
             // With more that is out of date the machine is woken again.
-            if self.is_cut_short(&want.workflow) || self.refused.len() >= MOST_REFUSED {
+            let of_workflow = if self.has(&want.workflow) { 0 } else { OF_WORKFLOW };
+            if self.is_cut_short(&want.workflow) || !self.has_room(OF_DISPATCH + of_workflow) {
                 return Ok(false);
             }
             let worker = self
@@ -235,6 +245,27 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// Whether so many operations more fit into the commit. It has as many preconditions at most.
+    pub(super) fn has_room(&self, operations: usize) -> bool {
+        operations <= self.room()
+    }
+
+    /// Operations that still fit into the commit, beside what its caller adds.
+    fn room(&self) -> usize {
+        let of_workflows: usize = self.workflows.values().map(Change::operations).sum();
+        let operations = self.batch.len() + OF_MACHINE * self.machines.len() + of_workflows;
+        let preconditions = self.batch.preconditions() + self.machines.len() + 2 * self.workflows.len();
+        let preconditions = preconditions + self.refused.len();
+        let most = self.coordinator.limits.commit_operations;
+        most.saturating_sub(operations.max(preconditions) + FOR_CALLER)
+    }
+
+    /// Rows that a decision on this workflow may write.
+    fn room_for_rows(&self, id: &str) -> usize {
+        let of_workflow = if self.has(id) { 0 } else { OF_WORKFLOW };
+        self.room().saturating_sub(of_workflow)
+    }
+
     /// A decision on the workflow was as long as one may be: another in the same step would not fit into its commit. The
     /// machine is woken, and its work handed out by a step of its own.
     fn is_cut_short(&self, id: &str) -> bool {
@@ -266,9 +297,10 @@ impl<'a> Step<'a> {
         self.carried.push(key.to_owned());
     }
 
-    /// Rows that were one because they did not fit into a commit become rows of their own, at most so many at a time.
-    pub(super) fn apart(&mut self, key: &str, mut rows: Vec<Row>, most: usize) {
-        let rest = rows.split_off(rows.len().min(most));
+    /// Rows that were one because they did not fit into a commit become rows of their own, as many as fit now.
+    pub(super) fn apart(&mut self, key: &str, mut rows: Vec<Row>) {
+        let room = self.room().saturating_sub(1);
+        let rest = rows.split_off(rows.len().min(room));
         let rest = (!rest.is_empty()).then_some(Row::Several { rows: rest });
         for (n, row) in rows.into_iter().chain(rest).enumerate() {
             let key = format!("{key}/{n:05}");
@@ -308,7 +340,7 @@ impl<'a> Step<'a> {
         let behind = change.is_behind(&machine, &self.carried);
         let within = self.machines.contains_key(&machine)
             || self.machines.len() < self.coordinator.limits.inline_machines;
-        if !behind && within {
+        if !behind && within && self.has_room(OF_EFFECT) {
             return self.apply(&machine, item);
         }
         let change = self.workflows.get_mut(id).expect("it was there");
@@ -379,6 +411,11 @@ impl<'a> Step<'a> {
 }
 
 impl Change {
+    /// Operations that it comes to.
+    fn operations(&self) -> usize {
+        OF_WORKFLOW + self.events.len() + self.changed.len() + self.expanded.len()
+    }
+
     /// Something for this machine is still to be carried.
     fn is_behind(&self, machine: &str, carried: &[String]) -> bool {
         let pending = self.before.iter().flat_map(|before| &before.pending);

@@ -143,6 +143,14 @@ impl World {
             self.coverage.fault("server: values are detached");
         }
         let mut commit = plan.commit.clone();
+        let operations = commit.operations.len().max(commit.preconditions.len());
+        let most = this.limits.commit_operations;
+        if operations > most {
+            self.break_down(format!(
+                "a commit of {operations} operations where {most} are the most"
+            ));
+            return;
+        }
         if self.settings.breakage == Some(Breakage::IgnoresConflicts) {
             commit.preconditions.clear();
         }

@@ -108,6 +108,14 @@ impl Server {
                 ..Limits::default()
             },
         };
+        // As if every step did much.
+        let limits = match dice.one_in(3) {
+            true => Limits {
+                commit_operations: Limits::LEAST_OPERATIONS,
+                ..limits
+            },
+            false => limits,
+        };
         // As if much stood in every workflow.
         let limits = match dice.one_in(3) {
             true => Limits {

@@ -9,7 +9,7 @@ use super::super::uses::static_workers;
 use super::draft::Draft;
 
 /// The workflow, and the claims of the machines that its definition names.
-pub(super) fn create(creation: &Creation, now: UnixMillis) -> Draft<'static> {
+pub(super) fn create(creation: &Creation, now: UnixMillis, most_rows: usize) -> Draft<'static> {
     let created = Event {
         number: 1,
         at: now,
@@ -27,7 +27,7 @@ pub(super) fn create(creation: &Creation, now: UnixMillis) -> Draft<'static> {
     };
     let workflow = apply(None, &created).expect("a first event that is Created is taken");
     let effects = claims(&workflow);
-    let mut draft = Draft::new(None, workflow, now, vec![created]);
+    let mut draft = Draft::new(None, workflow, now, vec![created], most_rows);
     draft.effects = effects;
     draft
 }

@@ -12,6 +12,9 @@ use super::super::{MAX_STEPS, UnixMillis};
 use super::fill;
 use crate::expression::Scope;
 
+/// Rows of one step at most: an execution that is made, ends at once, and ends its task and the workflow with it.
+const STEP_ROWS: usize = 8;
+
 pub(super) struct Draft<'a> {
     /// None while it is created.
     pub(super) before: Option<&'a Workflow>,
@@ -28,6 +31,8 @@ pub(super) struct Draft<'a> {
     changed: BTreeSet<ExecutionId>,
     expanded: BTreeSet<(usize, u32)>,
     steps: usize,
+    /// Of events, executions and lists.
+    most_rows: usize,
     more: bool,
 }
 
@@ -37,6 +42,7 @@ impl<'a> Draft<'a> {
         workflow: Workflow,
         now: UnixMillis,
         events: Vec<Event>,
+        most_rows: usize,
     ) -> Draft<'a> {
         Draft {
             before,
@@ -50,6 +56,7 @@ impl<'a> Draft<'a> {
             changed: BTreeSet::new(),
             expanded: BTreeSet::new(),
             steps: 0,
+            most_rows,
             more: false,
         }
     }
@@ -109,12 +116,26 @@ impl<'a> Draft<'a> {
         self.touched.extend(execution.child_workers.iter().cloned());
     }
 
-    /// Whether one more thing fits in this decision. No: it asks to be continued.
+    /// Whether one more execution can be made, stopped or ended in this decision. No: it asks to be continued.
     pub(super) fn takes_a_step(&mut self) -> bool {
-        let fits = self.steps < MAX_STEPS;
+        let fits = self.steps < MAX_STEPS && self.has_room();
         self.steps = self.steps.saturating_add(1);
         self.more |= !fits;
         fits
+    }
+
+    /// Whether the rows of one more thing fit in this decision. No: it asks to be continued. What would be nothing
+    /// otherwise always fits, so that every decision gets on.
+    pub(super) fn has_room(&mut self) -> bool {
+        let fits = self.events.is_empty() || self.fits(STEP_ROWS);
+        self.more |= !fits;
+        fits
+    }
+
+    /// Whether there is room for so many more rows.
+    pub(super) fn fits(&self, rows: usize) -> bool {
+        let written = self.events.len() + self.changed.len() + self.expanded.len();
+        written.saturating_add(rows) <= self.most_rows
     }
 
     pub(super) fn is_cut_short(&self) -> bool {

@@ -23,18 +23,30 @@ mod timers;
 
 pub(super) use timers::next_due_of;
 
-use super::UnixMillis;
 use super::command::{Command, Decision, Refusal};
 use super::state::{Workflow, WorkflowState};
+use super::{MAX_ROWS, UnixMillis};
 use draft::Draft;
 
 /// What `command` leads to. `workflow` is `None` only for [`Command::Create`].
 ///
 /// No events: the command changes nothing (a repeated report). The caller stores everything of the decision in one commit.
 pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -> Result<Decision, Refusal> {
+    decide_within(workflow, command, now, MAX_ROWS)
+}
+
+/// The same for a caller that has room for so many rows (events, executions and lists) in its commit. What the command
+/// itself does is always done, and a step of what follows from it where there is nothing else:
+/// What does not fit comes with [`Command::Continue`].
+pub fn decide_within(
+    workflow: Option<&Workflow>,
+    command: &Command,
+    now: UnixMillis,
+    most_rows: usize,
+) -> Result<Decision, Refusal> {
     let before = match (workflow, command) {
         (None, Command::Create(creation)) => {
-            let mut draft = create::create(creation, now);
+            let mut draft = create::create(creation, now, most_rows);
             draft.go_on();
             return Ok(draft.finish());
         }
@@ -46,7 +58,7 @@ pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -
         (None, _) => return Err(Refusal::Missing),
         (Some(workflow), _) => workflow,
     };
-    let mut draft = Draft::new(Some(before), before.clone(), now, Vec::new());
+    let mut draft = Draft::new(Some(before), before.clone(), now, Vec::new(), most_rows);
     match command {
         Command::Create(_) => {}
         Command::Continue => draft.act_on_due(),

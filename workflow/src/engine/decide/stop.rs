@@ -6,7 +6,7 @@ use super::super::MAX_STEPS;
 use super::super::command::{Effect, Refusal};
 use super::super::event::EventKind;
 use super::super::ids::{AttemptId, ExecutionId};
-use super::super::state::{ChildRequest, Cleanup, Execution, StepState, Waiting, WorkflowState};
+use super::super::state::{ChildRequest, Cleanup, Execution, StepState, TaskState, Waiting, WorkflowState};
 use super::super::uses::claimed;
 use super::draft::Draft;
 use super::outcome;
@@ -55,13 +55,23 @@ impl Draft<'_> {
         }
         let open = self.open_executions();
         let waits = |id: &ExecutionId| self.workflow.execution(*id).is_some_and(is_busy);
-        if open.len() > MAX_STEPS || self.is_cut_short() || open.iter().any(waits) {
+        let begun = self
+            .workflow
+            .head
+            .tasks
+            .iter()
+            .filter(|task| is_begun(task))
+            .count();
+        // An event and a row of each execution, an event of each task and of the workflow.
+        let fits = open.len() <= MAX_STEPS && self.fits(2 * open.len() + begun + 1);
+        if !fits || self.is_cut_short() || open.iter().any(waits) {
             self.push(EventKind::Stopping { state, message });
             return;
         }
         for id in open {
             self.stop_one(id, "");
         }
+        self.end_tasks(false);
         self.end(state, message);
     }
 
@@ -101,7 +111,7 @@ impl Draft<'_> {
             let is_over = |execution: &Execution| execution.state.is_final();
             is_left |= !self.workflow.execution(id).is_some_and(is_over);
         }
-        if !is_left {
+        if !is_left && self.end_tasks(true) {
             self.end(ending.state, ending.message);
         }
         went_on
@@ -175,15 +185,17 @@ impl Draft<'_> {
         self.end(state, message);
     }
 
-    /// Nothing of it is under way.
-    fn end(&mut self, state: WorkflowState, message: String) {
+    /// Ends tasks whose executions are all over, as far as there is room if it is `bounded`. False: some are left.
+    fn end_tasks(&mut self, bounded: bool) -> bool {
         for task in 0..self.workflow.head.tasks.len() {
             let Some(progress) = self.workflow.head.tasks.get(task) else {
                 continue;
             };
-            let is_begun = progress.state != StepState::Idle && !progress.state.is_final();
-            if is_begun && progress.ended >= progress.items {
+            if is_begun(progress) && progress.ended >= progress.items {
                 let instance = progress.instance;
+                if bounded && !self.has_room() {
+                    return false;
+                }
                 let (state, error) = outcome::of_task(&self.workflow, task);
                 let outputs = self.workflow.executions_of(task).next();
                 let outputs = outputs.map(|execution| execution.outputs.clone().into());
@@ -197,6 +209,11 @@ impl Draft<'_> {
                 });
             }
         }
+        true
+    }
+
+    /// Nothing of it is under way.
+    fn end(&mut self, state: WorkflowState, message: String) {
         let (mut state, mut message, mut outputs) = (state, message, Map::new());
         if state == WorkflowState::Success && !self.workflow.definition.outputs.is_empty() {
             let scope = scope(&self.workflow, None);
@@ -234,6 +251,10 @@ impl Draft<'_> {
             });
         }
     }
+}
+
+fn is_begun(task: &TaskState) -> bool {
+    task.state != StepState::Idle && !task.state.is_final()
 }
 
 /// Something of it has to stop before it can end.

@@ -26,8 +26,11 @@ impl Draft<'_> {
                 break;
             }
             let state = self.task_state(task);
-            if state == StepState::Idle {
-                went_on |= self.may_begin(task) && self.begin_task(task, None);
+            if state == StepState::Idle && self.may_begin(task) {
+                if !self.has_room() {
+                    break;
+                }
+                went_on |= self.begin_task(task, None);
             }
             let state = self.task_state(task);
             if state != StepState::Idle && !state.is_final() {
@@ -235,6 +238,8 @@ impl Draft<'_> {
                 break;
             }
             match next_step(defined, &state) {
+                Step::Wait => break,
+                Step::OpenWave | Step::End if !self.has_room() => break,
                 Step::Make => {
                     if !self.takes_a_step() {
                         break;
@@ -247,7 +252,6 @@ impl Draft<'_> {
                     self.push(EventKind::WaveOpened { task, instance, wave });
                 }
                 Step::End => self.finish_task(task),
-                Step::Wait => break,
             }
             went_on = true;
         }
