@@ -227,17 +227,20 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     vec(deed, 0..30)
 }
 
-/// A task, as text; `n` is its number.
-fn task() -> impl Strategy<Value = (Option<bool>, u8, usize, u8, u8, usize)> {
+/// A task: whether it needs nothing or an earlier one, what it does, its machine (40: many), whether it is retried, its
+/// actions, its items.
+type Drawn = (Option<bool>, u8, usize, u8, u8, usize);
+
+fn task() -> impl Strategy<Value = Drawn> {
     let machines = prop_oneof![4 => 0..3usize, 1 => Just(40usize)];
     let needs = prop::option::weighted(0.8, any::<bool>());
     (needs, 0..9u8, machines, 0..6u8, 0..4u8, 0..70usize)
 }
 
-fn text(tasks: &[(Option<bool>, u8, usize, u8, u8, usize)]) -> String {
+fn text(tasks: &[Drawn]) -> String {
     let mut text = String::from("version: \"1\"\nname: w\ntasks:\n");
     for (n, &(needs, what, machine, retry, actions, items)) in tasks.iter().enumerate() {
-        write!(text, "  - name: t{n}\n").expect("a text");
+        writeln!(text, "  - name: t{n}").expect("a text");
         match needs {
             Some(true) => text.push_str("    needs: []\n"),
             Some(false) if n > 0 => writeln!(text, "    needs: [t{}]", n / 2).expect("a text"),
@@ -255,7 +258,7 @@ fn text(tasks: &[(Option<bool>, u8, usize, u8, u8, usize)]) -> String {
         match what {
             0 => text.push_str("    wait: 1s\n"),
             1 => text.push_str("    set: {a: \"${{ 1 }}\"}\n"),
-            2 => write!(text, "{each}    wait: 1s\n").expect("a text"),
+            2 => writeln!(text, "{each}    wait: 1s").expect("a text"),
             3 => text.push_str("    approve: {message: now?}\n"),
             4 if machine != 40 => write!(text, "    worker: {worker}\n    actions:\n{all}").expect("a text"),
             5 if machine != 40 => {
@@ -270,7 +273,7 @@ fn text(tasks: &[(Option<bool>, u8, usize, u8, u8, usize)]) -> String {
     text
 }
 
-fn play(tasks: &[(Option<bool>, u8, usize, u8, u8, usize)], deeds: &[Deed]) {
+fn play(tasks: &[Drawn], deeds: &[Deed]) {
     let mut server = small();
     let name = |machine: &usize| format!("m{machine}");
     for machine in 0..3 {
