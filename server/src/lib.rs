@@ -23,9 +23,10 @@ mod turns;
 mod workflows;
 mod yaml;
 
+pub use agents::untouched;
 pub use archive::named;
 pub use control::{Config, ControlPlane};
 pub use database::detached::whole as whole_row;
 pub use error::{Error, Problem};
 pub use templates::check as check_template;
-pub use workflows::next::{Netboot, Next};
+pub use workflows::next::{Netboot, Next, netboot_of as netboot};

@@ -144,7 +144,7 @@ impl ControlPlane {
         loop {
             let key = format!("template/{name}");
             let before = self.inner.db.get::<Template>(key.clone()).await?;
-            let now = clock::now();
+            let now = clock::wall();
             let template = match &before {
                 Some(before) if before.value.text == text => return Ok((before.value.clone(), warnings)),
                 Some(Stored { value, .. }) => Template {

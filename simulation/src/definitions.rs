@@ -144,12 +144,17 @@ fn actions(dice: &mut Dice, old: bool) -> Value {
         action.insert("name".to_owned(), json!(format!("a{number}")));
         let reboots = dice.percent(12);
         let image = match (reboots, dice.below(5)) {
-            (false, _) => "work",
+            (false, 0) => "work",
+            (false, 1 | 2) => "image2disk",
+            (false, _) => "writefile",
             (true, 0) => "poweroff",
             (true, 1) => "kexec",
             (true, _) => "reboot",
         };
         action.insert("image".to_owned(), json!(image));
+        if image == "image2disk" {
+            action.insert("environment".to_owned(), json!({"DEST_DISK": "/dev/vda"}));
+        }
         if reboots && !old {
             action.insert("reboots".to_owned(), json!(true));
         }

@@ -61,6 +61,7 @@ pub(super) async fn run(
     let scratch = Scratch::make(action, place, halt).await?;
     let mounts = place.mounts.clone();
     let mounted = blocking(move || Mounted::mount(&mounts, &device, &fs_type)).await?;
+    feed.touches_disk();
     let mut spec = Spec {
         mounted_at: mounted.path().to_owned(),
         chroot: env.optional("CHROOT").is_some(),

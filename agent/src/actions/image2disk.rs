@@ -52,6 +52,7 @@ pub(super) async fn run(
     }
     feed.line(format!("writing {url} to {}", disk.display())).await;
     let reporter = Reporter::new(feed.clone(), say_every);
+    feed.touches_disk();
     let written = image::write(&request, move |progress| reporter.report(progress), halt)
         .await
         .map_err(|e| Failure::new(e.reason(), e.to_string()))?;

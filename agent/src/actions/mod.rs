@@ -18,6 +18,7 @@ mod writefile;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
@@ -82,11 +83,26 @@ impl Failure {
 pub struct Feed {
     attempt_id: String,
     events: mpsc::Sender<Event>,
+    touched: Arc<AtomicBool>,
 }
 
 impl Feed {
     pub fn new(attempt_id: String, events: mpsc::Sender<Event>) -> Feed {
-        Feed { attempt_id, events }
+        Feed {
+            attempt_id,
+            events,
+            touched: Arc::default(),
+        }
+    }
+
+    /// From here on the action may change what is on a disk. One that fails before that leaves the machine as good as it
+    /// was, and the server is told so.
+    fn touches_disk(&self) {
+        self.touched.store(true, Ordering::Relaxed);
+    }
+
+    fn disks_untouched(&self) -> bool {
+        !self.touched.load(Ordering::Relaxed)
     }
 
     async fn line(&self, line: impl Into<String>) {
@@ -126,14 +142,20 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
         () = over => {
             let message = format!("action {} took longer than its timeout of {} s", run.action, run.timeout_s);
             halt.ask(GRACE, &message);
-            (work.await, Some(Outcome::TimedOut(v1::TimedOut { message })))
+            (work.await, Some(Outcome::TimedOut(v1::TimedOut {
+                message,
+                disks_untouched: false,
+            })))
         }
         () = halt.asked() => {
             let message = format!("action {} was stopped: {}", run.action, halt.reason());
-            (work.await, Some(Outcome::Stopped(v1::Stopped { message: cut(message) })))
+            (work.await, Some(Outcome::Stopped(v1::Stopped {
+                message: cut(message),
+                disks_untouched: false,
+            })))
         }
     };
-    match (end, cut_short) {
+    let mut outcome = match (end, cut_short) {
         // The machine is to be another one after it.
         (Ok(Done::Succeeded { .. }), None) if run.reboots => leaving("reboot"),
         // It may have been done before it noticed.
@@ -163,8 +185,16 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             reason,
             message: cut(message),
             exit_code,
+            disks_untouched: false,
         }),
+    };
+    match &mut outcome {
+        Outcome::Failed(failed) => failed.disks_untouched = feed.disks_untouched(),
+        Outcome::Stopped(stopped) => stopped.disks_untouched = feed.disks_untouched(),
+        Outcome::TimedOut(late) => late.disks_untouched = feed.disks_untouched(),
+        _ => {}
     }
+    outcome
 }
 
 fn leaving(how: &str) -> Outcome {
@@ -204,6 +234,7 @@ pub fn fault(what: &str) -> Outcome {
         reason: "AgentFault".to_owned(),
         message,
         exit_code: 0,
+        disks_untouched: false,
     })
 }
 

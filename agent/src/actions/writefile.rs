@@ -60,8 +60,10 @@ pub(super) async fn run(
         device.display()
     );
     let mounts = place.mounts.clone();
+    let touches = feed.clone();
     blocking(move || {
         let mounted = Mounted::mount(&mounts, &device, &plan.fs_type)?;
+        touches.touches_disk();
         write_into(mounted.path(), &plan)?;
         mounted.unmount()
     })

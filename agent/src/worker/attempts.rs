@@ -137,6 +137,7 @@ fn cut_down(report: &mut v1::Report) {
             reason: "NotKept".to_owned(),
             message,
             exit_code: 0,
+            disks_untouched: false,
         }));
     }
 }

@@ -124,6 +124,7 @@ impl Core {
         if let Some(attempt_id) = unfinished {
             core.running = Some(attempt_id.clone());
             let failed = v1::Failed {
+                disks_untouched: false,
                 reason: "WorkerDied".to_owned(),
                 message: "the agent's worker died while the action ran; it is not run a second time"
                     .to_owned(),
@@ -278,7 +279,10 @@ impl Core {
         // Behind another one, or the stop has overtaken its start: it never starts.
         self.waiting.retain(|run| run.attempt_id != stop.attempt_id);
         let message = format!("never started: {}", stop.reason);
-        let stopped = Outcome::Stopped(v1::Stopped { message });
+        let stopped = Outcome::Stopped(v1::Stopped {
+            message,
+            disks_untouched: true,
+        });
         self.report(stop.attempt_id, stopped, now, orders);
     }
 

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use proto::v1::{
-    ApplyMachinesRequest, BootLogRequest, DeleteMachineRequest, GetMachineRequest, ListMachinesRequest,
+    ApplyMachinesRequest, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest, GetMachineRequest,
+    ListMachinesRequest,
 };
 use serde::Serialize;
 
@@ -38,6 +39,21 @@ pub(crate) enum MachineCommand {
         /// Its name or MAC
         machine: String,
     },
+    /// Let a machine boot its disk, although a workflow may have left it half written
+    #[command(after_help = "\
+A disk that a workflow has begun to write and not finished is held: the machine
+boots the agent until a workflow has written the whole disk, or you say that it
+is good. `farrier machine get` says what holds it.
+
+Example:
+  farrier machine boot node1 disk")]
+    Boot {
+        /// Its name or MAC
+        machine: String,
+        /// What it boots from now on
+        #[arg(value_enum)]
+        what: BootWhat,
+    },
     /// Show how a machine booted: every packet and request, what was answered and why
     #[command(after_help = "\
 Examples:
@@ -57,6 +73,13 @@ Examples:
         #[arg(long, conflicts_with = "strangers")]
         all: bool,
     },
+}
+
+/// What a person may have a machine boot.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum BootWhat {
+    /// Its own disk.
+    Disk,
 }
 
 const APPLY_EXAMPLES: &str = "\
@@ -86,6 +109,10 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
         MachineCommand::Get { machine } => get(machine, asking).await?,
         MachineCommand::List => list(asking).await?,
         MachineCommand::Delete { machine } => delete(machine, asking).await?,
+        MachineCommand::Boot {
+            machine,
+            what: BootWhat::Disk,
+        } => boot_disk(machine, asking).await?,
         MachineCommand::BootLog {
             machine, follow, all, ..
         } => {
@@ -191,6 +218,20 @@ async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> 
         .await;
     client.answer(answer)?;
     output::deleted(asking.out, asking.output, "machine", &name_or_mac)
+}
+
+async fn boot_disk(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let request = BootMachineDiskRequest { name_or_mac };
+    let answer = client.control.boot_machine_disk(request).await;
+    let machine = views::Machine::from(client.answer(answer)?);
+    output::one(asking.out, asking.output, &machine, |out| {
+        writeln!(
+            out,
+            "machine {} boots {} next ({})",
+            machine.name, machine.boots_next, machine.boots_next_reason
+        )
+    })
 }
 
 async fn boot_log(request: BootLogRequest, asking: Asking<'_>) -> Result<(), Failure> {

@@ -63,6 +63,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     let second = runtime.block_on(agent.run());
     runtime.block_on(agent.report(&second, Outcome::Started(Started {})));
     let failed = Failed {
+        disks_untouched: false,
         reason: "ExitCode".into(),
         message: "the command exited with code 3; its last lines:\none\ntwo".into(),
         exit_code: 3,
@@ -182,6 +183,7 @@ fn who_waits_at_a_terminal_sees_the_image_being_written() {
     assert!(seen.contains("50.00 MiB/100.00 MiB"), "{seen:?}");
 
     let failed = Failed {
+        disks_untouched: false,
         reason: "DiskTooSmall".into(),
         message: "too small".into(),
         exit_code: 0,

@@ -112,6 +112,7 @@ impl Agent {
     pub(crate) async fn fails(&mut self, run: &RunAction, reason: &str, message: &str) {
         self.report(run, Outcome::Started(Started {})).await;
         let failed = Failed {
+            disks_untouched: false,
             reason: reason.into(),
             message: message.into(),
             exit_code: 3,

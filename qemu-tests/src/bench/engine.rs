@@ -146,6 +146,7 @@ impl Engine {
                         attempt: AttemptId::clone(&attempt),
                         outcome: Some(outcome),
                         data: None,
+                        untouched: false,
                     };
                     next = orders(self.step(&report).await?)?;
                     self.reports.fetch_add(1, Ordering::Relaxed);

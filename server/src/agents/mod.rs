@@ -123,6 +123,16 @@ fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
     })
 }
 
+/// Whether the agent says that an attempt changed no disk.
+pub fn untouched(outcome: Option<&report::Outcome>) -> bool {
+    match outcome {
+        Some(report::Outcome::Failed(failed)) => failed.disks_untouched,
+        Some(report::Outcome::TimedOut(late)) => late.disks_untouched,
+        Some(report::Outcome::Stopped(stopped)) => stopped.disks_untouched,
+        _ => false,
+    }
+}
+
 /// The object that an action wrote.
 fn outputs(json: &str) -> Result<Map<String, Value>, String> {
     if json.is_empty() {

@@ -63,7 +63,7 @@ impl Registry {
             machine: machine.to_owned(),
             mac,
             boot_id: boot_id.to_owned(),
-            heard: AtomicU64::new(clock::now()),
+            heard: AtomicU64::new(clock::wall()),
             poked: Notify::new(),
             replaced: Notify::new(),
             turn,
@@ -105,7 +105,7 @@ impl Registry {
 
 impl Handle {
     pub(crate) fn heard(&self) {
-        self.heard.store(clock::now(), Ordering::Relaxed);
+        self.heard.store(clock::wall(), Ordering::Relaxed);
     }
 
     pub(crate) fn last_heard(&self) -> UnixMillis {

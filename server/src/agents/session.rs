@@ -21,7 +21,7 @@ use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
-use super::{Agent, Message, outcome};
+use super::{Agent, Message, outcome, untouched};
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::coordinator::{Answer, Input, Orders};
@@ -180,7 +180,7 @@ impl Session {
         self.send(server_message::Kind::Welcome(Welcome {
             machine: self.handle.machine.clone(),
             epoch: self.epoch,
-            now: Some(clock::timestamp(clock::now())),
+            now: Some(clock::timestamp(clock::wall())),
             heartbeat_interval_s: u32::try_from(interval.as_secs()).unwrap_or(u32::MAX).max(1),
         }))
         .await?;
@@ -244,6 +244,7 @@ impl Session {
         };
         // Another server's words: it is acknowledged like one of a workflow that is not there.
         let attempt = report.attempt_id.parse().unwrap_or_else(|_| nobodys());
+        let untouched = untouched(report.outcome.as_ref());
         let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
         let input = Input::Report {
@@ -254,6 +255,7 @@ impl Session {
             attempt,
             outcome,
             data,
+            untouched,
         };
         let Answer::Machine(assignment) = self.control.step(&input).await? else {
             return Err(replaced());

@@ -102,8 +102,11 @@ impl ControlPlane {
                 }
                 if head.ended_at.is_some_and(|ended| ended < before) && !kept.contains(&id) {
                     tracing::info!(workflow = id, "an old workflow is deleted");
-                    self.delete_old_workflow(&id).await?;
-                    deleted += 1;
+                    match self.delete_old_workflow(&id).await {
+                        Ok(()) => deleted += 1,
+                        // The others are old all the same.
+                        Err(error) => say(&format!("old workflow {id} cannot be deleted now"), &error),
+                    }
                 }
             }
         }
@@ -133,8 +136,10 @@ impl ControlPlane {
                 batch.absent(rows::head(&id));
                 batch.absent(super::key(&id));
                 batch.delete_below(&detached::below(&id));
-                self.inner.db.commit(batch).await?;
-                forgotten += 1;
+                match self.inner.db.commit(batch).await {
+                    Ok(_) => forgotten += 1,
+                    Err(error) => say(&format!("pieces of values of {id} cannot be deleted now"), &error),
+                }
             }
         }
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use store::Commit;
 use workflow::engine::machine::Attached;
-use workflow::engine::{self, AttemptId, Command, Event, EventKind, Loss, Outcome, StepState, UnixMillis};
+use workflow::engine::{
+    self, AttemptId, Command, Event, EventKind, Loss, Now, Outcome, StepState, WorkflowState,
+};
 
 use super::load::{Known, plain};
 use super::step::Step;
@@ -26,12 +28,13 @@ pub(super) struct Reported<'a> {
     /// None: nothing that this version knows.
     pub(super) outcome: Option<&'a Outcome>,
     pub(super) data: Option<&'a Changed>,
+    pub(super) untouched: bool,
 }
 
 impl Coordinator {
     pub(super) fn attach(
         &self,
-        now: UnixMillis,
+        now: Now,
         machine: &str,
         boot_id: &str,
         running: Option<&AttemptId>,
@@ -110,7 +113,7 @@ impl Coordinator {
         Ok(has_started.then_some(attempt))
     }
 
-    pub(super) fn report(&self, now: UnixMillis, reported: &Reported<'_>) -> Result<Plan, Error> {
+    pub(super) fn report(&self, now: Now, reported: &Reported<'_>) -> Result<Plan, Error> {
         let Reported {
             machine,
             boot_id,
@@ -119,6 +122,7 @@ impl Coordinator {
             attempt,
             outcome,
             data,
+            untouched,
         } = *reported;
         let mut step = Step::new(self, now);
         let work = step.hand(machine)?;
@@ -139,6 +143,12 @@ impl Coordinator {
             Some(Outcome::Leaving { .. }) => work.left(attempt, false),
             Some(Outcome::Started) | None => {}
             Some(_) => work.ended(attempt),
+        }
+        match outcome {
+            // Whoever leaves has done what it was to do.
+            Some(Outcome::Succeeded { .. } | Outcome::Leaving { .. }) => work.disks.end(attempt, true, false),
+            Some(Outcome::Started) | None => {}
+            Some(_) => work.disks.end(attempt, false, untouched),
         }
         let mut ignored = None;
         match outcome {
@@ -195,7 +205,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn work(&self, now: UnixMillis, machine: &str, epoch: u64) -> Result<Plan, Error> {
+    pub(super) fn work(&self, now: Now, machine: &str, epoch: u64) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         if step.hand(machine)?.epoch != epoch {
             return step.plan(Answer::Stale);
@@ -214,7 +224,7 @@ impl Coordinator {
         step.plan(Answer::Machine(assignment))
     }
 
-    pub(super) fn silent(&self, now: UnixMillis, machine: &str, for_ms: u64) -> Result<Plan, Error> {
+    pub(super) fn silent(&self, now: Now, machine: &str, for_ms: u64) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         let work = step.machine(machine)?;
         let current = work.current.as_ref().filter(|_| may_be_lost(work));
@@ -233,6 +243,21 @@ impl Coordinator {
         if let Err(refusal) = step.command(&workflow, &Command::Lost { attempt, why })? {
             tracing::warn!(machine, workflow, %refusal, "the loss of an attempt was refused");
         }
+        step.plan(Answer::Done)
+    }
+
+    /// # Errors
+    /// [`Error::Refused`] while a workflow needs the machine.
+    pub(super) fn boot_disk(&self, now: Now, machine: &str) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        let work = step.machine(machine)?;
+        if let Some(root) = work.holder() {
+            return Err(Error::Refused(format!(
+                "machine {machine:?} has workflow {root}, which has not ended: wait for it, or cancel it with `farrier \
+                 workflow cancel {root}`"
+            )));
+        }
+        work.disks.boot_by_hand();
         step.plan(Answer::Done)
     }
 
@@ -289,11 +314,14 @@ impl Coordinator {
         if step.has(&root) || known.as_ref().is_some_and(may_come) {
             return Ok(false);
         }
-        step.machine(machine)?.release(&root);
+        let last = known.map(|known| Last::of(&known.workflow, ""));
+        let ended = last.as_ref().map_or(WorkflowState::Cancelled, |last| last.state);
+        let work = step.machine(machine)?;
+        work.release(&root);
+        work.disks.release(&root, ended, true);
         step.batch.delete(format!("open/{machine}/{root}"));
-        if let Some(known) = known {
-            step.batch
-                .put(format!("last/{machine}"), &Last::of(&known.workflow, ""));
+        if let Some(last) = last {
+            step.batch.put(format!("last/{machine}"), &last);
         }
         Ok(true)
     }

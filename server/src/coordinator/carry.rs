@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use store::Revision;
-use workflow::engine::{Command, Creation, Effect, Parent, Refusal, UnixMillis, WorkflowState};
+use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
 
 use super::rows::{self, Row};
 use super::step::Step;
@@ -19,7 +19,7 @@ use crate::workflows::{Text, making};
 const MAX_DEPTH: usize = 16;
 
 impl Coordinator {
-    pub(super) fn carry(&self, now: UnixMillis, key: &str) -> Result<Plan, Error> {
+    pub(super) fn carry(&self, now: Now, key: &str) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         let Some(id) = rows::whose(key) else {
             return step.plan(Answer::Done);

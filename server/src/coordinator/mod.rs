@@ -43,7 +43,7 @@ use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
-    self, AttemptId, Command, Creation, Dispatch, Head, Outcome, Refusal, UnixMillis, Workflow,
+    self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, UnixMillis, Workflow,
 };
 
 pub use crate::data::report::Changed;
@@ -87,6 +87,8 @@ pub enum Input {
         outcome: Option<Outcome>,
         /// What a success changed in the ephemeral data; its contents are durable.
         data: Option<Changed>,
+        /// Of one that did not end well: the agent says that it changed no disk.
+        untouched: bool,
     },
     /// The agent is there: hand out what is next, if the machine is free and something is.
     Work {
@@ -110,6 +112,10 @@ pub enum Input {
     },
     /// A machine of [`Coordinator::suspects`] is to be looked at again.
     Blocked {
+        machine: String,
+    },
+    /// A person says that the machine's disk is good, whatever workflows have left on it.
+    BootDisk {
         machine: String,
     },
 }
@@ -258,7 +264,8 @@ impl Coordinator {
     /// # Errors
     /// When the store fails, or holds what this version cannot read. [`Error::Archived`]: that workflow is to be brought back
     /// first. Nothing has changed then.
-    pub fn prepare(&self, now: UnixMillis, input: &Input) -> Result<Plan, Error> {
+    pub fn prepare(&self, now: impl Into<Now>, input: &Input) -> Result<Plan, Error> {
+        let now = now.into();
         match input {
             Input::Create(new) => self.create(now, new),
             Input::Command { workflow, command } => self.command(now, workflow, command),
@@ -276,6 +283,7 @@ impl Coordinator {
                 attempt,
                 outcome,
                 data,
+                untouched,
             } => {
                 let reported = Reported {
                     machine,
@@ -285,6 +293,7 @@ impl Coordinator {
                     attempt,
                     outcome: outcome.as_ref(),
                     data: data.as_ref(),
+                    untouched: *untouched,
                 };
                 self.report(now, &reported)
             }
@@ -297,6 +306,7 @@ impl Coordinator {
                 self.check_blocked(&mut step, machine)?;
                 step.plan(Answer::Done)
             }
+            Input::BootDisk { machine } => self.boot_disk(now, machine),
         }
     }
 
@@ -389,7 +399,8 @@ impl Coordinator {
     ///
     /// # Errors
     /// As [`Coordinator::prepare`], and when the commit fails for another reason than a conflict.
-    pub fn step(&self, now: UnixMillis, input: &Input) -> Result<(Answer, Vec<Next>), Error> {
+    pub fn step(&self, now: impl Into<Now>, input: &Input) -> Result<(Answer, Vec<Next>), Error> {
+        let now = now.into();
         let mut tries = 0;
         loop {
             tries += 1;
@@ -498,7 +509,7 @@ impl Coordinator {
         Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
     }
 
-    fn create(&self, now: UnixMillis, new: &NewWorkflow) -> Result<Plan, Error> {
+    fn create(&self, now: Now, new: &NewWorkflow) -> Result<Plan, Error> {
         let mut creation = new.creation.clone();
         for (worker, facts) in making::facts_of_workers(&self.view, &creation.definition)? {
             creation.machines.entry(worker).or_insert(facts);
@@ -512,13 +523,13 @@ impl Coordinator {
         self.told(step, &id, done)
     }
 
-    fn command(&self, now: UnixMillis, id: &str, command: &Command) -> Result<Plan, Error> {
+    fn command(&self, now: Now, id: &str, command: &Command) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         let done = step.command(id, command)?;
         self.told(step, id, done)
     }
 
-    fn timer(&self, now: UnixMillis, id: &str, at: UnixMillis) -> Result<Plan, Error> {
+    fn timer(&self, now: Now, id: &str, at: UnixMillis) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         let before = step.workflow(id)?;
         let due = before.as_ref().and_then(|before| engine::next_due(before));

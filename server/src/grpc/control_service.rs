@@ -68,6 +68,14 @@ impl ControlService for ControlPlane {
         Ok(Response::new(DeleteMachineResponse {}))
     }
 
+    async fn boot_machine_disk(
+        &self,
+        request: Request<BootMachineDiskRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        let machine = self.boot_machine_disk(&request.into_inner().name_or_mac).await?;
+        Ok(Response::new(self.shown(machine).await?))
+    }
+
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let request = request.into_inner();
         let (template, warnings) = self.put_template(&request.name, &request.text).await?;

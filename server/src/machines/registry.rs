@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
 use macaddr::MacAddr6;
 
@@ -10,8 +11,10 @@ use super::fields::Findings;
 use super::{Machine, mac_text, parse_mac};
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::coordinator::Input;
 use crate::database::{Batch, Stored, View};
 use crate::error::{Error, Problem};
+use crate::timeline::Entry;
 
 /// What a file of machines changed.
 #[derive(Debug, Default)]
@@ -68,7 +71,7 @@ impl ControlPlane {
             let mut batch = Batch::default();
             let key = format!("machine/{}", machine.name);
             batch.expect(&key, before.as_ref().map(|before| before.modified));
-            machine.updated_at = clock::now();
+            machine.updated_at = clock::wall();
             machine.created_at = before
                 .as_ref()
                 .map_or(machine.updated_at, |before| before.value.created_at);
@@ -168,6 +171,29 @@ impl ControlPlane {
             .for_each(|key| batch.delete(key));
         steps.push(batch);
         self.commit_in_steps(steps).await
+    }
+
+    /// Lets a machine boot its disk, whatever workflows have left on it: a person says that it is good.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] while it has a workflow that has not ended.
+    pub(crate) async fn boot_machine_disk(&self, name_or_mac: &str) -> Result<Machine, Error> {
+        let machine = self.machine(name_or_mac).await?;
+        let input = Input::BootDisk {
+            machine: machine.name.clone(),
+        };
+        self.step(&input).await?;
+        self.record(Entry {
+            at: SystemTime::now(),
+            mac: machine.interfaces.first().map(|interface| interface.mac),
+            boot: None,
+            stage: "netboot",
+            what: "DISK".into(),
+            detail: "somebody said that the disk is good: the machine boots it".into(),
+            bytes: 0,
+            outcome: "note",
+        });
+        Ok(machine)
     }
 
     async fn commit_in_steps(&self, batches: Vec<Batch>) -> Result<(), Error> {

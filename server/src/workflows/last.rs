@@ -9,6 +9,9 @@ pub(crate) struct Last {
     pub(crate) id: String,
     pub(crate) state: WorkflowState,
     pub(crate) message: String,
+    /// Whether the workflow was over, or only its part on the worker. None: an older version wrote it.
+    #[serde(default)]
+    over: Option<bool>,
 }
 
 impl Last {
@@ -41,7 +44,17 @@ impl Last {
             id: workflow.root().to_owned(),
             state,
             message,
+            over: Some(false),
         }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over == Some(true)
+    }
+
+    /// The version that wrote it kept no note of what was written to the machine's disks.
+    pub(crate) fn is_of_older_version(&self) -> bool {
+        self.over.is_none()
     }
 
     /// Of a root that has ended.
@@ -50,6 +63,7 @@ impl Last {
             id: head.id.clone(),
             state: head.state,
             message: head.message.clone(),
+            over: Some(true),
         }
     }
 }

@@ -3,11 +3,15 @@
 //! Read from the index that the coordinator's commits keep: a workflow's end on a machine and what the machine boots next
 //! can never be seen apart.
 
+use std::sync::Arc;
+
 use macaddr::MacAddr6;
-use workflow::engine::{self, BootsNext, Head, Seen, WorkflowState};
+use store::Store;
+use workflow::engine::{self, BootsNext, Disks, Head, WorkflowState};
 
 use super::last::Last;
 use crate::control::ControlPlane;
+use crate::coordinator::rows;
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Interface, Machine, Policy, Script, mac_text};
@@ -36,6 +40,8 @@ pub struct Netboot {
     pub next: Next,
     /// Why, in words.
     pub reason: String,
+    /// The first workflow that needs it.
+    pub needed_by: Option<String>,
 }
 
 impl Next {
@@ -75,13 +81,23 @@ pub(crate) fn netboot(view: &View, mac: MacAddr6) -> Result<Option<Netboot>, Err
     let Some(interface) = machine.interface(mac).cloned() else {
         return Ok(None);
     };
-    let (next, reason) = decide(view, &machine, &interface)?;
+    let needed_by = open(view, &machine.index_names())?;
+    let (next, reason) = decide(view, &machine, &interface, needed_by.as_deref())?;
     Ok(Some(Netboot {
         machine,
         interface,
         next,
         reason,
+        needed_by,
     }))
+}
+
+/// As [`ControlPlane::netboot`], for whoever has the store. Blocks.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn netboot_of(store: Arc<dyn Store>, mac: MacAddr6) -> Result<Option<Netboot>, Error> {
+    netboot(&View::new(store), mac)
 }
 
 /// The first workflow, in order of creation, that has not ended.
@@ -109,30 +125,44 @@ pub(crate) fn last(view: &View, workers: &[String]) -> Result<Option<Last>, Erro
     Ok(last)
 }
 
-fn decide(view: &View, machine: &Machine, interface: &Interface) -> Result<(Next, String), Error> {
+fn disks(view: &View, machine: &Machine) -> Result<Disks, Error> {
+    let work = view.get::<engine::Machine>(&rows::machine_work(&machine.name))?;
+    Ok(work.map(|work| work.value.disks).unwrap_or_default())
+}
+
+fn decide(
+    view: &View,
+    machine: &Machine,
+    interface: &Interface,
+    needed_by: Option<&str>,
+) -> Result<(Next, String), Error> {
     if !interface.may_netboot {
         return Ok((Next::LocalDisk, "its record says netboot.allowPXE: false".into()));
     }
     let agent = || interface.script.clone().map_or(Next::Agent, Next::Script);
-    let workers = machine.index_names();
-    let open = match open(view, &workers)? {
+    let open = match needed_by {
         Some(id) => {
-            let state = view.get::<Head>(&format!("workflow/{id}"))?;
-            Some((
-                id,
-                state.map_or(WorkflowState::Pending, |state| state.value.state),
-            ))
+            let head = view.get::<Head>(&rows::head(id))?;
+            let state = head.map_or(WorkflowState::Pending, |head| head.value.state);
+            Some((id, state))
         }
         None => None,
     };
-    let last = last(view, &workers)?;
-    let (next, reason) = engine::boots_next(
-        open.as_ref().map(|(id, state)| Seen { id, state: *state }),
-        last.as_ref().map(|last| Seen {
-            id: &last.id,
-            state: last.state,
-        }),
-    );
+    let disks = disks(view, machine)?;
+    let (next, mut reason) = match last(view, &machine.index_names())? {
+        Some(last) if open.is_none() && disks.is_empty() && last.is_of_older_version() => {
+            let next = match last.state {
+                WorkflowState::Success => BootsNext::LocalDisk,
+                _ => BootsNext::Agent,
+            };
+            (next, format!("the last workflow {} is {}", last.id, last.state))
+        }
+        _ => engine::boots_next(open, &disks),
+    };
+    if open.is_none() && next == BootsNext::Agent {
+        let name = &machine.name;
+        reason = format!("{reason}; `farrier machine boot {name} disk` boots it all the same");
+    }
     match next {
         BootsNext::Agent => return Ok((agent(), reason)),
         BootsNext::LocalDisk => return Ok((Next::LocalDisk, reason)),
@@ -141,16 +171,19 @@ fn decide(view: &View, machine: &Machine, interface: &Interface) -> Result<(Next
     Ok(match (machine.policy, &interface.script) {
         (_, Some(script)) => (
             Next::Script(script.clone()),
-            "no workflow, and its record has an iPXE script".into(),
+            "no workflow has written to its disk, and its record has an iPXE script".into(),
         ),
-        (Policy::Agent, None) => (Next::Agent, "no workflow, and its netboot policy is agent".into()),
+        (Policy::Agent, None) => (
+            Next::Agent,
+            "no workflow has written to its disk, and its netboot policy is agent".into(),
+        ),
         (Policy::Ignore, None) => (
             Next::Nothing,
-            "no workflow, and its netboot policy is ignore".into(),
+            "no workflow has written to its disk, and its netboot policy is ignore".into(),
         ),
         (Policy::Local, None) => (
             Next::LocalDisk,
-            "no workflow, and its netboot policy is local".into(),
+            "no workflow has written to its disk, and its netboot policy is local".into(),
         ),
     })
 }

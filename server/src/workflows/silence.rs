@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use crate::control::{ControlPlane, Inner};
 use crate::coordinator::Input;
-use crate::error::Error;
 
 /// A machine that was not heard for so long is shown as silent.
 pub(crate) const SHOWN_AFTER: Duration = Duration::from_secs(30);
@@ -70,17 +69,13 @@ pub(crate) async fn run(control: Weak<Inner>, lost_after: Duration, stopped: imp
         let control = ControlPlane { inner };
         control.inner.silence.listened(last.elapsed().min(2 * tick));
         last = Instant::now();
-        if let Err(error) = control.look_for_silence(lost_after).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "lost machines cannot be looked for"
-            );
-        }
+        control.look_for_silence(lost_after).await;
     }
 }
 
 impl ControlPlane {
-    async fn look_for_silence(&self, lost_after: Duration) -> Result<(), Error> {
+    /// A machine that cannot be looked at does not keep the others from it.
+    async fn look_for_silence(&self, lost_after: Duration) {
         for machine in self.inner.coordinator.busy() {
             let silence = self.inner.silence.of(&machine);
             if silence < lost_after {
@@ -92,9 +87,15 @@ impl ControlPlane {
                 for_ms,
                 "nothing was heard of a machine: its attempt is lost"
             );
-            self.step(&Input::Silent { machine, for_ms }).await?;
+            let input = Input::Silent { machine, for_ms };
+            if let (Err(error), Input::Silent { machine, .. }) = (self.step(&input).await, &input) {
+                tracing::error!(
+                    machine,
+                    error = &error as &dyn std::error::Error,
+                    "whether an attempt is lost cannot be looked at now; it is tried again"
+                );
+            }
         }
-        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ impl ControlPlane {
         let mut tries = 0;
         loop {
             tries += 1;
-            let mut plan = coordinator.prepare(clock::now(), input)?;
+            let mut plan = coordinator.prepare(clock::both(), input)?;
             let commit = std::mem::take(&mut plan.commit);
             if commit.operations.is_empty() {
                 let Plan { answer, then, .. } = plan;
@@ -115,6 +115,7 @@ fn whose(input: &Input) -> Option<&str> {
         Input::Timer { workflow, .. } => Some(workflow),
         Input::Report { attempt, .. } => Some(&attempt.workflow),
         Input::Attach { .. }
+        | Input::BootDisk { .. }
         | Input::Work { .. }
         | Input::Carry { .. }
         | Input::Silent { .. }

@@ -47,7 +47,7 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     let (next, reason) = server.control.boots_next(mac()).await.expect("known");
     assert_eq!(
         (next, reason),
-        (Next::LocalDisk, format!("the last workflow {id} is SUCCESS"))
+        (Next::LocalDisk, format!("workflow {id} has written its disk"))
     );
     let kinds = server.events(&id).await;
     let want = [

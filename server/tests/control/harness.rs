@@ -10,11 +10,11 @@ use futures_util::TryStreamExt;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
-    AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, CancelWorkflowRequest,
-    CreateWorkflowRequest, DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines,
-    PauseWorkflowRequest, PutTemplateRequest, Report, ResumeWorkflowRequest, RetryWorkflowRequest, RunAction,
-    ServerMessage, Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest,
-    agent_message, report, server_message,
+    self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
+    CancelWorkflowRequest, CreateWorkflowRequest, DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello,
+    Leaving, LogLines, PauseWorkflowRequest, PutTemplateRequest, Report, ResumeWorkflowRequest,
+    RetryWorkflowRequest, RunAction, ServerMessage, Started, StopAction, Stopped, Succeeded, Workflow,
+    WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
 };
 use server::{Config, ControlPlane};
 use store::{Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Store, StoreError, StoreHandle};
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 pub(crate) const MAC: &str = "52:54:00:77:00:0b";
@@ -219,6 +219,15 @@ impl Server {
         };
         let answer = self.client().await.retry_workflow(request).await?;
         Ok(answer.into_inner())
+    }
+
+    pub(crate) async fn boot_disk(&self, machine: &str) -> Result<v1::Machine, Status> {
+        let name_or_mac = machine.to_owned();
+        let mut client = self.client().await;
+        let answer = client
+            .boot_machine_disk(BootMachineDiskRequest { name_or_mac })
+            .await;
+        answer.map(Response::into_inner)
     }
 
     pub(crate) async fn delete(&self, id: &str) -> Result<(), Status> {
@@ -514,6 +523,7 @@ pub(crate) fn succeeded() -> report::Outcome {
 
 pub(crate) fn failed() -> report::Outcome {
     report::Outcome::Failed(Failed {
+        disks_untouched: false,
         reason: "WrongDigest".into(),
         message: "digest differs".into(),
         exit_code: 1,
@@ -526,6 +536,7 @@ pub(crate) fn leaving() -> report::Outcome {
 
 pub(crate) fn stopped(message: &str) -> report::Outcome {
     report::Outcome::Stopped(Stopped {
+        disks_untouched: false,
         message: message.into(),
     })
 }

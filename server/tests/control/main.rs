@@ -4,6 +4,7 @@ mod agents;
 mod archive;
 mod data;
 mod deadlock;
+mod disks;
 mod examples;
 mod harness;
 mod machines;

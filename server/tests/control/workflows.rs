@@ -90,11 +90,6 @@ async fn a_running_workflow_is_not_deleted_and_a_deleted_one_is_forgotten() {
         Next::Agent
     );
     server.delete(&id).await.expect("deleted");
-    let (next, reason) = server.control.boots_next(mac).await.expect("known");
-    assert_eq!(
-        (next, reason.as_str()),
-        (Next::LocalDisk, "no workflow, and its netboot policy is local")
-    );
     let all = client
         .list_workflows(ListWorkflowsRequest::default())
         .await
@@ -115,7 +110,7 @@ async fn workflows_of_a_machine_run_in_the_order_they_were_made() {
     assert_eq!(agent.run().await.workflow_id, second);
 }
 
-/// What a machine boots next follows the workflow that ended last, also when that was in this very moment.
+/// What an agent is told follows the workflow that ended last, also when that was in this very moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
     let store = Arc::new(Failing::default());
@@ -124,13 +119,8 @@ async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
     server.put(TWO_ACTIONS).await.expect("template");
     let id = server.create("two", MAC).await.expect("workflow").id;
     server.cancel(&id, "").await.expect("cancelled");
-    let mac = MAC.parse().expect("MAC");
-    assert_eq!(
-        server.control.boots_next(mac).await.expect("known").0,
-        Next::Agent
-    );
     let ended = Operation::Put {
-        key: format!("last/{MAC}").into(),
+        key: "last/node1".into(),
         value: r#"{"id":"another","state":"SUCCESS","message":""}"#.into(),
     };
     store.comes_before_deletion(Commit {
@@ -138,11 +128,8 @@ async fn a_deletion_does_not_undo_the_end_of_another_workflow() {
         ..Commit::default()
     });
     server.delete(&id).await.expect("deleted");
-    let (next, reason) = server.control.boots_next(mac).await.expect("known");
-    assert_eq!(
-        (next, reason.as_str()),
-        (Next::LocalDisk, "the last workflow another is SUCCESS")
-    );
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    assert_eq!(agent.idle().await, "the last workflow another is SUCCESS");
 }
 
 const ONE_AFTER_THE_OTHER: &str = r#"

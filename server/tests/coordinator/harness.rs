@@ -20,6 +20,8 @@ pub(crate) struct Server {
     pub(crate) timers: BTreeSet<(u64, String)>,
     /// Machines that there may be something for.
     pub(crate) woken: BTreeSet<String>,
+    /// What agents say of attempts that did not end well.
+    pub(crate) untouched: bool,
     epochs: BTreeMap<String, (String, u64, u64)>,
     made: u64,
 }
@@ -47,6 +49,7 @@ impl Server {
             then: VecDeque::new(),
             timers: BTreeSet::new(),
             woken: BTreeSet::new(),
+            untouched: false,
             epochs: BTreeMap::new(),
             made: 0,
         }
@@ -251,6 +254,7 @@ impl Server {
             attempt: attempt.clone(),
             outcome: Some(outcome),
             data: None,
+            untouched: self.untouched,
         };
         let answer = self.step(input);
         self.settle();

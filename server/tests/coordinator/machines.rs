@@ -91,6 +91,7 @@ fn a_report_is_applied_once_and_one_of_an_older_session_not_at_all() {
         attempt: x.clone(),
         outcome: Some(succeeded()),
         data: None,
+        untouched: false,
     };
     server.step(report(1, 1));
     let events = server.events(&id).len();

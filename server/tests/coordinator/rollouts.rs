@@ -129,6 +129,7 @@ fn a_report_while_a_rollout_is_still_being_made_fits_into_a_commit() {
         attempt,
         outcome: Some(succeeded()),
         data: None,
+        untouched: false,
     });
     assert!(
         server.workflow("w1").executions.len() < 300,
@@ -202,6 +203,7 @@ fn what_is_carried_before_its_commit_is_known_is_not_taken_for_out_of_date() {
         attempt: first,
         outcome: Some(succeeded()),
         data: None,
+        untouched: false,
     };
     let plan = server.coordinator.prepare(server.now, &end).expect("a plan");
     let revision = server.store.commit(&plan.commit).expect("a commit");
@@ -220,6 +222,7 @@ fn what_is_carried_before_its_commit_is_known_is_not_taken_for_out_of_date() {
         attempt: second.clone(),
         outcome: Some(succeeded()),
         data: None,
+        untouched: false,
     };
     let plan = server.coordinator.prepare(server.now, &end).expect("a plan");
     let carries = |next: &Next| matches!(next, Next::Carry(_));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use server::coordinator::{Limits, Orders};
+use server::coordinator::{Input, Limits, NewWorkflow, Next, Orders};
 use store::{Commit, KeyValue, MemoryStore, Revision, Store, StoreError};
 use workflow::engine::{Command, Outcome, StepState, WorkflowState, replay};
 
-use super::harness::{Server, limits, succeeded};
+use super::harness::{Server, creation, limits, succeeded};
 
 /// A store that takes fewer operations and preconditions in a commit than others.
 struct Small {
@@ -165,6 +165,43 @@ fn a_pause_and_its_end_touch_any_number_of_tasks() {
         assert_eq!(server.state(&id), WorkflowState::Success);
         check_replays(&server, &id);
     }
+}
+
+/// The making of a workflow is cut short; handing out its first action goes on with it, and comes to its end.
+#[test]
+fn an_action_that_is_handed_out_and_stopped_in_one_decision_is_stopped() {
+    let mut stopped = 0;
+    // Somewhere in here is the number at which the hand-out comes to the end of what was left.
+    for sets in 1..60 {
+        let mut server = Server::new(limits());
+        server.attach("m1", "boot1");
+        let mut text = side_by_side(1, "worker: m1, actions: [{name: a, image: cexec}]");
+        for n in 1..=sets {
+            writeln!(text, "  - {{name: t{n}, needs: [], set: {{x: \"1\"}}}}").expect("a text");
+        }
+        text.push_str("  - {name: last, needs: [], succeed: {}}\n");
+        let creation = creation("w1", &text);
+        let extra = Commit::default();
+        server.step(Input::Create(Box::new(NewWorkflow { creation, extra })));
+        // Of what is left to do only what the machine is to know is done before it asks.
+        while server.machine("m1").wants.is_empty()
+            && let Some(next) = server.then.pop_front()
+        {
+            if let Next::Carry(key) = next {
+                server.step(Input::Carry { key });
+            }
+        }
+        server.orders("m1");
+        let state = server.state("w1");
+        if let Some(current) = server.machine("m1").current {
+            assert_eq!(state, WorkflowState::Ending, "{sets} tasks");
+            assert!(current.stop.is_some(), "{sets} tasks: {current:?}");
+            stopped += 1;
+        } else {
+            assert_eq!(state, WorkflowState::Success, "{sets} tasks");
+        }
+    }
+    assert!(stopped > 0);
 }
 
 /// Workflows were made for a worker before there was a machine of that name.

@@ -107,6 +107,7 @@ fn a_cancel_reaches_the_sub_workflow_also_when_that_is_still_to_be_made() {
         attempt: before,
         outcome: Some(succeeded()),
         data: None,
+        untouched: false,
     };
     server.step(input);
     let left = std::mem::take(&mut server.then);

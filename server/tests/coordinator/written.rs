@@ -25,6 +25,7 @@ fn puts(server: &Server, outcome: Outcome, sequence: u64) -> Vec<String> {
         attempt: work.current.expect("an attempt").attempt,
         outcome: Some(outcome),
         data: None,
+        untouched: false,
     };
     let plan = server
         .coordinator

@@ -4,14 +4,16 @@
 //! no code with the engine, but for [`replay`](workflow::engine::replay), which is what it tests.
 
 mod data;
+mod disks;
 mod history;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1;
+use server::{Netboot, Next};
 use store::{Commit, Operation, Store, StoreError};
-use workflow::engine::{Event, EventKind, Outcome};
+use workflow::engine::{Event, EventKind, Outcome, WorkflowState};
 
 use crate::archives::Archives;
 use crate::coverage::Coverage;
@@ -19,6 +21,7 @@ use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::world::outcome;
 use data::Data;
+use disks::Disks;
 pub(crate) use history::History;
 
 #[derive(Default)]
@@ -40,6 +43,7 @@ pub(crate) struct Checks {
     /// Events that somebody was told about: by workflow, up to which number.
     promised: BTreeMap<String, u64>,
     data: Data,
+    disks: Disks,
 }
 
 /// Where an attempt ran.
@@ -123,6 +127,7 @@ impl Checks {
 
     /// The fence: while an attempt may run on a machine, no other is handed to it.
     fn handed_out(&mut self, attempt: &str, worker: &str) -> Result<(), String> {
+        self.disks.handed(worker);
         if let Some(running) = self.running.get(worker) {
             return Err(format!(
                 "attempt {attempt} is handed to {worker}, which runs {running}"
@@ -185,6 +190,48 @@ impl Checks {
     /// A success says what it changed in the ephemeral data.
     pub(crate) fn brings(&mut self, attempt: &str, changes: Option<&v1::DataChanges>) {
         self.data.brings(attempt, changes);
+    }
+
+    /// The machine begins to overwrite its disk.
+    pub(crate) fn begins_disk(&mut self, machine: &str, attempt: &str) {
+        let workflow = attempt.split('/').next().unwrap_or_default();
+        self.disks.begins(machine, workflow);
+    }
+
+    /// It has ended that.
+    pub(crate) fn ends_disk(&mut self, machine: &str, said: &v1::report::Outcome) {
+        use v1::report::Outcome::*;
+        let (well, untouched) = match said {
+            Succeeded(_) | Leaving(_) => (true, false),
+            Failed(v1::Failed { disks_untouched, .. })
+            | TimedOut(v1::TimedOut { disks_untouched, .. })
+            | Stopped(v1::Stopped { disks_untouched, .. }) => (false, *disks_untouched),
+            Started(_) => return,
+        };
+        self.disks.ends(machine, well, untouched);
+    }
+
+    /// A machine is told what it boots.
+    ///
+    /// # Errors
+    /// Its disk is half written, or nothing was done and it is something else than before.
+    pub(crate) fn boots(&mut self, machine: &str, netboot: &Netboot) -> Result<(), String> {
+        // Whoever made a workflow that ended with SUCCESS decided what of it may fail.
+        let histories = &self.histories;
+        let is_good = |workflow: &str| {
+            let history = histories
+                .get(workflow)
+                .and_then(|history| histories.get(history.root()));
+            history.is_some_and(|root| root.ended == Some(WorkflowState::Success))
+        };
+        let open = netboot.needed_by.is_some();
+        if open && netboot.next != Next::Agent {
+            return Err(format!(
+                "machine {machine} is needed and told to boot {:?}",
+                netboot.next
+            ));
+        }
+        self.disks.told(machine, &netboot.next, open, is_good)
     }
 
     /// What the machine ran is over, or gone with its boot.

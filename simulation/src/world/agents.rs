@@ -42,11 +42,26 @@ impl World {
         if self.machines[machine].power != Power::Starting {
             return;
         }
+        self.asks_what_to_boot(machine);
         let flaws = self.flaws();
         self.machines[machine].start(flaws);
         let name = self.machines[machine].name.clone();
         self.say(format!("machine {name} has booted ({})", self.boot_name(machine)));
         self.connect_later(machine, 200);
+    }
+
+    /// As its firmware does; in here it boots the agent in any case.
+    fn asks_what_to_boot(&mut self, machine: usize) {
+        let mac = self.machines[machine].mac.clone();
+        let Ok(known) = mac.parse() else { return };
+        match server::netboot(self.disk.clone(), known) {
+            Ok(Some(netboot)) => {
+                let outcome = self.checks.boots(&mac, &netboot);
+                self.must(outcome);
+            }
+            Ok(None) => self.break_down(format!("machine {mac} is a stranger")),
+            Err(error) => self.break_down(format!("what machine {mac} boots cannot be said: {error}")),
+        }
     }
 
     pub(super) fn flaws(&self) -> Flaws {
@@ -255,6 +270,9 @@ impl World {
         });
         let outcome = self.checks.starts(&mac, &id, &run.attempt_id);
         self.must(outcome);
+        if run.image == "image2disk" {
+            self.checks.begins_disk(&mac, &run.attempt_id);
+        }
         self.plan(
             ms.min(limit),
             Happening::ActionEnds {
@@ -300,6 +318,7 @@ impl World {
         let outcome = match stopped {
             true => Outcome::Stopped(v1::Stopped {
                 message: "stopped".to_owned(),
+                disks_untouched: self.dice.one_in(3),
             }),
             false => self.outcome(&running),
         };
@@ -310,6 +329,9 @@ impl World {
             word(&outcome)
         ));
         self.checks.ends_running(&self.machines[machine].mac);
+        if running.image == "image2disk" {
+            self.checks.ends_disk(&self.machines[machine].mac, &outcome);
+        }
         let attempt_id = running.attempt;
         if let Outcome::Succeeded(succeeded) = &outcome {
             self.checks.brings(&attempt_id, succeeded.data_changes.as_ref());
@@ -326,6 +348,7 @@ impl World {
         if running.outlasts_limit {
             return Outcome::TimedOut(v1::TimedOut {
                 message: "it took too long".to_owned(),
+                disks_untouched: false,
             });
         }
         // Towards the end everything works, so that what is retried comes to an end.
@@ -336,6 +359,7 @@ impl World {
                 reason: reason.to_owned(),
                 message: "it did not work".to_owned(),
                 exit_code: 1,
+                disks_untouched: self.dice.one_in(3),
             });
         }
         let how = match running.image.as_str() {

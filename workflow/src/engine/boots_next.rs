@@ -1,5 +1,6 @@
 //! What a machine boots next, as its workflows have it.
 
+use super::disks::{BY_HAND, Disks, Hold};
 use super::state::WorkflowState;
 
 /// What a machine boots next.
@@ -13,89 +14,103 @@ pub enum BootsNext {
     Policy,
 }
 
-/// A workflow with a task on the machine, as far as what boots next depends on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen<'a> {
-    pub id: &'a str,
-    pub state: WorkflowState,
-}
-
-/// What a machine boots next, and why. `open` is the first of its workflows that has not ended, in order of creation;
-/// `last` the one that ended last.
+/// What a machine boots next, and why. `open` is the first of its workflows that need it, in order of creation, and its
+/// state.
 ///
-/// A workflow that has not ended needs the agent. When all have ended the last one says: after a SUCCESS the disk is
-/// good; after anything else the agent holds the machine and shows why, since the disk may be half written.
-pub fn boots_next(open: Option<Seen<'_>>, last: Option<Seen<'_>>) -> (BootsNext, String) {
-    if let Some(Seen { id, state }) = open {
+/// A workflow that needs the machine needs the agent. When there is none, the disks say: the agent holds the machine while
+/// one may be half written, and otherwise it boots its disk when a workflow has written it. Workflows that wrote nothing
+/// change nothing.
+pub fn boots_next(open: Option<(&str, WorkflowState)>, disks: &Disks) -> (BootsNext, String) {
+    if let Some((id, state)) = open {
         return (BootsNext::Agent, format!("workflow {id} is {state}"));
     }
-    let Some(Seen { id, state }) = last else {
-        return (BootsNext::Policy, "no workflow".into());
-    };
-    let next = if state == WorkflowState::Success {
-        BootsNext::LocalDisk
-    } else {
-        BootsNext::Agent
-    };
-    (next, format!("the last workflow {id} is {state}"))
+    if let Some(Hold { root, state, disk }) = disks.hold() {
+        let disk = match disk {
+            "" => "a disk",
+            disk => disk,
+        };
+        return (
+            BootsNext::Agent,
+            format!("workflow {root} is {state} and may have left {disk} half written"),
+        );
+    }
+    match disks.written_by.as_deref() {
+        None => (BootsNext::Policy, "no workflow has written to its disk".into()),
+        Some(BY_HAND) => (BootsNext::LocalDisk, "somebody said that its disk is good".into()),
+        Some(root) => (
+            BootsNext::LocalDisk,
+            format!("workflow {root} has written its disk"),
+        ),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{AttemptId, DiskUse};
 
     #[test]
     fn follows_the_table() {
         use WorkflowState::*;
-        let table: &[(Option<WorkflowState>, Option<WorkflowState>, BootsNext, &str)] = &[
-            (None, None, BootsNext::Policy, "no workflow"),
-            (Some(Pending), None, BootsNext::Agent, "workflow w2 is PENDING"),
-            (Some(Running), None, BootsNext::Agent, "workflow w2 is RUNNING"),
-            (
-                Some(Cancelling),
-                None,
-                BootsNext::Agent,
-                "workflow w2 is CANCELLING",
-            ),
-            (Some(Ending), None, BootsNext::Agent, "workflow w2 is ENDING"),
-            (
-                None,
-                Some(Success),
-                BootsNext::LocalDisk,
-                "the last workflow w1 is SUCCESS",
-            ),
-            (
-                None,
-                Some(Failed),
-                BootsNext::Agent,
-                "the last workflow w1 is FAILED",
-            ),
+        let attempt: AttemptId = "w1/0/1/0/0/1".parse().expect("an id");
+        let written = |well, ended| {
+            let mut disks = Disks::default();
+            let to = DiskUse {
+                disk: "/dev/sda".into(),
+                whole: true,
+            };
+            disks.begin("w1", &attempt, to);
+            disks.end(&attempt, well, false);
+            disks.release("w1", ended, true);
+            disks
+        };
+        let mut by_hand = written(false, Failed);
+        by_hand.boot_by_hand();
+        let half = |state| format!("workflow w1 is {state} and may have left /dev/sda half written");
+        let table = [
             (
                 None,
-                Some(Timeout),
-                BootsNext::Agent,
-                "the last workflow w1 is TIMEOUT",
-            ),
-            (
-                None,
-                Some(Cancelled),
-                BootsNext::Agent,
-                "the last workflow w1 is CANCELLED",
+                Disks::default(),
+                BootsNext::Policy,
+                "no workflow has written to its disk".to_owned(),
             ),
             (
                 Some(Pending),
-                Some(Success),
+                Disks::default(),
                 BootsNext::Agent,
-                "workflow w2 is PENDING",
+                "workflow w2 is PENDING".into(),
+            ),
+            (
+                Some(Running),
+                written(true, Success),
+                BootsNext::Agent,
+                "workflow w2 is RUNNING".into(),
+            ),
+            (
+                Some(Cancelling),
+                by_hand.clone(),
+                BootsNext::Agent,
+                "workflow w2 is CANCELLING".into(),
+            ),
+            (
+                None,
+                written(true, Success),
+                BootsNext::LocalDisk,
+                "workflow w1 has written its disk".into(),
+            ),
+            (None, written(false, Failed), BootsNext::Agent, half(Failed)),
+            (None, written(true, Timeout), BootsNext::Agent, half(Timeout)),
+            (None, written(true, Cancelled), BootsNext::Agent, half(Cancelled)),
+            (
+                None,
+                by_hand,
+                BootsNext::LocalDisk,
+                "somebody said that its disk is good".into(),
             ),
         ];
-        for (open, last, next, why) in table {
-            let seen = |id, state: &Option<WorkflowState>| state.map(|state| Seen { id, state });
-            assert_eq!(
-                boots_next(seen("w2", open), seen("w1", last)),
-                (*next, why.to_string()),
-                "{open:?} {last:?}"
-            );
+        for (open, disks, next, why) in table {
+            let open = open.map(|state| ("w2", state));
+            assert_eq!(boots_next(open, &disks), (next, why), "{open:?} {disks:?}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::disks::Disks;
 use super::ids::{AttemptId, ExecutionId};
 use crate::Shared;
 
@@ -29,6 +30,9 @@ pub struct Machine {
     pub sequence: u64,
     /// What was handed to it and has not provably stopped.
     pub current: Option<Current>,
+    /// What was written to its disks, and by whom.
+    #[serde(default, skip_serializing_if = "Disks::is_empty")]
+    pub disks: Disks,
     /// Roots in order; the first holds it.
     #[serde(skip)]
     pub claims: Line<Claim>,

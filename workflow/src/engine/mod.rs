@@ -12,6 +12,7 @@ mod apply;
 mod boots_next;
 mod command;
 mod decide;
+mod disks;
 mod dispatch;
 mod event;
 mod explain;
@@ -23,9 +24,10 @@ mod state;
 mod uses;
 
 pub use apply::{ReplayError, apply, replay};
-pub use boots_next::{BootsNext, Seen, boots_next};
+pub use boots_next::{BootsNext, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::{decide, decide_within};
+pub use disks::{BY_HAND, DiskUse, Disks, Hold};
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
 pub use explain::explain;
@@ -38,6 +40,28 @@ pub use state::{
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
+
+/// When something is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Server time: it goes by elapsed time alone. Waits, delays, timeouts and stamps go by it.
+    pub at: UnixMillis,
+    /// What the clock on the wall shows beyond that, where it was set since the server started. `until` goes by that clock.
+    pub wall_ahead_ms: i64,
+}
+
+impl Now {
+    /// What the clock on the wall shows.
+    pub fn wall(self) -> UnixMillis {
+        self.at.saturating_add_signed(self.wall_ahead_ms)
+    }
+}
+
+impl From<UnixMillis> for Now {
+    fn from(at: UnixMillis) -> Self {
+        Self { at, wall_ahead_ms: 0 }
+    }
+}
 
 /// Tries of an action that was lost, where it has no `retry` of its own.
 pub const MAX_LOST_ATTEMPTS: u32 = 3;

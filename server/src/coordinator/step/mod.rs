@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use store::Revision;
 use workflow::engine::{
-    self, AttemptId, Command, Decision, Effect, Event, EventKind, ExecutionId, Refusal, UnixMillis, Workflow,
-    decide_within,
+    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Refusal,
+    Workflow, decide_within,
 };
 
 use super::load::{Known, KnownMachine, Unwritten, machine_of};
@@ -34,13 +34,15 @@ const OF_DISPATCH: usize = 12;
 
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
-    pub(super) now: UnixMillis,
+    pub(super) now: Now,
     workflows: BTreeMap<String, Change>,
     /// Those that refused something, as they were then.
     refused: BTreeMap<String, Known>,
     machines: BTreeMap<String, (KnownMachine, engine::Machine)>,
     /// The machine whose agent this is about: its caller looks for work itself.
     at_hand: Option<String>,
+    /// Stops of what the machine does not have: the decision that hands it out may have asked for its stop, too.
+    early_stops: Vec<(AttemptId, String)>,
     pub(super) batch: Batch,
     pub(super) then: Vec<Next>,
     /// Outbox rows that this step carries.
@@ -93,7 +95,7 @@ pub(super) struct TouchedWorkflow {
 }
 
 impl<'a> Step<'a> {
-    pub(super) fn new(coordinator: &'a Coordinator, now: UnixMillis) -> Self {
+    pub(super) fn new(coordinator: &'a Coordinator, now: Now) -> Self {
         Self {
             coordinator,
             now,
@@ -101,6 +103,7 @@ impl<'a> Step<'a> {
             refused: BTreeMap::new(),
             machines: BTreeMap::new(),
             at_hand: None,
+            early_stops: Vec::new(),
             batch: Batch::default(),
             then: Vec::new(),
             carried: Vec::new(),
@@ -234,10 +237,21 @@ impl<'a> Step<'a> {
                 EventKind::Dispatched { attempt, .. } => Some(attempt),
                 _ => None,
             });
+            let writes = match (&attempt, self.workflows.get(&want.workflow)) {
+                (Some(attempt), Some(change)) => DiskUse::of(&change.after, attempt),
+                _ => None,
+            };
+            let early = std::mem::take(&mut self.early_stops);
             let work = self.machine(machine)?;
             match attempt {
                 Some(attempt) => {
-                    work.dispatched(&want.root, attempt);
+                    if let Some(to) = writes {
+                        work.disks.begin(&want.root, &attempt, to);
+                    }
+                    work.dispatched(&want.root, attempt.clone());
+                    for (_, reason) in early.iter().filter(|(early, _)| *early == attempt) {
+                        work.stop(&attempt, reason);
+                    }
                     return Ok(true);
                 }
                 None => work.unwant(&want.workflow, want.execution),
@@ -381,6 +395,9 @@ impl<'a> Step<'a> {
             Effect::Release { root, .. } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
                 work.release(&root);
+                if let Some(last) = &last {
+                    work.disks.release(&root, last.state, last.is_over());
+                }
                 if known {
                     self.batch.delete(format!("open/{machine}/{root}"));
                     if let Some(last) = last {
@@ -392,7 +409,9 @@ impl<'a> Step<'a> {
                 workflow, execution, ..
             } => work.unwant(&workflow, execution),
             Effect::Stop { attempt, reason, .. } => {
-                work.stop(&attempt, &reason);
+                if !work.stop(&attempt, &reason) {
+                    self.early_stops.push((attempt, reason));
+                }
             }
             _ => {}
         }

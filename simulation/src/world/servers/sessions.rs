@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use ephemeral::{Changes, File};
 use proto::v1;
 use server::coordinator::{Assignment, Changed, Input, Orders};
+use server::untouched;
 use v1::agent_message::Kind as ToServer;
 use v1::report::Outcome as Reported;
 use v1::server_message::Kind as FromServer;
@@ -274,6 +275,7 @@ fn report_input(machine: String, session: &Session, report: &v1::Report) -> Opti
         attempt: report.attempt_id.parse().ok()?,
         outcome: report.outcome.as_ref().map(outcome),
         data: changed(report),
+        untouched: untouched(report.outcome.as_ref()),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Making a workflow.
 
-use super::super::UnixMillis;
+use super::super::Now;
 use super::super::apply::apply;
 use super::super::command::{Creation, Effect};
 use super::super::event::{Event, EventKind};
@@ -9,10 +9,10 @@ use super::super::uses::static_workers;
 use super::draft::Draft;
 
 /// The workflow, and the claims of the machines that its definition names.
-pub(super) fn create(creation: &Creation, now: UnixMillis, most_rows: usize) -> Draft<'static> {
+pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'static> {
     let created = Event {
         number: 1,
-        at: now,
+        at: now.at,
         tick: 0,
         kind: EventKind::Created {
             id: creation.id.clone(),

@@ -8,7 +8,7 @@ use super::super::event::{Event, EventKind};
 use super::super::ids::ExecutionId;
 use super::super::state::{StepState, Workflow};
 use super::super::uses::is_item;
-use super::super::{MAX_STEPS, UnixMillis};
+use super::super::{MAX_STEPS, Now, UnixMillis};
 use super::fill;
 use crate::expression::Scope;
 
@@ -20,6 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) before: Option<&'a Workflow>,
     pub(super) workflow: Workflow,
     pub(super) now: UnixMillis,
+    /// For what names a time of day.
+    pub(super) wall: UnixMillis,
     pub(super) effects: Vec<Effect>,
     /// Workers that something may have stopped using.
     pub(super) touched: BTreeSet<String>,
@@ -40,14 +42,15 @@ impl<'a> Draft<'a> {
     pub(super) fn new(
         before: Option<&'a Workflow>,
         workflow: Workflow,
-        now: UnixMillis,
+        now: Now,
         events: Vec<Event>,
         most_rows: usize,
     ) -> Draft<'a> {
         Draft {
             before,
             workflow,
-            now,
+            now: now.at,
+            wall: now.wall(),
             effects: Vec::new(),
             touched: BTreeSet::new(),
             closed: false,

@@ -19,7 +19,9 @@ use crate::language::{Control, Task, duration_ms, time_ms};
 pub(super) enum Plan {
     /// Its actions, on its machine.
     Machine,
-    /// Waits until then.
+    /// Waits until then, by server time.
+    Wait(UnixMillis),
+    /// Waits until then, by the clock on the wall.
     Until(UnixMillis),
     /// A sub-workflow.
     Child {
@@ -38,13 +40,13 @@ impl Plan {
         match self {
             Plan::Machine => Waiting::Machine,
             Plan::Child { .. } => Waiting::Children,
-            Plan::Until(_) | Plan::Now => Waiting::Time,
+            Plan::Wait(_) | Plan::Until(_) | Plan::Now => Waiting::Time,
         }
     }
 
     pub(super) fn due(&self) -> Option<UnixMillis> {
         match self {
-            Plan::Until(due) => Some(*due),
+            Plan::Wait(due) | Plan::Until(due) => Some(*due),
             _ => None,
         }
     }
@@ -194,7 +196,7 @@ impl Draft<'_> {
                     let message = format!("{text:?} is no duration; one is 90s, 10m or 1h30m");
                     Failure::new("Expression", message)
                 })?;
-                Ok(Plan::Until(self.now.saturating_add(wait)))
+                Ok(Plan::Wait(self.now.saturating_add(wait)))
             }
             Some(Control::Until(text)) => {
                 let text = filled.map_or(text, |filled| &filled.time);
@@ -223,10 +225,13 @@ impl Draft<'_> {
     pub(super) fn carry_out(&mut self, id: ExecutionId, plan: Plan) {
         match plan {
             Plan::Machine => self.want(id),
-            Plan::Until(due) if due <= self.now => {
+            Plan::Wait(due) if due <= self.now => {
                 self.end_execution(id, StepState::Success, None, Map::new());
             }
-            Plan::Until(_) => {}
+            Plan::Until(due) if due <= self.wall => {
+                self.end_execution(id, StepState::Success, None, Map::new());
+            }
+            Plan::Wait(_) | Plan::Until(_) => {}
             Plan::Child {
                 id: child,
                 again,

@@ -25,14 +25,14 @@ pub(super) use timers::next_due_of;
 
 use super::command::{Command, Decision, Refusal};
 use super::state::{Workflow, WorkflowState};
-use super::{MAX_ROWS, UnixMillis};
+use super::{MAX_ROWS, Now, UnixMillis};
 use draft::Draft;
 
 /// What `command` leads to. `workflow` is `None` only for [`Command::Create`].
 ///
 /// No events: the command changes nothing (a repeated report). The caller stores everything of the decision in one commit.
 pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -> Result<Decision, Refusal> {
-    decide_within(workflow, command, now, MAX_ROWS)
+    decide_within(workflow, command, now.into(), MAX_ROWS)
 }
 
 /// The same for a caller that has room for so many rows (events, executions and lists) in its commit. What the command
@@ -41,7 +41,7 @@ pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -
 pub fn decide_within(
     workflow: Option<&Workflow>,
     command: &Command,
-    now: UnixMillis,
+    now: Now,
     most_rows: usize,
 ) -> Result<Decision, Refusal> {
     let before = match (workflow, command) {

@@ -84,7 +84,7 @@ impl Draft<'_> {
             return;
         }
         let due: Vec<ExecutionId> = timed_executions(&self.workflow)
-            .filter(|execution| due_of(&self.workflow, execution).is_some_and(|due| due <= now))
+            .filter(|execution| self.is_due(execution))
             .map(|execution| execution.id)
             .collect();
         for id in due {
@@ -93,6 +93,16 @@ impl Draft<'_> {
             }
             self.act_on(id);
         }
+    }
+
+    fn is_due(&self, execution: &Execution) -> bool {
+        let task = self.workflow.definition.tasks.get(execution.id.task);
+        let is_until = task.is_some_and(|task| matches!(task.control, Some(Control::Until(_))));
+        // One that is to be tried again waits like others.
+        let by_wall = is_until && execution.waiting == Some(Waiting::Time);
+        let now = if by_wall { self.wall } else { self.now };
+        execution.due.is_some_and(|due| due <= now)
+            || timeout_of(&self.workflow, execution).is_some_and(|due| due <= self.now)
     }
 
     fn act_on(&mut self, id: ExecutionId) {

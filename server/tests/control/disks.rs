@@ -1,0 +1,110 @@
+//! What a machine boots: by what was written to its disk, not by the workflow that ended last.
+
+use proto::v1::Failed;
+use proto::v1::report::Outcome;
+use server::Next;
+
+use crate::harness::*;
+
+const WRITES: &str = "version: \"1\"\nname: writes\ntasks:\n  - name: t\n    worker: \"52:54:00:77:00:0b\"\n    actions:\n      \
+    - {name: write, image: quay.io/tinkerbell/actions/image2disk, environment: {DEST_DISK: /dev/vda}}\n";
+
+fn of(image: &str) -> String {
+    format!(
+        "version: \"1\"\nname: one\ntasks:\n  - name: t\n    worker: \"52:54:00:77:00:0b\"\n    actions:\n      - {{name: a, image: {image}}}\n"
+    )
+}
+
+async fn boots(server: &Server) -> (Next, String) {
+    let mac = MAC.parse().expect("MAC");
+    server.control.boots_next(mac).await.expect("known")
+}
+
+/// Runs a workflow of one action, which ends like this.
+async fn run(server: &Server, agent: &mut Agent, text: &str, outcome: Outcome, state: &str) -> String {
+    let id = server.create_of(text).await.id;
+    let run = agent.run().await;
+    assert_eq!(run.workflow_id, id);
+    agent.report(&run.attempt_id, started()).await;
+    agent.report(&run.attempt_id, outcome).await;
+    server.reaches(&id, state).await;
+    id
+}
+
+fn untouched() -> Outcome {
+    Outcome::Failed(Failed {
+        reason: "UnknownImage".into(),
+        message: "image rebot is not built into this agent".into(),
+        exit_code: 0,
+        disks_untouched: true,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_written_disk_is_held_until_it_is_written_whole() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let first = run(&server, &mut agent, WRITES, failed(), "FAILED").await;
+    let held = format!(
+        "workflow {first} is FAILED and may have left /dev/vda half written; `farrier machine boot node1 disk` boots it \
+         all the same"
+    );
+    assert_eq!(boots(&server).await, (Next::Agent, held.clone()));
+    // A success that writes nothing, and a mistyped one.
+    run(&server, &mut agent, &of("writefile"), succeeded(), "SUCCESS").await;
+    assert_eq!(boots(&server).await, (Next::Agent, held.clone()));
+    run(&server, &mut agent, &of("rebot"), untouched(), "FAILED").await;
+    assert_eq!(boots(&server).await, (Next::Agent, held));
+    let second = run(&server, &mut agent, WRITES, succeeded(), "SUCCESS").await;
+    let good = format!("workflow {second} has written its disk");
+    assert_eq!(boots(&server).await, (Next::LocalDisk, good));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wrote_nothing_changes_nothing_of_a_good_disk() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let id = run(&server, &mut agent, WRITES, succeeded(), "SUCCESS").await;
+    let good = (Next::LocalDisk, format!("workflow {id} has written its disk"));
+    assert_eq!(boots(&server).await, good);
+    run(&server, &mut agent, &of("rebot"), untouched(), "FAILED").await;
+    assert_eq!(boots(&server).await, good);
+    // Refused before its first byte.
+    run(&server, &mut agent, WRITES, untouched(), "FAILED").await;
+    assert_eq!(boots(&server).await, good);
+    // Nothing of it is handed out before somebody approves.
+    let gate = "tasks:\n  - name: gate\n    approve: {message: wipe it?}\n";
+    let cancelled = server.create_of(&WRITES.replace("tasks:\n", gate)).await.id;
+    assert_eq!(boots(&server).await.0, Next::Agent);
+    server.cancel(&cancelled, "a mistake").await.expect("cancelled");
+    server.reaches(&cancelled, "CANCELLED").await;
+    assert_eq!(boots(&server).await, good);
+    let refused = server.boot_disk("node2").await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_its_workflow_has_done_with_boots_its_disk_while_the_workflow_goes_on() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let text = format!("{WRITES}  - name: gate\n    approve: {{message: go on?}}\n");
+    let id = server.create_of(&text).await.id;
+    let attempt = agent.run().await.attempt_id;
+    let refused = server.boot_disk("node1").await.unwrap_err();
+    assert!(
+        refused
+            .message()
+            .contains(&format!("workflow {id}, which has not ended")),
+        "{refused}"
+    );
+    agent.report(&attempt, succeeded()).await;
+    let good = (Next::LocalDisk, format!("workflow {id} has written its disk"));
+    server
+        .until(&id, |workflow| workflow.tasks[0].state == "SUCCESS")
+        .await;
+    assert_eq!(boots(&server).await, good);
+    assert_eq!(server.workflow(&id).await.state, "RUNNING");
+    server.cancel(&id, "").await.expect("cancelled");
+    server.reaches(&id, "CANCELLED").await;
+    assert_eq!(boots(&server).await, good);
+}

@@ -1,0 +1,79 @@
+//! The machines' disks, as they really are: no machine is told to boot from one that is half written, and what it boots
+//! does not change when nothing was done on it.
+
+use std::collections::BTreeMap;
+
+use server::Next;
+
+/// A machine's disk.
+#[derive(Default)]
+pub(super) struct Disks(BTreeMap<String, Disk>);
+
+#[derive(Default)]
+struct Disk {
+    /// The workflow whose action began to write it and did not end well.
+    half: Option<String>,
+    /// Before the action that runs now.
+    before: Option<String>,
+    /// What the machine was told when nobody had anything for it, and nothing was handed to it since.
+    told: Option<Next>,
+}
+
+impl Disks {
+    /// Something was handed to the machine.
+    pub(super) fn handed(&mut self, machine: &str) {
+        self.of(machine).told = None;
+    }
+
+    /// An action that overwrites the disk begins.
+    pub(super) fn begins(&mut self, machine: &str, workflow: &str) {
+        let disk = self.of(machine);
+        disk.before = disk.half.replace(workflow.to_owned());
+    }
+
+    /// It has ended, well or without having touched the disk.
+    pub(super) fn ends(&mut self, machine: &str, well: bool, untouched: bool) {
+        let disk = self.of(machine);
+        if well {
+            disk.half = None;
+        } else if untouched {
+            disk.half = disk.before.take();
+        }
+    }
+
+    /// A machine is told what it boots; `open`: since a workflow needs it.
+    ///
+    /// # Errors
+    /// It must not.
+    pub(super) fn told(
+        &mut self,
+        machine: &str,
+        next: &Next,
+        open: bool,
+        is_good: impl Fn(&str) -> bool,
+    ) -> Result<(), String> {
+        let disk = self.of(machine);
+        if let (Next::LocalDisk, Some(half)) = (next, &disk.half)
+            && !is_good(half)
+        {
+            return Err(format!(
+                "machine {machine} is told to boot its disk, which workflow {half} has half written"
+            ));
+        }
+        if open {
+            return Ok(());
+        }
+        if let Some(before) = disk.told.replace(next.clone())
+            && before != *next
+        {
+            return Err(format!(
+                "machine {machine} is told to boot {next:?}, and {before:?} before, and nothing was handed to it in between"
+            ));
+        }
+        Ok(())
+    }
+
+    fn of(&mut self, machine: &str) -> &mut Disk {
+        self.0.entry(machine.to_owned()).or_default()
+    }
+}
