@@ -262,25 +262,28 @@ impl Sound {
         assert!(fs::read(&path).unwrap() == file, "{what}: the file was changed");
         match RedbStore::open(&path) {
             Err(_) => assert!(found, "{what}: it was not opened"),
+            // Rows of an older page, or of another, have right checksums: that is for `verify` to find.
+            Ok(_) if found && (what.starts_with("what it was") || what.starts_with("another page")) => {}
             Ok(store) => self.check_reads(&store, found, what),
         }
         found
     }
 
-    /// What is read is what was written, also of a store that nobody should have opened.
+    /// What is read is what was written, or an error, also of a store that nobody should have opened.
     fn check_reads(&self, store: &RedbStore, found: bool, what: &str) {
         for row in &self.rows {
             match store.get(&row.key) {
-                Ok(Some(read)) => assert_eq!(&read, row, "{what}"),
-                // The way to it is damaged: that is for `verify` to find.
-                Ok(None) | Err(_) => assert!(found, "{what}: {:?}", row.key),
+                Ok(read) => assert_eq!(read.as_ref(), Some(row), "{what}"),
+                Err(error) => assert!(found, "{what}: {:?}: {error}", row.key),
             }
         }
-        if !found {
-            assert!(
-                store.range(b"", &[0xff; 8], usize::MAX).unwrap() == self.rows,
-                "{what}"
-            );
+        for range in [&b""[..], b"event/", b"machine/", b"workflow/"] {
+            let end = store::prefix_end(range);
+            let rows = self.rows.iter().filter(|row| row.key.starts_with(range));
+            match store.range(range, &end, usize::MAX) {
+                Ok(read) => assert!(read.iter().eq(rows), "{what}"),
+                Err(error) => assert!(found, "{what}: {error}"),
+            }
         }
     }
 }

@@ -8,8 +8,8 @@ use redb::{Database, ReadableTable, TableDefinition};
 use store::offline::{self, Named, OfflineError, Target, check, export, verify};
 use store::{Commit, Operation, Precondition, RedbStore, Store, StoreError};
 
-/// The table of rows, as format 2 has it: revision, checksum, value.
-const KEYS: TableDefinition<&[u8], (u64, u64, &[u8])> = TableDefinition::new("keys");
+/// The table of rows, as format 2 has it: revision, checksum, the key's checksum, value.
+const KEYS: TableDefinition<&[u8], (u64, u64, u32, &[u8])> = TableDefinition::new("keys");
 
 fn put(key: &str, value: &str) -> Commit {
     let operation = Operation::Put {
@@ -115,13 +115,14 @@ fn damage(path: &Path, key: &str) {
     let transaction = database.begin_write().unwrap();
     {
         let mut keys = transaction.open_table(KEYS).unwrap();
-        let (modified, sum, mut value) = {
+        let (modified, sum, key_sum, mut value) = {
             let row = keys.get(key.as_bytes()).unwrap().unwrap();
-            let (modified, sum, value) = row.value();
-            (modified, sum, value.to_vec())
+            let (modified, sum, key_sum, value) = row.value();
+            (modified, sum, key_sum, value.to_vec())
         };
         value[0] ^= 1;
-        keys.insert(key.as_bytes(), (modified, sum, &value[..])).unwrap();
+        keys.insert(key.as_bytes(), (modified, sum, key_sum, &value[..]))
+            .unwrap();
     }
     transaction.commit().unwrap();
 }

@@ -279,8 +279,8 @@ impl<'a> Importing<'a> {
             {
                 let mut keys = transaction.open_table(KEYS)?;
                 for row in batch {
-                    let sum = format::checksum(&row.key, row.modified, &row.value);
-                    keys.insert(&row.key[..], (row.modified, sum, &row.value[..]))?;
+                    let line = format::to_row(&row.key, row.modified, &row.value);
+                    keys.insert(&row.key[..], line)?;
                 }
                 let mut counter = transaction.open_table(REVISION)?;
                 if let Some(revision) = revision {

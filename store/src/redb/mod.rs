@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, Table};
+use redb::{Database, ReadableDatabase, StorageBackend, Table};
 
 use crate::watch::History;
 use crate::{Change, Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError, Watch};
@@ -223,26 +223,14 @@ fn write(database: &Database, place: &Place, commits: &[&Commit]) -> Result<Writ
 
 impl Store for RedbStore {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.read(|database| {
-            let table = database.begin_read()?.open_table(KEYS)?;
-            let found = table.get(key)?;
-            found.map(|row| format::row(key, row.value())).transpose()
-        })
+        self.read(|database| format::get(&database.begin_read()?.open_table(KEYS)?, key))
     }
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         if from >= to {
             return Ok(Vec::new());
         }
-        self.read(|database| {
-            let table = database.begin_read()?.open_table(KEYS)?;
-            let mut found = Vec::new();
-            for row in table.range(from..to)?.take(limit) {
-                let (key, value) = row?;
-                found.push(format::row(key.value(), value.value())?);
-            }
-            Ok(found)
-        })
+        self.read(|database| format::range(&database.begin_read()?.open_table(KEYS)?, from, to, limit))
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
@@ -278,17 +266,16 @@ fn broken_precondition(
     commit: &Commit,
 ) -> Result<Option<StoreError>, Failure> {
     for precondition in &commit.preconditions {
-        let (key, holds) = match precondition {
-            Precondition::Absent { key } => (key, keys.get(&key[..])?.is_none()),
-            Precondition::Unchanged { key, modified } => {
-                let found = keys.get(&key[..])?;
-                match found.map(|row| format::verify(key, row.value())).transpose() {
-                    Ok(found) => (key, found == Some(*modified)),
-                    // It concerns this commit, and no other of the group.
-                    Err(failure @ Failure::Damaged { .. }) => return Ok(Some(place.failed(failure))),
-                    Err(failure) => return Err(failure),
-                }
-            }
+        let (Precondition::Absent { key } | Precondition::Unchanged { key, .. }) = precondition;
+        let found = match format::modified(keys, key) {
+            Ok(found) => found,
+            // It concerns this commit, and no other of the group.
+            Err(failure @ Failure::Damaged { .. }) => return Ok(Some(place.failed(failure))),
+            Err(failure) => return Err(failure),
+        };
+        let holds = match precondition {
+            Precondition::Absent { .. } => found.is_none(),
+            Precondition::Unchanged { modified, .. } => found == Some(*modified),
         };
         if !holds {
             return Ok(Some(StoreError::Conflict { key: key.clone() }));
@@ -306,8 +293,7 @@ fn run(
     for operation in commit.effective_operations() {
         match operation {
             Operation::Put { key, value } => {
-                let sum = format::checksum(key, revision, value);
-                keys.insert(&key[..], (revision, sum, &value[..]))?;
+                keys.insert(&key[..], format::to_row(key, revision, value))?;
                 changes.push(Change::Put(KeyValue {
                     key: key.clone(),
                     value: value.clone(),
