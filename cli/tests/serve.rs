@@ -22,7 +22,11 @@ struct Serve {
 impl Serve {
     /// Starts it on loopback with ports of the kernel's choice, and waits until it says that it is ready.
     fn start(dir: &Path) -> Self {
-        let mut child = command(dir).spawn().expect("farrier runs");
+        Self::started(command(dir))
+    }
+
+    fn started(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("farrier runs");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let mut serve = Self {
             child,
@@ -317,6 +321,65 @@ fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
     assert_eq!(code, Some(4), "{said}");
     assert!(
         said.starts_with(&format!("farrier: the server at {} is gone: ", stopped.grpc)),
+        "{said}"
+    );
+}
+
+#[test]
+fn does_not_start_on_a_damaged_store_and_without_the_check_gives_an_error_for_what_is_damaged() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let second = MACHINE
+        .replace("node1", "node2")
+        .replace("0b", "0c")
+        .replace(".11", ".12");
+    let serve = Serve::start(dir.path());
+    for (name, text) in [("1.yaml", MACHINE), ("2.yaml", &second)] {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).expect("write");
+        serve.run(&["machine", "apply", "-f", file.to_str().expect("text")]);
+    }
+    let (code, said) = serve.signal(Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{said}");
+
+    // One bit of the address, wherever it stands in a record.
+    let store = dir.path().join("farrier.redb");
+    let mut bytes = std::fs::read(&store).expect("read");
+    let address = b"10.77.0.11/24";
+    let found: Vec<usize> = (0..bytes.len() - address.len())
+        .filter(|at| bytes[*at..].starts_with(address))
+        .collect();
+    assert!(!found.is_empty());
+    for at in found {
+        bytes[at] ^= 2;
+    }
+    std::fs::write(&store, &bytes).expect("write");
+
+    let output = command(dir.path()).output().expect("farrier runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(!said.contains("ready"), "{said}");
+    let want = format!("farrier: store {} cannot be read: ", store.display());
+    assert!(
+        said.contains(&want) && said.contains("put a backup in its place"),
+        "{said}"
+    );
+    assert!(
+        std::fs::read(&store).expect("read") == bytes,
+        "the file was changed"
+    );
+
+    let mut unchecked = command(dir.path());
+    unchecked.arg("--no-store-check");
+    let serve = Serve::started(unchecked);
+    assert!(serve.run(&["machine", "get", "node2"]).contains("10.77.0.12/24"));
+    let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(["--server", &serve.grpc, "machine", "get", "node1"])
+        .output()
+        .expect("farrier runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("key machine/node1 in store ") && said.contains("`farrier store check`"),
         "{said}"
     );
 }

@@ -210,3 +210,31 @@ fn words(output: &Output) -> String {
 fn code(output: &Output) -> Option<i32> {
     output.status.code()
 }
+
+#[test]
+fn what_a_check_finds_damaged_is_not_exported() {
+    let dir = tempfile::tempdir().expect("directory");
+    fill(dir.path());
+    let file = dir.path().join("farrier.redb");
+    let mut bytes = fs::read(&file).expect("read");
+    let at: Vec<usize> = (0..bytes.len() - 5)
+        .filter(|at| bytes[*at..].starts_with(b"node1"))
+        .collect();
+    assert!(!at.is_empty());
+    for at in at {
+        bytes[at] ^= 1;
+    }
+    fs::write(&file, bytes).expect("write");
+    let checked = farrier(dir.path(), &["check"], b"");
+    assert_eq!(code(&checked), Some(1));
+    assert!(words(&checked).contains("is damaged"), "{}", words(&checked));
+    let out = dir.path().join("out");
+    for target in ["-", path(&out)] {
+        let exported = farrier(dir.path(), &["export", target], b"");
+        assert_eq!(code(&exported), Some(1));
+        let want = format!("farrier: {} is damaged, and was not exported: ", file.display());
+        assert!(words(&exported).starts_with(&want), "{}", words(&exported));
+        assert!(exported.stdout.is_empty());
+    }
+    assert!(!out.exists());
+}

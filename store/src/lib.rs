@@ -119,6 +119,20 @@ pub enum StoreError {
         "store {path} cannot be read: {message}; put a backup in its place, or move it away to start empty"
     )]
     Corrupt { path: PathBuf, message: String },
+    /// What is stored under a key is not what was written. Other keys are not touched by it.
+    #[error(
+        "key {} in store {path} is damaged: its checksum does not match; `farrier store check` names all that is \
+         damaged, and a backup that `farrier store import --force` puts in place is the cure",
+        String::from_utf8_lossy(key)
+    )]
+    Damaged { path: PathBuf, key: Bytes },
+    /// A later version of Farrier made the store.
+    #[error(
+        "store {path} is of format {version}, and this version of Farrier knows up to {}: use the one that made it, or a \
+         later one",
+        crate::redb::format::VERSION
+    )]
+    Newer { path: PathBuf, version: u64 },
     /// Whether the commit happened is not known. Preconditions make it safe to try again.
     #[error("store: {message}")]
     Backend {

@@ -34,8 +34,8 @@ fn an_export_to_a_directory_comes_back_byte_for_byte() {
 fn an_archive_comes_back_byte_for_byte_and_is_the_same_each_time() {
     let data = filled();
     let (mut one, mut two) = (Vec::new(), Vec::new());
-    let summary = export(data.path(), Target::Tar(&mut one), &mut |_| {}).unwrap();
-    export(data.path(), Target::Tar(&mut two), &mut |_| {}).unwrap();
+    let summary = export(data.path(), &no_names, Target::Tar(&mut one), &mut |_| {}).unwrap();
+    export(data.path(), &no_names, Target::Tar(&mut two), &mut |_| {}).unwrap();
     assert!(one == two);
     let target = tempfile::tempdir().unwrap();
     let imported = import(Import::Tar(&mut &one[..]), target.path(), false, &mut |_| {}).unwrap();
@@ -211,7 +211,7 @@ fn what_is_there_is_replaced_only_when_that_is_asked_for() {
 fn a_damaged_export_is_refused_and_what_was_there_stays() {
     let data = filled();
     let mut archive = Vec::new();
-    export(data.path(), Target::Tar(&mut archive), &mut |_| {}).unwrap();
+    export(data.path(), &no_names, Target::Tar(&mut archive), &mut |_| {}).unwrap();
     let target = filled();
     let before = fs::read(target.path().join(offline::FILE)).unwrap();
     // Of every part of it, some bytes: the headers of the archive have checksums of their own.
@@ -368,7 +368,7 @@ fn puts(rows: &[(&[u8], &[u8])]) -> Commit {
 }
 
 fn export_to(data: &Path, directory: &Path) -> Result<Summary, OfflineError> {
-    export(data, Target::Directory(directory), &mut |_| {})
+    export(data, &no_names, Target::Directory(directory), &mut |_| {})
 }
 
 fn import_from(directory: &Path, data: &Path, replace: bool) -> Result<Summary, OfflineError> {

@@ -141,11 +141,14 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
                 "an archive is nothing for a terminal: send it to a file, or name a directory".into(),
             ));
         }
-        let done = offline::export(data, Target::Tar(&mut out), &mut |at| bar.show(at));
+        let done = offline::export(data, &server::named, Target::Tar(&mut out), &mut |at| {
+            bar.show(at)
+        });
         out.flush()?;
         done
     } else {
-        offline::export(data, Target::Directory(Path::new(target)), &mut |at| bar.show(at))
+        let target = Target::Directory(Path::new(target));
+        offline::export(data, &server::named, target, &mut |at| bar.show(at))
     };
     bar.clear();
     let summary = done.map_err(failure)?;

@@ -75,6 +75,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "FARRIER_NO_RA", hide_env_values = true, value_parser = BoolishValueParser::new())]
     #[serde(default)]
     no_ra: bool,
+    /// Start without reading all of the store first; what is damaged is then found when it is read
+    #[arg(long, env = "FARRIER_NO_STORE_CHECK", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    #[serde(default)]
+    no_store_check: bool,
     /// Console argument of booted kernels, may be given more than once [default: console=tty0 console=ttyS0,115200]
     #[arg(
         long = "console",
@@ -176,6 +180,8 @@ pub(crate) struct ServeConfig {
     pub(crate) log_format: LogFormat,
     lost_after: Option<LostAfter>,
     stop_grace: Option<StopGrace>,
+    /// Whether all of the store is verified before it is opened.
+    pub(crate) store_check: bool,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -231,6 +237,7 @@ impl ServeConfig {
             log_format: args.log_format.unwrap_or_default(),
             lost_after: args.lost_after,
             stop_grace: args.stop_grace,
+            store_check: !args.no_store_check,
             boots,
         })
     }
@@ -266,6 +273,7 @@ impl ServeArgs {
             dhcp_port: self.dhcp_port.or(file.dhcp_port),
             no_dhcp: self.no_dhcp || file.no_dhcp,
             no_ra: self.no_ra || file.no_ra,
+            no_store_check: self.no_store_check || file.no_store_check,
             consoles: self.consoles.or(file.consoles),
             archive_after: self.archive_after.or(file.archive_after),
             keep_ended: self.keep_ended.or(file.keep_ended),

@@ -2,6 +2,7 @@
 
 mod config;
 mod netboot;
+mod store_check;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -39,6 +40,18 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     // Before anything is started: an early signal must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    make_data_dir(&config)?;
+    if config.store_check {
+        let data_dir = config.data_dir.clone();
+        let checked = tokio::task::spawn_blocking(move || store_check::run(&data_dir));
+        tokio::select! {
+            checked = checked => {
+                checked.map_err(|error| Failure::Failed(format!("checking the store broke off: {error}")))??;
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
     let control = open(&config).await?;
     let wanted = SocketAddr::from((config.listen, config.grpc_port));
     let grpc = TcpListener::bind(wanted).await.map_err(|error| {
@@ -97,13 +110,16 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
+fn make_data_dir(config: &ServeConfig) -> Result<(), Failure> {
     std::fs::create_dir_all(&config.data_dir).map_err(|error| {
         Failure::Failed(format!(
             "cannot make data directory {}: {error}; name another with --data-dir",
             config.data_dir.display()
         ))
-    })?;
+    })
+}
+
+async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;

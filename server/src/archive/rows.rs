@@ -38,7 +38,7 @@ impl ArchivedRows {
         }
         let blob = self.runtime.block_on(self.blobs.get(&part.blob));
         let blob = blob.map_err(|error| StoreError::Backend {
-            message: "the archive of a workflow cannot be read".into(),
+            message: format!("the archive of a workflow cannot be read: {error}"),
             source: Some(Arc::new(error)),
         })?;
         let rows = unpack(&blob).map_err(|why| StoreError::Backend {

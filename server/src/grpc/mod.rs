@@ -108,6 +108,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = match &error {
             Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
+            Error::Blob(store::blobs::BlobError::Damaged { .. }) => Code::DataLoss,
             Error::Blob(_) => Code::Internal,
             Error::Denied(_) => Code::PermissionDenied,
             Error::Archived(_) => Code::Aborted,
@@ -117,6 +118,9 @@ impl From<Error> for Status {
             Error::Refused(_) => Code::FailedPrecondition,
             Error::Damaged { .. } => Code::DataLoss,
             Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,
+            Error::Store(store::StoreError::Corrupt { .. } | store::StoreError::Damaged { .. }) => {
+                Code::DataLoss
+            }
             Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
             Error::Store(_) => Code::Internal,
             Error::Stopping => Code::Unavailable,

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::read_only::ReadOnly;
 use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
-use crate::KeyValue;
 use crate::blobs::{BlobError, Blobs, Digest};
+use crate::{KeyValue, StoreError};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -63,21 +63,105 @@ pub fn check(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, OfflineError> {
     let file = data.join(FILE);
-    let mut store = ReadOnly::open(data)?;
-    let mut problems: Vec<String> = store
-        .integrity()
-        .map(|what| format!("{}: {what}", file.display()))
-        .into_iter()
-        .collect();
-    let total = store.count()?;
-    let revision = store.revision()?;
+    let Examined {
+        revision,
+        keys,
+        segments,
+        mut problems,
+        mut named,
+    } = examine(&mut ReadOnly::open(data)?, names, progress, &mut |_| {});
+    let blobs = match blobs_as_they_are(data)? {
+        Some(blobs) => runtime()?.block_on(check_blobs(&blobs, &mut named, progress))?,
+        None => BlobsReport::default(),
+    };
+    problems.extend(missing_blobs(&named));
+    let blobs = BlobsReport {
+        missing: named.into_keys().collect(),
+        ..blobs
+    };
+    let damaged = blobs
+        .damaged
+        .iter()
+        .map(|digest| format!("blob {digest} is damaged"));
+    problems.extend(damaged);
+    Ok(Report {
+        file_bytes: std::fs::metadata(&file)
+            .map_err(|error| OfflineError::io("read", &file, error))?
+            .len(),
+        file,
+        revision,
+        keys,
+        segments,
+        blobs,
+        problems,
+    })
+}
+
+/// Reads all of the store's file in `data`, where there is one, and refuses what [`check`] finds something wrong with.
+///
+/// Changes nothing, and reads no blob: a blob is verified whenever it is read.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] with the first thing that is wrong.
+pub fn verify(data: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), OfflineError> {
+    let mut store = match ReadOnly::open(data) {
+        Err(OfflineError::NotFound { .. }) => return Ok(()),
+        store => store?,
+    };
+    let mut problems = examine(&mut store, &|_| Named::default(), progress, &mut |_| {}).problems;
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let path = data.join(FILE);
+    let message = in_short(&mut problems);
+    Err(StoreError::Corrupt { path, message }.into())
+}
+
+/// The first problem, and how many there are more.
+pub(super) fn in_short(problems: &mut Vec<String>) -> String {
+    let first = problems.remove(0);
+    match problems.len() {
+        0 => first,
+        more => format!("{first} (and {more} more, which `farrier store check` names)"),
+    }
+}
+
+/// What the rows are, and what is wrong in the file and in what they name.
+pub(super) struct Examined {
+    pub(super) revision: u64,
+    pub(super) keys: u64,
+    pub(super) segments: Vec<Segment>,
+    pub(super) problems: Vec<String>,
+    /// Blobs that rows name, each with the first row that does.
+    pub(super) named: BTreeMap<Digest, Bytes>,
+}
+
+/// Looks at all of the file: every page, every row, and the keys that rows name. Calls `each` for every sound row.
+pub(super) fn examine(
+    store: &mut ReadOnly,
+    names: Names<'_>,
+    progress: &mut dyn FnMut(Progress),
+    each: &mut dyn FnMut(&KeyValue),
+) -> Examined {
+    let mut problems: Vec<String> = store.integrity().into_iter().collect();
+    let mut or_problem = |read: Result<u64, StoreError>| {
+        read.map_err(|error| problems.push(message_of(&error)))
+            .unwrap_or(0)
+    };
+    let (total, revision) = (or_problem(store.count()), or_problem(store.revision()));
     let mut segments: BTreeMap<String, Segment> = BTreeMap::new();
     let mut keys = 0;
-    // With the first row that names each.
     let mut named: BTreeMap<Digest, Bytes> = BTreeMap::new();
     let mut named_keys: BTreeMap<Bytes, Bytes> = BTreeMap::new();
     let walked = store.walk(|row| {
         keys += 1;
+        let row = match row {
+            Ok(row) => row,
+            Err(error) => {
+                problems.push(message_of(&error));
+                return Ok(());
+            }
+        };
         if row.modified > revision {
             problems.push(format!(
                 "key {:?} has revision {}, the store only {revision}",
@@ -100,6 +184,7 @@ pub fn check(
         segment.keys += 1;
         segment.key_bytes += row.key.len() as u64;
         segment.value_bytes += row.value.len() as u64;
+        each(row);
         progress(Progress {
             what: "keys",
             done: keys,
@@ -112,44 +197,45 @@ pub fn check(
     } else if keys != total {
         problems.push(format!("{keys} keys are there, {total} should be"));
     } else if !named_keys.is_empty() {
-        store.walk(|row| {
-            named_keys.remove(&row.key);
+        let walked = store.walk(|row| {
+            if let Ok(row) = row {
+                named_keys.remove(&row.key);
+            }
             Ok(())
-        })?;
+        });
+        problems.extend(walked.err().map(|error| error.to_string()));
+        let missing = named_keys.iter().map(|(missing, key)| {
+            let [missing, key] = [missing, key].map(|key| String::from_utf8_lossy(key));
+            format!("key {missing} is missing: {key} names it")
+        });
+        problems.extend(missing);
     }
-    let missing = named_keys.iter().map(|(missing, key)| {
-        let [missing, key] = [missing, key].map(|key| String::from_utf8_lossy(key));
-        format!("key {missing} is missing: {key} names it")
-    });
-    problems.extend(missing);
-    let blobs = match blobs_as_they_are(data)? {
-        Some(blobs) => runtime()?.block_on(check_blobs(&blobs, &mut named, progress))?,
-        None => BlobsReport::default(),
-    };
-    let missing = named.iter().map(|(digest, key)| {
-        let key = String::from_utf8_lossy(key);
-        format!("blob {digest} is missing: {key} names it")
-    });
-    problems.extend(missing);
-    let blobs = BlobsReport {
-        missing: named.into_keys().collect(),
-        ..blobs
-    };
-    let damaged = blobs
-        .damaged
-        .iter()
-        .map(|digest| format!("blob {digest} is damaged"));
-    problems.extend(damaged);
-    Ok(Report {
-        file_bytes: std::fs::metadata(&file)
-            .map_err(|error| OfflineError::io("read", &file, error))?
-            .len(),
-        file,
+    Examined {
         revision,
         keys,
         segments: segments.into_values().collect(),
-        blobs,
         problems,
+        named,
+    }
+}
+
+/// Without the file and the cure, which whoever puts problems together says once.
+fn message_of(error: &StoreError) -> String {
+    match error {
+        StoreError::Corrupt { message, .. } => message.clone(),
+        StoreError::Damaged { key, .. } => {
+            let key = String::from_utf8_lossy(key);
+            format!("key {key} is damaged: its checksum does not match")
+        }
+        error => error.to_string(),
+    }
+}
+
+/// What is wrong when these blobs, which rows name, are not there.
+pub(super) fn missing_blobs(named: &BTreeMap<Digest, Bytes>) -> impl Iterator<Item = String> {
+    named.iter().map(|(digest, key)| {
+        let key = String::from_utf8_lossy(key);
+        format!("blob {digest} is missing: {key} names it")
     })
 }
 

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use sha2::{Digest as _, Sha256};
 
+use super::check::{Names, examine, in_short, missing_blobs};
 use super::manifest::{BLOBS, MANIFEST, ROWS, Summary, digest_of_blobs};
 use super::read_only::ReadOnly;
-use super::{OfflineError, Progress, blobs_as_they_are, runtime};
+use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
 use crate::blobs::{Digest, file_of};
-use crate::{KeyValue, rows};
+use crate::rows;
 
 /// Where an export goes.
 pub enum Target<'a> {
@@ -23,13 +24,23 @@ pub enum Target<'a> {
 
 /// Writes all keys, values and blobs of the store in `data`, which is only read.
 ///
-/// Every blob is verified. A directory gets its manifest last, so an export that was broken off is none.
+/// What [`check`](super::check) finds something wrong with is refused, before anything is written; blobs are verified
+/// as they are read. A directory gets its manifest last, so an export that was broken off is none.
+///
+/// # Errors
+/// [`OfflineError::Unsound`] when the store's file is damaged, or something that a row names is missing;
+/// [`BlobError::Damaged`](crate::blobs::BlobError::Damaged).
 pub fn export(
     data: &Path,
+    names: Names<'_>,
     target: Target<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, OfflineError> {
-    let store = ReadOnly::open(data)?;
+    let mut store = ReadOnly::open(data)?;
+    let mut counted = Counted::default();
+    let mut examined = examine(&mut store, names, &mut |_| {}, &mut |row| {
+        counted.add(&rows::to_line(row));
+    });
     let blobs = blobs_as_they_are(data)?;
     let runtime = runtime()?;
     let mut infos = match &blobs {
@@ -37,21 +48,24 @@ pub fn export(
         None => Vec::new(),
     };
     infos.sort_by_key(|info| info.digest);
-    let summary = {
-        let mut counted = Counted::default();
-        store.walk(|row| {
-            counted.add(&rows::to_line(row));
-            Ok(())
-        })?;
-        Summary {
-            revision: store.revision()?,
-            keys: counted.rows,
-            rows_bytes: counted.bytes,
-            rows_sha256: counted.hasher.into(),
-            blobs: infos.len() as u64,
-            blobs_bytes: infos.iter().map(|info| info.len_bytes).sum(),
-            blobs_sha256: digest_of_blobs(infos.iter().map(|info| &info.digest)),
-        }
+    for info in &infos {
+        examined.named.remove(&info.digest);
+    }
+    examined.problems.extend(missing_blobs(&examined.named));
+    if !examined.problems.is_empty() {
+        return Err(OfflineError::Unsound {
+            path: data.join(FILE),
+            message: in_short(&mut examined.problems),
+        });
+    }
+    let summary = Summary {
+        revision: examined.revision,
+        keys: counted.rows,
+        rows_bytes: counted.bytes,
+        rows_sha256: counted.hasher.into(),
+        blobs: infos.len() as u64,
+        blobs_bytes: infos.iter().map(|info| info.len_bytes).sum(),
+        blobs_sha256: digest_of_blobs(infos.iter().map(|info| &info.digest)),
     };
     let mut output = Output::new(target)?;
     output.manifest_first(&summary)?;
@@ -141,7 +155,7 @@ impl<'a> Output<'a> {
                 let mut file = io::BufWriter::new(File::create(&path).map_err(failed)?);
                 store.walk(|row| {
                     done();
-                    file.write_all(&rows::to_line(row)).map_err(failed)
+                    file.write_all(&rows::to_line(row?)).map_err(failed)
                 })?;
                 let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
                 file.sync_all().map_err(failed)
@@ -226,12 +240,13 @@ struct Lines<'a> {
 impl Read for Lines<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.at == self.buffer.len() {
-            let page: Vec<KeyValue> = self.store.page(self.after.as_deref()).map_err(io::Error::other)?;
+            let page = self.store.page(self.after.as_deref()).map_err(io::Error::other)?;
             self.buffer.clear();
             self.at = 0;
-            for row in &page {
+            for row in page {
+                let row = row.map_err(|key| io::Error::other(self.store.damaged(&key)))?;
                 (self.done)();
-                self.buffer.extend_from_slice(&rows::to_line(row));
+                self.buffer.extend_from_slice(&rows::to_line(&row));
                 self.after = Some(row.key.to_vec());
             }
         }

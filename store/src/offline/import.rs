@@ -1,7 +1,7 @@
 //! Making a store out of an export.
 //!
 //! Everything is written under another name and verified first; then the store's file gets its name in one step. So
-//! a damaged export, a full filesystem or a power cut leaves what was there.
+//! a damaged export, a full filesystem or a power cut leaves what was there; and of a damaged export nothing stays.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,7 +15,8 @@ use super::manifest::{self, MANIFEST, MAX_MANIFEST_BYTES, ROWS, Summary, digest_
 use super::read_only::ReadOnly;
 use super::{BLOBS, FILE, OfflineError, Progress, runtime};
 use crate::blobs::{Blobs, Digest, MAX_BLOB_BYTES, file_of};
-use crate::redb::{KEYS, REVISION, corrupt_or_backend, open_error};
+use crate::redb::format::{self, KEYS, REVISION};
+use crate::redb::{Failure, engine_failure, open_error};
 use crate::{KeyValue, StoreError, rows};
 
 /// Rows in one transaction.
@@ -49,15 +50,22 @@ pub fn import(
     // Held to the end: no server starts on what is about to be replaced.
     let _held = hold(data)?;
     let mut importing = Importing::new(data, progress)?;
-    match from {
-        Import::Directory(directory) => importing.directory(directory)?,
-        Import::Tar(read) => importing.tar(read)?,
+    let read = match from {
+        Import::Directory(directory) => importing.directory(directory),
+        Import::Tar(read) => importing.tar(read),
+    };
+    let read = read.and_then(|()| importing.finish());
+    let undo = importing.close();
+    let done = read.and_then(|summary| {
+        fs::rename(unfinished(data), &path)
+            .and_then(|()| File::open(data)?.sync_all())
+            .map_err(|error| OfflineError::io("write", &path, error))?;
+        Ok(summary)
+    });
+    if done.is_err() {
+        undo.run();
     }
-    let summary = importing.finish()?;
-    fs::rename(unfinished(data), &path)
-        .and_then(|()| File::open(data)?.sync_all())
-        .map_err(|error| OfflineError::io("write", &path, error))?;
-    Ok(summary)
+    done
 }
 
 /// Opens a store that is there, for its lock; one that cannot be opened is not in the way.
@@ -92,7 +100,27 @@ struct Importing<'a> {
     manifest: Option<Summary>,
     rows: Option<Rows>,
     digests: Vec<Digest>,
+    /// Blobs that were not there before.
+    new_blobs: Vec<Digest>,
     blobs_bytes: u64,
+}
+
+/// What is to go when nothing was imported.
+struct Undo {
+    path: PathBuf,
+    blobs: Blobs,
+    new_blobs: Vec<Digest>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Undo {
+    /// What cannot be removed is in nobody's way: the next import removes it, or the server, as garbage.
+    fn run(self) {
+        let _ = fs::remove_file(&self.path);
+        for digest in &self.new_blobs {
+            let _ = self.runtime.block_on(self.blobs.delete(digest));
+        }
+    }
 }
 
 /// What was read of the rows.
@@ -120,6 +148,7 @@ impl<'a> Importing<'a> {
             manifest: None,
             rows: None,
             digests: Vec::new(),
+            new_blobs: Vec::new(),
             blobs_bytes: 0,
         })
     }
@@ -243,23 +272,25 @@ impl<'a> Importing<'a> {
     }
 
     fn write_rows(&self, batch: &[KeyValue], revision: Option<u64>) -> Result<(), StoreError> {
-        let write = || -> Result<(), redb::Error> {
+        let write = || -> Result<(), Failure> {
             let mut transaction = self.database.begin_write()?;
             transaction.set_quick_repair(true);
+            format::create(&transaction)?;
             {
                 let mut keys = transaction.open_table(KEYS)?;
                 for row in batch {
-                    keys.insert(&row.key[..], (row.modified, &row.value[..]))?;
+                    let line = format::to_row(&row.key, row.modified, &row.value);
+                    keys.insert(&row.key[..], line)?;
                 }
                 let mut counter = transaction.open_table(REVISION)?;
                 if let Some(revision) = revision {
-                    counter.insert((), revision)?;
+                    counter.insert((), format::counter(revision))?;
                 }
             }
             transaction.commit()?;
             Ok(())
         };
-        write().map_err(|error| corrupt_or_backend(&self.path, error))
+        write().map_err(|failure| engine_failure(&self.path, failure))
     }
 
     fn read_blob(
@@ -277,6 +308,9 @@ impl<'a> Importing<'a> {
             )));
         }
         self.blobs_bytes += content.len() as u64;
+        if !self.runtime.block_on(self.blobs.exists(&digest))? {
+            self.new_blobs.push(digest);
+        }
         self.runtime.block_on(self.blobs.put(content))?;
         self.digests.push(digest);
         (self.progress)(Progress {
@@ -288,7 +322,7 @@ impl<'a> Importing<'a> {
     }
 
     /// Whether all of it was there.
-    fn finish(mut self) -> Result<Summary, OfflineError> {
+    fn finish(&mut self) -> Result<Summary, OfflineError> {
         let missing = |name| OfflineError::damaged(format!("{name} is missing"));
         let manifest = self.manifest.take().ok_or_else(|| missing(MANIFEST))?;
         let rows = self.rows.take().ok_or_else(|| missing(ROWS))?;
@@ -314,6 +348,15 @@ impl<'a> Importing<'a> {
             )));
         }
         Ok(manifest)
+    }
+
+    fn close(self) -> Undo {
+        Undo {
+            path: self.path,
+            blobs: self.blobs,
+            new_blobs: self.new_blobs,
+            runtime: self.runtime,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ mod import;
 mod manifest;
 mod read_only;
 
-pub use check::{BlobsReport, Named, Names, Report, Segment, check};
+pub use check::{BlobsReport, Named, Names, Report, Segment, check, verify};
 pub use export::{Target, export};
 pub use import::{Import, import};
 pub use manifest::Summary;
@@ -48,6 +48,11 @@ pub enum OfflineError {
     /// The export is not what was written: nothing was imported.
     #[error("the export is damaged: {message}; take another one")]
     Damaged { message: String },
+    /// The store is not sound: nothing was exported.
+    #[error(
+        "{path} is damaged, and was not exported: {message}; restore it from a backup with `farrier store import`"
+    )]
+    Unsound { path: PathBuf, message: String },
     #[error("cannot {doing} {path}")]
     Io {
         doing: &'static str,

@@ -7,11 +7,13 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use redb::backends::FileBackend;
-use redb::{BackendError, Database, ReadableDatabase, ReadableTableMetadata, StorageBackend};
+use redb::{BackendError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
 
 use super::{FILE, OfflineError};
-use crate::redb::{KEYS, REVISION, corrupt_or_backend, key_value, open_error};
+use crate::redb::format::{self, Found, KEYS, REVISION, first};
+use crate::redb::{Failure, caught, corrupt, engine_failure, open_error};
 use crate::{KeyValue, Revision, StoreError};
 
 const BLOCK_BYTES: u64 = 4096;
@@ -19,9 +21,20 @@ const BLOCK_BYTES: u64 = 4096;
 const PAGE: usize = 500;
 
 /// The store of a data directory; locked, so that no server opens it meanwhile.
+///
+/// The engine may panic on a damaged file, wherever it is asked something: that becomes [`StoreError::Corrupt`].
 pub(super) struct ReadOnly {
     path: PathBuf,
-    database: Database,
+    /// `None` only while it is dropped.
+    database: Option<Database>,
+    format: Format,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    /// Rows have no checksums of their own.
+    First,
+    Current,
 }
 
 impl ReadOnly {
@@ -36,85 +49,154 @@ impl ReadOnly {
                 io::ErrorKind::NotFound => OfflineError::NotFound { path: path.clone() },
                 _ => OfflineError::io("open", &path, error),
             })?;
-        let opened = Overlay::new(file).and_then(|backend| {
+        let open = || {
             let database = Database::builder()
                 .set_cache_size(64 * 1024 * 1024)
-                .create_with_backend(backend)
+                .create_with_backend(Overlay::new(file)?)
                 .map_err(|error| open_error(&path, error))?;
-            let tables = || -> Result<(), redb::Error> {
-                let read = database.begin_read()?;
-                read.open_table(KEYS)?;
-                read.open_table(REVISION)?;
-                Ok(())
+            let format = match format::found(&database).map_err(|failure| engine_failure(&path, failure))? {
+                Found::Current => Format::Current,
+                Found::First => Format::First,
+                Found::Empty => return Err(corrupt(&path, "it has no table of keys".into())),
+                Found::Newer(version) => {
+                    return Err(StoreError::Newer {
+                        path: path.clone(),
+                        version,
+                    });
+                }
             };
-            tables().map_err(|error| match error {
-                redb::Error::TableDoesNotExist(name) => StoreError::Corrupt {
-                    path: path.clone(),
-                    message: format!("it has no table {name}"),
-                },
-                error => corrupt_or_backend(&path, error),
-            })?;
-            Ok(database)
-        });
+            Ok((database, format))
+        };
+        let opened = caught(open).unwrap_or_else(|panic| Err(corrupt(&path, panic)));
+        let (database, format) = opened?;
         Ok(ReadOnly {
-            database: opened?,
+            database: Some(database),
             path,
+            format,
         })
     }
 
-    /// redb's own check of every page: what is wrong, or `None`.
+    /// The engine's own check of every page: what is wrong, or `None`.
     pub(super) fn integrity(&mut self) -> Option<String> {
-        match self.database.check_integrity() {
-            Ok(true) => None,
-            Ok(false) => Some("its allocator or a commit slot does not agree with its pages".into()),
-            Err(error) => Some(error.to_string()),
+        let database = self.database.as_mut()?;
+        match caught(|| database.check_integrity()) {
+            Ok(Ok(true)) => None,
+            Ok(Ok(false)) => Some("its allocator or a commit slot does not agree with its pages".into()),
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(panic),
         }
     }
 
     pub(super) fn revision(&self) -> Result<Revision, StoreError> {
         self.read(|database| {
-            let table = database.begin_read()?.open_table(REVISION)?;
-            Ok(table.get(())?.map_or(0, |row| row.value()))
+            let read = database.begin_read()?;
+            match self.format {
+                Format::Current => format::revision(&read.open_table(REVISION)?),
+                Format::First => {
+                    let table = read.open_table(first::REVISION)?;
+                    Ok(table.get(())?.map_or(0, |row| row.value()))
+                }
+            }
         })
     }
 
     pub(super) fn count(&self) -> Result<u64, StoreError> {
-        self.read(|database| Ok(database.begin_read()?.open_table(KEYS)?.len()?))
+        self.read(|database| {
+            let read = database.begin_read()?;
+            Ok(match self.format {
+                Format::Current => read.open_table(KEYS)?.len()?,
+                Format::First => read.open_table(first::KEYS)?.len()?,
+            })
+        })
     }
 
-    /// Calls `each` for every row, in the order of keys.
+    /// Calls `each` for every row, in the order of keys: with [`StoreError::Damaged`] in place of one whose checksum
+    /// does not match.
     pub(super) fn walk(
         &self,
-        mut each: impl FnMut(&KeyValue) -> Result<(), OfflineError>,
+        mut each: impl FnMut(Result<&KeyValue, StoreError>) -> Result<(), OfflineError>,
     ) -> Result<(), OfflineError> {
-        let mut after: Option<Vec<u8>> = None;
+        let mut after: Option<Bytes> = None;
         loop {
             let page = self.page(after.as_deref())?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.key.to_vec());
+            after = Some(key_of(last).clone());
             for row in &page {
-                each(row)?;
+                each(row.as_ref().map_err(|key| self.damaged(key)))?;
             }
         }
     }
 
-    /// The next rows after this key.
-    pub(super) fn page(&self, after: Option<&[u8]>) -> Result<Vec<KeyValue>, StoreError> {
-        self.read(|database| {
-            let table = database.begin_read()?.open_table(KEYS)?;
-            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut rows = Vec::new();
-            for row in table.range::<&[u8]>((from, Bound::Unbounded))?.take(PAGE) {
-                let (key, value) = row?;
-                rows.push(key_value(key.value(), value.value()));
+    /// The next rows after this key; of a damaged one only its key.
+    pub(super) fn page(&self, after: Option<&[u8]>) -> Result<Vec<Result<KeyValue, Bytes>>, StoreError> {
+        let page = self.read(|database| {
+            let read = database.begin_read()?;
+            match self.format {
+                Format::Current => rows_after(&read.open_table(KEYS)?, after, format::row),
+                Format::First => {
+                    rows_after(&read.open_table(first::KEYS)?, after, |key, (modified, value)| {
+                        Ok(format::unverified(key, modified, value))
+                    })
+                }
             }
-            Ok(rows)
-        })
+        })?;
+        // Where pages are damaged, rows may come twice, or without end.
+        let keys = page.iter().map(|row| &key_of(row)[..]);
+        if after.into_iter().chain(keys).is_sorted_by(|one, next| one < next) {
+            Ok(page)
+        } else {
+            Err(corrupt(&self.path, "its keys are out of order".into()))
+        }
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        read(&self.database).map_err(|error| corrupt_or_backend(&self.path, error))
+    pub(super) fn damaged(&self, key: &Bytes) -> StoreError {
+        StoreError::Damaged {
+            path: self.path.clone(),
+            key: key.clone(),
+        }
     }
+
+    fn read<T>(&self, read: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, StoreError> {
+        let database = self.database.as_ref().expect("it is there until it is dropped");
+        match caught(|| read(database)) {
+            Ok(answer) => answer.map_err(|failure| engine_failure(&self.path, failure)),
+            Err(panic) => Err(corrupt(&self.path, panic)),
+        }
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let database = self.database.take();
+        // Closing writes to memory only, and so does not matter; but it may panic as all else.
+        let _ = caught(|| drop(database));
+    }
+}
+
+fn key_of(row: &Result<KeyValue, Bytes>) -> &Bytes {
+    match row {
+        Ok(row) => &row.key,
+        Err(key) => key,
+    }
+}
+
+/// The next rows of a table after this key.
+fn rows_after<V: redb::Value + 'static>(
+    table: &impl ReadableTable<&'static [u8], V>,
+    after: Option<&[u8]>,
+    row_of: impl Fn(&[u8], V::SelfType<'_>) -> Result<KeyValue, Failure>,
+) -> Result<Vec<Result<KeyValue, Bytes>>, Failure> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    let mut rows = Vec::new();
+    for row in table.range::<&[u8]>((from, Bound::Unbounded))?.take(PAGE) {
+        let (key, value) = row?;
+        rows.push(match row_of(key.value(), value.value()) {
+            Ok(row) => Ok(row),
+            Err(Failure::Damaged { key }) => Err(key),
+            Err(failure) => return Err(failure),
+        });
+    }
+    Ok(rows)
 }
 
 /// Reads from a file; keeps what is written in memory.
@@ -147,7 +229,7 @@ impl Overlay {
         let len = overlay
             .file
             .len()
-            .map_err(|error| corrupt_or_backend(Path::new(FILE), error.into()))?;
+            .map_err(|error| engine_failure(Path::new(FILE), redb::Error::from(error).into()))?;
         {
             let mut written = overlay.lock();
             (written.len, written.from_file) = (len, len);

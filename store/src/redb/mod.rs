@@ -1,5 +1,8 @@
 //! The embedded store: one file, one process, every commit synced before it is answered.
 //!
+//! Every row has a checksum, which every read verifies: see `format`. A damaged row is an error that names it, and
+//! nothing but that row: the others are read and written as before, also in the same group of commits.
+//!
 //! Commits use redb's quick repair (and with it two-phase commit), so that opening after a crash takes no walk over
 //! the file. After an I/O error (a full filesystem is one) redb refuses everything until it is opened again; a store
 //! in a file does that itself at the next call, so it is well again as soon as the filesystem is.
@@ -9,20 +12,48 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, StorageBackend, StorageError, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, StorageBackend, Table};
 
 use crate::watch::History;
 use crate::{Change, Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError, Watch};
 
+pub(crate) mod format;
 mod opening;
+mod panics;
 
+use format::{KEYS, REVISION, Row};
 use opening::Place;
-pub(crate) use opening::{corrupt_or_backend, open_error};
+pub(crate) use opening::{corrupt, engine_failure, open_error};
+pub(crate) use panics::caught;
 
-/// Every key, with the revision that wrote it and its value.
-pub(crate) const KEYS: TableDefinition<&[u8], (u64, &[u8])> = TableDefinition::new("keys");
-/// One row: the number of commits so far.
-pub(crate) const REVISION: TableDefinition<(), u64> = TableDefinition::new("revision");
+/// Why a transaction did not do what it was to do.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A row's checksum does not match.
+    Damaged {
+        key: Bytes,
+    },
+    Engine(redb::Error),
+}
+
+macro_rules! engine_errors {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::Engine(error.into())
+            }
+        }
+    )*};
+}
+
+engine_errors!(
+    redb::CommitError,
+    redb::Error,
+    redb::SetDurabilityError,
+    redb::StorageError,
+    redb::TableError,
+    redb::TransactionError
+);
 
 /// A store in one redb file.
 #[derive(Debug)]
@@ -37,12 +68,19 @@ pub struct RedbStore {
     history: History,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    Reading,
+    Writing,
+}
+
 impl RedbStore {
     /// Opens the store in the file at `path`, making it when there is none. Blocks.
     ///
     /// # Errors
     /// [`StoreError::Locked`] when another process has it open, [`StoreError::Corrupt`] when the file is no store,
-    /// [`StoreError::Full`] when there is no room to make it.
+    /// [`StoreError::Newer`] when a later Farrier made it, [`StoreError::Full`] when there is no room to make it.
+    /// Whether all of the file is sound is not asked: that is [`crate::offline::verify`].
     pub fn open(path: impl AsRef<Path>) -> Result<RedbStore, StoreError> {
         let path = path.as_ref();
         RedbStore::new(Place::File(path.into()), opening::open_or_make(path)?)
@@ -54,7 +92,7 @@ impl RedbStore {
     }
 
     fn new(place: Place, database: Database) -> Result<RedbStore, StoreError> {
-        let revision = read_revision(&database).map_err(|error| place.failure(error))?;
+        let revision = read_revision(&database).map_err(|error| place.failed(error))?;
         Ok(RedbStore {
             place,
             database: RwLock::new(Some(database)),
@@ -65,23 +103,43 @@ impl RedbStore {
     }
 
     /// Runs `run` on the database, after opening that again where an earlier error made it necessary.
-    fn with<T>(&self, run: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    fn with<T>(
+        &self,
+        doing: Doing,
+        run: impl FnOnce(&Database) -> Result<T, Failure>,
+    ) -> Result<T, StoreError> {
         self.open_again_after_failure()?;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         // It is not there when another thread has just failed to open it.
-        let database = database.as_ref().ok_or(redb::Error::DatabaseClosed);
-        database.and_then(run).map_err(|error| {
-            self.failed.store(true, Ordering::Release);
-            self.place.failure(error)
-        })
+        let Some(database) = database.as_ref() else {
+            return Err(self.place.failure(redb::Error::DatabaseClosed));
+        };
+        match caught(|| run(database)) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => {
+                // Where a place of the file is damaged, opening it again does not help.
+                let stays = match &failure {
+                    Failure::Damaged { .. } => true,
+                    Failure::Engine(error) => doing == Doing::Reading && opening::is_damage(error),
+                };
+                if !stays {
+                    self.failed.store(true, Ordering::Release);
+                }
+                Err(self.place.failed(failure))
+            }
+            Err(panic) => {
+                self.failed.store(true, Ordering::Release);
+                Err(self.place.corrupt(panic))
+            }
+        }
     }
 
     /// As [`RedbStore::with`]; once more when an error of another thread was in the way.
-    fn read<T>(&self, run: impl Fn(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        match self.with(&run) {
+    fn read<T>(&self, run: impl Fn(&Database) -> Result<T, Failure>) -> Result<T, StoreError> {
+        match self.with(Doing::Reading, &run) {
             Err(StoreError::Backend {
                 source: Some(source), ..
-            }) if is_of_another_call(&*source) => self.with(&run),
+            }) if is_of_another_call(&*source) => self.with(Doing::Reading, &run),
             answer => answer,
         }
     }
@@ -98,9 +156,12 @@ impl RedbStore {
             return Ok(());
         }
         // The lock on the file goes with it.
-        *database = None;
+        let closed = database.take();
+        if let Err(panic) = caught(|| drop(closed)) {
+            tracing::error!(path = %path.display(), panic, "closing the store after an error failed");
+        }
         let opened = opening::open(path)?;
-        let revision = read_revision(&opened).map_err(|error| self.place.failure(error))?;
+        let revision = read_revision(&opened).map_err(|error| self.place.failed(error))?;
         self.history.reopened(revision);
         *database = Some(opened);
         self.failed.store(false, Ordering::Release);
@@ -109,21 +170,35 @@ impl RedbStore {
     }
 }
 
+impl Drop for RedbStore {
+    fn drop(&mut self) {
+        let database = self
+            .database
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Closing writes where free pages are, and what was read of that may be damaged.
+        if let Err(panic) = caught(|| drop(database)) {
+            tracing::error!(panic, "closing the store failed");
+        }
+    }
+}
+
 /// The answer of each commit of a group, and what those that happened did.
 type Written = (Vec<Result<Revision, StoreError>>, Vec<(Revision, Vec<Change>)>);
 
 /// Everything of `commits` in one transaction. After an error it is not known whether they happened.
-fn write(database: &Database, commits: &[&Commit]) -> Result<Written, redb::Error> {
+fn write(database: &Database, place: &Place, commits: &[&Commit]) -> Result<Written, Failure> {
     let transaction = opening::begin_write(database)?;
     let mut answers = Vec::with_capacity(commits.len());
     let mut done = Vec::with_capacity(commits.len());
     {
         let mut keys = transaction.open_table(KEYS)?;
         let mut counter = transaction.open_table(REVISION)?;
-        let mut revision = counter.get(())?.map_or(0, |row| row.value());
+        let mut revision = format::revision(&counter)?;
         for commit in commits {
             let refused = match commit.check_limits() {
-                Ok(()) => broken_precondition(&keys, commit)?.map(|key| StoreError::Conflict { key }),
+                Ok(()) => broken_precondition(&keys, place, commit)?,
                 Err(error) => Some(error),
             };
             if let Some(error) = refused {
@@ -135,7 +210,7 @@ fn write(database: &Database, commits: &[&Commit]) -> Result<Written, redb::Erro
             answers.push(Ok(revision));
         }
         if !done.is_empty() {
-            counter.insert((), revision)?;
+            counter.insert((), format::counter(revision))?;
         }
     }
     if done.is_empty() {
@@ -148,25 +223,14 @@ fn write(database: &Database, commits: &[&Commit]) -> Result<Written, redb::Erro
 
 impl Store for RedbStore {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.read(|database| {
-            let table = database.begin_read()?.open_table(KEYS)?;
-            Ok(table.get(key)?.map(|row| key_value(key, row.value())))
-        })
+        self.read(|database| format::get(&database.begin_read()?.open_table(KEYS)?, key))
     }
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         if from >= to {
             return Ok(Vec::new());
         }
-        self.read(|database| {
-            let table = database.begin_read()?.open_table(KEYS)?;
-            let mut found = Vec::new();
-            for row in table.range(from..to)?.take(limit) {
-                let (key, value) = row?;
-                found.push(key_value(key.value(), value.value()));
-            }
-            Ok(found)
-        })
+        self.read(|database| format::range(&database.begin_read()?.open_table(KEYS)?, from, to, limit))
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
@@ -176,7 +240,7 @@ impl Store for RedbStore {
 
     fn commit_group(&self, commits: &[&Commit]) -> Vec<Result<Revision, StoreError>> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.with(|database| write(database, commits)) {
+        match self.with(Doing::Writing, |database| write(database, &self.place, commits)) {
             Ok((answers, done)) => {
                 for (revision, changes) in done {
                     self.history.record(revision, changes);
@@ -197,34 +261,39 @@ impl Store for RedbStore {
 }
 
 fn broken_precondition(
-    keys: &Table<'_, &[u8], (u64, &[u8])>,
+    keys: &Table<'_, &[u8], Row<'static>>,
+    place: &Place,
     commit: &Commit,
-) -> Result<Option<Bytes>, StorageError> {
+) -> Result<Option<StoreError>, Failure> {
     for precondition in &commit.preconditions {
-        let (key, holds) = match precondition {
-            Precondition::Absent { key } => (key, keys.get(&key[..])?.is_none()),
-            Precondition::Unchanged { key, modified } => (
-                key,
-                keys.get(&key[..])?.is_some_and(|row| row.value().0 == *modified),
-            ),
+        let (Precondition::Absent { key } | Precondition::Unchanged { key, .. }) = precondition;
+        let found = match format::modified(keys, key) {
+            Ok(found) => found,
+            // It concerns this commit, and no other of the group.
+            Err(failure @ Failure::Damaged { .. }) => return Ok(Some(place.failed(failure))),
+            Err(failure) => return Err(failure),
+        };
+        let holds = match precondition {
+            Precondition::Absent { .. } => found.is_none(),
+            Precondition::Unchanged { modified, .. } => found == Some(*modified),
         };
         if !holds {
-            return Ok(Some(key.clone()));
+            return Ok(Some(StoreError::Conflict { key: key.clone() }));
         }
     }
     Ok(None)
 }
 
 fn run(
-    keys: &mut Table<'_, &[u8], (u64, &[u8])>,
+    keys: &mut Table<'_, &[u8], Row<'static>>,
     commit: &Commit,
     revision: Revision,
-) -> Result<Vec<Change>, StorageError> {
+) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::with_capacity(commit.operations.len());
     for operation in commit.effective_operations() {
         match operation {
             Operation::Put { key, value } => {
-                keys.insert(&key[..], (revision, &value[..]))?;
+                keys.insert(&key[..], format::to_row(key, revision, value))?;
                 changes.push(Change::Put(KeyValue {
                     key: key.clone(),
                     value: value.clone(),
@@ -258,15 +327,6 @@ fn is_of_another_call(source: &(dyn std::error::Error + 'static)) -> bool {
     )
 }
 
-fn read_revision(database: &Database) -> Result<Revision, redb::Error> {
-    let table = database.begin_read()?.open_table(REVISION)?;
-    Ok(table.get(())?.map_or(0, |row| row.value()))
-}
-
-pub(crate) fn key_value(key: &[u8], (modified, value): (u64, &[u8])) -> KeyValue {
-    KeyValue {
-        key: Bytes::copy_from_slice(key),
-        value: Bytes::copy_from_slice(value),
-        modified,
-    }
+fn read_revision(database: &Database) -> Result<Revision, Failure> {
+    format::revision(&database.begin_read()?.open_table(REVISION)?)
 }

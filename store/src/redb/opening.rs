@@ -5,12 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, StorageError,
-    WriteTransaction,
-};
+use redb::{Builder, Database, DatabaseError, Durability, StorageBackend, StorageError, WriteTransaction};
 
-use super::{KEYS, REVISION};
+use super::format::{self, Found};
+use super::{Failure, caught};
 use crate::StoreError;
 
 /// redb's own default of 1 GiB is more than a whole server should need.
@@ -33,11 +31,26 @@ impl Place {
         }
     }
 
-    /// What an error of a transaction means.
+    pub(super) fn corrupt(&self, message: String) -> StoreError {
+        corrupt(self.path(), message)
+    }
+
+    /// What a failed transaction means.
+    pub(super) fn failed(&self, failure: Failure) -> StoreError {
+        match failure {
+            Failure::Damaged { key } => StoreError::Damaged {
+                path: self.path().into(),
+                key,
+            },
+            Failure::Engine(error) => self.failure(error),
+        }
+    }
+
+    /// What an error of the engine means.
     pub(super) fn failure(&self, error: redb::Error) -> StoreError {
         match error {
             redb::Error::Io(ref io) if crate::is_full(io) => full(self.path(), error),
-            redb::Error::Corrupted(message) => corrupt(self.path(), message),
+            error if is_damage(&error) => self.corrupt(what_is_damaged(error)),
             redb::Error::PreviousIo => StoreError::Backend {
                 message: format!(
                     "{} takes no writes since an earlier one failed: open it again",
@@ -79,9 +92,12 @@ fn open_with(
     path: &Path,
     open: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
 ) -> Result<Database, StoreError> {
-    let database = open(&builder()).map_err(|error| open_error(path, error))?;
-    create_tables(&database).map_err(|error| corrupt_or_backend(path, error))?;
-    Ok(database)
+    let opened = caught(|| {
+        let database = open(&builder()).map_err(|error| open_error(path, error))?;
+        make_current(&database, path)?;
+        Ok(database)
+    });
+    opened.unwrap_or_else(|panic| Err(corrupt(path, panic)))
 }
 
 fn builder() -> Builder {
@@ -100,7 +116,11 @@ fn make(path: &Path) -> Result<Database, StoreError> {
     let failed = |error: io::Error| corrupt_or_backend(path, error.into());
     let made = open_with(path, |builder| match builder.create(&unfinished) {
         // What an earlier attempt left.
-        Err(DatabaseError::Storage(error)) if is_damage(&error) => {
+        Err(DatabaseError::Storage(StorageError::Corrupted(_))) => {
+            fs::remove_file(&unfinished)?;
+            builder.create(&unfinished)
+        }
+        Err(DatabaseError::Storage(StorageError::Io(error))) if is_of_content(&error) => {
             fs::remove_file(&unfinished)?;
             builder.create(&unfinished)
         }
@@ -120,20 +140,35 @@ fn make(path: &Path) -> Result<Database, StoreError> {
     Ok(made)
 }
 
-/// Readers may then open the tables without asking whether they are there.
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
-    let read = database.begin_read()?;
-    if read.open_table(KEYS).is_ok() && read.open_table(REVISION).is_ok() {
-        return Ok(());
+/// Makes the tables of a new store, and gives those of an earlier version their checksums.
+fn make_current(database: &Database, path: &Path) -> Result<(), StoreError> {
+    let failed = |failure| engine_failure(path, failure);
+    match format::found(database).map_err(failed)? {
+        Found::Current => Ok(()),
+        Found::Empty => in_one(database, format::create).map_err(failed),
+        Found::First => {
+            tracing::info!(path = %path.display(), "giving the rows of the store their checksums");
+            in_one(database, format::upgrade).map_err(failed)
+        }
+        Found::Newer(version) => Err(StoreError::Newer {
+            path: path.into(),
+            version,
+        }),
     }
+}
+
+/// Does it durably, or not at all.
+fn in_one(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let transaction = begin_write(database)?;
-    transaction.open_table(KEYS)?;
-    transaction.open_table(REVISION)?;
+    change(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
 
-pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, redb::Error> {
+pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, Failure> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_quick_repair(true);
@@ -145,21 +180,21 @@ fn compact_if_mostly_holes(path: &Path, database: &mut Database) -> Result<(), S
     if file_bytes < COMPACT_FROM_BYTES {
         return Ok(());
     }
-    let used_bytes = (|| -> Result<u64, redb::Error> {
+    let compacted = caught(|| -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;
         let stats = transaction.stats()?;
-        let used = stats.stored_bytes() + stats.metadata_bytes();
+        let used_bytes = stats.stored_bytes() + stats.metadata_bytes();
         transaction.abort()?;
-        Ok(used)
-    })()
-    .map_err(|error| corrupt_or_backend(path, error))?;
-    if used_bytes < file_bytes / 4 {
-        tracing::info!(path = %path.display(), file_bytes, used_bytes, "compacting the store");
-        database
-            .compact()
-            .map_err(|error| corrupt_or_backend(path, error.into()))?;
+        if used_bytes < file_bytes / 4 {
+            tracing::info!(path = %path.display(), file_bytes, used_bytes, "compacting the store");
+            database.compact()?;
+        }
+        Ok(())
+    });
+    match compacted {
+        Ok(compacted) => compacted.map_err(|error| corrupt_or_backend(path, error)),
+        Err(panic) => Err(corrupt(path, panic)),
     }
-    Ok(())
 }
 
 pub(crate) fn open_error(path: &Path, error: DatabaseError) -> StoreError {
@@ -172,11 +207,21 @@ pub(crate) fn open_error(path: &Path, error: DatabaseError) -> StoreError {
     }
 }
 
+/// What a failed transaction on an opened file means.
+pub(crate) fn engine_failure(path: &Path, failure: Failure) -> StoreError {
+    match failure {
+        Failure::Damaged { key } => StoreError::Damaged {
+            path: path.into(),
+            key,
+        },
+        Failure::Engine(error) => corrupt_or_backend(path, error),
+    }
+}
+
 /// What an error while opening means.
-pub(crate) fn corrupt_or_backend(path: &Path, error: redb::Error) -> StoreError {
+fn corrupt_or_backend(path: &Path, error: redb::Error) -> StoreError {
     match error {
-        redb::Error::Corrupted(message) => corrupt(path, message),
-        redb::Error::Io(ref io) if io.kind() == io::ErrorKind::InvalidData => corrupt(path, io.to_string()),
+        error if is_damage(&error) => corrupt(path, what_is_damaged(error)),
         redb::Error::Io(ref io) if crate::is_full(io) => full(path, error),
         redb::Error::TableTypeMismatch { table, .. } => {
             corrupt(path, format!("its table {table} is not of this version"))
@@ -188,11 +233,29 @@ pub(crate) fn corrupt_or_backend(path: &Path, error: redb::Error) -> StoreError 
     }
 }
 
-fn is_damage(error: &StorageError) -> bool {
+/// Whether it is the content of the file that is wrong.
+pub(super) fn is_damage(error: &redb::Error) -> bool {
     match error {
-        StorageError::Corrupted(_) => true,
-        StorageError::Io(io) => io.kind() == io::ErrorKind::InvalidData,
+        redb::Error::Corrupted(_) => true,
+        redb::Error::Io(io) => is_of_content(io),
         _ => false,
+    }
+}
+
+fn is_of_content(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
+fn what_is_damaged(error: redb::Error) -> String {
+    match error {
+        redb::Error::Corrupted(message) => message,
+        redb::Error::Io(io) if io.kind() == io::ErrorKind::UnexpectedEof => {
+            "it names a page that is behind its end".into()
+        }
+        error => error.to_string(),
     }
 }
 
@@ -203,7 +266,7 @@ fn full(path: &Path, error: redb::Error) -> StoreError {
     }
 }
 
-fn corrupt(path: &Path, message: String) -> StoreError {
+pub(crate) fn corrupt(path: &Path, message: String) -> StoreError {
     StoreError::Corrupt {
         path: path.into(),
         message,

@@ -4,7 +4,7 @@ use nix::errno::Errno;
 use store::{Commit, RedbStore, Store, StoreError};
 
 use crate::disk::{Disk, Failure, Happened, Image};
-use crate::workload::{GROUPS, Workload};
+use crate::workload::{GROUPS, Workload, check_sound};
 
 #[test]
 fn after_an_error_at_any_write_nothing_is_half_done_and_nothing_is_lost() {
@@ -76,6 +76,7 @@ fn fail_everywhere(workload: &Workload, image: &Image, group: usize, errno: Errn
         } else {
             &[group, group + 1]
         };
+        check_sound(&disk.image(), &when);
         workload.check(disk.image(), may_be_there, &when);
     }
     failed

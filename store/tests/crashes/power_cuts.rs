@@ -62,6 +62,7 @@ fn cut_everywhere(workload: &Workload, happened: &[Happened], mine: impl Fn(usiz
             );
             let mut image = synced.clone();
             after_cut(&mut image, &unsynced, survives, &mut Coin(cut as u64));
+            crate::workload::check_sound(&image, &when);
             workload.check(image, &may_be_there, &when);
             if unsynced.is_empty() {
                 break;

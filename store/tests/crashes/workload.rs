@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use store::{Commit, Operation, RedbStore, Store};
+use store::{Commit, Operation, RedbStore, Store, offline};
 
 use crate::disk::{Disk, Happened, Image};
 
@@ -65,6 +65,15 @@ impl Workload {
             ..Commit::default()
         };
         assert_eq!(store.commit(&more).unwrap(), commits as u64 + 1, "{when}");
+    }
+}
+
+/// What a server asks before it opens what is on a disk: a crash is no damage.
+pub fn check_sound(image: &Image, when: &str) {
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join(offline::FILE), image).unwrap();
+    if let Err(error) = offline::verify(data.path(), &mut |_| {}) {
+        panic!("{when}: {error}");
     }
 }
 
