@@ -14,7 +14,7 @@ use super::decode::{self, DecodeError};
 use super::feed::{Feed, FeedReader};
 use super::source::{Source, sibling_digest};
 use super::target::Target;
-use super::writer::{BlockPool, Finished, Writer};
+use super::writer::{BlockPool, Demand, Finished, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -132,6 +132,8 @@ async fn write_counted(
         verified: expected.is_some(),
         resumes: source.resumes(),
         skipped_bytes: finished.skipped_bytes,
+        fitted: finished.fitted,
+        kernel: finished.kernel,
         warnings,
     })
 }
@@ -189,7 +191,11 @@ impl Stages {
         })?;
         let writer = Writer::new(
             target,
-            request.url.to_string(),
+            Demand {
+                url: request.url.to_string(),
+                content: request.content,
+                grow: request.grow,
+            },
             Arc::clone(&counters.written),
             Arc::clone(&counters.image),
         );

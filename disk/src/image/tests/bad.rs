@@ -215,7 +215,8 @@ async fn a_bomb_of_unknown_size_stops_at_the_end_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
     let target = disk(&dir, 9 * MIB);
     // 256 MiB of zeros in some 24 KiB, without a content size.
-    let bomb = zstd::encode_all(std::io::Read::take(std::io::repeat(0), 256 << 20), 1).unwrap();
+    let zeros = std::io::Read::take(std::io::repeat(0), 256 << 20);
+    let bomb = zstd::encode_all(std::io::Read::chain(sample(4096).as_slice(), zeros), 1).unwrap();
     assert!(bomb.len() < 64 << 10);
     let server = Server::start(Site::new(bomb)).await;
     let err = failure(&WriteRequest::new(server.url(), &target)).await;
