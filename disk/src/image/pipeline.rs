@@ -10,7 +10,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{self, DecodeError};
+use super::decode::{self, DecodeError, Decoded, Limits};
 use super::feed::{Feed, FeedReader};
 use super::source::{Source, sibling_digest};
 use super::target::Target;
@@ -110,11 +110,13 @@ async fn write_counted(
             actual,
         });
     }
-    if let Err(DecodeError::Image(what)) = decoded {
-        return Err(WriteError::BadImage {
-            url: request.url.to_string(),
-            what,
-        });
+    match decoded {
+        Ok(decoded) => warnings.extend(decoded.warnings),
+        Err(DecodeError::Image(what)) => {
+            let url = request.url.to_string();
+            return Err(WriteError::BadImage { url, what });
+        }
+        Err(DecodeError::GivenUp) => {}
     }
     if stop.is_cancelled() && finished.is_none() {
         return Err(WriteError::Stopped { at: source.at() });
@@ -143,7 +145,7 @@ struct Stages {
     feed: async_mpsc::Sender<Feed>,
     verdict: mpsc::Sender<()>,
     digest: oneshot::Receiver<Option<String>>,
-    decoded: oneshot::Receiver<Result<(), DecodeError>>,
+    decoded: oneshot::Receiver<Result<Decoded, DecodeError>>,
     finished: oneshot::Receiver<Result<Option<Finished>, WriteError>>,
 }
 
@@ -157,7 +159,7 @@ enum FeedError {
 type Outcome = (
     Result<(), FeedError>,
     Option<String>,
-    Result<(), DecodeError>,
+    Result<Decoded, DecodeError>,
     Result<Option<Finished>, WriteError>,
 );
 
@@ -182,7 +184,8 @@ impl Stages {
         let compression = request.compression;
         let decoded = spawn("image-decode", move || {
             let mut feed = FeedReader::new(from_digest);
-            let decoded = decode::run(&mut feed, compression, total, &pool, &pieces);
+            let limits = Limits::of_this_machine();
+            let decoded = decode::run(&mut feed, compression, total, limits, &pool, &pieces);
             if matches!(decoded, Err(DecodeError::Image(_))) {
                 // Before the feed is dropped, which is what the digest stage sees.
                 digest_rest.store(expects_digest, Ordering::Release);

@@ -229,20 +229,6 @@ async fn a_bomb_of_unknown_size_stops_at_the_end_of_the_disk() {
 }
 
 #[tokio::test]
-async fn a_window_larger_than_allowed_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let target = disk(&dir, 4 * MIB);
-    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
-    encoder.long_distance_matching(true).unwrap();
-    encoder.window_log(30).unwrap();
-    std::io::Write::write_all(&mut encoder, &sample(2 * MIB)).unwrap();
-    let server = Server::start(Site::new(encoder.finish().unwrap())).await;
-    let err = failure(&WriteRequest::new(server.url(), &target)).await;
-    assert_eq!(err.reason(), "BadImage", "{err}");
-    assert_untouched(&target);
-}
-
-#[tokio::test]
 async fn a_packed_image_that_ends_too_early_is_bad_in_every_packing() {
     let content = sample(2 * MIB);
     let gzip = {

@@ -10,7 +10,7 @@ use super::*;
 use crate::testing::LoopDevice;
 
 /// Packs with the tool that users pack with.
-fn packed(tool: &str, args: &[&str], content: &[u8]) -> Vec<u8> {
+pub(super) fn packed(tool: &str, args: &[&str], content: &[u8]) -> Vec<u8> {
     let mut child = Command::new(tool)
         .args(args)
         .stdin(Stdio::piped())

@@ -5,6 +5,7 @@ mod good;
 mod power;
 mod server;
 mod suits;
+mod trailers;
 
 use sha2::{Digest, Sha256};
 
