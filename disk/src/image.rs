@@ -9,6 +9,7 @@
 //! digest matched and everything else is on stable storage. What cannot boot is not begun: the image is judged by its
 //! first bytes. The kernel is told of the table whenever there is another one, or none.
 
+mod coding;
 mod decode;
 mod digest;
 mod ends;
@@ -47,7 +48,7 @@ pub struct WriteRequest {
     pub target: PathBuf,
     /// How the image is packed; `Detect` goes by the first bytes.
     pub compression: Compression,
-    /// SHA-256 of the bytes as downloaded, 64 hex digits, `sha256:` before them or not; `None`: taken from
+    /// SHA-256 of the file, packed as it is, 64 hex digits, `sha256:` before them or not; `None`: taken from
     /// `<url>.sha256` when that exists.
     pub sha256: Option<String>,
     /// Transient errors (connection, 5xx, short read) are retried this long without a new byte.
@@ -110,7 +111,7 @@ pub struct Progress {
 pub struct Written {
     pub downloaded_bytes: u64,
     pub image_bytes: u64,
-    /// Of the bytes as downloaded.
+    /// Of the file, packed as it is.
     pub sha256: String,
     /// Whether there was a digest to compare with.
     pub verified: bool,

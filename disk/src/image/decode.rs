@@ -10,7 +10,7 @@ use std::sync::mpsc;
 pub(super) use members::Members;
 
 use super::Compression;
-use super::feed::FeedReader;
+use super::feed::{Feed, FeedReader};
 use super::writer::{Block, BlockPool, Piece};
 
 /// Enough for every magic number, a zstd frame header (18 bytes) and an lz4 one (19).
@@ -76,7 +76,7 @@ pub(super) struct Decoded {
 ///
 /// `file_bytes` is the length of the whole file if known: that is the size of a raw image.
 pub(super) fn run(
-    feed: &mut FeedReader,
+    feed: &mut FeedReader<impl FnMut() -> Option<Feed> + Send>,
     said: Compression,
     file_bytes: Option<u64>,
     limits: Limits,

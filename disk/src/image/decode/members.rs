@@ -32,7 +32,7 @@ enum At<'a> {
 }
 
 /// The decoder of one member; gives 0 bytes at the member's end, having checked its sums.
-trait Member<'a>: Read {
+trait Member<'a>: Read + Send {
     fn into_input(self: Box<Self>) -> Ahead<'a>;
 }
 

@@ -55,7 +55,7 @@ async fn an_image_in_every_packing_arrives_whole_with_its_digest_verified() {
         let dir = tempfile::tempdir().unwrap();
         let target = disk(&dir, 12 << 20);
         let mut site = Site::new(bytes.clone());
-        site.digest_file = Some(format!("{}  disk.img\n", sha256(&bytes)));
+        site.digest_file = Some(format!("{}  disk.img\n", sha256(&bytes)).into_bytes());
         let server = Server::start(site).await;
         let written = write_quietly(&WriteRequest::new(server.url(), &target))
             .await

@@ -1,6 +1,7 @@
 //! Whole writes: good ones in every packing, and every way to go wrong.
 
 mod bad;
+mod coded;
 mod good;
 mod power;
 mod server;
