@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 
 mod ioctl {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, libc::size_t);
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), libc::c_int);
     nix::ioctl_none!(blkrrpart, 0x12, 95);
     nix::ioctl_readwrite_bad!(blkpg, nix::request_code_none!(0x12, 105), super::BlkpgRequest);
@@ -58,6 +59,14 @@ pub fn sector_size(device: &File) -> io::Result<u64> {
                 format!("the kernel says a sector has {size} bytes"),
             )
         })
+}
+
+/// Whether the kernel refuses to write to it: write protection of the medium, of the disk, or of the kernel itself.
+pub fn is_read_only(device: &File) -> io::Result<bool> {
+    let mut read_only: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the call, and BLKROGET writes one int.
+    unsafe { ioctl::blkroget(device.as_raw_fd(), &raw mut read_only) }?;
+    Ok(read_only != 0)
 }
 
 /// Makes the kernel read the partition table anew; fails while a partition is in use.

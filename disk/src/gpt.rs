@@ -1,9 +1,9 @@
-//! GUID partition tables: read with bounds, moved to a disk's real end, a partition grown.
+//! GUID partition tables: read with bounds, fitted to a disk, a partition grown.
 //!
 //! Source: UEFI specification 2.10, section 5 (GPT disk layout).
 
 mod fit;
 mod parse;
 
-pub use fit::{Fitted, GptError, Grow, Grown, fit, read_table};
-pub use parse::{Entry, Table, find, parse};
+pub use fit::{Backup, Fitted, GptError, Grow, Grown, fit};
+pub use parse::{Entry, Table, damage, find, has_signature, parse};

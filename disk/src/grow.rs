@@ -1,60 +1,34 @@
-//! After an image is on a disk: its table fitted to the disk, the kernel told, its root grown.
+//! After an image is on a disk and the kernel shows its partitions: the filesystem of the root grown.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, SFlag, mknod};
 
 use crate::filesystem::{self, FilesystemError, Resized};
-use crate::gpt::{self, Fitted, GptError, Grow, Table};
-use crate::{device, probe};
+use crate::{probe, publish};
 
-/// What was done.
-#[derive(Debug)]
-pub struct Outcome {
-    pub fitted: Fitted,
-    pub kernel: KernelView,
-    /// Of the partition that was asked for.
-    pub filesystem: Option<Resized>,
-}
-
-/// Whether the kernel shows the partitions as the table has them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KernelView {
-    Current,
-    /// Why not. The table on the disk is right nevertheless; a reboot will show it.
-    Stale(String),
-}
-
-/// Why a disk could not be finished.
+/// Why the filesystem of a partition was not grown.
 #[derive(Debug, thiserror::Error)]
 pub enum GrowError {
-    #[error("{disk}: {source}")]
-    Gpt { disk: PathBuf, source: GptError },
     #[error("{disk}: {what} failed: {source}")]
     Io {
         disk: PathBuf,
         what: &'static str,
         source: io::Error,
     },
-    #[error("{disk}: the kernel does not show partition {number}, so its filesystem was not grown: {why}")]
-    NotShown { disk: PathBuf, number: u32, why: String },
+    #[error("{disk}: the kernel does not show partition {number}")]
+    NotShown { disk: PathBuf, number: u32 },
     #[error(transparent)]
     Filesystem(#[from] FilesystemError),
 }
 
-/// How long another process (udev) may keep the disk from being read anew.
-const BUSY_FOR: Duration = Duration::from_secs(5);
-
-/// Moves the backup table to the disk's end, grows the partition and the filesystem in it. Blocks; seconds at most.
+/// Grows the filesystem in a partition to the partition's size. Blocks; seconds at most.
 ///
 /// # Errors
-/// [`GrowError::Gpt`] with [`GptError::NoTable`] for an image without a GPT. If only the filesystem fails, table and
-/// partition are grown and the disk boots.
-pub fn grow(disk: &Path, which: Grow) -> Result<Outcome, GrowError> {
+/// See [`GrowError`]; table and partition are as they were, and the disk boots.
+pub fn grow_filesystem(disk: &Path, number: u32) -> Result<Resized, GrowError> {
     let io = |what| {
         move |source| GrowError::Io {
             disk: disk.to_owned(),
@@ -62,123 +36,30 @@ pub fn grow(disk: &Path, which: Grow) -> Result<Outcome, GrowError> {
             source,
         }
     };
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(disk)
-        .map_err(io("opening"))?;
-    let fitted = gpt::fit(&file, which).map_err(|source| GrowError::Gpt {
-        disk: disk.to_owned(),
-        source,
-    })?;
-    let kernel = publish(&file, &fitted.table).map_err(io("telling the kernel of its partitions"))?;
-    let filesystem = match &fitted.partition {
-        None => None,
-        Some(partition) => {
-            let number = partition.number;
-            let node = Node::of_partition(&file, number).map_err(io("making a partition's device node"))?;
-            let not_shown = |why| GrowError::NotShown {
-                disk: disk.to_owned(),
-                number,
-                why,
-            };
-            let node = match (node, &kernel) {
-                (Some(node), _) => node,
-                (None, KernelView::Stale(why)) => return Err(not_shown(why.clone())),
-                (None, KernelView::Current) => return Err(not_shown("it has no number in sysfs".to_owned())),
-            };
-            Some(filesystem::grow(&node.path)?)
-        }
-    };
-    Ok(Outcome {
-        fitted,
-        kernel,
-        filesystem,
-    })
-}
-
-/// Makes the kernel show the partitions of a table.
-///
-/// Asks it to read the table; what it then does not show, or shows otherwise, it is told one by one, which works
-/// without GPT support in the kernel too.
-///
-/// # Errors
-/// Only if the disk itself cannot be asked; a kernel that will not is [`KernelView::Stale`].
-pub fn publish(disk: &File, table: &Table) -> io::Result<KernelView> {
-    let meta = disk.metadata()?;
-    if !std::os::unix::fs::FileTypeExt::is_block_device(&meta.file_type()) {
-        return Ok(KernelView::Stale("it is no block device".to_owned()));
-    }
-    let deadline = Instant::now() + BUSY_FOR;
-    let reread = loop {
-        match device::reread_partitions(disk) {
-            Err(err) if err.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            result => break result,
-        }
-    };
-    if let Err(err) = correct(disk, &sysfs(&meta), table) {
-        let reread = reread
-            .err()
-            .map(|err| format!(" after a failed reread: {err}"))
-            .unwrap_or_default();
-        return Ok(KernelView::Stale(format!("{err}{reread}")));
-    }
-    Ok(KernelView::Current)
-}
-
-/// Adds, resizes and removes until the kernel's partitions are the table's.
-fn correct(disk: &File, sysfs: &Path, table: &Table) -> io::Result<()> {
-    let shown = probe::partitions_of(sysfs);
-    for partition in &shown {
-        let wanted = table
-            .entries
-            .iter()
-            .find(|entry| entry.number == partition.number);
-        if wanted.is_none_or(|entry| entry.first_lba * table.sector_size != partition.start_bytes) {
-            device::remove_partition(disk, partition.number)?;
-        }
-    }
-    for entry in &table.entries {
-        let start = entry.first_lba * table.sector_size;
-        let len = (entry.last_lba + 1 - entry.first_lba) * table.sector_size;
-        match shown
-            .iter()
-            .find(|partition| partition.number == entry.number && partition.start_bytes == start)
-        {
-            Some(partition) if partition.size_bytes == len => {}
-            Some(_) => device::resize_partition(disk, entry.number, start, len)?,
-            None => device::add_partition(disk, entry.number, start, len)?,
-        }
-    }
-    Ok(())
-}
-
-fn sysfs(meta: &fs::Metadata) -> PathBuf {
-    let number = meta.rdev();
-    PathBuf::from(format!(
-        "/sys/dev/block/{}:{}",
-        libc::major(number),
-        libc::minor(number)
-    ))
+    let file = File::open(disk).map_err(io("opening"))?;
+    let node = Node::of_partition(&file, number)
+        .map_err(io("making a partition's device node"))?
+        .ok_or_else(|| GrowError::NotShown {
+            disk: disk.to_owned(),
+            number,
+        })?;
+    Ok(filesystem::grow(&node.path)?)
 }
 
 /// A device node for a partition: the one in /dev, or, where nothing makes those, one of its own.
-struct Node {
+pub(crate) struct Node {
     path: PathBuf,
     own: bool,
 }
 
 impl Node {
     /// `None`: the kernel does not show the partition.
-    fn of_partition(disk: &File, number: u32) -> io::Result<Option<Node>> {
-        let shown = probe::partitions_of(&sysfs(&disk.metadata()?));
+    pub(crate) fn of_partition(disk: &File, number: u32) -> io::Result<Option<Node>> {
+        let shown = probe::partitions_of(&publish::sysfs(disk)?);
         let Some(partition) = shown.into_iter().find(|partition| partition.number == number) else {
             return Ok(None);
         };
-        let is_it = fs::metadata(&partition.path).is_ok_and(|meta| meta.rdev() == partition.device);
-        if is_it {
+        if publish::is_node(&partition.path, partition.device) {
             return Ok(Some(Node {
                 path: partition.path,
                 own: false,
@@ -192,6 +73,11 @@ impl Node {
             partition.device,
         )?;
         Ok(Some(Node { path, own: true }))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -210,6 +96,8 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::gpt::Grow;
+    use crate::image::{WriteRequest, write};
     use crate::testing::{LoopDevice, gpt_image, has_sys_resource, output};
 
     const MIB: u64 = 1 << 20;
@@ -231,24 +119,28 @@ mod tests {
         image
     }
 
-    #[test]
-    fn a_disk_larger_than_its_image_is_used_up_to_its_end() {
+    #[tokio::test]
+    async fn a_disk_larger_than_its_image_is_used_up_to_its_end() {
         let image = image_with_root();
-        image.as_file().set_len(256 * MIB).unwrap();
-        let device = LoopDevice::over(image, 512, &["--partscan"]);
+        let disk = tempfile::NamedTempFile::new().unwrap();
+        disk.as_file().set_len(256 * MIB).unwrap();
+        let device = LoopDevice::over(disk, 512, &["--partscan"]);
+        let url = url::Url::from_file_path(image.path()).unwrap();
+        let mut request = WriteRequest::new(url, device.path());
+        request.grow = Grow::LastLinux;
+        let written = write(&request, |_| {}, Default::default()).await.unwrap();
+        assert_eq!(written.kernel, publish::KernelView::Current);
+        let partition = written.fitted.unwrap().partition.unwrap();
+        assert_eq!((partition.number, partition.size_bytes), (3, 253 * MIB));
         if has_sys_resource() {
-            let outcome = grow(device.path(), Grow::LastLinux).unwrap();
-            assert_eq!(outcome.kernel, KernelView::Current);
-            let partition = outcome.fitted.partition.unwrap();
-            assert_eq!((partition.number, partition.size_bytes), (3, 253 * MIB));
-            let filesystem = outcome.filesystem.unwrap();
+            let filesystem = grow_filesystem(device.path(), 3).unwrap();
             assert_eq!(
                 (filesystem.before_bytes, filesystem.after_bytes),
                 (61 * MIB, 253 * MIB)
             );
         } else {
             // The filesystem comes last, so everything else is done when the kernel refuses to grow it.
-            let err = grow(device.path(), Grow::LastLinux).unwrap_err();
+            let err = grow_filesystem(device.path(), 3).unwrap_err();
             assert!(
                 matches!(err, GrowError::Filesystem(FilesystemError::Refused { .. })),
                 "{err}"
@@ -271,31 +163,9 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_shows_no_partitions_is_said_and_the_table_is_right_nevertheless() {
-        let image = image_with_root();
-        image.as_file().set_len(128 * MIB).unwrap();
-        let outcome = grow(image.path(), Grow::Nothing).unwrap();
-        assert!(matches!(outcome.kernel, KernelView::Stale(_)), "{outcome:?}");
-        assert!(outcome.fitted.backup_moved && outcome.filesystem.is_none());
-        let err = grow(image.path(), Grow::LastLinux).unwrap_err();
-        assert!(matches!(err, GrowError::NotShown { number: 3, .. }), "{err}");
-        let said = output(Command::new("sgdisk").arg("--verify").arg(image.path()));
-        assert!(said.contains("No problems found"), "{said}");
-    }
-
-    #[test]
-    fn an_image_without_a_table_is_refused() {
+    fn a_partition_that_is_not_shown_is_said() {
         let device = LoopDevice::filled(4 << 20, 512);
-        let err = grow(device.path(), Grow::Nothing).unwrap_err();
-        assert!(
-            matches!(
-                err,
-                GrowError::Gpt {
-                    source: GptError::NoTable { .. },
-                    ..
-                }
-            ),
-            "{err}"
-        );
+        let err = grow_filesystem(device.path(), 3).unwrap_err();
+        assert!(matches!(err, GrowError::NotShown { number: 3, .. }), "{err}");
     }
 }

@@ -5,14 +5,19 @@
 //! memory stays below some 40 MiB plus the decoder's window.
 //!
 //! What is half-written never boots: both ends of the disk (first and last MiB, where partition tables and boot
-//! code are) are zeroed first, and the image's own ends are written last, after the digest matched and everything
-//! else is on stable storage.
+//! code are) are zeroed first, and the image's own ends are written last, the first sector after all others, after the
+//! digest matched and everything else is on stable storage. What cannot boot is not begun: the image is judged by its
+//! first bytes. The kernel is told of the table whenever there is another one, or none.
 
+mod coding;
 mod decode;
 mod digest;
+mod ends;
 mod error;
 mod feed;
+mod formats;
 mod http;
+mod judge;
 mod pipeline;
 mod source;
 mod target;
@@ -28,6 +33,9 @@ use url::Url;
 
 pub use error::WriteError;
 
+use crate::gpt::{Fitted, Grow};
+use crate::publish::KernelView;
+
 /// How long a transfer may bring no new byte before it fails.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
@@ -40,11 +48,15 @@ pub struct WriteRequest {
     pub target: PathBuf,
     /// How the image is packed; `Detect` goes by the first bytes.
     pub compression: Compression,
-    /// SHA-256 of the bytes as downloaded, 64 hex digits, `sha256:` before them or not; `None`: taken from
+    /// SHA-256 of the file, packed as it is, 64 hex digits, `sha256:` before them or not; `None`: taken from
     /// `<url>.sha256` when that exists.
     pub sha256: Option<String>,
     /// Transient errors (connection, 5xx, short read) are retried this long without a new byte.
     pub give_up_after: Duration,
+    /// What the image has to be.
+    pub content: Content,
+    /// Which partition is to reach to the end of the disk.
+    pub grow: Grow,
 }
 
 impl WriteRequest {
@@ -56,8 +68,19 @@ impl WriteRequest {
             compression: Compression::Detect,
             sha256: None,
             give_up_after: GIVE_UP_AFTER,
+            content: Content::Disk,
+            grow: Grow::Nothing,
         }
     }
+}
+
+/// What is taken for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Any bytes at all that fit on the disk.
+    Any,
+    /// A boot signature, a GUID partition table or a filesystem that is known, made for the disk's sectors.
+    Disk,
 }
 
 /// How an image is packed.
@@ -88,7 +111,7 @@ pub struct Progress {
 pub struct Written {
     pub downloaded_bytes: u64,
     pub image_bytes: u64,
-    /// Of the bytes as downloaded.
+    /// Of the file, packed as it is.
     pub sha256: String,
     /// Whether there was a digest to compare with.
     pub verified: bool,
@@ -96,6 +119,10 @@ pub struct Written {
     pub resumes: u32,
     /// How many bytes of zeros were given to the disk as "zero this range" instead of as data.
     pub skipped_bytes: u64,
+    /// The partition table that was fitted to the disk, where there was one.
+    pub fitted: Option<Fitted>,
+    /// Whether the kernel shows the new partitions.
+    pub kernel: KernelView,
     /// What went well but should be known, a line each.
     pub warnings: Vec<String>,
 }
@@ -107,8 +134,9 @@ pub struct Written {
 /// future *returns*, nothing is written any more. Needs a tokio runtime with time and I/O enabled.
 ///
 /// # Errors
-/// See [`WriteError`]; [`WriteError::reason`] is a word for machines to read. A target that is missing, busy or too
-/// small by what is known beforehand is left untouched; any later error leaves both its ends zeroed.
+/// See [`WriteError`]; [`WriteError::reason`] is a word for machines to read. Where the target is missing, busy,
+/// read-only or too small, or the image makes no sense on it, by what is known beforehand, it is left untouched; any later
+/// error leaves both its ends zeroed, but for [`WriteError::KernelRefused`].
 pub async fn write(
     request: &WriteRequest,
     on_progress: impl Fn(Progress) + Send + Sync + 'static,

@@ -1,16 +1,17 @@
 //! What is done to disks: probe, mount, partition tables, filesystems, image streaming.
 //!
 //! Knows nothing of agents or gRPC. An image goes onto a disk in these steps, each usable alone:
-//! [`probe::resolve`] picks the disk, [`image::write`] streams the image, [`gpt::fit`] moves the backup table to the
-//! disk's real end and grows a partition, [`filesystem::grow`] grows the filesystem in it.
-//! [`grow::grow`] does the last two and tells the kernel in between.
+//! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
+//! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
 
 pub mod device;
 pub mod filesystem;
 pub mod gpt;
 pub mod grow;
 pub mod image;
+pub mod mbr;
 pub mod mount;
 pub mod probe;
+pub mod publish;
 #[cfg(test)]
 mod testing;

@@ -93,6 +93,18 @@ pub(crate) fn gpt_image(len: u64, sector_bytes: u64) -> NamedTempFile {
     file
 }
 
+/// A first sector with these entries: type, first sector, sectors.
+pub(crate) fn mbr_sector(entries: &[(u8, u32, u32)]) -> [u8; 512] {
+    let mut sector = [0; 512];
+    for ((kind, first, sectors), entry) in entries.iter().zip(sector[446..510].chunks_exact_mut(16)) {
+        entry[4] = *kind;
+        entry[8..12].copy_from_slice(&first.to_le_bytes());
+        entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+    }
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
 /// Runs it to a good end; what it prints.
 pub(crate) fn output(command: &mut Command) -> String {
     let ran = command.output().unwrap();

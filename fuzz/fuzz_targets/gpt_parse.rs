@@ -1,6 +1,6 @@
 //! What is read from disks and images: partition tables and superblocks. No input may panic.
 //!
-//! The two modules are taken by path: as a dependency, `disk` would bring an HTTP client and five decoders along.
+//! The modules are taken by path: as a dependency, `disk` would bring an HTTP client and five decoders along.
 
 #![no_main]
 #![allow(dead_code)]
@@ -9,6 +9,8 @@ use libfuzzer_sys::fuzz_target;
 
 #[path = "../../disk/src/filesystem/detect.rs"]
 mod detect;
+#[path = "../../disk/src/mbr.rs"]
+mod mbr;
 #[path = "../../disk/src/gpt/parse.rs"]
 mod parse;
 
@@ -22,6 +24,13 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = detect::detect(bytes);
+    let primary = mbr::parse(bytes).unwrap_or_default();
+    let read = |sector: u64| {
+        let from = usize::try_from(sector).ok().and_then(|sector| sector.checked_mul(512));
+        let sector = from.and_then(|from| bytes.get(from..)).and_then(|rest| rest.first_chunk::<512>());
+        sector.copied().ok_or_else(|| std::io::Error::other("beyond the end"))
+    };
+    let _ = mbr::logical(&primary, read);
 });
 
 fn look(bytes: &[u8]) {

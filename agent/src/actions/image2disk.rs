@@ -1,14 +1,15 @@
 //! `image2disk`: a disk image from a URL onto a disk, verified; its partition table fitted to the disk.
 //!
-//! Variables beside upstream's: `SHA256` (or `CHECKSUM=sha256:…`) and `GROW_ROOT`.
+//! Variables beside upstream's: `SHA256` (or `CHECKSUM=sha256:…`), `GROW_ROOT` and `RAW`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use disk::filesystem::FilesystemError;
-use disk::gpt::{GptError, Grow};
-use disk::grow::{self, GrowError, KernelView};
-use disk::image::{self, Progress, WriteRequest};
+use disk::gpt::Grow;
+use disk::grow::{self, GrowError};
+use disk::image::{self, Content, Progress, WriteRequest, Written};
+use disk::publish::KernelView;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -36,10 +37,15 @@ pub(super) async fn run(
         .duration("PROGRESS_INTERVAL_SECONDS", Duration::from_secs(1))?
         .unwrap_or(SAY_EVERY);
     let sha256 = digest(env)?;
+    let content = content(env)?;
     let disk = target::resolve(hint).await?;
 
     let mut request = WriteRequest::new(url.clone(), &disk);
     request.sha256 = sha256;
+    request.content = content;
+    if env.is_on("GROW_ROOT") {
+        request.grow = Grow::LastLinux;
+    }
     if let (true, Some(patience)) = (
         env.is_on("RETRY_ENABLED"),
         env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
@@ -76,7 +82,7 @@ pub(super) async fn run(
     ))
     .await;
 
-    let grown = fit(disk.clone(), env.is_on("GROW_ROOT")).await?;
+    let grown = finish(&written, disk.clone()).await?;
     feed.line(grown.as_str()).await;
     let message = format!(
         "wrote {} B of {url} to {}; {grown}",
@@ -105,46 +111,51 @@ fn digest(env: &Environment<'_>) -> Result<Option<String>, Failure> {
     }
 }
 
-/// Moves the backup table to the disk's end and, where asked, grows the root; returns what was done, in words.
-async fn fit(disk: PathBuf, grow_root: bool) -> Result<String, Failure> {
-    let which = if grow_root { Grow::LastLinux } else { Grow::Nothing };
-    blocking(move || match grow::grow(&disk, which) {
-        Ok(outcome) => {
-            let mut done = vec![];
-            if outcome.fitted.backup_moved {
-                done.push("backup partition table moved to the disk's end".to_owned());
-            }
-            if let Some(partition) = outcome.fitted.partition {
-                done.push(format!(
-                    "partition {} grown by {} B",
-                    partition.number, partition.added_bytes
-                ));
-            }
-            if let Some(resized) = outcome.filesystem {
-                done.push(format!("its filesystem is {} B now", resized.after_bytes));
-            }
-            if let KernelView::Stale(why) = outcome.kernel {
-                done.push(format!("the kernel does not show the new partitions: {why}"));
-            }
-            Ok(if done.is_empty() {
-                "partition table fits the disk".to_owned()
-            } else {
-                done.join(", ")
-            })
-        }
-        Err(GrowError::Gpt {
-            source: GptError::NoTable { why },
-            ..
-        }) if !grow_root => Ok(format!("no partition table to fit: {why}")),
-        Err(GrowError::Filesystem(e @ FilesystemError::CannotGrow { .. })) => {
-            Ok(format!("partition grown; {e}"))
-        }
-        Err(e) => Err(Failure::new(
-            "GrowFailed",
-            format!("the image is written, but the root was not grown: {e}"),
+/// `RAW: any` takes what is no disk image too.
+fn content(env: &Environment<'_>) -> Result<Content, Failure> {
+    match env.optional("RAW") {
+        None => Ok(Content::Disk),
+        Some("any") => Ok(Content::Any),
+        Some(other) => Err(Failure::new(
+            "BadVariable",
+            format!("environment variable RAW={other} is not any, the only value it may have"),
         )),
+    }
+}
+
+/// Grows the filesystem of a partition that was grown; returns what was done beside the writing, in words.
+async fn finish(written: &Written, disk: PathBuf) -> Result<String, Failure> {
+    let mut done = vec![];
+    if written.kernel == KernelView::Never {
+        done.push("the kernel shows no partitions of it".to_owned());
+    }
+    let Some(fitted) = &written.fitted else {
+        done.push("no GUID partition table to fit".to_owned());
+        return Ok(done.join(", "));
+    };
+    if fitted.backup_moved {
+        done.push("backup partition table moved to the disk's end".to_owned());
+    }
+    if let Some(partition) = fitted.partition {
+        done.push(format!(
+            "partition {} grown by {} B",
+            partition.number, partition.added_bytes
+        ));
+        let resized = blocking(move || match grow::grow_filesystem(&disk, partition.number) {
+            Ok(resized) => Ok(format!("its filesystem is {} B now", resized.after_bytes)),
+            Err(GrowError::Filesystem(e @ FilesystemError::CannotGrow { .. })) => Ok(e.to_string()),
+            Err(e) => Err(Failure::new(
+                "GrowFailed",
+                format!("the image is written, but the root was not grown: {e}"),
+            )),
+        });
+        done.push(resized.await?);
+    }
+    Ok(if done.is_empty() {
+        "partition table fits the disk".to_owned()
+    } else {
+        done.join(", ")
     })
-    .await
 }
 
 /// Turns the writer's progress into messages, with a rate, not more often than asked.
@@ -256,6 +267,20 @@ mod tests {
         assert_eq!(standing(5, 10, 40, 0), ("download", 5, 10));
         assert_eq!(standing(5, 0, 40, 0), ("download", 5, 0));
         assert_eq!(standing(10, 10, 40, 0), ("write", 40, 0));
+    }
+
+    #[test]
+    fn only_any_takes_what_is_no_disk_image() {
+        let check = |value: &str| {
+            let variables = HashMap::from([("RAW".to_owned(), value.to_owned())]);
+            content(&Environment::of(&variables))
+        };
+        assert_eq!(check(""), Ok(Content::Disk));
+        assert_eq!(check("any"), Ok(Content::Any));
+        for wrong in ["true", "ANY", "gpt"] {
+            let failure = check(wrong).unwrap_err();
+            assert!(failure.message.contains("RAW"), "{}", failure.message);
+        }
     }
 
     #[test]

@@ -1,13 +1,11 @@
-//! Fits a partition table to the disk it now lies on.
+//! Fits a partition table to the disk that it is to lie on, before it is written there.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::io::{self, Cursor, Seek, SeekFrom, Write};
 
 use gptman::{GPTHeader, GPTPartitionEntry};
 
 use super::parse::{self, Entry, Table};
-use crate::device;
+use crate::mbr;
 
 /// Which partition grows up to the end of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +37,15 @@ pub struct Grown {
     pub added_bytes: u64,
 }
 
+/// The backup table, which ends where the disk ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// Where on the disk its first byte goes.
+    pub at: u64,
+    /// The entries, then the header.
+    pub bytes: Vec<u8>,
+}
+
 /// Why a table could not be fitted.
 #[derive(Debug, thiserror::Error)]
 pub enum GptError {
@@ -52,35 +59,23 @@ pub enum GptError {
     NotLast { number: u32, behind: u32 },
     #[error("the table needs a disk of {need_bytes} B, this one has {have_bytes} B")]
     DoesNotFit { need_bytes: u64, have_bytes: u64 },
-    #[error("the table that was written reads back differently: {what}")]
-    ReadBack { what: &'static str },
-    #[error("partition table: {what} failed: {source}")]
-    Io { what: &'static str, source: io::Error },
     #[error("partition table: {0}")]
     Table(#[from] gptman::Error),
 }
 
-/// What precedes the first partition, with a margin.
-const START_BYTES: u64 = 1 << 20;
 /// Where partitions end, so that tools and encryption do not complain.
 const ALIGN_BYTES: u64 = 1 << 20;
-const MBR_ENTRIES: std::ops::Range<usize> = 446..510;
-const PROTECTIVE: u8 = 0xee;
 
-/// Moves the backup table to the disk's end, grows a partition, and reads both tables back.
+/// Fits the primary table in the first bytes of an image to a disk, grows a partition, and makes the backup table.
 ///
-/// `disk` is a block device or an image file, open for reading and writing. The backup is written and synced before
-/// the primary, so a power cut in between leaves a table that is valid. The kernel is told nothing: see
-/// [`crate::grow::publish`].
+/// `start` must hold all entries; header, entries and protective MBR in it are changed, nothing else. Boot code, boot
+/// flags and the entries of hybrid MBRs stay.
 ///
 /// # Errors
-/// With [`GptError::NoTable`], [`GptError::DoesNotFit`] and the three about partitions nothing was written.
-pub fn fit(disk: &File, grow: Grow) -> Result<Fitted, GptError> {
-    let size = size_bytes(disk)?;
-    let before = read_table(disk, size)?;
-    let sector = before.sector_size;
-    let lbas = size / sector;
-
+/// See [`GptError`]; `start` is as it was then.
+pub fn fit(start: &mut [u8], disk_bytes: u64, sector: u64, grow: Grow) -> Result<(Fitted, Backup), GptError> {
+    let before = parse::parse(start, sector).map_err(|why| GptError::NoTable { why })?;
+    let lbas = disk_bytes / sector;
     let entries_sectors = (u64::from(before.entry_count) * 128).div_ceil(sector);
     let need_bytes = before
         .partitions_end_bytes()
@@ -89,12 +84,12 @@ pub fn fit(disk: &File, grow: Grow) -> Result<Fitted, GptError> {
     if need_bytes > lbas * sector || last_usable_lba <= before.first_usable_lba {
         return Err(GptError::DoesNotFit {
             need_bytes,
-            have_bytes: size,
+            have_bytes: disk_bytes,
         });
     }
-
-    let mut device = disk;
-    io::Seek::seek(&mut device, io::SeekFrom::Start(sector)).map_err(io_error("seeking"))?;
+    let mut fitted = start.to_vec();
+    let mut device = Cursor::new(fitted.as_mut_slice());
+    device.set_position(sector);
     let mut primary = GPTHeader::read_from(&mut device)?;
     // `parse` has checked what gptman takes on trust: entry size, number of entries, checksums.
     let mut entries = primary.read_partitions(&mut device, sector)?;
@@ -108,44 +103,61 @@ pub fn fit(disk: &File, grow: Grow) -> Result<Fitted, GptError> {
     backup.backup_lba = primary.primary_lba;
     backup.partition_entry_lba = last_usable_lba + 1;
 
-    backup.write_into(&mut device, sector, &entries)?;
-    disk.sync_all().map_err(io_error("syncing"))?;
     primary.write_into(&mut device, sector, &entries)?;
-    fit_protective_mbr(disk, lbas)?;
-    disk.sync_all().map_err(io_error("syncing"))?;
+    let at = backup.partition_entry_lba * sector;
+    let len = usize::try_from((entries_sectors + 1) * sector).unwrap_or(0);
+    let mut place = Place {
+        at,
+        bytes: vec![0; len],
+        position: 0,
+    };
+    backup.write_into(&mut place, sector, &entries)?;
+    fit_protective_mbr(&mut fitted, lbas);
 
-    let table = read_back(disk, size, &backup)?;
-    Ok(Fitted {
-        backup_moved: before.backup_lba != table.backup_lba,
-        table,
-        partition,
-    })
+    let table = parse::parse(&fitted, sector).map_err(|why| GptError::NoTable { why })?;
+    start.copy_from_slice(&fitted);
+    Ok((
+        Fitted {
+            backup_moved: before.backup_lba != table.backup_lba,
+            table,
+            partition,
+        },
+        Backup {
+            at,
+            bytes: place.bytes,
+        },
+    ))
 }
 
-/// Reads the primary table of a disk.
-///
-/// # Errors
-/// [`GptError::NoTable`] or [`GptError::Io`].
-pub fn read_table(disk: &File, size: u64) -> Result<Table, GptError> {
-    let mut start = vec![0; usize::try_from(START_BYTES.min(size)).unwrap_or(0)];
-    disk.read_exact_at(&mut start, 0).map_err(io_error("reading"))?;
-    let meta = disk.metadata().map_err(io_error("stat"))?;
-    if meta.file_type().is_block_device() {
-        let sector = device::sector_size(disk).map_err(io_error("asking for the sector size"))?;
-        return parse::parse(&start, sector).map_err(|why| GptError::NoTable { why });
+/// A part of the disk in memory, written to with the disk's own offsets.
+struct Place {
+    at: u64,
+    bytes: Vec<u8>,
+    position: usize,
+}
+
+impl Write for Place {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        let mut into = self.bytes.get_mut(self.position..).unwrap_or_default();
+        let len = into.write(from)?;
+        self.position += len;
+        Ok(len)
     }
-    parse::parse(&start, 512)
-        .or_else(|why| parse::parse(&start, 4096).map_err(|_| why))
-        .map_err(|why| GptError::NoTable { why })
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// The size of a block device or a regular file.
-fn size_bytes(disk: &File) -> Result<u64, GptError> {
-    let meta = disk.metadata().map_err(io_error("stat"))?;
-    if meta.file_type().is_block_device() {
-        device::size_bytes(disk).map_err(io_error("asking for the size"))
-    } else {
-        Ok(meta.len())
+impl Seek for Place {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let inside = match to {
+            SeekFrom::Start(offset) => offset.checked_sub(self.at),
+            SeekFrom::Current(_) | SeekFrom::End(_) => None,
+        };
+        let inside = inside.and_then(|offset| usize::try_from(offset).ok());
+        self.position = inside.ok_or_else(|| io::Error::other("outside of the backup table"))?;
+        Ok(self.at + self.position as u64)
     }
 }
 
@@ -196,80 +208,41 @@ fn grow_entry(entry: &Entry, entries: &mut [GPTPartitionEntry], last_usable_lba:
     }
 }
 
-/// Lets the protective entry cover the whole disk; keeps boot code, boot flags and entries of hybrid MBRs.
+/// Lets the protective entry cover the whole disk.
 ///
 /// Source: UEFI 2.10 table 5.4: the size is capped at 0xffffffff.
-fn fit_protective_mbr(disk: &File, lbas: u64) -> Result<(), GptError> {
-    let mut sector = [0; 512];
-    disk.read_exact_at(&mut sector, 0)
-        .map_err(io_error("reading the protective MBR"))?;
-    if sector[510..] != [0x55, 0xaa] {
-        return Ok(());
+fn fit_protective_mbr(start: &mut [u8], lbas: u64) {
+    if !mbr::has_boot_signature(start) {
+        return;
     }
     let covered = u32::try_from(lbas - 1).unwrap_or(u32::MAX).to_le_bytes();
-    for entry in sector[MBR_ENTRIES].chunks_exact_mut(16) {
-        if entry[4] == PROTECTIVE && entry[8..12] == [1, 0, 0, 0] {
+    for entry in start
+        .get_mut(mbr::ENTRIES)
+        .unwrap_or_default()
+        .chunks_exact_mut(16)
+    {
+        if entry[4] == mbr::PROTECTIVE && entry[8..12] == [1, 0, 0, 0] {
             entry[12..16].copy_from_slice(&covered);
         }
     }
-    disk.write_all_at(&sector, 0)
-        .map_err(io_error("writing the protective MBR"))
-}
-
-fn read_back(disk: &File, size: u64, backup: &GPTHeader) -> Result<Table, GptError> {
-    // What is clean leaves the page cache, so that the disk itself answers.
-    let _ = nix::fcntl::posix_fadvise(disk, 0, 0, nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    let table = read_table(disk, size).map_err(|err| match err {
-        GptError::NoTable { why } => GptError::ReadBack { what: why },
-        err => err,
-    })?;
-    if table.backup_lba != backup.primary_lba || table.last_usable_lba != backup.last_usable_lba {
-        return Err(GptError::ReadBack {
-            what: "the primary header is not the one that was written",
-        });
-    }
-    let mut device = disk;
-    io::Seek::seek(
-        &mut device,
-        io::SeekFrom::Start(table.backup_lba * table.sector_size),
-    )
-    .map_err(io_error("seeking"))?;
-    if GPTHeader::read_from(&mut device)? != *backup {
-        return Err(GptError::ReadBack {
-            what: "the backup header is not the one that was written",
-        });
-    }
-    let mut entries = [
-        vec![0; table.entry_count as usize * 128],
-        vec![0; table.entry_count as usize * 128],
-    ];
-    for (entries, lba) in entries
-        .iter_mut()
-        .zip([table.entries_lba, backup.partition_entry_lba])
-    {
-        disk.read_exact_at(entries, lba * table.sector_size)
-            .map_err(io_error("reading back"))?;
-    }
-    if entries[0] != entries[1] {
-        return Err(GptError::ReadBack {
-            what: "the backup's entries differ from the primary's",
-        });
-    }
-    Ok(table)
-}
-
-fn io_error(what: &'static str) -> impl Fn(io::Error) -> GptError {
-    move |source| GptError::Io { what, source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
     use std::process::Command;
 
     use super::*;
     use crate::testing::{LoopDevice, gpt_image, output};
 
     const MIB: u64 = 1 << 20;
+
+    fn start_of(image: &tempfile::NamedTempFile) -> Vec<u8> {
+        let mut start = std::fs::read(image.path()).unwrap();
+        start.truncate(MIB as usize);
+        start
+    }
 
     /// `sgdisk --verify` looks at block devices with their own sector size.
     fn verify(device: &LoopDevice) {
@@ -279,18 +252,14 @@ mod tests {
 
     #[test]
     fn a_table_from_a_smaller_disk_is_fitted_and_its_last_partition_grown() {
+        let disk_bytes = 129 * MIB + 4096;
         for sector in [512, 4096] {
             let image = gpt_image(64 * MIB, sector);
-            image.as_file().set_len(129 * MIB + 4096).unwrap();
-            let device = LoopDevice::over(image, u32::try_from(sector).unwrap(), &[]);
-            let disk = File::options()
-                .read(true)
-                .write(true)
-                .open(device.path())
-                .unwrap();
-            let fitted = fit(&disk, Grow::LastLinux).unwrap();
+            let mut start = start_of(&image);
+            let (fitted, backup) = fit(&mut start, disk_bytes, sector, Grow::LastLinux).unwrap();
             assert!(fitted.backup_moved, "{sector}");
-            assert_eq!(fitted.table.disk_bytes(), 129 * MIB + 4096);
+            assert_eq!(fitted.table.disk_bytes(), disk_bytes);
+            assert_eq!(backup.at + backup.bytes.len() as u64, disk_bytes);
             let grown = fitted.partition.unwrap();
             assert_eq!((grown.number, grown.start_bytes), (3, 2 * MIB));
             assert_eq!(
@@ -299,56 +268,57 @@ mod tests {
                 "ends on a MiB, before the backup table"
             );
             assert!(grown.added_bytes > 60 * MIB);
-            verify(&device);
-            let mbr = &device.content()[446..462];
-            let covered = u32::try_from((129 * MIB + 4096) / sector - 1).unwrap();
-            assert_eq!(mbr[12..16], covered.to_le_bytes());
+            let covered = u32::try_from(disk_bytes / sector - 1).unwrap();
+            assert_eq!(start[446 + 12..462], covered.to_le_bytes());
 
-            let again = fit(&disk, Grow::Number(3)).unwrap();
-            assert!(!again.backup_moved && again.partition.unwrap().added_bytes == 0);
+            image.as_file().set_len(disk_bytes).unwrap();
+            let device = LoopDevice::over(image, u32::try_from(sector).unwrap(), &[]);
+            let disk = File::options().write(true).open(device.path()).unwrap();
+            disk.write_all_at(&start, 0).unwrap();
+            disk.write_all_at(&backup.bytes, backup.at).unwrap();
+            drop(disk);
             verify(&device);
+
+            let before = start.clone();
+            let (again, same) = fit(&mut start, disk_bytes, sector, Grow::Number(3)).unwrap();
+            assert!(!again.backup_moved && again.partition.unwrap().added_bytes == 0);
+            assert_eq!((start, same), (before, backup));
         }
     }
 
     #[test]
     fn only_the_last_partition_grows() {
-        let image = gpt_image(64 * MIB, 512);
-        let before = std::fs::read(image.path()).unwrap();
+        let before = start_of(&gpt_image(64 * MIB, 512));
+        let mut start = before.clone();
         assert!(matches!(
-            fit(image.as_file(), Grow::Number(1)).unwrap_err(),
+            fit(&mut start, 64 * MIB, 512, Grow::Number(1)).unwrap_err(),
             GptError::NotLast { number: 1, behind: 3 }
         ));
         assert!(matches!(
-            fit(image.as_file(), Grow::Number(2)).unwrap_err(),
+            fit(&mut start, 64 * MIB, 512, Grow::Number(2)).unwrap_err(),
             GptError::NoSuchPartition { number: 2, .. }
         ));
-        assert_eq!(std::fs::read(image.path()).unwrap(), before);
+        assert_eq!(start, before);
     }
 
     #[test]
     fn a_table_larger_than_its_disk_or_none_at_all_is_refused_untouched() {
-        let image = gpt_image(64 * MIB, 512);
-        image.as_file().set_len(50 * MIB).unwrap();
-        let before = std::fs::read(image.path()).unwrap();
+        let before = start_of(&gpt_image(64 * MIB, 512));
+        let mut start = before.clone();
         assert!(matches!(
-            fit(image.as_file(), Grow::Nothing).unwrap_err(),
+            fit(&mut start, 50 * MIB, 512, Grow::Nothing).unwrap_err(),
             GptError::DoesNotFit { .. }
         ));
-        assert_eq!(std::fs::read(image.path()).unwrap(), before);
-        for len in [0, 100, 512, 4 * MIB] {
-            let empty = tempfile::tempfile().unwrap();
-            empty.set_len(len).unwrap();
-            assert!(
-                matches!(fit(&empty, Grow::Nothing).unwrap_err(), GptError::NoTable { .. }),
-                "{len}"
-            );
+        assert_eq!(start, before);
+        for len in [0, 100, 512, 4 << 20] {
+            let err = fit(&mut vec![0; len], 64 * MIB, 512, Grow::Nothing).unwrap_err();
+            assert!(matches!(err, GptError::NoTable { .. }), "{len}");
         }
     }
 
     #[test]
     fn a_forged_table_that_ends_where_numbers_end_is_refused_untouched() {
-        let image = gpt_image(16 * MIB, 512);
-        let mut start = std::fs::read(image.path()).unwrap()[..MIB as usize].to_vec();
+        let mut start = start_of(&gpt_image(16 * MIB, 512));
         let backup = (1_u64 << 55) - 2;
         // The last partition's end, then the header's two: backup table and last usable sector.
         for (at, lba) in [
@@ -363,11 +333,10 @@ mod tests {
         start[512 + 16..512 + 20].fill(0);
         let header = parse::crc32(&start[512..512 + 92]);
         start[512 + 16..512 + 20].copy_from_slice(&header.to_le_bytes());
-        image.as_file().write_all_at(&start, 0).unwrap();
-        let before = std::fs::read(image.path()).unwrap();
+        let before = start.clone();
         assert!(parse::parse(&start, 512).is_ok());
-        let err = fit(image.as_file(), Grow::LastLinux).unwrap_err();
+        let err = fit(&mut start, 16 * MIB, 512, Grow::LastLinux).unwrap_err();
         assert!(matches!(err, GptError::DoesNotFit { .. }), "{err}");
-        assert_eq!(std::fs::read(image.path()).unwrap(), before);
+        assert_eq!(start, before);
     }
 }

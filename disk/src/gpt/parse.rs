@@ -86,6 +86,24 @@ pub fn find(start: &[u8]) -> Option<Table> {
         .find_map(|sector_size| parse(start, sector_size).ok())
 }
 
+/// Whether a header's signature stands where a disk with such sectors has its primary header.
+pub fn has_signature(start: &[u8], sector_size: u64) -> bool {
+    let header = usize::try_from(sector_size).ok().and_then(|at| start.get(at..));
+    header.is_some_and(|header| header.starts_with(SIGNATURE))
+}
+
+/// What keeps firmware from taking the primary table: it is damaged; `None`: it is whole, or there is none.
+///
+/// Source: UEFI 2.10 section 5.3.2.
+pub fn damage(start: &[u8], sector_size: u64) -> Option<&'static str> {
+    if !has_signature(start, sector_size) {
+        return None;
+    }
+    parse(start, sector_size)
+        .err()
+        .filter(|why| why.starts_with("checksum"))
+}
+
 /// Reads the primary table from the first bytes of a disk; they must hold all its entries.
 ///
 /// # Errors

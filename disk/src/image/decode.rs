@@ -1,21 +1,18 @@
 //! The decoder stage: bytes as downloaded in, aligned blocks of the image out.
 
-use std::io::{self, BufRead, Cursor, Read};
+mod ahead;
+mod members;
+mod zstd_frame;
+
+use std::io::{self, Cursor, Read};
 use std::sync::mpsc;
 
-use liblzma::bufread::XzDecoder;
-use liblzma::stream::{MtStreamBuilder, Stream};
+pub(super) use members::Members;
 
 use super::Compression;
-use super::feed::FeedReader;
+use super::feed::{Feed, FeedReader};
 use super::writer::{Block, BlockPool, Piece};
 
-/// Largest zstd window that is accepted: 2^27 = 128 MiB, what `zstd --long` makes.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-/// What an xz decoder may take; `xz -9` needs 65 MiB.
-const XZ_MEMORY_BYTES: u64 = 256 << 20;
-/// Above this, xz decodes with fewer threads.
-const XZ_THREADING_BYTES: u64 = 128 << 20;
 /// Enough for every magic number, a zstd frame header (18 bytes) and an lz4 one (19).
 const PREFIX_BYTES: usize = 64;
 
@@ -28,37 +25,99 @@ pub(super) enum DecodeError {
     Image(String),
 }
 
+/// How much memory a decoder may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) zstd_window_log: u32,
+    pub(super) xz_bytes: u64,
+}
+
+impl Limits {
+    /// What every machine is taken to have room for: the window of `zstd --long`, and more than `xz -9` needs (65 MiB).
+    const LEAST: Limits = Limits {
+        zstd_window_log: 27,
+        xz_bytes: 256 << 20,
+    };
+    /// ZSTD_WINDOWLOG_MAX_64.
+    const ZSTD_WINDOW_LOG_MOST: u32 = 31;
+
+    /// Half of the memory that is available now, if that is more than the least.
+    pub(super) fn of_this_machine() -> Limits {
+        let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        Limits::of_memory(available_bytes(&info).unwrap_or(0))
+    }
+
+    fn of_memory(available_bytes: u64) -> Limits {
+        let half = available_bytes / 2;
+        let log = half.checked_ilog2().unwrap_or(0);
+        Limits {
+            zstd_window_log: log.clamp(Self::LEAST.zstd_window_log, Self::ZSTD_WINDOW_LOG_MOST),
+            xz_bytes: half.max(Self::LEAST.xz_bytes),
+        }
+    }
+}
+
+/// Source: proc_meminfo(5).
+fn available_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// How a packed file is, and what was not looked for in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Decoded {
+    pub(super) warnings: Vec<String>,
+}
+
 /// Decodes until the feed ends.
 ///
-/// `download_bytes` is the length of the whole download if known: that is the size of a raw image.
+/// `file_bytes` is the length of the whole file if known: that is the size of a raw image.
 pub(super) fn run(
-    feed: &mut FeedReader,
+    feed: &mut FeedReader<impl FnMut() -> Option<Feed> + Send>,
     said: Compression,
-    download_bytes: Option<u64>,
+    file_bytes: Option<u64>,
+    limits: Limits,
     pool: &BlockPool,
     to: &mpsc::SyncSender<Piece>,
-) -> Result<(), DecodeError> {
+) -> Result<Decoded, DecodeError> {
     let prefix = feed.take_prefix(PREFIX_BYTES).map_err(|_| DecodeError::GivenUp)?;
     let packing = packing(said, &prefix)?;
-    let size = image_bytes(packing, &prefix, download_bytes);
+    let size = image_bytes(packing, &prefix, file_bytes);
     to.send(Piece::Size(size)).map_err(|_| DecodeError::GivenUp)?;
     let input = Cursor::new(prefix).chain(feed);
-    let mut decoder = decoder(packing, input).map_err(|err| DecodeError::Image(err.to_string()))?;
+    let mut decoder =
+        Members::new(packing, Box::new(input), limits).map_err(|err| explain(packing, limits, &err))?;
     loop {
         let mut block = pool.take().ok_or(DecodeError::GivenUp)?;
-        let filled = fill(decoder.as_mut(), &mut block).map_err(|err| explain(packing, &err))?;
+        let filled = fill(&mut decoder, &mut block).map_err(|err| explain(packing, limits, &err))?;
         block.truncate(filled);
         let last = filled < Block::BYTES;
         if filled > 0 {
             to.send(Piece::Block(block)).map_err(|_| DecodeError::GivenUp)?;
         }
         if last {
-            return to.send(Piece::End).map_err(|_| DecodeError::GivenUp);
+            to.send(Piece::End).map_err(|_| DecodeError::GivenUp)?;
+            return Ok(Decoded {
+                warnings: trailer(packing, decoder.ignored_bytes()).into_iter().collect(),
+            });
         }
     }
 }
 
-fn fill(decoder: &mut (dyn Read + '_), block: &mut Block) -> io::Result<usize> {
+/// What is said of bytes behind the last member.
+pub(super) fn trailer(packing: Compression, ignored_bytes: u64) -> Option<String> {
+    (ignored_bytes > 0).then(|| {
+        format!(
+            "{ignored_bytes} B behind the end of the {} data were left out",
+            name(packing)
+        )
+    })
+}
+
+fn fill(decoder: &mut dyn Read, block: &mut Block) -> io::Result<usize> {
     let into = block.as_mut_slice();
     let mut filled = 0;
     while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -72,11 +131,30 @@ fn fill(decoder: &mut (dyn Read + '_), block: &mut Block) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn explain(packing: Compression, err: &io::Error) -> DecodeError {
+fn explain(packing: Compression, limits: Limits, err: &io::Error) -> DecodeError {
     match err.kind() {
         io::ErrorKind::BrokenPipe => DecodeError::GivenUp,
-        io::ErrorKind::UnexpectedEof => DecodeError::Image(format!("{} data ends too early", name(packing))),
-        _ => DecodeError::Image(format!("{} data is corrupt: {err}", name(packing))),
+        _ => DecodeError::Image(in_words(packing, limits, err)),
+    }
+}
+
+/// An error of [`Members`].
+pub(super) fn in_words(packing: Compression, limits: Limits, err: &io::Error) -> String {
+    let cause = err.get_ref();
+    if err.kind() == io::ErrorKind::UnexpectedEof {
+        format!("{} data ends too early", name(packing))
+    } else if let Some(window) = cause.and_then(|cause| cause.downcast_ref::<zstd_frame::WindowTooLarge>()) {
+        window.to_string()
+    } else if matches!(
+        cause.and_then(|cause| cause.downcast_ref()),
+        Some(liblzma::stream::Error::MemLimit)
+    ) {
+        format!(
+            "to unpack its xz data takes more than the {} B that this machine has room for: pack it with a smaller dictionary, such as that of `xz -9` (64 MiB)",
+            limits.xz_bytes
+        )
+    } else {
+        format!("{} data is corrupt: {err}", name(packing))
     }
 }
 
@@ -138,9 +216,11 @@ fn detect(prefix: &[u8]) -> Compression {
 }
 
 /// The size of the unpacked image as far as the first bytes tell it.
-fn image_bytes(packing: Compression, prefix: &[u8], download_bytes: Option<u64>) -> Option<u64> {
+fn image_bytes(packing: Compression, prefix: &[u8], file_bytes: Option<u64>) -> Option<u64> {
     match packing {
-        Compression::None => download_bytes,
+        Compression::None => file_bytes,
+        // Of a skippable frame, which is no content, the library says 0.
+        Compression::Zstd if !prefix.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => None,
         Compression::Zstd => zstd::zstd_safe::get_frame_content_size(prefix).ok().flatten(),
         // The content size follows the two flag bytes when bit 3 of the first is set.
         Compression::Lz4 => match (prefix.get(4), prefix.get(6..14)) {
@@ -149,21 +229,6 @@ fn image_bytes(packing: Compression, prefix: &[u8], download_bytes: Option<u64>)
         },
         _ => None,
     }
-}
-
-fn decoder<'a>(packing: Compression, input: impl BufRead + Send + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    Ok(match packing {
-        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
-        Compression::Detect | Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        Compression::Lz4 => Box::new(Lz4Frames::new(input)),
-        Compression::Xz => Box::new(XzStreams::new(input)?),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Box::new(decoder)
-        }
-    })
 }
 
 fn name(packing: Compression) -> &'static str {
@@ -177,101 +242,54 @@ fn name(packing: Compression) -> &'static str {
     }
 }
 
-/// All lz4 frames of a stream.
-///
-/// lz4_flex's decoder takes an end of input between two blocks of a frame for the end of the frame, so the end of
-/// the input is made an error that it passes on, and looked for between frames only.
-struct Lz4Frames<R: BufRead>(lz4_flex::frame::FrameDecoder<EndIsError<R>>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl<R: BufRead> Lz4Frames<R> {
-    fn new(input: R) -> Self {
-        Lz4Frames(lz4_flex::frame::FrameDecoder::new(EndIsError(input)))
-    }
-}
-
-impl<R: BufRead> Read for Lz4Frames<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if into.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            // 0: the frame has ended, with its end mark.
-            match self.0.read(into)? {
-                0 if self.0.get_mut().0.fill_buf()?.is_empty() => return Ok(0),
-                0 => {}
-                len => return Ok(len),
-            }
-        }
-    }
-}
-
-struct EndIsError<R>(R);
-
-impl<R: BufRead> Read for EndIsError<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(into)? {
-            0 if !into.is_empty() => Err(io::Error::other("data ends in the middle of a frame")),
-            len => Ok(len),
-        }
-    }
-}
-
-/// All xz streams of a file, each decoded by several threads if it has several blocks.
-///
-/// liblzma's threaded decoder cannot be built for concatenated streams with the crate's builder.
-struct XzStreams<R: BufRead> {
-    /// `None` only inside `next_stream`, or after an error there.
-    current: Option<XzDecoder<R>>,
-}
-
-impl<R: BufRead> XzStreams<R> {
-    fn new(input: R) -> io::Result<Self> {
-        Ok(XzStreams {
-            current: Some(XzDecoder::new_stream(input, Self::stream()?)),
-        })
+    #[test]
+    fn half_of_the_memory_that_is_there_bounds_a_decoder_but_never_below_the_least() {
+        let log = |available| Limits::of_memory(available).zstd_window_log;
+        assert_eq!(
+            [log(0), log(300 << 20), log(1 << 30), log(64 << 30)],
+            [27, 27, 29, 31]
+        );
+        assert_eq!(Limits::of_memory(4 << 30).xz_bytes, 2 << 30);
+        assert_eq!(
+            available_bytes("MemFree: 1 kB\nMemAvailable:    2048 kB\n"),
+            Some(2 << 20)
+        );
+        assert_eq!(available_bytes("MemAvailable: lots\n"), None);
     }
 
-    fn stream() -> io::Result<Stream> {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8)) as u32;
-        let mut builder = MtStreamBuilder::new();
-        builder
-            .threads(threads)
-            .memlimit_threading(XZ_THREADING_BYTES)
-            .memlimit_stop(XZ_MEMORY_BYTES);
-        Ok(builder.decoder()?)
+    fn refused(bytes: &[u8], packing: Compression) -> String {
+        let limits = Limits::LEAST;
+        let members = Members::new(packing, Box::new(Cursor::new(bytes.to_vec())), limits);
+        let read = members.and_then(|mut members| members.read_to_end(&mut Vec::new()));
+        in_words(packing, limits, &read.unwrap_err())
     }
 
-    /// False at the end of the input. Streams may have zeros between them: xz file format section 2.2.
-    fn next_stream(&mut self) -> io::Result<bool> {
-        let Some(mut input) = self.current.take().map(XzDecoder::into_inner) else {
-            return Ok(false);
-        };
-        loop {
-            let bytes = input.fill_buf()?;
-            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-            match (bytes.len(), zeros) {
-                (0, _) => return Ok(false),
-                (_, 0) => break,
-                _ => input.consume(zeros),
-            }
+    #[test]
+    fn a_decoder_that_wants_too_much_memory_is_told_with_window_limit_and_flag() {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.long_distance_matching(true).unwrap();
+        encoder.window_log(30).unwrap();
+        std::io::Write::write_all(&mut encoder, &[7; 5000]).unwrap();
+        let said = refused(&encoder.finish().unwrap(), Compression::Zstd);
+        for word in ["1073741824 B", "--long=30", "134217728 B", "--long=27"] {
+            assert!(said.contains(word), "{said}");
         }
-        self.current = Some(XzDecoder::new_stream(input, Self::stream()?));
-        Ok(true)
-    }
-}
 
-impl<R: BufRead> Read for XzStreams<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if into.is_empty() {
-            return Ok(0);
-        }
-        while let Some(decoder) = self.current.as_mut() {
-            match decoder.read(into)? {
-                0 if !self.next_stream()? => return Ok(0),
-                0 => {}
-                len => return Ok(len),
-            }
-        }
-        Ok(0)
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(1 << 30);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32);
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+        std::io::Write::write_all(&mut encoder, &[7; 5000]).unwrap();
+        let said = refused(&encoder.finish().unwrap(), Compression::Xz);
+        assert!(
+            said.contains("268435456 B") && said.contains("dictionary"),
+            "{said}"
+        );
     }
 }

@@ -1,35 +1,104 @@
 //! The digest stage, and where the digest to compare with comes from.
 
 use std::fmt::Write as _;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc as async_mpsc;
 
 use super::WriteError;
-use super::feed::Feed;
+use super::coding::{self, Coding, Undone};
+use super::decode::Limits;
+use super::feed::{Feed, FeedReader};
 
-/// Digests everything on its way to the decoder; `None` if the transfer was given up.
+/// What was coded is handed on in pieces of this size.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// What was digested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Digests {
+    /// Of the file.
+    pub(super) file: String,
+    /// Of the bytes that were sent, where the server had coded them.
+    pub(super) sent: Option<String>,
+}
+
+impl Digests {
+    /// Whether somebody who gave this digest meant these bytes.
+    ///
+    /// Servers say `Content-Encoding: gzip` of files that *are* gzip too; who has digested such a file gives the digest
+    /// of what is sent.
+    pub(super) fn contain(&self, expected: &str) -> bool {
+        self.file == expected || self.sent.as_deref() == Some(expected)
+    }
+}
+
+/// Why there is no digest.
+#[derive(Debug)]
+pub(super) enum NoDigest {
+    /// The codings of the body cannot be undone; in words.
+    BadCoding(String),
+    /// The transfer was given up, or the write.
+    GivenUp,
+}
+
+/// Undoes the codings of the body, and digests everything on its way to the decoder.
 ///
 /// When the decoder is gone, so is the write, unless `digest_rest` says that the digest is still of interest.
 pub(super) fn run(
     mut from: async_mpsc::Receiver<Feed>,
     to: &mpsc::SyncSender<Feed>,
+    codings: &[Coding],
     digest_rest: &AtomicBool,
-) -> Option<String> {
+) -> Result<Digests, NoDigest> {
     let mut digest = Sha256::new();
-    let forward = |feed| to.send(feed).is_ok() || digest_rest.load(Ordering::Acquire);
-    loop {
-        match from.blocking_recv()? {
-            Feed::Data(bytes) => {
-                // The decoder goes first: it is the slower one.
-                if !forward(Feed::Data(bytes.clone())) {
-                    return None;
+    let mut forward = |bytes: Bytes| {
+        // The decoder goes first: it is the slower one.
+        if to.send(Feed::Data(bytes.clone())).is_err() && !digest_rest.load(Ordering::Acquire) {
+            return Err(NoDigest::GivenUp);
+        }
+        digest.update(&bytes);
+        Ok(())
+    };
+    let mut sent = None;
+    if codings.is_empty() {
+        while let Feed::Data(bytes) = from.blocking_recv().ok_or(NoDigest::GivenUp)? {
+            forward(bytes)?;
+        }
+    } else {
+        let limits = Limits::of_this_machine();
+        let body = FeedReader::new(|| from.blocking_recv());
+        let mut undone = Undone::new(codings, body, limits)
+            .map_err(|err| NoDigest::of(&err, coding::in_words_of(codings, limits, &err)))?;
+        loop {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            match undone.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(len) => {
+                    chunk.truncate(len);
+                    forward(chunk.into())?;
                 }
-                digest.update(&bytes);
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(NoDigest::of(&err, undone.in_words(&err))),
             }
-            Feed::End => return forward(Feed::End).then(|| hex(&digest.finalize())),
+        }
+        sent = Some(hex(&undone.sent_digest().finalize()));
+    }
+    if to.send(Feed::End).is_err() && !digest_rest.load(Ordering::Acquire) {
+        return Err(NoDigest::GivenUp);
+    }
+    let file = hex(&digest.finalize());
+    Ok(Digests { file, sent })
+}
+
+impl NoDigest {
+    fn of(err: &io::Error, words: String) -> NoDigest {
+        match err.kind() {
+            io::ErrorKind::BrokenPipe => NoDigest::GivenUp,
+            _ => NoDigest::BadCoding(words),
         }
     }
 }

@@ -16,6 +16,11 @@ pub enum WriteError {
     /// Something holds the target: a mount, swap, RAID, LVM, another opener. Nothing was written.
     #[error("disk {disk} is in use: {by}")]
     Busy { disk: PathBuf, by: String },
+    /// The root cannot be grown in this image. Nothing was written.
+    #[error(
+        "image {url} has no root to grow: {why}; nothing was written. Leave GROW_ROOT out, or give another image"
+    )]
+    CannotGrow { url: String, why: String },
     /// The kernel refused to read, write or sync.
     #[error("{what} {disk} failed at byte {offset}: {source}")]
     Device {
@@ -48,12 +53,21 @@ pub enum WriteError {
     /// The server does not give it.
     #[error("image {url} refused: the server answers {status}")]
     ImageRefused { url: String, status: String },
+    /// The image is on the disk, but the kernel goes on showing other partitions.
+    #[error(
+        "{disk} is written, but the kernel does not take its partition table: {source}; reboot the machine"
+    )]
+    KernelRefused { disk: PathBuf, source: io::Error },
     /// The digest to compare with is not one.
     #[error("SHA-256 in {from} is not 64 hexadecimal digits: {given:?}")]
     MalformedDigest { from: String, given: String },
     /// The target is neither a block device nor a regular file.
     #[error("{disk} is not a disk: {what}")]
     NotADisk { disk: PathBuf, what: String },
+    /// Nothing can be written to the disk. Nothing was.
+    #[error("disk {disk} is read-only{}; take the write protection off, or choose another disk",
+        if *.touched { " now; it does not boot" } else { ", nothing was written" })]
+    ReadOnly { disk: PathBuf, touched: bool },
     /// The caller stopped it.
     #[error("stopped at byte {at} of the download; the disk does not boot if the write had begun")]
     Stopped { at: u64 },
@@ -81,6 +95,16 @@ pub enum WriteError {
         expected: String,
         actual: String,
     },
+    /// The partitions would not be found. Nothing was written.
+    #[error(
+        "image {url} is made for sectors of {image_bytes} B, {disk} has sectors of {disk_bytes} B: its partitions would not be found; nothing was written. Use an image made for sectors of {disk_bytes} B"
+    )]
+    WrongSectorSize {
+        url: String,
+        image_bytes: u64,
+        disk: PathBuf,
+        disk_bytes: u64,
+    },
 }
 
 impl WriteError {
@@ -90,18 +114,22 @@ impl WriteError {
             WriteError::BadImage { .. } => "BadImage",
             WriteError::BadUrl { .. } => "BadUrl",
             WriteError::Busy { .. } => "DiskBusy",
+            WriteError::CannotGrow { .. } => "CannotGrow",
             WriteError::Device { .. } => "DeviceFailed",
             WriteError::DoesNotFit { .. } => "DiskTooSmall",
             WriteError::ImageChanged { .. } => "ImageChanged",
             WriteError::ImageNotFound { .. } => "ImageNotFound",
             WriteError::ImageRefused { .. } => "ImageRefused",
+            WriteError::KernelRefused { .. } => "KernelRefused",
             WriteError::MalformedDigest { .. } => "MalformedDigest",
             WriteError::NotADisk { .. } => "NotADisk",
+            WriteError::ReadOnly { .. } => "DiskReadOnly",
             WriteError::Stopped { .. } => "Stopped",
             WriteError::TargetMissing { .. } => "NoSuchDisk",
             WriteError::Thread { .. } => "WriterFailed",
             WriteError::TransferBroken { .. } => "TransferBroken",
             WriteError::WrongDigest { .. } => "WrongDigest",
+            WriteError::WrongSectorSize { .. } => "WrongSectorSize",
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What flows between the stages of a write, and a reader over it.
 
 use std::io::{self, BufRead, Read};
-use std::sync::mpsc;
 
 use bytes::{Buf, Bytes};
 
@@ -16,8 +15,10 @@ pub(super) enum Feed {
 const GIVEN_UP: &str = "the transfer was given up";
 
 /// Reads what comes down a channel, as one stream of bytes.
-pub(super) struct FeedReader {
-    channel: mpsc::Receiver<Feed>,
+///
+/// The channel is a function that waits for the next of it; `None` when it was closed.
+pub(super) struct FeedReader<F> {
+    channel: F,
     current: Bytes,
     state: State,
 }
@@ -29,8 +30,8 @@ enum State {
     Open,
 }
 
-impl FeedReader {
-    pub(super) fn new(channel: mpsc::Receiver<Feed>) -> Self {
+impl<F: FnMut() -> Option<Feed>> FeedReader<F> {
+    pub(super) fn new(channel: F) -> Self {
         FeedReader {
             channel,
             current: Bytes::new(),
@@ -46,13 +47,13 @@ impl FeedReader {
     }
 }
 
-impl BufRead for FeedReader {
+impl<F: FnMut() -> Option<Feed>> BufRead for FeedReader<F> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.current.is_empty() && self.state == State::Open {
-            match self.channel.recv() {
-                Ok(Feed::Data(bytes)) => self.current = bytes,
-                Ok(Feed::End) => self.state = State::Ended,
-                Err(mpsc::RecvError) => self.state = State::Broken,
+            match (self.channel)() {
+                Some(Feed::Data(bytes)) => self.current = bytes,
+                Some(Feed::End) => self.state = State::Ended,
+                None => self.state = State::Broken,
             }
         }
         if self.current.is_empty() && self.state == State::Broken {
@@ -66,7 +67,7 @@ impl BufRead for FeedReader {
     }
 }
 
-impl Read for FeedReader {
+impl<F: FnMut() -> Option<Feed>> Read for FeedReader<F> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let from = self.fill_buf()?;
         let len = from.len().min(into.len());

@@ -4,20 +4,28 @@
 //! Source: RFC 9110 sections 13.1.5 (If-Range) and 14 (ranges).
 
 use std::hash::{BuildHasher, Hasher};
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE};
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE,
+};
 use reqwest::{Client, Response, StatusCode, Version};
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::WriteError;
+use super::coding::{self, Coding, Undone};
+use super::decode::Limits;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
-/// A connection that brings nothing for so long is given up and another one is made.
-const STALL: Duration = Duration::from_secs(10);
+/// A body that has begun and brings nothing for so long is given up, and the rest asked for anew. How long a server may
+/// take to begin is another matter: one that fetches the image itself first is waited for as long as anything is.
+const STALL: Duration = Duration::from_secs(30);
+/// A server that is gone without a word is noticed by what the kernel asks of it.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 pub(super) struct Http {
     client: Client,
@@ -32,6 +40,11 @@ pub(super) struct Http {
     digest_known: bool,
     resumes: u32,
     give_up_after: Duration,
+    stall: Duration,
+    /// Whether the present answer has brought a byte.
+    has_begun: bool,
+    codings: Vec<Coding>,
+    content_type: Option<String>,
     retry: Retry,
 }
 
@@ -50,6 +63,8 @@ struct Validator(String);
 pub(super) enum Fetch {
     Content(Vec<u8>),
     NotFound,
+    /// It is not small, or not what its header says; in words.
+    Unusable(String),
 }
 
 /// Why a request did not lead to bytes.
@@ -75,6 +90,10 @@ impl Http {
             digest_known,
             resumes: 0,
             give_up_after,
+            stall: STALL.min(give_up_after),
+            has_begun: false,
+            codings: Vec::new(),
+            content_type: None,
             retry: Retry::new(),
         })
     }
@@ -91,31 +110,51 @@ impl Http {
         self.resumes
     }
 
+    /// How the bytes are coded, by the first answer. Ranges, length and [`Http::at`] are of the coded bytes: RFC 9110
+    /// section 14.
+    pub(super) fn codings(&self) -> &[Coding] {
+        &self.codings
+    }
+
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref()
+    }
+
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
         // The time that the caller took is not the server's.
         self.retry = Retry::new();
-        let stall = STALL.min(self.give_up_after);
         loop {
             if self.response.is_some() && self.total == Some(self.at) {
                 return Ok(None);
             }
             let Some(response) = self.response.as_mut() else {
-                match self.connect(stall).await {
-                    Ok(response) => self.response = Some(response),
+                match self.connect().await {
+                    Ok(response) => {
+                        self.response = Some(response);
+                        self.has_begun = false;
+                    }
                     Err(Failed::ForGood(err)) => return Err(err),
                     Err(Failed::ForNow(why)) => self.pause(why).await?,
                 }
                 continue;
             };
-            let broken = match timeout(stall, response.chunk()).await {
-                Ok(Ok(Some(bytes))) => match self.accept(bytes)? {
-                    Some(bytes) => return Ok(Some(bytes)),
-                    None => continue,
-                },
+            let patience = if self.has_begun {
+                self.stall
+            } else {
+                self.give_up_after.saturating_sub(self.retry.last_byte.elapsed())
+            };
+            let broken = match timeout(patience, response.chunk()).await {
+                Ok(Ok(Some(bytes))) => {
+                    self.has_begun = true;
+                    match self.accept(bytes)? {
+                        Some(bytes) => return Ok(Some(bytes)),
+                        None => continue,
+                    }
+                }
                 Ok(Ok(None)) if self.total.is_none() => return Ok(None),
                 Ok(Ok(None)) => "the answer ended too early".to_owned(),
                 Ok(Err(err)) => chain(&err),
-                Err(_) => format!("no byte came for {} s", stall.as_secs_f32()),
+                Err(_) => format!("no byte came for {} s", patience.as_secs_f32()),
             };
             self.response = None;
             self.pause(broken).await?;
@@ -128,7 +167,7 @@ impl Http {
         loop {
             match self.next().await {
                 Ok(Some(bytes)) => content.extend_from_slice(&bytes),
-                Ok(None) => return Ok(Fetch::Content(content)),
+                Ok(None) => return Ok(self.undo(content, limit_bytes)),
                 // Object stores say "forbidden" of what is not there, and of a signed URL with another path.
                 Err(WriteError::ImageNotFound { .. } | WriteError::ImageRefused { .. }) => {
                     return Ok(Fetch::NotFound);
@@ -136,12 +175,23 @@ impl Http {
                 Err(err) => return Err(err),
             }
             if content.len() > limit_bytes {
-                let what = format!("it is longer than {limit_bytes} B");
-                return Err(WriteError::BadUrl {
-                    url: self.url.to_string(),
-                    what,
-                });
+                return Ok(Fetch::Unusable(format!("it is longer than {limit_bytes} B")));
             }
+        }
+    }
+
+    /// All of a small file as it is without its codings.
+    fn undo(&self, content: Vec<u8>, limit_bytes: usize) -> Fetch {
+        if self.codings.is_empty() {
+            return Fetch::Content(content);
+        }
+        let limits = Limits::of_this_machine();
+        let mut plain = Vec::new();
+        let read = Undone::new(&self.codings, content.as_slice(), limits)
+            .and_then(|undone| undone.take(limit_bytes as u64 + 1).read_to_end(&mut plain));
+        match read {
+            Ok(_) => Fetch::Content(plain),
+            Err(err) => Fetch::Unusable(coding::in_words_of(&self.codings, limits, &err)),
         }
     }
 
@@ -160,7 +210,8 @@ impl Http {
         }
     }
 
-    async fn connect(&mut self, stall: Duration) -> Result<Response, Failed> {
+    async fn connect(&mut self) -> Result<Response, Failed> {
+        let patience = self.give_up_after.saturating_sub(self.retry.last_byte.elapsed());
         let mut request = self
             .client
             .get(self.url.clone())
@@ -176,7 +227,7 @@ impl Http {
                 }
             }
         }
-        let response = match timeout(stall, request.send()).await {
+        let response = match timeout(patience, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(err)) if err.is_builder() || err.is_redirect() => {
                 return Err(Failed::ForGood(WriteError::BadUrl {
@@ -185,7 +236,12 @@ impl Http {
                 }));
             }
             Ok(Err(err)) => return Err(Failed::ForNow(chain(&err))),
-            Err(_) => return Err(Failed::ForNow(format!("no answer for {} s", stall.as_secs_f32()))),
+            Err(_) => {
+                return Err(Failed::ForNow(format!(
+                    "no answer for {} s",
+                    patience.as_secs_f32()
+                )));
+            }
         };
         self.judge(&response)?;
         Ok(response)
@@ -218,9 +274,16 @@ impl Http {
 
     fn begin(&mut self, response: &Response) -> Result<(), Failed> {
         let headers = response.headers();
-        self.total = content_length(headers);
+        let is_chunked = self.is_chunked(response)?;
+        self.codings = self.codings_of(response)?.unwrap_or_default();
+        self.content_type = headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(|value| value.trim().to_ascii_lowercase());
+        // Chunks count, not the length beside them: RFC 9112 section 6.3.
+        self.total = content_length(headers).filter(|_| !is_chunked);
         self.validator = validator(headers);
-        let delimited = response.version() >= Version::HTTP_2 || headers.contains_key("transfer-encoding");
+        let delimited = response.version() >= Version::HTTP_2 || is_chunked;
         if self.total.is_none() && !delimited && !self.digest_known {
             let why = "the server tells neither the length nor the end of it, and no SHA-256 was given";
             return Err(Failed::ForGood(WriteError::BadUrl {
@@ -234,10 +297,16 @@ impl Http {
     /// The server sends all of it: because it does not know ranges, or because the content is another one.
     fn begin_again(&mut self, response: &Response) -> Result<(), Failed> {
         let now = validator(response.headers());
-        let total = content_length(response.headers());
-        if now != self.validator || total != self.total {
+        let is_chunked = self.is_chunked(response)?;
+        let total = content_length(response.headers()).filter(|_| !is_chunked);
+        let codings = self.codings_of(response)?.unwrap_or_default();
+        if now != self.validator {
             return Err(Failed::ForGood(self.changed(difference(&self.validator, &now))));
         }
+        if total != self.total {
+            return Err(Failed::ForGood(self.changed(other_length(self.total, total))));
+        }
+        self.has_same(&codings)?;
         self.skip = self.at;
         self.resumes += 1;
         Ok(())
@@ -261,15 +330,49 @@ impl Http {
             )));
         }
         let now = validator(headers);
-        if (now.is_some() && now != self.validator)
-            || (total.is_some() && self.total.is_some() && total != self.total)
-        {
+        if now.is_some() && now != self.validator {
             return Err(Failed::ForGood(self.changed(difference(&self.validator, &now))));
+        }
+        if total.is_some() && self.total.is_some() && total != self.total {
+            return Err(Failed::ForGood(self.changed(other_length(self.total, total))));
+        }
+        self.is_chunked(response)?;
+        // A range may come without the headers that the whole came with: RFC 9110 section 15.3.7.
+        if let Some(codings) = self.codings_of(response)? {
+            self.has_same(&codings)?;
         }
         self.skip = 0;
         self.resumes += 1;
         tracing::info!(url = %self.url, at = self.at, "transfer resumed");
         Ok(())
+    }
+
+    fn codings_of(&self, response: &Response) -> Result<Option<Vec<Coding>>, Failed> {
+        coding::of(response.headers()).map_err(|what| self.unusable(what))
+    }
+
+    fn is_chunked(&self, response: &Response) -> Result<bool, Failed> {
+        coding::is_chunked(response.headers()).map_err(|what| self.unusable(what))
+    }
+
+    fn unusable(&self, what: String) -> Failed {
+        Failed::ForGood(WriteError::BadUrl {
+            url: self.url.to_string(),
+            what,
+        })
+    }
+
+    /// Bytes of two codings are never put together.
+    fn has_same(&self, codings: &[Coding]) -> Result<(), Failed> {
+        if self.codings == codings {
+            return Ok(());
+        }
+        let what = format!(
+            "its Content-Encoding was {}, is {}",
+            coding::names(&self.codings),
+            coding::names(codings)
+        );
+        Err(Failed::ForGood(self.changed(what)))
     }
 
     /// Waits before the next try, or gives up.
@@ -325,6 +428,9 @@ fn client(url: &Url) -> reqwest::Result<Client> {
             .no_proxy()
             .http1_only()
             .connect_timeout(Duration::from_secs(5))
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE / 2)
+            .tcp_keepalive_retries(3)
             .pool_max_idle_per_host(0)
     };
     if url.scheme() == "https" {
@@ -371,6 +477,11 @@ fn difference(was: &Option<Validator>, is: &Option<Validator>) -> String {
     format!("its ETag was {}, is {}", text(was), text(is))
 }
 
+fn other_length(was: Option<u64>, is: Option<u64>) -> String {
+    let text = |length: Option<u64>| length.map_or("not told".to_owned(), |length| format!("{length} B"));
+    format!("its length was {}, is {}", text(was), text(is))
+}
+
 /// Between half of it and all of it, so that a rack of machines does not come back in step.
 fn jittered(pause: Duration) -> Duration {
     let random = std::hash::RandomState::new().build_hasher().finish();
@@ -394,7 +505,91 @@ fn chain(err: &reqwest::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Instant as Clock;
+
     use super::*;
+
+    /// Reads a request to its end; its Range.
+    fn request(stream: &TcpStream) -> Option<String> {
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines.take_while(|line| !line.is_empty()).find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("range: ")
+                .map(str::to_owned)
+        })
+    }
+
+    /// Waits so long for another connection.
+    fn another(listener: &TcpListener, within: Duration) -> Option<TcpStream> {
+        listener.set_nonblocking(true).unwrap();
+        let deadline = Clock::now() + within;
+        let found = loop {
+            match listener.accept() {
+                Ok((stream, _)) => break Some(stream),
+                Err(_) if Clock::now() < deadline => std::thread::yield_now(),
+                Err(_) => break None,
+            }
+        };
+        listener.set_nonblocking(false).unwrap();
+        if let Some(stream) = &found {
+            stream.set_nonblocking(false).unwrap();
+        }
+        found
+    }
+
+    async fn all(listener: &TcpListener, stall: Duration) -> Result<Vec<u8>, WriteError> {
+        let url = format!("http://{}/image", listener.local_addr().unwrap());
+        let mut http = Http::new(Url::parse(&url).unwrap(), Duration::from_secs(20), true).unwrap();
+        http.stall = stall;
+        let mut content = Vec::new();
+        while let Some(bytes) = http.next().await? {
+            content.extend_from_slice(&bytes);
+        }
+        Ok(content)
+    }
+
+    const STALL: Duration = Duration::from_millis(50);
+    const LATE: Duration = Duration::from_millis(400);
+
+    #[tokio::test]
+    async fn a_server_that_takes_long_to_begin_is_asked_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.try_clone().unwrap();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            request(&stream);
+            let mut asked = 1;
+            // Its headers are late, and then its first byte.
+            for part in ["HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "hello"] {
+                asked += usize::from(another(&server, LATE).is_some());
+                stream.write_all(part.as_bytes()).unwrap();
+            }
+            asked
+        });
+        assert_eq!(all(&listener, STALL).await.unwrap(), b"hello");
+        assert_eq!(served.join().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_stands_still_is_asked_for_from_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.try_clone().unwrap();
+        let served = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            request(&stream);
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"a\"\r\n\r\nhe";
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut second = another(&server, Duration::from_secs(20)).unwrap();
+            let range = request(&second);
+            let rest = "HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 2-4/5\r\nETag: \"a\"\r\n\r\nllo";
+            second.write_all(rest.as_bytes()).unwrap();
+            range
+        });
+        assert_eq!(all(&listener, STALL).await.unwrap(), b"hello");
+        assert_eq!(served.join().unwrap().as_deref(), Some("bytes=2-"));
+    }
 
     #[test]
     fn a_content_range_is_read_with_and_without_a_total() {

@@ -10,11 +10,13 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{self, DecodeError};
+use super::coding::Coding;
+use super::decode::{self, DecodeError, Decoded, Limits};
+use super::digest::{Digests, NoDigest};
 use super::feed::{Feed, FeedReader};
-use super::source::{Source, sibling_digest};
+use super::source::{Sibling, Source, sibling_digest};
 use super::target::Target;
-use super::writer::{BlockPool, Finished, Writer};
+use super::writer::{BlockPool, Demand, Finished, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -77,21 +79,42 @@ async fn write_counted(
     let mut warnings = Vec::new();
     let expected = match given {
         Some(expected) => Some(expected),
-        None => or_stopped(stop, 0, sibling_digest(request)).await?,
+        None => match or_stopped(stop, 0, sibling_digest(request)).await? {
+            Sibling::Digest(digest) => Some(digest),
+            other => {
+                let why = match other {
+                    Sibling::SomethingElse(what) => format!("is no digest file: {what}"),
+                    _ => "is not to be had".to_owned(),
+                };
+                warnings.push(format!(
+                    "the image was not verified: no SHA-256 was given and {}.sha256 {why}",
+                    request.url
+                ));
+                None
+            }
+        },
     };
-    if expected.is_none() {
-        warnings.push(format!(
-            "the image was not verified: no SHA-256 was given and {}.sha256 is not to be had",
-            request.url
-        ));
-    }
     let mut source = Source::open(request, expected.is_some()).await?;
     let first = or_stopped(stop, 0, source.next()).await?;
     counters
         .download
         .store(source.total().unwrap_or(0), Ordering::Relaxed);
 
-    let stages = Stages::start(request, target, source.total(), expected.is_some(), counters)?;
+    let codings = source.codings();
+    if !codings.is_empty() {
+        warnings.push(format!(
+            "the server sends the image with Content-Encoding {}, which was undone",
+            super::coding::names(&codings)
+        ));
+    }
+    let bad_image = |called: Option<&str>, what: String| WriteError::BadImage {
+        url: request.url.to_string(),
+        what: match called {
+            Some(called) => format!("{what} (the server calls it {called})"),
+            None => what,
+        },
+    };
+    let stages = Stages::start(request, target, &source, expected.is_some(), counters)?;
     let (fed, digest, decoded, finished) = stages.run(&mut source, first, &expected, counters, stop).await?;
 
     // The earliest stage that failed by itself names the reason; the others have only seen it give up.
@@ -99,27 +122,32 @@ async fn write_counted(
         Ok(()) | Err(FeedError::StagesGone) => {}
         Err(FeedError::Source(err)) => return Err(err),
     }
-    let finished = finished?;
-    if let (Some(expected), Some(actual)) = (&expected, &digest)
-        && expected != actual
+    let finished = finished.map_err(|err| match err {
+        WriteError::BadImage { what, .. } => bad_image(source.is_called_text(), what),
+        err => err,
+    })?;
+    if let (Some(expected), Ok(digests)) = (&expected, &digest)
+        && !digests.contain(expected)
     {
-        let (expected, actual) = (expected.clone(), actual.clone());
+        let (expected, actual) = (expected.clone(), digests.file.clone());
         return Err(WriteError::WrongDigest {
             url: request.url.to_string(),
             expected,
             actual,
         });
     }
-    if let Err(DecodeError::Image(what)) = decoded {
-        return Err(WriteError::BadImage {
-            url: request.url.to_string(),
-            what,
-        });
+    match decoded {
+        Ok(decoded) => warnings.extend(decoded.warnings),
+        Err(DecodeError::Image(what)) => return Err(bad_image(source.is_called_text(), what)),
+        Err(DecodeError::GivenUp) => {}
+    }
+    if let Err(NoDigest::BadCoding(what)) = digest {
+        return Err(bad_image(None, what));
     }
     if stop.is_cancelled() && finished.is_none() {
         return Err(WriteError::Stopped { at: source.at() });
     }
-    let (Some(finished), Some(sha256)) = (finished, digest) else {
+    let (Some(finished), Ok(digests)) = (finished, digest) else {
         return Err(WriteError::Thread {
             what: "a stage ended without a reason".to_owned(),
         });
@@ -128,10 +156,12 @@ async fn write_counted(
     Ok(Written {
         downloaded_bytes: source.at(),
         image_bytes: finished.image_bytes,
-        sha256,
+        sha256: digests.file,
         verified: expected.is_some(),
         resumes: source.resumes(),
         skipped_bytes: finished.skipped_bytes,
+        fitted: finished.fitted,
+        kernel: finished.kernel,
         warnings,
     })
 }
@@ -140,8 +170,8 @@ async fn write_counted(
 struct Stages {
     feed: async_mpsc::Sender<Feed>,
     verdict: mpsc::Sender<()>,
-    digest: oneshot::Receiver<Option<String>>,
-    decoded: oneshot::Receiver<Result<(), DecodeError>>,
+    digest: oneshot::Receiver<Result<Digests, NoDigest>>,
+    decoded: oneshot::Receiver<Result<Decoded, DecodeError>>,
     finished: oneshot::Receiver<Result<Option<Finished>, WriteError>>,
 }
 
@@ -154,8 +184,8 @@ enum FeedError {
 
 type Outcome = (
     Result<(), FeedError>,
-    Option<String>,
-    Result<(), DecodeError>,
+    Result<Digests, NoDigest>,
+    Result<Decoded, DecodeError>,
     Result<Option<Finished>, WriteError>,
 );
 
@@ -163,7 +193,7 @@ impl Stages {
     fn start(
         request: &WriteRequest,
         target: Target,
-        total: Option<u64>,
+        source: &Source,
         expects_digest: bool,
         counters: &Counters,
     ) -> Result<Stages, WriteError> {
@@ -176,11 +206,17 @@ impl Stages {
         let digest_rest = Arc::new(AtomicBool::new(false));
 
         let rest = Arc::clone(&digest_rest);
-        let digest = spawn("image-hash", move || digest::run(to_digest, &to_decode, &rest))?;
+        let codings: Vec<Coding> = source.codings();
+        // The length of what is sent, which is that of the file if it is not coded.
+        let file_bytes = source.total().filter(|_| codings.is_empty());
+        let digest = spawn("image-hash", move || {
+            digest::run(to_digest, &to_decode, &codings, &rest)
+        })?;
         let compression = request.compression;
         let decoded = spawn("image-decode", move || {
-            let mut feed = FeedReader::new(from_digest);
-            let decoded = decode::run(&mut feed, compression, total, &pool, &pieces);
+            let mut feed = FeedReader::new(move || from_digest.recv().ok());
+            let limits = Limits::of_this_machine();
+            let decoded = decode::run(&mut feed, compression, file_bytes, limits, &pool, &pieces);
             if matches!(decoded, Err(DecodeError::Image(_))) {
                 // Before the feed is dropped, which is what the digest stage sees.
                 digest_rest.store(expects_digest, Ordering::Release);
@@ -189,7 +225,11 @@ impl Stages {
         })?;
         let writer = Writer::new(
             target,
-            request.url.to_string(),
+            Demand {
+                url: request.url.to_string(),
+                content: request.content,
+                grow: request.grow,
+            },
             Arc::clone(&counters.written),
             Arc::clone(&counters.image),
         );
@@ -219,9 +259,9 @@ impl Stages {
         let digest = self.digest.await.map_err(died)?;
         let decoded = self.decoded.await.map_err(died)?;
         let good = match (&digest, expected) {
-            (None, _) => false,
-            (Some(_), None) => true,
-            (Some(actual), Some(expected)) => actual == expected,
+            (Err(_), _) => false,
+            (Ok(_), None) => true,
+            (Ok(digests), Some(expected)) => digests.contain(expected),
         };
         if fed.is_ok() && decoded.is_ok() && good && !stop.is_cancelled() {
             // If the writer has failed, its own error tells.

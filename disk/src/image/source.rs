@@ -5,6 +5,8 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use url::Url;
 
+use super::coding::Coding;
+use super::formats;
 use super::http::{Fetch, Http};
 use super::{WriteError, WriteRequest, digest};
 
@@ -88,6 +90,22 @@ impl Source {
         }
     }
 
+    /// How the bytes are coded, in the order in which that was done; known after the first [`Source::next`].
+    pub(super) fn codings(&self) -> Vec<Coding> {
+        match self {
+            Source::File { .. } => Vec::new(),
+            Source::Http(http) => http.codings().to_vec(),
+        }
+    }
+
+    /// What the server calls it, if it is not what an image is called.
+    pub(super) fn is_called_text(&self) -> Option<&str> {
+        match self {
+            Source::File { .. } => None,
+            Source::Http(http) => http.content_type().filter(|name| name.starts_with("text/")),
+        }
+    }
+
     /// How many there are; known after the first [`Source::next`], if ever.
     pub(super) fn total(&self) -> Option<u64> {
         match self {
@@ -104,15 +122,26 @@ impl Source {
     }
 }
 
-/// The digest in `<url>.sha256`; `None` if there is no such file, or the server does not give it.
-pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Option<String>, WriteError> {
+/// What is found at `<url>.sha256`.
+pub(super) enum Sibling {
+    Digest(String),
+    Missing,
+    /// Something is there that is no digest file, in words: servers answer anything with a page of theirs.
+    SomethingElse(String),
+}
+
+/// Looks for a digest at `<url>.sha256`.
+///
+/// # Errors
+/// A digest file that is damaged, or is for other files; a server that does not answer.
+pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Sibling, WriteError> {
     let mut url = request.url.clone();
     url.set_path(&format!("{}.sha256", url.path()));
     let content = match url.scheme() {
         "file" => match open_file(&url).await {
             Ok((file, _)) => {
                 let mut content = Vec::new();
-                file.take(DIGEST_FILE_BYTES as u64)
+                file.take(DIGEST_FILE_BYTES as u64 + 1)
                     .read_to_end(&mut content)
                     .await
                     .map_err(|err| WriteError::BadUrl {
@@ -121,27 +150,34 @@ pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Option<Stri
                     })?;
                 content
             }
-            Err(WriteError::ImageNotFound { .. }) => return Ok(None),
+            Err(WriteError::ImageNotFound { .. }) => return Ok(Sibling::Missing),
             Err(err) => return Err(err),
         },
         "http" | "https" => {
-            match Http::new(url.clone(), request.give_up_after, true)?
-                .fetch_small(DIGEST_FILE_BYTES)
-                .await?
-            {
+            let http = Http::new(url.clone(), request.give_up_after, true)?;
+            match http.fetch_small(DIGEST_FILE_BYTES).await? {
                 Fetch::Content(content) => content,
-                Fetch::NotFound => return Ok(None),
+                Fetch::NotFound => return Ok(Sibling::Missing),
+                Fetch::Unusable(what) => return Ok(Sibling::SomethingElse(what)),
             }
         }
         // `Source::open` refuses it with words.
-        _ => return Ok(None),
+        _ => return Ok(Sibling::Missing),
     };
+    if content.len() > DIGEST_FILE_BYTES {
+        return Ok(Sibling::SomethingElse(format!(
+            "it is longer than {DIGEST_FILE_BYTES} B"
+        )));
+    }
+    if formats::is_web_page(&content) {
+        return Ok(Sibling::SomethingElse("it is a web page".to_owned()));
+    }
     let file_name = request
         .url
         .path_segments()
         .and_then(|mut parts| parts.next_back())
         .unwrap_or_default();
-    digest::parse_file(&String::from_utf8_lossy(&content), file_name, url.as_str()).map(Some)
+    digest::parse_file(&String::from_utf8_lossy(&content), file_name, url.as_str()).map(Sibling::Digest)
 }
 
 async fn open_file(url: &Url) -> Result<(File, u64), WriteError> {

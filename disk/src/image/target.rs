@@ -7,10 +7,11 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 
 use super::WriteError;
-use super::writer::device_error;
+use super::writer::Medium;
+use crate::publish::{self, KernelView};
 use crate::{device, probe};
 
 /// Direct I/O goes in multiples of this, whatever the disk's own sectors are.
@@ -27,6 +28,8 @@ pub(super) struct Target {
     /// `None`: a regular file.
     sector_size: Option<u64>,
     can_zero: bool,
+    /// Whether anything was written.
+    touched: bool,
 }
 
 impl Target {
@@ -58,6 +61,11 @@ impl Target {
         if !users.is_empty() {
             return Err(busy(users.join(", ")));
         }
+        // For reading first: a disk that is read-only is to be told so, whatever opening it for writing says.
+        let read_only = File::open(path).and_then(|file| device::is_read_only(&file));
+        if matches!(read_only, Ok(true)) {
+            return Err(read_only_error(path));
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -87,6 +95,7 @@ impl Target {
             size,
             sector_size: Some(sector_size),
             can_zero: true,
+            touched: false,
         })
     }
 
@@ -103,29 +112,45 @@ impl Target {
             size,
             sector_size: None,
             can_zero: true,
+            touched: false,
         })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    fn error(&self, what: &'static str, offset: u64, source: io::Error) -> WriteError {
+        match source.raw_os_error() {
+            // The kernel says EPERM of a disk that became read-only.
+            Some(libc::EROFS | libc::EPERM) => WriteError::ReadOnly {
+                disk: self.path.clone(),
+                touched: self.touched,
+            },
+            _ => WriteError::Device {
+                disk: self.path.clone(),
+                what,
+                offset,
+                source,
+            },
+        }
+    }
+}
+
+impl Medium for Target {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    pub(super) fn size(&self) -> u64 {
+    fn size(&self) -> u64 {
         self.size
     }
 
-    /// Logical sectors; `None` for a regular file, which has none.
-    pub(super) fn sector_size(&self) -> Option<u64> {
+    fn sector_size(&self) -> Option<u64> {
         self.sector_size
     }
 
-    /// Whether [`Target::zero`] has a chance; turns false when the kernel has refused once.
-    pub(super) fn can_zero(&self) -> bool {
+    fn can_zero(&self) -> bool {
         self.can_zero
     }
 
-    /// Writes past the page cache what is aligned, the rest through it.
-    pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
         let Some(direct) = self.direct.as_ref().filter(|_| is_aligned(offset, bytes)) else {
             return self.write_buffered(offset, bytes);
         };
@@ -138,7 +163,7 @@ impl Target {
                 self.direct = None;
                 return self.write_buffered(offset, bytes);
             }
-            Err(err) => return Err(device_error(self, "write to", offset, err)),
+            Err(err) => return Err(self.error("write to", offset, err)),
         }
         if rest.is_empty() {
             Ok(())
@@ -147,20 +172,16 @@ impl Target {
         }
     }
 
-    pub(super) fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|err| device_error(self, "write to", offset, err))
+    fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        let written = self.file.write_all_at(bytes, offset);
+        written.map_err(|err| self.error("write to", offset, err))?;
+        self.touched = true;
+        Ok(())
     }
 
-    /// Makes a range read as zeros; true if the disk did so without the zeros being sent to it.
-    ///
     /// Punching a hole is, on a block device, the kernel's "zero out, but only if the disk can do it by itself"
     /// (block/fops.c, `blkdev_fallocate`); where it cannot, zeros are written.
-    pub(super) fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError> {
-        if range.is_empty() {
-            return Ok(false);
-        }
+    fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError> {
         if self.can_zero {
             let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
             let offset = i64::try_from(range.start).unwrap_or(i64::MAX);
@@ -183,11 +204,34 @@ impl Target {
         Ok(false)
     }
 
-    /// Returns when everything written so far is on stable storage.
-    pub(super) fn sync(&mut self) -> Result<(), WriteError> {
-        self.file
-            .sync_all()
-            .map_err(|err| device_error(self, "sync of", 0, err))
+    fn sync(&mut self) -> Result<(), WriteError> {
+        let synced = self.file.sync_all();
+        synced.map_err(|err| self.error("sync of", 0, err))
+    }
+
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        // What is clean leaves the page cache, so that the disk itself answers.
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn claim_partitions(&mut self) -> Result<KernelView, WriteError> {
+        publish::reread(&self.file).map_err(|err| match err.raw_os_error() {
+            Some(libc::EBUSY) => WriteError::Busy {
+                disk: self.path.clone(),
+                by: "something has a partition of it open".to_owned(),
+            },
+            _ => self.error("reading the partition table of", 0, err),
+        })
+    }
+
+    fn publish(&mut self) -> Result<KernelView, WriteError> {
+        publish::publish(&self.file).map_err(|source| WriteError::KernelRefused {
+            disk: self.path.clone(),
+            source,
+        })
     }
 }
 
@@ -204,10 +248,20 @@ fn missing(path: &Path) -> WriteError {
 }
 
 fn open_error(disk: &Path, source: io::Error) -> WriteError {
-    WriteError::Device {
+    match source.raw_os_error() {
+        Some(libc::EROFS) => read_only_error(disk),
+        _ => WriteError::Device {
+            disk: disk.to_owned(),
+            what: "opening",
+            offset: 0,
+            source,
+        },
+    }
+}
+
+fn read_only_error(disk: &Path) -> WriteError {
+    WriteError::ReadOnly {
         disk: disk.to_owned(),
-        what: "opening",
-        offset: 0,
-        source,
+        touched: false,
     }
 }

@@ -2,12 +2,16 @@
 
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use super::WriteError;
-use super::target::{ALIGN, Target};
-use crate::gpt;
+use super::ends::{Ends, FIRST_BYTES, Step};
+use super::judge::{self, Case, Judgement};
+use super::target::ALIGN;
+use super::{Content, WriteError};
+use crate::gpt::{Backup, Fitted, Grow};
+use crate::publish::KernelView;
 
 /// How much of each end of the disk is zeroed first and written last: room for MBR, boot code and a GPT with 4 KiB
 /// sectors (6 sectors, 24 KiB), with a wide margin.
@@ -36,7 +40,7 @@ pub(super) struct Block {
 impl Block {
     pub(super) const BYTES: usize = 4 << 20;
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let bytes = vec![0; Self::BYTES + ALIGN];
         let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
         Block {
@@ -79,16 +83,50 @@ impl BlockPool {
     }
 }
 
+/// What is written to, and tells the kernel of its partitions.
+pub(super) trait Medium {
+    fn path(&self) -> &Path;
+    fn size(&self) -> u64;
+    /// Logical sectors; `None` for a regular file, which has none.
+    fn sector_size(&self) -> Option<u64>;
+    /// Whether [`Medium::zero`] has a chance; turns false when the kernel has refused once.
+    fn can_zero(&self) -> bool;
+    /// Writes past the page cache what is aligned, the rest through it.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError>;
+    fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError>;
+    /// Makes a range read as zeros; true if the disk did so without the zeros being sent to it.
+    fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError>;
+    /// Returns when everything written so far is on stable storage.
+    fn sync(&mut self) -> Result<(), WriteError>;
+    /// What the disk has there.
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Makes sure that nothing has a partition open, so that the kernel will take a new table.
+    fn claim_partitions(&mut self) -> Result<KernelView, WriteError>;
+    /// Tells the kernel of the table that is there now.
+    fn publish(&mut self) -> Result<KernelView, WriteError>;
+}
+
+/// What the image is to be.
+#[derive(Clone, Debug)]
+pub(super) struct Demand {
+    pub(super) url: String,
+    pub(super) content: Content,
+    pub(super) grow: Grow,
+}
+
 /// What the writer has done.
+#[derive(Debug)]
 pub(super) struct Finished {
     pub(super) image_bytes: u64,
     pub(super) skipped_bytes: u64,
+    pub(super) fitted: Option<Fitted>,
+    pub(super) kernel: KernelView,
     pub(super) warnings: Vec<String>,
 }
 
-pub(super) struct Writer {
-    target: Target,
-    url: String,
+pub(super) struct Writer<M: Medium> {
+    target: M,
+    demand: Demand,
     /// How much has come; the offset of the next byte.
     at: u64,
     /// Kept back until the verdict: the image's first bytes, and those for the disk's last ones.
@@ -102,16 +140,11 @@ pub(super) struct Writer {
     expected: Arc<AtomicU64>,
 }
 
-impl Writer {
-    pub(super) fn new(
-        target: Target,
-        url: String,
-        written: Arc<AtomicU64>,
-        expected: Arc<AtomicU64>,
-    ) -> Self {
+impl<M: Medium> Writer<M> {
+    pub(super) fn new(target: M, demand: Demand, written: Arc<AtomicU64>, expected: Arc<AtomicU64>) -> Self {
         Writer {
             target,
-            url,
+            demand,
             at: 0,
             head: Vec::new(),
             tail: Vec::new(),
@@ -133,17 +166,15 @@ impl Writer {
         verdict: &mpsc::Receiver<()>,
     ) -> Result<Option<Finished>, WriteError> {
         let mut size = None;
-        let mut warnings = Vec::new();
-        let mut begun = false;
+        let mut judgement = None;
         loop {
             match pieces.recv() {
                 Ok(Piece::Size(known)) => size = known,
                 Ok(Piece::Block(block)) => {
-                    if !begun {
-                        warnings = self.check_first(block.as_slice(), size)?;
+                    if judgement.is_none() {
+                        judgement = Some(self.judge(block.as_slice(), size)?);
                         self.erase_ends()?;
                         self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
-                        begun = true;
                     }
                     self.accept(block.as_slice())?;
                     // The decoder may have ended and dropped the pool.
@@ -153,16 +184,34 @@ impl Writer {
                 Err(mpsc::RecvError) => return Ok(None),
             }
         }
-        if !begun {
-            return Err(self.bad_image("it is empty".to_owned()));
-        }
+        let Some(judgement) = judgement else {
+            return Err(WriteError::BadImage {
+                url: self.demand.url.clone(),
+                what: "it is empty; nothing was written".to_owned(),
+            });
+        };
         self.flush_zeros()?;
         self.target.sync()?;
         if verdict.recv().is_err() {
             return Ok(None);
         }
-        self.write_ends()?;
-        if let Some(needed) = self.partitions_end().filter(|end| *end > self.at) {
+        let Judgement {
+            table,
+            mut warnings,
+            partitions_end,
+        } = judgement;
+        let (fitted, backup) = match table {
+            Some(table) => {
+                // The image's first bytes, with the table in them.
+                let known = table.start.len().min(self.head.len());
+                self.head.splice(..known, table.start);
+                (Some(table.fitted), Some(table.backup))
+            }
+            None => (None, None),
+        };
+        self.write_ends(backup)?;
+        let kernel = self.target.publish()?;
+        if let Some(needed) = partitions_end.filter(|end| *end > self.at) {
             warnings.push(format!(
                 "the image ends at byte {}, its last partition at byte {needed}",
                 self.at
@@ -171,47 +220,58 @@ impl Writer {
         Ok(Some(Finished {
             image_bytes: self.at,
             skipped_bytes: self.skipped_bytes,
+            fitted,
+            kernel,
             warnings,
         }))
     }
 
-    /// Refuses what is no disk image or does not fit, before anything is written.
-    fn check_first(&self, first: &[u8], size: Option<u64>) -> Result<Vec<String>, WriteError> {
-        if let Some(what) = not_a_disk_image(first) {
-            return Err(self.bad_image(what.to_owned()));
+    /// Refuses what makes no sense on this disk, before anything is written.
+    fn judge(&mut self, first: &[u8], size: Option<u64>) -> Result<Judgement, WriteError> {
+        let judgement = judge::judge(&Case {
+            url: &self.demand.url,
+            first,
+            is_whole: first.len() < Block::BYTES,
+            size,
+            disk: self.target.path(),
+            disk_bytes: self.target.size(),
+            sector_bytes: self.target.sector_size(),
+            content: self.demand.content,
+            grow: self.demand.grow,
+        })?;
+        let view = self.target.claim_partitions()?;
+        if view == KernelView::Never && self.demand.grow != Grow::Nothing {
+            return Err(WriteError::CannotGrow {
+                url: self.demand.url.clone(),
+                why: format!(
+                    "the kernel shows no partitions of {}",
+                    self.target.path().display()
+                ),
+            });
         }
-        let mut warnings = Vec::new();
-        let table = gpt::find(first);
-        let by_table = table.as_ref().map(|table| match size {
-            Some(_) => table.partitions_end_bytes(),
-            None => table.disk_bytes(),
-        });
-        let short = (first.len() < Block::BYTES).then_some(first.len() as u64);
-        match size.into_iter().chain(by_table).chain(short).max() {
-            Some(need_bytes) if need_bytes > self.target.size() => {
-                return Err(self.does_not_fit(need_bytes, true, false));
-            }
-            Some(_) => {}
-            None => warnings.push("the size of the image was not known before it was written".to_owned()),
-        }
-        if let Some(table) = table.filter(|table| Some(table.sector_size) != self.target.sector_size())
-            && let Some(has) = self.target.sector_size()
-        {
-            warnings.push(format!(
-                    "the image is made for {}-byte sectors, {} has {has}-byte ones: its partitions will not be found",
-                    table.sector_size,
-                    self.target.path().display(),
-                ));
-        }
-        Ok(warnings)
+        Ok(judgement)
     }
 
+    /// The old system does not boot any more, and its partitions are gone.
     fn erase_ends(&mut self) -> Result<(), WriteError> {
-        for end in [self.head_range(), self.tail_range()] {
-            let len = usize::try_from(end.end - end.start).unwrap_or(0);
-            self.target.write_buffered(end.start, &vec![0; len])?;
+        let ends = self.ends();
+        let first = usize::try_from(ends.head.end)
+            .unwrap_or(FIRST_BYTES)
+            .min(FIRST_BYTES);
+        let first = self.target.read(0, first).ok();
+        self.carry_out(&ends.erase(first.as_deref()))?;
+        self.target.publish()?;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, steps: &[Step]) -> Result<(), WriteError> {
+        for step in steps {
+            match step {
+                Step::Write { at, bytes } => self.target.write_buffered(*at, bytes)?,
+                Step::Sync => self.target.sync()?,
+            }
         }
-        self.target.sync()
+        Ok(())
     }
 
     fn accept(&mut self, block: &[u8]) -> Result<(), WriteError> {
@@ -275,25 +335,47 @@ impl Writer {
 
     fn flush_zeros(&mut self) -> Result<(), WriteError> {
         let range = std::mem::replace(&mut self.zeros, 0..0);
+        if range.is_empty() {
+            return Ok(());
+        }
         if self.target.zero(range.clone())? {
             self.skipped_bytes += range.end - range.start;
         }
         Ok(())
     }
 
-    /// The tail first: a disk with only its backup table is one that firmware repairs and boots.
-    fn write_ends(&mut self) -> Result<(), WriteError> {
-        if !self.tail.is_empty() {
-            let tail = std::mem::take(&mut self.tail);
-            self.target.write_buffered(self.tail_range().start, &tail)?;
-            self.target.sync()?;
+    fn write_ends(&mut self, backup: Option<Backup>) -> Result<(), WriteError> {
+        let ends = self.ends();
+        let (mut head, mut tail) = (std::mem::take(&mut self.head), std::mem::take(&mut self.tail));
+        if let Some(backup) = backup {
+            overlay(&mut head, &ends.head, &backup);
+            overlay(&mut tail, &ends.tail, &backup);
         }
-        self.target.write_buffered(0, &self.head)?;
-        self.target.sync()
+        self.carry_out(&ends.write(&head, &tail))?;
+        self.reads_back(ends.tail.start, &tail)?;
+        self.reads_back(0, &head)
     }
 
-    fn partitions_end(&self) -> Option<u64> {
-        gpt::find(&self.head).map(|table| table.partitions_end_bytes())
+    fn reads_back(&self, at: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        let error = |source| WriteError::Device {
+            disk: self.target.path().to_owned(),
+            what: "reading back what was written to",
+            offset: at,
+            source,
+        };
+        if self.target.read(at, bytes.len()).map_err(error)? != bytes {
+            return Err(error(io::Error::other("the disk holds something else")));
+        }
+        Ok(())
+    }
+
+    fn ends(&self) -> Ends {
+        let sector_bytes = self.target.sector_size().unwrap_or(512);
+        Ends {
+            head: self.head_range(),
+            tail: self.tail_range(),
+            sector_bytes: usize::try_from(sector_bytes).unwrap_or(FIRST_BYTES),
+        }
     }
 
     fn head_range(&self) -> Range<u64> {
@@ -304,13 +386,6 @@ impl Writer {
         let size = self.target.size();
         let start = size.saturating_sub(END_BYTES) / ALIGN as u64 * ALIGN as u64;
         start.max(self.head_range().end)..size
-    }
-
-    fn bad_image(&self, what: String) -> WriteError {
-        WriteError::BadImage {
-            url: self.url.clone(),
-            what,
-        }
     }
 
     fn does_not_fit(&self, need_bytes: u64, known: bool, touched: bool) -> WriteError {
@@ -325,6 +400,22 @@ impl Writer {
     }
 }
 
+/// Puts what of the backup table lies in `range` into the bytes that begin it.
+fn overlay(bytes: &mut Vec<u8>, range: &Range<u64>, backup: &Backup) {
+    let end = backup.at + backup.bytes.len() as u64;
+    let (from, to) = (backup.at.max(range.start), end.min(range.end));
+    let inside = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX);
+    if from >= to {
+        return;
+    }
+    let (start, stop) = (inside(from - range.start), inside(to - range.start));
+    bytes.resize(bytes.len().max(stop), 0);
+    let part = backup.bytes.get(inside(from - backup.at)..inside(to - backup.at));
+    if let (Some(into), Some(part)) = (bytes.get_mut(start..stop), part) {
+        into.copy_from_slice(part);
+    }
+}
+
 /// Splits `bytes`, whose first is at `at`, before the offset `until`.
 fn split_until(bytes: &[u8], at: u64, until: u64) -> (&[u8], &[u8]) {
     let len = usize::try_from(until.saturating_sub(at)).unwrap_or(usize::MAX);
@@ -336,39 +427,4 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes
         .chunks(4096)
         .all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
-}
-
-/// What the first bytes are, if they are known not to be those of a disk.
-fn not_a_disk_image(first: &[u8]) -> Option<&'static str> {
-    let text = first
-        .get(..64.min(first.len()))
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    let text = text.trim_ascii_start();
-    if first.starts_with(b"QFI\xfb") {
-        Some("it is a qcow2 file; convert it with `qemu-img convert -O raw`")
-    } else if first.starts_with(b"KDMV") || first.starts_with(b"# Disk DescriptorFile") {
-        Some("it is a VMDK file; convert it with `qemu-img convert -O raw`")
-    } else if first.get(257..262) == Some(b"ustar") {
-        Some("it is a tar archive, not a disk image")
-    } else if text.starts_with(b"<!doctype html") || text.starts_with(b"<html") {
-        Some("it is a web page, not a disk image")
-    } else {
-        None
-    }
-}
-
-/// The error of an I/O call on the target.
-pub(super) fn device_error(
-    target: &Target,
-    what: &'static str,
-    offset: u64,
-    source: io::Error,
-) -> WriteError {
-    WriteError::Device {
-        disk: target.path().to_owned(),
-        what,
-        offset,
-        source,
-    }
 }

@@ -1,14 +1,19 @@
 //! Whole writes: good ones in every packing, and every way to go wrong.
 
 mod bad;
+mod coded;
 mod good;
+mod power;
 mod server;
+mod suits;
+mod trailers;
 
 use sha2::{Digest, Sha256};
 
 use super::*;
 
-/// A megabyte-grained mixture of noise, text and zeros, always the same.
+/// A megabyte-grained mixture of noise, text and zeros, always the same; with the boot signature of a disk that has no
+/// partitions, if it is long enough.
 fn sample(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -21,6 +26,10 @@ fn sample(len: usize) -> Vec<u8> {
         }
     }
     bytes.truncate(len);
+    if let Some(entries) = bytes.get_mut(446..512) {
+        entries[..64].fill(0);
+        entries[64..].copy_from_slice(&[0x55, 0xaa]);
+    }
     bytes
 }
 

@@ -33,13 +33,18 @@ pub(super) struct Site {
     pub(super) content: Bytes,
     pub(super) etag: Option<String>,
     /// What `<path>.sha256` has; `None`: the status.
-    pub(super) digest_file: Option<String>,
+    pub(super) digest_file: Option<Vec<u8>>,
     pub(super) digest_status: u16,
     /// The next answers for the image; when empty, `otherwise`.
     pub(super) answers: VecDeque<Answer>,
     pub(super) otherwise: Answer,
     /// Bodies are sent in pieces of these sizes, in turn.
     pub(super) pieces: Vec<usize>,
+    /// Headers of the image's answers, and of those after the first where they are others.
+    pub(super) headers: Vec<(&'static str, &'static str)>,
+    pub(super) later_headers: Option<Vec<(&'static str, &'static str)>>,
+    /// Headers of the digest file's.
+    pub(super) digest_headers: Vec<(&'static str, &'static str)>,
     /// Replaces content and tag once the given number of requests for the image was answered.
     pub(super) replace_after: Option<(usize, Bytes, Option<String>)>,
     pub(super) requests: Vec<Option<String>>,
@@ -55,6 +60,9 @@ impl Site {
             answers: VecDeque::new(),
             otherwise: Answer::Good,
             pieces: vec![64 << 10],
+            headers: Vec::new(),
+            later_headers: None,
+            digest_headers: Vec::new(),
             replace_after: None,
             requests: Vec::new(),
         }
@@ -103,7 +111,13 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, uri: Uri, headers: HeaderM
     let mut site = site.lock().unwrap();
     if uri.path().ends_with(".sha256") {
         return match site.digest_file.clone() {
-            Some(content) => Response::new(Body::from(content)),
+            Some(content) => {
+                let mut response = Response::builder();
+                for (name, value) in &site.digest_headers {
+                    response = response.header(*name, *value);
+                }
+                response.body(Body::from(content)).unwrap()
+            }
             None => status(site.digest_status),
         };
     }
@@ -141,6 +155,10 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, uri: Uri, headers: HeaderM
     let mut response = Response::builder().header(header::CONTENT_LENGTH, body.len());
     if let Some(etag) = &site.etag {
         response = response.header(header::ETAG, etag);
+    }
+    let later = site.later_headers.clone().filter(|_| site.requests.len() > 1);
+    for (name, value) in later.unwrap_or(site.headers.clone()) {
+        response = response.header(name, value);
     }
     if let Some(start) = start {
         let said = if matches!(answer, Answer::WrongRange) {
