@@ -52,7 +52,7 @@ pub(crate) struct ServeArgs {
     /// What `farrier image build` made [default: DATA_DIR/boot]
     #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR", hide_env_values = true)]
     boot_dir: Option<PathBuf>,
-    /// Disk images, served as /images/ [default: DATA_DIR/images, if it is there]
+    /// Disk images, served as /images/ [default: DATA_DIR/images]
     #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR", hide_env_values = true)]
     images_dir: Option<PathBuf>,
     /// Agents and this command line [default: 42113]
@@ -203,13 +203,12 @@ impl ServeConfig {
         };
         let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
         let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
-        let images = data_dir.join("images");
         let listen = args.listen.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let defaults = BootsConfig::new(interface, address, boot_dir);
         let grpc_port = args.grpc_port.unwrap_or(defaults.grpc_port);
         let boots = BootsConfig {
             listen,
-            images_dir: args.images_dir.or_else(|| images.is_dir().then_some(images)),
+            images_dir: Some(args.images_dir.unwrap_or_else(|| data_dir.join("images"))),
             grpc_port,
             http_port: args.http_port.unwrap_or(defaults.http_port),
             tftp_port: args.tftp_port.unwrap_or(defaults.tftp_port),
