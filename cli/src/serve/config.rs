@@ -243,6 +243,7 @@ impl ServeConfig {
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),
             keep_ended: self.keep_ended,
+            served: served(&self.boots.interface, self.boots.address),
             ..defaults
         }
     }
@@ -309,6 +310,24 @@ fn first_address(interface: &str) -> Result<Ipv4Addr, Failure> {
              name the server's address with --address"
         ))
     })
+}
+
+/// The addresses of this server that records of machines are checked against. No machine is on the loopback interface.
+fn served(interface: &str, told: Ipv4Addr) -> Vec<server::machines::Served> {
+    let of_interface = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut served: Vec<_> = of_interface
+        .filter(|one| one.interface_name == interface)
+        .filter_map(|one| {
+            let address = one.address?.as_sockaddr_in()?.ip();
+            let mask = one.netmask?.as_sockaddr_in()?.ip();
+            Some((address, u8::try_from(mask.to_bits().count_ones()).ok()?))
+        })
+        .collect();
+    if !served.iter().any(|(address, _)| *address == told) {
+        served.push((told, 32));
+    }
+    served.retain(|(address, _)| !address.is_loopback());
+    served
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(crate) fn netboot(view: &View, mac: MacAddr6) -> Result<Option<Netboot>, Err
 pub(crate) fn open(view: &View, workers: &[String]) -> Result<Option<String>, Error> {
     let mut first: Option<String> = None;
     for worker in workers {
-        let found = view.first(&format!("open/{worker}/"))?;
+        let found = machines::first_open(view, worker)?;
         first = first.into_iter().chain(found).min();
     }
     Ok(first)

@@ -7,6 +7,7 @@ mod deadlock;
 mod examples;
 mod harness;
 mod machines;
+mod names;
 mod outputs;
 mod people;
 mod restarts;
