@@ -14,8 +14,9 @@ pub struct BootsConfig {
     /// Where TFTP and HTTP listen. Default: every address.
     pub listen: Ipv4Addr,
     /// What `farrier image build` made: `vmlinuz`, `initramfs.img`, `snponly.efi`, `undionly.kpxe`, `local-boot.efi`.
+    /// May be made later.
     pub boot_dir: PathBuf,
-    /// Disk images under `/images/`; `None`: that path answers 404.
+    /// Disk images under `/images/`; may be made later. `None`: that path answers 404.
     pub images_dir: Option<PathBuf>,
     /// Where the agent finds the control plane, on [`address`](Self::address). Default 42113.
     pub grpc_port: u16,
@@ -90,17 +91,15 @@ pub enum StartError {
         address: Ipv4Addr,
         has: Vec<String>,
     },
-    /// The boot image directory is not usable.
-    #[error(
-        "boot image directory {path} cannot be read: make it with `farrier image build`, or name another one"
-    )]
+    /// The boot image directory is there, but not usable.
+    #[error("boot image directory {path} cannot be read: name another one, or let this process read it")]
     BootDir {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    /// The images directory is not usable.
-    #[error("images directory {path} cannot be read")]
+    /// The images directory is there, but not usable.
+    #[error("images directory {path} cannot be read: name another one, or let this process read it")]
     ImagesDir {
         path: PathBuf,
         #[source]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
@@ -14,21 +15,31 @@ pub(crate) struct Opened {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// Changes when the file does.
+/// Changes when the file does, also when its size stays and its time of modification is set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint {
     pub(crate) size_bytes: u64,
     pub(crate) modified_ns: i128,
+    /// When the kernel last saw it changed (ctime): nobody can set that.
+    pub(crate) changed_ns: i128,
     device: u64,
     inode: u64,
 }
 
 impl Fingerprint {
+    /// Whether the last change is so long ago that the next one has another time.
+    pub(crate) fn is_older_than(&self, age: Duration) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX) - self.changed_ns;
+        age_ns > i128::try_from(age.as_nanos()).unwrap_or(i128::MAX)
+    }
+
     pub(crate) fn of(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         Ok(Self {
             size_bytes: metadata.len(),
             modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+            changed_ns: i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec()),
             device: metadata.dev(),
             inode: metadata.ino(),
         })

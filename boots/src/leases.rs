@@ -2,10 +2,13 @@
 //!
 //! In reservation mode the reservation is the durable lease: the address is fixed, so what is kept here may be lost.
 //! After a restart, before any ACK, a machine's address is the reservation's.
+//!
+//! An address that its machine found in use by another host is set aside for a while (RFC 2131 section 4.3.3). There is
+//! no other address to give, and the other host may be gone by then. Pure: callers pass `now`.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use macaddr::MacAddr6;
 
@@ -17,13 +20,20 @@ pub struct Lease {
     pub address: Ipv4Addr,
     pub at: SystemTime,
     pub boot: Option<BootId>,
+    /// Option 61 of the request that was acknowledged.
+    pub client_id: Option<Vec<u8>>,
 }
+
+/// How long a declined address is not given out. As dnsmasq has it for addresses of its configuration.
+pub const SET_ASIDE: Duration = Duration::from_secs(10 * 60);
 
 /// Acknowledged addresses of known machines: bounded by the inventory.
 #[derive(Debug, Default)]
 pub struct Leases {
     by_mac: HashMap<MacAddr6, Lease>,
     by_address: HashMap<Ipv4Addr, MacAddr6>,
+    /// Which address a machine declined, and when.
+    declined: HashMap<MacAddr6, (Ipv4Addr, SystemTime)>,
 }
 
 impl Leases {
@@ -46,6 +56,27 @@ impl Leases {
     /// Takes note of whose an address is by reservation, until an ACK says otherwise.
     pub fn reserve(&mut self, mac: MacAddr6, address: Ipv4Addr) {
         self.by_address.entry(address).or_insert(mac);
+    }
+
+    /// Takes note that a machine found its address in use by another host: forgets that it has it, and sets it aside.
+    pub fn decline(&mut self, now: SystemTime, mac: MacAddr6, address: Ipv4Addr) {
+        self.forget(mac);
+        self.declined.insert(mac, (address, now));
+    }
+
+    /// How much longer this address is not given to this machine; `None`: it may have it. Another address, by a record
+    /// that was changed, is not set aside.
+    pub fn set_aside(&mut self, now: SystemTime, mac: MacAddr6, address: Ipv4Addr) -> Option<Duration> {
+        let &(declined, at) = self.declined.get(&mac)?;
+        // A clock that was set back counts as no time passed.
+        let left = SET_ASIDE.checked_sub(now.duration_since(at).unwrap_or_default());
+        match left {
+            Some(left) if declined == address && !left.is_zero() => Some(left),
+            _ => {
+                self.declined.remove(&mac);
+                None
+            }
+        }
     }
 
     /// Forgets a machine's address (RELEASE, DECLINE).
@@ -83,6 +114,7 @@ mod tests {
             address: Ipv4Addr::new(10, 0, 0, last),
             at: SystemTime::UNIX_EPOCH,
             boot: None,
+            client_id: None,
         }
     }
 
@@ -118,5 +150,30 @@ mod tests {
         assert_eq!(leases.expected(A, reserved), reserved);
         leases.acknowledge(A, lease(1));
         assert_eq!(leases.expected(A, reserved), Ipv4Addr::new(10, 0, 0, 1));
+    }
+
+    #[test]
+    fn a_declined_address_is_set_aside_for_ten_minutes_or_until_the_record_names_another() {
+        let mut leases = Leases::default();
+        let (start, declined) = (SystemTime::UNIX_EPOCH, Ipv4Addr::new(10, 0, 0, 1));
+        leases.acknowledge(A, lease(1));
+        assert_eq!(leases.set_aside(start, A, declined), None);
+        leases.decline(start, A, declined);
+        assert_eq!(leases.of(A), None);
+        assert_eq!(leases.set_aside(start, A, declined), Some(SET_ASIDE));
+        assert_eq!(
+            leases.set_aside(start, B, declined),
+            None,
+            "its own machine's only"
+        );
+        let almost = start + SET_ASIDE - Duration::from_secs(1);
+        assert_eq!(
+            leases.set_aside(almost, A, declined),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(leases.set_aside(start + SET_ASIDE, A, declined), None);
+
+        leases.decline(start, A, declined);
+        assert_eq!(leases.set_aside(start, A, Ipv4Addr::new(10, 0, 0, 2)), None);
     }
 }

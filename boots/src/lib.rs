@@ -7,6 +7,7 @@ pub mod bootfile;
 pub mod config;
 mod context;
 mod dhcp_service;
+mod directories;
 mod files;
 pub mod http;
 mod interface;

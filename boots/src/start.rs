@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{BootsConfig, StartError};
 use crate::context::Context;
 use crate::dhcp_service::DhcpService;
+use crate::directories;
 use crate::http::{self, Site};
 use crate::interface;
 use crate::inventory::Inventory;
@@ -64,7 +65,7 @@ impl Boots {
         shutdown: CancellationToken,
         routes: Router,
     ) -> Result<Running, StartError> {
-        check_directories(&config)?;
+        let mut notes = directories::check(&config)?;
         let wanted = SocketAddr::from((config.listen, config.http_port));
         let bind = |source| StartError::bind("http", wanted, source);
         let listener = TcpListener::bind(wanted).await.map_err(bind)?;
@@ -79,7 +80,6 @@ impl Boots {
             .as_ref()
             .map(|dhcp| local_addr("dhcp", dhcp.local_addr()))
             .transpose()?;
-        let mut notes = Vec::new();
         let advertiser = if config.ra {
             advertiser(&config.interface, &mut notes)
         } else {
@@ -167,18 +167,4 @@ fn advertiser(name: &str, notes: &mut Vec<String>) -> Option<RouterAdvertiser> {
             None
         }
     }
-}
-
-fn check_directories(config: &BootsConfig) -> Result<(), StartError> {
-    std::fs::read_dir(&config.boot_dir).map_err(|source| StartError::BootDir {
-        path: config.boot_dir.clone(),
-        source,
-    })?;
-    if let Some(path) = &config.images_dir {
-        std::fs::read_dir(path).map_err(|source| StartError::ImagesDir {
-            path: path.clone(),
-            source,
-        })?;
-    }
-    Ok(())
 }

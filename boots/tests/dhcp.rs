@@ -154,6 +154,58 @@ fn a_wrong_address_is_refused_and_a_foreign_offer_is_noted() {
 }
 
 #[test]
+fn an_address_in_use_by_another_host_is_set_aside_and_said() {
+    in_a_lab(|lab| {
+        lab.ask(&pxe(MessageType::Discover, 0), MessageType::Offer);
+        lab.ask(&requesting(pxe(MessageType::Request, 0)), MessageType::Ack);
+        let mut decline = Packet::request(MessageType::Decline, MAC, 78);
+        decline.set_address(code::SERVER_ID, Ipv4Addr::new(10, 77, 0, 5));
+        decline.set_address(code::REQUESTED_ADDRESS, MACHINE);
+        lab.wire.broadcast(&decline);
+        lab.world
+            .wait_for(&["DECLINE | DECLINE without effect", "10.77.0.5", "Ignored"]);
+        lab.ask(&pxe(MessageType::Discover, 0), MessageType::Offer);
+
+        decline.set_address(code::SERVER_ID, SERVER);
+        lab.wire.broadcast(&decline);
+        lab.world.wait_for(&[
+            "DECLINE | the machine found 10.77.0.11 in use by another host",
+            "Note",
+        ]);
+        lab.wire.broadcast(&pxe(MessageType::Discover, 0));
+        lab.world
+            .wait_for(&["DISCOVER | not offered: 10.77.0.11 is set aside", "Ignored"]);
+        let nak = lab.ask(&requesting(pxe(MessageType::Request, 0)), MessageType::Nak);
+        assert_eq!(nak.server_id(), Some(SERVER));
+
+        // Another address of the record is free.
+        let other = Ipv4Addr::new(10, 77, 0, 12);
+        lab.world.put(machine(other));
+        let offer = lab.ask(&pxe(MessageType::Discover, 0), MessageType::Offer);
+        assert_eq!(offer.yiaddr, other);
+    });
+}
+
+#[test]
+fn an_address_is_given_back_by_its_own_machine_only() {
+    in_a_lab(|lab| {
+        let mut request = requesting(pxe(MessageType::Request, 0));
+        request.set(code::CLIENT_ID, b"\x01mine");
+        lab.ask(&request, MessageType::Ack);
+        let mut release = Packet::request(MessageType::Release, MAC, 79);
+        release.ciaddr = MACHINE;
+        release.set_address(code::SERVER_ID, SERVER);
+        lab.wire.unicast(&release, MACHINE, SERVER);
+        lab.world
+            .wait_for(&["RELEASE | RELEASE without effect", "client identifier", "Ignored"]);
+        release.set(code::CLIENT_ID, b"\x01mine");
+        lab.wire.unicast(&release, MACHINE, SERVER);
+        lab.world
+            .wait_for(&["RELEASE | the machine gave 10.77.0.11 back", "Note"]);
+    });
+}
+
+#[test]
 fn no_packet_stops_the_service() {
     in_a_lab(|lab| {
         let good = dhcp::encode(&ipxe(MessageType::Discover, 0)).unwrap();
@@ -258,6 +310,10 @@ fn in_a_lab(test: impl FnOnce(&mut Lab) + Send + 'static) {
             .build()
             .unwrap();
         let boot = tempfile::tempdir().unwrap();
+        let loaders = bootfile::LOADERS.into_iter();
+        for name in loaders.chain(["vmlinuz", "initramfs.img"]) {
+            std::fs::write(boot.path().join(name), name).unwrap();
+        }
         let world = World::with(machine(MACHINE));
         let mut config = BootsConfig::new(wire::SERVER_END, SERVER, boot.path());
         config.http_port = 0;

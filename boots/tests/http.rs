@@ -191,6 +191,10 @@ async fn serves_the_boot_directory_and_loaders() {
         let name = path.rsplit('/').next().unwrap();
         assert_eq!(response.text().await.unwrap(), format!("content of {name}"));
     }
+    for path in ["/ipxe/binary/snponly.efi%FF", "/ipxe/binary/snponly.efia%11"] {
+        let response = lab.get(MACHINE, path, &[]).await;
+        assert_eq!(response.text().await.unwrap(), "content of snponly.efi", "{path}");
+    }
     assert_eq!(
         lab.get(MACHINE, "/ipxe/binary/vmlinuz", &[]).await.status(),
         StatusCode::NOT_FOUND
@@ -396,12 +400,12 @@ async fn what_stands_in_the_way_of_the_start_is_said() {
     .await;
     assert!(error.starts_with("interface no0 does not exist"), "{error}");
     let error = fails(boots::BootsConfig {
-        boot_dir: "/no/where".into(),
+        boot_dir: "/proc/version".into(),
         ..config()
     })
     .await;
     assert!(
-        error.starts_with("boot image directory /no/where cannot be read"),
+        error.starts_with("boot image directory /proc/version cannot be read"),
         "{error}"
     );
     let error = fails(boots::BootsConfig {
@@ -414,4 +418,52 @@ async fn what_stands_in_the_way_of_the_start_is_said() {
         error.starts_with("interface lo does not have the address 10.9.9.9, it has 127.0.0.1/8"),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_that_are_made_later_are_served_and_missed_in_words_until_then() {
+    let place = tempfile::tempdir().unwrap();
+    let (boot, images) = (place.path().join("boot"), place.path().join("images"));
+    let world = World::with(machine(MACHINE));
+    let (running, _stop) = start(&world, &boot, Some(&images)).await;
+    let [boot_note, images_note] = running.notes.as_slice() else {
+        panic!("{:?}", running.notes)
+    };
+    for words in [
+        "does not exist",
+        "vmlinuz, initramfs.img",
+        "`farrier image build --boot-dir ",
+    ] {
+        assert!(boot_note.contains(words), "{boot_note}");
+    }
+    assert!(images_note.contains("mkdir"), "{images_note}");
+
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: &str| {
+        let url = format!("http://{}{path}", running.http);
+        let response = client.get(url).send().await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    };
+    assert_eq!(get("/images/debian.raw").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get("/boot/vmlinuz").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(get("/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    world
+        .heard(&["GET /boot/vmlinuz", "farrier image build", "Failed"])
+        .await;
+
+    for directory in [&boot, &images] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    std::fs::write(boot.join("vmlinuz"), "kernel").unwrap();
+    std::fs::write(boot.join("initramfs.img"), "initramfs").unwrap();
+    std::fs::write(images.join("debian.raw"), "image").unwrap();
+    assert_eq!(get("/images/debian.raw").await, (StatusCode::OK, "image".into()));
+    assert_eq!(get("/boot/vmlinuz").await, (StatusCode::OK, "kernel".into()));
+    assert_eq!(get("/readyz").await.0, StatusCode::OK);
+
+    // Another directory under the same name, and its files.
+    std::fs::rename(&images, place.path().join("old")).unwrap();
+    std::fs::create_dir(&images).unwrap();
+    std::fs::write(images.join("debian.raw"), "other").unwrap();
+    assert_eq!(get("/images/debian.raw").await, (StatusCode::OK, "other".into()));
 }

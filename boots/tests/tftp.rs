@@ -208,7 +208,51 @@ async fn only_boot_loaders_are_served() {
         .heard(&["WRQ snponly.efi", "for reading only", "Refused"])
         .await;
     lab.world
-        .heard(&["undionly.kpxe of the boot image directory cannot be read"])
+        .heard(&["undionly.kpxe of the boot image directory", "farrier image build"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn firmware_that_pads_or_reads_too_much_gets_its_loader() {
+    let lab = Lab::new(1_300).await;
+    let (at, loader) = (lab.at(), lab.loader.clone());
+    tokio::task::spawn_blocking(move || {
+        let padded = |packet: &[u8]| [packet, &vec![0; 512 - packet.len()]].concat();
+        for name in [
+            &b"snponly.efi"[..],
+            b"snponly.efi\xff",
+            b"snponly.efia\x11",
+            b"//SNPONLY.EFI",
+        ] {
+            let mut hand = Hand::new(MACHINE);
+            let request = [b"\0\x01", name, b"\0octet\0tsize\0\x30\0blksize\0\x31024\0"].concat();
+            hand.send(at, &padded(&request));
+            let (oack, from) = hand.receive();
+            assert_eq!(
+                oack,
+                b"\0\x06tsize\0\x31300\0blksize\0\x31024\0",
+                "{}",
+                name.escape_ascii()
+            );
+            hand.send(from, &padded(&[0, 4, 0, 0]));
+            let mut content = Vec::<u8>::new();
+            for block in [1, 2] {
+                let (packet, from) = hand.receive();
+                assert_eq!(packet[..4], [0, 3, 0, block]);
+                content.extend(&packet[4..]);
+                hand.send(from, &padded(&[0, 4, 0, block]));
+            }
+            assert_eq!(content, loader);
+        }
+        let mut hand = Hand::new(MACHINE);
+        hand.send(at, b"\0\x01\0octet\0");
+        assert_eq!(hand.receive().0[..4], [0, 5, 0, 4], "not silence");
+    })
+    .await
+    .unwrap();
+    lab.world.heard(&["1300 B", "1024 B blocks", "Answered"]).await;
+    lab.world
+        .heard(&["malformed packet", "request names no file", "Refused"])
         .await;
 }
 

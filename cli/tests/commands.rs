@@ -367,19 +367,11 @@ fn a_switch_may_be_1_in_the_environment() {
 #[test]
 fn options_of_the_same_name_keep_apart() {
     let server = Server::start();
-    // Where the boot image goes, not how an answer looks.
-    let args = [
-        "image",
-        "build",
-        "--output",
-        "/dev/null/boot",
-        "--agent",
-        "/dev/null/agent",
-    ];
-    let output = server.run(&args);
+    // How an answer looks is never where a boot image goes.
+    let output = server.run(&["image", "build", "--output", "json"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("/dev/null/agent"), "{stderr}");
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("json is a format"), "{stderr}");
     for args in [
         &["-o", "json", "machine", "list"][..],
         &["machine", "-o", "json", "list"],
@@ -394,6 +386,34 @@ fn options_of_the_same_name_keep_apart() {
     ] {
         assert_eq!(server.run(&args).status.code(), Some(4), "{args:?}");
     }
+}
+
+#[test]
+fn a_boot_image_takes_no_directory_that_holds_something_else() {
+    let place = tempfile::tempdir().expect("directory");
+    let agent = place.path().join("farrier-agent");
+    std::fs::write(&agent, "agent").expect("write");
+    let data = place.path().join("data");
+    std::fs::create_dir(&data).expect("directory");
+    std::fs::write(data.join("farrier.redb"), "a store").expect("write");
+    let (data_text, agent) = (data.to_str().expect("text"), agent.to_str().expect("text"));
+    let build = ["image", "build", "--boot-dir", data_text, "--agent", agent];
+    let refused = |args: &[&str], want: &str| {
+        let output = farrier("127.0.0.1:1", args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.contains(want) && stderr.contains("nothing was changed"),
+            "{stderr}"
+        );
+        assert_eq!(
+            std::fs::read_to_string(data.join("farrier.redb")).expect("it is there"),
+            "a store"
+        );
+    };
+    refused(&build, "\"farrier.redb\" that `farrier image build` did not make");
+    std::fs::create_dir(data.join("blobs")).expect("directory");
+    refused(&[&build[..], &["--force"]].concat(), "the directory \"blobs\"");
 }
 
 #[test]

@@ -4,11 +4,15 @@
 //! at the first broken one, does not join repeated options that stand apart, and ignores option overload. All of that
 //! is checked or done here, so that every packet gives a [`Packet`] or a [`DecodeError`], never a panic.
 
+mod layout;
+
 use std::collections::BTreeMap;
 
 use dhcproto::v4::borrowed::{DhcpOptionIterator, Message};
-use dhcproto::v4::{self, DhcpOption, Flags, HType, Opcode, OptionCode, UnknownOption};
+use dhcproto::v4::{self, Flags, HType, Opcode};
 use macaddr::MacAddr6;
+
+pub use self::layout::{Field, Limits};
 
 use crate::options::code;
 use crate::packet::{Op, Packet};
@@ -177,6 +181,34 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, DecodeError> {
 /// # Errors
 /// [`EncodeError`] when a text does not fit into its field or the packet becomes too long.
 pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
+    let no_limit = Limits {
+        message_bytes: usize::MAX,
+        wanted: Vec::new(),
+        welcome: Vec::new(),
+        spare: &[],
+    };
+    encode_within(packet, &no_limit).map(|fitted| fitted.bytes)
+}
+
+/// A packet that fits, and what it lacks for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fitted {
+    /// The packet as it is sent.
+    pub bytes: Vec<u8>,
+    /// Options that found no room, the one that was tried first coming first.
+    pub left_out: Vec<u8>,
+}
+
+/// As [`encode`], in no more bytes than the receiver takes (but never less than [`MIN_SENT_BYTES`]).
+///
+/// Options stand in the order of `limits`. When the wanted ones do not fit into the options field, the spare fields
+/// hold more of them (option 52). What still finds no room is left out. Texts of replies are followed by a Pad option.
+///
+/// # Errors
+/// As [`encode`].
+///
+/// Source: RFC 2131 section 4.1; RFC 2132 sections 3.1, 9.3 and 9.10.
+pub fn encode_within(packet: &Packet, limits: &Limits) -> Result<Fitted, EncodeError> {
     if packet.file.len() > 127 {
         return Err(EncodeError::File {
             len_bytes: packet.file.len(),
@@ -187,6 +219,7 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
             len_bytes: packet.sname.len(),
         });
     }
+    let layout = layout::lay_out(packet, limits);
     let mut message = blank()?;
     message
         .set_xid(packet.xid)
@@ -203,41 +236,37 @@ pub fn encode(packet: &Packet) -> Result<Vec<u8>, EncodeError> {
         .set_hops(packet.hops)
         .set_secs(packet.secs)
         .set_flags(Flags::new(if packet.broadcast { 0x8000 } else { 0 }));
-    if !packet.sname.is_empty() {
-        message.set_sname(&packet.sname);
-    }
-    if !packet.file.is_empty() {
-        message.set_fname(&packet.file);
-    }
-    for (number, data) in packet
-        .options
-        .iter()
-        .filter(|(number, _)| **number != code::RELAY_AGENT_INFORMATION)
+    // A field is either spare or the packet's own.
+    for content in [&packet.sname, &layout.sname]
+        .into_iter()
+        .filter(|it| !it.is_empty())
     {
-        // Raw for every number: dhcproto's typed options cannot say all that is said on the wire.
-        let raw = UnknownOption::new(OptionCode::from(*number), data.clone());
-        message.opts_mut().insert(DhcpOption::Unknown(raw));
+        message.set_sname(content);
+    }
+    for content in [&packet.file, &layout.file]
+        .into_iter()
+        .filter(|it| !it.is_empty())
+    {
+        message.set_fname(content);
     }
     let mut bytes = Vec::with_capacity(MIN_SENT_BYTES);
     let mut encoder = v4::Encoder::new(&mut bytes);
     v4::Encodable::encode(&message, &mut encoder)
         .map_err(|error| EncodeError::Codec(SourceText(error.to_string())))?;
-    // dhcproto 0.15.0 writes a raw option 82 twice, so it is put before the end option here.
-    if let Some(relay) = packet.relay_agent_information() {
-        bytes.pop_if(|last| *last == END);
-        for part in relay.chunks(255) {
-            bytes.extend([code::RELAY_AGENT_INFORMATION, part.len() as u8]);
-            bytes.extend(part);
-        }
-        bytes.push(END);
-    }
+    // dhcproto orders options as it likes, writes a raw option 82 twice, and knows neither overload nor padding: the
+    // options are written here.
+    bytes.truncate(HEADER_BYTES);
+    bytes.extend(&layout.options);
     bytes.resize(bytes.len().max(MIN_SENT_BYTES), 0);
     if bytes.len() > MAX_PACKET_BYTES {
         return Err(EncodeError::TooLong {
             len_bytes: bytes.len(),
         });
     }
-    Ok(bytes)
+    Ok(Fitted {
+        bytes,
+        left_out: layout.left_out,
+    })
 }
 
 /// A message of zeros, read from bytes: dhcproto's constructors draw a random transaction id even where one is given,

@@ -40,10 +40,41 @@ pub mod code {
     pub const MACHINE_UUID: u8 = 97;
     /// RFC 3397.
     pub const DOMAIN_SEARCH: u8 = 119;
+    /// RFC 5859.
+    pub const TFTP_SERVER_ADDRESS: u8 = 150;
     /// RFC 3442.
     pub const CLASSLESS_ROUTES: u8 = 121;
     /// iPXE's (and Etherboot's) encapsulated options.
     pub const IPXE: u8 = 175;
+}
+
+/// An option that Farrier sends, in words for people.
+pub fn described(number: u8) -> String {
+    let name = match number {
+        code::SUBNET_MASK => "netmask",
+        code::ROUTER => "gateway",
+        code::NAME_SERVER => "name servers",
+        code::LOG_SERVER => "log servers",
+        code::HOST_NAME => "host name",
+        code::DOMAIN_NAME => "domain",
+        code::INTERFACE_MTU => "MTU",
+        code::BROADCAST_ADDRESS => "broadcast address",
+        code::NTP_SERVER => "time servers",
+        code::VENDOR_SPECIFIC => "PXE",
+        code::RENEWAL_TIME => "renewal time",
+        code::REBINDING_TIME => "rebinding time",
+        code::VENDOR_CLASS => "vendor class",
+        code::CLIENT_ID => "client identifier",
+        code::TFTP_SERVER_NAME => "TFTP server",
+        code::BOOT_FILE_NAME => "boot file",
+        code::MACHINE_UUID => "machine UUID",
+        code::DOMAIN_SEARCH => "domain search",
+        code::CLASSLESS_ROUTES => "static routes",
+        code::TFTP_SERVER_ADDRESS => "TFTP server address",
+        code::IPXE => "iPXE",
+        _ => return format!("option {number}"),
+    };
+    format!("option {number} ({name})")
 }
 
 /// Numbers inside option 175 (iPXE's `src/include/ipxe/dhcp.h` and `features.h`).

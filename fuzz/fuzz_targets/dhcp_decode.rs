@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use dhcp::client::Client;
-use dhcp::server::{Answer, Boot, Lease, ServerFacts, classify, reply};
+use dhcp::server::{Action, Answer, Boot, Lease, ServerFacts, classify, reply};
 use libfuzzer_sys::fuzz_target;
 use macaddr::MacAddr6;
 
@@ -24,12 +24,27 @@ fuzz_target!(|bytes: &[u8]| {
         address: Ipv4Addr::new(10, 77, 0, 1),
         prefix: 24,
     };
-    let lease = Lease::new(Ipv4Addr::new(10, 77, 0, 11), Ipv4Addr::new(255, 255, 255, 0));
+    let mut lease = Lease::new(Ipv4Addr::new(10, 77, 0, 11), Ipv4Addr::new(255, 255, 255, 0));
+    lease.hostname = Some("n".repeat(63));
+    lease.domain = Some("lab.example".to_owned());
+    lease.routes = (0..24).map(|n| (Ipv4Addr::new(172, n, 0, 0), 16, server.address)).collect();
     let boot = Boot {
         file: Some("snponly.efi".to_owned()),
         next_server: None,
     };
-    let _ = reply(&classify(&packet), &Answer { lease, boot }, &server);
+    let answer = Answer {
+        lease,
+        boot,
+        holder: None,
+        withheld: None,
+    };
+    if let Action::Send { bytes, packet: told, .. } = reply(&classify(&packet), &answer, &server) {
+        // What a relay adds is not bounded by what the client takes.
+        let relayed = told.relay_agent_information().map_or(0, <[u8]>::len) > 255;
+        assert!(bytes.len() <= 1472 || relayed);
+        let sent = dhcp::decode(&bytes).expect("a reply can be decoded");
+        assert_eq!((sent.yiaddr, sent.message_type()), (told.yiaddr, told.message_type()));
+    }
 
     let now = Instant::now();
     let mut client = Client::new(MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0x0b), 1, now);

@@ -12,6 +12,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options {
         agent: agent.clone(),
         output: output.clone(),
+        others: image::Others::Refuse,
         cache: cache.clone(),
         profile: Profile::Lab,
         mirror: std::env::var(image::apt::MIRROR_VARIABLE).ok(),

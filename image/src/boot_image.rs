@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::apt::{AptError, Archive, Package};
+use crate::boot_dir::{BootDirError, MANIFEST, Others, Place};
 use crate::checksum::sha256_of_bytes;
 use crate::deb::{self, DebError};
 use crate::files::{self, About, FileError};
@@ -21,6 +22,8 @@ pub struct Options {
     pub agent: PathBuf,
     /// The boot image directory to write; an older one there is replaced as a whole.
     pub output: PathBuf,
+    /// What becomes of files in that directory that no build made.
+    pub others: Others,
     /// Where fetched packages are kept.
     pub cache: PathBuf,
     /// Which kernel and drivers.
@@ -48,6 +51,9 @@ pub enum BuildError {
     /// Packages could not be had.
     #[error(transparent)]
     Apt(#[from] AptError),
+    /// The boot image directory holds what is not to be deleted, or could not be replaced.
+    #[error(transparent)]
+    BootDir(#[from] BootDirError),
     /// A package could not be unpacked.
     #[error(transparent)]
     Deb(#[from] DebError),
@@ -75,16 +81,8 @@ pub enum BuildError {
 /// # Errors
 /// [`BuildError`], saying what is missing and how to get it.
 pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, BuildError> {
-    let parent = options
-        .output
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    files::create_directory(parent)?;
-    let fresh = tempfile::Builder::new()
-        .prefix(".boot-image-")
-        .tempdir_in(parent)
-        .about("create directory", parent)?;
+    let place = Place::find(&options.output, options.others, report)?;
+    let fresh = place.beside()?;
 
     let mut archive = Archive::open(options.mirror.as_deref(), &options.cache, options.refresh)?;
     let agent = files::read(&options.agent)?;
@@ -113,8 +111,8 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     };
     let mut text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
     text.push(b'\n');
-    files::write(&fresh.path().join("manifest.json"), text)?;
-    put_in_place(fresh, &options.output)?;
+    files::write(&fresh.path().join(MANIFEST), text)?;
+    place.take(fresh)?;
     Ok(manifest)
 }
 
@@ -260,34 +258,4 @@ fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
     }
     listed.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(listed)
-}
-
-/// Moves the complete directory to its place; what was there goes away after that.
-fn put_in_place(fresh: tempfile::TempDir, output: &Path) -> Result<(), FileError> {
-    use std::os::unix::fs::PermissionsExt;
-
-    // Temporary directories are private; this one is for whoever serves it.
-    fs::set_permissions(fresh.path(), fs::Permissions::from_mode(0o755))
-        .about("make readable", fresh.path())?;
-    // Complete after a power cut too: a rename may reach the disk before what was written into the files.
-    for entry in fs::read_dir(fresh.path()).about("list", fresh.path())? {
-        let path = entry.about("list", fresh.path())?.path();
-        let file = fs::File::open(&path).about("open", &path)?;
-        file.sync_all().about("write", &path)?;
-    }
-    if output.symlink_metadata().is_err() {
-        let fresh = fresh.keep();
-        return fs::rename(&fresh, output).about("write", output);
-    }
-    // The two change places in one step: a server that reads meanwhile sees one or the other.
-    let exchanged = nix::fcntl::renameat2(
-        nix::fcntl::AT_FDCWD,
-        fresh.path(),
-        nix::fcntl::AT_FDCWD,
-        output,
-        nix::fcntl::RenameFlags::RENAME_EXCHANGE,
-    );
-    exchanged.map_err(std::io::Error::from).about("replace", output)?;
-    // What was there is now at the temporary place, and goes with it.
-    fresh.close().about("remove the former content of", output)
 }

@@ -9,6 +9,7 @@
 //! matter, and are unpacked here ([`deb`]), never installed.
 
 pub mod apt;
+mod boot_dir;
 mod boot_image;
 mod checksum;
 mod command;
@@ -25,6 +26,7 @@ pub mod packages;
 mod profile;
 mod progress;
 
+pub use boot_dir::{BootDirError, Others};
 pub use boot_image::{BuildError, Options, OwnKernel, build};
 pub use checksum::{sha256_of_bytes, sha256_of_file};
 pub use command::CommandError;

@@ -15,15 +15,24 @@ use crate::serial::SerialLog;
 pub struct Artifacts(PathBuf);
 
 impl Artifacts {
-    /// The directory `name` below `parent`, empty.
+    /// A new directory below `parent`: `name`, or `name-2` and so on where that is taken. What lies there stays.
     ///
     /// # Errors
     /// When it cannot be made.
     pub fn create(parent: &Path, name: &str) -> anyhow::Result<Artifacts> {
-        let path = parent.join(name);
-        // What an earlier run has left would mislead.
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        let mut path = parent.join(name);
+        for number in 2_u32.. {
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    path = parent.join(format!("{name}-{number}"));
+                }
+                made => {
+                    made.with_context(|| format!("making {}", path.display()))?;
+                    break;
+                }
+            }
+        }
         Ok(Artifacts(path))
     }
 

@@ -13,6 +13,7 @@ use crate::archive::{keeper, retention};
 use crate::coordinator::{Coordinator, Limits};
 use crate::database::Database;
 use crate::error::Error;
+use crate::machines::Served;
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -39,6 +40,8 @@ pub struct Config {
     pub keep_ended: Option<Duration>,
     /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL); whole seconds.
     pub stop_grace: Duration,
+    /// This server's addresses on the network that machines are on. Records are checked against them; none: they are not.
+    pub served: Vec<Served>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
 }
@@ -54,6 +57,7 @@ impl Default for Config {
             archive_after: Duration::from_secs(60),
             keep_ended: None,
             stop_grace: Duration::from_secs(10),
+            served: Vec::new(),
             blobs: Blobs::in_memory(),
         }
     }

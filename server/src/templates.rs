@@ -136,9 +136,12 @@ impl ControlPlane {
             })?,
             name => name.to_owned(),
         };
-        if name.len() > MAX_NAME_BYTES || name.contains('/') {
+        let printable = |letter: char| letter != '/' && !letter.is_control();
+        // By its id another template is found.
+        let is_id = Uuid::parse_str(&name).is_ok();
+        if name.len() > MAX_NAME_BYTES || !name.chars().all(printable) || is_id {
             return Err(Error::Invalid(format!(
-                "bad template name {name:?}: expected 1 to {MAX_NAME_BYTES} bytes without a slash"
+                "bad template name {name:?}: expected 1 to {MAX_NAME_BYTES} bytes of printable text without a slash, and no id"
             )));
         }
         loop {

@@ -1,16 +1,17 @@
 //! What one DHCP packet is answered, and what the timeline hears of it.
 
+use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
 use dhcp::MessageType;
-use dhcp::server::{self, Action, Answer, Request};
+use dhcp::server::{self, Action, Answer, Holder, Request};
 use macaddr::MacAddr6;
 
 use super::DhcpService;
 use crate::bootfile::{BootFile, Decision, Platform, Program, boot_file};
 use crate::context::{Context, Told, why};
 use crate::inventory::{Machine, Reservation};
-use crate::leases::Lease;
+use crate::leases::{Lease, SET_ASIDE};
 use crate::timeline::Stage;
 
 /// Handles one packet from a client.
@@ -49,11 +50,22 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
     let answer = Answer {
         lease: lease(&machine.lease),
         boot: told_to_boot(context, mac, file),
+        holder: holder(context, mac),
+        withheld: withheld(context, now, mac, machine.lease.address),
     };
     let told = match server::reply(&request, &answer, &service.facts) {
-        Action::Noted { what } => {
+        Action::Declined { address } => {
+            context.leases().decline(now, mac, address);
+            tracing::warn!(machine = machine.name, %address, "another host uses this machine's address");
+            Told::note(format!(
+                "the machine found {address} in use by another host; it is set aside for {} min: find that host \
+                 (`arping {address}`), or give the machine another address",
+                SET_ASIDE.as_secs() / 60
+            ))
+        }
+        Action::Released { address } => {
             context.leases().forget(mac);
-            Told::note(what)
+            Told::note(format!("the machine gave {address} back"))
         }
         Action::Silent { why } => Told::ignored(why),
         Action::Send {
@@ -69,6 +81,7 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
                     address: reply.yiaddr,
                     at: now,
                     boot: boot.clone(),
+                    client_id: request.packet.client_id().map(<[u8]>::to_vec),
                 };
                 context.leases().acknowledge(mac, lease);
             }
@@ -81,6 +94,23 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
         }
     };
     context.record_in(boot, Stage::Dhcp, Some(mac), what, told);
+}
+
+/// Who was last given an address for this machine.
+fn holder(context: &Context, mac: MacAddr6) -> Option<Holder> {
+    context.leases().of(mac).map(|lease| Holder {
+        address: lease.address,
+        client_id: lease.client_id.clone(),
+    })
+}
+
+/// Why a machine's address is not given out now.
+fn withheld(context: &Context, now: SystemTime, mac: MacAddr6, address: Ipv4Addr) -> Option<String> {
+    let left = context.leases().set_aside(now, mac, address)?;
+    Some(format!(
+        "{address} is set aside for {} s more: the machine found it in use by another host",
+        left.as_secs().max(1)
+    ))
 }
 
 /// Adds why the machine is told to boot this, or nothing.

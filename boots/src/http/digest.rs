@@ -1,4 +1,4 @@
-//! Strong ETags: a file's SHA-256, computed once and kept as long as path, size, time and inode stay the same.
+//! Strong ETags: a file's SHA-256, computed once and kept as long as path, size, times and inode stay the same.
 //!
 //! A digest of the content is the same after a restart of the server and on another server, so a broken transfer can be
 //! resumed. Large images carry theirs beside them (`<name>.sha256`), so that nobody waits for it.
@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -20,7 +21,15 @@ pub(crate) struct Digests {
     slots: Mutex<HashMap<PathBuf, Arc<Slot>>>,
 }
 
-type Slot = tokio::sync::Mutex<Option<(Fingerprint, String)>>;
+type Slot = tokio::sync::Mutex<Option<Known>>;
+
+#[derive(Debug)]
+struct Known {
+    of: Fingerprint,
+    /// Of the digest file beside it, whether that was used or not: one that comes later is looked at.
+    beside: Option<Fingerprint>,
+    digest: String,
+}
 
 impl Digests {
     /// The ETag of an open file: its digest, quoted. One request computes, others wait; the computing goes on when its
@@ -38,14 +47,30 @@ impl Digests {
         let (root, relative) = (root.to_owned(), relative.to_owned());
         let work = tokio::spawn(async move {
             let mut known = slot.lock().await;
-            if let Some((of, digest)) = known.as_ref()
-                && *of == fingerprint
+            let (beside, beside_is) = {
+                let (root, relative) = (root.clone(), relative.clone());
+                let found = tokio::task::spawn_blocking(move || beside(&root, &relative, fingerprint)).await;
+                found.map_err(io::Error::other)?
+            };
+            if let Some(known) = known.as_ref()
+                && known.of == fingerprint
+                && known.beside == beside_is
             {
-                return Ok(digest.clone());
+                return Ok(known.digest.clone());
             }
-            let digest = tokio::task::spawn_blocking(move || digest(&root, &relative, &file, fingerprint));
-            let digest = digest.await.map_err(io::Error::other)??;
-            *known = Some((fingerprint, digest.clone()));
+            let is_settled = fingerprint.is_older_than(SETTLED_AFTER);
+            let digest = match beside {
+                Some(digest) => digest,
+                None => tokio::task::spawn_blocking(move || digest(&relative, &file, fingerprint))
+                    .await
+                    .map_err(io::Error::other)??,
+            };
+            // Written again within one tick of the filesystem's clock, a file looks the same.
+            *known = is_settled.then(|| Known {
+                of: fingerprint,
+                beside: beside_is,
+                digest: digest.clone(),
+            });
             Ok(digest)
         });
         work.await
@@ -54,10 +79,7 @@ impl Digests {
     }
 }
 
-fn digest(root: &Path, relative: &str, file: &File, fingerprint: Fingerprint) -> io::Result<String> {
-    if let Some(digest) = beside(root, relative, fingerprint) {
-        return Ok(digest);
-    }
+fn digest(relative: &str, file: &File, fingerprint: Fingerprint) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; 256 * 1024];
     let mut at = 0;
@@ -82,21 +104,33 @@ fn digest(root: &Path, relative: &str, file: &File, fingerprint: Fingerprint) ->
         .collect())
 }
 
-/// The digest in `<name>.sha256`, as `sha256sum` writes it. One that is older than the file is of an earlier content.
-fn beside(root: &Path, relative: &str, fingerprint: Fingerprint) -> Option<String> {
-    let beside = files::open_below(root, &format!("{relative}.sha256")).ok()?;
-    if beside.fingerprint.modified_ns < fingerprint.modified_ns {
-        return None;
-    }
+/// The digest in `<name>.sha256`, as `sha256sum` writes it, and that file's fingerprint. A digest is of an earlier
+/// content when the file was changed after it: modified, or put there with its old time of modification.
+fn beside(root: &Path, relative: &str, of: Fingerprint) -> (Option<String>, Option<Fingerprint>) {
+    let Ok(beside) = files::open_below(root, &format!("{relative}.sha256")) else {
+        return (None, None);
+    };
+    let found = beside.fingerprint;
+    let is_earlier = found.modified_ns < of.modified_ns || found.changed_ns < of.changed_ns;
     let mut text = String::new();
-    beside.file.take(4096).read_to_string(&mut text).ok()?;
-    let digest = text.split_whitespace().next()?.to_ascii_lowercase();
-    (digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digest)
+    if is_earlier || beside.file.take(4096).read_to_string(&mut text).is_err() {
+        return (None, Some(found));
+    }
+    let digest = text
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_digest.then_some(digest), Some(found))
 }
+
+/// Longer than a tick of any filesystem's clock.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -148,5 +182,63 @@ mod tests {
 
         std::fs::write(&beside, "not a digest").unwrap();
         assert_eq!(etag(&Digests::default(), root.path()).await, OF_ABC);
+    }
+
+    #[tokio::test]
+    async fn another_content_of_the_same_size_and_time_is_another_content() {
+        let root = tempfile::tempdir().unwrap();
+        let digests = Digests::default();
+        let image = root.path().join("image");
+        let then = SystemTime::now() - Duration::from_secs(3600);
+        let write = |content: &str| {
+            std::fs::write(&image, content).unwrap();
+            File::options()
+                .write(true)
+                .open(&image)
+                .unwrap()
+                .set_modified(then)
+                .unwrap();
+        };
+        write("abc");
+        assert_eq!(etag(&digests, root.path()).await, OF_ABC);
+        // In place, in the same second, and set back to the same time.
+        write("abd");
+        assert_ne!(etag(&digests, root.path()).await, OF_ABC);
+    }
+
+    #[tokio::test]
+    async fn a_digest_file_is_not_that_of_an_older_image_put_in_its_place() {
+        let root = tempfile::tempdir().unwrap();
+        let image = root.path().join("image");
+        std::fs::write(&image, "abd").unwrap();
+        let claimed = "01".repeat(32);
+        std::fs::write(root.path().join("image.sha256"), &claimed).unwrap();
+        let digests = Digests::default();
+        assert_eq!(etag(&digests, root.path()).await, format!("\"{claimed}\""));
+        let older = root.path().join("older");
+        std::fs::write(&older, "abc").unwrap();
+        let hour_ago = SystemTime::now() - Duration::from_secs(3600);
+        File::options()
+            .write(true)
+            .open(&older)
+            .unwrap()
+            .set_modified(hour_ago)
+            .unwrap();
+        // Until the filesystem's clock has ticked, the two times of change are one.
+        let deadline = SystemTime::now() + Duration::from_secs(20);
+        loop {
+            std::fs::rename(&older, &image).unwrap();
+            if etag(&digests, root.path()).await == OF_ABC {
+                break;
+            }
+            assert!(
+                SystemTime::now() < deadline,
+                "the digest of the image that was there before"
+            );
+            std::fs::rename(&image, &older).unwrap();
+        }
+        // A digest that comes later is taken.
+        std::fs::write(root.path().join("image.sha256"), &claimed).unwrap();
+        assert_eq!(etag(&digests, root.path()).await, format!("\"{claimed}\""));
     }
 }

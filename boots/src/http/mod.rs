@@ -32,7 +32,9 @@ use tower::ServiceExt;
 use self::digest::Digests;
 use self::range::Reply;
 use self::tally::{FileBody, Tally};
+use crate::bootfile;
 use crate::context::{Context, ScriptRefusal, Told};
+use crate::directories::{self, KERNEL_FILES};
 use crate::files::{self, Opened};
 use crate::tftp::name::{Wanted, wanted};
 use crate::timeline::Stage;
@@ -140,9 +142,10 @@ async fn script(State(site): State<Arc<Site>>, UrlPath(mac): UrlPath<String>, re
     }
 }
 
-async fn loader(State(site): State<Arc<Site>>, UrlPath(path): UrlPath<String>, request: Request) -> Response {
+async fn loader(State(site): State<Arc<Site>>, request: Request) -> Response {
     let asked = Asked::of(request);
-    match wanted(&path) {
+    // The path as it came: what may stand behind a loader's name need not be UTF-8.
+    match wanted(asked.parts.uri.path()) {
         Wanted::Loader(name) => file(&site, &site.boot_dir, name, asked).await,
         _ => refuse(
             &site.context,
@@ -175,16 +178,16 @@ async fn image(State(site): State<Arc<Site>>, UrlPath(path): UrlPath<String>, re
 }
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
-    let missing: Vec<&str> = KERNEL_FILES
-        .into_iter()
-        .filter(|name| !site.boot_dir.join(name).is_file())
-        .collect();
+    let missing = directories::missing(&site.boot_dir, KERNEL_FILES);
     if missing.is_empty() {
         return "ready\n".into_response();
     }
     say(
         StatusCode::SERVICE_UNAVAILABLE,
-        format!("the boot image directory has no {}", missing.join(", ")),
+        format!(
+            "the boot image directory has no {}: `farrier image build` makes them",
+            missing.join(", ")
+        ),
     )
 }
 
@@ -226,9 +229,24 @@ async fn file(site: &Site, root: &Path, relative: &str, asked: Asked) -> Respons
     match found {
         Ok((opened, etag)) => send(site, opened, &etag, asked).await,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            refuse(&site.context, &asked, StatusCode::NOT_FOUND, "no such file")
+            let told = Told::failed(format!("404: {}", not_found(site, root, relative)));
+            let mac = site.context.owner(asked.from);
+            site.context.record(Stage::Http, mac, asked.what(), told);
+            say(StatusCode::NOT_FOUND, "no such file")
         }
         Err(error) => refuse(&site.context, &asked, StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+/// Why there is no such file, with the cure: for the timeline, since a peer need not know this host's directories.
+fn not_found(site: &Site, root: &Path, relative: &str) -> String {
+    let directory = root.display();
+    if root == site.boot_dir && (KERNEL_FILES.contains(&relative) || bootfile::LOADERS.contains(&relative)) {
+        format!("{directory} has no {relative}: `farrier image build --boot-dir {directory}` makes it")
+    } else if root.is_dir() {
+        format!("no such file in {directory}")
+    } else {
+        format!("the directory {directory} does not exist")
     }
 }
 
@@ -305,6 +323,3 @@ fn refuse(context: &Context, asked: &Asked, status: StatusCode, why: impl Displa
 fn say(status: StatusCode, words: impl Display) -> Response {
     (status, format!("{words}\n")).into_response()
 }
-
-/// What every boot of the agent needs.
-const KERNEL_FILES: [&str; 2] = ["vmlinuz", "initramfs.img"];

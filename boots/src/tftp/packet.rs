@@ -26,7 +26,7 @@ pub struct Request {
     pub file: String,
     /// Lower case: `octet`, `netascii`, `mail`.
     pub mode: String,
-    /// In the client's order; a name without a value is dropped.
+    /// In the client's order, at most [`MAX_OPTIONS`]; a name without a value is dropped.
     pub options: Vec<(String, String)>,
 }
 
@@ -42,9 +42,6 @@ pub enum ParseError {
     /// A request without a file name, or whose name does not end.
     #[error("request names no file")]
     NoFile,
-    /// More options than a request of 512 B could reasonably hold.
-    #[error("request has more than {MAX_OPTIONS} options")]
-    TooManyOptions,
 }
 
 /// TFTP error codes that this server sends (RFC 1350 section 5; RFC 2347).
@@ -53,6 +50,7 @@ pub enum ErrorCode {
     NotDefined = 0,
     FileNotFound = 1,
     AccessViolation = 2,
+    IllegalOperation = 4,
 }
 
 /// Reads one datagram.
@@ -118,15 +116,16 @@ fn request(bytes: &[u8]) -> Result<Request, ParseError> {
     let (mode, after_mode) = split_string(rest);
     rest = after_mode;
     let mut options = Vec::new();
-    while !rest.is_empty() {
+    while options.len() < MAX_OPTIONS {
+        // Some option ROMs fill their requests up with zeros, behind the last option or between two.
+        while let [0, after @ ..] = rest {
+            rest = after;
+        }
         let (name, after_name) = split_string(rest);
         if after_name.is_empty() {
             break;
         }
         let (value, after_value) = split_string(after_name);
-        if options.len() == MAX_OPTIONS {
-            return Err(ParseError::TooManyOptions);
-        }
         options.push((name, value));
         rest = after_value;
     }
@@ -158,8 +157,8 @@ fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(120).collect()
 }
 
-/// A request that fits in 512 B (RFC 2347) has no use for more.
-const MAX_OPTIONS: usize = 32;
+/// Options that are read. A request that fits in 512 B (RFC 2347) has no use for more.
+pub const MAX_OPTIONS: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -209,8 +208,48 @@ mod tests {
         assert_eq!(parse(b"\0\x04\0"), Err(ParseError::TooShort { len_bytes: 3 }));
         assert_eq!(parse(b"\0\x09abc"), Err(ParseError::UnknownOpcode(9)));
         assert_eq!(parse(b"\0\x01\0octet\0"), Err(ParseError::NoFile));
+    }
+
+    #[test]
+    fn options_beyond_what_any_client_sends_are_not_read() {
         let many = [&b"\0\x01f\0octet\0"[..], &b"a\0b\0".repeat(40)].concat();
-        assert_eq!(parse(&many), Err(ParseError::TooManyOptions));
+        let Packet::Read(request) = parse(&many).unwrap() else {
+            panic!()
+        };
+        assert_eq!(request.options.len(), MAX_OPTIONS);
+    }
+
+    #[test]
+    fn zeros_that_fill_a_packet_up_say_nothing() {
+        let options = [
+            ("tsize".to_string(), "0".to_string()),
+            ("blksize".to_string(), "1468".to_string()),
+        ];
+        for request in [
+            &b"\0\x01snponly.efi\0octet\0tsize\0\x30\0blksize\0\x31468\0"[..],
+            b"\0\x01snponly.efi\0octet\0\0\0tsize\0\x30\0\0blksize\0\x31468\0",
+        ] {
+            for len_bytes in [request.len(), request.len() + 1, 512, 1400] {
+                let mut padded = request.to_vec();
+                padded.resize(len_bytes, 0);
+                let Packet::Read(read) = parse(&padded).unwrap() else {
+                    panic!()
+                };
+                assert_eq!(read.options, options, "{len_bytes} B");
+            }
+        }
+        let mut ack = b"\0\x04\0\x07".to_vec();
+        ack.resize(512, 0);
+        assert_eq!(parse(&ack), Ok(Packet::Ack(7)));
+        let mut error = b"\0\x05\0\x08no\0".to_vec();
+        error.resize(512, 0);
+        assert_eq!(
+            parse(&error),
+            Ok(Packet::Error {
+                code: 8,
+                message: "no".to_owned()
+            })
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::name::{Wanted, wanted};
-use super::packet::{self, ErrorCode, Packet, Request};
+use super::packet::{self, ErrorCode, Packet, ParseError, Request};
 use super::sender::{self, Ended, Report, Source};
 use super::terms::Terms;
 use super::transfer::End;
@@ -110,6 +110,19 @@ impl Service {
             Ok(other) => {
                 let told = Told::ignored(format!("belongs to no transfer, from {client}"));
                 return self.context.record(Stage::Tftp, mac, name_of(&other), told);
+            }
+            // Whoever asks and hears nothing asks on for minutes.
+            Err(error @ ParseError::NoFile) => {
+                let told = Told::refused(format!("{error}, from {client}"));
+                self.context.record(Stage::Tftp, mac, "malformed packet", told);
+                let code = ErrorCode::IllegalOperation;
+                transfers.spawn(sender::refuse(
+                    received.local,
+                    client,
+                    code,
+                    "the request names no file",
+                ));
+                return;
             }
             Err(error) => {
                 let told = Told::ignored(format!("{error}, from {client}"));
@@ -229,7 +242,11 @@ impl Service {
                 let opened = tokio::task::spawn_blocking(move || files::open_below(&root, name)).await;
                 let Opened { file, fingerprint } =
                     opened.map_err(io::Error::other).flatten().map_err(|error| {
-                        let detail = format!("{name} of the boot image directory cannot be read: {error}");
+                        let directory = self.boot_dir.display();
+                        let detail = format!(
+                            "{name} of the boot image directory {directory} cannot be read: {error}; `farrier image build \
+                             --boot-dir {directory}` makes it"
+                        );
                         Refusal {
                             detail,
                             ..Refusal::new(ErrorCode::FileNotFound, "file not found")

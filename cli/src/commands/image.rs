@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::{Options, OwnKernel, Profile, Progress};
+use image::{Options, Others, OwnKernel, Profile, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::failure::{Failure, chain};
@@ -18,16 +18,27 @@ pub(crate) enum ImageCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  farrier image build --output /var/lib/farrier/boot
-  farrier image build --output boot --agent ./farrier-agent
-  farrier image build --output boot --mirror http://mirror.example/debian
+  farrier image build --boot-dir /var/lib/farrier/boot
+  farrier image build --boot-dir boot --agent ./farrier-agent
+  farrier image build --boot-dir boot --mirror http://mirror.example/debian
 
 Needs no root. Packages come from Debian 12 through a private apt root and are
-kept in the cache.")]
+kept in the cache. An earlier boot image is replaced when the new one is whole;
+a directory that holds anything else is left as it is.")]
 pub(crate) struct BuildArgs {
-    /// Directory to write; one that is there is replaced
-    #[arg(long, value_name = "DIR")]
-    output: PathBuf,
+    /// Directory to write: a new or empty one, or an earlier boot image
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FARRIER_BOOT_DIR",
+        hide_env_values = true,
+        alias = "output",
+        value_parser = directory
+    )]
+    boot_dir: PathBuf,
+    /// Delete the other files of that directory, too; says which
+    #[arg(long)]
+    force: bool,
     /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
     #[arg(long, value_name = "FILE", env = "FARRIER_AGENT", hide_env_values = true)]
     agent: Option<PathBuf>,
@@ -60,7 +71,12 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Usage(format!("{error}")))?;
     let options = Options {
         agent: args.agent.map_or_else(find_agent, named_agent)?,
-        output: args.output,
+        output: args.boot_dir,
+        others: if args.force {
+            Others::Delete
+        } else {
+            Others::Refuse
+        },
         cache: args.cache.unwrap_or_else(default_cache),
         profile,
         mirror: args.mirror,
@@ -80,6 +96,17 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .map(|file| vec![file.name.clone(), file.bytes.to_string(), file.sha256.clone()]);
     crate::output::table(&mut std::io::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `--boot-dir` was `--output` once, which is a format everywhere else.
+fn directory(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("name a directory".to_owned()),
+        "table" | "json" | "yaml" => Err(format!(
+            "{text} is a format; for a directory of that name write ./{text}"
+        )),
+        path => Ok(path.into()),
+    }
 }
 
 /// Looked at before anything is fetched or built.

@@ -129,7 +129,7 @@ const ANSWERS: &str = "Server and answers";
 const EXAMPLES: &str = "\
 Examples:
   farrier lab                                        see it work, in a virtual machine
-  farrier image build --output /var/lib/farrier/boot
+  farrier image build --boot-dir /var/lib/farrier/boot
   farrier serve --interface br0 --address 10.77.0.1  run the server on that network
   farrier machine apply -f machines.yaml             tell it which machines there are
   farrier template create -f debian.yaml

@@ -52,7 +52,7 @@ pub(crate) struct ServeArgs {
     /// What `farrier image build` made [default: DATA_DIR/boot]
     #[arg(long, value_name = "DIR", env = "FARRIER_BOOT_DIR", hide_env_values = true)]
     boot_dir: Option<PathBuf>,
-    /// Disk images, served as /images/ [default: DATA_DIR/images, if it is there]
+    /// Disk images, served as /images/ [default: DATA_DIR/images]
     #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR", hide_env_values = true)]
     images_dir: Option<PathBuf>,
     /// Agents and this command line [default: 42113]
@@ -209,13 +209,12 @@ impl ServeConfig {
         };
         let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
         let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
-        let images = data_dir.join("images");
         let listen = args.listen.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let defaults = BootsConfig::new(interface, address, boot_dir);
         let grpc_port = args.grpc_port.unwrap_or(defaults.grpc_port);
         let boots = BootsConfig {
             listen,
-            images_dir: args.images_dir.or_else(|| images.is_dir().then_some(images)),
+            images_dir: Some(args.images_dir.unwrap_or_else(|| data_dir.join("images"))),
             grpc_port,
             http_port: args.http_port.unwrap_or(defaults.http_port),
             tftp_port: args.tftp_port.unwrap_or(defaults.tftp_port),
@@ -251,6 +250,7 @@ impl ServeConfig {
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),
             keep_ended: self.keep_ended,
+            served: served(&self.boots.interface, self.boots.address),
             ..defaults
         }
     }
@@ -318,6 +318,24 @@ fn first_address(interface: &str) -> Result<Ipv4Addr, Failure> {
              name the server's address with --address"
         ))
     })
+}
+
+/// The addresses of this server that records of machines are checked against. No machine is on the loopback interface.
+fn served(interface: &str, told: Ipv4Addr) -> Vec<server::machines::Served> {
+    let of_interface = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut served: Vec<_> = of_interface
+        .filter(|one| one.interface_name == interface)
+        .filter_map(|one| {
+            let address = one.address?.as_sockaddr_in()?.ip();
+            let mask = one.netmask?.as_sockaddr_in()?.ip();
+            Some((address, u8::try_from(mask.to_bits().count_ones()).ok()?))
+        })
+        .collect();
+    if !served.iter().any(|(address, _)| *address == told) {
+        served.push((told, 32));
+    }
+    served.retain(|(address, _)| !address.is_loopback());
+    served
 }
 
 #[cfg(test)]

@@ -73,6 +73,28 @@ pub struct Boot {
 pub struct Answer {
     pub lease: Lease,
     pub boot: Boot,
+    /// Who was last given an address for this machine; `None`: nobody that is remembered, the reservation stands.
+    pub holder: Option<Holder>,
+    /// Why the address is not given out now; `None`: it is.
+    pub withheld: Option<String>,
+}
+
+impl Answer {
+    /// The address that the machine has: acknowledged, else reserved.
+    pub(super) fn held(&self) -> Ipv4Addr {
+        self.holder
+            .as_ref()
+            .map_or(self.lease.address, |holder| holder.address)
+    }
+}
+
+/// The client that an address was acknowledged to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which address.
+    pub address: Ipv4Addr,
+    /// Option 61 of the request that was acknowledged.
+    pub client_id: Option<Vec<u8>>,
 }
 
 /// The server's end of the wire that the request came in on.
@@ -87,8 +109,10 @@ pub struct ServerFacts {
 /// What is to be done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Something happened that gets no answer (DECLINE, RELEASE).
-    Noted { what: String },
+    /// The machine found its address in use by another host: it is not to be given out (RFC 2131 section 4.3.3).
+    Declined { address: Ipv4Addr },
+    /// The machine gives its address back.
+    Released { address: Ipv4Addr },
     /// Send a reply.
     Send {
         /// The reply, encoded.

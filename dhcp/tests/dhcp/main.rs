@@ -5,8 +5,10 @@
 
 mod client_timers;
 mod dnsmasq;
+mod giving_back;
 mod hostile_packets;
 mod no_entropy;
 mod packets;
 mod replies;
+mod room;
 mod simulated_network;

@@ -75,6 +75,8 @@ pub(crate) fn answer(file: &str) -> Answer {
             file: Some(file.to_owned()),
             next_server: None,
         },
+        holder: None,
+        withheld: None,
     }
 }
 

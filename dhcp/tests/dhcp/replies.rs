@@ -225,27 +225,6 @@ fn informing_gives_no_lease() {
 }
 
 #[test]
-fn declines_and_releases_are_noted() {
-    let mut packet = Packet::request(MessageType::Decline, MAC, 7);
-    packet.set_address(code::REQUESTED_ADDRESS, ADDRESS);
-    let noted = |packet| reply(&classify(packet), &answer("x"), &SERVER);
-    assert_eq!(
-        noted(&packet),
-        Action::Noted {
-            what: "the machine found 10.77.0.11 in use by another host".to_owned()
-        }
-    );
-    let mut packet = Packet::request(MessageType::Release, MAC, 7);
-    packet.ciaddr = ADDRESS;
-    assert_eq!(
-        noted(&packet),
-        Action::Noted {
-            what: "the machine gave 10.77.0.11 back".to_owned()
-        }
-    );
-}
-
-#[test]
 fn what_is_no_request_gets_no_answer() {
     let mut packet = pxe_discover(7);
     packet.op = Op::Reply;

@@ -148,11 +148,12 @@ fn finish(compressed: &Path, raw_bytes: u64, output: &Path) -> Result<DiskImage,
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about("remove", &record)?,
         _ => {}
     }
+    fs::rename(compressed, &path).about("write", &path)?;
+    // After the image: a digest file that is older than its image counts for nothing.
     files::write(
         &output.join(format!("{FILE_NAME}.sha256")),
         format!("{}  {FILE_NAME}\n", image.sha256),
     )?;
-    fs::rename(compressed, &path).about("write", &path)?;
     let text = serde_json::to_vec_pretty(&Record {
         recipe: recipe::digest(),
         image: image.clone(),

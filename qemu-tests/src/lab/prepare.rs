@@ -148,6 +148,7 @@ fn boot_image(
     let options = image::Options {
         agent: agent.to_owned(),
         output: output.clone(),
+        others: image::Others::Refuse,
         cache: work_dir.join("packages"),
         profile: Profile::Lab,
         mirror: mirror.map(str::to_owned),

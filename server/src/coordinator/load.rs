@@ -14,7 +14,8 @@ use super::Coordinator;
 use super::rows::{self, About, Row};
 use crate::database::{Stored, View};
 use crate::error::Error;
-use crate::machines::{mac_text, parse_mac};
+use crate::machines::names::worker_in_keys;
+use crate::machines::parse_mac;
 
 /// A workflow as it was committed last.
 #[derive(Clone)]
@@ -86,7 +87,7 @@ pub(crate) fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
 
 /// A worker as it is written in keys.
 pub(super) fn plain(worker: &str) -> String {
-    parse_mac(worker).map_or_else(|| worker.to_owned(), mac_text)
+    worker_in_keys(worker).into_owned()
 }
 
 /// A workflow, and nothing about its outbox.

@@ -1,6 +1,6 @@
 //! A file of machines: which form each document has, and what the documents must not say together.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::hash::Hash;
 use std::net::Ipv4Addr;
@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 use macaddr::MacAddr6;
 
 use super::fields::{Fields, Findings};
+use super::names::{NAME_RULE, is_name};
 use super::{Machine, mac_text, parse_mac, short, tinkerbell};
 use crate::error::Problem;
 use crate::yaml::{self, Node, Place};
@@ -31,13 +32,20 @@ pub(super) struct Taken {
     pub(super) macs: HashMap<MacAddr6, String>,
     pub(super) addresses: HashMap<Ipv4Addr, String>,
     pub(super) agent_ids: HashMap<String, String>,
+    /// Names of machines that stand as agent ids in the file.
+    pub(super) names: HashSet<String>,
+    /// By the agent id that stands as a machine's name in the file.
+    pub(super) agents_named: HashMap<String, String>,
 }
+
+/// An address of this server on the network that machines are on, and the length of that network's prefix.
+pub type Served = (Ipv4Addr, u8);
 
 /// The machines of a file, before the store was asked.
 ///
 /// # Errors
 /// All problems of the file, in its order.
-pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
+pub(super) fn read(text: &str, served: &[Served], findings: &Findings) -> Vec<Draft> {
     let documents = match yaml::parse(text) {
         Ok(documents) => documents,
         Err(error) => {
@@ -61,6 +69,12 @@ pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
         findings.problem(draft.place, message);
     }
     let names = drafts.iter().filter(|draft| !draft.machine.name.is_empty());
+    for draft in names.clone() {
+        check_name(draft, findings);
+    }
+    for (address, place) in drafts.iter().flat_map(|draft| &draft.addresses) {
+        check_served(*address, *place, served, findings);
+    }
     once(
         names.map(|draft| (draft, &draft.machine.name, draft.place)),
         "machine",
@@ -86,13 +100,68 @@ pub(super) fn read(text: &str, findings: &Findings) -> Vec<Draft> {
         Some((draft, id, *at))
     });
     once(agent_ids, "agent id", findings);
+    for draft in &drafts {
+        let same = |other: &&Draft| {
+            let other = &other.machine;
+            draft.agent_id.as_ref().is_some_and(|(id, _)| *id == other.name)
+                && other.name != draft.machine.name
+        };
+        if let (Some(other), Some((id, at))) = (drafts.iter().find(same), &draft.agent_id) {
+            let line = other.place.line;
+            findings.problem(
+                *at,
+                format!("agent id {id:?} is the name of another machine, in line {line}: {ANOTHER_ID}"),
+            );
+        }
+    }
     drafts
+}
+
+/// A name stands where a MAC or an agent id may stand, and in keys of the store between slashes.
+fn check_name(draft: &Draft, findings: &Findings) {
+    let name = &draft.machine.name;
+    let own = |mac| draft.macs.iter().any(|(own, _)| *own == mac);
+    match parse_mac(name) {
+        Some(mac) if own(mac) => {}
+        Some(_) => findings.problem(
+            draft.place,
+            format!("bad machine name {name:?}: it is a MAC, and none of this machine's own; write a name"),
+        ),
+        None if is_name(name) => {}
+        None => findings.problem(
+            draft.place,
+            format!(
+                "bad machine name {name:?}: expected {NAME_RULE} (a machine that has this name from before can be shown and \
+                 deleted)"
+            ),
+        ),
+    }
+}
+
+fn check_served(address: Ipv4Addr, place: Place, served: &[Served], findings: &Findings) {
+    if served.iter().any(|(own, _)| *own == address) {
+        let message =
+            format!("bad address {address}: it is this server's own; write another one of its network");
+        return findings.problem(place, message);
+    }
+    let is_within = |(own, len): &Served| {
+        netmask_of(u32::from(*len))
+            .is_some_and(|mask| (own.to_bits() ^ address.to_bits()) & mask.to_bits() == 0)
+    };
+    if !served.is_empty() && !served.iter().any(is_within) {
+        let networks: Vec<String> = served.iter().map(|(own, len)| format!("{own}/{len}")).collect();
+        let message = format!(
+            "address {address} is outside the network that this server is on ({}): it is of use only behind a DHCP relay",
+            networks.join(", ")
+        );
+        findings.warn(place, message);
+    }
 }
 
 /// An agent id stands where a MAC may stand, and in keys of the store between slashes.
 fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
-    if id.contains('/') {
-        let message = format!("bad agent id {id:?}: it must not contain a slash");
+    if parse_mac(id).is_none() && !is_name(id) {
+        let message = format!("bad agent id {id:?}: expected {NAME_RULE}, or one of this machine's MACs");
         findings.problem(place, message);
     }
     if let Some(mac) = parse_mac(id)
@@ -124,6 +193,22 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
                 );
                 findings.problem(*place, message);
             }
+        }
+        if let Some(owner) = taken.agents_named.get(&draft.machine.name) {
+            let name = &draft.machine.name;
+            let message = format!(
+                "bad machine name {name:?}: it is the agent id of machine {owner:?}; use another, or give that machine another \
+                 agent id"
+            );
+            findings.problem(draft.place, message);
+        }
+        if let Some((id, place)) = &draft.agent_id
+            && taken.names.contains(id)
+        {
+            findings.problem(
+                *place,
+                format!("agent id {id:?} is the name of another machine: {ANOTHER_ID}"),
+            );
         }
         if let Some((id, place)) = &draft.agent_id
             && let Some(owner) = taken.agent_ids.get(id)
@@ -209,3 +294,5 @@ pub(super) fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort();
     problems
 }
+
+const ANOTHER_ID: &str = "a worker of that name would mean both; use another one";

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use macaddr::MacAddr6;
 use workflow::language::nearest;
 
-use super::parse_mac;
+use super::values::{address_problem, check_host_name, check_lease_time, mac_problem};
+use super::{DEFAULT_LEASE_S, parse_mac};
 use crate::error::Problem;
 use crate::yaml::{Kind, Node, Place};
 
@@ -180,12 +181,43 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// As [`Fields::texts`], of IPv4 addresses.
+    /// As [`Fields::texts`], of IPv4 addresses of hosts.
     pub(super) fn addresses(&self, name: &str, what: &str) -> Vec<Ipv4Addr> {
-        self.items(name)
-            .into_iter()
-            .filter_map(|item| self.parsed(item, what, "an IPv4 address such as 10.77.0.1"))
-            .collect()
+        let address = |item: &Node| {
+            let address: Ipv4Addr = self.parsed(item, what, "an IPv4 address such as 10.77.0.1")?;
+            // A resolver of the machine's own may be meant.
+            if address.is_loopback() {
+                let message = format!("{what} {address} is a loopback address: the machine asks itself");
+                self.findings.warn(item.place, message);
+            } else if let Some(message) = address_problem(what, address) {
+                self.findings.problem(item.place, message);
+            }
+            Some(address)
+        };
+        self.items(name).into_iter().filter_map(address).collect()
+    }
+
+    /// The name of a host or a domain; an empty one is none.
+    pub(super) fn host_name(&self, name: &str) -> Option<String> {
+        let (text, place) = self.placed(name)?;
+        check_host_name(name, &text, place, self.findings);
+        Some(text)
+    }
+
+    /// Seconds of a lease, or the default.
+    pub(super) fn lease_time_s(&self) -> u32 {
+        let Some(seconds) = self.parse("lease_time", "lease_time", "seconds, such as 3600") else {
+            return DEFAULT_LEASE_S;
+        };
+        if let Some(node) = self.get("lease_time") {
+            check_lease_time(seconds, node.place, self.findings);
+        }
+        seconds
+    }
+
+    /// Where a field stands.
+    pub(super) fn place(&self, name: &str) -> Option<Place> {
+        Some(self.get(name)?.place)
     }
 
     /// A map from text to text.
@@ -241,6 +273,9 @@ pub(super) fn mac(node: &Node, findings: &Findings) -> Option<(MacAddr6, Place)>
             "bad MAC {}: expected six hexadecimal pairs such as 52:54:00:77:00:0b",
             node.describe()
         );
+        findings.problem(node.place, message);
+    }
+    if let Some(message) = mac.and_then(mac_problem) {
         findings.problem(node.place, message);
     }
     Some((mac?, node.place))

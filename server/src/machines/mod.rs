@@ -5,9 +5,11 @@
 
 mod document;
 mod fields;
+pub(crate) mod names;
 mod registry;
 mod short;
 mod tinkerbell;
+mod values;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use workflow::engine::UnixMillis;
 
-pub(crate) use registry::{named, with_mac, with_worker};
+pub use document::Served;
+pub(crate) use registry::{first_open, named, with_mac, with_worker};
 
 /// A hardware record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ impl ControlPlane {
     /// [`Error::Invalid`] with every problem, line and column.
     pub(crate) async fn apply_machines(&self, text: &str, source: &str) -> Result<Applied, Error> {
         let findings = Findings::new(source);
-        let drafts = read(text, &findings);
+        let drafts = read(text, &self.inner.config.served, &findings);
         // One file at a time: what is unique is checked against what stays.
         let _turn = self.inner.machines_turn.lock().await;
         let (drafts, before, taken) = self.inner.db.with(move |view| stored(view, drafts)).await?;
@@ -140,7 +140,7 @@ impl ControlPlane {
                 let machine = find(view, &asked)?;
                 let mut open = None;
                 for worker in machine.value.index_names() {
-                    open = open.or(view.first(&format!("open/{worker}/"))?);
+                    open = open.or(first_open(view, &worker)?);
                 }
                 Ok((machine, open))
             })
@@ -225,6 +225,19 @@ pub(crate) fn named(view: &View, name: &str) -> Result<Option<Machine>, Error> {
     Ok(view.get(&format!("machine/{name}"))?.map(|found| found.value))
 }
 
+/// The first workflow, in order of creation, that a machine has under this name and that has not ended.
+///
+/// Stores of before names had an alphabet may have a machine `a/b` beside `a`: what is its own is no workflow of `a`.
+pub(crate) fn first_open(view: &View, name: &str) -> Result<Option<String>, Error> {
+    let prefix = format!("open/{name}/");
+    let first = view.first(&prefix)?;
+    if !first.as_ref().is_some_and(|id| id.contains('/')) {
+        return Ok(first);
+    }
+    let all = view.list::<serde::de::IgnoredAny>(&prefix)?;
+    Ok(all.into_iter().map(|(id, _)| id).find(|id| !id.contains('/')))
+}
+
 /// The machine that a task's `worker` means.
 pub(crate) fn with_worker(view: &View, worker: &str) -> Result<Option<Machine>, Error> {
     if let Some(mac) = parse_mac(worker) {
@@ -287,6 +300,19 @@ fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
         {
             taken.agent_ids.insert(id.clone(), owner);
         }
+        let name = &draft.machine.name;
+        if let Some(owner) = owner(format!("agent-id/{name}"))? {
+            taken.agents_named.insert(name.clone(), owner);
+        }
+        // Those of the file are compared with each other.
+        if let Some((id, _)) = &draft.agent_id
+            && !names.contains(id.as_str())
+            && view
+                .get::<serde::de::IgnoredAny>(&format!("machine/{id}"))?
+                .is_some()
+        {
+            taken.names.insert(id.clone());
+        }
     }
     Ok((drafts, before, taken))
 }
@@ -294,7 +320,7 @@ fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
 /// Workflows find a machine by its workers: those stay with it while a workflow needs them.
 fn check_idle(view: &View, renamed: &[(String, String)]) -> Result<(), Error> {
     for (name, gone) in renamed {
-        if let Some(id) = view.first(&format!("open/{name}/"))? {
+        if let Some(id) = first_open(view, name)? {
             return Err(Error::Refused(format!(
                 "machine {name:?} has workflow {id}, which has not ended, and would not be {gone} any more: wait for it, or \
                  cancel it with `farrier workflow cancel {id}`"

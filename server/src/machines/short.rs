@@ -14,7 +14,9 @@ use serde_json::{Map, Value, json};
 
 use super::document::{Draft, netmask_of, vlan};
 use super::fields::{Fields, Findings, Unknown, mac};
-use super::{DEFAULT_LEASE_S, Interface, Lease, Machine, Policy, mac_text};
+use super::names::is_name;
+use super::values::{check_lease, host_name_problem};
+use super::{Interface, Lease, Machine, Policy, mac_text};
 use crate::yaml::{Node, Place};
 
 const FIELDS: &[&str] = &[
@@ -95,10 +97,8 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
     let gateway = fields.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1");
     let name_servers = fields.addresses("dns", "DNS server");
     let time_servers = fields.addresses("ntp", "NTP server");
-    let lease_time_s = fields
-        .parse("lease_time", "lease_time", "seconds, such as 3600")
-        .unwrap_or(DEFAULT_LEASE_S);
-    let (hostname, domain) = (fields.owned("hostname"), fields.owned("domain"));
+    let lease_time_s = fields.lease_time_s();
+    let (hostname, domain) = (fields.host_name("hostname"), fields.host_name("domain"));
     let node = fields.get("address")?;
     let parsed = node.text().and_then(|text| {
         let (address, len) = text.split_once('/')?;
@@ -116,8 +116,7 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
         address,
         netmask,
         gateway,
-        // A machine that was told no name takes the record's.
-        hostname: hostname.or_else(|| fields.owned("machine")),
+        hostname: hostname.or_else(|| name_as_host_name(fields, findings)),
         domain,
         name_servers,
         time_servers,
@@ -126,7 +125,22 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
         tftp_server_name: None,
         boot_file_name: None,
     };
+    check_lease(&lease, node.place, fields.place("gateway"), findings);
     Some((lease, node.place))
+}
+
+/// A machine that was told no name takes the record's, if a host can be called so.
+fn name_as_host_name(fields: &Fields<'_>, findings: &Findings) -> Option<String> {
+    let (name, place) = fields.placed("machine").filter(|(name, _)| is_name(name))?;
+    match host_name_problem(&name) {
+        None => Some(name),
+        Some(why) => {
+            let message =
+                format!("{name:?} is no host name ({why}), so DHCP gives none: write `hostname: NAME`");
+            findings.warn(place, message);
+            None
+        }
+    }
 }
 
 fn policy(fields: &Fields<'_>, findings: &Findings) -> Policy {

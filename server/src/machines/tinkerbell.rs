@@ -9,7 +9,8 @@ use macaddr::MacAddr6;
 
 use super::document::{Draft, netmask_of, vlan};
 use super::fields::{Fields, Findings, Unknown};
-use super::{DEFAULT_LEASE_S, Interface, Lease, Machine, Policy, Route, Script};
+use super::values::check_lease;
+use super::{Interface, Lease, Machine, Policy, Route, Script};
 use crate::yaml::{Node, Place};
 
 const HARDWARE: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
@@ -168,20 +169,19 @@ fn lease(dhcp: &Fields<'_>, ip: &Fields<'_>, findings: &Findings) -> Option<(Lea
     }
     let lease = Lease {
         gateway: ip.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1"),
-        hostname: dhcp.owned("hostname"),
-        domain: dhcp.owned("domain_name"),
+        hostname: dhcp.host_name("hostname"),
+        domain: dhcp.host_name("domain_name"),
         name_servers: dhcp.addresses("name_servers", "name server"),
         time_servers: dhcp.addresses("time_servers", "time server"),
         // Upstream sends 0 when it is left out, which no client takes for "forever".
-        lease_time_s: dhcp
-            .parse("lease_time", "lease_time", "seconds, such as 3600")
-            .unwrap_or(DEFAULT_LEASE_S),
+        lease_time_s: dhcp.lease_time_s(),
         routes: routes(dhcp, findings),
         tftp_server_name: dhcp.owned("tftp_server_name"),
         boot_file_name: dhcp.owned("boot_file_name"),
         address: address?,
         netmask: netmask?,
     };
+    check_lease(&lease, node.place, ip.place("gateway"), findings);
     Some((lease, node.place))
 }
 

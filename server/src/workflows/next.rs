@@ -104,7 +104,7 @@ pub fn netboot_of(store: Arc<dyn Store>, mac: MacAddr6) -> Result<Option<Netboot
 pub(crate) fn open(view: &View, workers: &[String]) -> Result<Option<String>, Error> {
     let mut first: Option<String> = None;
     for worker in workers {
-        let found = view.first(&format!("open/{worker}/"))?;
+        let found = machines::first_open(view, worker)?;
         first = first.into_iter().chain(found).min();
     }
     Ok(first)

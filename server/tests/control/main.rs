@@ -8,6 +8,7 @@ mod disks;
 mod examples;
 mod harness;
 mod machines;
+mod names;
 mod outputs;
 mod people;
 mod restarts;
