@@ -11,6 +11,7 @@ pub mod actions;
 pub mod cmdline;
 pub mod console;
 pub mod data;
+mod device_links;
 mod entropy;
 pub mod modules;
 pub mod net;

@@ -7,6 +7,7 @@ use macaddr::MacAddr6;
 
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
+use crate::device_links;
 use crate::net::{self, nic};
 use crate::worker::{self, Identity, Setting, Settings};
 
@@ -25,6 +26,7 @@ Exits with 70 when the machine is to reboot, 71 when it is to power off.";
 /// The worker of a netbooted machine.
 pub(crate) fn as_worker() -> ExitCode {
     console::open_all();
+    device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
     for (name, value) in &parameters.proxies {
         // SAFETY: no other thread runs yet.

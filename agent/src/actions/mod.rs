@@ -9,6 +9,7 @@ mod command_line;
 mod environment;
 mod halt;
 mod image2disk;
+mod image_root;
 mod mount_points;
 mod output;
 mod reboot;

@@ -20,6 +20,7 @@ use crate::console::{say, stage};
 use crate::modules::Modules;
 use crate::net::nic::{self, Nic};
 use events::Events;
+pub(crate) use events::listen as listen_for_devices;
 use watchdog::Watchdog;
 
 /// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
