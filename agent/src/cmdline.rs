@@ -108,8 +108,6 @@ pub struct BootParameters {
     pub interface: Option<String>,
     pub ipam: Option<Ipam>,
     pub syslog_host: Option<String>,
-    /// `tinkerbell_tls`: the server speaks TLS.
-    pub tls: bool,
     /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, for the worker's environment.
     pub proxies: Vec<(String, String)>,
     /// What was there and could not be used, in words.
@@ -157,7 +155,6 @@ impl BootParameters {
             interface: owned("interface"),
             ipam,
             syslog_host: owned("syslog_host"),
-            tls: cmdline.is_on("tinkerbell_tls"),
             proxies: ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
                 .iter()
                 .filter_map(proxy)
@@ -292,9 +289,8 @@ mod tests {
 
     #[test]
     fn bare_words_and_empty_values_are_not_values() {
-        let p = parameters("grpc_authority hw_addr vlan_id= ipam tinkerbell_tls =x = \"");
+        let p = parameters("grpc_authority hw_addr vlan_id= ipam =x = \"");
         assert_eq!((p.server, p.mac, p.vlan_id, p.ipam), (None, None, None, None));
-        assert!(p.tls);
     }
 
     #[test]

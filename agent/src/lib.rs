@@ -19,6 +19,9 @@ mod start;
 pub mod supervisor;
 pub mod worker;
 
+#[cfg(panic = "abort")]
+compile_error!("a panic in an action has to end as a failed action: build the agent with panic = \"unwind\"");
+
 use std::process::ExitCode;
 
 /// Runs the face that the process id and the arguments ask for.

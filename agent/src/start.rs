@@ -12,15 +12,15 @@ use crate::net::{self, nic};
 use crate::worker::{self, Identity, Setting, Settings};
 
 const USAGE: &str = "\
-usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR] [--tls]
+usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]
 
 Attaches this host to a Farrier server and runs the actions that it is given.
   --server HOST:PORT  where the server's gRPC listens (FARRIER_SERVER)
   --mac MAC           who this machine is; default: its only network card with a cable
   --token TOKEN       the boot token, where the server asks for one (FARRIER_TOKEN)
   --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
-  --tls               the server speaks TLS
-  --version           print the version
+  --help, -h          print this
+  --version, -V       print the version
 Exits with 70 when the machine is to reboot, 71 when it is to power off.";
 
 /// The worker of a netbooted machine.
@@ -48,7 +48,6 @@ pub(crate) fn as_worker() -> ExitCode {
         worker::run(Settings {
             identity: Identity::of_this_machine(nic.mac, parameters.token.clone()),
             server,
-            tls: parameters.tls,
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
         })
@@ -58,6 +57,13 @@ pub(crate) fn as_worker() -> ExitCode {
 
 /// An ordinary process on a host that has a network.
 pub(crate) fn as_process(arguments: &[String]) -> ExitCode {
+    if arguments
+        .iter()
+        .any(|word| matches!(word.as_str(), "--help" | "-h" | "help"))
+    {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match settings(arguments) {
         Ok(settings) => on_runtime(worker::run(settings)),
         Err(problem) => {
@@ -72,7 +78,6 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     let mut token = std::env::var("FARRIER_TOKEN").unwrap_or_default();
     let mut state_dir = PathBuf::from("/run/farrier-agent");
     let mut mac: Option<MacAddr6> = None;
-    let mut tls = false;
     let mut words = arguments.iter();
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -84,8 +89,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
                 let text = value()?;
                 mac = Some(parse_mac(text).ok_or_else(|| format!("--mac {text} is not a MAC address"))?);
             }
-            "--tls" => tls = true,
-            _ => return Err(format!("argument {flag} is not known")),
+            _ => return Err(format!("argument {flag} is not known; see farrier-agent --help")),
         }
     }
     let mac = match mac {
@@ -95,7 +99,6 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     Ok(Settings {
         identity: Identity::of_this_machine(mac, token),
         server: server.ok_or("--server HOST:PORT is missing")?,
-        tls,
         state_dir,
         setting: Setting::Host,
     })

@@ -111,7 +111,10 @@ pub(crate) fn last(view: &View, workers: &[String]) -> Result<Option<Last>, Erro
 
 fn decide(view: &View, machine: &Machine, interface: &Interface) -> Result<(Next, String), Error> {
     if !interface.may_netboot {
-        return Ok((Next::LocalDisk, "its record says netboot.allowPXE: false".into()));
+        return Ok((
+            Next::LocalDisk,
+            "its record says that it never netboots (netboot: never, or allowPXE: false)".into(),
+        ));
     }
     let agent = || interface.script.clone().map_or(Next::Agent, Next::Script);
     let workers = machine.index_names();
