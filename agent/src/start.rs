@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use macaddr::MacAddr6;
 
+use crate::actions::Surroundings;
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
@@ -28,9 +29,9 @@ pub(crate) fn as_worker() -> ExitCode {
     console::open_all();
     device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
-    for (name, value) in &parameters.proxies {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(name, value) };
+    let (surroundings, problem) = Surroundings::of_this_boot(&parameters);
+    if let Some(problem) = problem {
+        say(&problem);
     }
     on_runtime(async {
         let Some(nic) = nic::find_boot_nic(&parameters) else {
@@ -50,6 +51,7 @@ pub(crate) fn as_worker() -> ExitCode {
             server,
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
+            surroundings,
         })
         .await
     })
@@ -101,6 +103,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         server: server.ok_or("--server HOST:PORT is missing")?,
         state_dir,
         setting: Setting::Host,
+        surroundings: Surroundings::of_this_process(),
     })
 }
 

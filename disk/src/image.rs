@@ -14,6 +14,7 @@ mod error;
 mod feed;
 mod http;
 mod pipeline;
+mod reach;
 mod source;
 mod target;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use error::WriteError;
+pub use reach::{Proxies, Reach, Roots, Trust};
 
 /// How long a transfer may bring no new byte before it fails.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
@@ -45,6 +47,8 @@ pub struct WriteRequest {
     pub sha256: Option<String>,
     /// Transient errors (connection, 5xx, short read) are retried this long without a new byte.
     pub give_up_after: Duration,
+    /// For `http` and `https`.
+    pub reach: Reach,
 }
 
 impl WriteRequest {
@@ -56,6 +60,7 @@ impl WriteRequest {
             compression: Compression::Detect,
             sha256: None,
             give_up_after: GIVE_UP_AFTER,
+            reach: Reach::default(),
         }
     }
 }

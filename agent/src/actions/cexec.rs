@@ -75,6 +75,7 @@ pub(super) async fn run(
             .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         shown: Vec::new(),
     };
+    spec.environment.extend(place.surroundings.variables(env));
     let needed = needed(&spec)?;
     let mount_points = show(&mut spec, &scratch, place.setting, action.reboots);
     let mount_points = match mount_points {

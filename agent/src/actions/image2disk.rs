@@ -8,19 +8,37 @@ use std::time::{Duration, Instant};
 use disk::filesystem::FilesystemError;
 use disk::gpt::{GptError, Grow};
 use disk::grow::{self, GrowError, KernelView};
-use disk::image::{self, Progress, WriteRequest};
+use disk::image::{self, Progress, WriteError, WriteRequest};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::environment::Environment;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Gives};
+use super::{Done, Failure, Feed, Gives, Place};
 
 /// Upstream's default.
 const SAY_EVERY: Duration = Duration::from_secs(3);
 
+pub(super) const VARIABLES: [&str; 14] = [
+    "ALL_PROXY",
+    "CA_CERTIFICATES",
+    "CHECKSUM",
+    "COMPRESSED",
+    "DEST_DISK",
+    "GROW_ROOT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IMG_URL",
+    "NO_PROXY",
+    "PROGRESS_INTERVAL_SECONDS",
+    "RETRY_DURATION_MINUTES",
+    "RETRY_ENABLED",
+    "SHA256",
+];
+
 pub(super) async fn run(
     env: &Environment<'_>,
+    place: &Place,
     feed: &Feed,
     halt: CancellationToken,
 ) -> Result<Done, Failure> {
@@ -36,10 +54,12 @@ pub(super) async fn run(
         .duration("PROGRESS_INTERVAL_SECONDS", Duration::from_secs(1))?
         .unwrap_or(SAY_EVERY);
     let sha256 = digest(env)?;
+    let reach = place.surroundings.reach(env)?;
     let disk = target::resolve(hint).await?;
 
     let mut request = WriteRequest::new(url.clone(), &disk);
     request.sha256 = sha256;
+    request.reach = reach;
     if let (true, Some(patience)) = (
         env.is_on("RETRY_ENABLED"),
         env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
@@ -54,7 +74,7 @@ pub(super) async fn run(
     let reporter = Reporter::new(feed.clone(), say_every);
     let written = image::write(&request, move |progress| reporter.report(progress), halt)
         .await
-        .map_err(|e| Failure::new(e.reason(), e.to_string()))?;
+        .map_err(|e| Failure::new(e.reason(), said(&e)))?;
     for warning in &written.warnings {
         feed.line(format!("note: {warning}")).await;
     }
@@ -87,6 +107,18 @@ pub(super) async fn run(
         bytes: written.image_bytes,
         gives: Gives::default(),
     })
+}
+
+/// The error, with the cure that this action has.
+fn said(error: &WriteError) -> String {
+    match error {
+        WriteError::Untrusted {
+            unknown_issuer: true, ..
+        } => format!(
+            "{error}. If it is the site's own, give it: CA_CERTIFICATES of this action, or `farrier image build --ca-file FILE`"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// `SHA256`, or the first `sha256:` in `CHECKSUM`; how it has to look is the writer's business.

@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place};
+use crate::actions::{self, Feed, Halt, Place, Surroundings};
 use crate::console::{say, stage};
 use crate::data::DataServer;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
@@ -54,6 +54,7 @@ pub struct Settings {
     /// Where the journal of this boot is kept.
     pub state_dir: PathBuf,
     pub setting: Setting,
+    pub surroundings: Surroundings,
 }
 
 impl Settings {
@@ -301,6 +302,7 @@ impl Worker {
             setting: self.settings.setting,
             mounts: self.settings.mounts(),
             data: self.data_server(),
+            surroundings: self.settings.surroundings.clone(),
         };
         tokio::spawn(async move {
             let outcome = survived(actions::run(Arc::new(run), place, feed, halt)).await;

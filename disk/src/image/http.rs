@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::WriteError;
+use super::reach::{self, Downgrade, NoTls, Reach};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -59,8 +60,14 @@ enum Failed {
 }
 
 impl Http {
-    pub(super) fn new(url: Url, give_up_after: Duration, digest_known: bool) -> Result<Http, WriteError> {
-        let client = client(&url).map_err(|err| WriteError::BadUrl {
+    pub(super) fn new(
+        url: Url,
+        reach: &Reach,
+        give_up_after: Duration,
+        digest_known: bool,
+        downgrade: Downgrade,
+    ) -> Result<Http, WriteError> {
+        let client = reach::client(reach, downgrade).map_err(|err| WriteError::BadUrl {
             url: url.to_string(),
             what: chain(&err),
         })?;
@@ -184,7 +191,12 @@ impl Http {
                     what: chain(&err),
                 }));
             }
-            Ok(Err(err)) => return Err(Failed::ForNow(chain(&err))),
+            Ok(Err(err)) => {
+                return Err(match reach::no_tls(&err) {
+                    Some(why) => Failed::ForGood(self.untrusted(&err, why)),
+                    None => Failed::ForNow(chain(&err)),
+                });
+            }
             Err(_) => return Err(Failed::ForNow(format!("no answer for {} s", stall.as_secs_f32()))),
         };
         self.judge(&response)?;
@@ -286,6 +298,20 @@ impl Http {
         Ok(())
     }
 
+    fn untrusted(&self, err: &reqwest::Error, why: NoTls) -> WriteError {
+        // After a redirect it is another server's.
+        let url = err.url().unwrap_or(&self.url);
+        let host = url.host_str().unwrap_or_default();
+        WriteError::Untrusted {
+            host: match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_owned(),
+            },
+            what: why.what,
+            unknown_issuer: why.unknown_issuer,
+        }
+    }
+
     fn changed(&self, what: String) -> WriteError {
         WriteError::ImageChanged {
             url: self.url.to_string(),
@@ -313,25 +339,6 @@ impl Retry {
             pause: FIRST_PAUSE,
             last_byte: Instant::now(),
         }
-    }
-}
-
-/// A client that talks to the server straight, never through a proxy of the environment.
-fn client(url: &Url) -> reqwest::Result<Client> {
-    // reqwest panics when no provider is installed; an error means that one already is.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        Client::builder()
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(Duration::from_secs(5))
-            .pool_max_idle_per_host(0)
-    };
-    if url.scheme() == "https" {
-        builder().build()
-    } else {
-        // An in-memory system has no CA certificates, and the default verifier fails to build without any.
-        builder().tls_certs_only([]).build()
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::io::AsyncReadExt;
 use url::Url;
 
 use super::http::{Fetch, Http};
+use super::reach::Downgrade;
 use super::{WriteError, WriteRequest, digest};
 
 /// How much of a file is read at a time.
@@ -41,8 +42,14 @@ impl Source {
             }
             "http" | "https" => Ok(Source::Http(Box::new(Http::new(
                 url.clone(),
+                &request.reach,
                 request.give_up_after,
                 digest_known,
+                if digest_known {
+                    Downgrade::Allowed
+                } else {
+                    Downgrade::Refused
+                },
             )?))),
             other => {
                 let what = format!("scheme {other} is none of http, https and file");
@@ -125,10 +132,14 @@ pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Option<Stri
             Err(err) => return Err(err),
         },
         "http" | "https" => {
-            match Http::new(url.clone(), request.give_up_after, true)?
-                .fetch_small(DIGEST_FILE_BYTES)
-                .await?
-            {
+            let digest = Http::new(
+                url.clone(),
+                &request.reach,
+                request.give_up_after,
+                true,
+                Downgrade::Refused,
+            )?;
+            match digest.fetch_small(DIGEST_FILE_BYTES).await? {
                 Fetch::Content(content) => content,
                 Fetch::NotFound => return Ok(None),
             }

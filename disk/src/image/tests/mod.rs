@@ -2,6 +2,7 @@
 
 mod bad;
 mod good;
+mod reach;
 mod server;
 
 use sha2::{Digest, Sha256};
