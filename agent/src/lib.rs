@@ -8,6 +8,7 @@
 //! - `/init -q -- NAME` is how the kernel asks for a module (`/proc/sys/kernel/modprobe`).
 
 pub mod actions;
+mod boot_secret;
 pub mod cmdline;
 pub mod console;
 pub mod data;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use macaddr::MacAddr6;
 
 use crate::actions::Surroundings;
+use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
@@ -46,8 +47,16 @@ pub(crate) fn as_worker() -> ExitCode {
             say("the kernel command line has no grpc_authority=HOST:PORT: there is no server to ask");
             return std::future::pending().await;
         };
+        let identity = Identity::of_this_machine(nic.mac, parameters.token.clone());
+        let identity = match tokio::task::spawn_blocking(boot_secret::from_stdin).await {
+            Ok(Ok(secret)) => identity.with_boot_id(secret),
+            problem => {
+                say(&format!("the boot has no secret of its own: {problem:?}"));
+                identity
+            }
+        };
         worker::run(Settings {
-            identity: Identity::of_this_machine(nic.mac, parameters.token.clone()),
+            identity,
             server,
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,

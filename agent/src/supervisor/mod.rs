@@ -7,7 +7,8 @@ mod events;
 mod mounts;
 mod watchdog;
 
-use std::process::{Command, ExitCode};
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,6 +16,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline};
 use crate::console::{say, stage};
 use crate::modules::Modules;
@@ -134,6 +136,8 @@ struct Worker {
     started: Instant,
     start_at: Option<Instant>,
     backoff: Duration,
+    /// What makes this boot itself ([`boot_secret`]); `None` where the kernel would not give the place.
+    secret: Option<OwnedFd>,
 }
 
 impl Worker {
@@ -146,6 +150,7 @@ impl Worker {
             started: Instant::now(),
             start_at: None,
             backoff: Worker::FIRST_BACKOFF,
+            secret: boot_secret::place().ok(),
         }
     }
 
@@ -153,8 +158,10 @@ impl Worker {
         self.started = Instant::now();
         self.start_at = None;
         let own = std::env::current_exe().unwrap_or_else(|_| "/init".into());
+        let secret = self.secret.as_ref().and_then(|secret| secret.try_clone().ok());
         match Command::new(own)
             .arg("worker")
+            .stdin(secret.map_or_else(Stdio::null, Stdio::from))
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .spawn()
         {

@@ -147,7 +147,7 @@ struct Running {
 
 impl Worker {
     fn new(settings: Settings, events: mpsc::Sender<Event>) -> Worker {
-        let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.boot_id) {
+        let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.kernel_boot_id) {
             Ok(opened) => opened,
             Err(e) => {
                 say(&format!("no journal in {}: {e}", settings.state_dir.display()));
