@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use disk::image::Proxies;
 use macaddr::MacAddr6;
 
 /// The kernel truncates at 2-4 KiB; anything longer than this is not a command line.
@@ -107,10 +108,7 @@ pub struct BootParameters {
     pub vlan_id: Option<u16>,
     pub interface: Option<String>,
     pub ipam: Option<Ipam>,
-    pub syslog_host: Option<String>,
-    /// `tinkerbell_tls`: the server speaks TLS.
-    pub tls: bool,
-    /// `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`, for the worker's environment.
+    /// `HTTP_PROXY` and its like, as they are spelt, for actions.
     pub proxies: Vec<(String, String)>,
     /// What was there and could not be used, in words.
     pub warnings: Vec<String>,
@@ -145,8 +143,8 @@ impl BootParameters {
                 )),
             }
         }
+        warnings.extend(cmdline.words.iter().filter_map(|(key, _)| without_effect(key)));
         let owned = |key: &str| cmdline.value(key).map(str::to_owned);
-        let proxy = |key: &&str| owned(key).map(|value| ((*key).to_owned(), value));
         BootParameters {
             mac: mac.or(ipam.as_ref().and_then(|i| i.mac)),
             worker_id: owned("worker_id"),
@@ -156,15 +154,34 @@ impl BootParameters {
             vlan_id: vlan_id.or(ipam.as_ref().and_then(|i| i.vlan_id)),
             interface: owned("interface"),
             ipam,
-            syslog_host: owned("syslog_host"),
-            tls: cmdline.is_on("tinkerbell_tls"),
-            proxies: ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"]
+            proxies: Proxies::VARIABLES
                 .iter()
-                .filter_map(proxy)
+                .flat_map(|name| [(*name).to_owned(), name.to_lowercase()])
+                .filter_map(|name| owned(&name).map(|value| (name, value)))
                 .collect(),
             warnings,
         }
     }
+}
+
+/// What others' agents take from the command line and this one does not, in words.
+fn without_effect(key: &str) -> Option<String> {
+    let why = match key {
+        "tinkerbell_tls" | "tinkerbell_insecure_tls" | "grpc_cert_url" => {
+            "agents speak no TLS with the server"
+        }
+        "docker_registry"
+        | "insecure_registries"
+        | "registry_password"
+        | "registry_username"
+        | "tink_worker_image" => "this agent pulls no images",
+        "syslog_host" | "syslog_port" => "logs of actions go to the server: `farrier workflow logs`",
+        _ => match key.strip_prefix("farrier.") {
+            Some("http" | "token") | None => return None,
+            Some(_) => "it is not known",
+        },
+    };
+    Some(format!("{key} on the kernel command line has no effect: {why}"))
 }
 
 /// IEEE 802.1Q: 0 is no VLAN and 4095 is reserved.
@@ -292,9 +309,8 @@ mod tests {
 
     #[test]
     fn bare_words_and_empty_values_are_not_values() {
-        let p = parameters("grpc_authority hw_addr vlan_id= ipam tinkerbell_tls =x = \"");
+        let p = parameters("grpc_authority hw_addr vlan_id= ipam =x = \"");
         assert_eq!((p.server, p.mac, p.vlan_id, p.ipam), (None, None, None, None));
-        assert!(p.tls);
     }
 
     #[test]
@@ -317,6 +333,32 @@ mod tests {
     fn wrong_values_are_said_and_not_used() {
         let p = parameters("vlan_id=5000 hw_addr=zz ipam=1:2");
         assert_eq!(p.warnings.len(), 3, "{:?}", p.warnings);
+    }
+
+    #[test]
+    fn what_others_know_and_this_agent_does_not_is_said() {
+        let p = parameters(
+            "tinkerbell_tls=true syslog_host=10.0.0.1 registry_password=secret farrier.colour=red facility=onprem \
+             intel_iommu=on modules=loop quiet",
+        );
+        let said = p.warnings.join("\n");
+        assert_eq!(p.warnings.len(), 4, "{said}");
+        assert!(
+            said.contains("farrier.colour") && !said.contains("secret"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn proxies_are_taken_in_both_spellings() {
+        let p = parameters("HTTP_PROXY=http://a:1 no_proxy=10.0.0.0/8,x HTTPS_PROXY=");
+        assert_eq!(
+            p.proxies,
+            [
+                ("HTTP_PROXY".to_owned(), "http://a:1".to_owned()),
+                ("no_proxy".to_owned(), "10.0.0.0/8,x".to_owned())
+            ]
+        );
     }
 
     #[test]

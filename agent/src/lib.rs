@@ -8,15 +8,20 @@
 //! - `/init -q -- NAME` is how the kernel asks for a module (`/proc/sys/kernel/modprobe`).
 
 pub mod actions;
+mod boot_secret;
 pub mod cmdline;
 pub mod console;
 pub mod data;
+mod device_links;
 mod entropy;
 pub mod modules;
 pub mod net;
 mod start;
 pub mod supervisor;
 pub mod worker;
+
+#[cfg(panic = "abort")]
+compile_error!("a panic in an action has to end as a failed action: build the agent with panic = \"unwind\"");
 
 use std::process::ExitCode;
 

@@ -5,30 +5,34 @@ use std::process::ExitCode;
 
 use macaddr::MacAddr6;
 
+use crate::actions::Surroundings;
+use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
+use crate::device_links;
 use crate::net::{self, nic};
 use crate::worker::{self, Identity, Setting, Settings};
 
 const USAGE: &str = "\
-usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR] [--tls]
+usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]
 
 Attaches this host to a Farrier server and runs the actions that it is given.
   --server HOST:PORT  where the server's gRPC listens (FARRIER_SERVER)
   --mac MAC           who this machine is; default: its only network card with a cable
   --token TOKEN       the boot token, where the server asks for one (FARRIER_TOKEN)
   --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
-  --tls               the server speaks TLS
-  --version           print the version
+  --help, -h          print this
+  --version, -V       print the version
 Exits with 70 when the machine is to reboot, 71 when it is to power off.";
 
 /// The worker of a netbooted machine.
 pub(crate) fn as_worker() -> ExitCode {
     console::open_all();
+    device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
-    for (name, value) in &parameters.proxies {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(name, value) };
+    let (surroundings, problem) = Surroundings::of_this_boot(&parameters);
+    if let Some(problem) = problem {
+        say(&problem);
     }
     on_runtime(async {
         let Some(nic) = nic::find_boot_nic(&parameters) else {
@@ -43,12 +47,20 @@ pub(crate) fn as_worker() -> ExitCode {
             say("the kernel command line has no grpc_authority=HOST:PORT: there is no server to ask");
             return std::future::pending().await;
         };
+        let identity = Identity::of_this_machine(nic.mac, parameters.token.clone());
+        let identity = match tokio::task::spawn_blocking(boot_secret::from_stdin).await {
+            Ok(Ok(secret)) => identity.with_boot_id(secret),
+            problem => {
+                say(&format!("the boot has no secret of its own: {problem:?}"));
+                identity
+            }
+        };
         worker::run(Settings {
-            identity: Identity::of_this_machine(nic.mac, parameters.token.clone()),
+            identity,
             server,
-            tls: parameters.tls,
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
+            surroundings,
         })
         .await
     })
@@ -56,6 +68,13 @@ pub(crate) fn as_worker() -> ExitCode {
 
 /// An ordinary process on a host that has a network.
 pub(crate) fn as_process(arguments: &[String]) -> ExitCode {
+    if arguments
+        .iter()
+        .any(|word| matches!(word.as_str(), "--help" | "-h" | "help"))
+    {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     match settings(arguments) {
         Ok(settings) => on_runtime(worker::run(settings)),
         Err(problem) => {
@@ -70,7 +89,6 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     let mut token = std::env::var("FARRIER_TOKEN").unwrap_or_default();
     let mut state_dir = PathBuf::from("/run/farrier-agent");
     let mut mac: Option<MacAddr6> = None;
-    let mut tls = false;
     let mut words = arguments.iter();
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -82,8 +100,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
                 let text = value()?;
                 mac = Some(parse_mac(text).ok_or_else(|| format!("--mac {text} is not a MAC address"))?);
             }
-            "--tls" => tls = true,
-            _ => return Err(format!("argument {flag} is not known")),
+            _ => return Err(format!("argument {flag} is not known; see farrier-agent --help")),
         }
     }
     let mac = match mac {
@@ -93,9 +110,9 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     Ok(Settings {
         identity: Identity::of_this_machine(mac, token),
         server: server.ok_or("--server HOST:PORT is missing")?,
-        tls,
         state_dir,
         setting: Setting::Host,
+        surroundings: Surroundings::of_this_process(),
     })
 }
 

@@ -1,87 +1,16 @@
 //! `writefile` and `cexec` by the real agent, on a disk with a small system in it (an ext4 image, a loop device).
 
 mod fake;
+mod image;
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use fake::{Agent, FakeServer, Stream, action};
+use fake::{Agent, FakeServer, action};
+use image::{LoopDisk, end_of, install, run};
 use proto::v1::report::Outcome;
-
-/// A loop device over an ext4 image; detached when it goes out of scope.
-struct LoopDisk {
-    device: String,
-}
-
-impl LoopDisk {
-    /// Makes the file system from the folder's content, without mounting anything.
-    fn with(folder: &Path, image: &Path) -> LoopDisk {
-        let file = fs::File::create(image).expect("image");
-        file.set_len(32 << 20).expect("size");
-        run(Command::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-d"])
-            .arg(folder)
-            .arg(image));
-        let device = run(Command::new("losetup").args(["--find", "--show"]).arg(image));
-        LoopDisk {
-            device: device.trim().to_owned(),
-        }
-    }
-}
-
-impl LoopDisk {
-    /// What lies in the root folder, without mounting anything.
-    fn names(&self) -> Vec<String> {
-        let listing = run(Command::new("debugfs").args(["-R", "ls -p /", &self.device]));
-        // Lines such as /11/040700/0/0/lost+found//
-        let name = |line: &str| line.split('/').nth(5).map(str::to_owned);
-        listing.lines().filter_map(name).collect()
-    }
-}
-
-impl Drop for LoopDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.device]).status();
-    }
-}
-
-fn run(command: &mut Command) -> String {
-    let output = command.output().expect("the program is there");
-    assert!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Copies programs of this host, with the libraries that they load, into a root.
-fn install(root: &Path, programs: &[&str]) {
-    for program in programs {
-        let mut files = vec![PathBuf::from(program)];
-        let libraries = run(Command::new("ldd").arg(program));
-        files.extend(
-            libraries
-                .split_whitespace()
-                .filter(|word| word.starts_with('/'))
-                .map(PathBuf::from),
-        );
-        for file in files {
-            let to = root.join(file.strip_prefix("/").expect("absolute"));
-            fs::create_dir_all(to.parent().expect("folder")).expect("folder");
-            fs::copy(&file, &to).expect("copied");
-        }
-    }
-}
-
-/// Runs one action and returns its end.
-async fn end_of(stream: &mut Stream, attempt_id: &str, image: &str, environment: &[(&str, &str)]) -> Outcome {
-    stream.run(&action(attempt_id, image, environment)).await;
-    stream.report().await;
-    stream.report().await.outcome.expect("an outcome")
-}
 
 #[tokio::test]
 async fn files_are_written_into_a_disk_and_commands_run_in_it() {

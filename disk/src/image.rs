@@ -19,6 +19,7 @@ mod formats;
 mod http;
 mod judge;
 mod pipeline;
+mod reach;
 mod source;
 mod target;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use error::WriteError;
+pub use reach::{Proxies, Reach, Roots, Trust};
 
 use crate::gpt::{Fitted, Grow};
 use crate::publish::KernelView;
@@ -57,6 +59,8 @@ pub struct WriteRequest {
     pub content: Content,
     /// Which partition is to reach to the end of the disk.
     pub grow: Grow,
+    /// For `http` and `https`.
+    pub reach: Reach,
 }
 
 impl WriteRequest {
@@ -70,6 +74,7 @@ impl WriteRequest {
             give_up_after: GIVE_UP_AFTER,
             content: Content::Disk,
             grow: Grow::Nothing,
+            reach: Reach::default(),
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: Documentation/ABI/stable/sysfs-block; names by id as in systemd's 60-persistent-storage.rules.
 
+mod links;
+pub mod names;
 mod select;
 #[cfg(test)]
 mod tests;
@@ -11,6 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use links::refresh as refresh_links;
 pub use select::{SelectError, resolve, select};
 pub use usage::users;
 
@@ -62,6 +65,10 @@ pub struct Disk {
     pub partitions: Vec<Partition>,
     /// Names that udev would make in /dev/disk/by-id.
     pub ids: Vec<String>,
+    /// Names that udev would make in /dev/disk/by-path.
+    pub paths: Vec<String>,
+    /// The kernel's count of disks that ever appeared, this one's number; since Linux 5.15.
+    pub sequence: Option<u64>,
     /// Who uses the disk or a partition of it; empty: nobody.
     pub users: Vec<String>,
 }
@@ -179,13 +186,15 @@ fn read_disk(system: &System, dir: &Path, name: String) -> Option<Disk> {
         read_only: number(dir, "ro") == Some(1),
         partitions: partitions(system, dir),
         ids: Vec::new(),
+        paths: names::paths(&system.sys, &name, dir),
+        sequence: number(dir, "diskseq"),
         users: text(dir, "dev")
             .and_then(|numbers| usage::parse_device(&numbers))
             .map(|device| users(system, device).unwrap_or_default())
             .unwrap_or_default(),
         name,
     };
-    disk.ids = ids(&disk);
+    disk.ids = names::ids(&disk, dir);
     Some(disk)
 }
 
@@ -247,30 +256,6 @@ fn transport(name: &str, real: &str) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-fn ids(disk: &Disk) -> Vec<String> {
-    let mut ids = Vec::new();
-    let model = disk.model.as_deref().map(underscored);
-    let serial = disk.serial.as_deref().map(underscored);
-    match (disk.transport.as_deref(), model, serial) {
-        (Some("virtio"), _, Some(serial)) => ids.push(format!("virtio-{serial}")),
-        (Some("mmc"), _, Some(serial)) => ids.push(format!("mmc-{serial}")),
-        (Some(transport), Some(model), Some(serial)) => ids.push(format!("{transport}-{model}_{serial}")),
-        _ => {}
-    }
-    if let Some(wwn) = &disk.wwn {
-        match wwn.strip_prefix("naa.") {
-            Some(digits) => ids.push(format!("wwn-0x{digits}")),
-            None if disk.transport.as_deref() == Some("nvme") => ids.push(format!("nvme-{wwn}")),
-            None => {}
-        }
-    }
-    ids
-}
-
-fn underscored(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join("_")
 }
 
 fn number(dir: &Path, file: &str) -> Option<u64> {

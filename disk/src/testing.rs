@@ -85,7 +85,7 @@ pub(crate) fn gpt_image(len: u64, sector_bytes: u64) -> NamedTempFile {
             starting_lba: from,
             ending_lba: to,
             attribute_bits: 0,
-            partition_name: "part".into(),
+            partition_name: if number == 1 { "EFI System" } else { "root" }.into(),
         };
     }
     gpt.write_into(&mut device).unwrap();

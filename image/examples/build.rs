@@ -17,6 +17,7 @@ fn main() -> anyhow::Result<()> {
         profile: Profile::Lab,
         mirror: std::env::var(image::apt::MIRROR_VARIABLE).ok(),
         refresh: false,
+        ca_files: Vec::new(),
         kernel: None,
     };
     let manifest = image::build(&options, &mut |progress| match progress {

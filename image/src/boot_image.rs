@@ -32,6 +32,8 @@ pub struct Options {
     pub mirror: Option<String>,
     /// Whether to look for newer packages although the cache has some.
     pub refresh: bool,
+    /// PEM files with certificate authorities of the site's own, for images that come over https.
+    pub ca_files: Vec<PathBuf>,
     /// Another kernel than Debian's, with its `lib/modules/<version>` directory.
     pub kernel: Option<OwnKernel>,
 }
@@ -69,6 +71,9 @@ pub enum BuildError {
     /// The kernel's modules could not be read.
     #[error(transparent)]
     Modules(#[from] ModuleError),
+    /// A file that should hold certificates does not.
+    #[error("{} holds no certificate: it must be PEM (-----BEGIN CERTIFICATE-----)", .path.display())]
+    NoCertificate { path: PathBuf },
     /// The kernel package is not made as expected.
     #[error("the package {package} has no {what}")]
     NoKernel { package: String, what: &'static str },
@@ -193,7 +198,19 @@ fn initramfs(
     let modules = kernel
         .modules
         .select(profile.required_modules(), profile.optional_modules())?;
-    let tree = initramfs::tree(agent, &kernel.version, &modules)?;
+    let mut tree = initramfs::tree(agent, &kernel.version, &modules)?;
+    let mut authorities = Vec::new();
+    for path in &options.ca_files {
+        let pem = files::read(path)?;
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(BuildError::NoCertificate { path: path.clone() });
+        }
+        authorities.extend(pem);
+        authorities.push(b'\n');
+    }
+    if !authorities.is_empty() {
+        initramfs::add_authorities(&mut tree, authorities)?;
+    }
     let compressed = step(report, "initramfs", Some(tree.len_bytes()), |report| {
         initramfs::compress(&tree, &mut |bytes| report(Progress::Advanced { bytes }))
     })?;

@@ -75,6 +75,11 @@ pub(crate) fn tree(agent: Vec<u8>, kernel: &str, modules: &Selection<'_>) -> Res
     Ok(tree)
 }
 
+/// Puts the site's own certificate authorities where the agent looks for them.
+pub(crate) fn add_authorities(tree: &mut Tree, pem: Vec<u8>) -> Result<(), InitramfsError> {
+    Ok(tree.add("etc/ssl/farrier-site.pem", file(pem))?)
+}
+
 /// Returns the tree as a compressed cpio archive, telling `advanced` how many bytes went in.
 pub(crate) fn compress(tree: &Tree, advanced: &mut dyn FnMut(u64)) -> Result<Vec<u8>, InitramfsError> {
     let compressed = (|| {
@@ -188,6 +193,14 @@ mod tests {
             let found = tree.iter().find(|(path, _)| *path == directory);
             assert!(matches!(found, Some((_, Node::Directory { .. }))), "{directory}");
         }
+    }
+
+    #[test]
+    fn authorities_lie_where_the_agent_looks_for_them() {
+        let (mut tree, _) = build();
+        add_authorities(&mut tree, b"pem".to_vec()).unwrap();
+        let found = tree.iter().find(|(path, _)| *path == "etc/ssl/farrier-site.pem");
+        assert!(matches!(found, Some((_, Node::File { content, .. })) if content == b"pem"));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Blueprint {
     uuid: uuid::Uuid,
     address: Ipv4Addr,
     kernel: Option<Kernel>,
+    /// More of QEMU's own words.
+    more: Vec<String>,
 }
 
 /// A kernel that QEMU loads itself, without firmware and network.
@@ -58,6 +60,7 @@ impl Blueprint {
             uuid: uuid::Uuid::new_v4(),
             address: Network::machine_address(1),
             kernel: None,
+            more: Vec::new(),
         }
     }
 
@@ -95,6 +98,12 @@ impl Blueprint {
     /// Adds an empty virtio disk; it comes after the network cards in the boot order.
     pub fn disk(mut self, size_bytes: u64) -> Blueprint {
         self.disks.push(size_bytes);
+        self
+    }
+
+    /// Adds words of QEMU's command line: devices and settings that only one test wants.
+    pub fn qemu(mut self, words: &[&str]) -> Blueprint {
+        self.more.extend(words.iter().map(|word| (*word).to_owned()));
         self
     }
 

@@ -21,17 +21,19 @@ use tokio::time::{Instant, sleep, timeout};
 use super::chroot::{Shown, Spec};
 use super::command_line;
 use super::environment::Environment;
+use super::image_root;
 use super::mount_points::MountPoints;
 use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
+use crate::device_links;
 use crate::worker::Setting;
 use crate::worker::core::Event;
 
 /// Where the command finds the ephemeral data, and the folder of its output file.
 const WORKFLOW: &str = "/workflow";
-const RUN: &str = "/run/farrier";
+const OUTPUTS: &str = "/run/farrier";
 const BURIED_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 /// Output that daemons outside the PID namespace still hold open is not waited for longer.
@@ -74,6 +76,8 @@ pub(super) async fn run(
             .then(|| std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         shown: Vec::new(),
     };
+    spec.environment.extend(place.surroundings.variables(env));
+    let needed = needed(&spec)?;
     let mount_points = show(&mut spec, &scratch, place.setting, action.reboots);
     let mount_points = match mount_points {
         Ok(mount_points) => mount_points,
@@ -82,8 +86,17 @@ pub(super) async fn run(
             None
         }
     };
+    if place.setting == Setting::Netboot {
+        let refreshed = blocking(|| Ok(device_links::refresh())).await?;
+        if let Err(e) = refreshed {
+            feed.line(format!("farrier: /dev/disk is not as the disks are: {e}"))
+                .await;
+        }
+    }
     let ran = run_child(&spec, feed, halt).await;
     drop(mount_points);
+    // The last first: each puts back when its folder was changed.
+    needed.into_iter().rev().for_each(drop);
     // Whatever happened: the filesystem is to be whole on the disk afterwards.
     let unmounted = blocking(move || mounted.unmount()).await;
     let ended = ran.and_then(|ended| unmounted.map(|()| ended));
@@ -104,6 +117,33 @@ pub(super) async fn run(
     })
 }
 
+/// Makes what the image lacks to have a root of its own; what was not there goes again.
+///
+/// # Errors
+/// `BadRoot`: it is no root of a system, or its folders are none.
+fn needed(spec: &Spec) -> Result<Vec<MountPoints>, Failure> {
+    if !spec.chroot {
+        return Ok(Vec::new());
+    }
+    let root = &spec.mounted_at;
+    let mut made = Vec::new();
+    for folder in image_root::NEEDED {
+        let points = MountPoints::make(root, &[folder]).map_err(|e| {
+            Failure::new(
+                "BadRoot",
+                format!("/{folder} is no folder of this filesystem, and a command with CHROOT needs it: {e}"),
+            )
+        })?;
+        made.push(points);
+    }
+    // Where these cannot be made, the command has to do without, and its log says so.
+    made.extend(MountPoints::make(root, &[image_root::RUN]).ok());
+    if spec.resolv_conf.is_some() {
+        made.extend(MountPoints::make_file(root, "etc", "resolv.conf").ok());
+    }
+    Ok(made)
+}
+
 /// Lets the command see `/workflow` and its output file: in its root where that is another one or our own, by their
 /// paths on somebody else's system.
 ///
@@ -117,11 +157,14 @@ fn show(
 ) -> io::Result<Option<MountPoints>> {
     let mut seen = vec![(scratch.workflow(), WORKFLOW)];
     if !reboots {
-        seen.push((scratch.run(), RUN));
+        seen.push((scratch.run(), OUTPUTS));
     }
     let mount_points = if spec.chroot {
-        let folders: Vec<&str> = seen.iter().map(|(_, at)| at.trim_start_matches('/')).collect();
-        Some(MountPoints::make(&spec.mounted_at, &folders)?)
+        // The one for outputs lies in a /run of the command's own.
+        Some(MountPoints::make(
+            &spec.mounted_at,
+            &["workflow", image_root::RUN],
+        )?)
     } else {
         None
     };

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -22,7 +22,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, chdir, chroot, execve, fork};
 use serde::{Deserialize, Serialize};
 
-use super::mount_points::open_folder;
+use super::image_root;
 
 /// Nobody describes a command with more than this.
 const MAX_SPEC_BYTES: u64 = 4 << 20;
@@ -113,28 +113,15 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(none, &shown.from, none, flags, none).map_err(|e| named("making /workflow read-only", e))?;
     }
+    let cmdline = spec.cmdline.as_deref().map(shown_text).transpose()?;
     if spec.chroot {
         let root = spec.mounted_at.as_path();
-        for folder in ["dev", "proc", "sys"] {
-            let at = root.join(folder);
-            let _ = std::fs::create_dir(&at);
-            bind(&Path::new("/").join(folder), &at, MsFlags::MS_REC)?;
-        }
-        if let Some(text) = &spec.resolv_conf {
-            show_resolv_conf(root, text);
-        }
-        for (from, at) in spec.shown.iter().filter_map(Shown::elsewhere) {
-            let target = open_folder(root, at.strip_prefix("/").unwrap_or(at))?;
-            bind(
-                from,
-                Path::new(&format!("/proc/self/fd/{}", target.as_raw_fd())),
-                MsFlags::empty(),
-            )?;
-        }
-        // The image's /proc is what decides: a fresh one shows the namespace's own processes.
-        mount_proc(spec, &root.join("proc"))?;
+        image_root::furnish(root, &spec.shown, spec.resolv_conf.as_deref())?;
+        // From here on a link leads where the command's own would.
         chroot(root).map_err(|e| named("changing root", e))?;
         chdir("/").map_err(|e| named("changing folder", e))?;
+        // The image's /proc is what decides: a fresh one shows the namespace's own processes.
+        mount_proc(spec, cmdline.as_ref())?;
     } else {
         // Where upstream mounts it.
         std::fs::create_dir_all("/mountAction")?;
@@ -143,55 +130,41 @@ fn set_up(spec: &Spec) -> io::Result<()> {
             std::fs::create_dir_all(at)?;
             bind(from, at, MsFlags::empty())?;
         }
-        mount_proc(spec, Path::new("/proc"))?;
+        mount_proc(spec, cmdline.as_ref())?;
     }
     Ok(())
 }
 
 impl Shown {
-    fn elsewhere(&self) -> Option<(&Path, &Path)> {
+    pub(super) fn elsewhere(&self) -> Option<(&Path, &Path)> {
         Some((&self.from, self.at.as_deref()?))
     }
 }
 
-fn mount_proc(spec: &Spec, at: &Path) -> io::Result<()> {
+/// An open file with this text and no name any more.
+fn shown_text(text: &str) -> io::Result<File> {
+    let path = image_root::temporary(text)?;
+    let file = File::open(&path);
+    let _ = std::fs::remove_file(&path);
+    file
+}
+
+fn mount_proc(spec: &Spec, cmdline: Option<&File>) -> io::Result<()> {
     if !spec.host_processes {
         let none: Option<&str> = None;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
-        mount(Some("proc"), at, Some("proc"), flags, none).map_err(|e| named("mounting /proc", e))?;
+        mount(Some("proc"), "/proc", Some("proc"), flags, none).map_err(|e| named("mounting /proc", e))?;
     }
-    if let Some(text) = &spec.cmdline {
-        show(text, &at.join("cmdline"))?;
-    }
-    Ok(())
-}
-
-/// The machine's name servers inside the image, whatever its resolv.conf is, for the time of the command.
-fn show_resolv_conf(root: &Path, text: &str) {
-    let shown = (|| {
-        let root = std::fs::File::open(root)?;
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-        let target = openat2(&root, "etc/resolv.conf", how)?;
-        show(text, Path::new(&format!("/proc/self/fd/{}", target.as_raw_fd())))
-    })();
-    if let Err(e) = shown {
-        println!("cexec: /etc/resolv.conf of the image stays as it is: {e}");
+    match cmdline {
+        Some(file) => {
+            let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+            bind(Path::new(&from), Path::new("/proc/cmdline"), MsFlags::empty())
+        }
+        None => Ok(()),
     }
 }
 
-/// Puts a text over a file, in this mount namespace only.
-fn show(text: &str, over: &Path) -> io::Result<()> {
-    let file = std::env::temp_dir().join(format!("farrier-shown-{}", crate::entropy::name()));
-    std::fs::write(&file, text)?;
-    let bound = bind(&file, over, MsFlags::empty());
-    // The mount keeps the content.
-    let _ = std::fs::remove_file(&file);
-    bound
-}
-
-fn bind(from: &Path, to: &Path, flags: MsFlags) -> io::Result<()> {
+pub(super) fn bind(from: &Path, to: &Path, flags: MsFlags) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(Some(from), to, none, MsFlags::MS_BIND | flags, none)
         .map_err(|e| named(&format!("showing {} at {}", from.display(), to.display()), e))
@@ -276,7 +249,7 @@ fn wait_for(child: Pid) -> io::Result<i32> {
     }
 }
 
-fn named(what: &str, errno: Errno) -> io::Error {
+pub(super) fn named(what: &str, errno: Errno) -> io::Error {
     io::Error::new(
         io::Error::from(errno).kind(),
         format!("{what} failed: {}", errno.desc()),

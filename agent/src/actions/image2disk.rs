@@ -8,20 +8,38 @@ use std::time::{Duration, Instant};
 use disk::filesystem::FilesystemError;
 use disk::gpt::Grow;
 use disk::grow::{self, GrowError};
-use disk::image::{self, Content, Progress, WriteRequest, Written};
+use disk::image::{self, Content, Progress, WriteError, WriteRequest, Written};
 use disk::publish::KernelView;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::environment::Environment;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Gives};
+use super::{Done, Failure, Feed, Gives, Place};
 
 /// Upstream's default.
 const SAY_EVERY: Duration = Duration::from_secs(3);
 
+pub(super) const VARIABLES: [&str; 14] = [
+    "ALL_PROXY",
+    "CA_CERTIFICATES",
+    "CHECKSUM",
+    "COMPRESSED",
+    "DEST_DISK",
+    "GROW_ROOT",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "IMG_URL",
+    "NO_PROXY",
+    "PROGRESS_INTERVAL_SECONDS",
+    "RETRY_DURATION_MINUTES",
+    "RETRY_ENABLED",
+    "SHA256",
+];
+
 pub(super) async fn run(
     env: &Environment<'_>,
+    place: &Place,
     feed: &Feed,
     halt: CancellationToken,
 ) -> Result<Done, Failure> {
@@ -38,6 +56,7 @@ pub(super) async fn run(
         .unwrap_or(SAY_EVERY);
     let sha256 = digest(env)?;
     let content = content(env)?;
+    let reach = place.surroundings.reach(env)?;
     let disk = target::resolve(hint).await?;
 
     let mut request = WriteRequest::new(url.clone(), &disk);
@@ -46,6 +65,7 @@ pub(super) async fn run(
     if env.is_on("GROW_ROOT") {
         request.grow = Grow::LastLinux;
     }
+    request.reach = reach;
     if let (true, Some(patience)) = (
         env.is_on("RETRY_ENABLED"),
         env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
@@ -61,7 +81,7 @@ pub(super) async fn run(
     feed.touches_disk();
     let written = image::write(&request, move |progress| reporter.report(progress), halt)
         .await
-        .map_err(|e| Failure::new(e.reason(), e.to_string()))?;
+        .map_err(|e| Failure::new(e.reason(), said(&e)))?;
     for warning in &written.warnings {
         feed.line(format!("note: {warning}")).await;
     }
@@ -94,6 +114,18 @@ pub(super) async fn run(
         bytes: written.image_bytes,
         gives: Gives::default(),
     })
+}
+
+/// The error, with the cure that this action has.
+fn said(error: &WriteError) -> String {
+    match error {
+        WriteError::Untrusted {
+            unknown_issuer: true, ..
+        } => format!(
+            "{error}. If it is the site's own, give it: CA_CERTIFICATES of this action, or `farrier image build --ca-file FILE`"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// `SHA256`, or the first `sha256:` in `CHECKSUM`; how it has to look is the writer's business.

@@ -9,10 +9,12 @@ mod command_line;
 mod environment;
 mod halt;
 mod image2disk;
+mod image_root;
 mod mount_points;
 mod output;
 mod reboot;
 mod scratch;
+mod surroundings;
 mod target;
 mod writefile;
 
@@ -27,6 +29,7 @@ pub use halt::Halt;
 use proto::v1;
 use proto::v1::report::Outcome;
 use scratch::Gives;
+pub use surroundings::Surroundings;
 pub use target::clear_mounts;
 use tokio::sync::mpsc;
 
@@ -46,6 +49,7 @@ pub struct Place {
     /// Filesystems are mounted on folders in here, and nothing else is.
     pub mounts: PathBuf,
     pub data: DataServer,
+    pub surroundings: Surroundings,
 }
 
 /// How an action ended well.
@@ -203,9 +207,13 @@ fn leaving(how: &str) -> Outcome {
 
 async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
     let env = Environment::of(&run.environment);
-    match base_name(&run.image) {
+    let image = base_name(&run.image);
+    if let Some(known) = known_variables(image) {
+        say_unknown(run, image, known, feed).await;
+    }
+    match image {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
-        "image2disk" => image2disk::run(&env, feed, halt.token()).await,
+        "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
@@ -217,6 +225,32 @@ async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) 
                 NATIVE.join(", ")
             ),
         )),
+    }
+}
+
+/// The variables that have an effect; `None`: all, as the command sees them, or the image is not known.
+fn known_variables(image: &str) -> Option<&'static [&'static str]> {
+    match image {
+        "image2disk" => Some(&image2disk::VARIABLES),
+        "poweroff" | "reboot" => Some(&[]),
+        "writefile" => Some(&writefile::VARIABLES),
+        _ => None,
+    }
+}
+
+/// One line: what others' actions know and this one does not is never dropped in silence.
+async fn say_unknown(run: &v1::RunAction, image: &str, known: &[&str], feed: &Feed) {
+    let is_known = |name: &str| known.contains(&name) || known.contains(&name.to_uppercase().as_str());
+    let mut unknown: Vec<&str> = run
+        .environment
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !is_known(name))
+        .collect();
+    unknown.sort_unstable();
+    if !unknown.is_empty() {
+        feed.line(format!("note: without effect on {image}: {}", unknown.join(", ")))
+            .await;
     }
 }
 
@@ -283,6 +317,7 @@ mod tests {
             setting: Setting::Host,
             mounts: std::env::temp_dir(),
             data: DataServer::default(),
+            surroundings: Surroundings::default(),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await
     }

@@ -12,18 +12,23 @@ use super::Failure;
 
 /// A partition of an image written a moment ago shows up when the kernel has read the new table.
 const APPEARS_WITHIN: Duration = Duration::from_secs(5);
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(50);
 
-/// The device path for what a template says (`/dev/vda1`, a serial, `size>=100G`); waits for it to appear.
+/// The device path for what a template says (`/dev/vda1`, `UUID=…`, a serial, `size>=100G`); waits for it to appear.
 ///
 /// # Errors
-/// `NoSuchDisk`, with the list of the disks that there are.
+/// `NoSuchDisk`, with the list of the disks that there are; at once where waiting does not help.
 pub(super) async fn resolve(hint: &str) -> Result<PathBuf, Failure> {
     let deadline = Instant::now() + APPEARS_WITHIN;
     loop {
-        match probe::resolve(&System::default(), hint) {
+        let asked = hint.to_owned();
+        // Superblocks are read: on a disk that is ill that takes its time.
+        let found = blocking(move || Ok(probe::resolve(&System::default(), &asked))).await?;
+        match found {
             Ok(path) => return Ok(path),
-            Err(e) if Instant::now() >= deadline => return Err(Failure::new("NoSuchDisk", e.to_string())),
+            Err(e) if !e.may_pass() || Instant::now() >= deadline => {
+                return Err(Failure::new("NoSuchDisk", e.to_string()));
+            }
             Err(_) => tokio::time::sleep(POLL).await,
         }
     }

@@ -21,6 +21,16 @@ use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 
+pub(super) const VARIABLES: [&str; 8] = [
+    "CONTENTS",
+    "DEST_DISK",
+    "DEST_PATH",
+    "DIRMODE",
+    "FS_TYPE",
+    "GID",
+    "MODE",
+    "UID",
+];
 const WORKFLOW: &str = "/workflow";
 
 /// What to write; parsed before anything is touched.

@@ -26,7 +26,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub struct DataServer {
     /// `host:port`.
     pub server: String,
-    pub tls: bool,
     pub mac: String,
     pub boot_id: String,
     pub token: String,
@@ -127,7 +126,7 @@ impl DataServer {
     }
 
     async fn client(&self) -> Result<AgentServiceClient<Channel>, Trouble> {
-        let channel = session::connect(&self.server, self.tls).await;
+        let channel = session::connect(&self.server).await;
         Ok(AgentServiceClient::new(channel.map_err(|_| Trouble::Away)?))
     }
 

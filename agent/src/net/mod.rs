@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cmdline::{BootParameters, Ipam};
 use crate::console::{say, stage};
+use crate::worker::spawn_needed;
 use link::{Link, LinkError};
 use nic::Nic;
 use packet::{PacketSocket, RenewalSocket};
@@ -96,7 +97,7 @@ async fn lease(link: Link, nic: &Nic) -> Result<(), NetError> {
     let name = link.name.clone();
     let seed = crate::entropy::number();
     let client = Client::new(nic.mac, seed, std::time::Instant::now());
-    tokio::spawn(async move {
+    spawn_needed(async move {
         Lessee {
             client,
             link,

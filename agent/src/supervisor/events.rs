@@ -69,7 +69,8 @@ impl Events {
     }
 }
 
-fn listen() -> nix::Result<OwnedFd> {
+/// A socket that the kernel tells of devices that come, change and go.
+pub(crate) fn listen() -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(
         AddressFamily::Netlink,

@@ -7,7 +7,8 @@ mod events;
 mod mounts;
 mod watchdog;
 
-use std::process::{Command, ExitCode};
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -15,11 +16,13 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline};
 use crate::console::{say, stage};
 use crate::modules::Modules;
 use crate::net::nic::{self, Nic};
 use events::Events;
+pub(crate) use events::listen as listen_for_devices;
 use watchdog::Watchdog;
 
 /// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
@@ -133,6 +136,8 @@ struct Worker {
     started: Instant,
     start_at: Option<Instant>,
     backoff: Duration,
+    /// What makes this boot itself ([`boot_secret`]); `None` where the kernel would not give the place.
+    secret: Option<OwnedFd>,
 }
 
 impl Worker {
@@ -145,6 +150,7 @@ impl Worker {
             started: Instant::now(),
             start_at: None,
             backoff: Worker::FIRST_BACKOFF,
+            secret: boot_secret::place().ok(),
         }
     }
 
@@ -152,8 +158,10 @@ impl Worker {
         self.started = Instant::now();
         self.start_at = None;
         let own = std::env::current_exe().unwrap_or_else(|_| "/init".into());
+        let secret = self.secret.as_ref().and_then(|secret| secret.try_clone().ok());
         match Command::new(own)
             .arg("worker")
+            .stdin(secret.map_or_else(Stdio::null, Stdio::from))
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .spawn()
         {

@@ -6,6 +6,14 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
+/// What every /dev has beside devices: shells use `/dev/fd` for `<(…)`.
+const LINKS: [(&str, &str); 5] = [
+    ("/dev/core", "/proc/kcore"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
 const COMMON: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NOEXEC)
     .union(MsFlags::MS_NODEV);
@@ -40,6 +48,14 @@ pub(super) fn mount_all() -> Vec<String> {
     for (kind, at, flags, data) in table {
         if let Err(e) = mount_one(kind, at, flags, data) {
             problems.push(format!("{kind} is not mounted at {at}: {e}"));
+        }
+    }
+    for (link, to) in LINKS {
+        match std::os::unix::fs::symlink(to, link) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                problems.push(format!("{link} is not there: {e}"));
+            }
+            _ => {}
         }
     }
     problems

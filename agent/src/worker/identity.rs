@@ -16,6 +16,9 @@ pub struct Identity {
     /// Lower case with colons.
     pub mac: String,
     pub smbios_uuid: String,
+    /// Of the kernel's, for what is kept on this machine.
+    pub kernel_boot_id: String,
+    /// What the server knows this boot by.
     pub boot_id: String,
     pub token: String,
 }
@@ -23,12 +26,19 @@ pub struct Identity {
 impl Identity {
     /// Reads the rest beside MAC and token from the kernel; what the platform lacks is empty.
     pub fn of_this_machine(mac: MacAddr6, token: String) -> Identity {
+        let kernel_boot_id = first_line("/proc/sys/kernel/random/boot_id");
         Identity {
             mac: mac.to_string().to_lowercase(),
             smbios_uuid: dmi("product_uuid").to_lowercase(),
-            boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+            boot_id: kernel_boot_id.clone(),
+            kernel_boot_id,
             token,
         }
+    }
+
+    /// With a boot id that nothing but the agent knows.
+    pub fn with_boot_id(self, boot_id: String) -> Identity {
+        Identity { boot_id, ..self }
     }
 
     /// The Hello of a new stream.

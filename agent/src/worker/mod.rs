@@ -12,20 +12,23 @@ mod logs;
 pub(crate) mod session;
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use proto::v1;
 use proto::v1::agent_message::Kind as ToServer;
+use proto::v1::report::Outcome;
 use proto::v1::server_message::Kind as FromServer;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place};
+use crate::actions::{self, Feed, Halt, Place, Surroundings};
 use crate::console::{say, stage};
 use crate::data::DataServer;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
@@ -48,10 +51,10 @@ pub struct Settings {
     pub identity: Identity,
     /// `host:port`.
     pub server: String,
-    pub tls: bool,
     /// Where the journal of this boot is kept.
     pub state_dir: PathBuf,
     pub setting: Setting,
+    pub surroundings: Surroundings,
 }
 
 impl Settings {
@@ -72,7 +75,7 @@ pub enum Setting {
 /// Works until the machine leaves; then the exit code tells PID 1 how.
 pub async fn run(settings: Settings) -> ExitCode {
     let (notices, mut session) = mpsc::channel(64);
-    tokio::spawn(session::run(settings.server.clone(), settings.tls, notices));
+    spawn_needed(session::run(settings.server.clone(), notices));
     let (events, mut happened) = mpsc::channel(256);
     let mut worker = Worker::new(settings, events);
     let mut tick = interval(TICK);
@@ -103,6 +106,22 @@ pub async fn run(settings: Settings) -> ExitCode {
     }
 }
 
+/// An action's outcome; where the action itself panics, a failed one, and the worker goes on.
+async fn survived(action: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+    // A task of its own: the runtime catches what unwinds out of it.
+    let ended = tokio::spawn(action).await;
+    ended.unwrap_or_else(|e| actions::fault(&e.to_string()))
+}
+
+/// Runs beside the worker what it cannot do without: a panic there ends the process, and PID 1 starts it anew.
+pub(crate) fn spawn_needed(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            std::process::abort();
+        }
+    });
+}
+
 struct Worker {
     settings: Settings,
     core: Core,
@@ -128,7 +147,7 @@ struct Running {
 
 impl Worker {
     fn new(settings: Settings, events: mpsc::Sender<Event>) -> Worker {
-        let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.boot_id) {
+        let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.kernel_boot_id) {
             Ok(opened) => opened,
             Err(e) => {
                 say(&format!("no journal in {}: {e}", settings.state_dir.display()));
@@ -283,11 +302,10 @@ impl Worker {
             setting: self.settings.setting,
             mounts: self.settings.mounts(),
             data: self.data_server(),
+            surroundings: self.settings.surroundings.clone(),
         };
         tokio::spawn(async move {
-            // A task of its own, so that a fault in an action ends as a failed action.
-            let action = tokio::spawn(async move { actions::run(Arc::new(run), place, feed, halt).await });
-            let outcome = action.await.unwrap_or_else(|e| actions::fault(&e.to_string()));
+            let outcome = survived(actions::run(Arc::new(run), place, feed, halt)).await;
             let _ = events.send(Event::Ended { attempt_id, outcome }).await;
         });
     }
@@ -296,7 +314,6 @@ impl Worker {
         let identity = &self.settings.identity;
         DataServer {
             server: self.settings.server.clone(),
-            tls: self.settings.tls,
             mac: identity.mac.clone(),
             boot_id: identity.boot_id.clone(),
             token: identity.token.clone(),
@@ -304,7 +321,7 @@ impl Worker {
         }
     }
 
-    fn show_end(&mut self, outcome: &v1::report::Outcome) {
+    fn show_end(&mut self, outcome: &Outcome) {
         let Some(running) = self.running.take() else {
             return;
         };
@@ -351,5 +368,26 @@ impl Worker {
             nix::unistd::sync();
         }
         ExitCode::from(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_action_that_panics_is_a_failed_action_and_the_worker_goes_on() {
+        let outcome = survived(async { panic!("index out of bounds") }).await;
+        let Outcome::Failed(failed) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(failed.reason, "AgentFault");
+        assert!(
+            failed.message.contains("index out of bounds"),
+            "{}",
+            failed.message
+        );
+        let next = survived(async { Outcome::Succeeded(v1::Succeeded::default()) }).await;
+        assert!(matches!(next, Outcome::Succeeded(_)));
     }
 }

@@ -44,10 +44,10 @@ pub(super) struct Opened {
 }
 
 /// Runs until the worker drops its receiver. `server` is `host:port`.
-pub(super) async fn run(server: String, tls: bool, notices: mpsc::Sender<Notice>) {
+pub(super) async fn run(server: String, notices: mpsc::Sender<Notice>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let end = attach_once(&server, tls, &notices).await;
+        let end = attach_once(&server, &notices).await;
         if end.welcomed {
             pause = FIRST_PAUSE;
         }
@@ -70,9 +70,8 @@ struct End {
 }
 
 /// A connection; in words why there is none.
-pub(crate) async fn connect(server: &str, tls: bool) -> Result<Channel, String> {
-    let scheme = if tls { "https" } else { "http" };
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{server}"))
+pub(crate) async fn connect(server: &str) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}"))
         .map_err(|e| format!("server address {server:?} is not host:port: {}", in_words(&e)))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE)
@@ -85,13 +84,13 @@ pub(crate) async fn connect(server: &str, tls: bool) -> Result<Channel, String> 
         .map_err(|e| format!("server {server} is not reached: {}", in_words(&e)))
 }
 
-async fn attach_once(server: &str, tls: bool, notices: &mpsc::Sender<Notice>) -> End {
+async fn attach_once(server: &str, notices: &mpsc::Sender<Notice>) -> End {
     let lost = |why: String| End {
         why,
         refused: false,
         welcomed: false,
     };
-    let channel = match connect(server, tls).await {
+    let channel = match connect(server).await {
         Ok(channel) => channel,
         Err(why) => return lost(why),
     };

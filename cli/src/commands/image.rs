@@ -54,6 +54,9 @@ pub(crate) struct BuildArgs {
     /// Look for newer packages although the cache has some
     #[arg(long)]
     refresh: bool,
+    /// Certificate authorities of your site's own (PEM), for images over https; may be given more than once
+    #[arg(long = "ca-file", value_name = "FILE")]
+    ca_files: Vec<PathBuf>,
     /// A kernel of your own, with --modules
     #[arg(long, value_name = "FILE", requires = "modules")]
     kernel: Option<PathBuf>,
@@ -81,6 +84,7 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         profile,
         mirror: args.mirror,
         refresh: args.refresh,
+        ca_files: args.ca_files,
         kernel: args
             .kernel
             .zip(args.modules)

@@ -230,7 +230,8 @@ async fn boot_disk(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failur
             out,
             "machine {} boots {} next ({})",
             machine.name, machine.boots_next, machine.boots_next_reason
-        )
+        )?;
+        Ok(())
     })
 }
 

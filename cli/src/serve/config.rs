@@ -68,17 +68,41 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PORT", env = "FARRIER_DHCP_PORT", hide_env_values = true)]
     dhcp_port: Option<u16>,
     /// Answer no DHCP: another server does
-    #[arg(long, env = "FARRIER_NO_DHCP", hide_env_values = true, value_parser = BoolishValueParser::new())]
-    #[serde(default)]
-    no_dhcp: bool,
+    #[arg(
+        long,
+        value_name = "YES",
+        env = "FARRIER_NO_DHCP",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    no_dhcp: Option<bool>,
     /// Answer no router solicitations; iPXE then waits 16 s for one
-    #[arg(long, env = "FARRIER_NO_RA", hide_env_values = true, value_parser = BoolishValueParser::new())]
-    #[serde(default)]
-    no_ra: bool,
+    #[arg(
+        long,
+        value_name = "YES",
+        env = "FARRIER_NO_RA",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    no_ra: Option<bool>,
     /// Start without reading all of the store first; what is damaged is then found when it is read
-    #[arg(long, env = "FARRIER_NO_STORE_CHECK", hide_env_values = true, value_parser = BoolishValueParser::new())]
-    #[serde(default)]
-    no_store_check: bool,
+    #[arg(
+        long,
+        value_name = "YES",
+        env = "FARRIER_NO_STORE_CHECK",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    no_store_check: Option<bool>,
     /// Console argument of booted kernels, may be given more than once [default: console=tty0 console=ttyS0,115200]
     #[arg(
         long = "console",
@@ -218,13 +242,13 @@ impl ServeConfig {
             grpc_port,
             http_port: args.http_port.unwrap_or(defaults.http_port),
             tftp_port: args.tftp_port.unwrap_or(defaults.tftp_port),
-            dhcp_port: if args.no_dhcp {
+            dhcp_port: if args.no_dhcp == Some(true) {
                 None
             } else {
                 args.dhcp_port.or(defaults.dhcp_port)
             },
             consoles: args.consoles.unwrap_or(defaults.consoles),
-            ra: !args.no_ra,
+            ra: args.no_ra != Some(true),
             ..BootsConfig::new(defaults.interface, address, defaults.boot_dir)
         };
         Ok(Self {
@@ -236,7 +260,7 @@ impl ServeConfig {
             log_format: args.log_format.unwrap_or_default(),
             lost_after: args.lost_after,
             stop_grace: args.stop_grace,
-            store_check: !args.no_store_check,
+            store_check: args.no_store_check != Some(true),
             boots,
         })
     }
@@ -271,9 +295,9 @@ impl ServeArgs {
             http_port: self.http_port.or(file.http_port),
             tftp_port: self.tftp_port.or(file.tftp_port),
             dhcp_port: self.dhcp_port.or(file.dhcp_port),
-            no_dhcp: self.no_dhcp || file.no_dhcp,
-            no_ra: self.no_ra || file.no_ra,
-            no_store_check: self.no_store_check || file.no_store_check,
+            no_dhcp: self.no_dhcp.or(file.no_dhcp),
+            no_ra: self.no_ra.or(file.no_ra),
+            no_store_check: self.no_store_check.or(file.no_store_check),
             consoles: self.consoles.or(file.consoles),
             archive_after: self.archive_after.or(file.archive_after),
             keep_ended: self.keep_ended.or(file.keep_ended),
@@ -348,6 +372,20 @@ mod tests {
     struct Flags {
         #[command(flatten)]
         args: ServeArgs,
+    }
+
+    #[test]
+    fn a_switch_that_is_off_undoes_the_file() {
+        let file = || parse("interface = \"lo\"\nno-dhcp = true\nno-ra = true\n", "f").expect("a file");
+        let resolved = |flags: &[&str]| {
+            let args = Flags::parse_from([&["serve"], flags].concat()).args;
+            let config = ServeConfig::resolve(args.over(file())).expect("complete");
+            (config.boots.dhcp_port.is_some(), config.boots.ra)
+        };
+        assert_eq!(resolved(&[]), (false, false));
+        assert_eq!(resolved(&["--no-dhcp=false"]), (true, false));
+        assert_eq!(resolved(&["--no-ra=no", "--no-dhcp=0"]), (true, true));
+        assert_eq!(resolved(&["--no-dhcp", "--no-ra=off"]), (false, true));
     }
 
     #[test]

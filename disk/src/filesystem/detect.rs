@@ -9,11 +9,15 @@ pub(super) const NEEDED_BYTES: usize = (64 + 4) << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Btrfs,
+    Exfat,
     Ext2,
     Ext3,
     Ext4,
+    F2fs,
+    Iso9660,
     Luks,
     Lvm2,
+    Ntfs,
     Swap,
     Vfat,
     Xfs,
@@ -24,11 +28,15 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Btrfs => "btrfs",
+            Kind::Exfat => "exfat",
             Kind::Ext2 => "ext2",
             Kind::Ext3 => "ext3",
             Kind::Ext4 => "ext4",
+            Kind::F2fs => "f2fs",
+            Kind::Iso9660 => "iso9660",
             Kind::Luks => "crypto_LUKS",
             Kind::Lvm2 => "LVM2_member",
+            Kind::Ntfs => "ntfs",
             Kind::Swap => "swap",
             Kind::Vfat => "vfat",
             Kind::Xfs => "xfs",
@@ -51,9 +59,11 @@ pub struct Filesystem {
 
 /// Looks at the first bytes of a device; 68 KiB are enough.
 pub fn detect(start: &[u8]) -> Option<Filesystem> {
-    [luks, lvm2, xfs, btrfs, swap, ext, vfat]
-        .into_iter()
-        .find_map(|look| look(start))
+    [
+        luks, lvm2, xfs, btrfs, swap, ext, f2fs, exfat, ntfs, vfat, iso9660,
+    ]
+    .into_iter()
+    .find_map(|look| look(start))
 }
 
 fn ext(start: &[u8]) -> Option<Filesystem> {
@@ -161,6 +171,85 @@ fn vfat(start: &[u8]) -> Option<Filesystem> {
     })
 }
 
+fn f2fs(start: &[u8]) -> Option<Filesystem> {
+    let block = start.get(1024..1024 + 1200)?;
+    if le32(block, 0)? != 0xf2f5_2010 {
+        return None;
+    }
+    let block_bytes = 1_u64
+        .checked_shl(le32(block, 16)?)
+        .filter(|bytes| *bytes <= 1 << 16)?;
+    let units = block.get(124..124 + 1024)?.chunks_exact(2);
+    let units: Vec<u16> = units.map(|two| le16(two, 0)).collect::<Option<_>>()?;
+    let label = String::from_utf16_lossy(units.split(|unit| *unit == 0).next()?);
+    Some(Filesystem {
+        kind: Kind::F2fs,
+        label: Some(label.trim().to_owned()).filter(|label| !label.is_empty()),
+        uuid: uuid(block, 108),
+        block_bytes,
+        size_bytes: u64::from_le_bytes(array(block, 36)?).saturating_mul(block_bytes),
+    })
+}
+
+/// Its label lies in the root folder, out of reach. Source: exFAT file system specification, section 3.1.
+fn exfat(start: &[u8]) -> Option<Filesystem> {
+    if start.get(3..11)? != b"EXFAT   " || start.get(510..512)? != [0x55, 0xaa] {
+        return None;
+    }
+    let shift = |at: usize, most: u8| start.get(at).copied().filter(|bits| *bits <= most);
+    let sector = 1_u64 << shift(108, 12)?;
+    let serial = le32(start, 100)?;
+    Some(Filesystem {
+        kind: Kind::Exfat,
+        label: None,
+        uuid: Some(format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)),
+        block_bytes: sector << shift(109, 25)?,
+        size_bytes: u64::from_le_bytes(array(start, 72)?).saturating_mul(sector),
+    })
+}
+
+/// Its label lies in a file of its own, out of reach.
+fn ntfs(start: &[u8]) -> Option<Filesystem> {
+    if start.get(3..11)? != b"NTFS    " || start.get(510..512)? != [0x55, 0xaa] {
+        return None;
+    }
+    let sector = u64::from(le16(start, 11)?);
+    Some(Filesystem {
+        kind: Kind::Ntfs,
+        label: None,
+        uuid: Some(format!("{:016X}", u64::from_le_bytes(array(start, 72)?))),
+        block_bytes: sector * u64::from(*start.get(13)?),
+        size_bytes: u64::from_le_bytes(array(start, 40)?).saturating_mul(sector),
+    })
+}
+
+/// The first volume descriptor; its date is what libblkid takes for a UUID. Source: ECMA-119 8.4.
+fn iso9660(start: &[u8]) -> Option<Filesystem> {
+    let block = start.get(0x8000..0x8800)?;
+    if block.get(..6)? != b"\x01CD001" {
+        return None;
+    }
+    let date = |at: usize| {
+        let digits = block.get(at..at + 16)?;
+        let told = digits.iter().all(u8::is_ascii_digit) && digits.iter().any(|digit| *digit != b'0');
+        let text = std::str::from_utf8(digits).ok().filter(|_| told)?;
+        let mut parts = vec![text.get(..4)?];
+        for from in (4..16).step_by(2) {
+            parts.push(text.get(from..from + 2)?);
+        }
+        Some(parts.join("-"))
+    };
+    let block_bytes = u64::from(le16(block, 128)?);
+    Some(Filesystem {
+        kind: Kind::Iso9660,
+        label: text(block, 40, 32),
+        // When it was changed, else when it was made.
+        uuid: date(830).or_else(|| date(813)),
+        block_bytes,
+        size_bytes: u64::from(le32(block, 80)?) * block_bytes,
+    })
+}
+
 fn luks(start: &[u8]) -> Option<Filesystem> {
     if !start.starts_with(b"LUKS\xba\xbe") {
         return None;
@@ -247,6 +336,56 @@ mod tests {
         file.as_file().set_len(len).unwrap();
         output(Command::new(tool).args(args).arg(file.path()));
         crate::filesystem::detect_on(file.path()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_installers_and_other_systems_bring_is_named_as_blkid_names_it() {
+        let mut iso = vec![0; 0x8800];
+        iso[0x8000..0x8006].copy_from_slice(b"\x01CD001");
+        iso[0x8028..0x8048].copy_from_slice(b"cidata                          ");
+        iso[0x8000 + 80..0x8000 + 84].copy_from_slice(&100_u32.to_le_bytes());
+        iso[0x8000 + 128..0x8000 + 130].copy_from_slice(&2048_u16.to_le_bytes());
+        iso[0x8000 + 813..0x8000 + 829].copy_from_slice(b"2026112815042700");
+        let found = detect(&iso).unwrap();
+        assert_eq!(
+            (
+                found.kind,
+                found.label.as_deref(),
+                found.uuid.as_deref(),
+                found.size_bytes
+            ),
+            (
+                Kind::Iso9660,
+                Some("cidata"),
+                Some("2026-11-28-15-04-27-00"),
+                204_800
+            )
+        );
+        let mut windows = vec![0; 4096];
+        windows[3..11].copy_from_slice(b"NTFS    ");
+        windows[72..80].copy_from_slice(&0x1234_5678_9abc_def0_u64.to_le_bytes());
+        windows[510..512].copy_from_slice(&[0x55, 0xaa]);
+        assert_eq!(
+            detect(&windows).unwrap().uuid.as_deref(),
+            Some("123456789ABCDEF0")
+        );
+        windows[3..11].copy_from_slice(b"EXFAT   ");
+        windows[100..104].copy_from_slice(&0xabcd_0123_u32.to_le_bytes());
+        windows[108] = 9;
+        let found = detect(&windows).unwrap();
+        assert_eq!(
+            (found.kind, found.uuid.as_deref()),
+            (Kind::Exfat, Some("ABCD-0123"))
+        );
+        let mut flash = vec![0; 4096];
+        flash[1024..1028].copy_from_slice(&0xf2f5_2010_u32.to_le_bytes());
+        flash[1040] = 12;
+        flash[1024 + 108..1024 + 124]
+            .copy_from_slice(&0x1234_5678_9abc_def0_1234_5678_9abc_def0_u128.to_be_bytes());
+        flash[1024 + 124] = b'd';
+        let found = detect(&flash).unwrap();
+        assert_eq!((found.kind, found.label.as_deref()), (Kind::F2fs, Some("d")));
+        assert_eq!(found.uuid.as_deref(), Some(UUID));
     }
 
     #[test]
@@ -356,15 +495,16 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(
-            which in 0_usize..7,
+            which in 0_usize..11,
             noise in proptest::collection::vec(any::<u8>(), 2048),
             len in 0_usize..=NEEDED_BYTES,
         ) {
-            let magic: [(usize, &[u8]); 7] = [
+            let magic: [(usize, &[u8]); 11] = [
                 (1080, &[0x53, 0xef]), (0, b"XFSB"), (510, &[0x55, 0xaa]), (4086, b"SWAPSPACE2"),
-                (0x10040, b"_BHRfS_M"), (0, b"LUKS\xba\xbe"), (0, b"LABELONE"),
+                (0x10040, b"_BHRfS_M"), (0, b"LUKS\xba\xbe"), (0, b"LABELONE"), (0x8000, b"\x01CD001"),
+                (3, b"EXFAT   "), (3, b"NTFS    "), (1024, &[0x10, 0x20, 0xf5, 0xf2]),
             ];
-            let mut start = with(&[(0, &noise), (0x10000, &noise), magic[which]]);
+            let mut start = with(&[(0, &noise), (0x8000, &noise), (0x10000, &noise), (510, &[0x55, 0xaa]), magic[which]]);
             start.truncate(len);
             let _ = detect(&start);
         }

@@ -49,6 +49,9 @@ pub struct Entry {
     /// From 1.
     pub number: u32,
     pub type_guid: [u8; 16],
+    pub unique_guid: [u8; 16],
+    /// UTF-16, filled up with zeros.
+    pub name: [u16; 36],
     pub first_lba: u64,
     /// Inclusive.
     pub last_lba: u64,
@@ -76,6 +79,29 @@ impl Entry {
     /// Whether a Linux root may be in it.
     pub fn is_linux(&self) -> bool {
         [ROOT_X86_64, ROOT_ARM64, LINUX_FILESYSTEM].contains(&self.type_guid)
+    }
+
+    /// The partition's own GUID as text, in lower case: PARTUUID.
+    pub fn uuid(&self) -> String {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = self.unique_guid;
+        let rest: Vec<String> = rest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (first, last) = rest.split_at(2);
+        format!(
+            "{:08x}-{:04x}-{:04x}-{}-{}",
+            u32::from_le_bytes([a, b, c, d]),
+            u16::from_le_bytes([e, f]),
+            u16::from_le_bytes([g, h]),
+            first.concat(),
+            last.concat()
+        )
+    }
+
+    /// The partition's name: PARTLABEL; `None`: it has none.
+    pub fn label(&self) -> Option<String> {
+        let letters = self.name.split(|unit| *unit == 0).next()?;
+        let text = String::from_utf16_lossy(letters);
+        let text = text.trim_end();
+        (!text.is_empty()).then(|| text.to_owned())
     }
 }
 
@@ -178,10 +204,18 @@ fn entry(bytes: &[u8], number: u32) -> Option<Result<Entry, &'static str>> {
     if type_guid == [0; 16] {
         return None;
     }
+    let unique_guid: [u8; 16] = bytes.get(16..32)?.try_into().ok()?;
+    let mut name = [0; 36];
+    let units = bytes.get(56..128)?.chunks_exact(2);
+    for (unit, place) in units.zip(&mut name) {
+        *place = u16::from_le_bytes(unit.try_into().ok()?);
+    }
     let read = || {
         Ok(Entry {
             number,
             type_guid,
+            unique_guid,
+            name,
             first_lba: u64_at(bytes, 32)?,
             last_lba: u64_at(bytes, 40)?,
         })

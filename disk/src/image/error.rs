@@ -77,6 +77,14 @@ pub enum WriteError {
     /// A thread could not be started, or died.
     #[error("image writer failed: {what}")]
     Thread { what: String },
+    /// TLS with the server does not come to be: a certificate that does not vouch for it, or no TLS at all.
+    #[error("image server {host} is not trusted: {what}")]
+    Untrusted {
+        host: String,
+        what: String,
+        /// The certificate may be right, and its authority is one that was not given here.
+        unknown_issuer: bool,
+    },
     /// No new byte came for too long, or the transfer cannot be resumed safely.
     #[error("transfer of {url} broke at byte {at}{} and brought no new byte for {} s ({tries} tries): {last}",
         .total.map(|total| format!(" of {total}")).unwrap_or_default(), .given_up_after.as_secs_f32())]
@@ -128,6 +136,7 @@ impl WriteError {
             WriteError::TargetMissing { .. } => "NoSuchDisk",
             WriteError::Thread { .. } => "WriterFailed",
             WriteError::TransferBroken { .. } => "TransferBroken",
+            WriteError::Untrusted { .. } => "UntrustedServer",
             WriteError::WrongDigest { .. } => "WrongDigest",
             WriteError::WrongSectorSize { .. } => "WrongSectorSize",
         }

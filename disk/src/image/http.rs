@@ -18,14 +18,13 @@ use url::Url;
 use super::WriteError;
 use super::coding::{self, Coding, Undone};
 use super::decode::Limits;
+use super::reach::{self, Downgrade, NoTls, Reach};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 /// A body that has begun and brings nothing for so long is given up, and the rest asked for anew. How long a server may
 /// take to begin is another matter: one that fetches the image itself first is waited for as long as anything is.
 const STALL: Duration = Duration::from_secs(30);
-/// A server that is gone without a word is noticed by what the kernel asks of it.
-const KEEPALIVE: Duration = Duration::from_secs(10);
 
 pub(super) struct Http {
     client: Client,
@@ -74,8 +73,14 @@ enum Failed {
 }
 
 impl Http {
-    pub(super) fn new(url: Url, give_up_after: Duration, digest_known: bool) -> Result<Http, WriteError> {
-        let client = client(&url).map_err(|err| WriteError::BadUrl {
+    pub(super) fn new(
+        url: Url,
+        reach: &Reach,
+        give_up_after: Duration,
+        digest_known: bool,
+        downgrade: Downgrade,
+    ) -> Result<Http, WriteError> {
+        let client = reach::client(reach, downgrade).map_err(|err| WriteError::BadUrl {
             url: url.to_string(),
             what: chain(&err),
         })?;
@@ -235,7 +240,12 @@ impl Http {
                     what: chain(&err),
                 }));
             }
-            Ok(Err(err)) => return Err(Failed::ForNow(chain(&err))),
+            Ok(Err(err)) => {
+                return Err(match reach::no_tls(&err) {
+                    Some(why) => Failed::ForGood(self.untrusted(&err, why)),
+                    None => Failed::ForNow(chain(&err)),
+                });
+            }
             Err(_) => {
                 return Err(Failed::ForNow(format!(
                     "no answer for {} s",
@@ -389,6 +399,20 @@ impl Http {
         Ok(())
     }
 
+    fn untrusted(&self, err: &reqwest::Error, why: NoTls) -> WriteError {
+        // After a redirect it is another server's.
+        let url = err.url().unwrap_or(&self.url);
+        let host = url.host_str().unwrap_or_default();
+        WriteError::Untrusted {
+            host: match url.port() {
+                Some(port) => format!("{host}:{port}"),
+                None => host.to_owned(),
+            },
+            what: why.what,
+            unknown_issuer: why.unknown_issuer,
+        }
+    }
+
     fn changed(&self, what: String) -> WriteError {
         WriteError::ImageChanged {
             url: self.url.to_string(),
@@ -416,28 +440,6 @@ impl Retry {
             pause: FIRST_PAUSE,
             last_byte: Instant::now(),
         }
-    }
-}
-
-/// A client that talks to the server straight, never through a proxy of the environment.
-fn client(url: &Url) -> reqwest::Result<Client> {
-    // reqwest panics when no provider is installed; an error means that one already is.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = || {
-        Client::builder()
-            .no_proxy()
-            .http1_only()
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_keepalive(KEEPALIVE)
-            .tcp_keepalive_interval(KEEPALIVE / 2)
-            .tcp_keepalive_retries(3)
-            .pool_max_idle_per_host(0)
-    };
-    if url.scheme() == "https" {
-        builder().build()
-    } else {
-        // An in-memory system has no CA certificates, and the default verifier fails to build without any.
-        builder().tls_certs_only([]).build()
     }
 }
 
@@ -541,7 +543,14 @@ mod tests {
 
     async fn all(listener: &TcpListener, stall: Duration) -> Result<Vec<u8>, WriteError> {
         let url = format!("http://{}/image", listener.local_addr().unwrap());
-        let mut http = Http::new(Url::parse(&url).unwrap(), Duration::from_secs(20), true).unwrap();
+        let mut http = Http::new(
+            Url::parse(&url).unwrap(),
+            &Reach::default(),
+            Duration::from_secs(20),
+            true,
+            Downgrade::Refused,
+        )
+        .unwrap();
         http.stall = stall;
         let mut content = Vec::new();
         while let Some(bytes) = http.next().await? {

@@ -8,6 +8,7 @@ use url::Url;
 use super::coding::Coding;
 use super::formats;
 use super::http::{Fetch, Http};
+use super::reach::Downgrade;
 use super::{WriteError, WriteRequest, digest};
 
 /// How much of a file is read at a time.
@@ -43,8 +44,14 @@ impl Source {
             }
             "http" | "https" => Ok(Source::Http(Box::new(Http::new(
                 url.clone(),
+                &request.reach,
                 request.give_up_after,
                 digest_known,
+                if digest_known {
+                    Downgrade::Allowed
+                } else {
+                    Downgrade::Refused
+                },
             )?))),
             other => {
                 let what = format!("scheme {other} is none of http, https and file");
@@ -154,7 +161,13 @@ pub(super) async fn sibling_digest(request: &WriteRequest) -> Result<Sibling, Wr
             Err(err) => return Err(err),
         },
         "http" | "https" => {
-            let http = Http::new(url.clone(), request.give_up_after, true)?;
+            let http = Http::new(
+                url.clone(),
+                &request.reach,
+                request.give_up_after,
+                true,
+                Downgrade::Refused,
+            )?;
             match http.fetch_small(DIGEST_FILE_BYTES).await? {
                 Fetch::Content(content) => content,
                 Fetch::NotFound => return Ok(Sibling::Missing),

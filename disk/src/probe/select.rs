@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::names::{self, Name, Wanted};
 use super::{Disk, Include, System, describe, list};
+
+/// Names that an error quotes.
+const MAX_NAMES: usize = 20;
 
 /// Why no disk was picked.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +21,28 @@ pub enum SelectError {
         count: usize,
         matching: String,
     },
+    #[error(
+        "{hint} is the name of {count} devices: {devices}; say which by a name that only one has: {better}"
+    )]
+    Ambiguous {
+        hint: String,
+        count: usize,
+        devices: String,
+        better: String,
+    },
+    #[error("no disk or partition is {hint}; {folder} has: {names}; the disks are: {there}")]
+    NoSuchName {
+        hint: String,
+        folder: &'static str,
+        names: String,
+        there: String,
+    },
+    #[error("{disk} has no partition {number}; it has: {there}")]
+    NoSuchPartition {
+        disk: PathBuf,
+        number: u32,
+        there: String,
+    },
     #[error("disk hint {hint:?} is not understood at {part:?}: {what}")]
     Malformed {
         hint: String,
@@ -25,11 +51,34 @@ pub enum SelectError {
     },
 }
 
-/// The device path for a hint: an existing path as it is, anything else through [`select`].
+impl SelectError {
+    /// Whether a device that appears in a moment may be what was asked for.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            SelectError::List(_)
+            | SelectError::NoneMatches { .. }
+            | SelectError::NoSuchName { .. }
+            | SelectError::NoSuchPartition { .. } => true,
+            SelectError::Ambiguous { .. }
+            | SelectError::Malformed { .. }
+            | SelectError::SeveralMatch { .. } => false,
+        }
+    }
+}
+
+/// The device path for what is said of a disk or a partition.
+///
+/// It may be a persistent name (`/dev/disk/by-…/…`, `UUID=`, `LABEL=`, `PARTUUID=`, `PARTLABEL=`, `ID=`), which is
+/// looked up in sysfs and superblocks, whether there is such a link or not; an existing path; the name of a
+/// partition; or a hint for [`select`], to which `-partN` may be added for the disk's partition N.
 ///
 /// # Errors
-/// See [`select`].
+/// [`SelectError::Ambiguous`] for a name that two devices have; see [`select`] for the rest.
 pub fn resolve(system: &System, hint: &str) -> Result<PathBuf, SelectError> {
+    let hint = hint.trim();
+    if let Some(wanted) = Wanted::parse(hint) {
+        return by_name(system, hint, &wanted);
+    }
     if hint.starts_with('/') && Path::new(hint).exists() {
         return Ok(PathBuf::from(hint));
     }
@@ -37,11 +86,105 @@ pub fn resolve(system: &System, hint: &str) -> Result<PathBuf, SelectError> {
     if let Some(partition) = disks
         .iter()
         .flat_map(|disk| &disk.partitions)
-        .find(|p| p.path == Path::new(hint))
+        .find(|p| p.path == Path::new(hint) || p.name == hint)
     {
         return Ok(partition.path.clone());
     }
-    select(&disks, hint).map(|disk| disk.path.clone())
+    match (select(&disks, hint), partition_of(hint)) {
+        (Ok(disk), _) => Ok(disk.path.clone()),
+        (Err(SelectError::NoneMatches { .. } | SelectError::Malformed { .. }), Some((disk, number))) => {
+            partition(select(&disks, disk)?, number)
+        }
+        (Err(e), _) => Err(e),
+    }
+}
+
+/// `serial=abc-part3`: partition 3 of the disk `serial=abc`.
+fn partition_of(hint: &str) -> Option<(&str, u32)> {
+    let (disk, number) = hint.rsplit_once("-part")?;
+    let digits = number.bytes().all(|b| b.is_ascii_digit());
+    Some((disk, number.parse().ok().filter(|_| digits)?))
+}
+
+fn partition(disk: &Disk, number: u32) -> Result<PathBuf, SelectError> {
+    let found = disk
+        .partitions
+        .iter()
+        .find(|partition| partition.number == number);
+    found.map(|partition| partition.path.clone()).ok_or_else(|| {
+        let there: Vec<String> = disk
+            .partitions
+            .iter()
+            .map(|p| p.path.display().to_string())
+            .collect();
+        SelectError::NoSuchPartition {
+            disk: disk.path.clone(),
+            number,
+            there: if there.is_empty() {
+                "none".to_owned()
+            } else {
+                there.join(", ")
+            },
+        }
+    })
+}
+
+fn by_name(system: &System, hint: &str, wanted: &Wanted) -> Result<PathBuf, SelectError> {
+    let names = names::names(system)?;
+    let mut devices: Vec<&Path> = names
+        .iter()
+        .filter(|name| wanted.is(name))
+        .map(|name| name.device.as_path())
+        .collect();
+    devices.sort();
+    devices.dedup();
+    match devices.as_slice() {
+        [only] => Ok(only.to_path_buf()),
+        // Somebody's udev knows more, such as volumes of LVM by their names.
+        [] if hint.starts_with('/') && Path::new(hint).exists() => Ok(PathBuf::from(hint)),
+        [] => Err(SelectError::NoSuchName {
+            hint: hint.to_owned(),
+            folder: wanted.by.folder(),
+            names: listed(names.iter().filter(|name| name.by == wanted.by)),
+            there: describe(&list(system, Include::DisksOnly)?),
+        }),
+        several => {
+            let unique = names.iter().filter(|name| {
+                several.contains(&name.device.as_path())
+                    && matches!(name.by, names::By::Id | names::By::Partuuid | names::By::Path)
+                    && names
+                        .iter()
+                        .filter(|other| other.by == name.by && other.name == name.name)
+                        .count()
+                        == 1
+            });
+            Err(SelectError::Ambiguous {
+                hint: hint.to_owned(),
+                count: several.len(),
+                devices: several
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(" and "),
+                better: listed(unique),
+            })
+        }
+    }
+}
+
+/// `by-uuid/… (/dev/vda3), …`.
+fn listed<'a>(names: impl Iterator<Item = &'a Name>) -> String {
+    let mut listed: Vec<String> = names
+        .map(|name| format!("{}/{} ({})", name.by.folder(), name.name, name.device.display()))
+        .collect();
+    if listed.is_empty() {
+        return "nothing".to_owned();
+    }
+    if listed.len() > MAX_NAMES {
+        listed.truncate(MAX_NAMES);
+        listed.push("…".to_owned());
+    }
+    listed.join(", ")
 }
 
 /// The one disk that a hint is about.

@@ -76,6 +76,8 @@ pub enum DiskImageError {
     PartitionTable(#[from] gptman::Error),
 }
 
+pub use recipe::ROOT_UUID;
+
 /// Name of the image within the output directory.
 pub const FILE_NAME: &str = "debian-12.raw.zst";
 

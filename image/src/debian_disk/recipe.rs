@@ -123,7 +123,8 @@ fn grub_cfg() -> String {
     )
 }
 
-pub(super) const ROOT_UUID: &str = "5b0c6f0e-4f0a-4d6f-9a5c-2f7d3c1be812";
+/// Of the root filesystem.
+pub const ROOT_UUID: &str = "5b0c6f0e-4f0a-4d6f-9a5c-2f7d3c1be812";
 pub(super) const ROOT_LABEL: &str = "debian-root";
 pub(super) const ESP_LABEL: &str = "ESP";
 /// Times in the image are not later than this, so that two builds of the same packages differ little.

@@ -153,6 +153,7 @@ fn boot_image(
         profile: Profile::Lab,
         mirror: mirror.map(str::to_owned),
         refresh: false,
+        ca_files: Vec::new(),
         kernel: None,
     };
     let mut report = Reporter::new(display);

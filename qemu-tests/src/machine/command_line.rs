@@ -70,6 +70,7 @@ pub(super) fn arguments(
         line.add("-append", &kernel.command_line);
         line.0.push("-no-reboot".to_owned());
     }
+    line.0.extend(machine.more.iter().cloned());
     line.0
 }
 

@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod bench;
+mod disk_names;
 mod examples;
 mod faults;
 mod hostile;
@@ -14,6 +15,7 @@ mod image;
 mod install;
 mod lab_command;
 mod scene;
+mod secure_images;
 mod terminal;
 mod two_machines;
 mod without_root;

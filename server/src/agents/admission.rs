@@ -56,8 +56,8 @@ impl ControlPlane {
         let boot = match verdict {
             Verdict::Unasked if !machine.gets_token(mac) => None,
             Verdict::Unasked => {
-                let why = "it shows no boot token, and this machine gets one when it netboots: say `allowPXE: false` in \
-                           its record if it never does";
+                let why = "it shows no boot token, and this machine gets one when it netboots: if it never does, say \
+                           `netboot: never` in its record (`netboot: {allowPXE: false}` in a Hardware's interface)";
                 return Err(self.turned_away(&machine, mac, None, &peer, why));
             }
             Verdict::Good { boot, .. } => Some(boot),

@@ -41,6 +41,9 @@ const FIELDS: &[&str] = &[
     "agent_id",
 ];
 
+/// As Tinkerbell's `allowPXE: false`: it boots its disk, whatever workflows it has.
+const NEVER: &str = "never";
+
 pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
     let fields = Fields::of(Some(node), "a machine", FIELDS, Unknown::Problem, findings);
     let name = fields.text("machine").filter(|name| !name.is_empty());
@@ -65,7 +68,7 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         mac: *mac,
         lease: lease.clone(),
         vlan_id,
-        may_netboot: true,
+        may_netboot: fields.text("netboot") != Some(NEVER),
         script: None,
     };
     let agent_id = fields.placed("agent_id");
@@ -145,7 +148,7 @@ fn name_as_host_name(fields: &Fields<'_>, findings: &Findings) -> Option<String>
 
 fn policy(fields: &Fields<'_>, findings: &Findings) -> Policy {
     match fields.text("netboot") {
-        None | Some("local") => Policy::Local,
+        None | Some("local" | NEVER) => Policy::Local,
         Some("agent") => Policy::Agent,
         Some("ignore") => Policy::Ignore,
         Some(other) => {
@@ -154,7 +157,7 @@ fn policy(fields: &Fields<'_>, findings: &Findings) -> Policy {
                 .map_or(Place { line: 0, column: 0 }, |node| node.place);
             findings.problem(
                 place,
-                format!("bad netboot {other:?}: expected agent, local or ignore"),
+                format!("bad netboot {other:?}: expected agent, local, ignore or never"),
             );
             Policy::Local
         }
@@ -181,7 +184,7 @@ fn hardware(machine: &Machine, fields: &Fields<'_>) -> Value {
                 dhcp.insert("domain_name".into(), domain.clone().into());
             }
         }
-        json!({"dhcp": dhcp, "netboot": {"allowPXE": true, "allowWorkflow": true}})
+        json!({"dhcp": dhcp, "netboot": {"allowPXE": interface.may_netboot, "allowWorkflow": true}})
     });
     let disks = machine.disks.iter().map(|device| json!({"device": device}));
     let given = |name: &str| fields.get(name).map_or(Value::Null, Node::to_json);

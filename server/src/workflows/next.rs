@@ -137,7 +137,10 @@ fn decide(
     needed_by: Option<&str>,
 ) -> Result<(Next, String), Error> {
     if !interface.may_netboot {
-        return Ok((Next::LocalDisk, "its record says netboot.allowPXE: false".into()));
+        return Ok((
+            Next::LocalDisk,
+            "its record says that it never netboots (netboot: never, or allowPXE: false)".into(),
+        ));
     }
     let agent = || interface.script.clone().map_or(Next::Agent, Next::Script);
     let open = match needed_by {

@@ -226,7 +226,8 @@ async fn nobody_attaches_without_a_token_to_a_machine_that_has_yet_to_netboot() 
         .expect("refused");
     let want = format!(
         "agent refused for machine \"node1\" ({MAC}): it shows no boot token, and this machine gets one when it \
-         netboots: say `allowPXE: false` in its record if it never does"
+         netboots: if it never does, say `netboot: never` in its record (`netboot: {{allowPXE: false}}` in a Hardware's \
+         interface)"
     );
     assert_eq!(
         (status.code(), status.message()),
@@ -239,16 +240,27 @@ async fn nobody_attaches_without_a_token_to_a_machine_that_has_yet_to_netboot() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_is_not_netbooted_attaches_without_a_token() {
     let (server, _dir) = Server::with_machine().await;
-    let never = "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {name: host1}\nspec:\n  \
-                 interfaces: [{dhcp: {mac: 52:54:00:77:00:0c}, netboot: {allowPXE: false}}]\n";
-    server.apply(never).await.expect("machine");
-    let mut host = hello("k1");
-    host.mac = "52:54:00:77:00:0c".into();
-    // Also when it netbooted before its record said so.
-    let mac = host.mac.parse().expect("MAC");
-    server.control.boot_token(mac, "boot1").await.expect("token");
-    let mut agent = Agent::attach(server.address, host).await.expect("attach");
-    assert_eq!(agent.idle().await, "no workflow for this machine");
+    let never = [
+        (
+            "52:54:00:77:00:0c",
+            "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {name: host1}\nspec:\n  interfaces: [{dhcp: \
+             {mac: 52:54:00:77:00:0c}, netboot: {allowPXE: false}}]\n",
+        ),
+        (
+            "52:54:00:77:00:0d",
+            "machine: host2\nmac: 52:54:00:77:00:0d\nnetboot: never\n",
+        ),
+    ];
+    for (mac, record) in never {
+        server.apply(record).await.expect("machine");
+        let mut host = hello("k1");
+        host.mac = mac.into();
+        // Also when it netbooted before its record said so.
+        let mac = host.mac.parse().expect("MAC");
+        server.control.boot_token(mac, "boot1").await.expect("token");
+        let mut agent = Agent::attach(server.address, host).await.expect("attach");
+        assert_eq!(agent.idle().await, "no workflow for this machine");
+    }
 }
 
 /// It must come again, and then count.

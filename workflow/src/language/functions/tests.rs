@@ -203,6 +203,21 @@ fn tinkerbell_s_own() {
         (r#"formatPartition "/dev/sda" 1"#, "/dev/sda1"),
         (r#"formatPartition "/dev/nvme0n1" 2"#, "/dev/nvme0n1p2"),
         (r#"formatPartition "/dev/mmcblk0" 1"#, "/dev/mmcblk0p1"),
+        (r#"formatPartition "/dev/loop0" 1"#, "/dev/loop0p1"),
+        (r#"formatPartition "/dev/md0" 1"#, "/dev/md0p1"),
+        (r#"formatPartition "vda" 3"#, "vda3"),
+        (r#"formatPartition "nvme0n1" 3"#, "nvme0n1p3"),
+        (r#"formatPartition "serial=abc1" 3"#, "serial=abc1-part3"),
+        (r#"formatPartition "size>=100G" 3"#, "size>=100G-part3"),
+        (r#"formatPartition "virtio-disk1" 3"#, "virtio-disk1-part3"),
+        (
+            r#"formatPartition "/dev/disk/by-path/pci-0000:00:1f.2-ata-1" 2"#,
+            "/dev/disk/by-path/pci-0000:00:1f.2-ata-1-part2",
+        ),
+        (
+            r#"formatPartition "/dev/disk/by-diskseq/4" 2"#,
+            "/dev/disk/by-diskseq/4-part2",
+        ),
         (
             r#"formatPartition "/dev/disk/by-id/wwn-0x5" 3"#,
             "/dev/disk/by-id/wwn-0x5-part3",

@@ -1,6 +1,7 @@
 //! Upstream Tinkerbell's own functions (`tink/controller/internal/workflow/template_funcs.go`).
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use super::arguments::{Arguments, string};
 use super::encoding::to_json;
@@ -13,11 +14,14 @@ pub(super) const TABLE: &[Entry] = &[
     ("fromYaml", from_yaml),
 ];
 
-/// The device file of a partition: `/dev/disk/by-id/x` → `-part1`, `/dev/nvme0n1` → `p1`, `/dev/sda` → `1`.
+/// The device of a partition: `/dev/disk/by-id/x` → `-part1`, `/dev/nvme0n1` → `p1`, `/dev/sda` → `1`.
+///
+/// What is no path is something said of a disk (`serial=x`), to which the agent lets `-part1` be added.
 fn format_partition(arguments: &Arguments<'_>) -> Answer {
     let [device, number] = arguments.exactly()?;
     let (device, number) = (arguments.text(device)?, arguments.int(number)?);
-    let separator = if device.starts_with("/dev/disk/") {
+    let persistent = Path::new(device).starts_with("/dev/disk");
+    let separator = if persistent || !(device.starts_with('/') || is_kernel_name(device)) {
         "-part"
     } else if device.ends_with(|last: char| last.is_ascii_digit()) {
         "p"
@@ -25,6 +29,14 @@ fn format_partition(arguments: &Arguments<'_>) -> Answer {
         ""
     };
     string(format!("{device}{separator}{number}"))
+}
+
+/// `sda`, `nvme0n1`: as the kernel calls disks, without `/dev/`.
+fn is_kernel_name(device: &str) -> bool {
+    let rest = ["mmcblk", "nvme", "loop", "xvd", "md", "sd", "vd", "hd"]
+        .iter()
+        .find_map(|kind| device.strip_prefix(kind));
+    rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 /// `255.255.255.0` → `24`; a mask with holes is 0 upstream, an error here.
