@@ -28,6 +28,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("workflow", &[]),
         ("store", &[]),
         ("ephemeral", &[]),
+        ("redaction", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
         ("server", &["ephemeral", "proto", "store", "workflow"]),
@@ -55,7 +56,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral"] {
+    for part in ["workflow", "dhcp", "ephemeral", "redaction"] {
         for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),
