@@ -13,6 +13,7 @@ use crate::manifest::{Component, FORMAT, Manifest, ManifestFile, license_of};
 use crate::modules::{ModuleError, ModuleTree};
 use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
+use crate::scratch::Scratch;
 
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
@@ -81,10 +82,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     files::create_directory(parent)?;
-    let fresh = tempfile::Builder::new()
-        .prefix(".boot-image-")
-        .tempdir_in(parent)
-        .about("create directory", parent)?;
+    let fresh = Scratch::make(".boot-image-", parent).about("create directory", parent)?;
 
     let mut archive = Archive::open(options.mirror.as_deref(), &options.cache, options.refresh)?;
     let agent = files::read(&options.agent)?;
@@ -123,7 +121,7 @@ struct Kernel {
     image: Vec<u8>,
     modules: ModuleTree,
     /// Where the modules were unpacked to, until the image is built.
-    _unpacked: Option<tempfile::TempDir>,
+    _unpacked: Option<Scratch>,
 }
 
 fn kernel(
@@ -165,7 +163,8 @@ fn kernel(
     let package = archive.package(&name, report)?;
     components.push(component(&package));
 
-    let unpacked = tempfile::tempdir().about("create directory", &std::env::temp_dir())?;
+    let temporary = std::env::temp_dir();
+    let unpacked = Scratch::make("farrier-kernel-", &temporary).about("create directory", &temporary)?;
     let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || path.starts_with("lib/modules/");
     deb::unpack(&package.file, unpacked.path(), wanted)?;
     let image = only_entry(&unpacked.path().join("boot")).ok_or_else(|| missing(&package, "boot/vmlinuz"))?;
@@ -263,7 +262,7 @@ fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
 }
 
 /// Moves the complete directory to its place; what was there goes away after that.
-fn put_in_place(fresh: tempfile::TempDir, output: &Path) -> Result<(), FileError> {
+fn put_in_place(fresh: Scratch, output: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::PermissionsExt;
 
     // Temporary directories are private; this one is for whoever serves it.

@@ -24,6 +24,7 @@ pub mod modules;
 pub mod packages;
 mod profile;
 mod progress;
+mod scratch;
 
 pub use boot_image::{BuildError, Options, OwnKernel, build};
 pub use checksum::{sha256_of_bytes, sha256_of_file};
@@ -32,3 +33,4 @@ pub use files::FileError;
 pub use manifest::{Component, Manifest, ManifestFile};
 pub use profile::Profile;
 pub use progress::{Progress, Report};
+pub use scratch::remove_scratch;
