@@ -21,7 +21,8 @@ pub(crate) fn render(
         hardware: hardware(view, devices)?,
     };
     let rendered = language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
-    let warnings = rendered.warnings.iter().map(described).collect();
+    let all = rendered.warnings.iter().chain(&rendered.undone);
+    let warnings = all.map(described).collect();
     Ok((rendered, warnings))
 }
 

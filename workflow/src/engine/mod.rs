@@ -28,7 +28,7 @@ pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::decide;
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
-pub use explain::explain;
+pub use explain::{explain, warnings};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use state::{

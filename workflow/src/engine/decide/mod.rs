@@ -23,6 +23,8 @@ mod timers;
 
 pub(super) use timers::next_due_of;
 
+use tasks::Told;
+
 use super::UnixMillis;
 use super::command::{Command, Decision, Refusal};
 use super::state::{Workflow, WorkflowState};
@@ -65,7 +67,16 @@ pub fn decide(workflow: Option<&Workflow>, command: &Command, now: UnixMillis) -
             instance,
             selector,
             machines,
-        } => draft.answer(*task, *instance, selector, machines),
+            unknown,
+        } => draft.answer(
+            *task,
+            *instance,
+            &Told {
+                selector,
+                machines,
+                unknown,
+            },
+        ),
         Command::NoAnswer {
             task,
             instance,
