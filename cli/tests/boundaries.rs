@@ -31,9 +31,12 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("redaction", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
-        ("server", &["ephemeral", "proto", "store", "workflow"]),
+        (
+            "server",
+            &["ephemeral", "proto", "redaction", "store", "workflow"],
+        ),
         ("disk", &[]),
-        ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
+        ("agent", &["dhcp", "disk", "ephemeral", "proto", "redaction"]),
         ("image", &[]),
         (
             "simulation",
@@ -51,6 +54,22 @@ fn each_part_uses_only_the_parts_that_it_may() {
             .filter(|name| ours.contains(name.as_str()))
             .collect();
         assert_eq!(uses, may, "{part}");
+    }
+}
+
+#[test]
+fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
+    let known = workflow::language::NATIVE.map(|native| native.name);
+    assert_eq!(known, agent::actions::NATIVE);
+    for image in [
+        "quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:01",
+        "reboot",
+        "a/b:c",
+    ] {
+        assert_eq!(
+            workflow::language::base_name(image),
+            agent::actions::base_name(image)
+        );
     }
 }
 

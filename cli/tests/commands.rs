@@ -191,6 +191,85 @@ fn templates_are_kept_as_they_were_written() {
 }
 
 #[test]
+fn actions_that_nobody_has_are_warned_about_before_anything_runs() {
+    let server = Server::prepared();
+    let template = "\
+version: \"0.1\"
+name: bare
+tasks:
+  - name: os
+    worker: \"{{.device_1}}\"
+    actions:
+      - name: stream
+        image: quay.io/tinkerbell/actions/image2disk:v1
+        timeout: 600
+        environment: {DEST_DISK: \"{{ DISK }}\"}
+      - name: grub
+        image: quay.io/tinkerbell/actions/grub2disk:v1
+        timeout: 600
+      - name: kexec
+        image: quay.io/tinkerbell/actions/kexec:v1
+        timeout: 600
+";
+    let said = |place: &str, name: &str, image: &str, task: &str| {
+        format!(
+            "{place}: action {name:?} cannot run: image quay.io/tinkerbell/actions/{image}:v1 is not built into the agent, which \
+             pulls none; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\"{task} will have written \
+             to a disk by then\n"
+        )
+    };
+    let warned = |args: &[&str], lines: [u32; 2], rendered: &str, task: &str| {
+        let output = server.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        for (line, name, image) in [(lines[0], "grub", "grub2disk"), (lines[1], "kexec", "kexec")] {
+            let want = said(&format!("{rendered}line {line}, column 16"), name, image, task);
+            assert!(stderr.contains(&want), "{args:?}: {stderr}\n{want}");
+        }
+        assert_eq!(stderr.matches("cannot run").count(), 2, "{stderr}");
+    };
+    let of_task = " of task \"os\"";
+    // Made-up values render it.
+    let file = server.file("t.yaml", &template.replace("DISK", ".disk"));
+    warned(&["template", "validate", "-f", &file], [12, 15], "", of_task);
+    warned(&["template", "create", "-f", &file], [12, 15], "", of_task);
+    // A record's fields cannot be made up: the lines tell.
+    let of_record = server.file("r.yaml", &template.replace("DISK", "index .Hardware.Disks 0"));
+    warned(&["template", "validate", "-f", &of_record], [12, 15], "", "");
+    warned(&["template", "create", "-f", &of_record], [12, 15], "", "");
+    warned(
+        &["template", "render", "-f", &of_record, "-r", DEVICES],
+        [12, 15],
+        "rendered ",
+        of_task,
+    );
+    warned(
+        &["workflow", "create", "-t", "bare", "-r", DEVICES],
+        [12, 15],
+        "rendered ",
+        of_task,
+    );
+}
+
+#[test]
+fn arguments_that_nobody_reads_are_refused() {
+    let server = Server::prepared();
+    server.fails(
+        &["run", "node1", "reboot", "now"],
+        2,
+        "farrier: reboot takes no arguments, and these were given: now; it is told what to do with -e NAME=VALUE",
+    );
+    server.fails(
+        &["run", "node1", "--volume", "/a:/b", "cexec"],
+        2,
+        "farrier: --volume has no effect on cexec, which is built into the agent and sees the whole machine: leave it out",
+    );
+    let id = server.ok(&["run", "-d", "node1", "cexec", "uname", "-a"]);
+    let shown = server.ok(&["workflow", "get", id.trim()]);
+    assert!(shown.contains("\"CMD_LINE\":\"uname -a\""), "{shown}");
+}
+
+#[test]
 fn a_bad_template_is_refused_and_an_odd_one_warned_about_with_its_file_and_line() {
     let server = Server::prepared();
     let bad = server.file("bad.yaml", &TEMPLATE.replace("cexec", "\"Bad Image\""));

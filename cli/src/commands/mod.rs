@@ -10,7 +10,7 @@ pub(crate) mod template;
 pub(crate) mod workflow;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::output::Format;
+use crate::terminal::{LogWriter, Out, is_shown_to_a_person, say};
 
 /// Netboots bare metal into a small agent and drives it through durable workflows.
 #[derive(Debug, Parser)]
@@ -145,7 +146,7 @@ pub(crate) struct Asking<'a> {
     /// For each answer.
     pub(crate) request_timeout: RequestTimeout,
     pub(crate) output: Format,
-    pub(crate) out: &'a mut dyn Write,
+    pub(crate) out: &'a mut Out,
 }
 
 impl Asking<'_> {
@@ -179,11 +180,13 @@ pub(crate) enum LogFormat {
 pub(crate) fn log_to_stderr(format: LogFormat, default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let is_json = format == LogFormat::Json;
+    let has_colours = !is_json && is_shown_to_a_person();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || LogWriter { is_json, has_colours })
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(has_colours);
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
@@ -251,6 +254,6 @@ pub(crate) fn in_file(source: &str, said: &str) -> String {
 /// Warnings go to stderr, so that output stays what it is.
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
 }

@@ -1,5 +1,6 @@
 //! `farrier template`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use proto::v1::{
@@ -134,9 +135,7 @@ async fn get(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
         .await;
     let template = views::Template::from(client.answer(answer)?);
     // As it was stored, so that it can be changed and given back.
-    output::one(asking.out, asking.output, &template, |out| {
-        Ok(write!(out, "{}", template.text)?)
-    })
+    output::stored(asking.out, asking.output, &template, &template.text)
 }
 
 async fn list(asking: Asking<'_>) -> Result<(), Failure> {

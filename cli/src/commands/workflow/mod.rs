@@ -5,6 +5,7 @@ mod graph;
 mod look;
 pub(crate) mod run;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use super::{Asking, devices, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
-use crate::output;
+use crate::following::Following;
+use crate::output::{self, Format};
 use crate::views::Workflow;
 
 #[derive(Debug, clap::Subcommand)]
@@ -178,13 +180,16 @@ Examples:
         /// Keep printing until it has ended
         #[arg(short, long)]
         follow: bool,
+        /// As it was printed: control characters act on the terminal
+        #[arg(long)]
+        raw: bool,
     },
     /// Wait for its end; exit code 0 for SUCCESS only
     #[command(after_help = "Example:\n  farrier workflow wait ID --timeout 30m && echo installed")]
     Wait {
         /// Its id, from `farrier workflow list`
         id: String,
-        /// How long, such as 90s, 30m or 2h [default: for ever]
+        /// How long, such as 90s, 30m or 2h; 0: for ever [default: for ever]
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
     },
@@ -257,8 +262,11 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::State { id } => look::state(id, asking).await?,
         WorkflowCommand::Watch { id } => return look::watch(id, asking).await,
         WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
-        WorkflowCommand::Logs { id, follow } => look::logs(id, follow, asking).await?,
-        WorkflowCommand::Wait { id, timeout } => return look::wait(id, timeout, asking).await,
+        WorkflowCommand::Logs { id, follow, raw } => look::logs(id, follow, raw, asking).await?,
+        WorkflowCommand::Wait { id, timeout } => {
+            let timeout = timeout.filter(|timeout| !timeout.is_zero());
+            return look::wait(id, timeout, asking).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -318,6 +326,8 @@ async fn list(machine: String, unfinished: bool, asking: Asking<'_>) -> Result<(
             after,
             limit: 0,
             unfinished,
+            // A table shows none of it.
+            whole: asking.output != Format::Table,
         };
         let answer = client.control.list_workflows(request).await;
         let answer = client.answer(answer)?;
@@ -339,9 +349,18 @@ async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     output::deleted(asking.out, asking.output, "workflow", &id)
 }
 
-pub(super) async fn fetch(client: &mut Client, id: String) -> Result<Workflow, Failure> {
+pub(super) async fn fetch_once(client: &mut Client, id: String) -> Result<Workflow, Failure> {
     let answer = client.control.get_workflow(GetWorkflowRequest { id }).await;
     Ok(Workflow::from(client.answer(answer)?))
+}
+
+/// Once the server is there.
+pub(super) async fn fetch(asks: &mut Following<'_>, id: &str) -> Result<Workflow, Failure> {
+    let answer = asks.ask(|mut control| async move {
+        let id = id.to_owned();
+        control.get_workflow(GetWorkflowRequest { id }).await
+    });
+    Ok(Workflow::from(answer.await?))
 }
 
 #[cfg(test)]
