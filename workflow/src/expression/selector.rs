@@ -86,19 +86,30 @@ pub fn labels(selector: &str) -> BTreeSet<String> {
     });
     let mut names = BTreeSet::new();
     collect_names(&node, &mut names);
-    let own = ["labels", "metadata", "name"];
-    asked.extend(
-        names
-            .into_iter()
-            .filter(|name| !own.contains(name))
-            .map(str::to_owned),
-    );
+    let mut own: BTreeSet<&str> = ["labels", "metadata", "name"].into();
+    collect_variables(&node, &mut own);
+    asked.extend(names.difference(&own).map(|name| (*name).to_owned()));
     asked
 }
 
-/// `'rack' in labels`
+/// Of loops.
+fn collect_variables<'n>(node: &'n Node, names: &mut BTreeSet<&'n str>) {
+    if let Kind::Loop { name, .. } = &node.kind {
+        names.insert(name);
+    }
+    for child in node.children() {
+        collect_variables(child, names);
+    }
+}
+
+/// `has(labels.rack)`, `'rack' in labels`
 fn labels_asked_in(node: &Node, asked: &mut BTreeSet<String>) {
     let is_labels = |node: &Node| matches!(&node.kind, Kind::Name(name) if name == "labels");
+    if let Kind::Has { of, name } = &node.kind
+        && is_labels(of)
+    {
+        asked.insert(name.clone());
+    }
     let children = node.children();
     if let [left, right] = children.as_slice()
         && is_labels(right)

@@ -25,6 +25,7 @@ mod native_lines;
 mod nearest;
 mod node;
 mod problem;
+mod references;
 mod render;
 mod steps;
 mod validate;
