@@ -10,6 +10,9 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// `word` without the userinfo of any URL in it.
 pub(crate) fn hidden(word: &str) -> String {
+    if let Some(at) = bare(word) {
+        return format!("{HIDDEN}{}", &word[at..]);
+    }
     let mut shown = String::with_capacity(word.len());
     let mut rest = word;
     while let Some(begin) = begin(rest) {
@@ -30,6 +33,21 @@ pub(crate) fn hidden(word: &str) -> String {
     }
     shown.push_str(rest);
     shown
+}
+
+/// `user:password@host:port`, as a proxy is written without a scheme: where its `@` is.
+fn bare(word: &str) -> Option<usize> {
+    let at = word.rfind('@')?;
+    let (userinfo, host) = (&word[..at], &word[at + 1..]);
+    let host = host.trim_end_matches(['/', ',', '.', ';', ')', '\'']);
+    let (name, port) = host.rsplit_once(':')?;
+    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_name = !name.is_empty()
+        && name.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':')
+        });
+    let is_plain = userinfo.contains(':') && !userinfo.contains(['/', '=', '?', '\\', ',']);
+    (is_port && is_name && is_plain).then_some(at)
 }
 
 /// Where the first authority of `word` begins; never at its very start.

@@ -33,6 +33,7 @@ fn parsers_that_forgive_take_these_for_urls_too() {
     }
     // Userinfo ends at the last `@` (WHATWG URL, authority state); a raw slash makes what is before it no port.
     check("http://u:p@ss@h/", "http://***@h/");
+    check("u:p@proxy.example:3128", "***@proxy.example:3128");
     check("http://u:p/w#?@h/", "http://***@h/");
     check(
         "http_proxy=u:p@h:3128 HTTPS_PROXY=http://u:p@h",
@@ -100,6 +101,7 @@ fn what_is_no_credential_stays() {
         "a mail to root@example.org, at 12:00",
         "http://h:8080/a@b/c?keyboard=de&monkey=1&state=x",
         "52:54:00:77:00:0b@node1",
+        "a:b@c",
         "git@github.com:a/b.git",
         "why? because token=x",
         "http://h/x?sha256=0123#top",
