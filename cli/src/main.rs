@@ -43,6 +43,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    // An option that would be taken and not obeyed is refused.
+    if let (Some(command), true) = (
+        cli.command.prints_no_answer(),
+        cli.output != output::Format::Table,
+    ) {
+        return Err(Failure::Usage(format!(
+            "--output has no effect on `farrier {command}`: leave it out"
+        )));
+    }
     let (asked, server, timeout, output) = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),

@@ -252,6 +252,80 @@ tasks:
 }
 
 #[test]
+fn what_an_input_is_its_declared_type_says() {
+    let server = Server::start();
+    let file = server.file(
+        "t.yaml",
+        "version: \"1\"\nname: typed\ninputs:\n  host: {type: string}\n  count: {type: int, default: 1}\n  share: {type: double, \
+         default: 0.5}\n  tags: {type: list, default: []}\ntasks: [{name: note, set: {seen: inputs.host}}]\n",
+    );
+    let inputs = |given: &[&str]| {
+        let mut args = vec!["workflow", "create", "-o", "json", "-f", &file];
+        given.iter().for_each(|one| args.extend(["-i", *one]));
+        let made: serde_json::Value = serde_json::from_str(&server.ok(&args)).expect("JSON");
+        made["inputs"].clone()
+    };
+    for (given, host) in [
+        ("host=17", "17"),
+        ("host=true", "true"),
+        ("host=[1]", "[1]"),
+        ("host=\"17\"", "17"),
+        ("host=", ""),
+        ("host=null", "null"),
+        ("{\"host\": \"17\"}", "17"),
+    ] {
+        assert_eq!(inputs(&[given])["host"], host, "{given}");
+    }
+    let given = inputs(&["host=a", "count=17", "share=1", "tags=[\"x\"]"]);
+    assert_eq!(
+        (&given["count"], &given["share"], &given["tags"]),
+        (&17.into(), &1.0.into(), &serde_json::json!(["x"]))
+    );
+    server.fails(
+        &[
+            "workflow",
+            "create",
+            "-f",
+            &file,
+            "-i",
+            "host=a",
+            "-i",
+            "count=many",
+        ],
+        1,
+        "farrier: input \"count\" is the string \"many\", but an int is wanted: give one like {\"count\": 3}",
+    );
+}
+
+#[test]
+fn options_that_would_be_taken_and_not_obeyed_are_refused() {
+    let server = Server::prepared();
+    let id = server.ok(&[
+        "workflow", "create", "-q", "-o", "json", "-t", "wipe", "-r", DEVICES,
+    ]);
+    let id = id.trim();
+    assert!(!id.contains('{'), "{id}");
+    server.fails(
+        &["workflow", "logs", "--raw", "-o", "json", id],
+        2,
+        "farrier: --raw is for text: JSON and YAML have the lines as they are already",
+    );
+    server.fails(
+        &["workflow", "data", "-o", "json", id, "path"],
+        2,
+        "farrier: one file is printed as it is: leave -o out, or the path for a list of all",
+    );
+    server.fails(
+        &["-o", "json", "completions", "bash"],
+        2,
+        "farrier: --output has no effect on `farrier completions`: leave it out",
+    );
+    let run = server.ok(&["run", "-d", "-o", "json", "node1", "reboot"]);
+    let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");
+    assert_eq!(run["state"], "PENDING");
+}
+
+#[test]
 fn arguments_that_nobody_reads_are_refused() {
     let server = Server::prepared();
     server.fails(

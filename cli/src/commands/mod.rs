@@ -86,6 +86,24 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+impl Command {
+    /// The name of one that has no answer in a format.
+    pub(crate) fn prints_no_answer(&self) -> Option<&'static str> {
+        match self {
+            Command::Bench(_) => Some("bench"),
+            Command::Completions(_) => Some("completions"),
+            Command::Image(_) => Some("image build"),
+            Command::Lab(_) => Some("lab"),
+            Command::Serve(_) => Some("serve"),
+            Command::Machine(_)
+            | Command::Run(_)
+            | Command::Store(_)
+            | Command::Template(_)
+            | Command::Workflow(_) => None,
+        }
+    }
+}
+
 /// Commands that ask a server, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Group<C: Subcommand> {

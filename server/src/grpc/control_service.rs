@@ -127,6 +127,7 @@ impl ControlService for ControlPlane {
             template: request.template,
             text: request.text,
             inputs: inputs(&request.inputs_json)?,
+            typed_inputs: request.inputs_text.into_iter().collect(),
             devices: request.devices.into_iter().collect(),
             idempotency_key: request.idempotency_key,
             name: request.name,

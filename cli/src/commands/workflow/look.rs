@@ -247,6 +247,11 @@ pub(super) async fn data(
     version: u64,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
+    if path.is_some() && asking.output != Format::Table {
+        return Err(Failure::Usage(
+            "one file is printed as it is: leave -o out, or the path for a list of all".into(),
+        ));
+    }
     let mut client = asking.connect().await?;
     let one = path.is_some();
     let request = WorkflowDataRequest {
@@ -278,6 +283,11 @@ pub(super) async fn data(
 
 /// `raw`: to the byte as they were printed, whatever that does to a terminal.
 pub(super) async fn logs(id: String, follow: bool, raw: bool, asking: Asking<'_>) -> Result<(), Failure> {
+    if raw && asking.output != Format::Table {
+        return Err(Failure::Usage(
+            "--raw is for text: JSON and YAML have the lines as they are already".into(),
+        ));
+    }
     let client = asking.connect().await?;
     let mut lines = Following::new(&client, None).stream(Lines::of(id, follow));
     let mut of = None;
@@ -291,7 +301,7 @@ pub(super) async fn logs(id: String, follow: bool, raw: bool, asking: Asking<'_>
         );
         let begins = of.as_ref() != Some(&attempt);
         of = Some(attempt);
-        if raw && asking.output == Format::Table {
+        if raw {
             if begins {
                 writeln!(asking.out, "--- {}", line.place())?;
             }

@@ -72,11 +72,18 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
     });
     let answer = answer.await?;
     super::warn(&answer.warnings);
-    let id = answer.workflow.map(|workflow| workflow.id).unwrap_or_default();
+    let Some(made) = answer.workflow.map(Workflow::from) else {
+        return Err(Failure::Failed(
+            "the server made a workflow and does not say which".into(),
+        ));
+    };
     if args.detach {
-        writeln!(asking.out, "{id}")?;
+        output::one(asking.out, asking.output, &made, |out| {
+            Ok(writeln!(out, "{}", made.id)?)
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
+    let id = made.id;
     if !machine.attached {
         say(format_args!(
             "workflow {id} waits for machine {}: switch it on, and it netboots into it",
