@@ -252,6 +252,28 @@ tasks:
 }
 
 #[test]
+fn actions_that_nobody_has_are_warned_about_in_sub_workflows_too() {
+    let server = Server::prepared();
+    let below = "version: \"1\"\nname: below\ntasks:\n  - name: os\n    worker: \"52:54:00:77:00:0b\"\n    actions: [{name: grub, image: \
+                 grub2disk}]\n";
+    let above =
+        "version: \"1\"\nname: above\ntasks: [{name: one, workflow: below}, {name: two, workflow: above}]\n";
+    let (below, above) = (server.file("b.yaml", below), server.file("a.yaml", above));
+    let stderr = |args: &[&str]| String::from_utf8_lossy(&server.run(args).stderr).into_owned();
+    server.ok(&["template", "create", "-f", &above]);
+    assert_eq!(
+        stderr(&["template", "render", "above"]),
+        "warning: task \"one\": there is no template \"below\" yet: store it with `farrier template create` before the task begins\n"
+    );
+    server.run(&["template", "create", "-f", &below]);
+    let said = stderr(&["workflow", "create", "-t", "above"]);
+    assert!(
+        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" cannot run: image grub2disk "),
+        "{said}"
+    );
+}
+
+#[test]
 fn what_an_input_is_its_declared_type_says() {
     let server = Server::start();
     let file = server.file(
