@@ -15,8 +15,9 @@ use crate::terminal::say;
 
 /// Without a sign of life.
 const GONE_AFTER: Duration = Duration::from_secs(20);
-/// A connection that was silent has shown none for that long when it is noticed: one more try is all there is time for.
-const LAST_TRY: Duration = Duration::from_secs(2);
+/// A try that is met with silence, neither taken nor refused, is the last one: that the connection was lost may have
+/// been silence already, noticed after the rest of [`GONE_AFTER`].
+const SILENT_FOR: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 pub(crate) type Control = ControlServiceClient<Timely>;
@@ -93,25 +94,31 @@ impl<'a> Following<'a> {
         }
     }
 
-    /// While the server is away, one try takes no longer than the time that is left.
-    async fn in_time<T>(&self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        match &self.gone {
-            None => asked.await,
-            Some(gone) => match tokio::time::timeout_at(gone.until.into(), asked).await {
-                Ok(answer) => answer,
-                Err(_) => Err(Status::unavailable("it does not answer")),
-            },
+    /// While the server is away, one try takes no longer than there is time.
+    async fn in_time<T>(&mut self, asked: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let Some(gone) = &mut self.gone else {
+            return asked.await;
+        };
+        let until = gone.until.min(Instant::now() + SILENT_FOR);
+        match tokio::time::timeout_at(until.into(), asked).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                if self.until.is_none() {
+                    gone.until = until;
+                }
+                Err(Status::unavailable("it does not answer"))
+            }
         }
     }
 
     /// Waits a moment where asking again is of use.
     async fn again_after(&mut self, status: &Status) -> Result<(), Failure> {
         let failure = self.client.failure(status);
-        let is_silent = match &failure {
-            Failure::Broken { why, .. } => why.contains("keep-alive timed out"),
-            Failure::Unreachable { .. } if status.code() == Code::Unavailable => false,
+        match &failure {
+            Failure::Broken { .. } => {}
+            Failure::Unreachable { .. } if status.code() == Code::Unavailable => {}
             _ => return Err(failure),
-        };
+        }
         let now = Instant::now();
         if self.gone.is_none() {
             say(format_args!(
@@ -121,11 +128,7 @@ impl<'a> Following<'a> {
             ));
         }
         let gone = self.gone.get_or_insert(Gone {
-            until: match self.until {
-                Some(until) => until,
-                None if is_silent => now + LAST_TRY,
-                None => now + GONE_AFTER,
-            },
+            until: self.until.unwrap_or(now + GONE_AFTER),
             failure,
         });
         if now + AGAIN_AFTER >= gone.until {

@@ -89,18 +89,23 @@ pub(crate) struct LogWriter {
     pub(crate) has_colours: bool,
 }
 
+impl LogWriter {
+    fn shown(&self, entry: &str) -> String {
+        let entry = redacted(entry);
+        match (self.is_json, self.has_colours) {
+            (true, _) => json_safe(&entry).into_owned(),
+            (false, true) => entry.split_inclusive('m').map(coloured).collect(),
+            (false, false) => visible(&entry).into_owned(),
+        }
+    }
+}
+
 impl Write for LogWriter {
     #[allow(clippy::disallowed_methods, reason = "the one place")]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        let text = redacted(&text);
-        let text = match (self.is_json, self.has_colours) {
-            (true, _) => json_safe(&text),
-            (false, true) => text.split_inclusive('m').map(coloured).collect(),
-            (false, false) => visible(&text),
-        };
         // The log formats a whole entry before it writes.
-        io::stderr().write_all(text.as_bytes())?;
+        let entry = self.shown(&String::from_utf8_lossy(bytes));
+        io::stderr().write_all(entry.as_bytes())?;
         Ok(bytes.len())
     }
 
@@ -223,6 +228,24 @@ mod tests {
         assert_eq!(
             shown,
             "\x1b[2m12:00\x1b[0m \x1b[32m INFO\x1b[0m term ^[[2Jm ^[m\\u{9b}1m"
+        );
+    }
+
+    #[test]
+    fn the_log_has_no_credentials_and_steers_nothing() {
+        let shown = |is_json, has_colours, text: &str| LogWriter { is_json, has_colours }.shown(text);
+        assert_eq!(
+            shown(false, false, "INFO get http://u:p@h/?sig=1 \x1b[2J\u{9b}\n"),
+            "INFO get http://***@h/?sig=*** ^[[2J\\u{9b}\n"
+        );
+        let entry = serde_json::json!({"message": "get http://u:p@h/?sig=1\n\u{9b}"}).to_string();
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown(true, false, &entry)).unwrap()["message"],
+            "get http://***@h/?sig=***\u{9b}"
+        );
+        assert_eq!(
+            shown(false, true, "\x1b[32mINFO\x1b[0m http://u:p@h\n"),
+            "\x1b[32mINFO\x1b[0m http://***@h\n"
         );
     }
 

@@ -53,6 +53,14 @@ fn templates_in_the_documentation_render_without_a_warning() {
             .status
             .success()
     );
+    // Named by others, and not on the page.
+    let other = "version: \"1\"\nname: rollout-of-a-rack\ninputs: {rack: r7}\ntasks: [{name: note, set: {seen: \"1\"}}]\n";
+    assert!(
+        server
+            .with_file(&["template", "create", "-f"], other)
+            .status
+            .success()
+    );
     let blocks = blocks("yaml template");
     assert!(!blocks.is_empty());
     for block in blocks {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
-use super::{Asking, read_file, warn};
+use super::{Asking, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
 use crate::output;
@@ -106,6 +106,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
 
 async fn apply(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
     let (yaml, source) = read_file(file)?;
+    warn_of_hidden(&yaml, &source);
     let mut client = asking.connect().await?;
     let answer = client
         .control

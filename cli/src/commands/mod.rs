@@ -225,6 +225,19 @@ fn read_file(path: &str) -> Result<(String, String), Failure> {
     Ok((text, path.to_owned()))
 }
 
+/// Says where a text that is given to a server has the mark of a credential that was hidden when it was shown.
+fn warn_of_hidden(text: &str, source: &str) {
+    let marks = ["://***@", "=***"];
+    for (index, line) in text.lines().enumerate() {
+        if marks.iter().any(|mark| line.contains(mark)) {
+            say(format_args!(
+                "warning: {source}: line {}: *** stands where a credential was hidden when this was shown: write it anew",
+                index + 1
+            ));
+        }
+    }
+}
+
 /// The devices of `-r`: each a JSON object of text, or NAME=VALUE.
 fn devices(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();

@@ -10,7 +10,7 @@ use proto::v1::{
 
 use serde::Serialize;
 
-use super::{Asking, devices, in_file, read_file, warn};
+use super::{Asking, devices, in_file, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::output;
 use crate::views;
@@ -104,6 +104,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
 
 async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Failure> {
     let (text, source) = read_file(file)?;
+    warn_of_hidden(&text, &source);
     let mut client = asking.connect().await?;
     let answer = client
         .control
