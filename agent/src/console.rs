@@ -78,9 +78,11 @@ pub fn uptime_s() -> f64 {
         .unwrap_or(0.0)
 }
 
-/// The text without control characters: what a server or a child printed must not steer a terminal.
+/// The text without control characters and credentials of URLs: what a server or a child printed must not steer a
+/// terminal, and whoever passes by reads the console.
 pub fn printable(text: &str) -> String {
-    text.chars()
+    redaction::redacted(text)
+        .chars()
         .map(|c| if c.is_control() && c != '\t' { '·' } else { c })
         .collect()
 }
@@ -137,5 +139,10 @@ mod tests {
     #[test]
     fn control_characters_never_reach_a_terminal() {
         assert_eq!(printable("a\x1b[2Jb\r"), "a·[2Jb·");
+    }
+
+    #[test]
+    fn credentials_never_reach_a_console() {
+        assert_eq!(printable("proxy=http://u:p@h"), "proxy=http://***@h");
     }
 }

@@ -21,8 +21,8 @@ use crate::failure::{Failure, chain};
 /// Of a server that was not told another.
 const PORT: u16 = 42113;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-/// A server that is gone is noticed after both, one after the other.
-const PING_AFTER: Duration = Duration::from_secs(10);
+/// A server that is gone is noticed after both, one after the other; a try to reach it again takes the rest of 20 s.
+const PING_AFTER: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// It is answered when a workflow has ended.
 const WAITS: &str = "/WaitWorkflow";

@@ -62,6 +62,14 @@ impl Failure {
         }
     }
 
+    /// Of a server that is gone: what was noticed.
+    pub(crate) fn why(&self) -> &str {
+        match self {
+            Failure::Broken { why, .. } | Failure::Unreachable { why, .. } => why,
+            _ => "",
+        }
+    }
+
     pub(crate) fn is_broken_pipe(&self) -> bool {
         matches!(self, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }

@@ -1,11 +1,16 @@
 //! `farrier`: the one command, for the server and for people.
 
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod client;
 mod commands;
 mod duration;
+mod ending;
 mod failure;
+mod following;
 mod output;
 mod serve;
+mod terminal;
 mod views;
 
 use std::io::Write;
@@ -15,6 +20,7 @@ use clap::Parser;
 
 use commands::{Cli, Command};
 use failure::Failure;
+use terminal::Out;
 
 fn main() -> ExitCode {
     // TLS code panics where no provider was chosen.
@@ -22,14 +28,14 @@ fn main() -> ExitCode {
         .install_default()
         .is_err()
     {
-        eprintln!("farrier: another TLS provider was installed first");
+        terminal::say("farrier: another TLS provider was installed first");
     }
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(failure) => {
             // A reader that went away (`| head`) is no failure.
             if !failure.is_broken_pipe() {
-                eprintln!("farrier: {failure}");
+                terminal::say(format_args!("farrier: {failure}"));
             }
             failure.exit_code()
         }
@@ -37,6 +43,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    // An option that would be taken and not obeyed is refused.
+    if let (Some(command), true) = (
+        cli.command.prints_no_answer(),
+        cli.output != output::Format::Table,
+    ) {
+        return Err(Failure::Usage(format!(
+            "--output has no effect on `farrier {command}`: leave it out"
+        )));
+    }
     let (asked, server, timeout, output) = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),
@@ -70,7 +85,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::from)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::stdout();
     let done = runtime.block_on(async {
         let asking = commands::Asking {
             server: server.unwrap_or(cli.server),

@@ -1,11 +1,15 @@
 //! How answers are printed: tables for people, JSON and YAML for programs.
 
-use std::io::{IsTerminal, Write};
+use std::borrow::Cow;
+use std::io::Write;
 
 use comfy_table::{ContentArrangement, Table};
+use redaction::redacted;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::terminal::{Out, acts, is_shown_to_a_person, json_safe, safe_line, say, set_in};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -24,15 +28,11 @@ pub(crate) trait Rows {
 }
 
 /// Prints a list.
-pub(crate) fn list<T: Rows + Serialize>(
-    out: &mut dyn Write,
-    format: Format,
-    items: &[T],
-) -> Result<(), Failure> {
+pub(crate) fn list<T: Rows + Serialize>(out: &mut Out, format: Format, items: &[T]) -> Result<(), Failure> {
     match format {
         Format::Table => {
-            if items.is_empty() && std::io::stderr().is_terminal() {
-                eprintln!("{}", T::NONE);
+            if items.is_empty() && is_shown_to_a_person() {
+                say(T::NONE);
             }
             table(out, T::HEADER, items.iter().map(Rows::row))
         }
@@ -42,14 +42,27 @@ pub(crate) fn list<T: Rows + Serialize>(
 
 /// Prints one thing; `text` is its form for people.
 pub(crate) fn one<T: Serialize>(
-    out: &mut dyn Write,
+    out: &mut Out,
     format: Format,
     item: &T,
-    text: impl FnOnce(&mut dyn Write) -> Result<(), Failure>,
+    text: impl FnOnce(&mut Out) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     match format {
         Format::Table => text(out),
         format => value(out, format, item),
+    }
+}
+
+/// The same for a document that is given back as it was stored, credentials and all.
+pub(crate) fn stored<T: Serialize>(
+    out: &mut Out,
+    format: Format,
+    item: &T,
+    text: &str,
+) -> Result<(), Failure> {
+    match format {
+        Format::Table => Ok(out.document(text.as_bytes())?),
+        format => document(out, format, &serde_json::to_value(item).map_err(unprintable)?),
     }
 }
 
@@ -59,7 +72,7 @@ struct Deleted<'a> {
 }
 
 /// Prints that something is gone.
-pub(crate) fn deleted(out: &mut dyn Write, format: Format, kind: &str, name: &str) -> Result<(), Failure> {
+pub(crate) fn deleted(out: &mut Out, format: Format, kind: &str, name: &str) -> Result<(), Failure> {
     one(out, format, &Deleted { deleted: name }, |out| {
         Ok(writeln!(out, "{kind} {name} deleted")?)
     })
@@ -67,22 +80,23 @@ pub(crate) fn deleted(out: &mut dyn Write, format: Format, kind: &str, name: &st
 
 /// Prints one of a stream: a JSON text a line, a YAML document each.
 pub(crate) fn streamed<T: Serialize>(
-    out: &mut dyn Write,
+    out: &mut Out,
     format: Format,
     item: &T,
     line: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     match format {
         Format::Table => writeln!(out, "{}", line())?,
-        Format::Json => writeln!(out, "{}", serde_json::to_string(item).map_err(unprintable)?)?,
-        Format::Yaml => write!(out, "---\n{}", yaml(item)?)?,
+        Format::Json => writeln!(out.as_it_is()?, "{}", json(&shown(item)?, false)?)?,
+        Format::Yaml => write!(out.as_it_is()?, "---\n{}", yaml(&shown(item)?)?)?,
     }
     out.flush()?;
     Ok(())
 }
 
+/// Prints a table; a cell is one line.
 pub(crate) fn table(
-    out: &mut dyn Write,
+    out: &mut Out,
     header: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<(), Failure> {
@@ -91,7 +105,8 @@ pub(crate) fn table(
         .load_style(comfy_table::presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header);
-    table.add_rows(rows);
+    // Before it is laid out, so that columns stand below each other.
+    table.add_rows(rows.map(|row| row.iter().map(|cell| safe_line(cell)).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -101,20 +116,59 @@ pub(crate) fn table(
     Ok(())
 }
 
-fn value<T: Serialize + ?Sized>(out: &mut dyn Write, format: Format, item: &T) -> Result<(), Failure> {
+/// Prints `What:     value`; lines of the value that follow the first stand below it.
+pub(crate) fn field(out: &mut Out, width: usize, what: &str, value: &str) -> Result<(), Failure> {
+    let what = format!("{what}:");
+    Ok(writeln!(out, "{what:<width$}{}", set_in(value, width))?)
+}
+
+fn value<T: Serialize + ?Sized>(out: &mut Out, format: Format, item: &T) -> Result<(), Failure> {
+    let value = shown(item)?;
+    document(out, format, &value)
+}
+
+fn document(out: &mut Out, format: Format, value: &Value) -> Result<(), Failure> {
     match format {
-        Format::Yaml => write!(out, "{}", yaml(item)?)?,
-        _ => writeln!(
-            out,
-            "{}",
-            serde_json::to_string_pretty(item).map_err(unprintable)?
-        )?,
+        Format::Yaml => write!(out.as_it_is()?, "{}", yaml(value)?)?,
+        _ => writeln!(out.as_it_is()?, "{}", json(value, true)?)?,
     }
     Ok(())
 }
 
-fn yaml<T: Serialize>(item: T) -> Result<String, Failure> {
-    let mut text = serde_saphyr::to_string(&item).map_err(unprintable)?;
+/// What programs get has no credentials either; control characters are escaped as the format escapes them.
+fn shown<T: Serialize + ?Sized>(item: &T) -> Result<Value, Failure> {
+    let mut value = serde_json::to_value(item).map_err(unprintable)?;
+    redact(&mut value);
+    Ok(value)
+}
+
+fn redact(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::Object(fields) => fields.values_mut().for_each(redact),
+        Value::String(text) => {
+            if let Cow::Owned(clean) = redacted(text) {
+                *text = clean;
+            }
+        }
+        Value::Bool(_) | Value::Null | Value::Number(_) => {}
+    }
+}
+
+fn json(value: &Value, pretty: bool) -> Result<String, Failure> {
+    let text = match pretty {
+        true => serde_json::to_string_pretty(value),
+        false => serde_json::to_string(value),
+    };
+    Ok(json_safe(&text.map_err(unprintable)?).into_owned())
+}
+
+/// JSON, which is YAML (1.2, section 1.3), where the other forms of YAML would let a character through.
+fn yaml(value: &Value) -> Result<String, Failure> {
+    let mut text = serde_saphyr::to_string(value).map_err(unprintable)?;
+    if text.chars().any(acts) {
+        text = json(value, true)?;
+    }
     if !text.ends_with('\n') {
         text.push('\n');
     }
@@ -123,4 +177,40 @@ fn yaml<T: Serialize>(item: T) -> Result<String, Failure> {
 
 fn unprintable(error: impl std::error::Error) -> Failure {
     Failure::Failed(format!("the answer cannot be printed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_keeps_its_value_and_lets_nothing_through() {
+        for text in [
+            "plain",
+            "\u{1b}[2J",
+            "a\u{9b}b",
+            "\u{202e}",
+            "\u{7f}",
+            "a\nb",
+            "tab\there",
+        ] {
+            let value = serde_json::json!({"a": [text], "b": 1.5, "c": null});
+            let written = yaml(&value).unwrap();
+            assert!(!written.chars().any(acts), "{written:?}");
+            assert_eq!(
+                serde_saphyr::from_str::<Value>(&written).unwrap(),
+                value,
+                "{written:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_have_no_credentials_at_any_depth() {
+        let item = serde_json::json!({"a": [{"b": "get http://u:p@h"}], "c": "x"});
+        assert_eq!(
+            shown(&item).unwrap(),
+            serde_json::json!({"a": [{"b": "get http://***@h"}], "c": "x"})
+        );
+    }
 }

@@ -28,11 +28,15 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("workflow", &[]),
         ("store", &[]),
         ("ephemeral", &[]),
+        ("redaction", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
-        ("server", &["ephemeral", "proto", "store", "workflow"]),
+        (
+            "server",
+            &["ephemeral", "proto", "redaction", "store", "workflow"],
+        ),
         ("disk", &[]),
-        ("agent", &["dhcp", "disk", "ephemeral", "proto"]),
+        ("agent", &["dhcp", "disk", "ephemeral", "proto", "redaction"]),
         ("image", &[]),
         (
             "simulation",
@@ -54,8 +58,24 @@ fn each_part_uses_only_the_parts_that_it_may() {
 }
 
 #[test]
+fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
+    let known = workflow::language::NATIVE.map(|native| native.name);
+    assert_eq!(known, agent::actions::NATIVE);
+    for image in [
+        "quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:01",
+        "reboot",
+        "a/b:c",
+    ] {
+        assert_eq!(
+            workflow::language::base_name(image),
+            agent::actions::base_name(image)
+        );
+    }
+}
+
+#[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral"] {
+    for part in ["workflow", "dhcp", "ephemeral", "redaction"] {
         for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),

@@ -191,6 +191,181 @@ fn templates_are_kept_as_they_were_written() {
 }
 
 #[test]
+fn actions_that_nobody_has_are_warned_about_before_anything_runs() {
+    let server = Server::prepared();
+    let template = "\
+version: \"0.1\"
+name: bare
+tasks:
+  - name: os
+    worker: \"{{.device_1}}\"
+    actions:
+      - name: stream
+        image: quay.io/tinkerbell/actions/image2disk:v1
+        timeout: 600
+        environment: {DEST_DISK: \"{{ DISK }}\"}
+      - name: grub
+        image: quay.io/tinkerbell/actions/grub2disk:v1
+        timeout: 600
+      - name: kexec
+        image: quay.io/tinkerbell/actions/kexec:v1
+        timeout: 600
+";
+    let said = |place: &str, name: &str, image: &str, task: &str| {
+        format!(
+            "{place}: action {name:?} cannot run: image quay.io/tinkerbell/actions/{image}:v1 is not built into the agent, which \
+             pulls none; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\"{task} will have written \
+             to a disk by then\n"
+        )
+    };
+    let warned = |args: &[&str], lines: [u32; 2], rendered: &str, task: &str| {
+        let output = server.run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{stderr}");
+        for (line, name, image) in [(lines[0], "grub", "grub2disk"), (lines[1], "kexec", "kexec")] {
+            let want = said(&format!("{rendered}line {line}, column 16"), name, image, task);
+            assert!(stderr.contains(&want), "{args:?}: {stderr}\n{want}");
+        }
+        assert_eq!(stderr.matches("cannot run").count(), 2, "{stderr}");
+    };
+    let of_task = " of task \"os\"";
+    // Made-up values render it.
+    let file = server.file("t.yaml", &template.replace("DISK", ".disk"));
+    warned(&["template", "validate", "-f", &file], [12, 15], "", of_task);
+    warned(&["template", "create", "-f", &file], [12, 15], "", of_task);
+    // A record's fields cannot be made up: the lines tell.
+    let of_record = server.file("r.yaml", &template.replace("DISK", "index .Hardware.Disks 0"));
+    warned(&["template", "validate", "-f", &of_record], [12, 15], "", "");
+    warned(&["template", "create", "-f", &of_record], [12, 15], "", "");
+    warned(
+        &["template", "render", "-f", &of_record, "-r", DEVICES],
+        [12, 15],
+        "rendered ",
+        of_task,
+    );
+    warned(
+        &["workflow", "create", "-t", "bare", "-r", DEVICES],
+        [12, 15],
+        "rendered ",
+        of_task,
+    );
+}
+
+#[test]
+fn actions_that_nobody_has_are_warned_about_in_sub_workflows_too() {
+    let server = Server::prepared();
+    let below = "version: \"1\"\nname: below\ntasks:\n  - name: os\n    worker: \"52:54:00:77:00:0b\"\n    actions: [{name: grub, image: \
+                 grub2disk}]\n";
+    let above =
+        "version: \"1\"\nname: above\ntasks: [{name: one, workflow: below}, {name: two, workflow: above}]\n";
+    let (below, above) = (server.file("b.yaml", below), server.file("a.yaml", above));
+    let stderr = |args: &[&str]| String::from_utf8_lossy(&server.run(args).stderr).into_owned();
+    server.ok(&["template", "create", "-f", &above]);
+    assert_eq!(
+        stderr(&["template", "render", "above"]),
+        "warning: task \"one\": there is no template \"below\" yet: store it with `farrier template create` before the task begins\n"
+    );
+    server.run(&["template", "create", "-f", &below]);
+    let said = stderr(&["workflow", "create", "-t", "above"]);
+    assert!(
+        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" cannot run: image grub2disk "),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_an_input_is_its_declared_type_says() {
+    let server = Server::start();
+    let file = server.file(
+        "t.yaml",
+        "version: \"1\"\nname: typed\ninputs:\n  host: {type: string}\n  count: {type: int, default: 1}\n  share: {type: double, \
+         default: 0.5}\n  tags: {type: list, default: []}\ntasks: [{name: note, set: {seen: inputs.host}}]\n",
+    );
+    let inputs = |given: &[&str]| {
+        let mut args = vec!["workflow", "create", "-o", "json", "-f", &file];
+        given.iter().for_each(|one| args.extend(["-i", *one]));
+        let made: serde_json::Value = serde_json::from_str(&server.ok(&args)).expect("JSON");
+        made["inputs"].clone()
+    };
+    for (given, host) in [
+        ("host=17", "17"),
+        ("host=true", "true"),
+        ("host=[1]", "[1]"),
+        ("host=\"17\"", "17"),
+        ("host=", ""),
+        ("host=null", "null"),
+        ("{\"host\": \"17\"}", "17"),
+    ] {
+        assert_eq!(inputs(&[given])["host"], host, "{given}");
+    }
+    let given = inputs(&["host=a", "count=17", "share=1", "tags=[\"x\"]"]);
+    assert_eq!(
+        (&given["count"], &given["share"], &given["tags"]),
+        (&17.into(), &1.0.into(), &serde_json::json!(["x"]))
+    );
+    server.fails(
+        &[
+            "workflow",
+            "create",
+            "-f",
+            &file,
+            "-i",
+            "host=a",
+            "-i",
+            "count=many",
+        ],
+        1,
+        "farrier: input \"count\" is the string \"many\", but an int is wanted: give one like {\"count\": 3}",
+    );
+}
+
+#[test]
+fn options_that_would_be_taken_and_not_obeyed_are_refused() {
+    let server = Server::prepared();
+    let id = server.ok(&[
+        "workflow", "create", "-q", "-o", "json", "-t", "wipe", "-r", DEVICES,
+    ]);
+    let id = id.trim();
+    assert!(!id.contains('{'), "{id}");
+    server.fails(
+        &["workflow", "logs", "--raw", "-o", "json", id],
+        2,
+        "farrier: --raw is for text: JSON and YAML have the lines as they are already",
+    );
+    server.fails(
+        &["workflow", "data", "-o", "json", id, "path"],
+        2,
+        "farrier: one file is printed as it is: leave -o out, or the path for a list of all",
+    );
+    server.fails(
+        &["-o", "json", "completions", "bash"],
+        2,
+        "farrier: --output has no effect on `farrier completions`: leave it out",
+    );
+    let run = server.ok(&["run", "-d", "-o", "json", "node1", "reboot"]);
+    let run: serde_json::Value = serde_json::from_str(&run).expect("JSON");
+    assert_eq!(run["state"], "PENDING");
+}
+
+#[test]
+fn arguments_that_nobody_reads_are_refused() {
+    let server = Server::prepared();
+    server.fails(
+        &["run", "node1", "reboot", "now"],
+        2,
+        "farrier: reboot takes no arguments, and these were given: now; it is told what to do with -e NAME=VALUE",
+    );
+    server.fails(
+        &["run", "node1", "--volume", "/a:/b", "cexec"],
+        2,
+        "farrier: --volume has no effect on cexec, which is built into the agent and sees the whole machine: leave it out",
+    );
+    let id = server.ok(&["run", "-d", "node1", "cexec", "uname", "-a"]);
+    let shown = server.ok(&["workflow", "get", id.trim()]);
+    assert!(shown.contains("\"CMD_LINE\":\"uname -a\""), "{shown}");
+}
+
+#[test]
 fn a_bad_template_is_refused_and_an_odd_one_warned_about_with_its_file_and_line() {
     let server = Server::prepared();
     let bad = server.file("bad.yaml", &TEMPLATE.replace("cexec", "\"Bad Image\""));

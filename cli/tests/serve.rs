@@ -178,6 +178,12 @@ fn settings_come_from_variables_too_and_a_bad_one_is_named() {
              long; write 30s or more",
         ),
         (
+            "FARRIER_KEEP_ENDED",
+            "0",
+            "error: invalid value '0' for '--keep-ended <TIME>': 0 would delete every workflow as it ends: leave it out to keep \
+             them for ever, or write 1s or more",
+        ),
+        (
             "FARRIER_STOP_GRACE",
             "2h",
             "error: invalid value '2h' for '--stop-grace <TIME>': 2h is no grace: write whole seconds, from 1s to 1h",

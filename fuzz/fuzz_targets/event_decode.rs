@@ -68,6 +68,7 @@ fn drive(state: &Workflow) {
             why: "none".into(),
         });
         commands.push(Command::Answer {
+            unknown: vec![],
             task,
             instance,
             selector,

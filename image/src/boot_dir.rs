@@ -10,6 +10,7 @@ use crate::checksum::sha256_of_file;
 use crate::files::{About, FileError};
 use crate::manifest::Manifest;
 use crate::progress::{Progress, Report};
+use crate::scratch::Scratch;
 
 /// The file that says what a build made.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -115,27 +116,27 @@ impl Place {
     }
 
     /// An empty directory beside the place.
-    pub(crate) fn beside(&self) -> Result<tempfile::TempDir, FileError> {
+    pub(crate) fn beside(&self) -> Result<Scratch, FileError> {
         let parent = self.path.parent().unwrap_or(Path::new("/"));
-        let made = tempfile::Builder::new().prefix(".boot-image-").tempdir_in(parent);
-        made.about("create directory", parent)
+        Scratch::make(".boot-image-", parent).about("create directory", parent)
     }
 
     /// Moves the complete directory to its place; what was there goes away after that.
     ///
     /// # Errors
     /// [`BootDirError`]; what was there is whole unless it says otherwise.
-    pub(crate) fn take(&self, fresh: tempfile::TempDir) -> Result<(), BootDirError> {
+    pub(crate) fn take(&self, fresh: Scratch) -> Result<(), BootDirError> {
         complete(fresh.path())?;
+        // From here on whoever ends the process must not remove it: it may hold what was there before.
+        let fresh = fresh.keep();
         let Some(former) = &self.former else {
-            let fresh = fresh.keep();
             fs::rename(&fresh, &self.path).about("write", &self.path)?;
             return Ok(sync_parent(&self.path)?);
         };
         // The two change places in one step: a server that reads meanwhile sees one or the other.
         let exchanged = nix::fcntl::renameat2(
             nix::fcntl::AT_FDCWD,
-            fresh.path(),
+            &fresh,
             nix::fcntl::AT_FDCWD,
             &self.path,
             nix::fcntl::RenameFlags::RENAME_EXCHANGE,
@@ -143,7 +144,7 @@ impl Place {
         exchanged.map_err(io::Error::from).about("replace", &self.path)?;
         sync_parent(&self.path)?;
         // What was there is now at the temporary place. Whatever is not on the list came since: it stays.
-        let old = fresh.keep();
+        let old = fresh;
         for name in former {
             let file = old.join(name);
             fs::remove_file(&file).about("remove", &file)?;

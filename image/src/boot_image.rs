@@ -14,6 +14,7 @@ use crate::manifest::{Component, FORMAT, Manifest, ManifestFile, license_of};
 use crate::modules::{ModuleError, ModuleTree};
 use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
+use crate::scratch::Scratch;
 
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
@@ -126,7 +127,7 @@ struct Kernel {
     image: Vec<u8>,
     modules: ModuleTree,
     /// Where the modules were unpacked to, until the image is built.
-    _unpacked: Option<tempfile::TempDir>,
+    _unpacked: Option<Scratch>,
 }
 
 fn kernel(
@@ -168,7 +169,8 @@ fn kernel(
     let package = archive.package(&name, report)?;
     components.push(component(&package));
 
-    let unpacked = tempfile::tempdir().about("create directory", &std::env::temp_dir())?;
+    let temporary = std::env::temp_dir();
+    let unpacked = Scratch::make("farrier-kernel-", &temporary).about("create directory", &temporary)?;
     let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || path.starts_with("lib/modules/");
     deb::unpack(&package.file, unpacked.path(), wanted)?;
     let image = only_entry(&unpacked.path().join("boot")).ok_or_else(|| missing(&package, "boot/vmlinuz"))?;

@@ -1,7 +1,10 @@
 //! Running the few programs of the host that a build needs.
 
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+
+use nix::sys::signal::Signal;
 
 /// A program of the host could not do its part.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +37,7 @@ pub(crate) fn run(command: &mut Command, package: &'static str) -> Result<Vec<u8
         .env("LC_ALL", "C")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(std::process::Stdio::null());
+    end_with_us(command);
     let program = command.get_program().to_string_lossy().into_owned();
     match command.output() {
         Ok(output) if output.status.success() => Ok(output.stdout),
@@ -46,6 +50,21 @@ pub(crate) fn run(command: &mut Command, package: &'static str) -> Result<Vec<u8
             Err(CommandError::Missing { program, package })
         }
         Err(source) => Err(CommandError::Start { program, source }),
+    }
+}
+
+/// A build that is ended does not go on in its programs.
+fn end_with_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    // SAFETY: between fork and exec only prctl and getppid are called, which are async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+            if nix::unistd::getppid() != parent {
+                return Err(io::Error::other("the build is gone"));
+            }
+            Ok(())
+        });
     }
 }
 

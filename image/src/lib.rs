@@ -25,6 +25,7 @@ pub mod modules;
 pub mod packages;
 mod profile;
 mod progress;
+mod scratch;
 
 pub use boot_dir::{BootDirError, Others};
 pub use boot_image::{BuildError, Options, OwnKernel, build};
@@ -34,3 +35,4 @@ pub use files::FileError;
 pub use manifest::{Component, Manifest, ManifestFile};
 pub use profile::Profile;
 pub use progress::{Progress, Report};
+pub use scratch::remove_scratch;

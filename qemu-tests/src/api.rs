@@ -224,6 +224,7 @@ impl Api {
             name_or_mac: name_or_mac.to_owned(),
             follow: false,
             all: false,
+            ..BootLogRequest::default()
         };
         self.collect(|mut client| async move { client.boot_log(request).await })
     }

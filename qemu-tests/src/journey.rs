@@ -129,7 +129,7 @@ impl<'a> Journey<'a> {
                 .collect();
             while let Some(action) = actions.get(shown).filter(|action| action.state == "SUCCESS") {
                 task = None;
-                self.record(&action.name, took(action), action.bytes);
+                self.record(&action.name, took(action), action.bytes.unwrap_or_default());
                 shown += 1;
             }
             if let Some(action) = actions.get(shown).filter(|action| action.started_at.is_some()) {

@@ -1,7 +1,13 @@
 //! Texts from outside, cut to what is kept of them.
 
-/// Cuts `text` to at most `max_bytes`, and says so with `mark` at its end.
+use std::borrow::Cow;
+
+/// Cuts `text` to at most `max_bytes`, and says so with `mark` at its end. Credentials of URLs in it are not kept.
 pub(crate) fn cut(text: &mut String, max_bytes: usize, mark: &str) {
+    // Before it is cut: half a URL is not known for one.
+    if let Cow::Owned(clean) = redaction::redacted(text) {
+        *text = clean;
+    }
     if text.len() > max_bytes {
         let end = (0..=max_bytes)
             .rev()
@@ -15,6 +21,13 @@ pub(crate) fn cut(text: &mut String, max_bytes: usize, mark: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_are_not_kept() {
+        let mut text = "get http://u:secret@h/?sig=1".to_owned();
+        cut(&mut text, 20, "…");
+        assert_eq!(text, "get http://***@h/?si…");
+    }
 
     #[test]
     fn cuts_between_characters_and_only_what_is_too_long() {

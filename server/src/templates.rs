@@ -43,42 +43,59 @@ pub fn check(text: &str) -> Result<Vec<String>, Error> {
     };
     let problems = |problems: Vec<language::Problem>| Error::Invalid(lines(&problems));
     let plain = language::check(text).map_err(|found| problems(found.into_iter().map(given).collect()))?;
-    let (bad, mut odd) = literal(text);
+    let (bad, odd) = literal(text);
     if !bad.is_empty() {
         return Err(problems(bad));
     }
-    // A template that fills nothing in was checked as a whole, and it is its own rendering.
-    if odd.is_empty() {
-        odd = plain.into_iter().map(given).collect();
-    }
+    // A template that fills nothing in was checked as a whole, and it is its own rendering. Of one that made-up values
+    // do not render, its lines tell what they can.
+    let odd = odd.unwrap_or_else(|| {
+        plain
+            .into_iter()
+            .chain(language::undone(text))
+            .map(given)
+            .collect()
+    });
     Ok(odd.iter().map(described).collect())
 }
 
 /// What is wrong and what is odd in lines that every rendering has as they are, found by rendering with a made-up
-/// value for each variable. Nothing when the template needs more than that, such as a record's fields.
-fn literal(text: &str) -> (Vec<language::Problem>, Vec<language::Problem>) {
+/// value for each variable. `None` when the template needs more than that, such as a record's fields.
+fn literal(text: &str) -> (Vec<language::Problem>, Option<Vec<language::Problem>>) {
     let value = |name: &str| (name.to_owned(), "00:00:00:00:00:01".to_owned());
     let devices = language::Devices {
         devices: variables(text).map(value).collect(),
         hardware: serde_json::Value::Null,
     };
-    let as_written = |mut problem: language::Problem| {
-        let at = text.lines().position(|line| line == problem.quoted)?;
+    // Of lines that are the same, the one that has as many of them before it.
+    let as_written = |mut problem: language::Problem, before: usize| {
+        let same = |(_, line): &(usize, &str)| *line == problem.quoted;
+        let mut lines = text.lines().enumerate().filter(same);
+        let (at, _) = lines.clone().nth(before).or_else(|| lines.next())?;
         problem.line = u32::try_from(at + 1).ok()?;
         problem.text = language::Text::Template;
         Some(problem)
     };
     match language::render(text, &devices) {
         Ok(rendered) => {
-            let odd = rendered.warnings.into_iter().filter_map(as_written);
-            (Vec::new(), odd.collect())
+            let all = rendered.warnings.into_iter().chain(rendered.undone);
+            let odd = all.filter_map(|problem| {
+                let line = usize::try_from(problem.line).unwrap_or(0);
+                let above = rendered.yaml.lines().take(line.saturating_sub(1));
+                let before = above.filter(|line| *line == problem.quoted).count();
+                as_written(problem, before)
+            });
+            (Vec::new(), Some(odd.collect()))
         }
         // Other mistakes may be of the made-up values.
         Err(problems) => {
             let certain = problems.into_iter().filter(|problem| {
                 problem.message.starts_with("image ") || problem.message.contains(" is no field of ")
             });
-            (certain.filter_map(as_written).collect(), Vec::new())
+            (
+                certain.filter_map(|problem| as_written(problem, 0)).collect(),
+                None,
+            )
         }
     }
 }

@@ -371,7 +371,7 @@ fn succeed_and_fail_end_the_workflow_and_stop_the_rest() {
         script.report(&attempt, script::outcome("stopped"));
         script.expect_state(state, message);
         let end = if state == WorkflowState::Success {
-            "CANCELLED CANCELLED SUCCESS SUCCESS SKIPPED"
+            "CANCELLED CANCELLED SUCCESS SUCCESS CANCELLED"
         } else {
             "CANCELLED CANCELLED SUCCESS FAILED CANCELLED"
         };

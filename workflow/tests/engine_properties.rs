@@ -55,6 +55,7 @@ fn any_for_each() -> impl Strategy<Value = Option<ForEach>> {
     prop::option::weighted(
         0.3,
         for_each.prop_map(|(list, max_parallel, waves, max_failures)| ForEach {
+            min_items: 0,
             list: list.into(),
             max_parallel,
             waves,
@@ -259,6 +260,7 @@ impl World {
                         .iter()
                         .map(|worker| ((*worker).to_owned(), json!({"mac": worker})));
                     self.decide(&Command::Answer {
+                        unknown: vec![],
                         task,
                         instance,
                         selector,
@@ -618,7 +620,7 @@ proptest! {
                 16 => Command::NoAnswer {
                     task, instance, selector: "true".into(), machine: "m".into(), why: String::new(),
                 },
-                10 => Command::Answer { task, instance, selector: "true".into(), machines: vec![] },
+                10 => Command::Answer { unknown: vec![], task, instance, selector: "true".into(), machines: vec![] },
                 11 => Command::Decide {
                     task: format!("t{task}"), item: (item > 0).then_some(item), approved: true,
                     by: "x".into(), groups: vec![], comment: String::new(),

@@ -28,6 +28,7 @@ fn machines_are_asked_for_and_each_gets_an_execution() {
     script.expect_effects("ask 0 rack == 'r7'");
     script.check("answer 0 2 other", "");
     let command = Command::Answer {
+        unknown: vec![],
         task: 0,
         instance: 1,
         selector: "rack == 'r7'".into(),
@@ -111,6 +112,92 @@ fn each_item_has_its_own_condition_and_texts() {
     script.expect_tasks("SUCCESS WAITING");
     let task = &script.state().head.tasks[0];
     assert_eq!((task.items, task.ended, task.skipped, task.failed), (3, 3, 1, 0));
+}
+
+#[test]
+fn a_list_with_fewer_items_than_wanted_fails_the_task() {
+    let mut script = Script::new(tasks(
+        "
+    - name: roll
+      forEach: machines(\"rak == 'r7'\")
+      minItems: 2
+      run: one on ${{ item.mac }}
+    ",
+    ));
+    let command = Command::Answer {
+        task: 0,
+        instance: 1,
+        selector: "rak == 'r7'".into(),
+        machines: vec![(MACS[0].to_owned(), json!({"mac": MACS[0]}))],
+        unknown: vec!["no machine has the label \"rak\"; did you mean \"rack\"?".into()],
+    };
+    script.decide(&command).unwrap();
+    script.expect_tasks("FAILED");
+    let error = script.state().head.tasks[0].error.clone().unwrap();
+    assert_eq!(
+        (error.reason.as_str(), error.message.as_str()),
+        (
+            "TooFewItems",
+            "machines(\"rak == 'r7'\") gives 1 items, and minItems is 2; no machine has the label \"rak\"; did you mean \
+             \"rack\"?"
+        )
+    );
+    // As many as are wanted are enough.
+    for (items, end) in [("'[1]'", "FAILED"), ("'[1, 2]'", "SUCCESS")] {
+        let script = Script::new(tasks(&format!(
+            "
+    - name: note
+      forEach: {items}
+      minItems: 2
+      set: {{seen: item}}
+    "
+        )));
+        script.expect_tasks(end);
+    }
+}
+
+fn warnings(script: &Script) -> Vec<String> {
+    engine::explain(script.state(), None, 0)
+        .into_iter()
+        .filter(|line| line.starts_with("warning: "))
+        .collect()
+}
+
+#[test]
+fn that_nothing_was_done_is_told() {
+    let mut script = Script::new(tasks(
+        "
+    - name: roll
+      forEach: machines(\"rak == 'r7'\")
+      run: one on ${{ item.mac }}
+    - name: none
+      forEach: '[1, 2]'
+      when: item > 2
+      run: one on m
+    - name: some
+      forEach: '[1, 2]'
+      when: item > 1
+      set: {seen: item}
+    ",
+    ));
+    let command = Command::Answer {
+        task: 0,
+        instance: 1,
+        selector: "rak == 'r7'".into(),
+        machines: vec![],
+        unknown: vec!["no machine has the label \"rak\"".into()],
+    };
+    assert_eq!(warnings(&script), Vec::<String>::new());
+    script.decide(&command).unwrap();
+    script.expect_state(WorkflowState::Success, "");
+    assert_eq!(
+        warnings(&script),
+        [
+            "warning: task \"roll\": no machine has the label \"rak\"",
+            "warning: task \"roll\": its list is empty: it had nothing to do (minItems fails it then)",
+            "warning: task \"none\": all of its 2 items were skipped: it has done nothing",
+        ]
+    );
 }
 
 #[test]

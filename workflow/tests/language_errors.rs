@@ -73,8 +73,16 @@ fn rendering_problems_are_at_the_template_s_line() {
             14,
             "there is no function lowr; did you mean lower?",
         ),
-        ("{{ now }}", 14, "there is no function now; did you mean not?"),
-        ("{{ env \"HOME\" }}", 14, "there is no function env"),
+        (
+            "{{ now }}",
+            14,
+            "there is no function now: times are none of a template's values, and nothing here reads a clock: a template gives the same text every time",
+        ),
+        (
+            "{{ env \"HOME\" }}",
+            14,
+            "there is no function env: nothing here reads the server's environment; give the value with -r NAME=VALUE",
+        ),
         ("{{ template \"x\" }}", 14, "no template \"x\" is defined"),
         ("{{ $x }}", 14, "undefined variable: $x"),
         ("{{ if .device_1 }}a", 14, "this {{if}} has no {{end}}"),

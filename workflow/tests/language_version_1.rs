@@ -152,11 +152,12 @@ fn when_and_recovers_are_read() {
 #[test]
 fn for_each_has_a_window_waves_and_a_budget() {
     let found = tasks(
-        "- {name: a, worker: '${{ item.mac }}', forEach: 'machines(\"rack == ''r7''\")', maxParallel: 4, waves: [1, 3, 10%, 100%], maxFailures: 5%}\n\
+        "- {name: a, worker: '${{ item.mac }}', forEach: 'machines(\"rack == ''r7''\")', minItems: 3, maxParallel: 4, waves: [1, 3, 10%, 100%], maxFailures: 5%}\n\
          - {name: b, wait: 1, forEach: '[1, 2]', maxFailures: 0}\n",
     );
     assert_eq!(found[0].worker, "${{ item.mac }}");
     let want = ForEach {
+        min_items: 3,
         list: "machines(\"rack == 'r7'\")".into(),
         max_parallel: 4,
         waves: vec![
@@ -169,6 +170,7 @@ fn for_each_has_a_window_waves_and_a_budget() {
     };
     assert_eq!(found[0].for_each, Some(want));
     let want = ForEach {
+        min_items: 0,
         list: "[1, 2]".into(),
         max_parallel: 0,
         waves: vec![],

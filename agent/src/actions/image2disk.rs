@@ -48,7 +48,11 @@ pub(super) async fn run(
     let url = Url::parse(url).map_err(|e| {
         Failure::new(
             "BadVariable",
-            format!("environment variable IMG_URL={url} is no URL: {e}"),
+            // No parser took it: where its password ends is not known.
+            format!(
+                "environment variable IMG_URL={} is no URL: {e}",
+                redaction::redacted_url(url)
+            ),
         )
     })?;
     let say_every = env

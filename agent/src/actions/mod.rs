@@ -38,7 +38,7 @@ use crate::worker::Setting;
 use crate::worker::core::{Event, GRACE};
 
 /// Names of the native actions, sorted.
-const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
+pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
 /// A message travels in a report, and reports are kept: what is longer is cut.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
@@ -255,7 +255,7 @@ async fn say_unknown(run: &v1::RunAction, image: &str, known: &[&str], feed: &Fe
 }
 
 /// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `image2disk`.
-fn base_name(image: &str) -> &str {
+pub fn base_name(image: &str) -> &str {
     let image = image.split_once('@').map_or(image, |(name, _)| name);
     let base = image.rsplit('/').next().unwrap_or(image);
     base.split_once(':').map_or(base, |(name, _)| name)
@@ -284,7 +284,9 @@ pub fn describe(outcome: &Outcome) -> (&'static str, String) {
     }
 }
 
-fn cut(mut message: String) -> String {
+/// Fit for a report: without credentials of URLs, which stand in errors of libraries too, and not too long.
+fn cut(message: String) -> String {
+    let mut message = redaction::redacted(&message).into_owned();
     if message.len() > MAX_MESSAGE_BYTES {
         let mut end = MAX_MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
@@ -332,6 +334,20 @@ mod tests {
         ] {
             assert_eq!(base_name(image), "image2disk", "{image}");
         }
+    }
+
+    #[test]
+    fn messages_have_no_credentials_and_a_bound() {
+        let message = format!(
+            "error for url (http://user:secret@h/i?sig=0a): {}",
+            "x".repeat(2 * MAX_MESSAGE_BYTES)
+        );
+        let message = cut(message);
+        assert!(
+            message.starts_with("error for url (http://***@h/i?sig=***): xx"),
+            "{message}"
+        );
+        assert_eq!(message.len(), MAX_MESSAGE_BYTES + "…".len());
     }
 
     #[tokio::test]

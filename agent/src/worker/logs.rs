@@ -1,5 +1,6 @@
 //! Lines of the running action that the server has not got yet, up to a bound. Pure.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use proto::v1::LogLines;
@@ -44,7 +45,12 @@ impl LogBuffer {
         };
     }
 
+    /// Takes a line; the credentials of URLs in it stay here.
     pub(super) fn push(&mut self, mut line: String) {
+        // Before it is cut: half a URL is not known for one.
+        if let Cow::Owned(clean) = redaction::redacted(&line) {
+            line = clean;
+        }
         if line.len() > MAX_LINE_BYTES {
             let mut end = MAX_LINE_BYTES;
             while !line.is_char_boundary(end) {

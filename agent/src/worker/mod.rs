@@ -342,7 +342,8 @@ impl Worker {
         }
         *count += 1;
         if *count <= CONSOLE_LINES_PER_S {
-            let short: String = line.chars().take(200).collect();
+            // Before it is cut: half a URL is not known for one.
+            let short: String = redaction::redacted(line).chars().take(200).collect();
             say(&format!("  | {short}"));
         }
     }

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use super::Cli;
 use crate::failure::Failure;
+use crate::terminal::Out;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  farrier completions bash > /etc/bash_completion.d/farrier")]
@@ -19,6 +20,6 @@ pub(crate) fn run(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     // Into memory first: the generator panics when its writer fails.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "farrier", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    std::io::Write::write_all(Out::stdout().as_it_is()?, &script)?;
     Ok(ExitCode::SUCCESS)
 }

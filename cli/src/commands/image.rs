@@ -1,13 +1,14 @@
 //! `farrier image build`.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::{Options, Others, OwnKernel, Profile, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::ending;
 use crate::failure::{Failure, chain};
+use crate::terminal::{Out, is_shown_to_a_person, safe_line, say};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ImageCommand {
@@ -90,6 +91,7 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
             .zip(args.modules)
             .map(|(image, modules)| OwnKernel { image, modules }),
     };
+    ending::tidied_by(image::remove_scratch);
     let mut bars = Bars::default();
     let built = image::build(&options, &mut |progress| bars.show(progress));
     bars.clear();
@@ -98,7 +100,7 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .files
         .iter()
         .map(|file| vec![file.name.clone(), file.bytes.to_string(), file.sha256.clone()]);
-    crate::output::table(&mut std::io::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
+    crate::output::table(&mut Out::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -160,7 +162,7 @@ struct Bars {
 
 impl Bars {
     fn show(&mut self, progress: Progress<'_>) {
-        let terminal = std::io::stderr().is_terminal();
+        let terminal = is_shown_to_a_person();
         match progress {
             Progress::Began { step, bytes } if terminal => {
                 let bar = match bytes {
@@ -169,17 +171,17 @@ impl Bars {
                 };
                 self.bar = Some(bar.with_message(step.to_owned()));
             }
-            Progress::Began { step, .. } => eprintln!("{step}"),
+            Progress::Began { step, .. } => say(step),
             Progress::Advanced { bytes } => self.bar.iter().for_each(|bar| bar.inc(bytes)),
             Progress::Noted { text } => match &self.bar {
-                Some(bar) => bar.println(format!("  {text}")),
-                None => eprintln!("  {text}"),
+                Some(bar) => bar.println(format!("  {}", safe_line(text))),
+                None => say(format_args!("  {text}")),
             },
             Progress::Ended { step } => {
                 if let Some(bar) = self.bar.take() {
                     let elapsed = bar.elapsed();
                     bar.finish_and_clear();
-                    eprintln!("{step}  {:.1} s", elapsed.as_secs_f64());
+                    say(format_args!("{step}  {:.1} s", elapsed.as_secs_f64()));
                 }
             }
         }

@@ -3,13 +3,16 @@
 use std::process::ExitCode;
 
 use proto::v1::{
-    ApplyMachinesRequest, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest, GetMachineRequest,
-    ListMachinesRequest,
+    self, ApplyMachinesRequest, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest,
+    GetMachineRequest, ListMachinesRequest,
 };
 use serde::Serialize;
+use std::io::Write;
+use tonic::{Response, Status, Streaming};
 
-use super::{Asking, read_file, warn};
+use super::{Asking, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
+use crate::following::{Control, Following, Source};
 use crate::output;
 use crate::views::{self, BootLogEntry, dash};
 
@@ -120,6 +123,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
                 name_or_mac: machine.unwrap_or_default(),
                 follow,
                 all,
+                ..BootLogRequest::default()
             };
             boot_log(request, asking).await?;
         }
@@ -129,6 +133,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
 
 async fn apply(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
     let (yaml, source) = read_file(file)?;
+    warn_of_hidden(&yaml, &source);
     let mut client = asking.connect().await?;
     let answer = client
         .control
@@ -158,38 +163,37 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
         .await;
     let machine = views::Machine::from(client.answer(answer)?);
     output::one(asking.out, asking.output, &machine, |out| {
-        writeln!(out, "Name:        {}", machine.name)?;
-        writeln!(out, "MAC:         {}", machine.macs.join(", "))?;
-        writeln!(out, "Address:     {}", dash(&machine.addresses.join(", ")))?;
+        let mut line = |what: &str, value: &str| output::field(out, 13, what, value);
+        line("Name", &machine.name)?;
+        line("MAC", &machine.macs.join(", "))?;
+        line("Address", &dash(&machine.addresses.join(", ")))?;
         let seen = machine
             .last_seen
             .as_deref()
             .map(|seen| format!(", last seen {}", views::when(Some(seen))))
             .unwrap_or_default();
-        writeln!(out, "Agent:       {}{seen}", machine.agent())?;
-        writeln!(
-            out,
-            "Boots next:  {} ({})",
-            machine.boots_next, machine.boots_next_reason
+        line("Agent", &format!("{}{seen}", machine.agent()))?;
+        line(
+            "Boots next",
+            &match (&machine.boots_next, &machine.boots_next_reason) {
+                (Some(next), Some(reason)) => format!("{next} ({reason})"),
+                (next, _) => dash(next.as_deref().unwrap_or_default()),
+            },
         )?;
-        writeln!(
-            out,
-            "Workflow:    {}",
-            dash(machine.workflow.as_deref().unwrap_or_default())
-        )?;
+        line("Workflow", &dash(machine.workflow.as_deref().unwrap_or_default()))?;
         if let Some(attempt) = &machine.attempt {
             let fence = if machine.attempt_lost {
                 " (given up as lost; nothing else runs here before it has provably stopped)"
             } else {
                 ""
             };
-            writeln!(out, "Attempt:     {attempt}{fence}")?;
+            line("Attempt", &format!("{attempt}{fence}"))?;
         }
         if machine.queue.len() > 1 {
-            writeln!(out, "Queue:       {}", machine.queue.join(", "))?;
+            line("Queue", &machine.queue.join(", "))?;
         }
         for (key, value) in &machine.labels {
-            writeln!(out, "Label:       {key}={value}")?;
+            line("Label", &format!("{key}={value}"))?;
         }
         writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
         Ok(())
@@ -226,21 +230,38 @@ async fn boot_disk(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failur
     let answer = client.control.boot_machine_disk(request).await;
     let machine = views::Machine::from(client.answer(answer)?);
     output::one(asking.out, asking.output, &machine, |out| {
-        writeln!(
-            out,
-            "machine {} boots {} next ({})",
-            machine.name, machine.boots_next, machine.boots_next_reason
-        )?;
+        let next = machine.boots_next.as_deref().unwrap_or("-");
+        let why = machine.boots_next_reason.as_deref().unwrap_or("-");
+        writeln!(out, "machine {} boots {next} next ({why})", machine.name)?;
         Ok(())
     })
 }
 
+/// Of the timeline, from the last number of each ring on.
+struct Entries(BootLogRequest);
+
+impl Source for Entries {
+    type Item = v1::BootLogEntry;
+
+    async fn open(&self, mut control: Control) -> Result<Response<Streaming<Self::Item>>, Status> {
+        control.boot_log(self.0.clone()).await
+    }
+
+    fn take(&mut self, entry: &Self::Item) -> bool {
+        self.0.after.insert(entry.ring.clone(), entry.number);
+        true
+    }
+
+    fn is_followed(&self) -> bool {
+        self.0.follow
+    }
+}
+
 async fn boot_log(request: BootLogRequest, asking: Asking<'_>) -> Result<(), Failure> {
     let mixed = request.all || request.name_or_mac.is_empty();
-    let mut client = asking.connect().await?;
-    let answer = client.control.boot_log(request).await;
-    let mut entries = client.answer(answer)?;
-    while let Some(entry) = client.next(&mut entries).await? {
+    let client = asking.connect().await?;
+    let mut entries = Following::new(&client, None).stream(Entries(request));
+    while let Some(entry) = entries.next().await? {
         let entry = BootLogEntry::from(entry);
         output::streamed(asking.out, asking.output, &entry, || entry.line(mixed))?;
     }

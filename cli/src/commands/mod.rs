@@ -10,7 +10,7 @@ pub(crate) mod template;
 pub(crate) mod workflow;
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Read, Write};
+use std::io::Read;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::output::Format;
+use crate::terminal::{LogWriter, Out, is_shown_to_a_person, say};
 
 /// Netboots bare metal into a small agent and drives it through durable workflows.
 #[derive(Debug, Parser)]
@@ -85,6 +86,24 @@ pub(crate) enum Command {
     Completions(completions::CompletionsArgs),
 }
 
+impl Command {
+    /// The name of one that has no answer in a format.
+    pub(crate) fn prints_no_answer(&self) -> Option<&'static str> {
+        match self {
+            Command::Bench(_) => Some("bench"),
+            Command::Completions(_) => Some("completions"),
+            Command::Image(_) => Some("image build"),
+            Command::Lab(_) => Some("lab"),
+            Command::Serve(_) => Some("serve"),
+            Command::Machine(_)
+            | Command::Run(_)
+            | Command::Store(_)
+            | Command::Template(_)
+            | Command::Workflow(_) => None,
+        }
+    }
+}
+
 /// Commands that ask a server, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Group<C: Subcommand> {
@@ -145,7 +164,7 @@ pub(crate) struct Asking<'a> {
     /// For each answer.
     pub(crate) request_timeout: RequestTimeout,
     pub(crate) output: Format,
-    pub(crate) out: &'a mut dyn Write,
+    pub(crate) out: &'a mut Out,
 }
 
 impl Asking<'_> {
@@ -179,11 +198,13 @@ pub(crate) enum LogFormat {
 pub(crate) fn log_to_stderr(format: LogFormat, default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let is_json = format == LogFormat::Json;
+    let has_colours = !is_json && is_shown_to_a_person();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(move || LogWriter { is_json, has_colours })
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(has_colours);
     match format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => log.init(),
@@ -202,6 +223,19 @@ fn read_file(path: &str) -> Result<(String, String), Failure> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| Failure::Failed(format!("cannot read {path}: {error}")))?;
     Ok((text, path.to_owned()))
+}
+
+/// Says where a text that is given to a server has the mark of a credential that was hidden when it was shown.
+fn warn_of_hidden(text: &str, source: &str) {
+    let marks = ["://***@", "=***"];
+    for (index, line) in text.lines().enumerate() {
+        if marks.iter().any(|mark| line.contains(mark)) {
+            say(format_args!(
+                "warning: {source}: line {}: *** stands where a credential was hidden when this was shown: write it anew",
+                index + 1
+            ));
+        }
+    }
 }
 
 /// The devices of `-r`: each a JSON object of text, or NAME=VALUE.
@@ -251,6 +285,6 @@ pub(crate) fn in_file(source: &str, said: &str) -> String {
 /// Warnings go to stderr, so that output stays what it is.
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        say(format_args!("warning: {warning}"));
     }
 }

@@ -2,25 +2,32 @@
 
 use std::convert::Infallible;
 use std::future::pending;
-use std::io::{IsTerminal, stderr};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use proto::v1::{ActionProgress, WatchProgressRequest};
 
 use crate::client::Client;
+use crate::terminal::{is_shown_to_a_person, safe_line};
+
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Shows the progress of a workflow's actions on stderr, where that is a terminal, until it is dropped. It never ends
 /// by itself: progress is for the eye, and a wait goes on without it.
 pub(crate) async fn show(client: &Client, id: &str) -> Infallible {
-    if stderr().is_terminal() {
-        let mut control = client.control.clone();
-        let request = WatchProgressRequest { id: id.to_owned() };
-        if let Ok(answer) = control.watch_progress(request).await {
-            let mut stream = answer.into_inner();
-            let mut shown = Shown::default();
-            while let Ok(Some(progress)) = stream.message().await {
-                shown.update(&progress);
+    if is_shown_to_a_person() {
+        loop {
+            let mut control = client.control.clone();
+            let request = WatchProgressRequest { id: id.to_owned() };
+            if let Ok(answer) = control.watch_progress(request).await {
+                let mut stream = answer.into_inner();
+                let mut shown = Shown::default();
+                while let Ok(Some(progress)) = stream.message().await {
+                    shown.update(&progress);
+                }
             }
+            // The server is away, or the workflow has ended and who waits hears of it.
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
     pending().await
@@ -71,7 +78,7 @@ fn heading(progress: &ActionProgress) -> String {
     let ActionProgress {
         task, action, stage, ..
     } = progress;
-    format!("{task}/{action} {stage}").trim_end().to_owned()
+    safe_line(format!("{task}/{action} {stage}").trim_end())
 }
 
 fn style(has_total: bool) -> ProgressStyle {

@@ -1,6 +1,6 @@
 //! `farrier store`: what a server keeps, while no server has it open.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use store::offline::{self, Import, OfflineError, Progress, Report, Segment, Summ
 
 use crate::failure::{Failure, chain};
 use crate::output::{self, Format};
+use crate::terminal::{Out, say};
 
 /// A bar is shown for what takes longer.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
@@ -88,10 +89,10 @@ fn check(data: &Path, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure
     let report = offline::check(data, &server::named, &mut |at| bar.show(at));
     bar.clear();
     let report = report.map_err(failure)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::stdout();
     output::one(&mut out, format, &report, |out| table(out, &report))?;
     for problem in &report.problems {
-        eprintln!("farrier: {problem}");
+        say(format_args!("farrier: {problem}"));
     }
     if report.problems.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -102,7 +103,7 @@ fn check(data: &Path, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure
     )))
 }
 
-fn table(out: &mut dyn Write, report: &Report) -> Result<(), Failure> {
+fn table(out: &mut Out, report: &Report) -> Result<(), Failure> {
     let row = |segment: &Segment| {
         vec![
             segment.name.clone(),
@@ -135,16 +136,17 @@ fn table(out: &mut dyn Write, report: &Report) -> Result<(), Failure> {
 
 fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
     let done = if target == "-" {
-        let mut out = std::io::stdout().lock();
+        let mut out = Out::stdout();
         if out.is_terminal() {
             return Err(Failure::Usage(
                 "an archive is nothing for a terminal: send it to a file, or name a directory".into(),
             ));
         }
-        let done = offline::export(data, &server::named, Target::Tar(&mut out), &mut |at| {
+        let mut archive = out.as_it_is()?;
+        let done = offline::export(data, &server::named, Target::Tar(&mut archive), &mut |at| {
             bar.show(at)
         });
-        out.flush()?;
+        archive.flush()?;
         done
     } else {
         let target = Target::Directory(Path::new(target));
@@ -153,7 +155,7 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
     bar.clear();
     let summary = done.map_err(failure)?;
     if target == "-" {
-        eprintln!("farrier: exported {}", in_words(&summary));
+        say(format_args!("farrier: exported {}", in_words(&summary)));
         return Ok(ExitCode::SUCCESS);
     }
     answer(format, &summary, "exported", "directory", target)
@@ -198,7 +200,7 @@ fn answer(
         #[serde(flatten)]
         summary: &'a Summary,
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = Out::stdout();
     output::one(&mut out, format, &Answer { place, summary }, |out| {
         Ok(writeln!(out, "{done} {} ({kind} {place})", in_words(summary))?)
     })?;

@@ -1,5 +1,6 @@
 //! `farrier template`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use proto::v1::{
@@ -9,7 +10,7 @@ use proto::v1::{
 
 use serde::Serialize;
 
-use super::{Asking, devices, in_file, read_file, warn};
+use super::{Asking, devices, in_file, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::output;
 use crate::views;
@@ -103,6 +104,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
 
 async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Failure> {
     let (text, source) = read_file(file)?;
+    warn_of_hidden(&text, &source);
     let mut client = asking.connect().await?;
     let answer = client
         .control
@@ -134,9 +136,7 @@ async fn get(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
         .await;
     let template = views::Template::from(client.answer(answer)?);
     // As it was stored, so that it can be changed and given back.
-    output::one(asking.out, asking.output, &template, |out| {
-        Ok(write!(out, "{}", template.text)?)
-    })
+    output::stored(asking.out, asking.output, &template, &template.text)
 }
 
 async fn list(asking: Asking<'_>) -> Result<(), Failure> {

@@ -118,9 +118,8 @@ pub(crate) struct ServeArgs {
     archive_after: Option<Duration>,
     /// How long after its end a workflow is deleted, with its events and logs; what its machines boot stays
     /// [default: never]
-    #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_KEEP_ENDED", hide_env_values = true)]
-    #[serde(default, deserialize_with = "setting")]
-    keep_ended: Option<Duration>,
+    #[arg(long, value_name = "TIME", env = "FARRIER_KEEP_ENDED", hide_env_values = true)]
+    keep_ended: Option<KeepEnded>,
     /// How long a machine is out of contact before what it runs is given up as lost, from 30s on [default: 5m]
     #[arg(long, value_name = "TIME", env = "FARRIER_LOST_AFTER", hide_env_values = true)]
     lost_after: Option<LostAfter>,
@@ -150,6 +149,32 @@ struct LostAfter(Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Given")]
 struct StopGrace(Duration);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+struct KeepEnded(Duration);
+
+impl FromStr for KeepEnded {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = duration(text)?;
+        if time.is_zero() {
+            return Err(format!(
+                "{text} would delete every workflow as it ends: leave it out to keep them for ever, or write 1s or more"
+            ));
+        }
+        Ok(Self(time))
+    }
+}
+
+impl TryFrom<Given> for KeepEnded {
+    type Error = String;
+
+    fn try_from(given: Given) -> Result<Self, String> {
+        given.to_string().parse()
+    }
+}
 
 impl FromStr for LostAfter {
     type Err = String;
@@ -256,7 +281,7 @@ impl ServeConfig {
             listen,
             grpc_port,
             archive_after: args.archive_after,
-            keep_ended: args.keep_ended,
+            keep_ended: args.keep_ended.map(|time| time.0),
             log_format: args.log_format.unwrap_or_default(),
             lost_after: args.lost_after,
             stop_grace: args.stop_grace,

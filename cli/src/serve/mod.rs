@@ -22,6 +22,7 @@ use config::ServeConfig;
 
 use crate::commands::log_to_stderr;
 use crate::failure::{Failure, chain};
+use crate::terminal::say;
 
 /// For requests that are under way when we are told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
@@ -84,10 +85,10 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     let dhcp = boots
         .dhcp
         .map_or_else(|| "off".to_owned(), |dhcp| dhcp.to_string());
-    eprintln!(
+    say(format_args!(
         "farrier: ready grpc={grpc_address} http={} dhcp={dhcp} tftp={}",
         boots.http, boots.tftp
-    );
+    ));
     let ended_by_itself = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,

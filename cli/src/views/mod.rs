@@ -8,6 +8,7 @@ use proto::v1;
 use serde::Serialize;
 
 use crate::output::Rows;
+use crate::terminal::safe_line;
 
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 
@@ -18,8 +19,8 @@ pub(crate) struct Machine {
     pub(crate) addresses: Vec<String>,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
     pub(crate) attached: bool,
-    pub(crate) boots_next: String,
-    pub(crate) boots_next_reason: String,
+    pub(crate) boots_next: Option<String>,
+    pub(crate) boots_next_reason: Option<String>,
     pub(crate) workflow: Option<String>,
     pub(crate) last_seen: Option<String>,
     pub(crate) agent_version: Option<String>,
@@ -46,8 +47,8 @@ impl From<v1::Machine> for Machine {
             addresses: machine.addresses,
             labels: machine.labels.into_iter().collect(),
             attached: machine.attached,
-            boots_next: machine.boots_next,
-            boots_next_reason: machine.boots_next_reason,
+            boots_next: given(machine.boots_next),
+            boots_next_reason: given(machine.boots_next_reason),
             workflow: given(machine.running_workflow),
             last_seen: time(machine.last_seen),
             agent_version: given(machine.agent_version),
@@ -72,7 +73,7 @@ impl Rows for Machine {
             self.macs.join(","),
             dash(&self.addresses.join(",")),
             self.agent().to_owned(),
-            self.boots_next.clone(),
+            dash(self.boots_next.as_deref().unwrap_or_default()),
             dash(self.workflow.as_deref().unwrap_or_default()),
         ]
     }
@@ -134,7 +135,7 @@ pub(crate) struct BootLogEntry {
     pub(crate) stage: String,
     pub(crate) what: String,
     pub(crate) detail: String,
-    pub(crate) bytes: u64,
+    pub(crate) bytes: Option<u64>,
     pub(crate) outcome: String,
 }
 
@@ -147,7 +148,7 @@ impl From<v1::BootLogEntry> for BootLogEntry {
             stage: entry.stage,
             what: entry.what,
             detail: entry.detail,
-            bytes: entry.bytes,
+            bytes: Some(entry.bytes).filter(|bytes| *bytes > 0),
             outcome: entry.outcome,
         }
     }
@@ -161,11 +162,9 @@ impl BootLogEntry {
         } else {
             String::new()
         };
-        let bytes = if self.bytes > 0 {
-            format!(" ({} B)", self.bytes)
-        } else {
-            String::new()
-        };
+        let bytes = self
+            .bytes
+            .map_or_else(String::new, |bytes| format!(" ({bytes} B)"));
         let line = format!(
             "{}  {mac}{:<5}  {:<8}  {:<24}  {}{bytes}",
             clock(self.at.as_deref()),
@@ -174,7 +173,7 @@ impl BootLogEntry {
             self.what,
             self.detail
         );
-        line.trim_end().to_owned()
+        safe_line(line.trim_end())
     }
 }
 

@@ -7,13 +7,14 @@ use serde_json::Value;
 
 use super::{clock, dash, first_line, given, seconds, short_age, time};
 use crate::output::Rows;
+use crate::terminal::{safe_line, set_in};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Workflow {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) namespace: String,
-    pub(crate) template: String,
+    pub(crate) template: Option<String>,
     pub(crate) state: String,
     pub(crate) message: Option<String>,
     pub(crate) run: u32,
@@ -23,15 +24,11 @@ pub(crate) struct Workflow {
     pub(crate) started_at: Option<String>,
     pub(crate) paused_at: Option<String>,
     pub(crate) ended_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inputs: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) vars: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<Value>,
     pub(crate) last_event: u64,
     pub(crate) tasks: Vec<Task>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) definition: Option<String>,
 }
 
@@ -39,11 +36,10 @@ pub(crate) struct Workflow {
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) kind: String,
-    pub(crate) worker: String,
+    pub(crate) worker: Option<String>,
     pub(crate) state: String,
     pub(crate) needs: Vec<String>,
     pub(crate) recovers: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) when: Option<String>,
     pub(crate) for_each: bool,
     pub(crate) instance: u32,
@@ -57,7 +53,7 @@ pub(crate) struct Task {
     pub(crate) recovered: bool,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warnings: Vec<String>,
     pub(crate) outputs: Option<Value>,
     pub(crate) started_at: Option<String>,
     pub(crate) ended_at: Option<String>,
@@ -69,20 +65,17 @@ pub(crate) struct Task {
 pub(crate) struct Execution {
     pub(crate) id: String,
     pub(crate) item_number: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) item: Option<Value>,
-    pub(crate) worker: String,
+    pub(crate) worker: Option<String>,
     pub(crate) state: String,
     pub(crate) waiting: Option<String>,
     pub(crate) due: Option<String>,
     pub(crate) tries: u32,
     pub(crate) child: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) decision: Option<Decision>,
     pub(crate) approve_message: Option<String>,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outputs: Option<Value>,
     pub(crate) created_at: Option<String>,
     pub(crate) started_at: Option<String>,
@@ -109,8 +102,8 @@ pub(crate) struct Action {
     pub(crate) seconds: Option<f64>,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
-    pub(crate) exit_code: i32,
-    pub(crate) bytes: u64,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) bytes: Option<u64>,
 }
 
 impl From<v1::Workflow> for Workflow {
@@ -119,7 +112,7 @@ impl From<v1::Workflow> for Workflow {
             id: workflow.id,
             name: workflow.name,
             namespace: workflow.namespace,
-            template: workflow.template,
+            template: given(workflow.template),
             state: workflow.state,
             message: given(workflow.message),
             run: workflow.run,
@@ -144,7 +137,7 @@ impl From<v1::TaskState> for Task {
         Self {
             name: task.name,
             kind: task.kind,
-            worker: task.worker,
+            worker: given(task.worker),
             state: task.state,
             needs: task.needs,
             recovers: task.recovers,
@@ -161,6 +154,7 @@ impl From<v1::TaskState> for Task {
             recovered: task.recovered,
             reason: given(task.reason),
             message: given(task.message),
+            warnings: task.warnings,
             outputs: json(&task.outputs_json),
             started_at: time(task.started_at),
             ended_at: time(task.ended_at),
@@ -176,7 +170,7 @@ impl From<v1::TaskExecution> for Execution {
             id: execution.id,
             item_number: execution.item,
             item: json(&execution.item_json),
-            worker: execution.worker,
+            worker: given(execution.worker),
             state: execution.state,
             waiting: given(execution.waiting),
             due: time(execution.due),
@@ -228,9 +222,9 @@ impl Rows for Workflow {
 
     fn row(&self) -> Vec<String> {
         let mut workers: Vec<&str> = Vec::new();
-        for task in self.tasks.iter().filter(|task| !task.worker.is_empty()) {
-            if !workers.contains(&task.worker.as_str()) {
-                workers.push(&task.worker);
+        for worker in self.tasks.iter().filter_map(|task| task.worker.as_deref()) {
+            if !workers.contains(&worker) {
+                workers.push(worker);
             }
         }
         vec![
@@ -248,6 +242,23 @@ impl Rows for Workflow {
 const ALL_ITEMS: usize = 20;
 
 impl Workflow {
+    /// `FAILED: why`.
+    pub(crate) fn state_in_words(&self) -> String {
+        match &self.message {
+            Some(message) => format!("{}: {}", self.state, set_in(message, 2)),
+            None => self.state.clone(),
+        }
+    }
+
+    /// With the names of the tasks that they are about.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tasks.iter().flat_map(|task| {
+            task.warnings
+                .iter()
+                .map(|warning| (task.name.as_str(), warning.as_str()))
+        })
+    }
+
     /// A row for each action, and for each task that has none.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
         self.tasks.iter().flat_map(Task::rows).collect()
@@ -260,6 +271,7 @@ impl Task {
             let execution = self.executions.first();
             let actions = execution.map_or(&self.actions, |execution| &execution.actions);
             let worker = execution.map_or(&self.worker, |execution| &execution.worker);
+            let worker = worker.as_deref().unwrap_or_default();
             let before = self.is_before_actions(execution);
             if actions.is_empty() || before {
                 return vec![self.row(&self.name, worker, &self.kind, execution)];
@@ -280,15 +292,11 @@ impl Task {
             if !all && execution.state == "SUCCESS" {
                 continue;
             }
+            let worker = execution.worker.as_deref().unwrap_or_default();
             if execution.actions.is_empty() || self.is_before_actions(Some(execution)) {
-                rows.push(self.row(&name, &execution.worker, &self.kind, Some(execution)));
+                rows.push(self.row(&name, worker, &self.kind, Some(execution)));
             } else {
-                rows.extend(
-                    execution
-                        .actions
-                        .iter()
-                        .map(|action| action.row(&name, &execution.worker)),
-                );
+                rows.extend(execution.actions.iter().map(|action| action.row(&name, worker)));
             }
         }
         rows
@@ -391,7 +399,7 @@ pub(crate) struct Event {
     pub(crate) task: Option<String>,
     pub(crate) execution: Option<String>,
     pub(crate) action: Option<String>,
-    pub(crate) attempt: u32,
+    pub(crate) attempt: Option<u32>,
     pub(crate) message: Option<String>,
     pub(crate) event: Value,
 }
@@ -405,7 +413,7 @@ impl From<v1::WorkflowEvent> for Event {
             task: given(event.task),
             execution: given(event.execution),
             action: given(event.action),
-            attempt: event.attempt,
+            attempt: Some(event.attempt).filter(|attempt| *attempt > 0),
             message: given(event.message),
             event: serde_json::from_str(&event.json).unwrap_or_default(),
         }
@@ -417,10 +425,13 @@ impl Event {
         let task = self.task.as_deref().unwrap_or("-");
         let task = format!("{task}{}", item(self.execution.as_deref()));
         let place = match &self.action {
-            Some(action) if self.attempt > 1 => format!("{task}/{action} #{}", self.attempt),
-            Some(action) => format!("{task}/{action}"),
+            Some(action) => match self.attempt {
+                Some(attempt @ 2..) => format!("{task}/{action} #{attempt}"),
+                _ => format!("{task}/{action}"),
+            },
             None => task,
         };
+        let place = safe_line(&place);
         let message = self.message.as_deref().unwrap_or_default();
         let message = match self.kind.as_str() {
             // The report before it has the rest.

@@ -23,7 +23,11 @@ pub(crate) const WITHIN: Duration = Duration::from_secs(20);
 /// A server with a machine and a template, and the machine's agent.
 pub(crate) async fn prepared(template: &str) -> (String, Agent) {
     let store = StoreHandle::new(MemoryStore::new());
-    let control = ControlPlane::open(store, Config::default()).await.expect("open");
+    prepared_on(store, Config::default(), template).await
+}
+
+pub(crate) async fn prepared_on(store: StoreHandle, config: Config, template: &str) -> (String, Agent) {
+    let control = ControlPlane::open(store, config).await.expect("open");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
     let serving = control.clone();

@@ -2,4 +2,6 @@
 
 mod follow;
 mod harness;
+mod hostile;
 mod people;
+mod shapes;

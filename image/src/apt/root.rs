@@ -9,6 +9,7 @@ use crate::apt::{AptError, KEYRING, Mirror, Package, RELEASE};
 use crate::command::{self, CommandError};
 use crate::files::{self, About};
 use crate::progress::{Progress, Report};
+use crate::scratch::Scratch;
 
 /// The packages of Debian [`RELEASE`], from the cache where it has them and from a mirror where not.
 #[derive(Debug)]
@@ -85,10 +86,7 @@ impl Archive {
         report(Progress::Noted { text: &text });
         // Beside the cache, so that the file can be renamed into it.
         let directory = self.cache.directory().to_path_buf();
-        let download = tempfile::Builder::new()
-            .prefix(".download-")
-            .tempdir_in(&directory)
-            .about("create directory", &directory)?;
+        let download = Scratch::make(".download-", &directory).about("create directory", &directory)?;
         self.root(report)?.download(&package.name, download.path())?;
         let mut files = fs::read_dir(download.path())
             .about("list", download.path())?
@@ -107,7 +105,7 @@ impl Archive {
 
 #[derive(Debug)]
 struct Root {
-    directory: tempfile::TempDir,
+    directory: Scratch,
     mirror: Mirror,
     cache: PathBuf,
 }
@@ -118,10 +116,7 @@ impl Root {
             return Err(AptError::NoKeyring);
         }
         let parent = std::env::temp_dir();
-        let directory = tempfile::Builder::new()
-            .prefix("farrier-apt-")
-            .tempdir_in(&parent)
-            .about("create directory", &parent)?;
+        let directory = Scratch::make("farrier-apt-", &parent).about("create directory", &parent)?;
         let root = Self {
             directory,
             mirror: mirror.clone(),

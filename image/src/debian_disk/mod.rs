@@ -24,6 +24,7 @@ use crate::command::CommandError;
 use crate::files::{self, About, FileError};
 use crate::grub::GrubError;
 use crate::progress::{Progress, Report, step};
+use crate::scratch::Scratch;
 
 /// Where the image and the packages are kept, and where packages come from.
 #[derive(Debug, Clone)]
@@ -173,7 +174,7 @@ fn lock(output: &Path) -> Result<Flock<File>, FileError> {
 }
 
 /// Where the pieces are until they are put together; about 1.5 GB, some of it sparse.
-struct Workspace(tempfile::TempDir);
+struct Workspace(Scratch);
 
 impl Workspace {
     fn make(output: &Path) -> Result<Self, FileError> {
@@ -192,10 +193,7 @@ impl Workspace {
         } else {
             &temporary
         };
-        let directory = tempfile::Builder::new()
-            .prefix(WORKSPACE)
-            .tempdir_in(parent)
-            .about("create directory", parent)?;
+        let directory = Scratch::make(WORKSPACE, parent).about("create directory", parent)?;
         let open = fs::Permissions::from_mode(0o777);
         fs::set_permissions(directory.path(), open).about("open up", directory.path())?;
         Ok(Self(directory))

@@ -1,5 +1,7 @@
 //! Rows of outboxes, taken to those they are for: what the target makes of a row and the row's end are one commit.
 
+use std::collections::BTreeSet;
+
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use store::Revision;
@@ -80,6 +82,7 @@ impl Coordinator {
                     Ok(machines) => Command::Answer {
                         task,
                         instance,
+                        unknown: self.unknown_labels(&selector)?,
                         selector,
                         machines,
                     },
@@ -265,7 +268,28 @@ impl Coordinator {
         }
         Ok(Ok(found))
     }
+
+    /// The labels that a selector asks for and no machine has, in words.
+    fn unknown_labels(&self, selector: &str) -> Result<Vec<String>, Error> {
+        let machines = self.view.list::<Machine>("machine/")?;
+        let has: BTreeSet<&str> = machines
+            .iter()
+            .flat_map(|(_, machine)| machine.labels.keys().map(String::as_str))
+            .collect();
+        let unknown = |label: &String| {
+            let meant = workflow::language::nearest(label, has.iter().copied())
+                .map(|near| format!("; did you mean {near:?}?"))
+                .unwrap_or_default();
+            format!("no machine has the label {label:?}{meant}")
+        };
+        let asked = workflow::expression::labels(selector);
+        let asked = asked.iter().filter(|label| !has.contains(label.as_str()));
+        Ok(asked.take(MAX_UNKNOWN).map(unknown).collect())
+    }
 }
+
+/// Labels that are named.
+const MAX_UNKNOWN: usize = 10;
 
 /// A machine for which a selector has no value, and why.
 struct Unknown {

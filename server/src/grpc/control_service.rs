@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use prost::Message;
 use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
@@ -20,6 +21,8 @@ use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
 use crate::workflows::{Creation, next};
 
+/// Bytes after which an answer with whole workflows ends.
+const WHOLE_BYTES: usize = 1 << 20;
 /// Workflows in one answer.
 const MAX_LISTED: usize = 500;
 /// Answers that may wait for a client to read them.
@@ -132,6 +135,7 @@ impl ControlService for ControlPlane {
             template: request.template,
             text: request.text,
             inputs: inputs(&request.inputs_json)?,
+            typed_inputs: request.inputs_text.into_iter().collect(),
             devices: request.devices.into_iter().collect(),
             idempotency_key: request.idempotency_key,
             name: request.name,
@@ -157,6 +161,7 @@ impl ControlService for ControlPlane {
             after,
             limit,
             unfinished,
+            whole,
         } = request.into_inner();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let list = WorkflowList {
@@ -171,11 +176,36 @@ impl ControlService for ControlPlane {
         };
         let limit = list.limit;
         let workflows = self.workflows(list).await?;
-        let workflows: Vec<Workflow> = workflows.iter().map(convert::summary).collect();
-        let next = workflows.last().filter(|_| workflows.len() == limit);
+        let mut is_cut = workflows.len() == limit;
+        let mut last = workflows.last().map(|listed| listed.id().to_owned());
+        let mut shown = Vec::new();
+        let mut bytes = 0;
+        for listed in &workflows {
+            if !whole {
+                shown.push(convert::summary(listed));
+                continue;
+            }
+            match self.workflow(listed.id()).await {
+                Ok(workflow) => shown.push(convert::shown(&workflow, None)),
+                // Deleted since.
+                Err(Error::NotFound(_)) => continue,
+                // One that cannot be read does not hide the others.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(error, id = listed.id(), "a workflow is listed without its parts");
+                    shown.push(convert::summary(listed));
+                }
+            }
+            bytes += shown.last().map_or(0, Message::encoded_len);
+            if bytes > WHOLE_BYTES {
+                is_cut = true;
+                last = Some(listed.id().to_owned());
+                break;
+            }
+        }
         Ok(Response::new(ListWorkflowsResponse {
-            next: next.map(|last| last.id.clone()).unwrap_or_default(),
-            workflows,
+            next: last.filter(|_| is_cut).unwrap_or_default(),
+            workflows: shown,
         }))
     }
 
@@ -348,6 +378,7 @@ impl ControlService for ControlPlane {
             name_or_mac,
             follow,
             all,
+            after,
         } = request.into_inner();
         let whose = match (all, name_or_mac.is_empty()) {
             (true, _) => Whose::Everybody,
@@ -359,7 +390,7 @@ impl ControlService for ControlPlane {
         };
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.boot_log(whose, follow, to).await },
+            |to| async move { control.boot_log(whose, follow, after, to).await },
             convert::boot_log_entry,
         ))
     }

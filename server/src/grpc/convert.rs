@@ -9,7 +9,7 @@ use crate::agents::Agent;
 use crate::clock::timestamp;
 use crate::machines::{Machine, mac_text};
 use crate::templates::Template;
-use crate::timeline::Written;
+use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
 
 pub(super) use self::workflows::{event, shown, summary};
@@ -81,15 +81,28 @@ pub(super) fn line(line: Line) -> v1::LogLine {
     }
 }
 
-pub(super) fn boot_log_entry(entry: Written) -> v1::BootLogEntry {
+pub(super) fn boot_log_entry(placed: Placed) -> v1::BootLogEntry {
+    let Placed { ring, number, entry } = placed;
+    let Written {
+        at,
+        mac,
+        boot,
+        stage,
+        what,
+        detail,
+        bytes,
+        outcome,
+    } = entry;
     v1::BootLogEntry {
-        at: Some(timestamp(entry.at)),
-        mac: entry.mac,
-        boot: entry.boot,
-        stage: entry.stage,
-        what: entry.what,
-        detail: entry.detail,
-        bytes: entry.bytes,
-        outcome: entry.outcome,
+        at: Some(timestamp(at)),
+        mac,
+        boot,
+        stage,
+        what,
+        detail,
+        bytes,
+        outcome,
+        ring,
+        number,
     }
 }

@@ -125,6 +125,6 @@ impl From<Error> for Status {
             Error::Store(_) => Code::Internal,
             Error::Stopping => Code::Unavailable,
         };
-        Status::new(code, error.to_string())
+        Status::new(code, redaction::redacted(&error.to_string()))
     }
 }

@@ -50,6 +50,15 @@ pub(crate) struct Written {
     pub(crate) outcome: String,
 }
 
+/// Where an entry stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    pub(crate) ring: String,
+    /// Within the ring.
+    pub(crate) number: u64,
+    pub(crate) entry: Written,
+}
+
 /// The ring of entries whose machine is not known.
 pub(crate) const STRANGERS: &str = "strangers";
 

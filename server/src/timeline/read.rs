@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::{broadcast, mpsc};
 
 use super::writer::Ring;
-use super::{STRANGERS, Written};
+use super::{Placed, STRANGERS, Written};
 use crate::control::{Change, ControlPlane};
 use crate::error::Error;
 use crate::machines::mac_text;
@@ -23,23 +23,28 @@ pub(crate) enum Whose {
 }
 
 impl ControlPlane {
-    /// Sends what there is, oldest first, and with `follow` what comes, until the receiver is gone or we stop.
+    /// Sends what there is, oldest first, and with `follow` what comes, until the receiver is gone or we stop. What is
+    /// `known` already, as the number of a ring's last entry, is left out.
     pub(crate) async fn boot_log(
         &self,
         whose: Whose,
         follow: bool,
-        to: mpsc::Sender<Written>,
+        known: impl IntoIterator<Item = (String, u64)>,
+        to: mpsc::Sender<Placed>,
     ) -> Result<(), Error> {
         // Before the first read, so that nothing falls between.
         let mut changes = self.inner.changes.subscribe();
         let mut rings = self.rings(&whose).await?;
-        let mut seen = BTreeMap::new();
+        let mut seen: BTreeMap<String, u64> = known
+            .into_iter()
+            .map(|(ring, number)| (ring, number.saturating_add(1)))
+            .collect();
         loop {
             let mut found = Vec::new();
             for ring in &rings {
                 found.extend(self.unseen(ring, &mut seen).await?);
             }
-            found.sort_by_key(|entry| entry.at);
+            found.sort_by_key(|placed: &Placed| placed.entry.at);
             for entry in found {
                 if to.send(entry).await.is_err() {
                     return Ok(());
@@ -81,7 +86,7 @@ impl ControlPlane {
     }
 
     /// What a ring holds from the number in `seen` on, which is moved to its end.
-    async fn unseen(&self, ring: &str, seen: &mut BTreeMap<String, u64>) -> Result<Vec<Written>, Error> {
+    async fn unseen(&self, ring: &str, seen: &mut BTreeMap<String, u64>) -> Result<Vec<Placed>, Error> {
         let mut from = seen.get(ring).copied().unwrap_or(0);
         let mut all = Vec::new();
         loop {
@@ -94,8 +99,13 @@ impl ControlPlane {
                 .await?;
             let full = page.len() == PAGE;
             for (number, entry) in page {
-                from = number.parse().map_or(from, |number: u64| number + 1);
-                all.push(entry);
+                let number = number.parse().unwrap_or(from);
+                from = number.saturating_add(1);
+                all.push(Placed {
+                    ring: ring.to_owned(),
+                    number,
+                    entry,
+                });
             }
             if !full {
                 seen.insert(ring.to_owned(), from);

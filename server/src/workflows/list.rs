@@ -30,6 +30,15 @@ pub(crate) enum Listed {
     Stored(Box<Head>, Box<Definition>),
 }
 
+impl Listed {
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Listed::Archived(archived) => &archived.head.id,
+            Listed::Stored(head, _) => &head.id,
+        }
+    }
+}
+
 impl ControlPlane {
     /// Lists workflows; the cost is that of those that are given, and of those of the machine.
     pub(crate) async fn workflows(&self, list: WorkflowList) -> Result<Vec<Listed>, Error> {

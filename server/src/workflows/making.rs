@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
-use workflow::language::{self, Definition, Devices, Rendered};
+use workflow::language::{self, Control, Definition, Devices, Rendered};
 
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Machine, mac_text, parse_mac};
-use crate::templates::{described, lines};
+use crate::templates::{self, described, lines};
 
 /// What `text` renders to for these devices, and warnings.
 pub(crate) fn render(
@@ -21,8 +21,57 @@ pub(crate) fn render(
         hardware: hardware(view, devices)?,
     };
     let rendered = language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
-    let warnings = rendered.warnings.iter().map(described).collect();
+    let all = rendered.warnings.iter().chain(&rendered.undone);
+    let mut warnings: Vec<String> = all.map(described).collect();
+    let mut seen = BTreeSet::new();
+    undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
     Ok((rendered, warnings))
+}
+
+/// Templates of sub-workflows that are looked into.
+const MAX_BELOW: usize = 32;
+
+/// What nobody will do of the sub-workflows that a definition names, and of theirs.
+fn undone_below(
+    view: &View,
+    definition: &Definition,
+    seen: &mut BTreeSet<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    for task in &definition.tasks {
+        let Some(Control::Workflow { template, .. }) = &task.control else {
+            continue;
+        };
+        let is_new = !template.contains("${{") && seen.len() < MAX_BELOW && seen.insert(template.clone());
+        if !is_new {
+            continue;
+        }
+        let found = match templates::find(view, template) {
+            Ok(found) => found,
+            Err(Error::NotFound(_)) => {
+                warnings.push(format!(
+                    "task {:?}: there is no template {template:?} yet: store it with `farrier template create` before the task begins",
+                    task.name
+                ));
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // As it is rendered when its turn comes.
+        let rendered = language::render(&found.text, &Devices::default());
+        let undone = match &rendered {
+            Ok(rendered) => rendered.undone.clone(),
+            Err(_) => language::undone(&found.text),
+        };
+        let told = undone
+            .iter()
+            .map(|what| format!("template {template:?}, {}", described(what)));
+        warnings.extend(told);
+        if let Ok(rendered) = rendered {
+            undone_below(view, &rendered.definition, seen, warnings)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is given, checked against the definition, and the defaults of the rest.

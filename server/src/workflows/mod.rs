@@ -37,6 +37,8 @@ pub(crate) struct Creation {
     pub(crate) text: String,
     pub(crate) devices: BTreeMap<String, String>,
     pub(crate) inputs: Map<String, Value>,
+    /// As somebody typed them.
+    pub(crate) typed_inputs: BTreeMap<String, String>,
     /// Empty: none.
     pub(crate) idempotency_key: String,
     /// Empty: the template's.
@@ -61,6 +63,8 @@ struct Asked {
     name: String,
     #[serde(default)]
     inputs: Map<String, Value>,
+    #[serde(default)]
+    typed_inputs: BTreeMap<String, String>,
     #[serde(default)]
     text: String,
 }
@@ -198,7 +202,12 @@ fn new_workflow(
     rendered: Rendered,
     warnings: &[String],
 ) -> Result<NewWorkflow, Error> {
-    let inputs = making::inputs(&rendered.definition, &creation.inputs)?;
+    let mut given = creation.inputs.clone();
+    given.extend(workflow::language::typed_inputs(
+        &rendered.definition,
+        &creation.typed_inputs,
+    ));
+    let inputs = making::inputs(&rendered.definition, &given)?;
     let id = Uuid::now_v7().to_string();
     let name = match creation.name.as_str() {
         "" => rendered.definition.name.clone(),
@@ -244,6 +253,7 @@ impl Asked {
             devices: creation.devices.clone(),
             name: creation.name.clone(),
             inputs: creation.inputs.clone(),
+            typed_inputs: creation.typed_inputs.clone(),
             text: creation.text.clone(),
         }
     }

@@ -43,7 +43,7 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     agent.acknowledged().await;
     let workflow = server.workflow(&id).await;
     assert_eq!(workflow.state, "SUCCESS");
-    assert_eq!(workflow.tasks[0].actions[0].bytes, 7);
+    assert_eq!(workflow.tasks[0].actions[0].bytes, Some(7));
     let (next, reason) = server.control.boots_next(mac()).await.expect("known");
     assert_eq!(
         (next, reason),

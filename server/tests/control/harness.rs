@@ -270,6 +270,7 @@ impl Server {
             name_or_mac: of.into(),
             follow: true,
             all: false,
+            ..BootLogRequest::default()
         };
         let mut entries = self
             .client()

@@ -45,6 +45,8 @@ pub enum Command {
         instance: u32,
         selector: String,
         machines: Vec<(String, Value)>,
+        /// Labels that the selector asks for and no machine at all has, in words.
+        unknown: Vec<String>,
     },
     /// The same, when the selector has no value for a machine, the first by name: why, with the selector and what it saw.
     NoAnswer {

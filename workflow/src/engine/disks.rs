@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::AttemptId;
 use super::state::{Workflow, WorkflowState};
+use crate::language::base_name;
 
 /// See the module. Kept with the machine, as the reports of one attempt after the other say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,12 +200,6 @@ impl Disks {
             }
         }
     }
-}
-
-fn base_name(image: &str) -> &str {
-    let image = image.split_once('@').map_or(image, |(name, _)| name);
-    let base = image.rsplit('/').next().unwrap_or(image);
-    base.split_once(':').map_or(base, |(name, _)| name)
 }
 
 /// Whether `place` names `disk` or a partition of it: `/dev/sda` and `/dev/sda3`, `/dev/nvme0n1` and `/dev/nvme0n1p3`,

@@ -67,6 +67,9 @@ pub enum EventKind {
         /// What is known of machines that came with the list.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         machines: BTreeMap<String, Value>,
+        /// What is odd about the list: labels that no machine has.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
     },
     /// An execution was made, its texts filled in. It is WAITING (for what `waiting` says), or SKIPPED.
     ExecutionMade {

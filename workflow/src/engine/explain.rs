@@ -9,6 +9,25 @@ use crate::language::Task;
 /// Tasks or items that are told of; the rest is counted.
 const TOLD: usize = 20;
 
+/// What is odd about what a task did, although nothing failed: that nobody is left to wonder why nothing was done.
+pub fn warnings(task: &Task, state: &TaskState) -> Vec<String> {
+    let mut warnings = state.warnings.clone();
+    let is_list = task.for_each.is_some() && state.instance > 0 && state.asking.is_none();
+    if !is_list || state.state == StepState::Idle {
+        return warnings;
+    }
+    let is_done = state.state == StepState::Success;
+    if is_done && state.items == 0 {
+        warnings.push("its list is empty: it had nothing to do (minItems fails it then)".into());
+    } else if is_done && state.skipped == state.items {
+        warnings.push(format!(
+            "all of its {} items were skipped: it has done nothing",
+            state.items
+        ));
+    }
+    warnings
+}
+
 /// What the workflow (or one task of it, by name or `NAME[item]`) does or waits for, in lines that a person reads.
 ///
 /// Of a machine it says only that it is waited for; who holds that is for the [`Machine`](super::Machine) to say.
@@ -17,6 +36,15 @@ pub fn explain(workflow: &Workflow, task: Option<&str>, now: UnixMillis) -> Vec<
         None => of_workflow(workflow, now),
         Some(name) => of_named(workflow, name, now),
     }
+}
+
+fn warned(task: &Task, state: &TaskState) -> Vec<String> {
+    let name = &task.name;
+    let warnings = warnings(task, state);
+    warnings
+        .iter()
+        .map(|warning| format!("warning: task {name:?}: {warning}"))
+        .collect()
 }
 
 fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
@@ -35,6 +63,8 @@ fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
     if let Some(parent) = &head.parent {
         lines.push(format!("it is part of workflow {}", parent.workflow));
     }
+    let tasks = workflow.definition.tasks.iter().zip(&head.tasks);
+    lines.extend(tasks.flat_map(|(task, state)| warned(task, state)).take(TOLD));
     if head.state.is_final() {
         return lines;
     }
@@ -83,7 +113,9 @@ fn of_named(workflow: &Workflow, name: &str, now: UnixMillis) -> Vec<String> {
         )];
     };
     let Some(item) = item else {
-        return of_task(workflow, index, task, state, now);
+        let mut lines = of_task(workflow, index, task, state, now);
+        lines.extend(warned(task, state));
+        return lines;
     };
     match workflow
         .executions_of(index)

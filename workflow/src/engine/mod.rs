@@ -30,7 +30,7 @@ pub use decide::{decide, decide_within};
 pub use disks::{BY_HAND, DiskUse, Disks, Hold};
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
-pub use explain::explain;
+pub use explain::{explain, warnings};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use state::{

@@ -174,6 +174,9 @@ pub struct TaskState {
     /// `machines(...)` was asked for and not answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asking: Option<String>,
+    /// What was odd about its list: labels that no machine has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Its failure was made good by a task that `recovers` it.
     #[serde(default)]
     pub recovered: bool,
@@ -470,6 +473,7 @@ impl TaskState {
             failed: 0,
             skipped: 0,
             wave: 0,
+            warnings: Vec::new(),
             asking: None,
             recovered: false,
             error: None,

@@ -35,7 +35,7 @@ pub use cost::{MAX_BYTES, MAX_STEPS};
 pub use fill::{fill, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
-pub use selector::{check_selector, matches};
+pub use selector::{check_selector, labels, matches};
 pub use types::{Type, Types};
 pub use value::MAX_RESULT_BYTES;
 

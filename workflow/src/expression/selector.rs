@@ -71,6 +71,57 @@ pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
     }
 }
 
+/// The labels that a selector asks for, in whatever way: by name, `labels.rack`, `labels['rack']`, `has(labels.rack)` or
+/// `'rack' in labels`. None of a selector that can't be read.
+pub fn labels(selector: &str) -> BTreeSet<String> {
+    let mut asked = BTreeSet::new();
+    let Ok(mut node) = run::parse(selector) else {
+        return asked;
+    };
+    labels_asked_in(&node, &mut asked);
+    labels_as_names(&mut node, &mut |name| {
+        asked.insert(name.to_owned());
+        // No label: its own name is taken.
+        "labels".to_owned()
+    });
+    let mut names = BTreeSet::new();
+    collect_names(&node, &mut names);
+    let mut own: BTreeSet<&str> = ["labels", "metadata", "name"].into();
+    collect_variables(&node, &mut own);
+    asked.extend(names.difference(&own).map(|name| (*name).to_owned()));
+    asked
+}
+
+/// Of loops.
+fn collect_variables<'n>(node: &'n Node, names: &mut BTreeSet<&'n str>) {
+    if let Kind::Loop { name, .. } = &node.kind {
+        names.insert(name);
+    }
+    for child in node.children() {
+        collect_variables(child, names);
+    }
+}
+
+/// `has(labels.rack)`, `'rack' in labels`
+fn labels_asked_in(node: &Node, asked: &mut BTreeSet<String>) {
+    let is_labels = |node: &Node| matches!(&node.kind, Kind::Name(name) if name == "labels");
+    if let Kind::Has { of, name } = &node.kind
+        && is_labels(of)
+    {
+        asked.insert(name.clone());
+    }
+    let children = node.children();
+    if let [left, right] = children.as_slice()
+        && is_labels(right)
+        && let Kind::Text(name) = &left.kind
+    {
+        asked.insert(name.clone());
+    }
+    for child in children {
+        labels_asked_in(child, asked);
+    }
+}
+
 /// `labels.rack` and `labels['rack']` become names of their own, which have a value where the label is missing. What else
 /// is asked of `labels` (`has(labels.rack)`, `'rack' in labels`) is about those that there are.
 fn labels_as_names(node: &mut Node, variable: &mut impl FnMut(&str) -> String) {

@@ -446,6 +446,22 @@ fn finds_selectors_and_gates() {
 }
 
 #[test]
+fn the_labels_of_a_selector_are_those_that_it_asks_for() {
+    let asked = |selector: &str| super::labels(selector).into_iter().collect::<Vec<_>>();
+    assert_eq!(
+        asked(
+            "rack == 'r7' || labels.row == '1' && labels['a-b'] != '' && has(labels.gpu) || 'ib' in labels"
+        ),
+        ["a-b", "gpu", "ib", "rack", "row"]
+    );
+    assert_eq!(
+        asked("name == 'a' && metadata.ram > 1 && labels.all(k, k != 'x')"),
+        Vec::<String>::new()
+    );
+    assert_eq!(asked("rack =="), Vec::<String>::new());
+}
+
+#[test]
 fn selects_machines() {
     let machine = json!({
         "name": "a", "mac": "52:54:00:77:00:0b",

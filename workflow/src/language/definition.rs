@@ -138,6 +138,9 @@ pub struct ForEach {
     /// Sizes of the waves, cumulative; the next begins when the one before is final. Empty: one wave.
     #[serde(default, skip_serializing_if = "is_default")]
     pub waves: Vec<Amount>,
+    /// A list with fewer items fails the task; 0: an empty one is well.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_items: u32,
     /// Failed items that are borne; with one more nothing further is started and the task fails. None: all items are tried.
     #[serde(default, skip_serializing_if = "is_default")]
     pub max_failures: Option<Amount>,

@@ -26,7 +26,10 @@ pub(super) struct Check<'a> {
     pub(super) is_version_1: bool,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<Problem>,
+    pub(super) undone: Vec<Problem>,
     pub(super) expressions: Vec<Expression<'a>>,
+    /// Where the images of actions stand: task, action.
+    pub(super) images: Vec<(usize, usize, Location)>,
     /// Inputs with a wrong declaration: expressions may use them all the same.
     pub(super) untyped_inputs: Vec<&'a str>,
     /// Values of the wrong shape: nothing else needs to be said of them.
@@ -61,7 +64,9 @@ impl<'a> Check<'a> {
             is_version_1: false,
             problems: Vec::new(),
             warnings: Vec::new(),
+            undone: Vec::new(),
             expressions: Vec::new(),
+            images: Vec::new(),
             untyped_inputs: Vec::new(),
             misshapen: BTreeSet::new(),
         }
@@ -203,6 +208,11 @@ impl<'a> Check<'a> {
     pub(super) fn warning(&mut self, at: &Location, message: impl Into<String>) {
         let warning = self.place(at, message);
         self.warnings.push(warning);
+    }
+
+    pub(super) fn not_done(&mut self, at: &Location, message: impl Into<String>) {
+        let what = self.place(at, message);
+        self.undone.push(what);
     }
 
     pub(super) fn misshapen(&mut self, node: &Node, message: &str) {

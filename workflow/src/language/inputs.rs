@@ -81,6 +81,21 @@ pub fn inputs(
     }
 }
 
+/// Values as somebody typed them, by the types that the definition declares: `17` is a text for an input of type string,
+/// and JSON for others. Names that it has not, and what is no JSON, stay texts, for [`inputs`] to refuse.
+pub fn typed_inputs(definition: &Definition, given: &BTreeMap<String, String>) -> Map<String, Value> {
+    let read = |(name, text): (&String, &String)| {
+        let json = serde_json::from_str::<Value>(text).ok();
+        let is_text = definition
+            .inputs
+            .get(name)
+            .is_some_and(|input| input.kind == InputType::String);
+        let value = json.filter(|json| !is_text || json.is_string());
+        (name.clone(), value.unwrap_or_else(|| text.as_str().into()))
+    };
+    given.iter().map(read).collect()
+}
+
 fn typed(value: &Value, kind: InputType) -> Option<Value> {
     let is_right = match kind {
         InputType::String => value.is_string(),

@@ -20,9 +20,12 @@ mod functions;
 mod holes;
 mod image_reference;
 mod inputs;
+mod native;
+mod native_lines;
 mod nearest;
 mod node;
 mod problem;
+mod references;
 mod render;
 mod steps;
 mod validate;
@@ -32,7 +35,8 @@ pub use definition::{
 };
 pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};
-pub use inputs::inputs;
+pub use inputs::{inputs, typed_inputs};
+pub use native::{NATIVE, Native, base_name, native};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
@@ -52,6 +56,8 @@ pub struct Rendered {
     pub definition: Definition,
     pub yaml: String,
     pub warnings: Vec<Problem>,
+    /// What no agent does: actions that are not built in, fields that those which are do not read.
+    pub undone: Vec<Problem>,
 }
 
 /// Checks what can be checked of a template before there are devices: its syntax, the functions and templates that it
@@ -69,11 +75,18 @@ pub fn render(text: &str, devices: &Devices) -> Result<Rendered, Vec<Problem>> {
     let template = render::Template::parse(text)?;
     let yaml = template.render(devices)?;
     let tree = node::parse(&yaml).map_err(|problem| vec![problem])?;
-    let (definition, warnings) = validate::validate(&tree, &yaml)?;
-    template.check_version(&definition)?;
+    let validated = validate::validate(&tree, &yaml)?;
+    template.check_version(&validated.definition)?;
     Ok(Rendered {
-        definition,
+        definition: validated.definition,
         yaml,
-        warnings,
+        warnings: validated.warnings,
+        undone: validated.undone,
     })
+}
+
+/// What no agent will do of a template that can't be rendered yet, as far as its lines tell: actions whose image stands
+/// there as it is and is not built in.
+pub fn undone(text: &str) -> Vec<Problem> {
+    native_lines::undone(text)
 }

@@ -15,7 +15,7 @@ use gotmpl::{MissingKey, TemplateError, Value};
 use super::holes::{Masked, is_version_1};
 use super::nearest::nearest;
 use super::problem::{Problem, Text};
-use super::{Definition, Devices, blocks, context, functions};
+use super::{Definition, Devices, blocks, context, functions, references};
 
 /// What a template may come to, as upstream.
 pub const MAX_RENDERED_BYTES: usize = 256 * 1024;
@@ -80,11 +80,22 @@ impl<'a> Template<'a> {
 
     pub(super) fn render(&self, devices: &Devices) -> Result<String, Vec<Problem>> {
         let place = Arc::new(AtomicUsize::new(0));
-        let root = context::root(devices);
+        let given = context::root(devices);
+        let dicts = if self.changes_dicts() {
+            functions::Dicts::changing()
+        } else {
+            functions::Dicts::default()
+        };
+        let root = dicts.kept(given.clone());
+        let prepared = |list: &ListNode| match dicts.is_changing() {
+            true => with_places(&references::in_list(list), self.masked.as_ref()),
+            false => with_places(list, self.masked.as_ref()),
+        };
         let mut template = gotmpl::Template::new("")
             .missing_key(MissingKey::Error)
             .max_range_iters(MAX_LOOPS)
-            .funcs(functions::all())
+            .funcs(functions::all(&dicts))
+            .funcs(references::functions(&dicts))
             .func(NOT_NOTHING, |values| match values {
                 [Value::Nil] | [] => Err(TemplateError::Exec("there is no value to fill in here".into())),
                 [value, ..] => Ok(value.clone()),
@@ -100,11 +111,11 @@ impl<'a> Template<'a> {
                     Ok(Value::String("".into()))
                 }
             })
-            .add_parse_tree(MAIN, with_places(&self.main, self.masked.as_ref()));
+            .add_parse_tree(MAIN, prepared(&self.main));
         for (name, body) in &self.defined {
             // An empty definition does not replace one with a body.
             if !body.is_empty_tree() || template.lookup(name).is_none() {
-                template = template.add_parse_tree(name, with_places(body, self.masked.as_ref()));
+                template = template.add_parse_tree(name, prepared(body));
             }
         }
         let mut output = Limited(Vec::new());
@@ -112,10 +123,23 @@ impl<'a> Template<'a> {
             Ok(()) => Ok(String::from_utf8_lossy(&output.0).into_owned()),
             Err(error) => {
                 let at = place.load(Ordering::Relaxed);
-                let message = self.explain(at, error, &root);
+                let message = self.explain(at, error, &given);
                 Err(vec![Problem::at_offset(Text::Template, self.text, at, message)])
             }
         }
+    }
+
+    /// Whether it calls a function that changes a dict in place.
+    fn changes_dicts(&self) -> bool {
+        let mut changes = false;
+        for body in self.bodies() {
+            each_node(body, &mut |node| {
+                each_expr(node, &mut |expr| {
+                    changes |= matches!(expr, Expr::Identifier(_, name) if functions::CHANGING.contains(&name.as_str()));
+                });
+            });
+        }
+        changes
     }
 
     /// The version decides how a text is rendered, so the text itself must say it.
@@ -176,7 +200,10 @@ impl<'a> Template<'a> {
                             ": ${{ }} is of version 1; write version: \"1\" at the beginning of a line"
                                 .to_owned()
                         } else {
-                            meant("", name, &known)
+                            match functions::why_refused(name) {
+                                Some(why) => format!(": {why}"),
+                                None => meant("", name, &known),
+                            }
                         };
                         let message = format!("there is no function {name}{cure}");
                         problems.push(Problem::at_offset(Text::Template, self.text, pos.offset, message));

@@ -11,7 +11,9 @@ use super::{Amount, Approve, Control, ForEach, Retry, Task};
 /// What a task does: one of these.
 const DOES: [&str; 7] = ["actions", "wait", "until", "workflow", "set", "succeed", "fail"];
 /// What only a `forEach` has.
-const OF_FOR_EACH: [&str; 3] = ["maxParallel", "waves", "maxFailures"];
+/// A workflow has no more task executions.
+const MOST_ITEMS: u32 = 10_000;
+const OF_FOR_EACH: [&str; 4] = ["minItems", "maxParallel", "waves", "maxFailures"];
 const MOST_ATTEMPTS: u32 = 1000;
 const MOST_BACKOFF: f64 = 100.0;
 
@@ -209,6 +211,9 @@ impl<'a> Check<'a> {
         }
         Some(ForEach {
             list,
+            min_items: fields
+                .get("minItems")
+                .map_or(0, |node| self.count(node, "minItems", 0, MOST_ITEMS)),
             max_parallel: fields
                 .get("maxParallel")
                 .map_or(0, |node| self.count(node, "maxParallel", 1, u32::MAX)),

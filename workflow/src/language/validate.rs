@@ -7,6 +7,7 @@ use serde_saphyr::Location;
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
+use super::native::native;
 use super::node::{Node, What};
 use super::problem::Problem;
 use super::{Action, Definition, Task, image_reference};
@@ -47,6 +48,7 @@ const TASK: Known = Known {
         "when",
         "recovers",
         "forEach",
+        "minItems",
         "maxParallel",
         "waves",
         "maxFailures",
@@ -85,7 +87,14 @@ const NAMESPACES: Known = Known {
     new: &[],
 };
 
-pub(super) fn validate(tree: &Node, yaml: &str) -> Result<(Definition, Vec<Problem>), Vec<Problem>> {
+/// A definition, and what is odd about it.
+pub(super) struct Validated {
+    pub(super) definition: Definition,
+    pub(super) warnings: Vec<Problem>,
+    pub(super) undone: Vec<Problem>,
+}
+
+pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Problem>> {
     let mut check = Check::new(yaml);
     let definition = if matches!(tree.what, What::Nothing) {
         let message = "the template is empty: it needs version, name and tasks";
@@ -94,11 +103,15 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<(Definition, Vec<Probl
     } else {
         check.definition(tree)
     };
-    check
-        .warnings
-        .sort_by_key(|warning| (warning.line, warning.column));
+    for list in [&mut check.warnings, &mut check.undone] {
+        list.sort_by_key(|problem| (problem.line, problem.column));
+    }
     if check.problems.is_empty() {
-        return Ok((definition, check.warnings));
+        return Ok(Validated {
+            definition,
+            warnings: check.warnings,
+            undone: check.undone,
+        });
     }
     check
         .problems
@@ -147,6 +160,7 @@ impl<'a> Check<'a> {
             tasks,
         };
         self.check_expressions(&definition, ancestors.as_ref());
+        self.check_images(&definition, ancestors.as_ref());
         definition
     }
 
@@ -183,7 +197,8 @@ impl<'a> Check<'a> {
         let actions = self
             .list(fields.get("actions"))
             .iter()
-            .map(|action| self.action(index, action, &name, &mut action_names))
+            .enumerate()
+            .map(|(number, action)| self.action((index, number), action, &name, &mut action_names))
             .collect();
         let mut task = Task {
             actions,
@@ -210,7 +225,7 @@ impl<'a> Check<'a> {
 
     fn action(
         &mut self,
-        task: usize,
+        (task, number): (usize, usize),
         node: &'a Node,
         task_name: &str,
         names: &mut BTreeSet<String>,
@@ -230,7 +245,7 @@ impl<'a> Check<'a> {
                 let message = format!("image {image:?} of action {name:?} is no image reference: {error}");
                 self.problem(&fields.at("image"), message);
             }
-            Ok(()) => {}
+            Ok(()) => self.images.push((task, number, fields.at("image"))),
         }
         let namespaces = fields
             .get("namespaces")
@@ -242,6 +257,17 @@ impl<'a> Check<'a> {
         let network = self.namespace(of_namespaces("network"), "network");
         let filled = |check: &mut Check<'a>, item| check.filled(Some(item), Some(task)).to_owned();
         let command = self.list(fields.get("command"));
+        if let (Some(node), Some(native)) = (
+            fields.get("command").filter(|_| !command.is_empty()),
+            native(&image),
+        ) {
+            let cure = match native.name {
+                "cexec" => "cexec runs what CMD_LINE says",
+                _ => "it is told what to do by its environment",
+            };
+            let message = format!("command of action {name:?} has no effect: {cure}");
+            self.not_done(&node.at, message);
+        }
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
             command: command.iter().map(|item| filled(self, item)).collect(),

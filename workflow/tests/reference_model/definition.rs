@@ -58,6 +58,7 @@ impl Plan {
             },
             recovers: step.recovers.clone(),
             for_each: step.each.as_ref().map(|each| ForEach {
+                min_items: 0,
                 list: match each.answers {
                     Some(_) => "machines('true')".to_owned(),
                     None => format!("{:?}", (0..each.items).collect::<Vec<_>>()),

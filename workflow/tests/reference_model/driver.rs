@@ -128,6 +128,7 @@ impl Driver {
         };
         let command = match machines {
             Some(machines) => Command::Answer {
+                unknown: vec![],
                 task,
                 instance,
                 selector,

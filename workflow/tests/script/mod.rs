@@ -46,6 +46,7 @@ pub fn control(name: &str, control: Control, needs: &[usize]) -> Task {
 /// A task for each item of a list that is written out.
 pub fn each(mut task: Task, items: Value) -> Task {
     task.for_each = Some(ForEach {
+        min_items: 0,
         list: items.to_string(),
         max_parallel: 0,
         waves: vec![],
@@ -337,6 +338,7 @@ impl Script {
             [word @ ("approve" | "reject"), task] => decided(word, task, "ann", &[]),
             [word @ ("approve" | "reject"), task, by, ref groups @ ..] => decided(word, task, by, groups),
             ["answer", task, instance, ref macs @ ..] => Command::Answer {
+                unknown: vec![],
                 task: task.parse().unwrap(),
                 instance: instance.parse().unwrap(),
                 selector: "rack == 'r7'".into(),

@@ -5,6 +5,7 @@ use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, PauseWorkflowRequest, ResumeWorkflowRequest,
     RetryWorkflowRequest,
 };
+use std::io::Write;
 use tonic::{Response, Status};
 
 use super::super::Asking;

@@ -1,11 +1,12 @@
 //! A workflow's tasks as a Mermaid flowchart.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde::Serialize;
 
 use super::super::Asking;
-use super::fetch;
+use super::fetch_once;
 use crate::failure::Failure;
 use crate::output;
 use crate::views::{Task, Workflow};
@@ -16,7 +17,7 @@ struct Graph {
 }
 
 pub(super) async fn graph(id: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let workflow = fetch(&mut asking.connect().await?, id).await?;
+    let workflow = fetch_once(&mut asking.connect().await?, id).await?;
     let graph = Graph {
         mermaid: mermaid(&workflow),
     };

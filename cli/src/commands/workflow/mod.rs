@@ -5,6 +5,8 @@ mod graph;
 mod look;
 pub(crate) mod run;
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +16,8 @@ use super::{Asking, devices, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
-use crate::output;
+use crate::following::Following;
+use crate::output::{self, Format};
 use crate::views::Workflow;
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,7 +40,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         /// What a variable of the template stands for; more than once, or all of them as a JSON object
         #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
         devices: Vec<String>,
-        /// The value of an input, as JSON where it is JSON and as text elsewhere; more than once, or all as a JSON object
+        /// The value of an input: the text for one of type string, JSON for others; more than once, or all as a JSON object
         #[arg(short = 'i', long = "input", value_name = "NAME=VALUE")]
         inputs: Vec<String>,
         /// The same key gives the same workflow, however often it is asked for
@@ -46,7 +49,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         /// Its name [default: the template's]
         #[arg(short, long)]
         name: Option<String>,
-        /// Print its id only
+        /// Print its id only, whatever -o says
         #[arg(short, long)]
         quiet: bool,
     },
@@ -178,13 +181,16 @@ Examples:
         /// Keep printing until it has ended
         #[arg(short, long)]
         follow: bool,
+        /// As it was printed: control characters act on the terminal
+        #[arg(long)]
+        raw: bool,
     },
     /// Wait for its end; exit code 0 for SUCCESS only
     #[command(after_help = "Example:\n  farrier workflow wait ID --timeout 30m && echo installed")]
     Wait {
         /// Its id, from `farrier workflow list`
         id: String,
-        /// How long, such as 90s, 30m or 2h [default: for ever]
+        /// How long, such as 90s, 30m or 2h; 0: for ever [default: for ever]
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
     },
@@ -224,11 +230,13 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 Some((text, source)) => (text, Some(source)),
                 None => (String::new(), None),
             };
+            let inputs = Inputs::of(&values)?;
             let request = CreateWorkflowRequest {
                 template: template.unwrap_or_default(),
                 text,
                 devices: devices(&given)?.into_iter().collect(),
-                inputs_json: inputs(&values)?,
+                inputs_json: inputs.json()?,
+                inputs_text: inputs.typed.into_iter().collect(),
                 idempotency_key: idempotency_key.unwrap_or_default(),
                 name: name.unwrap_or_default(),
             };
@@ -257,34 +265,55 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::State { id } => look::state(id, asking).await?,
         WorkflowCommand::Watch { id } => return look::watch(id, asking).await,
         WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
-        WorkflowCommand::Logs { id, follow } => look::logs(id, follow, asking).await?,
-        WorkflowCommand::Wait { id, timeout } => return look::wait(id, timeout, asking).await,
+        WorkflowCommand::Logs { id, follow, raw } => look::logs(id, follow, raw, asking).await?,
+        WorkflowCommand::Wait { id, timeout } => {
+            let timeout = timeout.filter(|timeout| !timeout.is_zero());
+            return look::wait(id, timeout, asking).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The values of `-i`: each a JSON object, or NAME=VALUE with a value that is JSON, or text. Gives a JSON object.
-fn inputs(given: &[String]) -> Result<String, Failure> {
-    let mut all = serde_json::Map::new();
-    for one in given {
-        match one.split_once('=') {
-            Some((name, value)) if !one.trim_start().starts_with('{') => {
-                let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-                all.insert(name.trim().to_owned(), value);
-            }
-            _ => {
-                let object: serde_json::Map<_, _> = serde_json::from_str(one).map_err(|error| {
-                    Failure::Usage(format!(
-                        "bad input {one:?}: {error}; expected rack=r7, or JSON such as '{{\"rack\": \"r7\"}}'"
-                    ))
-                })?;
-                all.extend(object);
+/// The values of `-i`.
+#[derive(Debug, Default, PartialEq)]
+struct Inputs {
+    /// Of JSON objects.
+    given: serde_json::Map<String, serde_json::Value>,
+    /// Of NAME=VALUE: what a value is depends on the type that its input declares.
+    typed: BTreeMap<String, String>,
+}
+
+impl Inputs {
+    /// The last one of a name wins.
+    fn of(given: &[String]) -> Result<Inputs, Failure> {
+        let mut all = Inputs::default();
+        for one in given {
+            match one.split_once('=') {
+                Some((name, value)) if !one.trim_start().starts_with('{') => {
+                    let name = name.trim().to_owned();
+                    all.given.shift_remove(&name);
+                    all.typed.insert(name, value.to_owned());
+                }
+                _ => {
+                    let object: serde_json::Map<_, _> = serde_json::from_str(one).map_err(|error| {
+                        Failure::Usage(format!(
+                            "bad input {one:?}: {error}; expected rack=r7, or JSON such as '{{\"rack\": \"r7\"}}'"
+                        ))
+                    })?;
+                    all.typed.retain(|name, _| !object.contains_key(name));
+                    all.given.extend(object);
+                }
             }
         }
+        Ok(all)
     }
-    match all.is_empty() {
-        true => Ok(String::new()),
-        false => Ok(serde_json::Value::Object(all).to_string()),
+
+    /// An object; empty: none.
+    fn json(&self) -> Result<String, Failure> {
+        match self.given.is_empty() {
+            true => Ok(String::new()),
+            false => serde_json::to_string(&self.given).map_err(|error| Failure::Failed(error.to_string())),
+        }
     }
 }
 
@@ -298,12 +327,11 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
             "the server made a workflow and does not say which".into(),
         ));
     };
+    if quiet {
+        return Ok(writeln!(asking.out, "{}", workflow.id)?);
+    }
     output::one(asking.out, asking.output, &workflow, |out| {
-        if quiet {
-            writeln!(out, "{}", workflow.id)?;
-        } else {
-            writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
-        }
+        writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
         Ok(())
     })
 }
@@ -318,6 +346,8 @@ async fn list(machine: String, unfinished: bool, asking: Asking<'_>) -> Result<(
             after,
             limit: 0,
             unfinished,
+            // A table shows none of it.
+            whole: asking.output != Format::Table,
         };
         let answer = client.control.list_workflows(request).await;
         let answer = client.answer(answer)?;
@@ -339,9 +369,18 @@ async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     output::deleted(asking.out, asking.output, "workflow", &id)
 }
 
-pub(super) async fn fetch(client: &mut Client, id: String) -> Result<Workflow, Failure> {
+pub(super) async fn fetch_once(client: &mut Client, id: String) -> Result<Workflow, Failure> {
     let answer = client.control.get_workflow(GetWorkflowRequest { id }).await;
     Ok(Workflow::from(client.answer(answer)?))
+}
+
+/// Once the server is there.
+pub(super) async fn fetch(asks: &mut Following<'_>, id: &str) -> Result<Workflow, Failure> {
+    let answer = asks.ask(|mut control| async move {
+        let id = id.to_owned();
+        control.get_workflow(GetWorkflowRequest { id }).await
+    });
+    Ok(Workflow::from(answer.await?))
 }
 
 #[cfg(test)]
@@ -349,18 +388,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_is_json_where_it_is_json() {
-        let given = ["rack=r7", "count=3", "tags=[\"a\"]", "empty=", "equal=a=b"].map(str::to_owned);
-        assert_eq!(
-            inputs(&given).unwrap(),
-            r#"{"rack":"r7","count":3,"tags":["a"],"empty":"","equal":"a=b"}"#
-        );
-        assert_eq!(
-            inputs(&["{\"a\": {\"b\": 1}}".to_owned()]).unwrap(),
-            r#"{"a":{"b":1}}"#
-        );
-        assert_eq!(inputs(&[]).unwrap(), "");
-        let refused = inputs(&["rack".to_owned()]).unwrap_err().to_string();
+    fn inputs_are_typed_or_json_and_the_last_of_a_name_wins() {
+        let given = [
+            "rack=r7",
+            "{\"a\": {\"b\": 1}, \"rack\": 2}",
+            "equal=a=b",
+            "a=3",
+            "empty=",
+        ]
+        .map(str::to_owned);
+        let inputs = Inputs::of(&given).unwrap();
+        let typed: Vec<(&str, &str)> = inputs
+            .typed
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(typed, [("a", "3"), ("empty", ""), ("equal", "a=b")]);
+        assert_eq!(inputs.json().unwrap(), r#"{"rack":2}"#);
+        assert_eq!(Inputs::of(&[]).unwrap().json().unwrap(), "");
+        let refused = Inputs::of(&["rack".to_owned()]).unwrap_err().to_string();
         assert!(
             refused.starts_with("bad input \"rack\": expected value at line 1 column 1; "),
             "{refused}"

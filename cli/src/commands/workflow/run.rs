@@ -1,23 +1,27 @@
 //! `farrier run`: one action on one machine, now. A workflow in all respects.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use proto::v1::{CreateWorkflowRequest, GetMachineRequest, WaitWorkflowRequest, WorkflowLogsRequest};
+use proto::v1::{CreateWorkflowRequest, GetMachineRequest};
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
 use super::super::Asking;
-use super::look::exit_code;
+use super::look::{Lines, ended, exit_code};
 use crate::duration::duration;
 use crate::failure::Failure;
+use crate::following::Following;
 use crate::output::{self, Format};
+use crate::terminal::say;
 use crate::views::Workflow;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   farrier run node1 reboot
-  farrier run node1 cexec -e BLOCK_DEVICE=/dev/vda1 -e FS_TYPE=ext4 -e CHROOT=y -e CMD_LINE='uname -a'
+  farrier run node1 cexec -e BLOCK_DEVICE=/dev/vda1 -e FS_TYPE=ext4 -e CHROOT=y -- uname -a
   farrier run node1 image2disk -e IMG_URL=http://10.77.0.1:7080/images/debian.raw.zst -e DEST_DISK=/dev/vda --timeout 30m
 
 Prints what the action prints, and then how it ended. Exit code 0 for SUCCESS only. Interrupting it (Ctrl-C) leaves the
@@ -27,7 +31,7 @@ pub(crate) struct RunArgs {
     machine: String,
     /// The action's image
     image: String,
-    /// Arguments of the action
+    /// The command, for cexec: word by word as it is run, no shell; with -- in front of them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
     /// An environment variable of the action; may be given more than once
@@ -36,7 +40,7 @@ pub(crate) struct RunArgs {
     /// A volume, as Docker's -v; may be given more than once
     #[arg(long = "volume", value_name = "FROM:TO[:OPTIONS]")]
     volumes: Vec<String>,
-    /// How long it may take, such as 90s, 30m or 2h
+    /// How long it may take, such as 90s, 30m or 2h; 0: as long as it takes
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     timeout: Duration,
     /// Print its id and do not wait
@@ -45,51 +49,55 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, Failure> {
-    let mut client = asking.connect().await?;
-    let request = GetMachineRequest {
-        name_or_mac: args.machine.clone(),
-    };
-    let answer = client.control.get_machine(request).await;
-    let machine = client.answer(answer)?;
+    let client = asking.connect().await?;
+    let mut asks = Following::new(&client, None);
+    let answer = asks.ask(|mut control| {
+        let name_or_mac = args.machine.clone();
+        async move { control.get_machine(GetMachineRequest { name_or_mac }).await }
+    });
+    let machine = answer.await?;
     let Some(worker) = machine.macs.first() else {
         return Err(Failure::Failed(format!("machine {} has no MAC", machine.name)));
     };
     let request = CreateWorkflowRequest {
         text: definition(&args, worker)?,
         name: format!("run {}", args.image),
+        // Asked for again when the server goes away before it has answered, it is still one workflow.
+        idempotency_key: format!("run-{}", Uuid::new_v4()),
         ..CreateWorkflowRequest::default()
     };
-    let answer = client.control.create_workflow(request).await;
-    let answer = client.answer(answer)?;
+    let answer = asks.ask(|mut control| {
+        let request = request.clone();
+        async move { control.create_workflow(request).await }
+    });
+    let answer = answer.await?;
     super::warn(&answer.warnings);
-    let id = answer.workflow.map(|workflow| workflow.id).unwrap_or_default();
+    let Some(made) = answer.workflow.map(Workflow::from) else {
+        return Err(Failure::Failed(
+            "the server made a workflow and does not say which".into(),
+        ));
+    };
     if args.detach {
-        writeln!(asking.out, "{id}")?;
+        output::one(asking.out, asking.output, &made, |out| {
+            Ok(writeln!(out, "{}", made.id)?)
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
+    let id = made.id;
     if !machine.attached {
-        eprintln!(
+        say(format_args!(
             "workflow {id} waits for machine {}: switch it on, and it netboots into it",
             machine.name
-        );
+        ));
     }
-    let request = WorkflowLogsRequest {
-        id: id.clone(),
-        follow: true,
-    };
-    let answer = client.control.workflow_logs(request).await;
-    let mut lines = client.answer(answer)?;
-    while let Some(line) = client.next(&mut lines).await? {
+    let mut lines = Following::new(&client, None).stream(Lines::of(id.clone(), true));
+    while let Some(line) = lines.next().await? {
         if asking.output == Format::Table {
             writeln!(asking.out, "{}", line.text)?;
             asking.out.flush()?;
         }
     }
-    let answer = client
-        .control
-        .wait_workflow(WaitWorkflowRequest { id, timeout_ms: 0 })
-        .await;
-    let workflow = client.answer(answer)?.workflow.map(Workflow::from);
+    let workflow = ended(&mut asks, &id).await?.workflow.map(Workflow::from);
     let Some(mut workflow) = workflow else {
         return Err(Failure::Failed(
             "the server ran a workflow and does not say which".into(),
@@ -97,13 +105,12 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
     };
     workflow.definition = None;
     output::one(asking.out, asking.output, &workflow, |_| {
-        let message = workflow
-            .message
-            .as_deref()
-            .map(|message| format!(": {message}"))
-            .unwrap_or_default();
         // What the action printed is the output.
-        eprintln!("workflow {} is {}{message}", workflow.id, workflow.state);
+        say(format_args!(
+            "workflow {} is {}",
+            workflow.id,
+            workflow.state_in_words()
+        ));
         Ok(())
     })?;
     Ok(exit_code(&workflow))
@@ -119,14 +126,37 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
             .ok_or_else(|| Failure::Usage(format!("bad --env {variable:?}: expected NAME=VALUE")))?;
         environment.insert(name.to_owned(), value.into());
     }
+    let image = workflow::language::base_name(&args.image);
+    if workflow::language::native(image).is_some() && !args.volumes.is_empty() {
+        return Err(Failure::Usage(format!(
+            "--volume has no effect on {image}, which is built into the agent and sees the whole machine: leave it out"
+        )));
+    }
+    let mut command = args.arguments.as_slice();
+    if workflow::language::native(image).is_some() && !command.is_empty() {
+        if image != "cexec" {
+            return Err(Failure::Usage(format!(
+                "{image} takes no arguments, and these were given: {}; it is told what to do with -e NAME=VALUE",
+                command.join(" ")
+            )));
+        }
+        if environment.contains_key("CMD_LINE") || environment.contains_key("DEFAULT_INTERPRETER") {
+            return Err(Failure::Usage(
+                "cexec has its command as arguments, or in -e CMD_LINE=… (and -e DEFAULT_INTERPRETER=…): give one of them"
+                    .into(),
+            ));
+        }
+        environment.insert("CMD_LINE".into(), one_line(command).into());
+        command = &[];
+    }
     let mut action = json!({
         "name": "run",
         "image": args.image,
-        "timeout": args.timeout.as_secs().max(1).to_string(),
+        "timeout": seconds(args.timeout).to_string(),
     });
     if let Some(action) = action.as_object_mut() {
         for (field, value) in [
-            ("command", json!(args.arguments)),
+            ("command", json!(command)),
             ("volumes", json!(args.volumes)),
             ("environment", Value::Object(environment)),
         ] {
@@ -143,6 +173,23 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
         "tasks": [{"name": "run", "worker": worker, "actions": [action]}],
     });
     Ok(text.to_string().replace("{{", "{{\"{{\"}}"))
+}
+
+/// Whole ones; a part of one counts. 0 is no limit.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// A command line that `cexec` splits into these words again.
+fn one_line(words: &[String]) -> String {
+    let quoted = |word: &String| {
+        let is_plain = |letter: char| letter.is_alphanumeric() || "-_./=:,@%+".contains(letter);
+        match !word.is_empty() && word.chars().all(is_plain) {
+            true => word.clone(),
+            false => format!("'{}'", word.replace('\'', "'\\''")),
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -177,6 +224,52 @@ mod tests {
             ]),
             r#"{"version":"0.1","name":"run","tasks":[{"name":"run","worker":"52:54:00:77:00:0b","actions":[{"name":"run","image":"quay.io/a/b:v1","timeout":"90","command":["-x","y"],"environment":{"A":"b=c"}}]}]}"#
         );
+    }
+
+    #[test]
+    fn arguments_of_cexec_are_its_command() {
+        let text = written(&[
+            "node1",
+            "cexec",
+            "-e",
+            "FS_TYPE=ext4",
+            "--",
+            "sh",
+            "-c",
+            "echo it's; ls",
+            "",
+        ]);
+        let text: Value = serde_json::from_str(&text).unwrap();
+        let action = &text["tasks"][0]["actions"][0];
+        assert_eq!(action["environment"]["CMD_LINE"], r"sh -c 'echo it'\''s; ls' ''");
+        assert_eq!(action["command"], Value::Null);
+    }
+
+    #[test]
+    fn arguments_that_nobody_reads_are_refused() {
+        let refused = |line: &[&str]| {
+            let args = Line::parse_from([&["run"], line].concat()).run;
+            definition(&args, "52:54:00:77:00:0b").unwrap_err().to_string()
+        };
+        assert!(
+            refused(&["n", "quay.io/tinkerbell/actions/reboot:v1", "now"])
+                .starts_with("reboot takes no arguments")
+        );
+        assert!(refused(&["n", "image2disk", "http://h/i"]).contains("-e NAME=VALUE"));
+        assert!(refused(&["n", "cexec", "-e", "CMD_LINE=id", "--", "ls"]).contains("give one of them"));
+    }
+
+    #[test]
+    fn no_time_is_no_limit() {
+        for (given, want) in [
+            ("0", "\"timeout\":\"0\""),
+            ("0s", "\"timeout\":\"0\""),
+            ("500ms", "\"timeout\":\"1\""),
+            ("90s", "\"timeout\":\"90\""),
+        ] {
+            let text = written(&["n", "reboot", "--timeout", given]);
+            assert!(text.contains(want), "{text}");
+        }
     }
 
     #[test]

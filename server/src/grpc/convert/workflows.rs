@@ -25,7 +25,7 @@ pub(crate) fn shown(workflow: &Workflow, text: Option<Text>) -> v1::Workflow {
             shown.actions = match executions.first() {
                 _ if task.for_each.is_some() => Vec::new(),
                 Some(execution) => actions(task, execution),
-                None => idle_actions(task),
+                None => idle_actions(task, state.state),
             };
             if state.outputs.is_null() && task.for_each.is_some() && state.state.is_final() {
                 let outputs: Vec<_> = executions.iter().map(|execution| &execution.outputs).collect();
@@ -134,6 +134,7 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
         started_at: state.started_at.map(timestamp),
         ended_at: state.ended_at.map(timestamp),
         executions: Vec::new(),
+        warnings: workflow::engine::warnings(task, state),
     }
 }
 
@@ -201,31 +202,58 @@ fn actions(task: &Task, state: &Execution) -> Vec<v1::ActionState> {
         .filter(|actions| actions.len() == task.actions.len())
         .unwrap_or(&task.actions);
     let both = defined.iter().zip(&state.actions);
-    both.map(|(action, state)| action_state(action, state)).collect()
+    both.map(|(action, of)| action_state(action, of, state.state))
+        .collect()
 }
 
-fn idle_actions(task: &Task) -> Vec<v1::ActionState> {
+fn idle_actions(task: &Task, state: StepState) -> Vec<v1::ActionState> {
     let idle = |action: &Action| v1::ActionState {
         name: action.name.clone(),
         image: action.image.clone(),
-        state: StepState::Idle.to_string(),
+        state: not_begun(state).to_string(),
         ..v1::ActionState::default()
     };
     task.actions.iter().map(idle).collect()
 }
 
-fn action_state(action: &Action, state: &ActionState) -> v1::ActionState {
+/// The state of an action that has not begun, by that of its task execution: of one that is over nothing is waited for.
+fn not_begun(execution: StepState) -> StepState {
+    match execution {
+        StepState::Cancelled => StepState::Cancelled,
+        over if over.is_final() => StepState::Skipped,
+        _ => StepState::Idle,
+    }
+}
+
+fn action_state(action: &Action, state: &ActionState, execution: StepState) -> v1::ActionState {
+    let shown = match state.state {
+        StepState::Idle | StepState::Delayed => not_begun(execution),
+        begun => begun,
+    };
     v1::ActionState {
         name: action.name.clone(),
         image: action.image.clone(),
-        state: state.state.to_string(),
+        state: if shown == StepState::Idle {
+            state.state
+        } else {
+            shown
+        }
+        .to_string(),
         attempts: state.attempts,
         started_at: state.started_at.map(timestamp),
         ended_at: state.ended_at.map(timestamp),
         message: state.message.clone(),
         reason: state.reason.clone(),
-        bytes: state.bytes,
-        exit_code: state.exit_code,
+        bytes: (state.state == StepState::Success).then_some(state.bytes),
+        exit_code: exit_code(state),
+    }
+}
+
+/// A failure has one only where a command gave it.
+fn exit_code(state: &ActionState) -> Option<i32> {
+    match state.state {
+        StepState::Success => Some(state.exit_code),
+        _ => Some(state.exit_code).filter(|code| state.state.is_final() && *code != 0),
     }
 }
 

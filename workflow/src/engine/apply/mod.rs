@@ -151,8 +151,13 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             instance,
             items,
             machines,
+            warnings,
             ..
-        } => start_task(workflow, *task, *instance, items.as_ref(), machines, at),
+        } => {
+            start_task(workflow, *task, *instance, items.as_ref(), machines, at)?;
+            workflow.head.tasks.get_mut(*task)?.warnings.clone_from(warnings);
+            Some(())
+        }
         WaveOpened {
             task, instance, wave, ..
         } => {
@@ -363,10 +368,7 @@ fn end(head: &mut Head, state: WorkflowState, message: &str, outputs: &Map<Strin
     head.ending = None;
     head.ended_at = Some(at);
     for task in head.tasks.iter_mut().filter(|task| !task.state.is_final()) {
-        task.state = match state {
-            WorkflowState::Success if task.state == StepState::Idle => StepState::Skipped,
-            _ => StepState::Cancelled,
-        };
+        task.state = StepState::Cancelled;
         task.asking = None;
         task.ended_at = Some(at);
     }

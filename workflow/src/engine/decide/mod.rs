@@ -23,6 +23,8 @@ mod timers;
 
 pub(super) use timers::next_due_of;
 
+use tasks::Told;
+
 use super::command::{Command, Decision, Refusal};
 use super::state::{Workflow, WorkflowState};
 use super::{MAX_ROWS, Now, UnixMillis};
@@ -77,7 +79,16 @@ pub fn decide_within(
             instance,
             selector,
             machines,
-        } => draft.answer(*task, *instance, selector, machines),
+            unknown,
+        } => draft.answer(
+            *task,
+            *instance,
+            &Told {
+                selector,
+                machines,
+                unknown,
+            },
+        ),
         Command::NoAnswer {
             task,
             instance,

@@ -52,16 +52,10 @@ impl Draft<'_> {
     }
 
     /// The answer to what a task's list asked for.
-    pub(super) fn answer(
-        &mut self,
-        task: usize,
-        instance: u32,
-        selector: &str,
-        machines: &[(String, Value)],
-    ) {
-        if self.asks_for(task, instance, selector) {
+    pub(super) fn answer(&mut self, task: usize, instance: u32, answer: &Told<'_>) {
+        if self.asks_for(task, instance, answer.selector) {
             // During a pause the list is recorded, and nothing is started.
-            self.begin_task(task, Some((selector, machines)));
+            self.begin_task(task, Some(answer));
         }
     }
 
@@ -85,7 +79,7 @@ impl Draft<'_> {
     }
 
     /// A task's turn has come. True: something happened.
-    fn begin_task(&mut self, task: usize, answer: Option<(&str, &[(String, Value)])>) -> bool {
+    fn begin_task(&mut self, task: usize, answer: Option<&Told<'_>>) -> bool {
         let definition = self.workflow.definition.clone();
         let Some(defined) = definition.tasks.get(task) else {
             return false;
@@ -125,6 +119,13 @@ impl Draft<'_> {
                 }
             },
         };
+        let unknown = answer.map_or(&[][..], |answer| answer.unknown);
+        if let (Some(for_each), Some(items)) = (&defined.for_each, &items)
+            && let Some(failure) = too_few(for_each, items.len(), unknown)
+        {
+            self.end_task(task, StepState::Failed, None, Some(failure));
+            return true;
+        }
         let more = items.as_ref().map_or(1, Vec::len);
         if self.workflow.executions.len().saturating_add(more) > MAX_EXECUTIONS {
             let made = self.workflow.executions.len();
@@ -146,6 +147,7 @@ impl Draft<'_> {
             condition,
             items,
             machines,
+            warnings: unknown.to_vec(),
         });
         true
     }
@@ -156,12 +158,7 @@ impl Draft<'_> {
     }
 
     /// The items of a task.
-    fn list(
-        &mut self,
-        task: usize,
-        for_each: &ForEach,
-        answer: Option<(&str, &[(String, Value)])>,
-    ) -> Result<List, Failure> {
+    fn list(&mut self, task: usize, for_each: &ForEach, answer: Option<&Told<'_>>) -> Result<List, Failure> {
         let carries = self
             .workflow
             .head
@@ -178,10 +175,14 @@ impl Draft<'_> {
         let mut known = BTreeMap::new();
         match (&asked[..], answer) {
             ([], _) => {}
-            ([selector], Some((answered, machines))) if selector == answered => {
-                let values = machines.iter().map(|(_, machine)| machine.clone()).collect();
+            ([selector], Some(answer)) if selector == answer.selector => {
+                let values = answer
+                    .machines
+                    .iter()
+                    .map(|(_, machine)| machine.clone())
+                    .collect();
                 scope.machines.insert(selector.clone(), values);
-                known.extend(machines.iter().cloned());
+                known.extend(answer.machines.iter().cloned());
             }
             ([selector], _) => {
                 let instance = self.next_instance(task);
@@ -345,6 +346,28 @@ impl Draft<'_> {
             self.push(back);
         }
     }
+}
+
+/// The answer to what a task's list asked for.
+pub(super) struct Told<'a> {
+    pub(super) selector: &'a str,
+    /// By worker.
+    pub(super) machines: &'a [(String, Value)],
+    /// Labels that no machine has, in words.
+    pub(super) unknown: &'a [String],
+}
+
+/// A list that is shorter than its `minItems`.
+fn too_few(for_each: &ForEach, items: usize, unknown: &[String]) -> Option<Failure> {
+    let wanted = usize::try_from(for_each.min_items).unwrap_or(usize::MAX);
+    if items >= wanted {
+        return None;
+    }
+    let mut message = format!("{} gives {items} items, and minItems is {wanted}", for_each.list);
+    for what in unknown {
+        message.push_str(&format!("; {what}"));
+    }
+    Some(Failure::new("TooFewItems", shortened(message)))
 }
 
 enum List {

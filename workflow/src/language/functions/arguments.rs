@@ -1,16 +1,18 @@
 //! Taking a function's arguments apart, with errors that name the function.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::{TemplateError, Value};
 
 use super::Answer;
+use super::dicts::{Dicts, Map};
 
 /// What a function was called with. A piped value is the last one.
 pub(super) struct Arguments<'a> {
     pub(super) name: &'static str,
     pub(super) values: &'a [Value],
+    /// Where dicts are that a template changes.
+    pub(super) dicts: &'a Dicts,
 }
 
 impl<'a> Arguments<'a> {
@@ -90,11 +92,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    pub(super) fn map<'v>(&self, value: &'v Value) -> Result<&'v BTreeMap<Arc<str>, Value>, TemplateError> {
-        match value {
-            Value::Map(map) => Ok(map),
-            _ => Err(self.wrong_type("a dict", value)),
-        }
+    /// What is in a dict now.
+    pub(super) fn map(&self, value: &Value) -> Result<Arc<Map>, TemplateError> {
+        self.dicts
+            .content(value)
+            .ok_or_else(|| self.wrong_type("a dict", value))
+    }
+
+    /// As Go has it: not empty, not zero.
+    pub(super) fn is_true(&self, value: &Value) -> bool {
+        self.dicts.truth(value).is_truthy()
     }
 
     pub(super) fn wrong_type(&self, want: &str, value: &Value) -> TemplateError {

@@ -2,7 +2,7 @@
 
 use data_encoding::{BASE32, BASE64};
 use gotmpl::{TemplateError, Value};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use super::arguments::{Arguments, string};
 use super::{Answer, Entry};
@@ -21,11 +21,32 @@ pub(super) const TABLE: &[Entry] = &[
         string(escaped(&text))
     }),
     ("toRawJson", |a| string(json(a)?.to_string())),
-    ("fromJson", |a| {
-        let parsed: serde_json::Value = serde_json::from_str(text(a)?).map_err(|error| a.error(error))?;
-        gotmpl::to_value(&parsed)
+    ("mustToJson", |a| string(escaped(&json(a)?.to_string()))),
+    ("mustToPrettyJson", |a| {
+        let text = serde_json::to_string_pretty(&json(a)?).map_err(|error| a.error(error))?;
+        string(escaped(&text))
     }),
+    ("mustToRawJson", |a| string(json(a)?.to_string())),
+    ("mustFromJson", from_json),
+    ("sha512sum", |a| {
+        string(data_encoding::HEXLOWER.encode(&Sha512::digest(text(a)?.as_bytes())))
+    }),
+    ("adler32sum", |a| {
+        let (mut low, mut high) = (1_u32, 0_u32);
+        for byte in text(a)?.bytes() {
+            low = (low + u32::from(byte)) % 65_521;
+            high = (high + low) % 65_521;
+        }
+        string((high << 16 | low).to_string())
+    }),
+    ("fromJson", from_json),
 ];
+
+fn from_json(arguments: &Arguments<'_>) -> Answer {
+    let parsed: serde_json::Value =
+        serde_json::from_str(text(arguments)?).map_err(|error| arguments.error(error))?;
+    gotmpl::to_value(&parsed)
+}
 
 fn text<'a>(arguments: &Arguments<'a>) -> Result<&'a str, TemplateError> {
     let [only] = arguments.exactly()?;

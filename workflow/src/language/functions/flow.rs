@@ -7,17 +7,21 @@ use super::{Answer, Entry};
 
 pub(super) const TABLE: &[Entry] = &[
     ("default", default),
-    ("empty", |a| Ok(Value::Bool(!a.exactly::<1>()?[0].is_truthy()))),
+    ("empty", |a| Ok(Value::Bool(!a.is_true(&a.exactly::<1>()?[0])))),
     ("coalesce", |a| {
         Ok(a.values
             .iter()
-            .find(|value| value.is_truthy())
+            .find(|value| a.is_true(value))
             .cloned()
             .unwrap_or(Value::Nil))
     }),
     ("ternary", ternary),
-    ("all", |a| Ok(Value::Bool(a.values.iter().all(Value::is_truthy)))),
-    ("any", |a| Ok(Value::Bool(a.values.iter().any(Value::is_truthy)))),
+    ("all", |a| {
+        Ok(Value::Bool(a.values.iter().all(|value| a.is_true(value))))
+    }),
+    ("any", |a| {
+        Ok(Value::Bool(a.values.iter().any(|value| a.is_true(value))))
+    }),
     ("fail", |a| Err(a.error(as_text(&a.exactly::<1>()?[0])))),
     ("kindOf", |a| {
         super::arguments::string(kind(&a.exactly::<1>()?[0]))
@@ -26,6 +30,21 @@ pub(super) const TABLE: &[Entry] = &[
         let [want, value] = a.exactly()?;
         Ok(Value::Bool(a.text(want)? == kind(value)))
     }),
+    ("typeOf", |a| {
+        super::arguments::string(type_of(&a.exactly::<1>()?[0]))
+    }),
+    ("typeIs", |a| {
+        let [want, value] = a.exactly()?;
+        Ok(Value::Bool(a.text(want)? == type_of(value)))
+    }),
+    ("typeIsLike", |a| {
+        let [want, value] = a.exactly()?;
+        Ok(Value::Bool(
+            a.text(want)?.trim_start_matches('*') == type_of(value),
+        ))
+    }),
+    ("deepCopy", |a| Ok(a.exactly::<1>()?[0].clone())),
+    ("mustDeepCopy", |a| Ok(a.exactly::<1>()?[0].clone())),
     ("deepEqual", |a| {
         let [left, right] = a.exactly()?;
         Ok(Value::Bool(left == right))
@@ -36,7 +55,7 @@ pub(super) const TABLE: &[Entry] = &[
 fn default(arguments: &Arguments<'_>) -> Answer {
     match arguments.values {
         [default] => Ok(default.clone()),
-        [default, given] => Ok(if given.is_truthy() { given } else { default }.clone()),
+        [default, given] => Ok(if arguments.is_true(given) { given } else { default }.clone()),
         _ => Err(arguments.wrong_count("1 or 2")),
     }
 }
@@ -57,5 +76,15 @@ fn kind(value: &Value) -> &'static str {
         Value::List(_) => "slice",
         Value::Map(_) => "map",
         other => other.type_name(),
+    }
+}
+
+/// Go's type of a value, as `%T` prints it.
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Nil => "<nil>",
+        Value::List(_) => "[]interface {}",
+        Value::Map(_) => "map[string]interface {}",
+        other => kind(other),
     }
 }

@@ -22,11 +22,33 @@ pub(super) const TABLE: &[Entry] = &[
     ("uniq", uniq),
     ("without", without),
     ("compact", |a| {
-        list(one(a)?.iter().filter(|item| item.is_truthy()).cloned().collect())
+        list(one(a)?.iter().filter(|item| a.is_true(item)).cloned().collect())
     }),
     ("has", has),
     ("reverse", |a| list(one(a)?.iter().rev().cloned().collect())),
     ("sortAlpha", sort_alpha),
+    ("chunk", chunk),
+    ("mustChunk", chunk),
+    ("mustFirst", |a| {
+        Ok(one(a)?.first().cloned().unwrap_or(Value::Nil))
+    }),
+    ("mustLast", |a| Ok(one(a)?.last().cloned().unwrap_or(Value::Nil))),
+    ("mustRest", |a| list(one(a)?.iter().skip(1).cloned().collect())),
+    ("mustInitial", |a| {
+        list(one(a)?.split_last().map_or(&[][..], |(_, rest)| rest).to_vec())
+    }),
+    ("mustAppend", |a| with_item(a, |items, item| items.push(item))),
+    ("mustPush", |a| with_item(a, |items, item| items.push(item))),
+    ("mustPrepend", |a| {
+        with_item(a, |items, item| items.insert(0, item))
+    }),
+    ("mustUniq", uniq),
+    ("mustWithout", without),
+    ("mustCompact", |a| {
+        list(one(a)?.iter().filter(|item| a.is_true(item)).cloned().collect())
+    }),
+    ("mustHas", has),
+    ("mustReverse", |a| list(one(a)?.iter().rev().cloned().collect())),
     ("until", until),
     ("untilStep", until_step),
     ("seq", seq),
@@ -53,15 +75,12 @@ fn concat(arguments: &Arguments<'_>) -> Answer {
 }
 
 fn uniq(arguments: &Arguments<'_>) -> Answer {
-    let mut kept: Vec<Value> = Vec::new();
     let items = one(arguments)?;
     few_enough(arguments, items)?;
-    for item in items {
-        if !kept.contains(item) {
-            kept.push(item.clone());
-        }
-    }
-    list(kept)
+    let whole = all_whole(arguments, items)?;
+    let is_first = |(index, item): &(usize, &Value)| !whole[..*index].contains(item);
+    let first = whole.iter().enumerate().filter(is_first);
+    list(first.map(|(index, _)| items[index].clone()).collect())
 }
 
 fn without(arguments: &Arguments<'_>) -> Answer {
@@ -69,13 +88,28 @@ fn without(arguments: &Arguments<'_>) -> Answer {
     let items = arguments.list(items)?;
     few_enough(arguments, items)?;
     few_enough(arguments, unwanted)?;
-    list(
-        items
-            .iter()
-            .filter(|item| !unwanted.contains(item))
-            .cloned()
-            .collect(),
-    )
+    let (whole, unwanted) = (all_whole(arguments, items)?, all_whole(arguments, unwanted)?);
+    let wanted = items
+        .iter()
+        .zip(&whole)
+        .filter(|(_, whole)| !unwanted.contains(whole));
+    list(wanted.map(|(item, _)| item.clone()).collect())
+}
+
+/// Dicts are equal when what is in them is.
+fn all_whole(arguments: &Arguments<'_>, items: &[Value]) -> Result<Vec<Value>, gotmpl::TemplateError> {
+    items.iter().map(|item| arguments.dicts.whole(item)).collect()
+}
+
+/// `chunk 3 list`: lists of three, and what is left.
+fn chunk(arguments: &Arguments<'_>) -> Answer {
+    let [size, items] = arguments.exactly()?;
+    let size = arguments.size(size)?;
+    if size == 0 {
+        return Err(arguments.error("wants a size of at least 1, got 0"));
+    }
+    let chunks = arguments.list(items)?.chunks(size);
+    list(chunks.map(|chunk| Value::List(chunk.into())).collect())
 }
 
 /// These compare everything with everything.

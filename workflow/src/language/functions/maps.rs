@@ -1,12 +1,12 @@
-//! Dictionaries: sprig's "Dictionaries and Dict Functions". Values are not changed in place here: `set` and `unset`
-//! give a changed copy, which is what templates use (`$d := set $d "k" "v"`).
+//! Dictionaries: sprig's "Dictionaries and Dict Functions". `set`, `unset`, `merge` and `mergeOverwrite` change the dict
+//! that they are given first, and give it back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gotmpl::Value;
 
 use super::arguments::{Arguments, as_text, list};
+use super::dicts::Map;
 use super::{Answer, Entry};
 
 pub(super) const TABLE: &[Entry] = &[
@@ -22,10 +22,10 @@ pub(super) const TABLE: &[Entry] = &[
     ("omit", |a| chosen(a, false)),
     ("merge", |a| merged(a, false)),
     ("mergeOverwrite", |a| merged(a, true)),
+    ("mustMerge", |a| merged(a, false)),
+    ("mustMergeOverwrite", |a| merged(a, true)),
     ("dig", dig),
 ];
-
-type Map = BTreeMap<Arc<str>, Value>;
 
 fn map(map: Map) -> Answer {
     Ok(Value::Map(Arc::new(map)))
@@ -42,22 +42,31 @@ fn dict(arguments: &Arguments<'_>) -> Answer {
 
 fn get(arguments: &Arguments<'_>) -> Answer {
     let [from, key] = arguments.exactly()?;
-    let found = arguments.map(from)?.get(arguments.text(key)?);
-    Ok(found.cloned().unwrap_or_else(|| Value::String("".into())))
+    let found = arguments.map(from)?.get(arguments.text(key)?).cloned();
+    Ok(found.unwrap_or_else(|| Value::String("".into())))
 }
 
 fn set(arguments: &Arguments<'_>) -> Answer {
-    let [from, key, value] = arguments.exactly()?;
-    let mut changed = arguments.map(from)?.clone();
-    changed.insert(arguments.text(key)?.into(), value.clone());
-    map(changed)
+    let [dict, key, value] = arguments.exactly()?;
+    let (key, value) = (arguments.text(key)?, value.clone());
+    changed(arguments, dict, |map| drop(map.insert(key.into(), value)))
 }
 
 fn unset(arguments: &Arguments<'_>) -> Answer {
-    let [from, key] = arguments.exactly()?;
-    let mut changed = arguments.map(from)?.clone();
-    changed.remove(arguments.text(key)?);
-    map(changed)
+    let [dict, key] = arguments.exactly()?;
+    let key = arguments.text(key)?;
+    changed(arguments, dict, |map| drop(map.remove(key)))
+}
+
+/// The dict itself, changed.
+fn changed(arguments: &Arguments<'_>, dict: &Value, change: impl FnOnce(&mut Map)) -> Answer {
+    arguments.map(dict)?;
+    if arguments.dicts.change(dict, change) {
+        return Ok(dict.clone());
+    }
+    // Of `or`, `and`, `if` and `with` an empty one comes as a copy.
+    Err(arguments
+        .error("this empty dict cannot be changed here: put it into a variable first, {{ $d := dict }}"))
 }
 
 fn has_key(arguments: &Arguments<'_>) -> Answer {
@@ -96,35 +105,46 @@ fn chosen(arguments: &Arguments<'_>, named: bool) -> Answer {
         .iter()
         .map(|name| arguments.text(name))
         .collect::<Result<Vec<_>, _>>()?;
-    let entries = arguments
-        .map(from)?
-        .iter()
-        .filter(|(key, _)| names.contains(&&***key) == named);
+    let from = arguments.map(from)?;
+    let entries = from.iter().filter(|(key, _)| names.contains(&&***key) == named);
     map(entries.map(|(key, value)| (key.clone(), value.clone())).collect())
 }
 
-/// The first dict wins, or with `overwrite` the last; dicts within are merged too.
+/// The first dict, with what the others have: it wins, or with `overwrite` they do. Dicts within are merged too.
 fn merged(arguments: &Arguments<'_>, overwrite: bool) -> Answer {
-    let (first, others) = arguments.first_and_rest()?;
-    let mut all = arguments.map(first)?.clone();
+    let (into, others) = arguments.first_and_rest()?;
+    arguments.map(into)?;
     for other in others {
-        merge_into(&mut all, arguments.map(other)?, overwrite);
+        merge_into(arguments, into, other, overwrite)?;
     }
-    map(all)
+    Ok(into.clone())
 }
 
 // The depth of arguments is bounded before a function is called.
-fn merge_into(into: &mut Map, from: &Map, overwrite: bool) {
-    for (key, value) in from {
-        match (into.get_mut(key), value) {
-            (Some(Value::Map(inner)), Value::Map(from)) => merge_into(Arc::make_mut(inner), from, overwrite),
-            // sprig's merge fills what is empty, too.
-            (Some(there), _) if !overwrite && there.is_truthy() => {}
-            _ => {
-                into.insert(key.clone(), value.clone());
+fn merge_into(
+    arguments: &Arguments<'_>,
+    into: &Value,
+    from: &Value,
+    overwrite: bool,
+) -> Result<(), gotmpl::TemplateError> {
+    let is_dict = |value: &Value| matches!(value, Value::Map(_));
+    for (key, value) in arguments.map(from)?.iter() {
+        let there = arguments.map(into)?.get(key).cloned();
+        match there {
+            Some(inner) if is_dict(&inner) && is_dict(value) && arguments.is_true(&inner) => {
+                merge_into(arguments, &inner, value, overwrite)?;
             }
+            // What is empty is filled in either way.
+            Some(there) if !overwrite && arguments.is_true(&there) => {}
+            // As sprig's library: an empty list does not take the place of one.
+            Some(Value::List(there))
+                if !there.is_empty() && matches!(value, Value::List(from) if from.is_empty()) => {}
+            _ => drop(changed(arguments, into, |map| {
+                drop(map.insert(key.clone(), value.clone()))
+            })?),
         }
     }
+    Ok(())
 }
 
 /// `dig "a" "b" default dict`.
@@ -134,12 +154,12 @@ fn dig(arguments: &Arguments<'_>) -> Answer {
         Some((default, path)) if !path.is_empty() => (default, path),
         _ => return Err(arguments.wrong_count("at least 3")),
     };
-    let mut at = from;
+    let mut at = from.clone();
     for key in path {
-        match arguments.map(at)?.get(arguments.text(key)?) {
-            Some(next) => at = next,
+        match arguments.map(&at)?.get(arguments.text(key)?) {
+            Some(next) => at = next.clone(),
             None => return Ok(default.clone()),
         }
     }
-    Ok(at.clone())
+    Ok(at)
 }

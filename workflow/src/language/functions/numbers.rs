@@ -29,6 +29,15 @@ pub(super) const TABLE: &[Entry] = &[
     ("int64", |a| Ok(Value::Int(one(a)?))),
     ("float64", |a| Ok(Value::Float(a.float(&a.exactly::<1>()?[0])?))),
     ("toDecimal", to_decimal),
+    ("add1f", |a| {
+        Ok(Value::Float(a.float(&a.exactly::<1>()?[0])? + 1.0))
+    }),
+    ("addf", |a| floats(a, |sum, more| sum + more)),
+    ("subf", |a| floats(a, |left, right| left - right)),
+    ("mulf", |a| floats(a, |left, right| left * right)),
+    ("divf", |a| floats(a, |left, right| left / right)),
+    ("maxf", |a| floats(a, f64::max)),
+    ("minf", |a| floats(a, f64::min)),
 ];
 
 fn one(arguments: &Arguments<'_>) -> Result<i64, TemplateError> {
@@ -55,6 +64,18 @@ fn fold(arguments: &Arguments<'_>, operation: impl Fn(i64, i64) -> Option<i64>) 
         result = result.and_then(|result| operation(result, number));
     }
     int(arguments, result)
+}
+
+fn floats(arguments: &Arguments<'_>, operation: impl Fn(f64, f64) -> f64) -> Answer {
+    let (first, rest) = arguments.first_and_rest()?;
+    let mut result = arguments.float(first)?;
+    for value in rest {
+        result = operation(result, arguments.float(value)?);
+    }
+    if !result.is_finite() {
+        return Err(arguments.error("the result is no number"));
+    }
+    Ok(Value::Float(result))
 }
 
 /// `round 123.5555 3`: half away from zero.

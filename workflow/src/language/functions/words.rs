@@ -37,7 +37,7 @@ pub(super) const TABLE: &[Entry] = &[
     ("contains", |a| test2(a, |part, text| text.contains(part))),
     ("hasPrefix", |a| test2(a, |start, text| text.starts_with(start))),
     ("hasSuffix", |a| test2(a, |end, text| text.ends_with(end))),
-    ("quote", |a| string(joined(a, |text| format!("{text:?}")))),
+    ("quote", |a| string(joined(a, quoted))),
     ("squote", |a| string(joined(a, |text| format!("'{text}'")))),
     ("cat", |a| string(joined(a, str::to_owned))),
     ("indent", |a| indent(a, "")),
@@ -60,6 +60,23 @@ pub(super) const TABLE: &[Entry] = &[
         })
     }),
     ("regexReplaceAll", regex_replace_all),
+    ("regexFindAll", regex_find_all),
+    ("mustRegexFindAll", regex_find_all),
+    ("mustRegexFind", |a| {
+        regex2(a, |regex, text| {
+            Value::String(regex.find(text).map_or("", |m| m.as_str()).into())
+        })
+    }),
+    ("mustRegexReplaceAll", regex_replace_all),
+    ("regexReplaceAllLiteral", regex_replace_literal),
+    ("mustRegexReplaceAllLiteral", regex_replace_literal),
+    ("regexSplit", regex_split),
+    ("mustRegexSplit", regex_split),
+    ("regexQuoteMeta", |a| map1(a, quote_meta)),
+    ("initials", |a| map1(a, initials)),
+    ("swapcase", |a| map1(a, swapcase)),
+    ("abbrev", abbrev),
+    ("splitn", split_n),
     ("plural", plural),
     ("toString", |a| string(as_text(&a.exactly::<1>()?[0]))),
     ("toStrings", |a| {
@@ -265,6 +282,140 @@ fn compiled(arguments: &Arguments<'_>, pattern: &Value) -> Result<Regex, Templat
             let last = error.lines().last().unwrap_or("bad expression");
             arguments.error(format!("{pattern:?}: {}", last.trim_start_matches("error: ")))
         })
+}
+
+/// As Go's `%q`, which YAML reads too.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\'' | ' '..='~' => quoted.push(letter),
+            _ if letter.is_ascii() => quoted.push_str(&format!("\\x{:02x}", u32::from(letter))),
+            _ if is_printable(letter) => quoted.push(letter),
+            _ if u32::from(letter) < 0x10000 => quoted.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            _ => quoted.push_str(&format!("\\U{:08x}", u32::from(letter))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Beyond ASCII, as far as the library's tables tell: no control, no separator, nothing that is not assigned.
+fn is_printable(letter: char) -> bool {
+    !letter.is_whitespace() && !letter.escape_debug().to_string().starts_with("\\u") || is_mark(letter)
+}
+
+/// Combining marks, which are printed with what is before them.
+fn is_mark(letter: char) -> bool {
+    matches!(letter, '\u{300}'..='\u{36f}' | '\u{1ab0}'..='\u{1aff}' | '\u{20d0}'..='\u{20f0}' | '\u{fe00}'..='\u{fe0f}')
+}
+
+/// `regexFindAll "[0-9]" "1a2" -1`: at most so many, all for a number below 0.
+fn regex_find_all(arguments: &Arguments<'_>) -> Answer {
+    let [pattern, text, most] = arguments.exactly()?;
+    let (regex, text) = (compiled(arguments, pattern)?, arguments.text(text)?);
+    let found = regex.find_iter(text).take(most_of(arguments, most)?);
+    list(found.map(|found| Value::String(found.as_str().into())).collect())
+}
+
+/// `regexSplit "z+" "pizza" -1`: at most so many pieces, all for a number below 0.
+fn regex_split(arguments: &Arguments<'_>) -> Answer {
+    let [pattern, text, most] = arguments.exactly()?;
+    let (regex, text) = (compiled(arguments, pattern)?, arguments.text(text)?);
+    let pieces: Vec<&str> = match most_of(arguments, most)? {
+        0 => Vec::new(),
+        most => regex.splitn(text, most).collect(),
+    };
+    list(
+        pieces
+            .into_iter()
+            .map(|piece| Value::String(piece.into()))
+            .collect(),
+    )
+}
+
+fn most_of(arguments: &Arguments<'_>, most: &Value) -> Result<usize, TemplateError> {
+    Ok(usize::try_from(arguments.int(most)?).unwrap_or(usize::MAX))
+}
+
+fn regex_replace_literal(arguments: &Arguments<'_>) -> Answer {
+    let [pattern, text, replacement] = arguments.exactly()?;
+    let (regex, text, replacement) = (
+        compiled(arguments, pattern)?,
+        arguments.text(text)?,
+        arguments.text(replacement)?,
+    );
+    bounded(
+        arguments,
+        text.len()
+            .saturating_add(1)
+            .saturating_mul(replacement.len().max(1)),
+    )?;
+    string(regex.replace_all(text, regex::NoExpand(replacement)).into_owned())
+}
+
+/// As Go's `regexp.QuoteMeta`.
+fn quote_meta(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() * 2);
+    for letter in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(letter) {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted
+}
+
+fn initials(text: &str) -> String {
+    text.split_whitespace()
+        .filter_map(|word| word.chars().next())
+        .collect()
+}
+
+/// Upper case to lower, lower to upper.
+fn swapcase(text: &str) -> String {
+    let swapped = |letter: char| -> String {
+        match letter {
+            letter if letter.is_uppercase() => letter.to_lowercase().collect(),
+            letter => letter.to_uppercase().collect(),
+        }
+    };
+    text.chars().map(swapped).collect()
+}
+
+/// `abbrev 5 "hello world"` is `he...`; a width below 4 changes nothing.
+fn abbrev(arguments: &Arguments<'_>) -> Answer {
+    let [width, text] = arguments.exactly()?;
+    let (width, text) = (arguments.int(width)?, arguments.text(text)?);
+    let width = usize::try_from(width).unwrap_or(0);
+    if width < 4 || text.chars().count() <= width {
+        return string(text);
+    }
+    let kept: String = text.chars().take(width - 3).collect();
+    string(format!("{kept}..."))
+}
+
+/// `splitn "$" 2 "foo$bar$baz"`: a dict with keys `_0`, `_1` ..., the last with what is left.
+fn split_n(arguments: &Arguments<'_>) -> Answer {
+    let [separator, most, text] = arguments.exactly()?;
+    let (separator, text) = (arguments.text(separator)?, arguments.text(text)?);
+    let most = most_of(arguments, most)?;
+    if separator.is_empty() {
+        return Err(arguments.error("wants a separator, got \"\""));
+    }
+    let parts = text.splitn(most, separator).enumerate();
+    let keyed = parts.map(|(at, part)| (format!("_{at}").into(), Value::String(part.into())));
+    Ok(Value::Map(std::sync::Arc::new(keyed.collect())))
 }
 
 fn plural(arguments: &Arguments<'_>) -> Answer {

@@ -1,0 +1,190 @@
+//! Actions that nobody has, found in the text of a template that can't be rendered yet: line by line, as far as lines tell.
+
+use super::native::{cannot_run, native};
+use super::problem::{Problem, Text};
+
+/// What is said of the actions that nobody has, at lines of the text.
+pub(super) fn undone(text: &str) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut written = None;
+    for found in images(text) {
+        let Some(native) = native(found.image) else {
+            let name = found.name.unwrap_or("without a name");
+            let message = cannot_run(name, found.image, written.as_deref());
+            warnings.push(Problem::at(
+                Text::Template,
+                text,
+                found.line,
+                found.column,
+                message,
+            ));
+            continue;
+        };
+        if native.writes_disk && written.is_none() {
+            written = found.name.map(|name| format!("action {name:?}"));
+        }
+    }
+    warnings
+}
+
+/// An image that stands in a line as it is.
+struct Found<'t> {
+    name: Option<&'t str>,
+    image: &'t str,
+    line: usize,
+    column: usize,
+}
+
+fn images(text: &str) -> Vec<Found<'_>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    // The indent of `actions:` while we are below it.
+    let mut actions: Option<usize> = None;
+    // The indent of a key whose value is a block of text: what is in that is no YAML of ours.
+    let mut block: Option<usize> = None;
+    for (index, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let content = line.trim();
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        if block.is_some_and(|of| indent > of) {
+            continue;
+        }
+        block = is_block(content).then_some(indent);
+        let is_item = content.starts_with("- ");
+        if actions.is_some_and(|of| indent < of || (indent == of && !is_item)) {
+            actions = None;
+        }
+        if key(content, "actions").is_some() {
+            actions = Some(indent + content.len() - content.trim_start_matches(['-', ' ']).len());
+            continue;
+        }
+        if actions.is_none() {
+            continue;
+        }
+        let Some(image) = value(content, "image").filter(|image| !image.contains("{{")) else {
+            continue;
+        };
+        let column = line.find(image).map_or(1, |at| line[..at].chars().count() + 1);
+        found.push(Found {
+            name: value(content, "name").or_else(|| name_beside(&lines, index)),
+            image,
+            line: index + 1,
+            column,
+        });
+    }
+    found
+}
+
+/// `CONTENTS: |`, `- >-`
+fn is_block(content: &str) -> bool {
+    let last = content.rsplit(' ').next().unwrap_or_default();
+    let rest = last.trim_start_matches(['|', '>']);
+    rest.len() + 1 == last.len()
+        && rest
+            .chars()
+            .all(|letter| letter.is_ascii_digit() || matches!(letter, '+' | '-'))
+}
+
+/// The name in the same mapping as the image in this line.
+fn name_beside<'t>(lines: &[&'t str], index: usize) -> Option<&'t str> {
+    let begin = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    let is_item = |line: &str| line.trim_start().starts_with("- ");
+    let own = begin(lines[index]);
+    let beside = |line: &&&str| begin(line) == own;
+    let above = lines[..index].iter().rev();
+    let mut of_above: Vec<&&str> = Vec::new();
+    if !is_item(lines[index]) {
+        for line in above {
+            of_above.push(line);
+            if begin(line) < own && !line.trim().is_empty() || begin(line) == own && is_item(line) {
+                break;
+            }
+        }
+    }
+    let below = lines[index + 1..].iter().take_while(|line| {
+        begin(line) >= own && !(begin(line) == own && is_item(line)) || line.trim().is_empty()
+    });
+    of_above
+        .into_iter()
+        .chain(below)
+        .filter(beside)
+        .find_map(|line| value(line.trim(), "name"))
+}
+
+/// What stands behind `key:` at the beginning of a line, or of an item of a list.
+fn key<'t>(content: &'t str, key: &str) -> Option<&'t str> {
+    let rest = content.trim_start_matches(['-', ' ', '{']).strip_prefix(key)?;
+    rest.strip_prefix(':')
+        .filter(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
+/// The value of a key in a line, also within `{ }`; without quotes.
+fn value<'t>(content: &'t str, name: &str) -> Option<&'t str> {
+    let is_flow = content.trim_start_matches(['-', ' ']).starts_with('{');
+    let rest = match is_flow {
+        false => key(content, name)?,
+        true => {
+            let inside = content.trim_start_matches(['-', ' ', '{']);
+            inside.split(',').find_map(|part| key(part.trim(), name))?
+        }
+    };
+    let rest = rest.trim();
+    let value = match rest.chars().next()? {
+        quote @ ('"' | '\'') => rest[1..].split(quote).next()?,
+        _ if is_flow => rest.split([',', '}']).next()?,
+        _ => rest.split(" #").next()?,
+    };
+    Some(value.trim()).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"version: "0.1"
+name: x
+tasks:
+- name: os-installation
+  worker: "{{.device_1}}"
+  volumes:
+  - /dev:/dev
+  actions:
+  - name: "stream"
+    image: quay.io/tinkerbell/actions/image2disk:latest
+    environment:
+      DEST_DISK: {{ index .Hardware.Disks 0 }}
+      CONTENTS: |
+        services:
+          image: nginx
+  - image: quay.io/tinkerbell/actions/grub2disk # later
+    timeout: 5
+    name: grub
+  - {name: kexec, image: 'quay.io/tinkerbell/actions/kexec', timeout: 90}
+  - name: any
+    image: "{{ .image }}"
+"#;
+
+    #[test]
+    fn lines_tell_what_cannot_run() {
+        let told: Vec<(u32, u32, String)> = undone(TEXT)
+            .into_iter()
+            .map(|problem| (problem.line, problem.column, problem.message))
+            .collect();
+        let said = |name: &str| {
+            format!(
+                "action {name:?} cannot run: image quay.io/tinkerbell/actions/{name}2disk is not built into the agent, which \
+                 pulls none; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\" will have written \
+                 to a disk by then"
+            )
+        };
+        assert_eq!(
+            told,
+            [
+                (16, 12, said("grub")),
+                (19, 27, said("kexec").replace("kexec2disk", "kexec"))
+            ]
+        );
+    }
+}
