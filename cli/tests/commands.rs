@@ -598,9 +598,10 @@ fn help_teaches_with_examples_and_completions_are_printed() {
         ("template", "create delete get list render validate"),
         ("workflow", "cancel create delete events get list logs state wait"),
         ("image", "build"),
+        ("lab", "enter prepare"),
         ("store", "check export import"),
     ];
-    let mut commands = vec![vec![], vec!["serve"], vec!["completions"]];
+    let mut commands = vec![vec![], vec!["serve"], vec!["completions"], vec!["lab"]];
     for (group, names) in groups {
         commands.extend(names.split(' ').map(|name| vec![group, name]));
     }

@@ -24,7 +24,15 @@ use crate::namespace;
 
 /// `farrier lab`.
 #[derive(Clone, Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  farrier lab
+  farrier lab --firmware uefi --machines 3
+  farrier lab --keep            then, in another terminal: farrier lab enter
+  farrier lab --workflow mine.yaml --memory 256"
+)]
 pub struct LabArgs {
     #[command(subcommand)]
     command: Option<LabCommand>,
@@ -36,8 +44,19 @@ pub struct LabArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum LabCommand {
     /// Open a shell in the network of a lab that runs (see --keep)
+    #[command(after_help = "\
+Examples:
+  farrier lab enter
+  farrier lab enter farrier machine list
+  farrier lab enter ping -c 1 10.77.0.11
+
+The shell finds this farrier, and FARRIER_SERVER is the lab's server.")]
     Enter(EnterOptions),
     /// Install the packages that the lab needs and build its images, nothing else
+    #[command(after_help = "\
+Examples:
+  farrier lab prepare
+  farrier lab prepare --yes --mirror http://mirror.example/debian")]
     Prepare(PrepareOptions),
 }
 
@@ -115,7 +134,7 @@ pub struct PathOptions {
 
 /// Reads the memory of a machine: enough for kernel, initramfs and an agent that writes an image.
 pub(crate) fn memory_mib(text: &str) -> Result<u32, String> {
-    const LEAST: u64 = 384;
+    const LEAST: u64 = 192;
     const MOST: u64 = 1 << 20;
     match text.parse::<u64>() {
         Ok(mib) if mib < LEAST => Err(format!(

@@ -1,7 +1,9 @@
 //! `farrier lab enter`: a shell in the namespaces of a lab that runs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
@@ -29,7 +31,7 @@ pub(super) fn enter(options: &EnterOptions) -> anyhow::Result<ExitCode> {
         [] => {
             let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned());
             eprintln!(
-                "In the lab: the server is {}, machines are {} and on.",
+                "In the lab: the server is {}, machines are {} and on; `farrier machine list` asks that server.",
                 Network::SERVER,
                 Network::machine_address(1)
             );
@@ -38,7 +40,18 @@ pub(super) fn enter(options: &EnterOptions) -> anyhow::Result<ExitCode> {
         words => command.args(words),
     };
     command.env("FARRIER_SERVER", crate::server::Server::GRPC);
+    // `cargo xtask lab` runs a farrier that no PATH leads to.
+    let farrier = super::places::farrier()?;
+    command.env("PATH", with_directory_of(&farrier, std::env::var_os("PATH")));
     Err(command.exec()).context("running nsenter (Debian package util-linux)")
+}
+
+/// The search path with this program's directory before all others.
+fn with_directory_of(program: &Path, path: Option<OsString>) -> OsString {
+    let path = path.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let directories = program.parent().map(Path::to_owned).into_iter();
+    // A directory with a colon in its name stands in no search path.
+    std::env::join_paths(directories.chain(std::env::split_paths(&path))).unwrap_or(path)
 }
 
 /// The first processes of the labs of this user: inside by their environment, and number 1 of a PID namespace.
@@ -70,6 +83,16 @@ fn is_first(status: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lab_finds_the_farrier_that_entered_it() {
+        let farrier = Path::new("/work/target/release/farrier");
+        let with = |path: Option<&str>| with_directory_of(farrier, path.map(OsString::from));
+        assert_eq!(with(Some("/usr/bin:/bin")), "/work/target/release:/usr/bin:/bin");
+        assert_eq!(with(None), "/work/target/release:/usr/local/bin:/usr/bin:/bin");
+        let odd = with_directory_of(Path::new("/a:b/farrier"), Some("/bin".into()));
+        assert_eq!(odd, "/bin");
+    }
 
     #[test]
     fn only_the_first_process_of_a_nested_namespace_is_a_lab() {
