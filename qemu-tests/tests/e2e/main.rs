@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod bench;
+mod disks;
 mod examples;
 mod faults;
 mod hostile;
@@ -17,3 +18,4 @@ mod scene;
 mod terminal;
 mod two_machines;
 mod without_root;
+mod write_log;
