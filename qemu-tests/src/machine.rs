@@ -32,6 +32,8 @@ pub struct Blueprint {
     cpus: u32,
     cards: Vec<String>,
     disks: Vec<u64>,
+    sector_bytes: u32,
+    records_writes: bool,
     uuid: uuid::Uuid,
     address: Ipv4Addr,
     kernel: Option<Kernel>,
@@ -57,6 +59,8 @@ impl Blueprint {
             cpus: 1,
             cards: Vec::new(),
             disks: Vec::new(),
+            sector_bytes: 512,
+            records_writes: false,
             uuid: uuid::Uuid::new_v4(),
             address: Network::machine_address(1),
             kernel: None,
@@ -104,6 +108,18 @@ impl Blueprint {
     /// Adds words of QEMU's command line: devices and settings that only one test wants.
     pub fn qemu(mut self, words: &[&str]) -> Blueprint {
         self.more.extend(words.iter().map(|word| (*word).to_owned()));
+        self
+    }
+
+    /// The size of the disks' logical sectors: 512 if nothing is said.
+    pub fn sector_bytes(mut self, sector_bytes: u32) -> Blueprint {
+        self.sector_bytes = sector_bytes;
+        self
+    }
+
+    /// Records what is written to the first disk, and flushed, in [`Machine::write_log`].
+    pub fn records_writes(mut self) -> Blueprint {
+        self.records_writes = true;
         self
     }
 
@@ -215,6 +231,11 @@ impl Machine {
             .unwrap_or_else(|| panic!("machine {name} has no disk {index}"))
     }
 
+    /// What was written to its first disk since it was switched on, in the format of Linux's dm-log-writes.
+    pub fn write_log(&self) -> PathBuf {
+        command_line::write_log(&self.directory)
+    }
+
     /// Switches it on. Its disks are as they were left.
     ///
     /// # Errors
@@ -227,6 +248,9 @@ impl Machine {
         let fds: Vec<RawFd> = self.disks.iter().map(ScratchDisk::fd).collect();
         let said = self.directory.join("qemu.log");
         let said_file = fs::File::create(&said).with_context(|| format!("making {}", said.display()))?;
+        if self.blueprint.records_writes {
+            fs::File::create(self.write_log()).context("making the log of writes")?;
+        }
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(command_line::arguments(

@@ -3,6 +3,8 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::Blueprint;
 use crate::accelerator::Accelerator;
 use crate::firmware::{Firmware, Ovmf};
@@ -62,7 +64,16 @@ pub(super) fn arguments(
         card(&mut line, machine, index, mac, &file(&format!("net{index}.pcap")));
     }
     for (index, fd) in disks.iter().enumerate() {
-        disk(&mut line, index, machine.cards.len() + index, *fd);
+        let bootindex = machine.cards.len() + index;
+        let log = (machine.records_writes && index == 0).then(|| write_log(directory));
+        disk(
+            &mut line,
+            index,
+            bootindex,
+            *fd,
+            machine.sector_bytes,
+            log.as_deref(),
+        );
     }
     if let Some(kernel) = &machine.kernel {
         line.add("-kernel", &kernel.image.display().to_string());
@@ -106,18 +117,40 @@ fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &st
     );
 }
 
-fn disk(line: &mut Line, index: usize, bootindex: usize, fd: RawFd) {
-    line.add(
-        "-drive",
-        // The file dies with the lab, so guest flushes need not reach the platters.
-        &format!(
-            "if=none,id=disk{index},format=raw,file=/proc/self/fd/{fd},cache=unsafe,discard=unmap,detect-zeroes=unmap,file.locking=off"
+fn disk(line: &mut Line, index: usize, bootindex: usize, fd: RawFd, sector_bytes: u32, log: Option<&Path>) {
+    // The file dies with the lab, so guest flushes need not reach the platters.
+    match log {
+        None => line.add(
+            "-drive",
+            &format!(
+                "if=none,id=disk{index},format=raw,file=/proc/self/fd/{fd},cache=unsafe,discard=unmap,detect-zeroes=unmap,file.locking=off"
+            ),
         ),
-    );
+        Some(log) => {
+            let file = |filename: String| {
+                let cache = json!({"no-flush": true});
+                let file = json!({"driver": "file", "filename": filename, "locking": "off", "cache": cache});
+                json!({"driver": "raw", "file": file, "cache": cache})
+            };
+            let node = json!({
+                "driver": "blklogwrites",
+                "node-name": format!("disk{index}"),
+                "file": file(format!("/proc/self/fd/{fd}")),
+                "log": file(log.display().to_string()),
+            });
+            line.add("-blockdev", &node.to_string());
+        }
+    }
     line.add(
         "-device",
-        &format!("virtio-blk-pci,drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index}"),
+        &format!(
+            "virtio-blk-pci,drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}"
+        ),
     );
+}
+
+pub(super) fn write_log(directory: &Path) -> PathBuf {
+    directory.join("writes.log")
 }
 
 struct Line(Vec<String>);

@@ -8,6 +8,7 @@
 mod bad_images;
 mod bench;
 mod disk_names;
+mod disks;
 mod examples;
 mod faults;
 mod hostile;
@@ -19,3 +20,4 @@ mod secure_images;
 mod terminal;
 mod two_machines;
 mod without_root;
+mod write_log;
