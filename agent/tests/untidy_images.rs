@@ -7,9 +7,10 @@ mod image;
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use fake::{Agent, FakeServer, Stream, action};
 use image::{LoopDisk, end_of, install, run};
@@ -287,4 +288,41 @@ async fn what_a_command_leaves_in_run_does_not_stay_on_the_disk() {
     let (outcome, lines) = scene.run(&mut stream, &disk, text).await;
     assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?} {lines:?}");
     assert_eq!(content(&disk), before);
+}
+
+/// As on a netbooted machine, where the real one holds more than a command is to see.
+#[test]
+fn a_command_sees_the_kernel_command_line_that_is_meant_for_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let root = folder.path().join("root");
+    install(&root, &["/bin/cat"]);
+    for name in ["dev", "proc", "sys", "run"] {
+        fs::create_dir(root.join(name)).expect("folder");
+    }
+    for host_processes in [false, true] {
+        let spec = serde_json::json!({
+            "mounted_at": root,
+            "chroot": true,
+            "commands": [["cat", "/proc/cmdline"]],
+            "environment": {},
+            "host_processes": host_processes,
+            "cmdline": "quiet masked\n",
+            "resolv_conf": null,
+            "shown": [],
+        });
+        let mut child = Command::new(env!("CARGO_BIN_EXE_farrier-agent"))
+            .arg("chroot-exec")
+            .env("TMPDIR", folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let mut stdin = child.stdin.take().expect("stdin");
+        stdin.write_all(spec.to_string().as_bytes()).expect("written");
+        drop(stdin);
+        let output = child.wait_with_output().expect("ended");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "quiet masked\n");
+    }
+    let left: Vec<_> = fs::read_dir(folder.path()).expect("folder").flatten().collect();
+    assert_eq!(left.len(), 1, "only the root: {left:?}");
 }

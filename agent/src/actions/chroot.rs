@@ -19,7 +19,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, chroot, execve, fork};
+use nix::unistd::{ForkResult, Pid, UnlinkatFlags, chdir, chroot, execve, fork, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::image_root;
@@ -113,7 +113,7 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(none, &shown.from, none, flags, none).map_err(|e| named("making /workflow read-only", e))?;
     }
-    let cmdline = spec.cmdline.as_deref().map(shown_text).transpose()?;
+    let cmdline = spec.cmdline.as_deref().map(ShownText::make).transpose()?;
     if spec.chroot {
         let root = spec.mounted_at.as_path();
         image_root::furnish(root, &spec.shown, spec.resolv_conf.as_deref())?;
@@ -121,7 +121,7 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         chroot(root).map_err(|e| named("changing root", e))?;
         chdir("/").map_err(|e| named("changing folder", e))?;
         // The image's /proc is what decides: a fresh one shows the namespace's own processes.
-        mount_proc(spec, cmdline.as_ref())?;
+        mount_proc(spec, cmdline)?;
     } else {
         // Where upstream mounts it.
         std::fs::create_dir_all("/mountAction")?;
@@ -130,7 +130,7 @@ fn set_up(spec: &Spec) -> io::Result<()> {
             std::fs::create_dir_all(at)?;
             bind(from, at, MsFlags::empty())?;
         }
-        mount_proc(spec, cmdline.as_ref())?;
+        mount_proc(spec, cmdline)?;
     }
     Ok(())
 }
@@ -141,25 +141,40 @@ impl Shown {
     }
 }
 
-/// An open file with this text and no name any more.
-fn shown_text(text: &str) -> io::Result<File> {
-    let path = image_root::temporary(text)?;
-    let file = File::open(&path);
-    let _ = std::fs::remove_file(&path);
-    file
+/// A file with a text that is mounted from when its folder cannot be seen any more.
+struct ShownText {
+    file: File,
+    folder: File,
+    name: PathBuf,
 }
 
-fn mount_proc(spec: &Spec, cmdline: Option<&File>) -> io::Result<()> {
+impl ShownText {
+    fn make(text: &str) -> io::Result<ShownText> {
+        let path = image_root::temporary(text)?;
+        Ok(ShownText {
+            file: File::open(&path)?,
+            folder: File::open(path.parent().unwrap_or(Path::new("/")))?,
+            name: path.file_name().map(PathBuf::from).unwrap_or_default(),
+        })
+    }
+
+    /// The kernel mounts only files that have a name; afterwards the mount keeps the content.
+    fn show(self, over: &Path) -> io::Result<()> {
+        let from = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let bound = bind(Path::new(&from), over, MsFlags::empty());
+        let _ = unlinkat(&self.folder, &self.name, UnlinkatFlags::NoRemoveDir);
+        bound
+    }
+}
+
+fn mount_proc(spec: &Spec, cmdline: Option<ShownText>) -> io::Result<()> {
     if !spec.host_processes {
         let none: Option<&str> = None;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | MsFlags::MS_NODEV;
         mount(Some("proc"), "/proc", Some("proc"), flags, none).map_err(|e| named("mounting /proc", e))?;
     }
     match cmdline {
-        Some(file) => {
-            let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-            bind(Path::new(&from), Path::new("/proc/cmdline"), MsFlags::empty())
-        }
+        Some(text) => text.show(Path::new("/proc/cmdline")),
         None => Ok(()),
     }
 }

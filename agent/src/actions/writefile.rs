@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 use proto::v1;
@@ -207,7 +207,7 @@ fn write_into(root: &Path, plan: &Plan) -> Result<(), Failure> {
     let root = File::open(root).map_err(|e| failed("opening", Path::new(""), e))?;
     let parent = plan.path.parent().unwrap_or(Path::new(""));
     let folder = make_folders(&root, parent, plan).map_err(|e| failed("making folder", parent, e))?;
-    let file = write_file(&root, plan).map_err(|e| failed("writing", &plan.path, e))?;
+    let file = write_file(&root, &folder, plan).map_err(|e| failed("writing", &plan.path, e))?;
     file.sync_all().map_err(|e| failed("syncing", &plan.path, e))?;
     folder
         .sync_all()
@@ -224,6 +224,9 @@ fn make_folders(root: &File, parent: &Path, plan: &Plan) -> io::Result<File> {
         let next = match open_folder(root, &at) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let name = Path::new(name.as_os_str());
+                if let Some(target) = link(&folder, name) {
+                    return Err(leads_nowhere(&at, &target));
+                }
                 mkdirat(&folder, name, Mode::S_IRWXU)?;
                 let made = open_folder(root, &at)?;
                 fchown(&made, Some(plan.uid), Some(plan.gid))?;
@@ -238,7 +241,21 @@ fn make_folders(root: &File, parent: &Path, plan: &Plan) -> io::Result<File> {
     Ok(folder)
 }
 
-fn write_file(root: &File, plan: &Plan) -> io::Result<File> {
+/// Where a link leads, as it says.
+fn link(folder: &File, name: &Path) -> Option<PathBuf> {
+    readlinkat(folder, name).ok().map(PathBuf::from)
+}
+
+fn leads_nowhere(at: &Path, target: &Path) -> io::Error {
+    io::Error::other(format!(
+        "/{} is a link to {}, which is not there in this filesystem; name a path that is, or remove the link with cexec \
+         first",
+        at.strip_prefix(".").unwrap_or(at).display(),
+        target.display()
+    ))
+}
+
+fn write_file(root: &File, folder: &File, plan: &Plan) -> io::Result<File> {
     let no_file = || io::Error::other("it is there already and is no regular file");
     // A named pipe of the image would be waited on for ever without O_NONBLOCK.
     let flags = OFlag::O_WRONLY
@@ -248,10 +265,20 @@ fn write_file(root: &File, plan: &Plan) -> io::Result<File> {
         | OFlag::O_NOCTTY
         | OFlag::O_NONBLOCK;
     let opened = open_inside(root, &plan.path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
-    let mut file = File::from(opened.map_err(|e| match e.raw_os_error() {
-        // A named pipe without a reader, a socket, a device that there is not.
-        Some(libc::ENXIO) => no_file(),
-        _ => e,
+    let mut file = File::from(opened.map_err(|e| {
+        match e.raw_os_error() {
+            // A named pipe without a reader, a socket, a device that there is not.
+            Some(libc::ENXIO) => no_file(),
+            Some(libc::ENOENT) => match plan
+                .path
+                .file_name()
+                .and_then(|name| link(folder, Path::new(name)))
+            {
+                Some(target) => leads_nowhere(&plan.path, &target),
+                None => e,
+            },
+            _ => e,
+        }
     })?);
     if !file.metadata()?.is_file() {
         return Err(no_file());
@@ -356,6 +383,30 @@ mod tests {
             message.contains("/pipe") && message.contains("no regular file"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named() {
+        let root = tempfile::tempdir().expect("folder");
+        std::fs::create_dir(root.path().join("etc")).expect("folder");
+        symlink(
+            "../run/systemd/resolve/stub-resolv.conf",
+            root.path().join("etc/resolv.conf"),
+        )
+        .expect("link");
+        symlink("/nowhere", root.path().join("opt")).expect("link");
+        for (path, target) in [
+            ("/etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+            ("/opt/x", "/nowhere"),
+        ] {
+            let refused = write_into(root.path(), &plan_for(path))
+                .expect_err("refused")
+                .message;
+            assert!(
+                refused.contains("is a link to") && refused.contains(target),
+                "{refused}"
+            );
+        }
     }
 
     #[test]

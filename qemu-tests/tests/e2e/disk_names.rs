@@ -71,7 +71,8 @@ fn disks_have_the_names_in_memory_that_the_installed_system_gives_them() {
             "serial=farrier-lab-0-part3",
             "ID=virtio-farrier-lab-0-part3",
         ];
-        let mut parts = template.split(&format!("{DISK}3"));
+        let root = format!("{DISK}3");
+        let mut parts = template.split(&root);
         let mut template = parts.next().unwrap().to_owned();
         for (part, name) in parts.zip(names.iter().cycle()) {
             template.push_str(&format!("'{name}'{part}"));
