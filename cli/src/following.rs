@@ -85,6 +85,27 @@ impl<'a> Following<'a> {
         }
     }
 
+    /// One answer that may take as long as it takes. When the server was away, `probe` tells that it is back.
+    pub(crate) async fn ask_long<T, F, P, Q>(
+        &mut self,
+        ask: impl Fn(Control) -> F,
+        probe: impl Fn(Control) -> Q,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+        Q: Future<Output = Result<Response<P>, Status>>,
+    {
+        loop {
+            match ask(self.client.control.clone()).await {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(status) => {
+                    self.again_after(&status).await?;
+                    self.ask(&probe).await?;
+                }
+            }
+        }
+    }
+
     /// The items of `source`, each once.
     pub(crate) fn stream<S: Source>(self, source: S) -> Items<'a, S> {
         Items {

@@ -136,6 +136,33 @@ fn check(signal: Signal) {
 }
 
 #[test]
+fn who_waits_goes_on_waiting_as_long_as_it_takes() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut server = Server::start(dir.path());
+    let file = dir.path().join("template.yaml");
+    // Longer than a server may take for an answer when it is back.
+    std::fs::write(
+        &file,
+        "version: '1'\nname: later\ntasks: [{name: later, wait: 8s}]\n",
+    )
+    .unwrap();
+    let id = server.ok(&["workflow", "create", "-q", "-f", file.to_str().unwrap()]);
+    let id = id.trim();
+    let mut wait = server.follow(&["workflow", "wait", id]);
+    let mut limited = server.follow(&["workflow", "wait", id, "--timeout", "60s"]);
+    let mut events = server.follow(&["workflow", "events", "-f", id]);
+    assert_eq!(events.lines(1).len(), 1);
+    server.end(Signal::SIGKILL);
+    let _server = server.again();
+    assert_eq!(wait.rest(), (Some(0), vec![format!("workflow {id} is SUCCESS")]));
+    assert_eq!(
+        limited.rest(),
+        (Some(0), vec![format!("workflow {id} is SUCCESS")])
+    );
+    assert_eq!(events.rest().0, Some(0));
+}
+
+#[test]
 fn who_waits_for_a_server_that_stays_away_is_told_when_its_time_is_over() {
     let dir = tempfile::TempDir::new().unwrap();
     let mut server = Server::start(dir.path());

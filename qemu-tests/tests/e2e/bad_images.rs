@@ -12,12 +12,25 @@ use crate::image::{BOOTED, TestImage};
 use crate::scene::{Scene, reboot, scene, write_image, write_image_with_digest};
 
 #[test]
-fn an_image_that_is_not_there_fails_at_once_with_404() {
+fn an_image_that_is_not_there_fails_at_once_with_404_and_shows_no_credential() {
     scene(|scene| {
-        let message = fails(scene, &write_image(&scene.url("missing.raw.zst"), DISK, &[]));
+        let url = scene
+            .url("missing.raw.zst")
+            .replacen("http://", "http://root:SECRET@", 1);
+        let url = format!("\"{url}?X-Amz-Signature=SECRET\"");
+        let message = fails(scene, &write_image(&url, DISK, &[]));
         assert!(
-            message.contains("404") && message.contains("missing.raw.zst"),
+            message.contains("404") && message.contains("missing.raw.zst?X-Amz-Signature=***"),
             "{message}"
+        );
+        assert!(message.contains("http://***@"), "{message}");
+        let log = std::fs::read_to_string(scene.world.server.log()).unwrap();
+        assert!(!log.contains("SECRET"), "{log}");
+        let entries = scene.world.api.boot_log("m1").unwrap();
+        assert!(
+            entries
+                .iter()
+                .all(|entry| !format!("{entry:?}").contains("SECRET"))
         );
     });
 }
@@ -94,6 +107,8 @@ fn fails(scene: &Scene, action: &str) -> String {
         !machine.disk(0).looks_bootable().unwrap(),
         "the disk looks bootable after: {message}"
     );
+    let console = machine.serial().text();
+    assert!(!console.contains("SECRET"), "{console}");
     comes_back_to_the_agent(&mut machine);
     message
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use proto::v1::{
-    self, ExplainWorkflowRequest, WaitWorkflowRequest, WaitWorkflowResponse, WorkflowDataRequest,
-    WorkflowEventsRequest, WorkflowLogsRequest,
+    self, ExplainWorkflowRequest, GetWorkflowRequest, WaitWorkflowRequest, WaitWorkflowResponse,
+    WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use serde::Serialize;
 use tonic::{Response, Status, Streaming};
@@ -362,7 +362,7 @@ fn say_warnings(workflow: &Workflow) {
 /// When it has ended, or the time limit is over.
 pub(super) async fn ended(asks: &mut Following<'_>, id: &str) -> Result<WaitWorkflowResponse, Failure> {
     let until = asks.until();
-    asks.ask(|mut control| async move {
+    let wait = |mut control: Control| async move {
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout_ms = left.map_or(0, |left| {
             u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
@@ -371,8 +371,12 @@ pub(super) async fn ended(asks: &mut Following<'_>, id: &str) -> Result<WaitWork
         control
             .wait_workflow(WaitWorkflowRequest { id, timeout_ms })
             .await
-    })
-    .await
+    };
+    let is_there = |mut control: Control| async move {
+        let id = id.to_owned();
+        control.get_workflow(GetWorkflowRequest { id }).await
+    };
+    asks.ask_long(wait, is_there).await
 }
 
 pub(super) fn exit_code(workflow: &Workflow) -> ExitCode {

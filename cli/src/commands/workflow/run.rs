@@ -123,6 +123,7 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
     for variable in &args.environment {
         let (name, value) = variable
             .split_once('=')
+            .filter(|(name, _)| !name.trim().is_empty())
             .ok_or_else(|| Failure::Usage(format!("bad --env {variable:?}: expected NAME=VALUE")))?;
         environment.insert(name.to_owned(), value.into());
     }
@@ -255,6 +256,7 @@ mod tests {
             refused(&["n", "quay.io/tinkerbell/actions/reboot:v1", "now"])
                 .starts_with("reboot takes no arguments")
         );
+        assert!(refused(&["n", "reboot", "-e", "=x"]).contains("expected NAME=VALUE"));
         assert!(refused(&["n", "image2disk", "http://h/i"]).contains("-e NAME=VALUE"));
         assert!(refused(&["n", "cexec", "-e", "CMD_LINE=id", "--", "ls"]).contains("give one of them"));
     }
