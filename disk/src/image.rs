@@ -27,6 +27,8 @@ mod tests;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -61,6 +63,8 @@ pub struct WriteRequest {
     pub grow: Grow,
     /// For `http` and `https`.
     pub reach: Reach,
+    /// Set before the first byte of the target changes: a write that fails without it has left the target as it was.
+    pub touched: Arc<AtomicBool>,
 }
 
 impl WriteRequest {
@@ -75,6 +79,7 @@ impl WriteRequest {
             content: Content::Disk,
             grow: Grow::Nothing,
             reach: Reach::default(),
+            touched: Arc::default(),
         }
     }
 }

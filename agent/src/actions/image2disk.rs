@@ -82,7 +82,7 @@ pub(super) async fn run(
     }
     feed.line(format!("writing {url} to {}", disk.display())).await;
     let reporter = Reporter::new(feed.clone(), say_every);
-    feed.touches_disk();
+    request.touched = feed.touched();
     let written = image::write(&request, move |progress| reporter.report(progress), halt)
         .await
         .map_err(|e| Failure::new(e.reason(), said(&e)))?;

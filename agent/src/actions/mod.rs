@@ -105,6 +105,11 @@ impl Feed {
         self.touched.store(true, Ordering::Relaxed);
     }
 
+    /// The same, for whoever knows the moment better.
+    fn touched(&self) -> Arc<AtomicBool> {
+        self.touched.clone()
+    }
+
     fn disks_untouched(&self) -> bool {
         !self.touched.load(Ordering::Relaxed)
     }
@@ -356,6 +361,7 @@ mod tests {
             panic!("no failure")
         };
         assert_eq!(failed.reason, "UnknownImage");
+        assert!(failed.disks_untouched);
         assert!(
             failed.message.contains("alpine:3") && failed.message.contains("writefile"),
             "{}",

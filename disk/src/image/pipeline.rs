@@ -229,6 +229,7 @@ impl Stages {
                 url: request.url.to_string(),
                 content: request.content,
                 grow: request.grow,
+                touched: Arc::clone(&request.touched),
             },
             Arc::clone(&counters.written),
             Arc::clone(&counters.image),

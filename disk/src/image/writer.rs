@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use super::ends::{Ends, FIRST_BYTES, Step};
@@ -112,6 +112,8 @@ pub(super) struct Demand {
     pub(super) url: String,
     pub(super) content: Content,
     pub(super) grow: Grow,
+    /// Set before the first write.
+    pub(super) touched: Arc<AtomicBool>,
 }
 
 /// What the writer has done.
@@ -173,6 +175,7 @@ impl<M: Medium> Writer<M> {
                 Ok(Piece::Block(block)) => {
                     if judgement.is_none() {
                         judgement = Some(self.judge(block.as_slice(), size)?);
+                        self.demand.touched.store(true, Ordering::Relaxed);
                         self.erase_ends()?;
                         self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
                     }

@@ -100,6 +100,7 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64) -> (Vec<Step>, Finished
         url: "http://x/y".to_owned(),
         content: Content::Disk,
         grow: Grow::LastLinux,
+        touched: Arc::default(),
     };
     let writer = Writer::new(recorder, demand, Arc::default(), Arc::default());
     let finished = writer.run(&from, &empties, &spoken).unwrap().unwrap();

@@ -28,6 +28,24 @@ fn iso(start: &[u8]) -> Vec<u8> {
     image
 }
 
+#[tokio::test]
+async fn whether_the_disk_was_touched_is_known() {
+    let device = LoopDevice::filled(8 << 20, 512);
+    let good = mbr_image(4 * MIB, &[(0x83, 2048, 2048)]);
+    for (image, digest, touches) in [
+        (with(2 * MIB, &[(0, b"PK\x03\x04")]), None, false),
+        (good.clone(), Some("0".repeat(64)), true),
+        (good, None, true),
+    ] {
+        let server = Server::start(Site::new(zstd::encode_all(&image[..], 1).unwrap())).await;
+        let mut request = WriteRequest::new(server.url(), device.path());
+        request.sha256 = digest;
+        let written = write_quietly(&request).await;
+        let touched = request.touched.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(touched, touches, "{written:?}");
+    }
+}
+
 async fn write_to(device: &LoopDevice, content: &[u8], demand: Content) -> Result<Written, WriteError> {
     let server = Server::start(Site::new(zstd::encode_all(content, 1).unwrap())).await;
     let mut request = WriteRequest::new(server.url(), device.path());
