@@ -13,8 +13,8 @@ use nix::pty::openpty;
 #[test]
 fn a_memory_that_no_machine_can_boot_with_is_refused_in_words() {
     for (memory, words) in [
-        ("191", "needs at least 192 MiB"),
-        ("0", "needs at least 192 MiB"),
+        ("255", "needs at least 256 MiB"),
+        ("0", "needs at least 256 MiB"),
         ("2G", "a number of MiB, such as 1024"),
         ("-1", "a number of MiB, such as 1024"),
         ("99999999999", "at most 1048576 MiB"),
