@@ -185,7 +185,11 @@ async fn an_image_is_written_verified_and_a_wrong_one_is_refused() {
     let folder = tempfile::tempdir().expect("folder");
     let image = folder.path().join("image.raw");
     let target = folder.path().join("disk");
-    fs::write(&image, vec![0x5a_u8; 3 << 20]).expect("image");
+    let mut content = vec![0x5a_u8; 3 << 20];
+    // A disk without partitions, with the boot signature that makes it one.
+    content[446..510].fill(0);
+    content[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&image, &content).expect("image");
     fs::File::create(&target)
         .expect("disk")
         .set_len(8 << 20)
@@ -222,7 +226,7 @@ async fn an_image_is_written_verified_and_a_wrong_one_is_refused() {
         matches!(&written, Outcome::Succeeded(s) if s.bytes == 3 << 20),
         "{written:?}"
     );
-    assert!(fs::read(&target).expect("disk").starts_with(&[0x5a; 3 << 20]));
+    assert!(fs::read(&target).expect("disk").starts_with(&content));
 
     let gone = [("IMG_URL", url.as_str()), ("DEST_DISK", "/dev/no-such-disk")];
     let missing = end_of(&mut stream, "w/0/2/1", "image2disk", &gone).await;

@@ -354,9 +354,14 @@ fn is_plausible(number: u8, data: &[u8], oddities: &mut Vec<String>) -> bool {
     };
     if !plausible {
         let done = if keep { "" } else { "; ignored" };
-        oddities.push(format!(
-            "option {number} ({name}) has {len} B, must be {wanted}{done}"
-        ));
+        let what = match data {
+            // The length is right, and what is wrong is the type before the UUID.
+            [kind, ..] if number == code::MACHINE_UUID && len == 17 => {
+                format!("begins with {kind}, must begin with 0")
+            }
+            _ => format!("has {len} B, must be {wanted}"),
+        };
+        oddities.push(format!("option {number} ({name}) {what}{done}"));
     }
     plausible || keep
 }

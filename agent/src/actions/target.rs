@@ -67,10 +67,14 @@ impl Mounted {
             }),
             Err(e) => {
                 let _ = std::fs::remove_dir(&folder);
-                Err(Failure::new(
-                    "MountFailed",
-                    format!("{e}; is {fs_type} what is on {}?", device.display()),
-                ))
+                // Of which the kernel says only "permission denied".
+                let read_only =
+                    std::fs::File::open(device).and_then(|file| disk::device::is_read_only(&file));
+                let why = match read_only {
+                    Ok(true) => format!("{} is read-only", device.display()),
+                    _ => format!("is {fs_type} what is on {}?", device.display()),
+                };
+                Err(Failure::new("MountFailed", format!("{e}; {why}")))
             }
         }
     }
@@ -117,5 +121,40 @@ pub(super) async fn blocking<T: Send + 'static>(
             "AgentFault",
             format!("the agent itself failed: {e}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn said(command: &mut Command) -> String {
+        let ran = command.output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn a_disk_that_is_read_only_is_told_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("disk");
+        std::fs::File::create(&file).unwrap().set_len(4 << 20).unwrap();
+        said(Command::new("mke2fs").args(["-q", "-F"]).arg(&file));
+        let device = said(
+            Command::new("losetup")
+                .args(["--find", "--show", "--read-only"])
+                .arg(&file),
+        );
+        let mounted = Mounted::mount(folder.path(), Path::new(&device), "ext2");
+        let failure = mounted.map(|_| ()).unwrap_err();
+        said(Command::new("losetup").arg("--detach").arg(&device));
+        assert_eq!(failure.reason, "MountFailed");
+        assert!(
+            failure.message.contains(&format!("{device} is read-only")),
+            "{}",
+            failure.message
+        );
     }
 }

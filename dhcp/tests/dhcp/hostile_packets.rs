@@ -106,6 +106,17 @@ fn one_bad_option_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_uuid_of_the_right_length_is_not_told_to_have_a_wrong_one() {
+    let mut options = vec![53, 1, 1, 97, 17, 7];
+    options.extend([0xab; 16]);
+    options.push(255);
+    assert_eq!(
+        with_options(&options).oddities,
+        ["option 97 (machine UUID) begins with 7, must begin with 0"]
+    );
+}
+
+#[test]
 fn options_before_a_broken_length_are_kept() {
     let packet = with_options(&[53, 1, 1, 12, 200, b'a', b'b']);
     assert_eq!(packet.message_type(), Some(dhcp::MessageType::Discover));

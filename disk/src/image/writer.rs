@@ -263,8 +263,16 @@ impl<M: Medium> Writer<M> {
             .min(FIRST_BYTES);
         let first = self.target.read(0, first).ok();
         self.carry_out(&ends.erase(first.as_deref()))?;
-        self.target.publish()?;
-        Ok(())
+        match self.target.publish() {
+            Ok(_) => Ok(()),
+            Err(WriteError::KernelRefused { disk, source }) => Err(WriteError::Device {
+                disk,
+                what: "taking away the old partitions of",
+                offset: 0,
+                source,
+            }),
+            Err(err) => Err(err),
+        }
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), WriteError> {
