@@ -320,6 +320,25 @@ fn what_an_input_is_its_declared_type_says() {
 }
 
 #[test]
+fn a_device_that_a_template_does_not_use_is_warned_about() {
+    let server = Server::prepared();
+    let output = server.run(&[
+        "template",
+        "render",
+        "wipe",
+        "-r",
+        DEVICES,
+        "-r",
+        "devcie_2=52:54:00:77:00:0c",
+    ]);
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "warning: device \"devcie_2\" is given, and the template does not use it\n"
+    );
+}
+
+#[test]
 fn options_that_would_be_taken_and_not_obeyed_are_refused() {
     let server = Server::prepared();
     let id = server.ok(&[

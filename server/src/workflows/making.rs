@@ -23,9 +23,20 @@ pub(crate) fn render(
     let rendered = language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
     let all = rendered.warnings.iter().chain(&rendered.undone);
     let mut warnings: Vec<String> = all.map(described).collect();
+    let unused = devices.devices.keys().filter(|name| !is_used(text, name));
+    warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
     let mut seen = BTreeSet::new();
     undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
     Ok((rendered, warnings))
+}
+
+/// Whether a template may use a device: it names it, looks for it by a name that is made, or asks for the record of the
+/// machine that it stands for.
+fn is_used(text: &str, device: &str) -> bool {
+    const BY_ANY_NAME: [&str; 8] = [
+        "ardware", "range", "index", "get ", "dig ", "pluck ", "toJson", "toYaml",
+    ];
+    text.contains(device) || BY_ANY_NAME.iter().any(|word| text.contains(word))
 }
 
 /// Templates of sub-workflows that are looked into.
