@@ -33,6 +33,17 @@ fn a_memory_that_no_machine_can_boot_with_is_refused_in_words() {
             );
         }
     }
+    // OVMF needs more; said before anything is built.
+    let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
+        .args(["lab", "--firmware=uefi", "--memory=319"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("a UEFI machine needs at least 320 MiB, not 319"),
+        "{said}"
+    );
 }
 
 #[test]
