@@ -11,6 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use fake::{Agent, FakeServer, Stream, action};
 use image::{LoopDisk, end_of, install, run};
@@ -84,9 +85,23 @@ fn content(disk: &LoopDisk) -> Vec<String> {
         .arg(at.path()));
     let mut found = Vec::new();
     walk(at.path(), at.path(), &mut found);
-    run(Command::new("umount").arg(at.path()));
+    unmount(at.path());
     found.sort();
     found
+}
+
+/// A child that a test beside this one starts has our files open until it runs its program.
+fn unmount(at: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let output = Command::new("umount").arg(at).output().expect("umount");
+        if output.status.success() {
+            return;
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(Instant::now() < deadline, "{said}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {

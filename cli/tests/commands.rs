@@ -124,7 +124,9 @@ fn machines_are_applied_listed_shown_and_deleted() {
     );
     let shown = server.ok(&["machine", "get", "52:54:00:77:00:0B"]);
     assert!(
-        shown.contains("Boots next:  local-disk (no workflow, and its netboot policy is local)\n"),
+        shown.contains(
+            "Boots next:  local-disk (no workflow has written to its disk, and its netboot policy is local)\n"
+        ),
         "{shown}"
     );
     let json: serde_json::Value =

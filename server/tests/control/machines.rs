@@ -162,7 +162,7 @@ vlan: 4096
         &[
             "machines.yaml:2:6: bad MAC \"52:54:00:zz:00:0b\": expected six hexadecimal pairs such as 52:54:00:77:00:0b",
             "machines.yaml:3:10: bad address \"10.77.0.300/24\": expected address/length such as 10.77.0.11/24",
-            "machines.yaml:8:10: bad netboot \"disk\": expected agent, local or ignore",
+            "machines.yaml:8:10: bad netboot \"disk\": expected agent, local, ignore or never",
             "machines.yaml:9:1: unknown field \"gatway\" of a machine: did you mean \"gateway\"?",
             "machines.yaml:11:1: the machine has no name: write `machine: NAME`",
             "machines.yaml:11:7: MAC 52:54:00:77:00:0b is given twice: first in line 6 for machine \"b\"",
