@@ -134,8 +134,7 @@ fn boots_whole_or_not_at_all(old: &[u8], new: &[u8], requests: &[Request]) {
     };
     let last = requests
         .split(|request| matches!(request, Request::Flush))
-        .filter(|group| writes(group) > 0)
-        .last()
+        .rfind(|group| writes(group) > 0)
         .unwrap();
     assert!(
         matches!(last, [Request::Write { at: 0, bytes }] if bytes.len() == 4096),

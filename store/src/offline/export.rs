@@ -24,7 +24,7 @@ pub enum Target<'a> {
 
 /// Writes all keys, values and blobs of the store in `data`, which is only read.
 ///
-/// What [`check`](super::check) finds something wrong with is refused, before anything is written; blobs are verified
+/// What [`check`](super::check()) finds something wrong with is refused, before anything is written; blobs are verified
 /// as they are read. A directory gets its manifest last, so an export that was broken off is none.
 ///
 /// # Errors

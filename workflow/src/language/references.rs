@@ -1,5 +1,5 @@
 //! A template that changes dicts in place, so that it looks into them where they are kept
-//! ([`Dicts`](super::functions::Dicts)): fields, conditions, loops, what is printed, and Go's own functions go through
+//! ([`Dicts`]): fields, conditions, loops, what is printed, and Go's own functions go through
 //! functions that no template can write.
 
 use gotmpl::parse::{BranchNode, CommandNode, Expr, ListNode, Node, PipeNode, Pos};

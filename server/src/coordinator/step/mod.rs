@@ -409,7 +409,8 @@ impl<'a> Step<'a> {
                 workflow, execution, ..
             } => work.unwant(&workflow, execution),
             Effect::Stop { attempt, reason, .. } => {
-                if !work.stop(&attempt, &reason) {
+                let is_here = work.stop(&attempt, &reason);
+                if !is_here {
                     self.early_stops.push((attempt, reason));
                 }
             }
