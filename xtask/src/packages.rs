@@ -25,6 +25,10 @@ pub(crate) const TEST: &[Need] = &[
     need("curl", "curl", "an HTTP and TFTP client to compare with"),
     need("cpio", "cpio", "unpacks the boot image"),
     need("zstd", "zstd", "packs and unpacks images"),
+    need("xz", "xz-utils", "packs images"),
+    need("bzip2", "bzip2", "packs images"),
+    need("lz4", "lz4", "packs images"),
+    need("faketime", "faketime", "sets a server's clock"),
 ];
 
 /// Installs what is missing of `needs` with apt-get; asks first on a terminal unless `assume_yes`.

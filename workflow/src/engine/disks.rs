@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::AttemptId;
 use super::state::{Workflow, WorkflowState};
-use crate::language::base_name;
+use crate::language::{Writes, native};
 
 /// See the module. Kept with the machine, as the reports of one attempt after the other say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,16 +87,13 @@ impl DiskUse {
                 .or_else(|| of_task.get(name))
                 .cloned()
         };
-        let (disk, whole) = match base_name(&action.image) {
-            "poweroff" | "reboot" => return None,
-            "image2disk" => (variable("DEST_DISK"), true),
-            "cexec" => (variable("BLOCK_DEVICE"), false),
-            // Without a disk it writes into the workflow's data.
-            "writefile" => (Some(variable("DEST_DISK")?), false),
+        let (disk, whole) = match native(&action.image).map(|native| native.writes) {
+            Some(Writes::Nothing) => return None,
+            Some(Writes::Files { disk }) => (variable(disk)?, false),
+            Some(Writes::WholeDisk { disk }) => (variable(disk)?, true),
             // What an image of somebody else's does, nobody knows.
-            _ => (variable("DEST_DISK"), false),
+            None => (variable("DEST_DISK").unwrap_or_default(), false),
         };
-        let disk = disk.unwrap_or_default();
         Some(Self { disk, whole })
     }
 }

@@ -36,7 +36,7 @@ pub use definition::{
 pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};
 pub use inputs::{inputs, typed_inputs};
-pub use native::{NATIVE, Native, base_name, native};
+pub use native::{NATIVE, Native, Writes, base_name, native};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;

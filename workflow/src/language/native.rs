@@ -12,31 +12,50 @@ use super::{Action, Definition, Task};
 pub struct Native {
     /// The base name of its image.
     pub name: &'static str,
-    /// Whether it changes what is on a disk.
-    pub writes_disk: bool,
+    pub writes: Writes,
+}
+
+/// What an action changes on a disk, and the variable that names the disk. Without that variable it changes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writes {
+    /// What is in a filesystem on it.
+    Files {
+        disk: &'static str,
+    },
+    Nothing,
+    /// All of it.
+    WholeDisk {
+        disk: &'static str,
+    },
+}
+
+impl Native {
+    pub fn writes_disk(&self) -> bool {
+        self.writes != Writes::Nothing
+    }
 }
 
 /// Sorted by name.
 pub const NATIVE: [Native; 5] = [
     Native {
         name: "cexec",
-        writes_disk: true,
+        writes: Writes::Files { disk: "BLOCK_DEVICE" },
     },
     Native {
         name: "image2disk",
-        writes_disk: true,
+        writes: Writes::WholeDisk { disk: "DEST_DISK" },
     },
     Native {
         name: "poweroff",
-        writes_disk: false,
+        writes: Writes::Nothing,
     },
     Native {
         name: "reboot",
-        writes_disk: false,
+        writes: Writes::Nothing,
     },
     Native {
         name: "writefile",
-        writes_disk: true,
+        writes: Writes::Files { disk: "DEST_DISK" },
     },
 ];
 
@@ -89,7 +108,7 @@ fn disk_writer_before(
     });
     let writer = |(index, of): (usize, &Task)| {
         let until = if index == task { number } else { of.actions.len() };
-        let writes = |action: &&Action| native(&action.image).is_some_and(|native| native.writes_disk);
+        let writes = |action: &&Action| native(&action.image).is_some_and(Native::writes_disk);
         let action = of.actions.iter().take(until).find(writes)?;
         Some(format!("action {:?} of task {:?}", action.name, of.name))
     };

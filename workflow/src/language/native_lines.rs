@@ -20,7 +20,7 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
             ));
             continue;
         };
-        if native.writes_disk && written.is_none() {
+        if native.writes_disk() && written.is_none() {
             written = found.name.map(|name| format!("action {name:?}"));
         }
     }
