@@ -152,6 +152,9 @@ fn who_waits_goes_on_waiting_as_long_as_it_takes() {
     let mut limited = server.follow(&["workflow", "wait", id, "--timeout", "60s"]);
     let mut events = server.follow(&["workflow", "events", "-f", id]);
     assert_eq!(events.lines(1).len(), 1);
+    // Who waits prints nothing by which it is seen to be there.
+    server.has_clients(3);
+    server.ok(&["workflow", "list"]);
     server.end(Signal::SIGKILL);
     let _server = server.again();
     assert_eq!(wait.rest(), (Some(0), vec![format!("workflow {id} is SUCCESS")]));
@@ -180,11 +183,8 @@ fn who_waits_for_a_server_that_stays_away_is_told_when_its_time_is_over() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + WITHIN;
-    while !server.has_a_client() {
-        assert!(Instant::now() < deadline, "nobody waits");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    server.has_clients(1);
+    server.ok(&["workflow", "list"]);
     server.end(Signal::SIGKILL);
     let mut said = String::new();
     wait.stderr.take().unwrap().read_to_string(&mut said).unwrap();
@@ -286,11 +286,22 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    /// Somebody has a connection to it (proc(5), /proc/net/tcp: state 01 is ESTABLISHED).
-    fn has_a_client(&self) -> bool {
+    /// Waits until so many have a connection to it (proc(5), /proc/net/tcp: state 01 is ESTABLISHED).
+    fn has_clients(&self, count: usize) {
         let port: u16 = self.address.rsplit(':').next().unwrap().parse().unwrap();
         let to = format!(" 0100007F:{port:04X} 01 ");
-        std::fs::read_to_string("/proc/net/tcp").unwrap().contains(&to)
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let there = std::fs::read_to_string("/proc/net/tcp")
+                .unwrap()
+                .matches(&to)
+                .count();
+            if there >= count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{there} of {count} are there");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn command(&self, args: &[&str]) -> Command {
