@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn the_lab_finds_the_farrier_that_entered_it() {
-        let farrier = Path::new("/work/target/release/farrier");
+        let farrier = Path::new("/srv/farrier/bin/farrier");
         let with = |path: Option<&str>| with_directory_of(farrier, path.map(OsString::from));
-        assert_eq!(with(Some("/usr/bin:/bin")), "/work/target/release:/usr/bin:/bin");
-        assert_eq!(with(None), "/work/target/release:/usr/local/bin:/usr/bin:/bin");
+        assert_eq!(with(Some("/usr/bin:/bin")), "/srv/farrier/bin:/usr/bin:/bin");
+        assert_eq!(with(None), "/srv/farrier/bin:/usr/local/bin:/usr/bin:/bin");
         let odd = with_directory_of(Path::new("/a:b/farrier"), Some("/bin".into()));
         assert_eq!(odd, "/bin");
     }

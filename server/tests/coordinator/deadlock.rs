@@ -43,6 +43,19 @@ fn holds_and_wants(server: &mut Server, id: &str, machine: &str, later: &str) {
     make(server, id, &tasks, later);
 }
 
+/// The same with `m1` and `m2`, of which a sub-workflow wants the second.
+fn holds_and_wants_below(server: &mut Server, id: &str) {
+    server.template(
+        "below",
+        "version: \"1\"\nname: below\ninputs: {on: {type: string}}\ntasks:\n\
+         - {name: a, worker: \"${{ inputs.on }}\", actions: [{name: x, image: cexec}]}\n",
+    );
+    let tasks = "- {name: a, worker: m1, RUN}
+                 - {name: b, workflow: below, inputs: {on: m2}}
+                 - {name: c, worker: m1, RUN}";
+    make(server, id, tasks, "");
+}
+
 /// All begin what is next for them before the first of them ends it.
 fn all_do_one(server: &mut Server, machines: &[&str]) {
     let attempts: Vec<_> = machines.iter().map(|machine| server.run(machine)).collect();
@@ -200,15 +213,7 @@ fn a_pause_is_no_deadlock_before_it_is_over() {
 fn a_sub_workflow_waits_in_the_name_of_its_root() {
     let machines = ["m1", "m2"];
     let mut server = server(&machines);
-    server.template(
-        "below",
-        "version: \"1\"\nname: below\ninputs: {on: {type: string}}\ntasks:\n\
-         - {name: a, worker: \"${{ inputs.on }}\", actions: [{name: x, image: cexec}]}\n",
-    );
-    let tasks = "- {name: a, worker: m1, RUN}
-                 - {name: b, workflow: below, inputs: {on: m2}}
-                 - {name: c, worker: m1, RUN}";
-    make(&mut server, "older", tasks, "");
+    holds_and_wants_below(&mut server, "older");
     holds_and_wants(&mut server, "younger", "m2", "m1");
     all_do_one(&mut server, &["m2", "m1"]);
     failed_by_deadlock(&server, "younger");
@@ -221,15 +226,7 @@ fn a_sub_workflow_waits_in_the_name_of_its_root() {
 fn a_circle_below_a_paused_root_is_remembered() {
     let machines = ["m1", "m2"];
     let mut server = server(&machines);
-    server.template(
-        "below",
-        "version: \"1\"\nname: below\ninputs: {on: {type: string}}\ntasks:\n\
-         - {name: a, worker: \"${{ inputs.on }}\", actions: [{name: x, image: cexec}]}\n",
-    );
-    let tasks = "- {name: a, worker: m1, RUN}
-                 - {name: b, workflow: below, inputs: {on: m2}}
-                 - {name: c, worker: m1, RUN}";
-    make(&mut server, "older", tasks, "");
+    holds_and_wants_below(&mut server, "older");
     holds_and_wants(&mut server, "younger", "m2", "m1");
     let (a1, a2) = (server.run("m1"), server.run("m2"));
     server.report("m1", &a1, succeeded());

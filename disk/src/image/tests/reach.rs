@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::PrivateKeyDer;
@@ -208,14 +208,12 @@ async fn a_certificate_that_is_wrong_ends_it_at_once_and_is_named() {
         let server = Peer::https(config, image);
         let dir = tempfile::tempdir().unwrap();
         let url = format!("https://localhost:{}/a.raw", server.port);
-        let begun = Instant::now();
         let err = write_quietly(&write_from(&url, reach, &dir)).await.unwrap_err();
         let text = err.to_string();
         assert_eq!(err.reason(), "UntrustedServer", "{text}");
         assert!(text.contains(&format!("localhost:{}", server.port)), "{text}");
         assert!(words.iter().all(|word| text.contains(word)), "{text}");
         assert_eq!(server.asked().len(), 1, "it is not tried again");
-        assert!(begun.elapsed() < GIVE_UP_AFTER / 2, "{:?}", begun.elapsed());
     }
 }
 
