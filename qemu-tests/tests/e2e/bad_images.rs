@@ -18,7 +18,7 @@ fn an_image_that_is_not_there_fails_at_once_with_404_and_shows_no_credential() {
             .url("missing.raw.zst")
             .replacen("http://", "http://root:SECRET@", 1);
         let url = format!("\"{url}?X-Amz-Signature=SECRET\"");
-        let message = fails(scene, &write_image(&url, DISK, &[]));
+        let message = fails_before_its_first_write(scene, &write_image(&url, DISK, &[]));
         assert!(
             message.contains("404") && message.contains("missing.raw.zst?X-Amz-Signature=***"),
             "{message}"
@@ -89,7 +89,8 @@ fn a_disk_that_is_too_small_is_not_written() {
 fn a_disk_that_is_not_there_fails_with_the_disks_that_are() {
     scene(|scene| {
         let image = TestImage::create(&scene.images, "noise.raw.zst", 1 << 20);
-        let message = fails(scene, &write_image(&scene.url(&image.name), "/dev/nvme7n1", &[]));
+        let action = write_image(&scene.url(&image.name), "/dev/nvme7n1", &[]);
+        let message = fails_before_its_first_write(scene, &action);
         assert!(
             message.contains("/dev/nvme7n1") && message.contains(DISK),
             "{message}"
@@ -99,6 +100,27 @@ fn a_disk_that_is_not_there_fails_with_the_disks_that_are() {
 
 /// The action fails; the disk has nothing that boots, and a reset machine comes back to the agent.
 fn fails(scene: &Scene, action: &str) -> String {
+    let (mut machine, message) = failed(scene, action);
+    comes_back_to_the_agent(&mut machine);
+    message
+}
+
+/// The action fails; nothing was written, and the machine boots what it would have booted without it.
+fn fails_before_its_first_write(scene: &Scene, action: &str) -> String {
+    let (mut machine, message) = failed(scene, action);
+    assert_eq!(machine.disk(0).written_bytes().unwrap(), 0, "{message}");
+    let record = scene.world.api.machine("m1").unwrap();
+    assert_eq!(
+        (record.boots_next.as_str(), record.boots_next_reason.as_str()),
+        (
+            "local-disk",
+            "no workflow has written to its disk, and its netboot policy is local"
+        )
+    );
+    message
+}
+
+fn failed(scene: &Scene, action: &str) -> (Machine, String) {
     let mut machine = scene.machine(1, 64 << 20);
     machine.power_on().unwrap();
     let workflow = scene.workflow(&machine, &[action.to_owned(), reboot()]);
@@ -109,8 +131,7 @@ fn fails(scene: &Scene, action: &str) -> String {
     );
     let console = machine.serial().text();
     assert!(!console.contains("SECRET"), "{console}");
-    comes_back_to_the_agent(&mut machine);
-    message
+    (machine, message)
 }
 
 fn comes_back_to_the_agent(machine: &mut Machine) {
