@@ -1,9 +1,11 @@
 //! Machines that are not heard of.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::v1::{GetMachineRequest, Machine};
+use proto::v1::{GetMachineRequest, Hello, Machine};
 use server::Config;
+use store::{Commit, Operation, Store, StoreHandle};
 
 use crate::harness::*;
 
@@ -66,4 +68,50 @@ async fn a_machine_that_is_heard_is_not_lost() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(!server.events(&id).await.contains(&"lost".to_owned()));
+}
+
+/// The first of the machines cannot be read any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_cannot_be_looked_at_does_not_keep_others_from_being_lost() {
+    let store = Arc::new(Failing::default());
+    let config = Config {
+        lost_after: Duration::from_secs(1),
+        ..Config::default()
+    };
+    let server = Server::over(StoreHandle::shared(store.clone()), config).await;
+    let other = "52:54:00:77:00:0a";
+    let first = MACHINE
+        .replace("node1", "first")
+        .replace(MAC, other)
+        .replace(".11/", ".10/");
+    server.apply(&first).await.expect("machine");
+    server.apply(MACHINE).await.expect("machine");
+    server.put(TWO_ACTIONS).await.expect("template");
+    let mut agents = Vec::new();
+    let mut ids = Vec::new();
+    for mac in [other, MAC] {
+        ids.push(server.create("two", mac).await.expect("workflow").id);
+        let hello = Hello {
+            mac: mac.into(),
+            ..hello("k1")
+        };
+        let mut agent = server.attach(hello).await.expect("attach");
+        agent.run().await;
+        agents.push(agent);
+    }
+    let damage = Operation::Put {
+        key: "machine-work/first".into(),
+        value: "no machine".into(),
+    };
+    let commit = Commit {
+        operations: vec![damage],
+        ..Commit::default()
+    };
+    store.commit(&commit).expect("damaged");
+    let deadline = Instant::now() + WITHIN;
+    while !server.events(&ids[1]).await.contains(&"lost".to_owned()) {
+        assert!(Instant::now() < deadline, "the second is not lost");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!server.events(&ids[0]).await.contains(&"lost".to_owned()));
 }
