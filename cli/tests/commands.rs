@@ -139,6 +139,10 @@ fn machines_are_applied_listed_shown_and_deleted() {
             .starts_with("- name: node1\n")
     );
     assert_eq!(
+        server.ok(&["machine", "boot", "node1", "disk"]),
+        "machine node1 boots local-disk next (somebody said that its disk is good)\n"
+    );
+    assert_eq!(
         server.ok(&["machine", "delete", "node1"]),
         "machine node1 deleted\n"
     );
