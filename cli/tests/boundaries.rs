@@ -31,12 +31,14 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("ephemeral", &[]),
         ("redaction", &[]),
         ("dhcp", &[]),
-        ("boots", &["dhcp"]),
+        ("connections", &[]),
+        ("boots", &["connections", "dhcp"]),
         ("coordinator", &["ephemeral", "store", "workflow"]),
         (
             "server",
             &[
                 "access",
+                "connections",
                 "coordinator",
                 "ephemeral",
                 "proto",
