@@ -14,10 +14,12 @@ mod control;
 mod data;
 mod database;
 mod grpc;
+pub mod limits;
 mod machines;
 mod netboot;
 mod people;
 mod random;
+mod tasks;
 mod templates;
 pub mod timeline;
 
@@ -25,4 +27,5 @@ mod turns;
 mod workflows;
 
 pub use control::{Config, ControlPlane};
-pub use grpc::Listeners;
+pub use grpc::{Listeners, ServeError};
+pub use limits::Limits;

@@ -22,6 +22,7 @@ use workflow::language::Rendered;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::tasks::broken_off;
 use coordinator::Error;
 use coordinator::database::{Batch, View};
 use coordinator::making::{self, Identity, Source};
@@ -137,7 +138,7 @@ impl ControlPlane {
             control.follow_up(Next::Ended { root });
             answer
         });
-        done.await.map_err(|_| Error::Stopping)?
+        done.await.map_err(|error| broken_off(&error))?
     }
 
     pub(crate) async fn cancel_workflow(

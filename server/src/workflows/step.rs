@@ -8,6 +8,7 @@ use workflow::engine::Command;
 use super::timers::Timer;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
+use crate::tasks::broken_off;
 use coordinator::Error;
 use coordinator::{Answer, Input, Next, Plan};
 
@@ -29,7 +30,7 @@ impl ControlPlane {
         let control = self.clone();
         tokio::spawn(async move { control.step(&input).await })
             .await
-            .map_err(|_| Error::Stopping)?
+            .map_err(|error| broken_off(&error))?
     }
 
     pub(crate) async fn step_and_then(&self, input: &Input) -> Result<(Answer, Vec<Next>), Error> {

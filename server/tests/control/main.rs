@@ -2,11 +2,13 @@
 
 mod agents;
 mod archive;
+mod broken;
 mod data;
 mod deadlock;
 mod disks;
 mod examples;
 mod harness;
+mod limits;
 mod machines;
 mod names;
 mod outputs;
