@@ -53,7 +53,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         let checked = tokio::task::spawn_blocking(move || store_check::run(&data_dir));
         tokio::select! {
             checked = checked => {
-                checked.map_err(|error| Failure::Failed(format!("checking the store broke off: {error}")))??;
+                checked.map_err(|error| Failure::Failed(format!("checking the store broke off: {}", chain(&error))))??;
             }
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -63,7 +63,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         Authority::open(&config.data_dir.join(AUTHORITY)).map_err(|error| Failure::Failed(chain(&error)))?;
     let identity = authority
         .identity()
-        .map_err(|error| Failure::Failed(format!("no certificate can be made: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("no certificate can be made: {}", chain(&error))))?;
     let control = open(&config, authority.pin()).await?;
     make_first_token(&control, &config.data_dir.join(FIRST_TOKEN)).await?;
     look_at_descriptors(&control, descriptors).await;
