@@ -14,6 +14,24 @@ fn mac() -> macaddr::MacAddr6 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_only_ends_like_a_built_in_action_is_not_handed_out_as_one() {
+    let (server, _dir) = Server::with_machine().await;
+    let text = format!(
+        "version: '1'\nname: w\ntasks:\n- name: t\n  worker: '{MAC}'\n  actions:\n  \
+         - {{name: theirs, image: registry.example/x/writefile}}\n  \
+         - {{name: ours, image: \"${{{{ 'registry.example/x/reboot' }}}}\", runtime: native}}\n"
+    );
+    server.create_of(&text).await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let theirs = agent.run().await;
+    assert_eq!((theirs.action.as_str(), theirs.native.as_str()), ("theirs", ""));
+    agent.report(&theirs.attempt_id, started()).await;
+    agent.report(&theirs.attempt_id, succeeded()).await;
+    let ours = agent.run().await;
+    assert_eq!((ours.action.as_str(), ours.native.as_str()), ("ours", "reboot"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     let (server, _dir) = Server::with_machine().await;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
@@ -37,6 +55,10 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     agent.report(&write.attempt_id, succeeded()).await;
     let restart = agent.run().await;
     assert_eq!((restart.image.as_str(), restart.action_index), ("reboot", 1));
+    assert_eq!(
+        (write.native.as_str(), restart.native.as_str()),
+        ("image2disk", "reboot")
+    );
     agent.report(&restart.attempt_id, started()).await;
     agent.report(&restart.attempt_id, leaving()).await;
     // Once that is acknowledged both hold, for whoever asks: it is one commit.
