@@ -126,6 +126,9 @@ impl<'a> Check<'a> {
     pub(super) fn runtime(&mut self, node: Option<&'a Node>, action: &str, image: &str) -> Option<Runtime> {
         let node = node?;
         let text = self.plain(Some(node), "runtime");
+        if text.contains("${{") {
+            return None;
+        }
         if text != "native" {
             let message = format!(
                 "runtime {text:?} of action {action:?} is not \"native\", which is the only one: leave it out, and the image says \
