@@ -29,14 +29,18 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("store", &[]),
         ("ephemeral", &[]),
         ("redaction", &[]),
-        ("dhcp", &[]),
-        ("boots", &["dhcp"]),
+        ("mac", &[]),
+        ("dhcp", &["mac"]),
+        ("boots", &["dhcp", "mac"]),
         (
             "server",
-            &["ephemeral", "proto", "redaction", "store", "workflow"],
+            &["ephemeral", "mac", "proto", "redaction", "store", "workflow"],
         ),
         ("disk", &[]),
-        ("agent", &["dhcp", "disk", "ephemeral", "proto", "redaction"]),
+        (
+            "agent",
+            &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],
+        ),
         ("image", &[]),
         (
             "simulation",
@@ -106,7 +110,7 @@ fn uses_of_modules(sources_of: &Path) -> BTreeSet<(String, String)> {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "redaction"] {
+    for part in ["workflow", "dhcp", "ephemeral", "mac", "redaction"] {
         for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),

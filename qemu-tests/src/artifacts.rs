@@ -113,8 +113,8 @@ pub fn boot_log_text(entries: &[proto::v1::BootLogEntry]) -> String {
                 "{:>6}.{:03} {boot:<8} {:<5} {:<8} {} -> {} ({} B)\n",
                 since / 1000,
                 since % 1000,
-                entry.stage,
-                entry.outcome,
+                entry.stage().word(),
+                entry.outcome().word(),
                 entry.what,
                 entry.detail,
                 entry.bytes
@@ -126,7 +126,7 @@ pub fn boot_log_text(entries: &[proto::v1::BootLogEntry]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::BootLogEntry;
+    use proto::v1::{BootLogEntry, BootStage};
 
     #[test]
     fn a_timeline_reads_as_text() {
@@ -134,13 +134,13 @@ mod tests {
         let entries = [
             BootLogEntry {
                 at: at(10, 0),
-                stage: "dhcp".into(),
+                stage: BootStage::Dhcp.into(),
                 what: "DISCOVER".into(),
                 ..Default::default()
             },
             BootLogEntry {
                 at: at(12, 45_000_000),
-                stage: "http".into(),
+                stage: BootStage::Http.into(),
                 bytes: 7,
                 ..Default::default()
             },

@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use proto::v1::{ActionState, BootLogEntry, Workflow};
+use proto::v1::{ActionState, BootLogEntry, BootOutcome, BootStage, Workflow};
 
 use crate::api::{self, Api};
 use crate::display::{Display, Task};
@@ -83,7 +83,9 @@ impl<'a> Journey<'a> {
         self.on_the_wire("DHCP", 60, |entry| entry.what.contains("REQUEST"))?;
         self.on_the_wire("boot loader", 90, |entry| entry.what.contains("auto.ipxe"))?;
         self.on_the_wire("kernel and initramfs transfer", 180, |entry| {
-            entry.what.contains("initramfs.img") && entry.outcome == "answered" && entry.bytes > 0
+            entry.what.contains("initramfs.img")
+                && entry.outcome() == BootOutcome::Answered
+                && entry.bytes > 0
         })?;
         let mark = self.machine.mark();
         self.on_the_serial_line("kernel start", 120, mark, |line| {
@@ -240,7 +242,7 @@ impl<'a> Journey<'a> {
                     this_boot
                         .last()
                         .map_or("nothing on the boot timeline".to_owned(), |entry| {
-                            format!("{} {} {}", entry.stage, entry.what, entry.detail)
+                            format!("{} {} {}", entry.stage().word(), entry.what, entry.detail)
                         }),
                 ),
             }
@@ -311,8 +313,8 @@ impl<'a> Journey<'a> {
 /// Whether a timeline entry shows that the machine fetched what sends it to its own disk: the script on BIOS,
 /// GRUB on UEFI.
 pub fn is_local_boot(entry: &BootLogEntry) -> bool {
-    entry.outcome == "answered"
-        && matches!(entry.stage.as_str(), "http" | "tftp")
+    entry.outcome() == BootOutcome::Answered
+        && matches!(entry.stage(), BootStage::Http | BootStage::Tftp)
         && (entry.detail.contains("boots its own disk") || entry.what.contains("local-boot.efi"))
 }
 

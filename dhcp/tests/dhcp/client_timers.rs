@@ -26,12 +26,15 @@ fn sent(actions: Vec<Action>) -> (Packet, Destination) {
     }
 }
 
-/// The server's answer, with a lease of 1000 s.
+/// The server's answer, with a lease of 1000 s, and an MTU, which servers of others give.
 fn answered(request: &Packet) -> Vec<u8> {
     let mut answer = answer("x");
     answer.lease.lease_time = secs(1000);
     match reply(&classify(request), &answer, &SERVER) {
-        server::Action::Send { bytes, .. } => bytes,
+        server::Action::Send { mut packet, .. } => {
+            packet.set(code::INTERFACE_MTU, 1500_u16.to_be_bytes());
+            encode(&packet).unwrap()
+        }
         other => panic!("no answer: {other:?}"),
     }
 }

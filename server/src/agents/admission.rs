@@ -12,7 +12,7 @@ use super::described;
 use super::registry::{Handle, Held};
 use crate::control::ControlPlane;
 use crate::machines::{Machine, mac_text, parse_mac};
-use crate::timeline::Entry;
+use crate::timeline::{Entry, Outcome, Stage};
 use crate::tokens::Verdict;
 
 /// Boot ids and versions are short; more is no agent of ours.
@@ -77,7 +77,7 @@ impl ControlPlane {
                     at: SystemTime::now(),
                     mac: Some(mac),
                     boot: boot.clone(),
-                    stage: "agent",
+                    stage: Stage::Agent,
                     what: "ATTACH".into(),
                     detail: format!(
                         "from {peer}, farrier-agent {}{}",
@@ -85,7 +85,7 @@ impl ControlPlane {
                         described(hello)
                     ),
                     bytes: 0,
-                    outcome: "answered",
+                    outcome: Outcome::Answered,
                 });
                 Ok(Admitted { handle, boot, peer })
             }
@@ -118,11 +118,11 @@ impl ControlPlane {
             at: SystemTime::now(),
             mac: Some(mac),
             boot,
-            stage: "agent",
+            stage: Stage::Agent,
             what: "ATTACH".into(),
             detail,
             bytes: 0,
-            outcome: "refused",
+            outcome: Outcome::Refused,
         });
     }
 }

@@ -14,7 +14,7 @@ use crate::control::ControlPlane;
 use crate::coordinator::Input;
 use crate::database::{Batch, Stored, View};
 use crate::error::{Error, Problem};
-use crate::timeline::Entry;
+use crate::timeline::{Entry, Outcome, Stage};
 
 /// What a file of machines changed.
 #[derive(Debug, Default)]
@@ -187,11 +187,11 @@ impl ControlPlane {
             at: SystemTime::now(),
             mac: machine.interfaces.first().map(|interface| interface.mac),
             boot: None,
-            stage: "netboot",
+            stage: Stage::Netboot,
             what: "DISK".into(),
             detail: "somebody said that the disk is good: the machine boots it".into(),
             bytes: 0,
-            outcome: "note",
+            outcome: Outcome::Note,
         });
         Ok(machine)
     }

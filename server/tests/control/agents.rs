@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use proto::v1::{GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message};
+use proto::v1::{
+    BootOutcome, BootStage, GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message,
+};
 use server::{Config, Next};
 use store::StoreHandle;
 use tonic::Code;
@@ -226,8 +228,8 @@ async fn nobody_else_attaches_with_the_machines_mac() {
             .boot_log("node1", |entry| entry.detail.ends_with(why))
             .await;
         assert_eq!(
-            (entry.stage.as_str(), entry.what.as_str(), entry.outcome.as_str()),
-            ("agent", "ATTACH", "refused")
+            (entry.stage(), entry.what.as_str(), entry.outcome()),
+            (BootStage::Agent, "ATTACH", BootOutcome::Refused)
         );
         assert_eq!(entry.boot, "boot1");
         assert!(entry.detail.starts_with("from 127.0.0.1:"), "{}", entry.detail);
@@ -322,8 +324,8 @@ async fn a_stranger_is_told_so_and_noted() {
         .boot_log("", |entry| entry.mac == "52:54:00:99:99:99")
         .await;
     assert_eq!(
-        (entry.what.as_str(), entry.outcome.as_str()),
-        ("ATTACH", "refused")
+        (entry.what.as_str(), entry.outcome()),
+        ("ATTACH", BootOutcome::Refused)
     );
 }
 
