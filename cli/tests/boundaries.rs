@@ -32,9 +32,17 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("mac", &[]),
         ("dhcp", &["mac"]),
         ("boots", &["dhcp", "mac"]),
+        ("coordinator", &["ephemeral", "mac", "store", "workflow"]),
         (
             "server",
-            &["ephemeral", "mac", "proto", "redaction", "store", "workflow"],
+            &[
+                "coordinator",
+                "ephemeral",
+                "proto",
+                "redaction",
+                "store",
+                "workflow",
+            ],
         ),
         ("disk", &[]),
         (
@@ -44,7 +52,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("image", &[]),
         (
             "simulation",
-            &["agent", "ephemeral", "proto", "server", "store", "workflow"],
+            &["agent", "coordinator", "ephemeral", "proto", "store", "workflow"],
         ),
     ];
     let ours: BTreeSet<&str> = parts
@@ -110,8 +118,8 @@ fn uses_of_modules(sources_of: &Path) -> BTreeSet<(String, String)> {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "mac", "redaction"] {
-        for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
+    for part in ["workflow", "dhcp", "ephemeral", "mac", "redaction", "coordinator"] {
+        for outside in ["tokio", "tonic", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),
                 "{part} depends on {outside}"

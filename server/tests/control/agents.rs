@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use coordinator::netboot::Next;
 use proto::v1::{
     BootOutcome, BootStage, GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message,
 };
-use server::{Config, Next};
+use server::Config;
 use store::StoreHandle;
 use tonic::Code;
 
