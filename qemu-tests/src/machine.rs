@@ -342,14 +342,6 @@ impl Machine {
         self.qmp()?.execute("system_reset", json!({})).map(drop)
     }
 
-    /// Presses the power button (ACPI), which asks the system to shut down.
-    ///
-    /// # Errors
-    /// When it is off.
-    pub fn press_power_button(&mut self) -> anyhow::Result<()> {
-        self.qmp()?.execute("system_powerdown", json!({})).map(drop)
-    }
-
     /// Stops its processors until [`Machine::resume`].
     ///
     /// # Errors

@@ -52,18 +52,6 @@ impl Network {
         Ok(())
     }
 
-    /// Another address on the server's interface: for a test that plays a stranger on the same wire.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn add_address(&self, address: Ipv4Addr) -> anyhow::Result<()> {
-        output(
-            "ip",
-            &["addr", "add", &format!("{address}/24"), "dev", Self::BRIDGE],
-        )
-        .map(drop)
-    }
-
     /// The address of the lab's machine number `number`, from 1: 10.77.0.11, .12, …
     pub fn machine_address(number: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 77, 0, 10 + number)
