@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::{AgentMessage, BootOutcome, BootStage, Hello, agent_message};
-use qemu_tests::machine::Blueprint;
-use qemu_tests::network::Network;
-use qemu_tests::server::Server;
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::machine::Blueprint;
+use qemu_tests::lab::network::Network;
+use qemu_tests::lab::server::Server;
+use qemu_tests::lab::wait::{Look, wait_until};
 use tonic::Code;
 
 use crate::scene::{Scene, scene, write_image};
@@ -125,7 +125,7 @@ fn malformed_dhcp_packets_do_not_stop_the_server() {
                     entry.stage() == BootStage::Dhcp && entry.detail.contains("with 255 B, only Ethernet")
                 }) {
                     true => Look::Done(()),
-                    false => Look::not_yet(qemu_tests::artifacts::boot_log_text(&entries)),
+                    false => Look::not_yet(qemu_tests::lab::artifacts::boot_log_text(&entries)),
                 }
             },
         )

@@ -11,9 +11,9 @@ use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
 use super::{PathOptions, places};
-use crate::display::{Display, Task};
-use crate::host_packages::{self, Consent, IMAGES, IMAGES_WITHOUT_ROOT, MACHINES, Need};
-use crate::world::Built;
+use crate::lab::display::{Display, Task};
+use crate::lab::host_packages::{self, Consent, IMAGES, IMAGES_WITHOUT_ROOT, MACHINES, Need};
+use crate::lab::world::Built;
 
 /// What was prepared, handed over into the namespaces.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -253,7 +253,7 @@ impl<'a> Reporter<'a> {
             Progress::Ended { step } => {
                 let took = match self.current.take() {
                     Some((_, name, started, _)) if name == step => {
-                        format!("  {}", crate::table::seconds(started.elapsed()))
+                        format!("  {}", crate::lab::table::seconds(started.elapsed()))
                     }
                     _ => String::new(),
                 };

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context;
 
-use crate::process::output;
+use crate::lab::process::output;
 
 /// The bridge `br0` in this network namespace.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::in_lab;
+    use crate::lab::namespace::in_lab;
 
     #[test]
     fn a_bridge_and_a_tap_come_up_in_the_labs_namespace() {

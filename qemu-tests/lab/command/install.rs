@@ -9,17 +9,17 @@ use proto::v1::Workflow;
 
 use super::prepare::{DiskImage, Prepared};
 use super::{LabOptions, console, signals};
-use crate::accelerator::Accelerator;
-use crate::artifacts::Artifacts;
-use crate::display::Display;
-use crate::documents::{self, ServedImage};
-use crate::journey::{Journey, Stage};
-use crate::machine::{Blueprint, Machine};
-use crate::network::Network;
-use crate::server::Server;
-use crate::table::{self, Table};
-use crate::wait::Look;
-use crate::world::World;
+use crate::lab::accelerator::Accelerator;
+use crate::lab::artifacts::Artifacts;
+use crate::lab::display::Display;
+use crate::lab::documents::{self, ServedImage};
+use crate::lab::journey::{Journey, Stage};
+use crate::lab::machine::{Blueprint, Machine};
+use crate::lab::network::Network;
+use crate::lab::server::Server;
+use crate::lab::table::{self, Table};
+use crate::lab::wait::Look;
+use crate::lab::world::World;
 
 /// Runs the lab and shows its table.
 pub(super) fn install(options: &LabOptions, prepared: &Prepared) -> anyhow::Result<ExitCode> {

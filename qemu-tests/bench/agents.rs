@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Streaming};
 
-use crate::display::Display;
+use crate::lab::display::Display;
 
 /// Messages of one agent on their way.
 const IN_FLIGHT: usize = 16;

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context;
 use proto::v1::{ActionState, BootLogEntry, BootOutcome, BootStage, Workflow};
 
-use crate::api::{self, Api};
-use crate::display::{Display, Task};
-use crate::machine::Machine;
-use crate::serial::Mark;
-use crate::wait::{Look, WaitError, wait_until};
+use crate::lab::api::{self, Api};
+use crate::lab::display::{Display, Task};
+use crate::lab::machine::Machine;
+use crate::lab::serial::Mark;
+use crate::lab::wait::{Look, WaitError, wait_until};
 
 /// A stage that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -287,12 +287,12 @@ impl<'a> Journey<'a> {
     fn record(&mut self, name: &str, duration: Duration, bytes: u64) {
         let size = match bytes {
             0 => String::new(),
-            bytes => format!(", {}", crate::table::bytes(bytes)),
+            bytes => format!(", {}", crate::lab::table::bytes(bytes)),
         };
         self.display.line(&format!(
             "{:<34} {}{size}",
             self.named(name),
-            crate::table::seconds(duration)
+            crate::lab::table::seconds(duration)
         ));
         self.stages.push(Stage {
             name: name.to_owned(),

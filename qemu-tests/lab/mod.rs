@@ -1,20 +1,19 @@
 //! The virtual lab: machines in QEMU, a network and a real `farrier serve`, all in namespaces that die
 //! with the process that asked for them.
 //!
-//! `farrier lab` ([`lab::run`]) is built on it, and so are the end-to-end tests in `tests/e2e`. It knows the
+//! `farrier lab` ([`command`]) is built on it, and so are the end-to-end tests in `tests/e2e`. It knows the
 //! control plane only by its API and by its binary, as any other user does: evidence that a machine did
 //! something comes from the machine (its serial line, its network, SSH), not from what was served to it.
 
 pub mod accelerator;
 pub mod api;
 pub mod artifacts;
-pub mod bench;
+pub mod command;
 pub mod display;
 pub mod documents;
 pub mod firmware;
 pub mod host_packages;
 pub mod journey;
-pub mod lab;
 pub mod machine;
 pub mod namespace;
 pub mod network;
@@ -28,3 +27,5 @@ pub mod ssh;
 pub mod table;
 pub mod wait;
 pub mod world;
+
+pub use command::{LabArgs, run};

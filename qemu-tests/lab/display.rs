@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::table;
+use crate::lab::table;
 
 /// Where progress is shown.
 #[derive(Debug)]

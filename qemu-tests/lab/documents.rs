@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use crate::network::Network;
-use crate::server::Server;
+use crate::lab::network::Network;
+use crate::lab::server::Server;
 
 /// A machine that may netboot and run workflows (Tinkerbell Hardware v1alpha1).
 pub fn hardware(name: &str, mac: &str, address: Ipv4Addr) -> String {

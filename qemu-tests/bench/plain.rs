@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use image::cpio::{Node, Tree};
 
-use crate::machine::{Blueprint, Machine};
-use crate::run_dir::RunDir;
+use crate::lab::machine::{Blueprint, Machine};
+use crate::lab::run_dir::RunDir;
 
 /// A machine that boots the kernel of this boot image directory directly.
 pub(super) fn machine(boot_dir: &Path, run_dir: &RunDir, memory_mib: u32) -> anyhow::Result<Machine> {
@@ -106,7 +106,7 @@ mod tests {
         let path = directory.path().join("init");
         fs::write(&path, init()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        let said = crate::process::output(path.to_str().unwrap(), &[]).unwrap();
+        let said = crate::lab::process::output(path.to_str().unwrap(), &[]).unwrap();
         assert_eq!(said, SAYS);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use nix::mount::{MsFlags, mount};
 
-use crate::namespace;
+use crate::lab::namespace;
 
 /// A directory in memory for sockets, logs, keys and firmware variables. Never for disks.
 #[derive(Clone, Debug)]

@@ -3,35 +3,22 @@
 //! Machines of both firmwares boot from power on to the first action, and beside them, in the same run, the
 //! same kernel boots directly (`-kernel`) with an init that exits: the floor that no network boot can go below.
 
-mod agents;
-mod engine;
-mod plain;
-mod workflows;
-
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::accelerator::Accelerator;
-use crate::display::Display;
-use crate::firmware::Firmware;
-use crate::journey::{Journey, Stage};
-use crate::lab::{self, PathOptions, Prepared};
-use crate::machine::{Blueprint, Machine};
-use crate::namespace;
-use crate::table::{self, Table};
-use crate::world::World;
-
-/// `farrier bench`, for those who work on Farrier.
-#[derive(Clone, Debug, clap::Subcommand)]
-pub enum Bench {
-    /// Boot machines from power on to the first action, and a kernel directly beside them
-    Boot(BootBench),
-    /// How many reports of agents a server takes, and how fast it answers
-    Workflows(workflows::WorkflowBench),
-}
+use super::plain;
+use crate::lab::accelerator::Accelerator;
+use crate::lab::command::{self, PathOptions, Prepared};
+use crate::lab::display::Display;
+use crate::lab::firmware::Firmware;
+use crate::lab::journey::{Journey, Stage};
+use crate::lab::machine::{Blueprint, Machine};
+use crate::lab::namespace;
+use crate::lab::table::{self, Table};
+use crate::lab::world::World;
 
 /// `farrier bench boot`.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,7 +30,7 @@ pub struct BootBench {
     #[arg(long, value_enum)]
     pub firmware: Option<Firmware>,
     /// Memory of a machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = lab::memory_mib)]
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = command::memory_mib)]
     pub memory: u32,
     /// Install missing packages without asking
     #[arg(long)]
@@ -52,22 +39,16 @@ pub struct BootBench {
     pub paths: PathOptions,
 }
 
-/// Runs a bench and prints its tables.
-///
-/// Must be called from `farrier bench …` itself: the same command line is run again inside the namespaces.
+/// Boots, and prints the table.
 ///
 /// # Errors
 /// When a boot does not reach its first action.
-pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
-    let bench = match bench {
-        Bench::Boot(bench) => bench,
-        Bench::Workflows(bench) => return workflows::run(&bench),
-    };
+pub(super) fn run(bench: BootBench) -> anyhow::Result<ExitCode> {
     thread::spawn(move || match namespace::inside() {
         true => boots(&bench, &Prepared::handed_over()?),
         false => {
             namespace::permitted()?;
-            lab::run_inside(&lab::prepare(&bench.paths, bench.yes, false)?)
+            command::run_inside(&command::prepare(&bench.paths, bench.yes, false)?)
         }
     })
     .join()
@@ -75,7 +56,7 @@ pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
 }
 
 fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
-    lab::end_on_ctrl_c();
+    command::end_on_ctrl_c();
     let display = Display::new();
     display.line(&format!("QEMU runs with {}", Accelerator::probe()));
     let world = World::start(&prepared.built)?;

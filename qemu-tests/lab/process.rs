@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::{Look, wait_until};
+use crate::lab::wait::{Look, wait_until};
 
 /// A child that is killed when it is dropped.
 #[derive(Debug)]

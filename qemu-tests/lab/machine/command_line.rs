@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::Blueprint;
-use crate::accelerator::Accelerator;
-use crate::firmware::{Firmware, Ovmf};
+use crate::lab::accelerator::Accelerator;
+use crate::lab::firmware::{Firmware, Ovmf};
 
 /// Everything after the program's name. `disks` are descriptors that QEMU inherits.
 pub(super) fn arguments(

@@ -19,8 +19,8 @@ use anyhow::Context;
 
 pub use prepare::{Prepared, prepare};
 
-use crate::firmware::Firmware;
-use crate::namespace;
+use crate::lab::firmware::Firmware;
+use crate::lab::namespace;
 
 /// `farrier lab`.
 #[derive(Clone, Debug, clap::Args)]

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
-use crate::wait::{Look, WaitError, wait_until};
+use crate::lab::wait::{Look, WaitError, wait_until};
 
 /// A client of the control plane. Reconnects by itself after the server was restarted.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::process::output;
-use crate::wait::{Look, WaitError, wait_until};
+use crate::lab::process::output;
+use crate::lab::wait::{Look, WaitError, wait_until};
 
 /// A key pair made for one run of the lab.
 #[derive(Clone, Debug)]

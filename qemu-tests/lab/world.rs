@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-use crate::api::Api;
-use crate::documents;
-use crate::machine::{Blueprint, Machine};
-use crate::network::Network;
-use crate::run_dir::RunDir;
-use crate::server::{Server, ServerPaths};
-use crate::ssh::SshKey;
+use crate::lab::api::Api;
+use crate::lab::documents;
+use crate::lab::machine::{Blueprint, Machine};
+use crate::lab::network::Network;
+use crate::lab::run_dir::RunDir;
+use crate::lab::server::{Server, ServerPaths};
+use crate::lab::ssh::SshKey;
 
 /// What was built on the host before the namespaces were entered.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::wait::{Look, WaitError, wait_until};
+use crate::lab::wait::{Look, WaitError, wait_until};
 
 /// A machine's serial log, over all of its boots.
 #[derive(Clone, Debug)]

@@ -10,8 +10,8 @@ use anyhow::{Context, bail};
 use nix::unistd::Uid;
 
 use super::EnterOptions;
-use crate::namespace::INSIDE;
-use crate::network::Network;
+use crate::lab::namespace::INSIDE;
+use crate::lab::network::Network;
 
 /// Replaces this process by a shell in the lab's namespaces.
 pub(super) fn enter(options: &EnterOptions) -> anyhow::Result<ExitCode> {
@@ -39,7 +39,7 @@ pub(super) fn enter(options: &EnterOptions) -> anyhow::Result<ExitCode> {
         }
         words => command.args(words),
     };
-    command.env("FARRIER_SERVER", crate::server::Server::GRPC);
+    command.env("FARRIER_SERVER", crate::lab::server::Server::GRPC);
     // `cargo xtask lab` runs a farrier that no PATH leads to.
     let farrier = super::places::farrier()?;
     command.env("PATH", with_directory_of(&farrier, std::env::var_os("PATH")));

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::api::Api;
-use crate::machine::Machine;
-use crate::run_dir::RunDir;
-use crate::serial::SerialLog;
+use crate::lab::api::Api;
+use crate::lab::machine::Machine;
+use crate::lab::run_dir::RunDir;
+use crate::lab::serial::SerialLog;
 
 /// A directory for one run's evidence.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::network::Network;
-use crate::process::Guarded;
-use crate::wait::{Look, wait_until};
+use crate::lab::network::Network;
+use crate::lab::process::Guarded;
+use crate::lab::wait::{Look, wait_until};
 
 /// Where the server's binary and its directories are.
 #[derive(Clone, Debug)]

@@ -201,7 +201,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wait::{Look, wait_until};
+    use crate::lab::wait::{Look, wait_until};
 
     #[test]
     fn a_test_inside_sees_its_own_network_and_processes() {
@@ -253,7 +253,7 @@ mod tests {
         .unwrap();
     }
 
-    const OUTLIVES: &str = "namespace::tests::nothing_outlives_a_kill_9";
+    const OUTLIVES: &str = "lab::namespace::tests::nothing_outlives_a_kill_9";
 
     fn sleepers() -> usize {
         let processes = fs::read_dir("/proc").unwrap().flatten();

@@ -16,10 +16,10 @@ use tonic::transport::Channel;
 
 use super::agents::{Crowd, Manner};
 use super::engine::{self, Work};
-use crate::display::Display;
-use crate::process::Guarded;
-use crate::table::Table;
-use crate::wait::{Look, wait_until};
+use crate::lab::display::Display;
+use crate::lab::process::Guarded;
+use crate::lab::table::Table;
+use crate::lab::wait::{Look, wait_until};
 
 /// `farrier bench workflows`.
 #[derive(Clone, Debug, clap::Args)]

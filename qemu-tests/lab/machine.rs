@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use crate::accelerator::Accelerator;
-use crate::firmware::{Firmware, Ovmf};
-use crate::network::Network;
-use crate::process::Guarded;
-use crate::qmp::Qmp;
-use crate::run_dir::RunDir;
-use crate::scratch_disk::{self, ScratchDisk};
-use crate::serial::{Mark, SerialLog};
-use crate::wait::{Look, WaitError, wait_until};
+use crate::lab::accelerator::Accelerator;
+use crate::lab::firmware::{Firmware, Ovmf};
+use crate::lab::network::Network;
+use crate::lab::process::Guarded;
+use crate::lab::qmp::Qmp;
+use crate::lab::run_dir::RunDir;
+use crate::lab::scratch_disk::{self, ScratchDisk};
+use crate::lab::serial::{Mark, SerialLog};
+use crate::lab::wait::{Look, WaitError, wait_until};
 
 /// What a machine is made of.
 #[derive(Clone, Debug)]
@@ -407,7 +407,7 @@ fn private_variables(ovmf: &Ovmf, directory: &Path) -> anyhow::Result<Ovmf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::namespace::in_lab;
+    use crate::lab::namespace::in_lab;
 
     #[test]
     fn a_machine_with_nothing_to_boot_says_so_and_obeys_its_control_channel() {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-use crate::process::Guarded;
-use crate::wait::{Look, wait_until};
+use crate::lab::process::Guarded;
+use crate::lab::wait::{Look, wait_until};
 
 /// A connection in command mode.
 #[derive(Debug)]
