@@ -27,6 +27,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handled at once")]
 pub enum Event {
     /// The running action said something, or ended.
     Action(Told),
