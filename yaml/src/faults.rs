@@ -14,11 +14,12 @@ use crate::{Finding, Kind, Place};
 pub(crate) fn in_words(text: &str, error: &ScanError) -> Finding {
     let found = place_of(error.marker());
     let (place, message) = told(text, error, found);
-    let kind = match error.kind() {
-        ErrorKind::RecursionLimitExceeded | ErrorKind::AnchorCountOverflow => Kind::TooMuch,
-        _ => Kind::NotYaml,
-    };
-    Finding::new(place, kind, format!("bad YAML: {message}"))
+    match error.kind() {
+        ErrorKind::RecursionLimitExceeded | ErrorKind::AnchorCountOverflow => {
+            Finding::new(place, Kind::TooMuch, message)
+        }
+        _ => Finding::new(place, Kind::NotYaml, format!("bad YAML: {message}")),
+    }
 }
 
 fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
@@ -47,7 +48,7 @@ fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         | E::BlockEntryInFlowCollection
         | E::InvalidFlowScalarIndent => bracket(text, error, found),
         E::MismatchedFlowCollectionEnd { open, close } => {
-            let message = format!("this {close} closes a {open}: one of the two is wrong");
+            let message = format!("this {open} is closed by a {close}: one of the two is wrong");
             (found, message)
         }
         E::MisplacedFlowCollectionEnd => here("this bracket closes nothing"),
@@ -70,8 +71,12 @@ fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         | E::TabInIndentation
         | E::TabAtBlockScalarStart
         | E::TabInPlainScalar => tab(text, found),
-        E::UnknownAnchor => here("this alias (*name) stands for nothing: no &name is before it; put a text that begins with * in quotes"),
-        E::MissingAnchorOrAliasName => here("a name is missing behind this & or *: put a text that begins with one in quotes"),
+        E::UnknownAnchor => here(
+            "this alias (*name) stands for nothing: no &name is before it; put a text that begins with * in quotes",
+        ),
+        E::MissingAnchorOrAliasName => {
+            here("a name is missing behind this & or *: put a text that begins with one in quotes")
+        }
         E::UnexpectedCharacter { character } => {
             let message = format!("{character:?} cannot stand here: put the text in quotes");
             (found, message)
@@ -87,9 +92,9 @@ fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         | E::InvalidLowSurrogate
         | E::MissingLowSurrogate
         | E::UnpairedLowSurrogate
-        | E::InvalidUnicodeEscape => here(
-            "this \\ begins no escape that there is: write \\\\ for a backslash, or use single quotes",
-        ),
+        | E::InvalidUnicodeEscape => {
+            here("this \\ begins no escape that there is: write \\\\ for a backslash, or use single quotes")
+        }
         E::InvalidBlockScalarHeader | E::ZeroBlockScalarIndent => {
             here("behind this | or > nothing but -, + and an indent from 1 to 9 may stand")
         }
@@ -99,7 +104,9 @@ fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         | E::MissingTagUri
         | E::UnclosedVerbatimTag
         | E::InvalidTagEscape
-        | E::InvalidGlobalTagCharacter => here("this ! begins no tag: put a text that begins with ! in quotes"),
+        | E::InvalidGlobalTagCharacter => {
+            here("this ! begins no tag: put a text that begins with ! in quotes")
+        }
         E::RecursionLimitExceeded => here("nested too deeply"),
         E::InvalidDocumentEnd => here("nothing may stand behind ... in a line"),
         E::BomInsideDocument => here("a byte-order mark stands within the text: take it out"),
@@ -113,7 +120,9 @@ fn told(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         | E::MissingDirectiveName
         | E::InvalidDirectiveName
         | E::YamlVersionTooLong
-        | E::MissingYamlVersion => here("this is no directive (%YAML, %TAG) as YAML 1.2 has them: leave it out"),
+        | E::MissingYamlVersion => {
+            here("this is no directive (%YAML, %TAG) as YAML 1.2 has them: leave it out")
+        }
         _ => here("this cannot be read from here on"),
     }
 }
@@ -124,7 +133,7 @@ fn quote(text: &str, error: &ScanError, found: Place) -> (Place, String) {
         return (found, "a quote is not closed".to_owned());
     };
     let quote = text[opened..].chars().next().unwrap_or('"');
-    let place = place_at(text, opened);
+    let place = Place::of_byte(text, opened);
     let message = match error.kind() {
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar
             if place.line == found.line =>
@@ -203,7 +212,9 @@ fn tokens<'t>(text: &'t str, at: &Marker) -> impl Iterator<Item = (Span, TokenTy
     options.set_emit_comments(false);
     Scanner::with_options(StrInput::new(text), options)
         .map_while(|token| Some(token.ok()?.into_parts()))
-        .take_while(move |(span, _)| (span.start.line(), span.start.col()) < (line, column) || span.start.line() == 0)
+        .take_while(move |(span, _)| {
+            (span.start.line(), span.start.col()) < (line, column) || span.start.line() == 0
+        })
 }
 
 /// A tab where only blanks indent: the first one from where the text begins in which it was found.
@@ -218,18 +229,10 @@ fn tab(text: &str, found: Place) -> (Place, String) {
         line: number(line),
         column: number(column),
     });
-    (place, "a tab indents this line, and YAML takes blanks only".to_owned())
-}
-
-/// The place of a byte.
-pub(crate) fn place_at(text: &str, byte: usize) -> Place {
-    let before = text.get(..byte).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Place {
-        line: number(before.matches('\n').count() + 1),
-        column: number(before[line_start..].chars().count() + 1),
-    }
+    (
+        place,
+        "a tab indents this line, and YAML takes blanks only".to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -247,7 +250,11 @@ mod tests {
         let last = documents.last().expect("a document");
         let found = last.problems.last().expect("a problem");
         let want = (line, column, format!("bad YAML: {message}"));
-        assert_eq!((found.place.line, found.place.column, found.message.clone()), want, "{text}");
+        assert_eq!(
+            (found.place.line, found.place.column, found.message.clone()),
+            want,
+            "{text}"
+        );
     }
 
     #[test]
@@ -258,7 +265,12 @@ mod tests {
         check("# \"\na: # \"\n  \"x\n", 3, 3, unclosed);
         check("a: \"x\n---\nb: 1\n", 1, 4, unclosed);
         check("- é: \"x\n", 1, 6, unclosed);
-        check("- 'x\n- y\n", 1, 3, "this ' is not closed: write a ' where its text ends");
+        check(
+            "- 'x\n- y\n",
+            1,
+            3,
+            "this ' is not closed: write a ' where its text ends",
+        );
         let behind = "the text that this \" opens ends before column 7, and something stands behind it: write \\\" for a \" \
                       within a text";
         check("a: \"x\"y\"\n", 1, 4, behind);
@@ -269,10 +281,30 @@ mod tests {
 
     #[test]
     fn a_bracket_is_told_where_it_was_opened() {
-        check("a: [1, 2\nb: 3\n", 1, 4, "this [ is not closed: write a ] at its end");
-        check("a: {b: [1, 2\n", 1, 4, "this { is not closed: write a } at its end");
-        check("a: {b: [1, 2]\nc: d\n", 1, 4, "this { is not closed: write a } at its end");
-        check("a: [1, {2, 3]\n", 1, 13, "this ] closes a {: one of the two is wrong");
+        check(
+            "a: [1, 2\nb: 3\n",
+            1,
+            4,
+            "this [ is not closed: write a ] at its end",
+        );
+        check(
+            "a: {b: [1, 2\n",
+            1,
+            4,
+            "this { is not closed: write a } at its end",
+        );
+        check(
+            "a: {b: [1, 2]\nc: d\n",
+            1,
+            4,
+            "this { is not closed: write a } at its end",
+        );
+        check(
+            "a: [1, {2, 3]\n",
+            1,
+            8,
+            "this { is closed by a ]: one of the two is wrong",
+        );
         check("a: [1 2]]\n", 1, 9, "this bracket closes nothing");
     }
 
@@ -282,12 +314,27 @@ mod tests {
                    line of its own";
         check("a: b: c\n", 1, 5, two);
         check("a: 1\n  b: 2\n", 2, 4, two);
-        check("a: 1\n\tb: 2\n", 2, 1, "a tab indents this line, and YAML takes blanks only");
-        check("a:\n  b: 1\n \tc: 2\n", 3, 2, "a tab indents this line, and YAML takes blanks only");
+        check(
+            "a: 1\n\tb: 2\n",
+            2,
+            1,
+            "a tab indents this line, and YAML takes blanks only",
+        );
+        check(
+            "a:\n  b: 1\n \tc: 2\n",
+            3,
+            2,
+            "a tab indents this line, and YAML takes blanks only",
+        );
         let alias = "this alias (*name) stands for nothing: no &name is before it; put a text that begins with * in quotes";
         check("a: *x\n", 1, 4, alias);
         check("a: @x\n", 1, 4, "'@' cannot stand here: put the text in quotes");
-        check("a: \"\\q\"\n", 1, 4, "this \\ begins no escape that there is: write \\\\ for a backslash, or use single quotes");
+        check(
+            "a: \"\\q\"\n",
+            1,
+            4,
+            "this \\ begins no escape that there is: write \\\\ for a backslash, or use single quotes",
+        );
         let key = "this is no key: value like what stands above it: look at its indent, and for a `:` that is missing here or in \
                    the line before";
         check("a: 1\nb\nc: 2\n", 2, 1, key);

@@ -13,6 +13,20 @@ pub struct Known<'k> {
     pub names: &'k [&'k str],
     /// What another name is.
     pub unknown: Unknown,
+    /// Names that are fields in another place or version, and what is said of one that stands here.
+    pub elsewhere: (&'k [&'k str], &'k str),
+}
+
+impl<'k> Known<'k> {
+    /// Fields that are nowhere else.
+    pub fn new(whose: &'k str, names: &'k [&'k str], unknown: Unknown) -> Known<'k> {
+        Known {
+            whose,
+            names,
+            unknown,
+            elsewhere: (&[], ""),
+        }
+    }
 }
 
 /// What an unknown field is.
@@ -206,6 +220,10 @@ fn unknown(entry: &Entry, known: Known<'_>) -> Option<(Finding, bool)> {
     let (name, whose) = (&entry.name, known.whose);
     let names = known.names.iter().copied();
     let finding = |message| Finding::new(entry.at, Kind::UnknownField, message);
+    let (elsewhere, said) = known.elsewhere;
+    if elsewhere.contains(&name.as_str()) {
+        return Some((finding(format!("{name:?} is a field of {whose} {said}")), false));
+    }
     match known.unknown {
         Unknown::Fine => None,
         Unknown::Problem => {

@@ -37,7 +37,7 @@ pub struct Document {
 /// Reads all documents of `text`, empty ones included. What comes behind a fault of the syntax is not read.
 pub fn parse(text: &str, limits: Limits) -> Parsed {
     if let Some(at) = text.find('\0') {
-        let place = faults::place_at(text, at);
+        let place = Place::of_byte(text, at);
         // The library takes it for the end of the text.
         let message = "a NUL character stands here: no YAML has one";
         return vec![broken(place, Finding::new(place, Kind::NotYaml, message))];
@@ -66,7 +66,9 @@ pub fn parse(text: &str, limits: Limits) -> Parsed {
             }),
             Err(finding) => {
                 let mut document = broken(begun.unwrap_or(finding.place), finding);
-                document.problems.splice(0..0, std::mem::take(&mut reader.problems));
+                document
+                    .problems
+                    .splice(0..0, std::mem::take(&mut reader.problems));
                 documents.push(document);
                 return documents;
             }
@@ -83,7 +85,9 @@ pub fn value(text: &str, limits: Limits) -> Result<Value, Finding> {
     if let Some(problem) = documents.iter().find_map(|document| document.problems.first()) {
         return Err(problem.clone());
     }
-    let mut filled = documents.into_iter().filter(|document| !document.node.is_nothing());
+    let mut filled = documents
+        .into_iter()
+        .filter(|document| !document.node.is_nothing());
     let first = filled.next();
     match filled.next() {
         Some(second) => Err(Finding::new(
@@ -174,7 +178,9 @@ impl<'a> Reader<'a> {
                 };
                 let size = target.size();
                 self.count(at, size)?;
-                self.anchors.get(&id).map_or(What::Nothing, |target| target.what.clone())
+                self.anchors
+                    .get(&id)
+                    .map_or(What::Nothing, |target| target.what.clone())
             }
             _ => return Err(Finding::new(at, Kind::NotYaml, "a value is wanted here")),
         };
@@ -339,7 +345,9 @@ mod tests {
     }
 
     fn problems(text: &str) -> Vec<(u32, u32, Kind, String)> {
-        let all = parse(text, LIMITS).into_iter().flat_map(|document| document.problems);
+        let all = parse(text, LIMITS)
+            .into_iter()
+            .flat_map(|document| document.problems);
         all.map(|found| (found.place.line, found.place.column, found.kind, found.message))
             .collect()
     }
@@ -401,7 +409,10 @@ mod tests {
         let documents = parse(text, LIMITS);
         let at: Vec<_> = documents.iter().map(|document| document.at.line).collect();
         assert_eq!(at, [1, 2, 4, 8]);
-        let filled: Vec<_> = documents.iter().map(|document| !document.node.is_nothing()).collect();
+        let filled: Vec<_> = documents
+            .iter()
+            .map(|document| !document.node.is_nothing())
+            .collect();
         assert_eq!(filled, [true, false, true, false]);
         let What::List(items) = &documents[2].node.get("b").expect("b").what else {
             panic!("no list")
@@ -437,7 +448,10 @@ mod tests {
         }
         assert_eq!(problems(&bomb)[0].3, "more than 50000 values, aliases expanded");
         let large = format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), "*a,".repeat(1000));
-        assert_eq!(problems(&large)[0].3, "more than 1048576 B of text, aliases expanded");
+        assert_eq!(
+            problems(&large)[0].3,
+            "more than 1048576 B of text, aliases expanded"
+        );
         // Anchors within each other are copied as often as they are deep.
         let nested = format!("{}{}", "[&a ".repeat(60), "[x".to_owned() + &",x".repeat(2000));
         assert_eq!(problems(&nested)[0].2, Kind::NotYaml);
@@ -445,16 +459,29 @@ mod tests {
         assert_eq!(problems(&nested)[0].2, Kind::TooMuch);
         let deep = format!("a: {}", "[".repeat(5000));
         assert_eq!(problems(&deep)[0].2, Kind::TooMuch);
-        assert_eq!(problems("a: &a [*a]\n")[0].3, "this alias stands for something around itself");
+        assert_eq!(
+            problems("a: &a [*a]\n")[0].3,
+            "this alias stands for something around itself"
+        );
     }
 
     #[test]
     fn a_key_given_twice_is_told_with_both_lines_and_reading_goes_on() {
         let text = "a: 1\nb: 2\na: 3\n[c]: 4\nb: 5\n";
         let want = [
-            (3, 1, Kind::Twice, "\"a\" is given twice; first in line 1".to_owned()),
+            (
+                3,
+                1,
+                Kind::Twice,
+                "\"a\" is given twice; first in line 1".to_owned(),
+            ),
             (4, 1, Kind::Shape, "a key must be text, not a list".to_owned()),
-            (5, 1, Kind::Twice, "\"b\" is given twice; first in line 2".to_owned()),
+            (
+                5,
+                1,
+                Kind::Twice,
+                "\"b\" is given twice; first in line 2".to_owned(),
+            ),
         ];
         assert_eq!(problems(text), want);
         assert_eq!(parse(text, LIMITS)[0].node.json(), json!({"a": 1, "b": 2}));
@@ -480,7 +507,10 @@ mod tests {
         assert_eq!(json(&comments), json!({"a": 1}));
         assert_eq!(json("\u{feff}a: 1\n"), json!({"a": 1}));
         assert_eq!(json("a: 1\r\nb: 2\r\n"), json!({"a": 1, "b": 2}));
-        assert_eq!(problems("a: 1\nb\0: 2\n")[0].3, "a NUL character stands here: no YAML has one");
+        assert_eq!(
+            problems("a: 1\nb\0: 2\n")[0].3,
+            "a NUL character stands here: no YAML has one"
+        );
         assert_eq!(json(""), Value::Null);
         assert_eq!(value("a: 1\n---\nb: 1\n", LIMITS).expect_err("two").place.line, 2);
     }

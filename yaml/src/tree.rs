@@ -14,6 +14,23 @@ pub struct Place {
     pub column: u32,
 }
 
+impl Place {
+    /// The place of a byte of a text.
+    pub fn of_byte(text: &str, byte: usize) -> Place {
+        let mut byte = byte.min(text.len());
+        while !text.is_char_boundary(byte) {
+            byte -= 1;
+        }
+        let before = &text[..byte];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Place {
+            line: number(before.matches('\n').count() + 1),
+            column: number(before[line_start..].chars().count() + 1),
+        }
+    }
+}
+
 /// A value of a YAML text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {

@@ -86,7 +86,7 @@ impl Check<'_> {
                 continue;
             }
             let written = disk_writer_before(definition, ancestors, task, number);
-            self.not_done(&at, cannot_run(&action.name, &action.image, written.as_deref()));
+            self.not_done(at, cannot_run(&action.name, &action.image, written.as_deref()));
         }
     }
 }

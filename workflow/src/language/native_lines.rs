@@ -1,6 +1,8 @@
 //! Actions that nobody has, found in the text of a template that can't be rendered yet: line by line, as far as lines tell.
 
 use super::native::{cannot_run, native};
+use yaml::Kind;
+
 use super::problem::{Problem, Text};
 
 /// What is said of the actions that nobody has, at lines of the text.
@@ -14,8 +16,8 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
             warnings.push(Problem::at(
                 Text::Template,
                 text,
-                found.line,
-                found.column,
+                (found.line, found.column),
+                Kind::NoEffect,
                 message,
             ));
             continue;
@@ -170,7 +172,8 @@ tasks:
     fn lines_tell_what_cannot_run() {
         let told: Vec<(u32, u32, String)> = undone(TEXT)
             .into_iter()
-            .map(|problem| (problem.line, problem.column, problem.message))
+            .map(|problem| problem.finding)
+            .map(|found| (found.place.line, found.place.column, found.message))
             .collect();
         let said = |name: &str| {
             format!(
