@@ -9,6 +9,7 @@
 mod faults;
 mod fields;
 mod finding;
+mod json;
 mod nearest;
 mod read;
 mod scalar;
@@ -16,6 +17,7 @@ mod tree;
 
 pub use fields::{Fields, Known, Unknown};
 pub use finding::{Finding, Findings, Kind};
+pub use json::json_object;
 pub use nearest::{meant, nearest};
 pub use read::{Document, Limits, Parsed, parse, value};
 pub use tree::{Entry, Node, Place, Scalar, Style, What};
