@@ -25,13 +25,14 @@ fn dependencies(of: &str) -> BTreeSet<String> {
 fn each_part_uses_only_the_parts_that_it_may() {
     let parts = [
         ("proto", &[][..]),
-        ("workflow", &[]),
+        ("yaml", &[]),
+        ("workflow", &["yaml"]),
         ("store", &[]),
         ("ephemeral", &[]),
         ("redaction", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
-        ("coordinator", &["ephemeral", "store", "workflow"]),
+        ("coordinator", &["ephemeral", "store", "workflow", "yaml"]),
         (
             "server",
             &[
@@ -41,6 +42,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "redaction",
                 "store",
                 "workflow",
+                "yaml",
             ],
         ),
         ("disk", &[]),
@@ -83,7 +85,14 @@ fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "redaction", "coordinator"] {
+    for part in [
+        "workflow",
+        "yaml",
+        "dhcp",
+        "ephemeral",
+        "redaction",
+        "coordinator",
+    ] {
         for outside in ["tokio", "tonic", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),

@@ -47,6 +47,7 @@ fn every_command_that_a_message_names_is_there() {
         "agent",
         "boots",
         "cli",
+        "coordinator",
         "disk",
         "image",
         "qemu-tests",

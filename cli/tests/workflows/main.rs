@@ -1,5 +1,6 @@
 //! What people do to workflows at a terminal, while a machine's agent is at work.
 
+mod files;
 mod follow;
 mod harness;
 mod hostile;

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use yaml::{Finding, Kind, Limits, Node, Place, What};
 
 mod blocks;
+mod carrier;
 mod context;
 mod definition;
 mod duration;
@@ -30,6 +31,7 @@ mod render;
 mod steps;
 mod validate;
 
+pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
     Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Task,
 };
