@@ -50,7 +50,7 @@ pub fn check(text: &str, source: &str) -> Result<Checked, Error> {
         is_whole: true,
     };
     for template in &carried.templates {
-        let in_file = |problem| template.in_file(problem, text);
+        let in_file = |problem| template.in_file(problem);
         let one = check_one(&template.text)
             .map_err(|problems| lines(problems.into_iter().map(in_file).collect()))?;
         all.odd.extend(one.odd.into_iter().map(in_file));
@@ -147,14 +147,14 @@ pub struct Meant {
     pub name: Option<String>,
     /// What is odd about what carries it.
     pub warnings: Vec<Problem>,
-    carrier: Option<(CarriedTemplate, String)>,
+    carrier: Option<CarriedTemplate>,
 }
 
 impl Meant {
     /// A problem of the template at its place in what was given.
     pub fn in_file(&self, problem: Problem) -> Problem {
         match &self.carrier {
-            Some((template, file)) => template.in_file(problem, file),
+            Some(template) => template.in_file(problem),
             None => problem,
         }
     }
@@ -182,16 +182,16 @@ pub fn meant(text: &str, name: &str, source: &str) -> Result<Meant, Error> {
         Some(index) => index,
         None => return Err(no_template(&carried, source)),
     };
-    Ok(out_of(carried, index, text))
+    Ok(out_of(carried, index))
 }
 
-fn out_of(mut carried: Carried, index: usize, file: &str) -> Meant {
+fn out_of(mut carried: Carried, index: usize) -> Meant {
     let template = carried.templates.swap_remove(index);
     Meant {
         text: template.text.clone(),
         name: Some(template.name.clone()),
         warnings: carried.warnings,
-        carrier: Some((template, file.to_owned())),
+        carrier: Some(template),
     }
 }
 
@@ -236,7 +236,7 @@ pub fn asked(text: &str, name: &str, source: &str) -> Result<Asked, Error> {
         .position(|template| template.name == wanted);
     let warnings = carried.warnings.clone();
     Ok(Asked {
-        template: own.map(|index| out_of(carried, index, text)).ok_or(wanted),
+        template: own.map(|index| out_of(carried, index)).ok_or(wanted),
         workflow,
         warnings,
     })

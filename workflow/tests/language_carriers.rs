@@ -113,27 +113,27 @@ fn a_text_that_carries_nothing_is_a_template_itself() {
 
 #[test]
 fn problems_of_a_template_are_at_their_place_in_the_file() {
-    let at = |template: &CarriedTemplate, file: &str| {
+    let at = |template: &CarriedTemplate| {
         let problems = render(&template.text, &Devices::default()).unwrap_err();
-        let found = template.in_file(problems[0].clone(), file);
+        let found = template.in_file(problems[0].clone());
         (found.finding.place, found.quoted.trim().to_owned())
     };
     let template = &of(TEMPLATE).templates[0];
     let worker = "worker: \"{{.device_1}}\"".to_owned();
     let place = Place { line: 12, column: 20 };
-    assert_eq!(at(template, TEMPLATE), (place, worker));
+    assert_eq!(at(template), (place, worker));
     let blank = TEMPLATE.replace("  data: |\n", "  data: |\n\n");
     let place = Place { line: 13, column: 20 };
-    assert_eq!(at(&of(&blank).templates[0], &blank).0, place);
+    assert_eq!(at(&of(&blank).templates[0]).0, place);
     let eks = &of(EKS).templates[0];
     let disk = "DEST_DISK: '{{ index .Hardware.Disks 0 }}'".to_owned();
     let place = Place { line: 14, column: 26 };
-    assert_eq!(at(eks, EKS), (place, disk));
+    assert_eq!(at(eks), (place, disk));
     // Where lines are not those of the file, what can be said is said.
     let quoted = "{apiVersion: tinkerbell.org/v1alpha1, kind: Template, metadata: {name: x},\nspec: {data: \"name: x\\nworker: {{.d}}\\n\"}}\n";
     let template = &of(quoted).templates[0];
     let problems = render(&template.text, &Devices::default()).unwrap_err();
-    let found = template.in_file(problems[0].clone(), quoted);
+    let found = template.in_file(problems[0].clone());
     assert_eq!(found.finding.place, Place { line: 2, column: 14 });
     assert!(
         found

@@ -15,6 +15,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Its line from 0, where the text has lines; `None` when the whole text is meant.
+    pub fn index(&self) -> Option<usize> {
+        usize::try_from(self.line.checked_sub(1)?).ok()
+    }
+
     /// The place of a byte of a text.
     pub fn of_byte(text: &str, byte: usize) -> Place {
         let mut byte = byte.min(text.len());

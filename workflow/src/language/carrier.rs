@@ -103,18 +103,17 @@ pub fn carried(text: &str) -> Result<Option<Carried>, Vec<Problem>> {
         read(object, text, &found, &mut carried);
     }
     let (problems, warnings) = found.into_sorted();
-    let in_file = |finding| Problem::of(Text::Template, text, finding);
     if problems.is_empty() {
-        carried.warnings = warnings.into_iter().map(in_file).collect();
+        carried.warnings = Problem::all(Text::Template, text, warnings);
         Ok(Some(carried))
     } else {
-        Err(problems.into_iter().map(in_file).collect())
+        Err(Problem::all(Text::Template, text, problems))
     }
 }
 
 impl CarriedTemplate {
     /// A problem of the template, at its place in the file that carries it.
-    pub fn in_file(&self, problem: Problem, file: &str) -> Problem {
+    pub fn in_file(&self, mut problem: Problem) -> Problem {
         if problem.text == Text::Rendered {
             return problem;
         }
@@ -138,7 +137,9 @@ impl CarriedTemplate {
             }
             Lines::From(at) => (at, format!("line {} of it: {message}", place.line)),
         };
-        Problem::of(Text::Template, file, Finding::new(place, kind, message))
+        // The line that it quotes is the same one.
+        problem.finding = Finding::new(place, kind, message);
+        problem
     }
 }
 

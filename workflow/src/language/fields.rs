@@ -17,6 +17,7 @@ pub(super) struct Known {
 /// A definition's check under way: what is wrong so far.
 pub(super) struct Check<'a> {
     pub(super) yaml: &'a str,
+    lines: Vec<&'a str>,
     pub(super) is_version_1: bool,
     pub(super) found: &'a Findings,
     pub(super) undone: Vec<Finding>,
@@ -31,6 +32,7 @@ impl<'a> Check<'a> {
     pub(super) fn new(yaml: &'a str, found: &'a Findings) -> Check<'a> {
         Check {
             yaml,
+            lines: yaml.lines().collect(),
             is_version_1: false,
             found,
             undone: Vec::new(),
@@ -125,8 +127,7 @@ impl<'a> Check<'a> {
     }
 
     fn line(&self, at: Place) -> Option<&'a str> {
-        let before = usize::try_from(at.line.checked_sub(1)?).ok()?;
-        self.yaml.lines().nth(before)
+        self.lines.get(at.index()?).copied()
     }
 }
 

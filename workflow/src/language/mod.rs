@@ -98,14 +98,14 @@ pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
     };
     let template = render::Template::parse(text).map_err(of_template)?;
     let yaml = template.render(devices)?;
-    let in_yaml = |finding: Finding| Problem::of(Text::Rendered, &yaml, finding);
+    let in_yaml = |found| Problem::all(Text::Rendered, &yaml, found);
     let validated = document(&yaml)
         .and_then(|(node, passed_over)| {
             let mut validated = validate::validate(&node, &yaml)?;
             validated.warnings.extend(passed_over);
             Ok(validated)
         })
-        .map_err(|found| found.into_iter().map(in_yaml).collect())
+        .map_err(in_yaml)
         .and_then(|validated| {
             template.check_version(&validated.definition)?;
             Ok(validated)
@@ -113,8 +113,8 @@ pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
     match validated {
         Ok(validated) => Ok(Rendered {
             definition: validated.definition,
-            warnings: validated.warnings.into_iter().map(in_yaml).collect(),
-            undone: validated.undone.into_iter().map(in_yaml).collect(),
+            warnings: in_yaml(validated.warnings),
+            undone: in_yaml(validated.undone),
             yaml,
         }),
         Err(problems) => Err(Failed { problems, yaml }),

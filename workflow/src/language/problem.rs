@@ -32,11 +32,22 @@ pub enum Text {
 impl Problem {
     /// A problem of `source`, which it quotes from.
     pub(super) fn of(text: Text, source: &str, finding: Finding) -> Problem {
+        let quoted = finding.place.index().and_then(|line| source.lines().nth(line));
+        Problem::quoting(text, quoted.unwrap_or(""), finding)
+    }
+
+    /// All problems of `source`, which may be many.
+    pub(super) fn all(text: Text, source: &str, findings: Vec<Finding>) -> Vec<Problem> {
+        let lines: Vec<&str> = source.lines().collect();
+        let quoted = |finding: Finding| {
+            let quoted = finding.place.index().and_then(|line| lines.get(line));
+            Problem::quoting(text, quoted.unwrap_or(&""), finding)
+        };
+        findings.into_iter().map(quoted).collect()
+    }
+
+    fn quoting(text: Text, quoted: &str, finding: Finding) -> Problem {
         const QUOTED_CHARS: usize = 200;
-        let before = finding.place.line.checked_sub(1);
-        let quoted = before
-            .and_then(|before| source.lines().nth(usize::try_from(before).ok()?))
-            .unwrap_or("");
         Problem {
             finding,
             quoted: quoted.chars().take(QUOTED_CHARS).collect(),
