@@ -87,7 +87,7 @@ pub struct Failed {
     pub yaml: String,
 }
 
-/// As [`render`], with what was rendered whatever is wrong with it.
+/// As [`render()`], with what was rendered whatever is wrong with it.
 ///
 /// # Errors
 /// Everything that is wrong with it, and the text that it is wrong in.
