@@ -24,7 +24,8 @@ fn dependencies(of: &str) -> BTreeSet<String> {
 #[test]
 fn each_part_uses_only_the_parts_that_it_may() {
     let parts = [
-        ("proto", &[][..]),
+        ("access", &[][..]),
+        ("proto", &[]),
         ("yaml", &[]),
         ("workflow", &["yaml"]),
         ("store", &[]),
@@ -36,6 +37,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         (
             "server",
             &[
+                "access",
                 "coordinator",
                 "ephemeral",
                 "proto",

@@ -2,12 +2,12 @@
 
 use std::process::Output;
 
-use server::{Config, ControlPlane};
+use server::Config;
 use store::{MemoryStore, StoreHandle};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::harness::{farrier, text};
+use crate::harness::text;
+use crate::servers::{InProcess, farrier};
 
 const MACHINES: &str = "\
 machine: node1
@@ -68,7 +68,7 @@ spec:
 
 struct Server {
     _runtime: Runtime,
-    address: String,
+    server: InProcess,
     dir: tempfile::TempDir,
 }
 
@@ -76,17 +76,11 @@ impl Server {
     /// With two machines.
     fn start() -> Self {
         let runtime = Runtime::new().expect("runtime");
-        let address = runtime.block_on(async {
-            let store = StoreHandle::new(MemoryStore::new());
-            let control = ControlPlane::open(store, Config::default()).await.expect("open");
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-            let address = listener.local_addr().expect("address").to_string();
-            tokio::spawn(async move { control.serve(listener, std::future::pending()).await });
-            address
-        });
+        let store = StoreHandle::new(MemoryStore::new());
+        let server = runtime.block_on(InProcess::start(store, Config::default()));
         let server = Self {
             _runtime: runtime,
-            address,
+            server,
             dir: tempfile::TempDir::new().expect("directory"),
         };
         let machines = server.file("machines.yaml", MACHINES);
@@ -101,7 +95,7 @@ impl Server {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        farrier(&self.address, args)
+        farrier(&self.server.api, args)
     }
 
     #[track_caller]

@@ -39,9 +39,9 @@ fn prepared() -> (Arc<dyn Store>, View) {
         text: MACHINES.into(),
         ..machines::File::default()
     };
-    let applied = machines::apply(&view, &file, &[], 1).unwrap();
+    let applied = machines::apply(&view, &file, &[], 1).expect("good machines");
     for step in applied.steps {
-        store.commit(&step.into_commit()).unwrap();
+        store.commit(&step.into_commit()).expect("committed");
     }
     (store, view)
 }
@@ -66,6 +66,7 @@ fn made(view: &View, source: Source) -> Result<(String, String, String), Error> 
         namespace: "default".into(),
         parent: None,
         idempotency_key: String::new(),
+        by: String::new(),
     };
     let (creation, _) = making::make(view, source, identity)?;
     let task = &creation.definition.tasks[0];
