@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use access::{PinnedChannel, Token};
+use agent::actions::Told;
 use agent::worker::core::{Core, Event, Order};
 use nix::sys::signal::Signal;
 use proto::v1::agent_message::Kind as ToServer;
@@ -143,6 +144,7 @@ async fn prepare(load: &Load) {
     let request = ApplyMachinesRequest {
         yaml: machines.join("---\n"),
         source: "test".into(),
+        ..ApplyMachinesRequest::default()
     };
     control.apply_machines(request).await.unwrap();
     let actions: String = (0..ACTIONS)
@@ -155,6 +157,7 @@ async fn prepare(load: &Load) {
         .put_template(PutTemplateRequest {
             name: String::new(),
             text,
+            ..PutTemplateRequest::default()
         })
         .await
         .unwrap();
@@ -286,10 +289,10 @@ impl SimulatedAgent {
                                 .entry(run.attempt_id.clone())
                                 .or_default() += 1;
                             let outcome = Outcome::Succeeded(Succeeded::default());
-                            let ended = Event::Ended {
+                            let ended = Event::Action(Told::Ended {
                                 attempt_id: run.attempt_id,
                                 outcome,
-                            };
+                            });
                             next.extend(self.core.handle(SystemTime::now(), ended));
                         }
                         Order::Detach | Order::Leave(_) => return Ok(()),

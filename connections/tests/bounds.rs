@@ -128,7 +128,7 @@ async fn a_peer_that_takes_nothing_is_hung_up_on_and_a_slow_one_is_not() {
     let mut left: usize = 64 << 20;
     while left > 0 {
         left -= slow.read(&mut piece).await.unwrap();
-        if left % 16 == 0 {
+        if left.is_multiple_of(16) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -19,8 +19,7 @@ pub mod netboot;
 pub mod people;
 pub mod steps;
 pub mod templates;
-mod yaml;
 
 pub use data::Changed;
-pub use error::{Error, Problem};
+pub use error::Error;
 pub use steps::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders, Plan, Report};

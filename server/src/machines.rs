@@ -9,24 +9,23 @@ use macaddr::MacAddr6;
 
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::timeline::Entry;
+use crate::timeline::{Entry, Outcome, Stage};
 
 impl ControlPlane {
-    /// Creates and updates the machines of a file. `source` is its name, for messages.
+    /// Creates and updates the machines of a file.
     ///
     /// Nothing is changed when anything is wrong. Files of many machines are committed in several steps.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every problem, line and column.
-    pub(crate) async fn apply_machines(&self, text: &str, source: &str) -> Result<Applied, Error> {
-        let (text, source) = (text.to_owned(), source.to_owned());
+    pub(crate) async fn apply_machines(&self, file: machines::File) -> Result<Applied, Error> {
         let served = self.inner.config.served.clone();
         let _alone = self.inner.machines_turn.write().await;
         let now = clock::wall();
         let apply = self
             .inner
             .db
-            .with(move |view| machines::apply(view, &text, &source, &served, now));
+            .with(move |view| machines::apply(view, &file, &served, now));
         let mut applied = apply.await?;
         for step in applied.steps.drain(..) {
             self.inner.db.commit(step).await?;
@@ -97,11 +96,11 @@ impl ControlPlane {
             at: SystemTime::now(),
             mac: machine.interfaces.first().map(|interface| interface.mac),
             boot: None,
-            stage: "netboot",
+            stage: Stage::Netboot,
             what: "DISK".into(),
             detail: "somebody said that the disk is good: the machine boots it".into(),
             bytes: 0,
-            outcome: "note",
+            outcome: Outcome::Note,
         });
         Ok(machine)
     }

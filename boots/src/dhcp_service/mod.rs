@@ -220,8 +220,7 @@ mod tests {
         take(&context, &queues, &packet(3), from);
         let said = nobody.0.lock().expect("not poisoned").clone();
         assert_eq!(said, vec!["too many packets at once; it will ask again"; 3]);
-        let mut count =
-            |queue: &mut mpsc::Receiver<Packet>| std::iter::from_fn(|| queue.try_recv().ok()).count();
+        let count = |queue: &mut mpsc::Receiver<Packet>| std::iter::from_fn(|| queue.try_recv().ok()).count();
         let mut counts = [count(&mut waiting), count(&mut others)];
         counts.sort_unstable();
         assert_eq!(

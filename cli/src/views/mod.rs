@@ -59,11 +59,17 @@ impl From<v1::Machine> for Machine {
             attempt_lost: machine.attempt_lost,
             queue: machine.queue,
             epoch: machine.epoch,
-            document: serde_saphyr::from_str(&machine.spec_yaml).unwrap_or_default(),
+            document: yaml::value(&machine.spec_yaml, RECORD).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
     }
 }
+
+/// A record that a server shows: it has taken it, and an operator wrote it.
+const RECORD: yaml::Limits = yaml::Limits {
+    nodes: 200_000,
+    bytes: 16 << 20,
+};
 
 impl Rows for Machine {
     const HEADER: &'static [&'static str] = &["NAME", "MAC", "ADDRESS", "AGENT", "BOOTS NEXT", "WORKFLOW"];
@@ -134,24 +140,24 @@ pub(crate) struct BootLogEntry {
     pub(crate) at: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) boot: Option<String>,
-    pub(crate) stage: String,
+    pub(crate) stage: &'static str,
     pub(crate) what: String,
     pub(crate) detail: String,
     pub(crate) bytes: Option<u64>,
-    pub(crate) outcome: String,
+    pub(crate) outcome: &'static str,
 }
 
 impl From<v1::BootLogEntry> for BootLogEntry {
     fn from(entry: v1::BootLogEntry) -> Self {
         Self {
+            stage: entry.stage().word(),
+            outcome: entry.outcome().word(),
             at: time(entry.at),
             mac: given(entry.mac),
             boot: given(entry.boot),
-            stage: entry.stage,
             what: entry.what,
             detail: entry.detail,
             bytes: Some(entry.bytes).filter(|bytes| *bytes > 0),
-            outcome: entry.outcome,
         }
     }
 }

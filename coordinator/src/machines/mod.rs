@@ -4,11 +4,12 @@
 //! [`Machine`], and keep the document as it was given.
 
 mod document;
-mod fields;
+mod file;
 pub mod names;
 mod registry;
 mod short;
 mod tinkerbell;
+mod typed;
 mod values;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,11 @@ use serde_json::Value;
 use workflow::engine::UnixMillis;
 
 pub use document::Served;
-pub use registry::{Applied, all, apply, deletion, find, first_open, named, with_mac, with_worker};
+pub use file::Strictness;
+pub use mac::{mac_text, parse_mac};
+pub use registry::{
+    Applied, File, all, apply, check, deletion, find, first_open, named, with_mac, with_worker,
+};
 
 /// A hardware record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -169,16 +174,6 @@ impl Machine {
         all.dedup();
         all
     }
-}
-
-/// A MAC as it is written everywhere in Farrier: lower case with colons.
-pub fn mac_text(mac: MacAddr6) -> String {
-    mac.to_string().to_lowercase()
-}
-
-/// The MAC in `text`, which may use colons, dashes or dots.
-pub fn parse_mac(text: &str) -> Option<MacAddr6> {
-    text.trim().parse().ok()
 }
 
 /// A MAC in the store is text.

@@ -199,8 +199,12 @@ mod tests {
     async fn from_an_agent_that_reads_nothing_no_more_is_taken_than_it_is_answered() {
         let store = StoreHandle::new(MemoryStore::new());
         let control = ControlPlane::open(store, Config::default()).await.expect("open");
-        let machine = "machine: node1\nmac: 52:54:00:77:00:0b\nnetboot: never\n";
-        control.apply_machines(machine, "m").await.expect("machine");
+        let file = coordinator::machines::File {
+            text: "machine: node1\nmac: 52:54:00:77:00:0b\nnetboot: never\n".into(),
+            source: "m".into(),
+            strictness: coordinator::machines::Strictness::Refuses,
+        };
+        control.apply_machines(file).await.expect("machine");
         let (to, inbound) = mpsc::channel(1);
         let hello = Hello {
             mac: "52:54:00:77:00:0b".into(),

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use proto::v1::{GetMachineRequest, Machine};
 use server::Config;
-use server::timeline::Entry;
+use server::timeline::{Entry, Outcome, Stage};
 use store::StoreHandle;
 use tonic::Code;
 
@@ -146,11 +146,11 @@ async fn the_boot_timeline_is_written_after_a_panic() {
         at: SystemTime::now(),
         mac: Some(MAC.parse().expect("MAC")),
         boot: None,
-        stage: "dhcp",
+        stage: Stage::Dhcp,
         what: what.into(),
         detail: String::new(),
         bytes: 0,
-        outcome: "note",
+        outcome: Outcome::Note,
     };
     store.panics_at(&format!("mac/{MAC}"), 1);
     server.control.record(entry("lost"));
@@ -175,7 +175,10 @@ async fn whether_the_store_can_be_written_is_told() {
     assert_eq!(server.control.ready(), Ok(()), "the last write was well");
     store.breaks_its_writer();
     let refused = server.put(TWO_ACTIONS).await.expect_err("no writer");
-    assert!(refused.message().contains("its writer thread has stopped"), "{refused}");
+    assert!(
+        refused.message().contains("its writer thread has stopped"),
+        "{refused}"
+    );
     until("the thread's end", || server.control.ready().is_err()).await;
     let said = server.control.ready().expect_err("its writer is gone");
     assert!(said.contains("its writer thread has stopped"), "{said}");

@@ -1,9 +1,9 @@
 //! The expressions of a definition of version 1: found on the way, to be checked all at the end (`expression_types`).
 
+use yaml::{Entry, Kind, Node, Place, What};
+
 use super::fields::Check;
 use super::holes::holes;
-use super::node::{Entry, Node, What, line_and_column};
-use super::problem::{Problem, Text};
 
 /// An expression, and where it stands.
 pub(super) struct Expression<'a> {
@@ -17,12 +17,12 @@ pub(super) struct Expression<'a> {
     pub(super) source: &'a str,
     /// The task that it is of; `None`: the workflow's outputs.
     pub(super) task: Option<usize>,
-    pub(super) place: Place,
+    pub(super) standing: Standing,
 }
 
 /// What kind of place an expression stands at, which decides what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Standing {
     /// `forEach`: before there is an item. The first of a task to be looked at.
     ForEach,
     /// `when`
@@ -44,12 +44,13 @@ impl<'a> Check<'a> {
         node: &'a Node,
         field: &'a str,
         task: Option<usize>,
-        place: Place,
+        standing: Standing,
     ) -> String {
-        let text = self.text(Some(node));
+        let text = self.text(Some(node), field);
         let bare = text.trim();
         if bare.is_empty() {
-            self.problem(&node.at, format!("{field} is empty: write a CEL expression"));
+            let message = format!("{field} is empty: write a CEL expression");
+            self.problem(node.at, Kind::Missing, message);
             return String::new();
         }
         let within = match holes(bare).as_deref() {
@@ -67,14 +68,14 @@ impl<'a> Check<'a> {
             start,
             source,
             task,
-            place,
+            standing,
         });
         source.to_owned()
     }
 
     /// A text that may hold `${{ }}`.
-    pub(super) fn filled(&mut self, node: Option<&'a Node>, task: Option<usize>) -> &'a str {
-        let text = self.text(node);
+    pub(super) fn filled(&mut self, node: Option<&'a Node>, what: &str, task: Option<usize>) -> &'a str {
+        let text = self.text(node, what);
         let Some(node) = node.filter(|_| self.is_version_1) else {
             return text;
         };
@@ -85,8 +86,8 @@ impl<'a> Check<'a> {
                     let start = hole.source.end - source.len();
                     if source.is_empty() {
                         let message = "this ${{ }} is empty: write a CEL expression in it";
-                        let problem = locate(self.yaml, node, text, hole.whole.start, message);
-                        self.problems.push(problem);
+                        let at = locate(self.yaml, node, text, hole.whole.start);
+                        self.problem(at, Kind::Expression, message);
                         continue;
                     }
                     self.expressions.push(Expression {
@@ -96,14 +97,13 @@ impl<'a> Check<'a> {
                         start,
                         source: source.trim_end(),
                         task,
-                        place: Place::Hole,
+                        standing: Standing::Hole,
                     });
                 }
             }
             Err(at) => {
                 let message = "this ${{ has no }}: close it, or write ${{ \"${{\" }} for the text itself";
-                let problem = locate(self.yaml, node, text, at, message);
-                self.problems.push(problem);
+                self.problem(locate(self.yaml, node, text, at), Kind::Expression, message);
             }
         }
         text
@@ -114,7 +114,7 @@ impl<'a> Check<'a> {
         match &node.what {
             What::Nothing => {}
             What::Scalar(_) => {
-                self.filled(Some(node), task);
+                self.filled(Some(node), "a value", task);
             }
             What::List(items) => items.iter().for_each(|item| self.filled_within(item, task)),
             What::Map(entries) => entries
@@ -143,15 +143,15 @@ impl<'a> Check<'a> {
         };
         let message =
             format!("{name:?} is no name for {of}: CEL knows names of letters, digits and _; write {better}");
-        self.problem(&entry.at, message);
+        self.problem(entry.at, Kind::Value, message);
     }
 }
 
 impl Expression<'_> {
-    /// A problem at a byte of the expression.
-    pub(super) fn problem(&self, yaml: &str, offset: usize, message: impl Into<String>) -> Problem {
-        let found = self.found(self.node.written(yaml), offset);
-        place(yaml, self.node, found, message)
+    /// The place of a byte of the expression.
+    pub(super) fn place(&self, yaml: &str, offset: usize) -> Place {
+        let found = self.found(written(self.node, yaml), offset);
+        place(yaml, self.node, found)
     }
 
     /// Where a byte of the expression is in what is written, quotes and all.
@@ -159,7 +159,7 @@ impl Expression<'_> {
         let in_text = find(written, self.text, self.start + offset);
         // With quotes, escapes or folds in it, the expression itself may still stand there as it is.
         in_text.or_else(|| {
-            if self.place == Place::Hole {
+            if self.standing == Standing::Hole {
                 let after_opening = written.match_indices("${{").map(|(at, _)| at + 3);
                 let mut starts = after_opening.map(|at| written.len() - written[at..].trim_start().len());
                 starts
@@ -172,9 +172,17 @@ impl Expression<'_> {
     }
 }
 
-/// A problem at a byte of a text.
-fn locate(yaml: &str, node: &Node, text: &str, offset: usize, message: impl Into<String>) -> Problem {
-    place(yaml, node, find(node.written(yaml), text, offset), message)
+/// The place of a byte of a text.
+fn locate(yaml: &str, node: &Node, text: &str, offset: usize) -> Place {
+    place(yaml, node, find(written(node, yaml), text, offset))
+}
+
+/// What a text is written with, quotes and all.
+fn written<'a>(node: &Node, yaml: &'a str) -> &'a str {
+    match &node.what {
+        What::Scalar(scalar) => yaml.get(scalar.written.clone()).unwrap_or(""),
+        _ => "",
+    }
 }
 
 /// Where a byte of `text` is in what is written, as a whole or a line of it.
@@ -193,15 +201,11 @@ fn find(written: &str, text: &str, offset: usize) -> Option<usize> {
     (!bare.is_empty()).then(|| written.find(bare).map(|at| at + within))?
 }
 
-/// A problem at a byte of what is written; at its beginning if that is not known.
-fn place(yaml: &str, node: &Node, found: Option<usize>, message: impl Into<String>) -> Problem {
-    let start = node.defined.span().byte_offset();
-    match (found, start.and_then(|start| usize::try_from(start).ok())) {
-        (Some(found), Some(start)) => Problem::at_offset(Text::Rendered, yaml, start + found, message),
-        _ => {
-            let (line, column) = line_and_column(&node.at);
-            Problem::at(Text::Rendered, yaml, line, column, message)
-        }
+/// The place of a byte of what is written; its beginning if that is not known.
+fn place(yaml: &str, node: &Node, found: Option<usize>) -> Place {
+    match (found, &node.what) {
+        (Some(found), What::Scalar(scalar)) => Place::of_byte(yaml, scalar.written.start + found),
+        _ => node.at,
     }
 }
 
