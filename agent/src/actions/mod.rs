@@ -5,7 +5,7 @@
 
 mod cexec;
 mod chroot;
-mod command_line;
+pub mod command_line;
 mod environment;
 mod halt;
 mod image2disk;

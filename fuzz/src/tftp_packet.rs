@@ -1,29 +1,16 @@
 //! TFTP requests and whole conversations: no input may panic, and no block lies outside the file.
 //!
 //! The first byte says how long the request is; what follows it are the client's packets, each with its length before it.
-//! The engine's files are taken as they are: all of `boots` would bring its HTTP server into a sanitizer build.
-
-#![no_main]
 
 use std::time::{Duration, Instant};
 
-use libfuzzer_sys::fuzz_target;
-
-#[allow(dead_code, unreachable_pub)]
-#[path = "../../boots/src/tftp"]
-mod tftp {
-    pub mod packet;
-    pub mod terms;
-    pub mod transfer;
-}
-
-use tftp::packet::{self, Packet};
-use tftp::terms::{MAX_BLOCK_BYTES, MAX_WINDOW, Terms};
-use tftp::transfer::{Action, Transfer};
+use boots::tftp::packet::{self, Packet};
+use boots::tftp::terms::{MAX_BLOCK_BYTES, MAX_WINDOW, Terms};
+use boots::tftp::transfer::{Action, Transfer};
 
 const SIZE_BYTES: u64 = 3_000_000;
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     let _ = packet::parse(bytes);
     let Some((request, mut rest)) = split(bytes) else {
         return;
@@ -50,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
         };
         check(&transfer, &actions);
     }
-});
+}
 
 fn check(transfer: &Transfer, actions: &[Action]) {
     for action in actions {

@@ -1,16 +1,13 @@
 //! Everything that looks at a DHCP packet from the wire: no input may panic, and what was decoded can be sent again.
 
-#![no_main]
-
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use dhcp::client::Client;
 use dhcp::server::{Action, Answer, Boot, Lease, ServerFacts, classify, reply};
-use libfuzzer_sys::fuzz_target;
 use macaddr::MacAddr6;
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     let _ = dhcp::frame::parse(bytes, dhcp::CLIENT_PORT);
     let Ok(packet) = dhcp::decode(bytes) else { return };
     let _ = (
@@ -27,7 +24,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut lease = Lease::new(Ipv4Addr::new(10, 77, 0, 11), Ipv4Addr::new(255, 255, 255, 0));
     lease.hostname = Some("n".repeat(63));
     lease.domain = Some("lab.example".to_owned());
-    lease.routes = (0..24).map(|n| (Ipv4Addr::new(172, n, 0, 0), 16, server.address)).collect();
+    lease.routes = (0..24)
+        .map(|n| (Ipv4Addr::new(172, n, 0, 0), 16, server.address))
+        .collect();
     let boot = Boot {
         file: Some("snponly.efi".to_owned()),
         next_server: None,
@@ -38,12 +37,18 @@ fuzz_target!(|bytes: &[u8]| {
         holder: None,
         withheld: None,
     };
-    if let Action::Send { bytes, packet: told, .. } = reply(&classify(&packet), &answer, &server) {
+    if let Action::Send {
+        bytes, packet: told, ..
+    } = reply(&classify(&packet), &answer, &server)
+    {
         // What a relay adds is not bounded by what the client takes.
         let relayed = told.relay_agent_information().map_or(0, <[u8]>::len) > 255;
         assert!(bytes.len() <= 1472 || relayed);
         let sent = dhcp::decode(&bytes).expect("a reply can be decoded");
-        assert_eq!((sent.yiaddr, sent.message_type()), (told.yiaddr, told.message_type()));
+        assert_eq!(
+            (sent.yiaddr, sent.message_type()),
+            (told.yiaddr, told.message_type())
+        );
     }
 
     let now = Instant::now();
@@ -61,4 +66,4 @@ fuzz_target!(|bytes: &[u8]| {
             (packet.chaddr, packet.xid, options)
         );
     }
-});
+}

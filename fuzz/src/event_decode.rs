@@ -1,14 +1,12 @@
 //! Stored events, one JSON object a line: whatever order and content they have, replay and commands never panic, and a
 //! decision's events lead to the state that it says.
 
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
 use workflow::engine::{
     self, AttemptId, Command, Event, Execution, ExecutionId, Head, Loss, Machine, Outcome, Workflow,
 };
 
-fuzz_target!(|text: &str| {
+pub(crate) fn run(bytes: &[u8]) {
+    let text = crate::text(bytes);
     let mut events: Vec<Event> = Vec::new();
     for line in text.lines() {
         events.extend(serde_json::from_str::<Event>(line).ok());
@@ -30,7 +28,7 @@ fuzz_target!(|text: &str| {
     if let Some(state) = state {
         drive(&state);
     }
-});
+}
 
 fn drive(state: &Workflow) {
     let _ = (engine::next_due(state), engine::explain(state, None, u64::MAX));
@@ -93,7 +91,10 @@ fn drive(state: &Workflow) {
 }
 
 fn of_execution(state: &Workflow, execution: &Execution) -> Vec<Command> {
-    let mut commands = vec![dispatch(execution.id, &execution.worker), decided(state, execution)];
+    let mut commands = vec![
+        dispatch(execution.id, &execution.worker),
+        decided(state, execution),
+    ];
     let actions = execution.actions.iter().enumerate().take(3);
     for (number, action) in actions {
         let attempt = AttemptId {
