@@ -2,7 +2,10 @@
 //!
 //! A target says with assertions what must hold for every input; besides, none may panic, hang or take all memory.
 
+#![forbid(unsafe_code)]
+
 mod agent_messages;
+mod archive;
 mod command_lines;
 mod deb;
 mod dhcp_decode;
@@ -15,6 +18,7 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
 mod router_solicitation;
@@ -31,8 +35,9 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 20] = [
     target("agent_messages", agent_messages::run),
+    target("archive", archive::run),
     target("command_lines", command_lines::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
@@ -45,6 +50,7 @@ pub const TARGETS: [Target; 18] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
     target("router_solicitation", router_solicitation::run),
