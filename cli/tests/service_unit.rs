@@ -126,7 +126,10 @@ fn its_capabilities_are_what_every_service_needs() {
     let unit = unit();
     assert_eq!(unit["AmbientCapabilities"], unit["CapabilityBoundingSet"]);
     let needed = unit["AmbientCapabilities"].to_lowercase();
-    let capabilities: Vec<&str> = needed.split(' ').map(|name| name.strip_prefix("cap_").unwrap()).collect();
+    let capabilities: Vec<&str> = needed
+        .split(' ')
+        .map(|name| name.strip_prefix("cap_").unwrap())
+        .collect();
 
     // The program may lie where nobody may look.
     let program = dir.path().join("farrier");
@@ -136,11 +139,30 @@ fn its_capabilities_are_what_every_service_needs() {
         fs::create_dir(&manager_dir).unwrap();
         let (told, path) = manager(&manager_dir);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-        let set = capabilities.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(",");
+        let set = capabilities
+            .iter()
+            .map(|name| format!("+{name}"))
+            .collect::<Vec<_>>()
+            .join(",");
         let words = command_line(dir.path());
         let child = Command::new("unshare")
-            .args(["--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh", "setpriv"])
-            .args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs"])
+            .args([
+                "--net",
+                "--",
+                "sh",
+                "-c",
+                "ip link set lo up && exec \"$@\"",
+                "sh",
+                "setpriv",
+            ])
+            .args([
+                "--reuid",
+                "nobody",
+                "--regid",
+                "nogroup",
+                "--clear-groups",
+                "--no-new-privs",
+            ])
             .arg(format!("--inh-caps=-all,{set}"))
             .arg(format!("--bounding-set=-all,{set}"))
             .arg(format!("--ambient-caps=-all,{set}"))
@@ -167,9 +189,16 @@ fn its_capabilities_are_what_every_service_needs() {
     starts(&capabilities, "all").unwrap();
     // And none of them is there for nothing.
     for (number, left_out) in capabilities.iter().enumerate() {
-        let others: Vec<&str> = capabilities.iter().copied().filter(|name| name != left_out).collect();
+        let others: Vec<&str> = capabilities
+            .iter()
+            .copied()
+            .filter(|name| name != left_out)
+            .collect();
         let refused = starts(&others, &number.to_string()).unwrap_err();
-        assert!(refused.contains(&format!("CAP_{}", left_out.to_uppercase())), "{left_out}: {refused}");
+        assert!(
+            refused.contains(&format!("CAP_{}", left_out.to_uppercase())),
+            "{left_out}: {refused}"
+        );
     }
 }
 
@@ -180,7 +209,11 @@ fn systemd_takes_it() {
     let unit = text().replace("/usr/local/bin/farrier", env!("CARGO_BIN_EXE_farrier"));
     let path = dir.path().join("farrier.service");
     fs::write(&path, unit).unwrap();
-    let output = Command::new("systemd-analyze").arg("verify").arg(&path).output().unwrap();
+    let output = Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     // It speaks of the host's own units, too.
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("farrier")).collect();

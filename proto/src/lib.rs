@@ -2,6 +2,8 @@
 //!
 //! Generated at build time from `proto/farrier/v1/*.proto`; agent and server meet only here.
 
+#![forbid(unsafe_code)]
+
 pub mod codec;
 
 /// Version 1 of Farrier's own API: [`agent_service`](v1::agent_service_server) for agents,

@@ -2,6 +2,8 @@
 //!
 //! A launcher: it has no dependencies, compiles in seconds, builds what a chore needs and hands over to it.
 
+#![forbid(unsafe_code)]
+
 mod build;
 mod disk_bench;
 mod fuzz;

@@ -72,7 +72,10 @@ pub fn headers(lines: &str) -> Result<(Option<u64>, Option<(u64, Option<u64>)>),
     coding::is_chunked(&headers)?;
     let _ = http::validator(&headers);
     let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    Ok((http::content_length(&headers), range.and_then(http::content_range)))
+    Ok((
+        http::content_length(&headers),
+        range.and_then(http::content_range),
+    ))
 }
 
 /// The digest that a `.sha256` file names for `file_name`.

@@ -130,6 +130,9 @@ mod tests {
         let input = Ahead::new(Box::new(&frame[..]));
         let refused = ZstdFrame::new(&frame[..18], input, Limits::of_memory(0));
         let words = refused.err().unwrap().to_string();
-        assert!(words.contains("18446744073709551615 B") && words.contains("--long=64"), "{words}");
+        assert!(
+            words.contains("18446744073709551615 B") && words.contains("--long=64"),
+            "{words}"
+        );
     }
 }
