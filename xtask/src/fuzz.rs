@@ -163,7 +163,7 @@ impl Fuzzer {
         let mut command = Command::new(&self.program);
         command
             .env("FUZZ_TARGET", name)
-            .args(["-timeout=10", "-rss_limit_mb=1024"])
+            .args(["-timeout=10", "-rss_limit_mb=2048"])
             .arg(format!("-artifact_prefix={}/", artifacts.display()));
         Ok(command)
     }

@@ -55,12 +55,19 @@ pub fn unpack(packed: &[u8], at_most: u64) -> Result<(u64, u64), String> {
     Ok((unpacked, members.ignored_bytes()))
 }
 
-/// What a reply's headers say of its body: its length, and the range's start and total. Lines that are no header are
-/// left out, as an HTTP library refuses them.
+/// What a reply's headers say of its body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Body {
+    pub length: Option<u64>,
+    /// Where the range starts, and how much there is in all.
+    pub range: Option<(u64, Option<u64>)>,
+}
+
+/// Reads a reply's headers. Lines that are no header are left out, as an HTTP library refuses them.
 ///
 /// # Errors
 /// In words: a coding that is not known.
-pub fn headers(lines: &str) -> Result<(Option<u64>, Option<(u64, Option<u64>)>), String> {
+pub fn headers(lines: &str) -> Result<Body, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in lines.lines().filter_map(|line| line.split_once(':')) {
         let name = HeaderName::from_bytes(name.as_bytes());
@@ -72,10 +79,10 @@ pub fn headers(lines: &str) -> Result<(Option<u64>, Option<(u64, Option<u64>)>),
     coding::is_chunked(&headers)?;
     let _ = http::validator(&headers);
     let range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    Ok((
-        http::content_length(&headers),
-        range.and_then(http::content_range),
-    ))
+    Ok(Body {
+        length: http::content_length(&headers),
+        range: range.and_then(http::content_range),
+    })
 }
 
 /// The digest that a `.sha256` file names for `file_name`.
