@@ -98,7 +98,7 @@ fn its_command_line_starts_a_server_that_tells_when_it_is_ready_and_when_it_stop
     settings(
         dir.path(),
         "address = \"127.0.0.1\"\nlisten = \"127.0.0.1\"\nno-dhcp = true\nno-ra = true\n\
-         grpc-port = 0\nhttp-port = 0\ntftp-port = 0\n",
+         api-listen = \"127.0.0.1:0\"\ngrpc-port = 0\nhttp-port = 0\ntftp-port = 0\n",
     );
     let (told, path) = manager(dir.path());
     let words = command_line(dir.path());

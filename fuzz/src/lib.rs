@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_token;
 mod agent_messages;
 mod archive;
 mod command_lines;
@@ -35,7 +36,8 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
+    target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
     target("command_lines", command_lines::run),

@@ -9,6 +9,7 @@
 
 mod agents;
 mod archive;
+mod boot_tokens;
 mod bounds;
 mod clock;
 mod control;
@@ -17,10 +18,13 @@ mod database;
 mod grpc;
 mod machines;
 mod netboot;
+mod people;
+mod random;
 mod templates;
 pub mod timeline;
-mod tokens;
+
 mod turns;
 mod workflows;
 
 pub use control::{Config, ControlPlane};
+pub use grpc::Listeners;

@@ -14,4 +14,5 @@ mod people;
 mod restarts;
 mod rollouts;
 mod silence;
+mod tokens;
 mod workflows;
