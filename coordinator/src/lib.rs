@@ -8,6 +8,8 @@
 //! [`machines`] and [`templates`] the records, [`data`] the versions of ephemeral data, [`archive`] the form of what left the
 //! store, [`netboot`] what a machine boots, [`people`] who may do what. [`database`] is the store as all of them use it, with its keys.
 
+#![forbid(unsafe_code)]
+
 pub mod archive;
 pub mod data;
 pub mod database;
