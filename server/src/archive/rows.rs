@@ -5,18 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use store::blobs::Blobs;
-use store::{Commit, KeyValue, Revision, Store, StoreError};
+use store::{Commit, KeyValue, Revision, Snapshot, Store, StoreError};
 use tokio::runtime::Handle;
 
 use super::{Part, unpack};
 
 /// Blocks, also on what is async: not to be used on a runtime's own threads.
+#[derive(Clone)]
 pub(super) struct ArchivedRows {
     blobs: Blobs,
     parts: Vec<Part>,
     runtime: Handle,
     /// The part that was read last, by its place.
-    at_hand: Mutex<Option<(usize, Rows)>>,
+    at_hand: Arc<Mutex<Option<(usize, Rows)>>>,
 }
 
 type Rows = Arc<BTreeMap<Bytes, KeyValue>>;
@@ -27,7 +28,7 @@ impl ArchivedRows {
             blobs,
             parts,
             runtime,
-            at_hand: Mutex::default(),
+            at_hand: Arc::default(),
         }
     }
 
@@ -51,10 +52,15 @@ impl ArchivedRows {
     }
 }
 
-impl Store for ArchivedRows {
+impl Snapshot for ArchivedRows {
+    /// An archive is of no revision.
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(0)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
         let after = [key, b"\0"].concat();
-        Ok(self.range(key, &after, 1)?.pop())
+        Ok(Snapshot::range(self, key, &after, 1)?.pop())
     }
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
@@ -73,6 +79,20 @@ impl Store for ArchivedRows {
             found.extend(range.take(limit - found.len()).map(|(_, row)| row.clone()));
         }
         Ok(found)
+    }
+}
+
+impl Store for ArchivedRows {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        Snapshot::get(self, key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        Snapshot::range(self, from, to, limit)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        Ok(Arc::new(self.clone()))
     }
 
     fn commit(&self, _: &Commit) -> Result<Revision, StoreError> {
@@ -109,7 +129,7 @@ mod tests {
     }
 
     fn keys(rows: &ArchivedRows, from: &str, to: &str, limit: usize) -> String {
-        let found = rows.range(from.as_bytes(), to.as_bytes(), limit).unwrap();
+        let found = Snapshot::range(rows, from.as_bytes(), to.as_bytes(), limit).unwrap();
         let keys = found
             .iter()
             .map(|row| String::from_utf8_lossy(&row.key).into_owned());
@@ -132,8 +152,11 @@ mod tests {
             ] {
                 assert_eq!(keys(&rows, from, to, limit), want, "{from}..{to}");
             }
-            assert_eq!(rows.get(b"e").unwrap().unwrap().value, Bytes::from_static(b"E"));
-            assert_eq!(rows.get(b"ee").unwrap(), None);
+            assert_eq!(
+                Snapshot::get(&rows, b"e").unwrap().unwrap().value,
+                Bytes::from_static(b"E")
+            );
+            assert_eq!(Snapshot::get(&rows, b"ee").unwrap(), None);
             assert!(rows.commit(&Commit::default()).is_err());
         })
         .await
@@ -146,7 +169,7 @@ mod tests {
         rows.blobs.delete(&rows.parts[1].blob).await.unwrap();
         tokio::task::spawn_blocking(move || {
             assert_eq!(keys(&rows, "a", "c", 9), "ab");
-            let error = rows.get(b"d").unwrap_err();
+            let error = Snapshot::get(&rows, b"d").unwrap_err();
             let StoreError::Backend { source, .. } = error else {
                 panic!("{error}")
             };
