@@ -31,16 +31,24 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("redaction", &[]),
         ("dhcp", &[]),
         ("boots", &["dhcp"]),
+        ("coordinator", &["ephemeral", "store", "workflow"]),
         (
             "server",
-            &["ephemeral", "proto", "redaction", "store", "workflow"],
+            &[
+                "coordinator",
+                "ephemeral",
+                "proto",
+                "redaction",
+                "store",
+                "workflow",
+            ],
         ),
         ("disk", &[]),
         ("agent", &["dhcp", "disk", "ephemeral", "proto", "redaction"]),
         ("image", &[]),
         (
             "simulation",
-            &["agent", "ephemeral", "proto", "server", "store", "workflow"],
+            &["agent", "coordinator", "ephemeral", "proto", "store", "workflow"],
         ),
     ];
     let ours: BTreeSet<&str> = parts
@@ -75,8 +83,8 @@ fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "redaction"] {
-        for outside in ["tokio", "nix", "libc", "socket2", "reqwest"] {
+    for part in ["workflow", "dhcp", "ephemeral", "redaction", "coordinator"] {
+        for outside in ["tokio", "tonic", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),
                 "{part} depends on {outside}"

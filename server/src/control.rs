@@ -10,16 +10,16 @@ use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
-use crate::coordinator::{Coordinator, Limits};
 use crate::database::Database;
-use crate::error::Error;
-use crate::machines::Served;
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
 use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
 use crate::workflows::{blocked, carrier};
+use coordinator::Error;
+use coordinator::machines::Served;
+use coordinator::{Coordinator, Limits};
 
 /// What may be set; the defaults are for real use.
 #[derive(Clone, Debug)]
@@ -72,8 +72,8 @@ pub struct ControlPlane {
 pub(crate) struct Inner {
     pub(crate) db: Database,
     pub(crate) config: Config,
-    /// Taken by whoever changes machines, or makes what needs them to stay.
-    pub(crate) machines_turn: tokio::sync::Mutex<()>,
+    /// Written by whoever changes machines, read by whoever makes what needs them to stay.
+    pub(crate) machines_turn: tokio::sync::RwLock<()>,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
     pub(crate) workflow_turns: Turns,
     /// Whoever archives a root, brings it back or deletes it.
@@ -135,7 +135,7 @@ impl ControlPlane {
         let inner = Inner {
             db,
             config,
-            machines_turn: tokio::sync::Mutex::default(),
+            machines_turn: tokio::sync::RwLock::default(),
             workflow_turns: Turns::default(),
             archive_turns: Turns::default(),
             coordinator,

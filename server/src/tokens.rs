@@ -12,9 +12,9 @@ use workflow::engine::UnixMillis;
 
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::database::Batch;
-use crate::error::Error;
-use crate::machines::mac_text;
+use coordinator::Error;
+use coordinator::database::Batch;
+use coordinator::machines::mac_text;
 
 /// Boots whose tokens are remembered.
 const MAX_BOOTS: usize = 8;

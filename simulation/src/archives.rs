@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use server::archive::{Archived, unpack};
+use coordinator::archive::{Archived, unpack};
 use store::blobs::Digest;
 use store::{Commit, Operation, Store};
 

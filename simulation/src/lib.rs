@@ -1,6 +1,6 @@
 //! Farrier's coordinator and agents in a simulated world: clock, network, disk, machines and people, all from one seed.
 //!
-//! What is driven is what ships: [`server::coordinator`], the [`store::Store`] trait, and the agent's
+//! What is driven is what ships: [`coordinator`], the [`store::Store`] trait, and the agent's
 //! [`agent::worker::core`]. What is simulated is everything that it stands on. A seed gives the same world on every
 //! machine, so a seed that fails is a failure that can be looked at.
 //!

@@ -86,7 +86,7 @@ pub(crate) fn run(args: StoreArgs, default_output: Format) -> Result<ExitCode, F
 }
 
 fn check(data: &Path, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
-    let report = offline::check(data, &server::named, &mut |at| bar.show(at));
+    let report = offline::check(data, &coordinator::archive::named, &mut |at| bar.show(at));
     bar.clear();
     let report = report.map_err(failure)?;
     let mut out = Out::stdout();
@@ -143,14 +143,17 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
             ));
         }
         let mut archive = out.as_it_is()?;
-        let done = offline::export(data, &server::named, Target::Tar(&mut archive), &mut |at| {
-            bar.show(at)
-        });
+        let done = offline::export(
+            data,
+            &coordinator::archive::named,
+            Target::Tar(&mut archive),
+            &mut |at| bar.show(at),
+        );
         archive.flush()?;
         done
     } else {
         let target = Target::Directory(Path::new(target));
-        offline::export(data, &server::named, target, &mut |at| bar.show(at))
+        offline::export(data, &coordinator::archive::named, target, &mut |at| bar.show(at))
     };
     bar.clear();
     let summary = done.map_err(failure)?;

@@ -165,7 +165,7 @@ async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
 
 fn validate(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
     let (text, source) = read_file(file)?;
-    let warnings = server::check_template(&text)
+    let warnings = coordinator::templates::check(&text)
         .map_err(|error| Failure::Failed(in_file(&source, &error.to_string())))?;
     let warnings: Vec<String> = warnings.iter().map(|warning| in_file(&source, warning)).collect();
     warn(&warnings);

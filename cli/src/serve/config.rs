@@ -370,7 +370,7 @@ fn first_address(interface: &str) -> Result<Ipv4Addr, Failure> {
 }
 
 /// The addresses of this server that records of machines are checked against. No machine is on the loopback interface.
-fn served(interface: &str, told: Ipv4Addr) -> Vec<server::machines::Served> {
+fn served(interface: &str, told: Ipv4Addr) -> Vec<coordinator::machines::Served> {
     let of_interface = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let mut served: Vec<_> = of_interface
         .filter(|one| one.interface_name == interface)

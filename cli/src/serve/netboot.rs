@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 
 use boots::inventory::{self, BootId, Inventory, InventoryError, NextBoot, Reservation};
 use boots::timeline::{Entry, Outcome, Stage, Timeline};
+use coordinator::machines::{Interface, Lease, Script};
+use coordinator::netboot::Next;
 use macaddr::MacAddr6;
-use server::machines::{Interface, Lease, Script};
-use server::{ControlPlane, Next};
+use server::ControlPlane;
 
 /// The control plane, as boots sees it.
 pub(super) struct Netboot {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use server::coordinator::{Answer, Coordinator, Input, Limits, NewWorkflow, Next, Orders};
+use coordinator::{Answer, Coordinator, Input, Limits, NewWorkflow, Next, Orders};
 use store::{RedbStore, StoreHandle};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -138,7 +138,7 @@ impl Engine {
                 let mut next = Orders::Wait;
                 for outcome in [Outcome::Started, succeeded()] {
                     sequence += 1;
-                    let report = Input::Report {
+                    let report = Input::Report(Box::new(coordinator::Report {
                         machine: machine.clone(),
                         boot_id: boot_id.clone(),
                         epoch,
@@ -147,7 +147,7 @@ impl Engine {
                         outcome: Some(outcome),
                         data: None,
                         untouched: false,
-                    };
+                    }));
                     next = orders(self.step(&report).await?)?;
                     self.reports.fetch_add(1, Ordering::Relaxed);
                 }

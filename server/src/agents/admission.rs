@@ -11,9 +11,10 @@ use tonic::Status;
 use super::described;
 use super::registry::{Handle, Held};
 use crate::control::ControlPlane;
-use crate::machines::{Machine, mac_text, parse_mac};
+use crate::grpc::status;
 use crate::timeline::Entry;
 use crate::tokens::Verdict;
+use coordinator::machines::{Machine, mac_text, parse_mac};
 
 /// Boot ids and versions are short; more is no agent of ours.
 const MAX_FIELD_BYTES: usize = 256;
@@ -42,7 +43,7 @@ impl ControlPlane {
             ));
         }
         let text = mac_text(mac);
-        let Some(machine) = self.machine_with_mac(mac).await? else {
+        let Some(machine) = self.machine_with_mac(mac).await.map_err(status)? else {
             self.refused(mac, None, format!("from {peer}: no machine has this MAC"));
             return Err(Status::not_found(format!(
                 "no machine has MAC {text}: add it with `farrier machine apply`"
@@ -51,7 +52,9 @@ impl ControlPlane {
         let verdict = if hello.boot_token.is_empty() && !machine.gets_token(mac) {
             Verdict::Unasked
         } else {
-            self.judge_token(mac, &hello.boot_token, &hello.boot_id).await?
+            self.judge_token(mac, &hello.boot_token, &hello.boot_id)
+                .await
+                .map_err(status)?
         };
         let boot = match verdict {
             Verdict::Unasked if !machine.gets_token(mac) => None,
@@ -62,7 +65,7 @@ impl ControlPlane {
             }
             Verdict::Good { boot, .. } => Some(boot),
             Verdict::Bad(why) => {
-                let boot = self.latest_boot(mac).await?;
+                let boot = self.latest_boot(mac).await.map_err(status)?;
                 return Err(self.turned_away(&machine, mac, boot, &peer, &why));
             }
         };

@@ -8,11 +8,13 @@ use tonic::{Status, Streaming};
 use workflow::engine::{AttemptId, Outcome};
 
 use crate::control::ControlPlane;
-use crate::coordinator::Changed;
-use crate::data::{Refused, Trouble, contents, report};
-use crate::error::Error;
-use crate::machines::{mac_text, parse_mac};
+use crate::data::{contents, report};
+use crate::grpc::status;
 use crate::tokens::Verdict;
+use coordinator::Changed;
+use coordinator::Error;
+use coordinator::data::Trouble;
+use coordinator::machines::{mac_text, parse_mac};
 
 impl ControlPlane {
     /// The files of the version that an agent asks for.
@@ -21,7 +23,11 @@ impl ControlPlane {
         request: GetDataRequest,
     ) -> Result<impl Stream<Item = Result<DataChunk, Status>> + Send + use<>, Status> {
         let root = self.root_for(request.access).await?;
-        let manifest = self.inner.coordinator.data_manifest(&root, request.version)?;
+        let manifest = self
+            .inner
+            .coordinator
+            .data_manifest(&root, request.version)
+            .map_err(status)?;
         let manifest: Manifest = manifest.ok_or_else(|| {
             Status::not_found(format!(
                 "version {} of the data of workflow {root} is not kept",
@@ -69,13 +75,16 @@ impl ControlPlane {
         let access = access.ok_or_else(|| Status::invalid_argument("it must be said who asks"))?;
         let mac = parse_mac(&access.mac)
             .ok_or_else(|| Status::invalid_argument(format!("{:?} is no MAC", access.mac)))?;
-        let machine = self.machine_with_mac(mac).await?;
+        let machine = self.machine_with_mac(mac).await.map_err(status)?;
         let machine =
             machine.ok_or_else(|| Status::not_found(format!("no machine has MAC {}", mac_text(mac))))?;
         let refused =
             |why: &str| Status::permission_denied(format!("machine {:?} gets no data: {why}", machine.name));
         if !access.boot_token.is_empty() || machine.gets_token(mac) {
-            let verdict = self.judge_token(mac, &access.boot_token, &access.boot_id).await?;
+            let verdict = self
+                .judge_token(mac, &access.boot_token, &access.boot_id)
+                .await
+                .map_err(status)?;
             if let Verdict::Bad(why) = verdict {
                 return Err(refused(&why));
             }
@@ -86,7 +95,7 @@ impl ControlPlane {
             }
         }
         let coordinator = &self.inner.coordinator;
-        let current = coordinator.machine(&machine.name)?.current;
+        let current = coordinator.machine(&machine.name).map_err(status)?.current;
         let attempt: Option<AttemptId> = access.attempt_id.parse().ok();
         let attempt = attempt.filter(|attempt| {
             current.is_some_and(|current| current.attempt == *attempt && current.boot_id == access.boot_id)
@@ -97,20 +106,9 @@ impl ControlPlane {
                 access.attempt_id
             )));
         };
-        let workflow = coordinator.workflow(&attempt.workflow)?;
+        let workflow = coordinator.workflow(&attempt.workflow).map_err(status)?;
         let workflow =
             workflow.ok_or_else(|| Status::not_found(format!("no workflow {}", attempt.workflow)))?;
         Ok(workflow.root().to_owned())
-    }
-}
-
-impl Refused {
-    /// What becomes of the action.
-    pub(crate) fn into_outcome(self) -> Outcome {
-        Outcome::Failed {
-            reason: self.reason.to_owned(),
-            message: self.message,
-            exit_code: 0,
-        }
     }
 }

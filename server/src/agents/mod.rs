@@ -69,8 +69,8 @@ impl ControlPlane {
         Ok(ReceiverStream::new(messages).map(|message| *message))
     }
 
-    pub(crate) async fn agent(&self, mac: MacAddr6) -> Result<Option<Agent>, crate::error::Error> {
-        let key = format!("agent/{}", crate::machines::mac_text(mac));
+    pub(crate) async fn agent(&self, mac: MacAddr6) -> Result<Option<Agent>, coordinator::Error> {
+        let key = format!("agent/{}", coordinator::machines::mac_text(mac));
         Ok(self.inner.db.get::<Agent>(key).await?.map(|agent| agent.value))
     }
 }
@@ -121,16 +121,6 @@ fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
             message: words(stopped.message),
         },
     })
-}
-
-/// Whether the agent says that an attempt changed no disk.
-pub fn untouched(outcome: Option<&report::Outcome>) -> bool {
-    match outcome {
-        Some(report::Outcome::Failed(failed)) => failed.disks_untouched,
-        Some(report::Outcome::TimedOut(late)) => late.disks_untouched,
-        Some(report::Outcome::Stopped(stopped)) => stopped.disks_untouched,
-        _ => false,
-    }
 }
 
 /// The object that an action wrote.

@@ -21,15 +21,15 @@ use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
-use super::{Agent, Message, outcome, untouched};
+use super::{Agent, Message, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::coordinator::{Answer, Input, Orders};
-use crate::database::Batch;
-use crate::error::Error;
-use crate::machines::mac_text;
 use crate::timeline::Entry;
 use crate::workflows::logs::Lines;
+use coordinator::Error;
+use coordinator::database::Batch;
+use coordinator::machines::mac_text;
+use coordinator::{Answer, Input, Orders};
 use printed::{Known, Logs};
 
 pub(super) struct Session {
@@ -244,10 +244,14 @@ impl Session {
         };
         // Another server's words: it is acknowledged like one of a workflow that is not there.
         let attempt = report.attempt_id.parse().unwrap_or_else(|_| nobodys());
-        let untouched = untouched(report.outcome.as_ref());
+        let untouched = report
+            .outcome
+            .as_ref()
+            .is_some_and(report::Outcome::left_disks_untouched);
         let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
-        let input = Input::Report {
+        let ends_running = ends && self.running.as_ref() == Some(&attempt);
+        let input = Input::Report(Box::new(coordinator::Report {
             machine: self.handle.machine.clone(),
             boot_id: self.hello.boot_id.clone(),
             epoch: self.epoch,
@@ -256,14 +260,11 @@ impl Session {
             outcome,
             data,
             untouched,
-        };
+        }));
         let Answer::Machine(assignment) = self.control.step(&input).await? else {
             return Err(replaced());
         };
-        let Input::Report { attempt, .. } = input else {
-            return Ok(assignment.orders);
-        };
-        if ends && self.running.as_ref() == Some(&attempt) {
+        if ends_running {
             self.running = None;
         }
         if let Some(why) = assignment.ignored {

@@ -8,11 +8,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::tree::Member;
-use super::{Packed, Readiness};
 use crate::control::{ControlPlane, Inner};
-use crate::data::contents;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::archive::{Member, Packed, Readiness};
+use coordinator::data;
 
 /// Roots that are archived at the same time.
 const AT_ONCE: usize = 8;
@@ -102,7 +101,7 @@ impl ControlPlane {
         let blobs = &self.inner.config.blobs;
         let mut files = Vec::new();
         for digest in member.contents() {
-            let blob = contents::name_of(&digest)?;
+            let blob = data::blob_of(&digest)?;
             files.push((digest.to_string(), blobs.get(&blob).await?));
         }
         // A workflow whose log is large has several blobs; only one is held in memory.

@@ -10,15 +10,15 @@ use store::blobs::Digest;
 use uuid::Uuid;
 use workflow::engine::UnixMillis;
 
-use super::Archived;
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
-use crate::coordinator::rows;
-use crate::data::contents;
-use crate::database::{Batch, View, detached};
-use crate::error::Error;
-use crate::machines;
-use crate::workflows::last::Last;
+use coordinator::Error;
+use coordinator::archive::Archived;
+use coordinator::data;
+use coordinator::database::{Batch, View, detached};
+use coordinator::last::Last;
+use coordinator::machines;
+use coordinator::steps::rows;
 
 /// How often old workflows are looked for, at most.
 const LOOK: Duration = Duration::from_secs(10 * 60);
@@ -134,7 +134,7 @@ impl ControlPlane {
             if is_old && head.is_none() && self.archived(&id).await?.is_none() {
                 let mut batch = Batch::default();
                 batch.absent(rows::head(&id));
-                batch.absent(super::key(&id));
+                batch.absent(coordinator::archive::key(&id));
                 batch.delete_below(&detached::below(&id));
                 match self.inner.db.commit(batch).await {
                     Ok(_) => forgotten += 1,
@@ -156,7 +156,7 @@ impl ControlPlane {
             .with(move |view| {
                 let mut used = used_by_archives(view)?;
                 for digest in coordinator.inner.coordinator.data_contents()? {
-                    used.insert(contents::name_of(&digest)?);
+                    used.insert(data::blob_of(&digest)?);
                 }
                 Ok(used)
             })
@@ -266,7 +266,7 @@ mod tests {
         let mut keys: Vec<String> = all.iter().map(|id| format!("detached/{id}/d/00000")).collect();
         keys.push(format!("detached/{old}/d/00001"));
         keys.push(format!("workflow/{}", ids[1]));
-        keys.push(super::super::key(&ids[2]));
+        keys.push(coordinator::archive::key(&ids[2]));
         let head = "{\"id\":\"w\",\"name\":\"w\",\"template\":\"\",\"state\":\"SUCCESS\",\"run\":1,\"tasks\":[],\
                     \"created_at\":0,\"started_at\":null,\"ended_at\":1,\"last_event\":1,\"last_at\":1}";
         let value = |key: &str| match key.split('/').next() {

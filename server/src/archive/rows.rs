@@ -8,7 +8,7 @@ use store::blobs::Blobs;
 use store::{Commit, KeyValue, Revision, Snapshot, Store, StoreError};
 use tokio::runtime::Handle;
 
-use super::{Part, unpack};
+use coordinator::archive::{Part, unpack};
 
 /// Blocks, also on what is async: not to be used on a runtime's own threads.
 #[derive(Clone)]

@@ -1,6 +1,5 @@
 //! Contents of the ephemeral data: between agents and blobs.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -11,8 +10,9 @@ use proto::v1::put_data_request::Kind;
 use store::blobs::{BlobError, Blobs};
 use tonic::Status;
 
-use super::report::{Announced, Changed};
-use super::{Refused, Trouble};
+use super::report::Announced;
+use coordinator::data::Changed;
+use coordinator::data::{Refused, Trouble, blob_of};
 
 /// Bytes of content in a message.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -45,7 +45,7 @@ pub(crate) async fn keep(blobs: &Blobs, announced: Announced) -> Result<Changed,
 }
 
 async fn is_there(blobs: &Blobs, digest: Digest, size_bytes: u64) -> Result<(), Trouble> {
-    let name = name_of(&digest)?;
+    let name = blob_of(&digest)?;
     let missing = |why: &str| {
         Err(Trouble::Refused(Refused {
             reason: "DataRefused",
@@ -161,14 +161,6 @@ async fn put(blobs: &Blobs, (file, content): (v1::DataFile, Vec<u8>)) -> Result<
         error => internal(error),
     })?;
     Ok(actual)
-}
-
-pub(crate) fn name_of(digest: &Digest) -> Result<store::blobs::Digest, BlobError> {
-    // Both are the same 64 digits.
-    digest
-        .to_string()
-        .parse()
-        .map_err(|error: store::blobs::DigestError| BlobError::Source(io::Error::other(error)))
 }
 
 fn internal(error: impl std::error::Error) -> Status {

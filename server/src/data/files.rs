@@ -4,10 +4,10 @@ use bytes::Bytes;
 use proto::v1::WorkflowDataFile;
 use tokio::sync::mpsc;
 
-use super::{contents, versions};
-use crate::archive;
 use crate::control::ControlPlane;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::archive;
+use coordinator::data::{self, versions};
 
 impl ControlPlane {
     /// Sends the files of a version of a workflow's data; `version` 0: the newest, `path` empty: all.
@@ -85,7 +85,7 @@ impl ControlPlane {
                     ))),
                 })
             } else {
-                let blob = contents::name_of(digest)?;
+                let blob = data::blob_of(digest)?;
                 self.inner.config.blobs.get(&blob).await.map_err(Error::from)
             };
             if self.are_still_in(root, &place).await? {

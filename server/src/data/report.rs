@@ -6,15 +6,7 @@ use bytes::Bytes;
 use ephemeral::{BadDigest, BadPath, Changes, DataPath, Digest, File, MAX_FILES};
 use proto::v1;
 
-use super::Refused;
-
-/// Changes whose contents are all durable: ready for [`super::versions::merge`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Changed {
-    /// What the attempt was given.
-    pub base_version: u64,
-    pub changes: Changes,
-}
+use coordinator::data::{Changed, Refused};
 
 /// Changes as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,15 +11,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use workflow::engine::{Command, Execution, Waiting};
 
-use super::Answers;
 use super::convert::{self, Live};
+use super::{Answers, status};
 use crate::control::ControlPlane;
-use crate::error::Error;
-use crate::machines::Machine;
 use crate::timeline::read::Whose;
+use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
-use crate::workflows::{Creation, next};
+use coordinator::machines::Machine;
+use coordinator::{Error, netboot};
 
 /// Bytes after which an answer with whole workflows ends.
 const WHOLE_BYTES: usize = 1 << 20;
@@ -35,7 +35,10 @@ impl ControlService for ControlPlane {
         request: Request<ApplyMachinesRequest>,
     ) -> Result<Response<ApplyMachinesResponse>, Status> {
         let request = request.into_inner();
-        let applied = self.apply_machines(&request.yaml, &request.source).await?;
+        let applied = self
+            .apply_machines(&request.yaml, &request.source)
+            .await
+            .map_err(status)?;
         let warnings = applied.warnings.iter().map(ToString::to_string).collect();
         Ok(Response::new(ApplyMachinesResponse {
             created: applied.created,
@@ -48,8 +51,11 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<GetMachineRequest>,
     ) -> Result<Response<v1::Machine>, Status> {
-        let machine = self.machine(&request.into_inner().name_or_mac).await?;
-        Ok(Response::new(self.shown(machine).await?))
+        let machine = self
+            .machine(&request.into_inner().name_or_mac)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(self.shown(machine).await.map_err(status)?))
     }
 
     async fn list_machines(
@@ -57,8 +63,8 @@ impl ControlService for ControlPlane {
         _request: Request<ListMachinesRequest>,
     ) -> Result<Response<ListMachinesResponse>, Status> {
         let mut machines = Vec::new();
-        for machine in self.machines().await? {
-            machines.push(self.shown(machine).await?);
+        for machine in self.machines().await.map_err(status)? {
+            machines.push(self.shown(machine).await.map_err(status)?);
         }
         Ok(Response::new(ListMachinesResponse { machines }))
     }
@@ -67,7 +73,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteMachineRequest>,
     ) -> Result<Response<DeleteMachineResponse>, Status> {
-        self.delete_machine(&request.into_inner().name_or_mac).await?;
+        self.delete_machine(&request.into_inner().name_or_mac)
+            .await
+            .map_err(status)?;
         Ok(Response::new(DeleteMachineResponse {}))
     }
 
@@ -75,18 +83,27 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<BootMachineDiskRequest>,
     ) -> Result<Response<v1::Machine>, Status> {
-        let machine = self.boot_machine_disk(&request.into_inner().name_or_mac).await?;
-        Ok(Response::new(self.shown(machine).await?))
+        let machine = self
+            .boot_machine_disk(&request.into_inner().name_or_mac)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(self.shown(machine).await.map_err(status)?))
     }
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let request = request.into_inner();
-        let (template, warnings) = self.put_template(&request.name, &request.text).await?;
+        let (template, warnings) = self
+            .put_template(&request.name, &request.text)
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::template(template, warnings)))
     }
 
     async fn get_template(&self, request: Request<GetTemplateRequest>) -> Result<Response<Template>, Status> {
-        let template = self.template(&request.into_inner().name_or_id).await?;
+        let template = self
+            .template(&request.into_inner().name_or_id)
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::template(template, Vec::new())))
     }
 
@@ -94,7 +111,7 @@ impl ControlService for ControlPlane {
         &self,
         _request: Request<ListTemplatesRequest>,
     ) -> Result<Response<ListTemplatesResponse>, Status> {
-        let templates = self.templates().await?;
+        let templates = self.templates().await.map_err(status)?;
         let templates = templates
             .into_iter()
             .map(|template| convert::template(template, Vec::new()))
@@ -106,7 +123,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteTemplateRequest>,
     ) -> Result<Response<DeleteTemplateResponse>, Status> {
-        self.delete_template(&request.into_inner().name_or_id).await?;
+        self.delete_template(&request.into_inner().name_or_id)
+            .await
+            .map_err(status)?;
         Ok(Response::new(DeleteTemplateResponse {}))
     }
 
@@ -117,9 +136,12 @@ impl ControlService for ControlPlane {
         let request = request.into_inner();
         let text = match request.template.as_str() {
             "" => request.text,
-            stored => self.template(stored).await?.text,
+            stored => self.template(stored).await.map_err(status)?.text,
         };
-        let (rendered, warnings) = self.render(&text, &request.devices.into_iter().collect()).await?;
+        let (rendered, warnings) = self
+            .render(&text, &request.devices.into_iter().collect())
+            .await
+            .map_err(status)?;
         Ok(Response::new(RenderTemplateResponse {
             yaml: rendered.yaml,
             warnings,
@@ -134,21 +156,21 @@ impl ControlService for ControlPlane {
         let creation = Creation {
             template: request.template,
             text: request.text,
-            inputs: inputs(&request.inputs_json)?,
+            inputs: inputs(&request.inputs_json).map_err(status)?,
             typed_inputs: request.inputs_text.into_iter().collect(),
             devices: request.devices.into_iter().collect(),
             idempotency_key: request.idempotency_key,
             name: request.name,
         };
-        let (workflow, warnings) = self.create_workflow(creation).await?;
+        let (workflow, warnings) = self.create_workflow(creation).await.map_err(status)?;
         let workflow = Some(convert::shown(&workflow, None));
         Ok(Response::new(CreateWorkflowResponse { workflow, warnings }))
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let id = request.into_inner().id;
-        let workflow = self.workflow(&id).await?;
-        let text = self.workflow_text(&id).await?;
+        let workflow = self.workflow(&id).await.map_err(status)?;
+        let text = self.workflow_text(&id).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, text)))
     }
 
@@ -175,7 +197,7 @@ impl ControlService for ControlPlane {
             unfinished,
         };
         let limit = list.limit;
-        let workflows = self.workflows(list).await?;
+        let workflows = self.workflows(list).await.map_err(status)?;
         let mut is_cut = workflows.len() == limit;
         let mut last = workflows.last().map(|listed| listed.id().to_owned());
         let mut shown = Vec::new();
@@ -213,7 +235,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteWorkflowRequest>,
     ) -> Result<Response<DeleteWorkflowResponse>, Status> {
-        self.delete_workflow(&request.into_inner().id).await?;
+        self.delete_workflow(&request.into_inner().id)
+            .await
+            .map_err(status)?;
         Ok(Response::new(DeleteWorkflowResponse {}))
     }
 
@@ -222,7 +246,10 @@ impl ControlService for ControlPlane {
         request: Request<CancelWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
         let request = request.into_inner();
-        let workflow = self.cancel_workflow(&request.id, &request.reason).await?;
+        let workflow = self
+            .cancel_workflow(&request.id, &request.reason)
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -232,7 +259,10 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Workflow>, Status> {
         let PauseWorkflowRequest { id, by, reason } = request.into_inner();
         let by = person(by);
-        let workflow = self.ask(&id, Command::Pause { by, reason }).await?;
+        let workflow = self
+            .ask(&id, Command::Pause { by, reason })
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -241,7 +271,10 @@ impl ControlService for ControlPlane {
         request: Request<ResumeWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
         let ResumeWorkflowRequest { id, by } = request.into_inner();
-        let workflow = self.ask(&id, Command::Unpause { by: person(by) }).await?;
+        let workflow = self
+            .ask(&id, Command::Unpause { by: person(by) })
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -250,7 +283,10 @@ impl ControlService for ControlPlane {
         request: Request<RetryWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
         let RetryWorkflowRequest { id, by } = request.into_inner();
-        let workflow = self.ask(&id, Command::Retry { by: person(by) }).await?;
+        let workflow = self
+            .ask(&id, Command::Retry { by: person(by) })
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -267,7 +303,7 @@ impl ControlService for ControlPlane {
             comment,
         } = request.into_inner();
         let (task, item) = match task.as_str() {
-            "" => the_one_that_waits(&*self.workflow(&id).await?)?,
+            "" => the_one_that_waits(&*self.workflow(&id).await.map_err(status)?).map_err(status)?,
             task => of_item(task),
         };
         let command = Command::Decide {
@@ -278,7 +314,7 @@ impl ControlService for ControlPlane {
             groups,
             comment,
         };
-        let workflow = self.ask(&id, command).await?;
+        let workflow = self.ask(&id, command).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -289,7 +325,8 @@ impl ControlService for ControlPlane {
         let ExplainWorkflowRequest { id, task } = request.into_inner();
         let lines = self
             .explain(&id, Some(task.as_str()).filter(|task| !task.is_empty()))
-            .await?;
+            .await
+            .map_err(status)?;
         Ok(Response::new(ExplainWorkflowResponse { lines }))
     }
 
@@ -299,7 +336,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<WaitWorkflowResponse>, Status> {
         let WaitWorkflowRequest { id, timeout_ms } = request.into_inner();
         let within = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
-        let workflow = self.wait(&id, within).await?;
+        let workflow = self.wait(&id, within).await.map_err(status)?;
         Ok(Response::new(WaitWorkflowResponse {
             ended: workflow.head.state.is_final(),
             workflow: Some(convert::shown(&workflow, None)),
@@ -313,7 +350,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowEventsRequest>,
     ) -> Result<Response<Self::WorkflowEventsStream>, Status> {
         let WorkflowEventsRequest { id, from, follow } = request.into_inner();
-        self.workflow(&id).await?;
+        self.workflow(&id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.events(&id, from, follow, to).await },
@@ -328,7 +365,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowLogsRequest>,
     ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
         let WorkflowLogsRequest { id, follow } = request.into_inner();
-        self.workflow(&id).await?;
+        self.workflow(&id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.log(&id, follow, to).await },
@@ -343,7 +380,7 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowDataRequest>,
     ) -> Result<Response<Self::WorkflowDataStream>, Status> {
         let WorkflowDataRequest { id, version, path } = request.into_inner();
-        self.workflow(&id).await?;
+        self.workflow(&id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
             |to| async move { control.data_files(&id, version, &path, to).await },
@@ -359,7 +396,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
         let id = request.into_inner().id;
         if !id.is_empty() {
-            self.workflow(&id).await?;
+            self.workflow(&id).await.map_err(status)?;
         }
         let control = self.clone();
         Ok(answers(
@@ -384,7 +421,7 @@ impl ControlService for ControlPlane {
             (true, _) => Whose::Everybody,
             (false, true) => Whose::Strangers,
             (false, false) => {
-                self.machine(&name_or_mac).await?;
+                self.machine(&name_or_mac).await.map_err(status)?;
                 Whose::Machine(name_or_mac)
             }
         };
@@ -415,7 +452,7 @@ impl ControlPlane {
         let (boots_next, open) = self
             .inner
             .db
-            .with(move |view| Ok((next::netboot(view, mac)?, next::open(view, &names)?)))
+            .with(move |view| Ok((netboot::of(view, mac)?, netboot::open(view, &names)?)))
             .await?;
         let boots_next = boots_next
             .map(|known| (known.next.as_str().to_owned(), known.reason))
@@ -530,7 +567,7 @@ where
     tokio::spawn(async move {
         if let Err(error) = produced.await {
             // The client may have gone.
-            let _ = end.send(Status::from(error));
+            let _ = end.send(status(error));
         }
     });
     let values = ReceiverStream::new(from).map(move |value| Ok(convert(value)));

@@ -7,10 +7,10 @@ use workflow::engine;
 
 use crate::agents::Agent;
 use crate::clock::timestamp;
-use crate::machines::{Machine, mac_text};
-use crate::templates::Template;
 use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
+use coordinator::machines::{Machine, mac_text};
+use coordinator::templates::Template;
 
 pub(super) use self::workflows::{event, shown, summary};
 

@@ -17,7 +17,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::Outbound;
 use crate::control::ControlPlane;
-use crate::error::Error;
+use coordinator::Error;
 
 /// An agent's reports, log lines and inventory are far below; so is a file of machines.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -104,27 +104,45 @@ impl AgentService for ControlPlane {
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        let code = match &error {
-            Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
-            Error::Blob(store::blobs::BlobError::Damaged { .. }) => Code::DataLoss,
-            Error::Blob(_) => Code::Internal,
-            Error::Denied(_) => Code::PermissionDenied,
-            Error::Archived(_) => Code::Aborted,
-            Error::Exists(_) => Code::AlreadyExists,
-            Error::Invalid(_) => Code::InvalidArgument,
-            Error::NotFound(_) => Code::NotFound,
-            Error::Refused(_) => Code::FailedPrecondition,
-            Error::Damaged { .. } => Code::DataLoss,
-            Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,
-            Error::Store(store::StoreError::Corrupt { .. } | store::StoreError::Damaged { .. }) => {
-                Code::DataLoss
-            }
-            Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
-            Error::Store(_) => Code::Internal,
-            Error::Stopping => Code::Unavailable,
-        };
-        Status::new(code, redaction::redacted(&error.to_string()))
+/// How an error looks on the wire: with what caused it. What is the server's own trouble is in its log, too.
+pub(crate) fn status(error: Error) -> Status {
+    let code = match &error {
+        Error::Blob(store::blobs::BlobError::Full { .. }) => Code::Unavailable,
+        Error::Blob(store::blobs::BlobError::Damaged { .. }) => Code::DataLoss,
+        Error::Blob(_) => Code::Internal,
+        Error::Denied(_) => Code::PermissionDenied,
+        Error::Archived(_) => Code::Aborted,
+        Error::Exists(_) => Code::AlreadyExists,
+        Error::Invalid(_) => Code::InvalidArgument,
+        Error::NotFound(_) => Code::NotFound,
+        Error::Refused(_) => Code::FailedPrecondition,
+        Error::Damaged { .. } => Code::DataLoss,
+        Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,
+        Error::Store(store::StoreError::Corrupt { .. } | store::StoreError::Damaged { .. }) => Code::DataLoss,
+        Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
+        Error::Store(_) => Code::Internal,
+        Error::Stopping => Code::Unavailable,
+    };
+    if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            ?code,
+            "an answer is an error of the server"
+        );
     }
+    Status::new(code, redaction::redacted(&with_causes(&error)))
+}
+
+/// An error and its causes, each once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -14,7 +14,7 @@ use workflow::engine::UnixMillis;
 
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::machines::mac_text;
+use coordinator::machines::mac_text;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use tokio::sync::{broadcast, mpsc};
 use super::writer::Ring;
 use super::{Placed, STRANGERS, Written};
 use crate::control::{Change, ControlPlane};
-use crate::error::Error;
-use crate::machines::mac_text;
+use coordinator::Error;
+use coordinator::machines::mac_text;
 
 /// Entries read in one go.
 const PAGE: usize = 200;

@@ -11,9 +11,10 @@ use tokio::sync::{broadcast, mpsc};
 use super::{Entry, MAX_TEXT_BYTES, STRANGERS};
 use crate::bounds::cut;
 use crate::control::Change;
-use crate::database::{Batch, Database};
-use crate::error::Error;
-use crate::machines::mac_text;
+use crate::database::Database;
+use coordinator::Error;
+use coordinator::database::Batch;
+use coordinator::machines::mac_text;
 
 /// Entries that may wait to be written.
 const QUEUE: usize = 4096;

@@ -4,7 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use crate::control::{ControlPlane, Inner};
-use crate::coordinator::Input;
+use coordinator::Input;
 
 const LOOK: Duration = Duration::from_secs(1);
 

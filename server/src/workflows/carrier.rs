@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::control::{ControlPlane, Inner};
-use crate::coordinator::{Input, Next};
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::{Input, Next};
 
 /// Outboxes that are emptied at the same time.
 const AT_ONCE: usize = 32;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use store::Revision;
 use workflow::engine::{Command, Head, Workflow};
 
-use super::Text;
-use super::last::Last;
-use crate::archive::{self, Archived, tree};
 use crate::control::{Change, ControlPlane};
-use crate::coordinator::{load, rows};
-use crate::database::{Batch, Stored, View};
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::archive::{self, Archived, tree};
+use coordinator::database::{Batch, Stored, View};
+use coordinator::last::Last;
+use coordinator::making::Text;
+use coordinator::steps::{load, rows};
 
 /// Why it is deleted.
 #[derive(Clone, Copy, PartialEq, Eq)]

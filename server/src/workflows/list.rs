@@ -6,11 +6,11 @@ use serde::de::IgnoredAny;
 use workflow::engine::Head;
 use workflow::language::Definition;
 
-use crate::archive::{self, Archived};
 use crate::control::ControlPlane;
-use crate::coordinator::rows;
-use crate::database::View;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::archive::{self, Archived};
+use coordinator::database::View;
+use coordinator::steps::rows;
 
 /// Which are to be listed.
 #[derive(Clone, Debug, Default)]

@@ -11,8 +11,8 @@ use super::read::workflow_changed;
 use crate::archive::Place;
 use crate::bounds::cut;
 use crate::control::{Change, ControlPlane};
-use crate::database::Batch;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::database::Batch;
 
 /// Bytes of lines in one stored chunk. Two of them and a line, each byte six in JSON, are below what a commit may have.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -2,11 +2,8 @@
 
 pub(crate) mod blocked;
 pub(crate) mod carrier;
-pub(crate) mod last;
 pub(crate) mod list;
 pub(crate) mod logs;
-pub(crate) mod making;
-pub(crate) mod next;
 pub(crate) mod read;
 pub(crate) mod silence;
 pub(crate) mod step;
@@ -25,9 +22,11 @@ use workflow::language::Rendered;
 
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::coordinator::{Answer, Input, NewWorkflow, Next};
-use crate::database::Batch;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::database::{Batch, View};
+use coordinator::making::{self, Identity, Source};
+use coordinator::templates;
+use coordinator::{Answer, Input, NewWorkflow, Next};
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
@@ -43,15 +42,6 @@ pub(crate) struct Creation {
     pub(crate) idempotency_key: String,
     /// Empty: the template's.
     pub(crate) name: String,
-}
-
-/// What a workflow was made from; never changes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Text {
-    pub(crate) yaml: String,
-    pub(crate) devices: BTreeMap<String, String>,
-    pub(crate) warnings: Vec<String>,
-    pub(crate) idempotency_key: String,
 }
 
 /// A client's key, and what was asked with it.
@@ -80,27 +70,11 @@ impl ControlPlane {
         if let Some(known) = self.asked_before(&creation).await? {
             return Ok(known);
         }
-        let (template, text) = match creation.template.as_str() {
-            "" => (String::new(), creation.text.clone()),
-            stored => {
-                let template = self.template(stored).await?;
-                (template.name, template.text)
-            }
-        };
-        let (mut rendered, warnings) = self.render(&text, &creation.devices).await?;
         // Until it is stored: no machine that it is for goes away in between.
-        let _turn = self.inner.machines_turn.lock().await;
-        let definition = rendered.definition;
-        rendered.definition = self
-            .inner
-            .db
-            .with(move |view| {
-                let mut definition = definition;
-                making::check_workers(view, &mut definition)?;
-                Ok(definition)
-            })
-            .await?;
-        let new = new_workflow(&creation, template, rendered, &warnings)?;
+        let _turn = self.inner.machines_turn.read().await;
+        let asked = creation.clone();
+        let new = self.inner.db.with(move |view| new_workflow(view, asked)).await?;
+        let (new, warnings) = new;
         match self.step_to_its_end(Input::Create(Box::new(new))).await {
             Ok(Answer::Workflow(workflow)) => Ok((workflow, warnings)),
             Ok(Answer::Refused(refusal)) => Err(Error::Refused(refusal.to_string())),
@@ -196,48 +170,42 @@ impl ControlPlane {
     }
 }
 
-fn new_workflow(
-    creation: &Creation,
-    template: String,
-    rendered: Rendered,
-    warnings: &[String],
-) -> Result<NewWorkflow, Error> {
-    let mut given = creation.inputs.clone();
-    given.extend(workflow::language::typed_inputs(
-        &rendered.definition,
-        &creation.typed_inputs,
-    ));
-    let inputs = making::inputs(&rendered.definition, &given)?;
+fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String>), Error> {
     let id = Uuid::now_v7().to_string();
-    let name = match creation.name.as_str() {
-        "" => rendered.definition.name.clone(),
-        name => name.to_owned(),
-    };
-    let text = Text {
-        yaml: rendered.yaml,
-        devices: creation.devices.clone(),
-        warnings: warnings.to_vec(),
-        idempotency_key: creation.idempotency_key.clone(),
-    };
     let mut extra = Batch::default();
-    extra.put(format!("workflow-text/{id}"), &text);
-    if !creation.idempotency_key.is_empty() {
-        let key = format!("idempotency/{}", creation.idempotency_key);
+    if !asked.idempotency_key.is_empty() {
+        let key = format!("idempotency/{}", asked.idempotency_key);
         extra.absent(&key);
-        extra.put(key, &Asked::of(creation, id.clone()));
+        extra.put(key, &Asked::of(&asked, id.clone()));
     }
-    Ok(NewWorkflow {
-        creation: engine::Creation {
-            id,
-            namespace: "default".into(),
-            name,
-            template,
-            definition: rendered.definition,
-            inputs,
-            ..engine::Creation::default()
-        },
+    let (template, text) = match asked.template.as_str() {
+        "" => (String::new(), asked.text),
+        stored => {
+            let template = templates::find(view, stored)?;
+            (template.name, template.text)
+        }
+    };
+    let source = Source {
+        template,
+        text,
+        devices: asked.devices,
+        inputs: asked.inputs,
+        typed_inputs: asked.typed_inputs,
+        name: asked.name,
+    };
+    let identity = Identity {
+        id: id.clone(),
+        namespace: "default".into(),
+        parent: None,
+        idempotency_key: asked.idempotency_key,
+    };
+    let (creation, text) = making::make(view, source, identity)?;
+    extra.put(format!("workflow-text/{id}"), &text);
+    let new = NewWorkflow {
+        creation,
         extra: extra.into_commit(),
-    })
+    };
+    Ok((new, text.warnings))
 }
 
 /// The coordinator answers each input with its own kind.

@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use workflow::engine::{self, Event, Workflow};
 
-use super::Text;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
-use crate::coordinator::rows;
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::making::Text;
+use coordinator::steps::rows;
 
 /// Events read in one go.
 const PAGE: usize = 200;

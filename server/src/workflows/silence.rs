@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::control::{ControlPlane, Inner};
-use crate::coordinator::Input;
+use coordinator::Input;
 
 /// A machine that was not heard for so long is shown as silent.
 pub(crate) const SHOWN_AFTER: Duration = Duration::from_secs(30);

@@ -8,8 +8,8 @@ use workflow::engine::Command;
 use super::timers::Timer;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
-use crate::coordinator::{Answer, Input, Next, Plan};
-use crate::error::Error;
+use coordinator::Error;
+use coordinator::{Answer, Input, Next, Plan};
 
 /// After this many conflicts a step lets others go first.
 const EAGER_TRIES: usize = 8;
@@ -113,7 +113,7 @@ fn whose(input: &Input) -> Option<&str> {
             _ => Some(workflow),
         },
         Input::Timer { workflow, .. } => Some(workflow),
-        Input::Report { attempt, .. } => Some(&attempt.workflow),
+        Input::Report(report) => Some(&report.attempt.workflow),
         Input::Attach { .. }
         | Input::BootDisk { .. }
         | Input::Work { .. }

@@ -10,7 +10,7 @@ use workflow::engine::{Now, UnixMillis};
 
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
-use crate::coordinator::{Input, Next};
+use coordinator::{Input, Next};
 
 /// The row that says when to look at a workflow again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use coordinator::netboot::Next;
 use proto::v1::{GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message};
-use server::{Config, Next};
+use server::Config;
 use store::StoreHandle;
 use tonic::Code;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use coordinator::netboot::Next;
 use futures_util::TryStreamExt;
 use proto::v1::{
     DataChanges, DataFile, ExplainWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest, Succeeded,
     WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest, report,
 };
-use server::{Config, Next};
+use server::Config;
 use store::blobs::Blobs;
 use store::{Commit, MemoryStore, Operation, Store, StoreHandle};
 use tonic::Code;

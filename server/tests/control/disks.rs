@@ -1,8 +1,8 @@
 //! What a machine boots: by what was written to its disk, not by the workflow that ended last.
 
+use coordinator::netboot::Next;
 use proto::v1::Failed;
 use proto::v1::report::Outcome;
-use server::Next;
 
 use crate::harness::*;
 

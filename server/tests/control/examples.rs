@@ -144,7 +144,11 @@ async fn a_rack_is_brought_up_behind_its_canary_wave_after_wave() {
     for number in [0, REST - 1, CANARY] {
         let mac = mac(number).parse().expect("a MAC");
         let (next, why) = server.control.boots_next(mac).await.expect("a machine");
-        assert_eq!(next, server::Next::LocalDisk, "machine {number}: {why}");
+        assert_eq!(
+            next,
+            coordinator::netboot::Next::LocalDisk,
+            "machine {number}: {why}"
+        );
     }
     // Each wave begins when the one before is over.
     assert_eq!(waves(&server.history(&id).await), [(1, 1), (6, 6), (60, 60)]);

@@ -1,8 +1,9 @@
 //! Machines from YAML: what is taken, and what is refused with which words.
 
+use coordinator::machines::Script;
+use coordinator::netboot::Next;
 use proto::v1::{DeleteMachineRequest, GetMachineRequest, RenderTemplateRequest};
-use server::machines::Script;
-use server::{Config, Next};
+use server::Config;
 use tempfile::TempDir;
 use tonic::Code;
 

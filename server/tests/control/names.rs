@@ -1,7 +1,8 @@
 //! Names, MACs and agent ids: which there are, that none means two machines, and that values of records can work.
 
+use coordinator::netboot::Next;
 use proto::v1::{DeleteMachineRequest, GetMachineRequest};
-use server::{Config, Next};
+use server::Config;
 use store::{Commit, MemoryStore, Operation, Store, StoreHandle};
 use tempfile::TempDir;
 

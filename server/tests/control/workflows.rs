@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use coordinator::netboot::Next;
 use proto::v1::{CreateWorkflowRequest, ListWorkflowsRequest};
-use server::{Config, Next};
+use server::Config;
 use store::{Commit, Operation, StoreHandle};
 use tonic::Code;
 

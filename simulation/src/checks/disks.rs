@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use server::Next;
+use coordinator::netboot::Next;
 
 /// A machine's disk.
 #[derive(Default)]

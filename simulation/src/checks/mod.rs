@@ -10,8 +10,8 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coordinator::netboot::{Netboot, Next};
 use proto::v1;
-use server::{Netboot, Next};
 use store::{Commit, Operation, Store, StoreError};
 use workflow::engine::{Event, EventKind, Outcome, WorkflowState};
 
@@ -418,7 +418,9 @@ pub(crate) fn all(store: &dyn Store, prefix: &str) -> Result<Vec<store::KeyValue
     let end = store::prefix_end(prefix.as_bytes());
     let read = || {
         let rows = store.range(prefix.as_bytes(), &end, usize::MAX)?;
-        let whole = rows.into_iter().map(|row| server::whole_row(store, row));
+        let whole = rows
+            .into_iter()
+            .map(|row| coordinator::database::detached::whole(store, row));
         whole
             .filter_map(Result::transpose)
             .collect::<Result<_, StoreError>>()

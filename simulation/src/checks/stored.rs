@@ -26,7 +26,7 @@ pub(super) fn event_in(disk: &Disk, key: &Bytes, value: &Bytes) -> Result<Event,
         value: value.clone(),
         modified: 0,
     };
-    let whole = server::whole_row(disk, row).map_err(|error| error.to_string())?;
+    let whole = coordinator::database::detached::whole(disk, row).map_err(|error| error.to_string())?;
     event(&whole.ok_or_else(|| "an event is gone".to_owned())?.value)
 }
 
@@ -92,7 +92,7 @@ fn head(disk: &Disk, id: &str) -> Result<Head, String> {
 
 fn get(disk: &Disk, key: &str) -> Result<Option<KeyValue>, String> {
     let read = || match disk.get(key.as_bytes())? {
-        Some(row) => server::whole_row(disk, row),
+        Some(row) => coordinator::database::detached::whole(disk, row),
         None => Ok(None),
     };
     read().map_err(|error| error.to_string())

@@ -1,6 +1,7 @@
 //! The machines' side: boots, streams, and actions that end one way or another.
 
 use agent::worker::core::{Event, Leaving, Order};
+use coordinator::database::View;
 use ephemeral::Digest;
 use proto::v1;
 use v1::agent_message::Kind as ToServer;
@@ -54,7 +55,7 @@ impl World {
     fn asks_what_to_boot(&mut self, machine: usize) {
         let mac = self.machines[machine].mac.clone();
         let Ok(known) = mac.parse() else { return };
-        match server::netboot(self.disk.clone(), known) {
+        match coordinator::netboot::of(&View::new(self.disk.clone()), known) {
             Ok(Some(netboot)) => {
                 let outcome = self.checks.boots(&mac, &netboot);
                 self.must(outcome);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use coordinator::{Answer, Input, NewWorkflow};
 use serde_json::{Map, Value, json};
-use server::coordinator::{Answer, Input, NewWorkflow};
 use store::{Commit, Operation, Precondition};
 use workflow::engine::{Command, Creation, StepState, Waiting, Workflow, WorkflowState};
 use workflow::language;

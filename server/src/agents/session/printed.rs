@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use workflow::engine::AttemptId;
 
 use super::{End, Session};
-use crate::error::Error;
 use crate::workflows::logs::{Lines, Progress};
+use coordinator::Error;
 
 /// Lines wait this long for more, to be written together.
 const LOG_DELAY: Duration = Duration::from_millis(100);

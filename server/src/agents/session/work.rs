@@ -5,7 +5,7 @@ use workflow::engine;
 
 use super::{End, Session, replaced};
 use crate::clock;
-use crate::coordinator::{Answer, Input, Orders};
+use coordinator::{Answer, Input, Orders};
 
 impl Session {
     /// Finds what the machine should do, and has it done.

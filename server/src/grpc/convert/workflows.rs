@@ -9,8 +9,8 @@ use workflow::engine::{
 use workflow::language::{Action, Control, Definition, Task};
 
 use crate::clock::timestamp;
-use crate::workflows::Text;
 use crate::workflows::list::Listed;
+use coordinator::making::Text;
 
 /// A workflow with all that is known of it.
 pub(crate) fn shown(workflow: &Workflow, text: Option<Text>) -> v1::Workflow {

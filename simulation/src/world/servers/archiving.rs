@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use server::archive::{Readiness, Restoring};
-use server::coordinator::Input;
+use coordinator::Input;
+use coordinator::archive::{Readiness, Restoring};
 use store::blobs::Digest;
 use store::{Commit, Store};
 

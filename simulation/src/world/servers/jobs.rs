@@ -1,7 +1,7 @@
 //! Jobs: an input on its way through the coordinator and the disk.
 
+use coordinator::{Answer, Input, Next, Plan};
 use proto::v1;
-use server::coordinator::{Answer, Input, Next, Plan};
 use store::{Store, StoreError};
 use v1::server_message::Kind as FromServer;
 use workflow::engine::Refusal;
@@ -50,7 +50,7 @@ impl World {
         }
         let input = job.input.clone();
         match coordinator.prepare(now, &input) {
-            Err(server::Error::Archived(id)) => {
+            Err(coordinator::Error::Archived(id)) => {
                 if let Some(job) = self.servers[server].jobs.remove(&number) {
                     self.bring_back(server, &id, job.input, job.origin);
                 }

@@ -10,11 +10,11 @@ mod sessions;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use coordinator::archive;
+use coordinator::machines;
+use coordinator::{Coordinator, Input, Limits, Plan};
 use proto::v1;
 use serde_json::Value;
-use server::archive;
-use server::coordinator::{Coordinator, Input, Limits, Plan};
-use server::machines;
 use store::{Commit, Operation, Revision, Store};
 use workflow::engine::AttemptId;
 

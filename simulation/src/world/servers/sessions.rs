@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use coordinator::{Assignment, Changed, Input, Orders};
 use ephemeral::{Changes, File};
 use proto::v1;
-use server::coordinator::{Assignment, Changed, Input, Orders};
-use server::untouched;
 use v1::agent_message::Kind as ToServer;
 use v1::report::Outcome as Reported;
 use v1::server_message::Kind as FromServer;
@@ -267,7 +266,7 @@ fn knows(hello: &v1::Hello) -> BTreeSet<AttemptId> {
 }
 
 fn report_input(machine: String, session: &Session, report: &v1::Report) -> Option<Input> {
-    Some(Input::Report {
+    Some(Input::Report(Box::new(coordinator::Report {
         machine,
         boot_id: session.boot_id.clone(),
         epoch: session.epoch?,
@@ -275,8 +274,11 @@ fn report_input(machine: String, session: &Session, report: &v1::Report) -> Opti
         attempt: report.attempt_id.parse().ok()?,
         outcome: report.outcome.as_ref().map(outcome),
         data: changed(report),
-        untouched: untouched(report.outcome.as_ref()),
-    })
+        untouched: report
+            .outcome
+            .as_ref()
+            .is_some_and(Reported::left_disks_untouched),
+    })))
 }
 
 /// What a report brings, its contents taken for kept.

@@ -1,0 +1,97 @@
+//! Why the control plane did not do what it was asked.
+
+use std::fmt;
+
+use store::StoreError;
+
+/// A refusal or a failure. Its text is for the person who asked: it names the thing, the value and the cure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What a step is about has been archived: it is to be brought back first, then the step can be done.
+    #[error("workflow {0} is archived")]
+    Archived(String),
+    /// Who asks is not who it says it is, or may not do this.
+    #[error("{0}")]
+    Denied(String),
+    /// There is such a thing already.
+    #[error("{0}")]
+    Exists(String),
+    /// What was given is wrong; all problems, one a line.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The thing is not in a state for this.
+    #[error("{0}")]
+    Refused(String),
+    /// A stored value is not what this version writes.
+    #[error("stored value of {key} cannot be read")]
+    Damaged {
+        key: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The blobs failed or refused.
+    #[error(transparent)]
+    Blob(#[from] store::blobs::BlobError),
+    /// The store failed or refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread of ours ended before it answered.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl From<crate::data::Trouble> for Error {
+    fn from(trouble: crate::data::Trouble) -> Self {
+        use crate::data::Trouble;
+        match trouble {
+            Trouble::Blob(error) => Self::Blob(error),
+            Trouble::Damaged { key, source } => Self::Damaged { key, source },
+            Trouble::Refused(refused) => Self::Refused(refused.message),
+            Trouble::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl Error {
+    pub fn invalid(problems: &[impl fmt::Display]) -> Self {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Self::Invalid(lines.join("\n"))
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        self.store().is_some_and(StoreError::is_conflict)
+    }
+
+    pub fn store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Something wrong, or odd, in a file: with its place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The file's name as the user gave it.
+    pub source: String,
+    /// From 1.
+    pub line: u32,
+    /// From 1.
+    pub column: u32,
+    /// What is wrong, with the value, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{}:{}: {}",
+            self.source, self.line, self.column, self.message
+        )
+    }
+}

@@ -1,0 +1,25 @@
+//! The control plane's rules over a [`store::Store`]: what each thing that happens leads to, what a store has of machines,
+//! templates, workflows and their data, and what a machine boots next.
+//!
+//! Nothing here opens a socket, starts a task or reads a clock: whoever drives a [`Coordinator`] owns those. `server` does, and
+//! so does `simulation`. Everything is synchronous, and what reads the store blocks.
+//!
+//! [`steps`] is the loop: load, let the engine decide, say what to commit. [`making`] is what a workflow is made from,
+//! [`machines`] and [`templates`] the records, [`data`] the versions of ephemeral data, [`archive`] the form of what left the
+//! store, [`netboot`] what a machine boots. [`database`] is the store as all of them use it, with its keys.
+
+pub mod archive;
+pub mod data;
+pub mod database;
+mod error;
+pub mod last;
+pub mod machines;
+pub mod making;
+pub mod netboot;
+pub mod steps;
+pub mod templates;
+mod yaml;
+
+pub use data::Changed;
+pub use error::{Error, Problem};
+pub use steps::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders, Plan, Report};

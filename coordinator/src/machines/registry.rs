@@ -1,0 +1,301 @@
+//! Machines in the store: what applying and deleting them comes to, and who is found by name or MAC.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use macaddr::MacAddr6;
+use workflow::engine::UnixMillis;
+
+use super::document::{Draft, Served, Taken, check_taken, read, sorted};
+use super::fields::Findings;
+use super::{Machine, mac_text, parse_mac};
+use crate::database::{Batch, Stored, View};
+use crate::error::{Error, Problem};
+
+/// What a file of machines changes.
+#[derive(Debug, Default)]
+pub struct Applied {
+    pub created: Vec<String>,
+    pub updated: Vec<String>,
+    pub warnings: Vec<Problem>,
+    /// To be committed one after the other. What is broken off can be applied again.
+    pub steps: Vec<Batch>,
+}
+
+/// Writes in one commit, below the store's limit with room for what a machine needs.
+const BATCH_OPERATIONS: usize = 64;
+
+/// Creates and updates the machines of a file. `source` is its name, for messages; `now` what the clock shows.
+///
+/// Nothing is to be changed when anything is wrong. One file at a time: what is unique is checked against what stays.
+///
+/// # Errors
+/// [`Error::Invalid`] with every problem, line and column.
+pub fn apply(
+    view: &View,
+    text: &str,
+    source: &str,
+    served: &[Served],
+    now: UnixMillis,
+) -> Result<Applied, Error> {
+    let findings = Findings::new(source);
+    let drafts = read(text, served, &findings);
+    let (drafts, before, taken) = stored(view, drafts)?;
+    check_taken(&drafts, &taken, &findings);
+    let problems = findings.problems.into_inner();
+    if !problems.is_empty() {
+        return Err(Error::invalid(&sorted(problems)));
+    }
+    let mut applied = Applied {
+        warnings: sorted(findings.warnings.into_inner()),
+        ..Applied::default()
+    };
+    let renamed: Vec<_> = drafts
+        .iter()
+        .zip(&before)
+        .filter_map(|(draft, before)| {
+            let before = &before.as_ref()?.value;
+            let now = draft.machine.workers();
+            let gone = before
+                .workers()
+                .into_iter()
+                .find(|worker| !now.contains(worker))?;
+            Some((before.name.clone(), gone))
+        })
+        .collect();
+    check_idle(view, &renamed)?;
+    // What is given up goes first, so that a MAC may move from one machine of the file to another.
+    let mut given_up = Vec::new();
+    let mut written = Vec::new();
+    for (draft, before) in drafts.into_iter().zip(before) {
+        let mut machine = draft.machine;
+        let mut batch = Batch::default();
+        let key = format!("machine/{}", machine.name);
+        batch.expect(&key, before.as_ref().map(|before| before.modified));
+        machine.updated_at = now;
+        machine.created_at = before.as_ref().map_or(now, |before| before.value.created_at);
+        let keys = index_keys(&machine);
+        if let Some(before) = before {
+            applied.updated.push(machine.name.clone());
+            index_keys(&before.value)
+                .into_iter()
+                .filter(|key| !keys.contains(key))
+                .for_each(|key| {
+                    let mut batch = Batch::default();
+                    batch.delete(key);
+                    given_up.push(batch);
+                });
+        } else {
+            applied.created.push(machine.name.clone());
+        }
+        keys.into_iter().for_each(|key| batch.put(key, &machine.name));
+        batch.put(key, &machine);
+        written.push(batch);
+    }
+    given_up.extend(written);
+    applied.steps = in_steps(given_up);
+    Ok(applied)
+}
+
+/// Forgets a machine: the commits that do it, in order. Its ended workflows stay.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Refused`] while it has a workflow that has not ended.
+pub fn deletion(view: &View, name_or_mac: &str) -> Result<Vec<Batch>, Error> {
+    let machine = find(view, name_or_mac)?;
+    let name = &machine.value.name;
+    for worker in machine.value.index_names() {
+        if let Some(id) = first_open(view, &worker)? {
+            return Err(Error::Refused(format!(
+                "machine {name:?} has workflow {id}, which has not ended: wait for it, or cancel it with \
+                 `farrier workflow cancel {id}`"
+            )));
+        }
+    }
+    // Its record is the last to go: what is broken off can be deleted again.
+    let mut steps = Vec::new();
+    for interface in &machine.value.interfaces {
+        let mac = mac_text(interface.mac);
+        let mut batch = Batch::default();
+        batch.delete(format!("boot/{mac}"));
+        batch.delete(format!("agent/{mac}"));
+        batch.delete(format!("boot-ring/{mac}"));
+        batch.delete_below(&format!("boot-log/{mac}/"));
+        steps.push(batch);
+    }
+    let mut batch = Batch::default();
+    batch.unchanged(format!("machine/{name}"), machine.modified);
+    batch.delete(format!("machine/{name}"));
+    index_keys(&machine.value)
+        .into_iter()
+        .for_each(|key| batch.delete(key));
+    steps.push(batch);
+    Ok(in_steps(steps))
+}
+
+/// As few commits as there may be, in the same order.
+fn in_steps(batches: Vec<Batch>) -> Vec<Batch> {
+    let mut steps = Vec::new();
+    let mut step = Batch::default();
+    for batch in batches {
+        if step.len() + batch.len() > BATCH_OPERATIONS && !step.is_empty() {
+            steps.push(std::mem::take(&mut step));
+        }
+        step.merge(batch);
+    }
+    if !step.is_empty() {
+        steps.push(step);
+    }
+    steps
+}
+
+/// Every machine, by name.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn all(view: &View) -> Result<Vec<Machine>, Error> {
+    let all = view.list::<Machine>("machine/")?;
+    Ok(all.into_iter().map(|(_, machine)| machine).collect())
+}
+
+/// The machine with this MAC.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn with_mac(view: &View, mac: MacAddr6) -> Result<Option<Machine>, Error> {
+    let Some(name) = view.get::<String>(&format!("mac/{}", mac_text(mac)))? else {
+        return Ok(None);
+    };
+    Ok(view
+        .get(&format!("machine/{}", name.value))?
+        .map(|found| found.value))
+}
+
+/// The machine of this name.
+pub fn named(view: &View, name: &str) -> Result<Option<Machine>, Error> {
+    Ok(view.get(&format!("machine/{name}"))?.map(|found| found.value))
+}
+
+/// The first workflow, in order of creation, that a machine has under this name and that has not ended.
+///
+/// Stores of before names had an alphabet may have a machine `a/b` beside `a`: what is its own is no workflow of `a`.
+pub fn first_open(view: &View, name: &str) -> Result<Option<String>, Error> {
+    let prefix = format!("open/{name}/");
+    let first = view.first(&prefix)?;
+    if !first.as_ref().is_some_and(|id| id.contains('/')) {
+        return Ok(first);
+    }
+    let all = view.list::<serde::de::IgnoredAny>(&prefix)?;
+    Ok(all.into_iter().map(|(id, _)| id).find(|id| !id.contains('/')))
+}
+
+/// The machine that a task's `worker` means.
+pub fn with_worker(view: &View, worker: &str) -> Result<Option<Machine>, Error> {
+    if let Some(mac) = parse_mac(worker) {
+        return with_mac(view, mac);
+    }
+    let Some(name) = view.get::<String>(&format!("agent-id/{worker}"))? else {
+        return Ok(None);
+    };
+    Ok(view
+        .get(&format!("machine/{}", name.value))?
+        .map(|found| found.value))
+}
+
+/// The machine of this name, or with this MAC.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn find(view: &View, name_or_mac: &str) -> Result<Stored<Machine>, Error> {
+    if let Some(found) = view.get(&format!("machine/{name_or_mac}"))? {
+        return Ok(found);
+    }
+    if let Some(mac) = parse_mac(name_or_mac) {
+        let name = view.get::<String>(&format!("mac/{}", mac_text(mac)))?;
+        if let Some(name) = name
+            && let Some(found) = view.get(&format!("machine/{}", name.value))?
+        {
+            return Ok(found);
+        }
+        return Err(Error::NotFound(format!(
+            "no machine has MAC {}: see `farrier machine list`",
+            mac_text(mac)
+        )));
+    }
+    Err(Error::NotFound(format!(
+        "no machine is named {name_or_mac:?}: see `farrier machine list`"
+    )))
+}
+
+type Known = (Vec<Draft>, Vec<Option<Stored<Machine>>>, Taken);
+
+/// What the store has of the drafts, and what machines outside the file have of what the drafts claim.
+fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
+    let names: HashSet<&str> = drafts.iter().map(|draft| draft.machine.name.as_str()).collect();
+    let mut before = Vec::new();
+    let mut taken = Taken::default();
+    let owner = |key: String| -> Result<Option<String>, Error> {
+        let owner = view.get::<String>(&key)?.map(|found| found.value);
+        Ok(owner.filter(|owner| !names.contains(owner.as_str())))
+    };
+    for draft in &drafts {
+        before.push(view.get(&format!("machine/{}", draft.machine.name))?);
+        for (mac, _) in &draft.macs {
+            if let Some(owner) = owner(format!("mac/{}", mac_text(*mac)))? {
+                taken.macs.insert(*mac, owner);
+            }
+        }
+        for (address, _) in &draft.addresses {
+            if let Some(owner) = owner(address_key(*address))? {
+                taken.addresses.insert(*address, owner);
+            }
+        }
+        if let Some((id, _)) = &draft.agent_id
+            && let Some(owner) = owner(format!("agent-id/{id}"))?
+        {
+            taken.agent_ids.insert(id.clone(), owner);
+        }
+        let name = &draft.machine.name;
+        if let Some(owner) = owner(format!("agent-id/{name}"))? {
+            taken.agents_named.insert(name.clone(), owner);
+        }
+        // Those of the file are compared with each other.
+        if let Some((id, _)) = &draft.agent_id
+            && !names.contains(id.as_str())
+            && view
+                .get::<serde::de::IgnoredAny>(&format!("machine/{id}"))?
+                .is_some()
+        {
+            taken.names.insert(id.clone());
+        }
+    }
+    Ok((drafts, before, taken))
+}
+
+/// Workflows find a machine by its workers: those stay with it while a workflow needs them.
+fn check_idle(view: &View, renamed: &[(String, String)]) -> Result<(), Error> {
+    for (name, gone) in renamed {
+        if let Some(id) = first_open(view, name)? {
+            return Err(Error::Refused(format!(
+                "machine {name:?} has workflow {id}, which has not ended, and would not be {gone} any more: wait for it, or \
+                 cancel it with `farrier workflow cancel {id}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The keys that lead to the machine's name.
+fn index_keys(machine: &Machine) -> Vec<String> {
+    let macs = machine
+        .interfaces
+        .iter()
+        .map(|interface| format!("mac/{}", mac_text(interface.mac)));
+    let addresses = machine.addresses().into_iter().map(address_key);
+    let agent_id = machine.agent_id.iter().map(|id| format!("agent-id/{id}"));
+    macs.chain(addresses).chain(agent_id).collect()
+}
+
+fn address_key(address: Ipv4Addr) -> String {
+    format!("address/{address}")
+}

@@ -1,0 +1,445 @@
+//! One step while it is being put together: what was loaded, and what it becomes. In the end it is one [`commit`].
+
+mod commit;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use store::Revision;
+use workflow::engine::{
+    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Refusal,
+    Workflow, decide_within,
+};
+
+use super::load::{Known, KnownMachine, Unwritten, machine_of};
+use super::rows::{self, About, ForMachine, Row};
+use super::{Coordinator, Next};
+use crate::database::Batch;
+use crate::error::Error;
+use crate::last::Last;
+
+/// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
+pub(super) const UNWRITTEN_EVENTS: u64 = 32;
+/// Operations that a workflow takes beside its events, executions and lists: its head, its definition, its timer (the old
+/// one and the new), its outbox, and the executions that were not written with their events.
+const OF_WORKFLOW: usize = 9;
+/// Operations on what a machine has and who waits for it.
+const OF_MACHINE: usize = 2;
+/// Operations of an effect on a machine, the machine's own included.
+const OF_EFFECT: usize = 6;
+/// Left for what a caller adds to the commit: a version of the data, the text of a workflow, a row that is carried.
+const FOR_CALLER: usize = 8;
+/// What handing out takes at most: the attempt, what follows from it, and the machine.
+const OF_DISPATCH: usize = 12;
+
+pub(super) struct Step<'a> {
+    pub(super) coordinator: &'a Coordinator,
+    pub(super) now: Now,
+    workflows: BTreeMap<String, Change>,
+    /// Those that refused something, as they were then.
+    refused: BTreeMap<String, Known>,
+    machines: BTreeMap<String, (KnownMachine, engine::Machine)>,
+    /// The machine whose agent this is about: its caller looks for work itself.
+    at_hand: Option<String>,
+    /// Stops of what the machine does not have: the decision that hands it out may have asked for its stop, too.
+    early_stops: Vec<(AttemptId, String)>,
+    pub(super) batch: Batch,
+    pub(super) then: Vec<Next>,
+    /// Outbox rows that this step carries.
+    carried: Vec<String>,
+    added: Vec<(String, About)>,
+}
+
+/// A workflow, before and after.
+struct Change {
+    before: Option<Known>,
+    after: Arc<Workflow>,
+    events: Vec<Event>,
+    changed: BTreeSet<ExecutionId>,
+    expanded: BTreeSet<(usize, u32)>,
+    rows: Vec<Row>,
+}
+
+/// What a plan does to what is in memory.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) workflows: Vec<TouchedWorkflow>,
+    pub(super) machines: Vec<TouchedMachine>,
+    /// Rows of outboxes that are gone.
+    pub(super) carried: Vec<String>,
+    /// Rows of outboxes that are new beside those of workflows.
+    pub(super) added: Vec<(String, About)>,
+}
+
+#[derive(Debug)]
+pub(super) struct TouchedMachine {
+    pub(super) machine: String,
+    /// What it was made from.
+    pub(super) before: Option<Revision>,
+    /// Where it is written.
+    pub(super) after: Option<engine::Machine>,
+}
+
+#[derive(Debug)]
+pub(super) struct TouchedWorkflow {
+    pub(super) id: String,
+    /// What it was made from.
+    pub(super) before: Option<Revision>,
+    /// Where it is written.
+    pub(super) after: Option<Arc<Workflow>>,
+    /// Of its head, where that is not written with it.
+    pub(super) head: Option<Revision>,
+    pub(super) unwritten: Unwritten,
+    /// New rows of its outbox.
+    pub(super) rows: BTreeMap<String, About>,
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(coordinator: &'a Coordinator, now: Now) -> Self {
+        Self {
+            coordinator,
+            now,
+            workflows: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            at_hand: None,
+            early_stops: Vec::new(),
+            batch: Batch::default(),
+            then: Vec::new(),
+            carried: Vec::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// The machine whose agent speaks.
+    pub(super) fn hand(&mut self, machine: &str) -> Result<&mut engine::Machine, Error> {
+        self.at_hand = Some(machine.to_owned());
+        self.machine(machine)
+    }
+
+    pub(super) fn machine(&mut self, machine: &str) -> Result<&mut engine::Machine, Error> {
+        if !self.machines.contains_key(machine) {
+            let known = self.coordinator.known_machine(machine)?;
+            let work = known.work.clone();
+            self.machines.insert(machine.to_owned(), (known, work));
+        }
+        let (_, work) = self.machines.get_mut(machine).expect("it was just put there");
+        Ok(work)
+    }
+
+    /// A workflow as it is at this point of the step.
+    pub(super) fn workflow(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+        if let Some(change) = self.workflows.get(id) {
+            return Ok(Some(change.after.clone()));
+        }
+        Ok(self.coordinator.known(id)?.map(|known| known.workflow))
+    }
+
+    /// Whether rows of its outbox are still to be carried, but for those that this step carries.
+    pub(super) fn has_something_to_tell(&self, id: &str) -> Result<bool, Error> {
+        if let Some(change) = self.workflows.get(id)
+            && !change.rows.is_empty()
+        {
+            return Ok(true);
+        }
+        let known = self.coordinator.known(id)?;
+        let mut pending = known.iter().flat_map(|known| known.pending.keys());
+        Ok(pending.any(|key| !self.carried.contains(key)))
+    }
+
+    pub(super) fn has(&self, id: &str) -> bool {
+        self.workflows.contains_key(id)
+    }
+
+    /// Does a command to a workflow, and its effects as far as they are for machines within reach.
+    pub(super) fn command(
+        &mut self,
+        id: &str,
+        command: &Command,
+    ) -> Result<Result<Vec<Event>, Refusal>, Error> {
+        let known = match self.workflows.get(id) {
+            Some(_) => None,
+            None => self.coordinator.known(id)?,
+        };
+        let present = self.workflows.get(id).map(|change| change.after.clone());
+        let present = present.or_else(|| known.as_ref().map(|known| known.workflow.clone()));
+        let Decision {
+            events,
+            workflow,
+            changed,
+            expanded,
+            effects,
+            more,
+        } = match decide_within(present.as_deref(), command, self.now, self.room_for_rows(id)) {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                if let Some(known) = known {
+                    self.refused.entry(id.to_owned()).or_insert(known);
+                }
+                return Ok(Err(refusal));
+            }
+        };
+        let after = Arc::new(workflow);
+        let change = self.workflows.entry(id.to_owned()).or_insert_with(|| Change {
+            before: known,
+            after: after.clone(),
+            events: Vec::new(),
+            changed: BTreeSet::new(),
+            expanded: BTreeSet::new(),
+            rows: Vec::new(),
+        });
+        change.after = after;
+        change.events.extend(events.iter().cloned());
+        change.changed.extend(changed);
+        change.expanded.extend(expanded);
+        for effect in effects {
+            self.effect(id, effect)?;
+        }
+        if more {
+            self.row(id, Row::Continue);
+        }
+        Ok(Ok(events))
+    }
+
+    /// Hands the execution that is next on a machine out; false when nothing was. Only one of the workflow `only`, if given.
+    pub(super) fn hand_out(&mut self, machine: &str, only: Option<&str>) -> Result<bool, Error> {
+        loop {
+            let work = self.machine(machine)?;
+            let Some(want) = work.next().cloned() else {
+                return Ok(false);
+            };
+            if only.is_some_and(|only| only != want.workflow) {
+                return Ok(false);
+            }
+            let (boot_id, epoch) = (work.boot_id.clone(), work.epoch);
+            // With more that is out of date the machine is woken again.
+            let of_workflow = if self.has(&want.workflow) { 0 } else { OF_WORKFLOW };
+            if self.is_cut_short(&want.workflow) || !self.has_room(OF_DISPATCH + of_workflow) {
+                return Ok(false);
+            }
+            let worker = self
+                .workflow(&want.workflow)?
+                .and_then(|workflow| Some(workflow.execution(want.execution)?.worker.clone()));
+            let command = Command::Dispatch {
+                execution: want.execution,
+                worker: worker.unwrap_or_default(),
+                boot_id,
+                epoch,
+            };
+            let events = match self.command(&want.workflow, &command)? {
+                Ok(events) => events,
+                Err(refusal) => {
+                    tracing::debug!(machine, workflow = want.workflow, %refusal, "a want was out of date");
+                    Vec::new()
+                }
+            };
+            let attempt = events.into_iter().find_map(|event| match event.kind {
+                EventKind::Dispatched { attempt, .. } => Some(attempt),
+                _ => None,
+            });
+            let writes = match (&attempt, self.workflows.get(&want.workflow)) {
+                (Some(attempt), Some(change)) => DiskUse::of(&change.after, attempt),
+                _ => None,
+            };
+            let early = std::mem::take(&mut self.early_stops);
+            let work = self.machine(machine)?;
+            match attempt {
+                Some(attempt) => {
+                    if let Some(to) = writes {
+                        work.disks.begin(&want.root, &attempt, to);
+                    }
+                    work.dispatched(&want.root, attempt.clone());
+                    for (_, reason) in early.iter().filter(|(early, _)| *early == attempt) {
+                        work.stop(&attempt, reason);
+                    }
+                    return Ok(true);
+                }
+                None => work.unwant(&want.workflow, want.execution),
+            }
+        }
+    }
+
+    /// Whether so many operations more fit into the commit. It has as many preconditions at most.
+    pub(super) fn has_room(&self, operations: usize) -> bool {
+        operations <= self.room()
+    }
+
+    /// Operations that still fit into the commit, beside what its caller adds.
+    fn room(&self) -> usize {
+        let of_workflows: usize = self.workflows.values().map(Change::operations).sum();
+        let operations = self.batch.len() + OF_MACHINE * self.machines.len() + of_workflows;
+        let preconditions = self.batch.preconditions() + self.machines.len() + 2 * self.workflows.len();
+        let preconditions = preconditions + self.refused.len();
+        let most = self.coordinator.limits.commit_operations;
+        most.saturating_sub(operations.max(preconditions) + FOR_CALLER)
+    }
+
+    /// Rows that a decision on this workflow may write.
+    fn room_for_rows(&self, id: &str) -> usize {
+        let of_workflow = if self.has(id) { 0 } else { OF_WORKFLOW };
+        self.room().saturating_sub(of_workflow)
+    }
+
+    /// A decision on the workflow was as long as one may be: another in the same step would not fit into its commit. The
+    /// machine is woken, and its work handed out by a step of its own.
+    fn is_cut_short(&self, id: &str) -> bool {
+        let change = self.workflows.get(id);
+        change.is_some_and(|change| change.rows.iter().any(|row| matches!(row, Row::Continue)))
+    }
+
+    /// Whether an attempt's execution is on this machine.
+    pub(super) fn is_on(&self, machine: &str, attempt: &AttemptId) -> Result<bool, Error> {
+        let Some(workflow) = self.workflow(&attempt.workflow)? else {
+            return Ok(false);
+        };
+        let Some(execution) = workflow.execution(attempt.execution) else {
+            return Ok(false);
+        };
+        Ok(machine_of(&self.coordinator.view, &execution.worker)? == machine)
+    }
+
+    pub(super) fn row(&mut self, id: &str, row: Row) {
+        if let Some(change) = self.workflows.get_mut(id) {
+            change.rows.push(row);
+        }
+    }
+
+    /// This row of an outbox is done with the step.
+    pub(super) fn carried(&mut self, key: &str, modified: Revision) {
+        self.batch.unchanged(key, modified);
+        self.batch.delete(key);
+        self.carried.push(key.to_owned());
+    }
+
+    /// Rows that were one because they did not fit into a commit become rows of their own, as many as fit now.
+    pub(super) fn apart(&mut self, key: &str, mut rows: Vec<Row>) {
+        let room = self.room().saturating_sub(1);
+        let rest = rows.split_off(rows.len().min(room));
+        let rest = (!rest.is_empty()).then_some(Row::Several { rows: rest });
+        for (n, row) in rows.into_iter().chain(rest).enumerate() {
+            let key = format!("{key}/{n:05}");
+            self.batch.put(&key, &row);
+            if n == 0 {
+                self.then.push(Next::Carry(key.clone()));
+            }
+            self.added.push((key, row.about()));
+        }
+    }
+
+    pub(super) fn deadlock_row(&mut self, root: &str, row: &Row) {
+        let key = rows::deadlock_row(root);
+        self.batch.put(&key, row);
+        self.added.push((key.clone(), row.about()));
+        self.then.push(Next::Carry(key));
+    }
+
+    fn effect(&mut self, id: &str, effect: Effect) -> Result<(), Error> {
+        if let Effect::ReleaseMany { workers, root } = effect {
+            for worker in workers {
+                let root = root.clone();
+                self.effect(id, Effect::Release { worker, root })?;
+            }
+            return Ok(());
+        }
+        let Some(worker) = rows::worker(&effect) else {
+            self.row(id, Row::Other { effect });
+            return Ok(());
+        };
+        let machine = machine_of(&self.coordinator.view, worker)?;
+        let change = self.workflows.get(id).expect("a workflow whose effect this is");
+        let releases = matches!(effect, Effect::Release { .. });
+        let last = releases.then(|| Last::of(&change.after, worker));
+        let item = ForMachine { effect, last };
+        // What was said before of the same machine comes first.
+        let behind = change.is_behind(&machine, &self.carried);
+        let within = self.machines.contains_key(&machine)
+            || self.machines.len() < self.coordinator.limits.inline_machines;
+        if !behind && within && self.has_room(OF_EFFECT) {
+            return self.apply(&machine, item);
+        }
+        let change = self.workflows.get_mut(id).expect("it was there");
+        if let Some(Row::Machine {
+            machine: last,
+            effects,
+        }) = change.rows.last_mut()
+            && *last == machine
+        {
+            effects.push(item);
+            return Ok(());
+        }
+        let effects = vec![item];
+        change.rows.push(Row::Machine { machine, effects });
+        Ok(())
+    }
+
+    /// Does to a machine what is for it, and keeps the index of what it boots next.
+    pub(super) fn apply(&mut self, machine: &str, item: ForMachine) -> Result<(), Error> {
+        let ForMachine { effect, last } = item;
+        let work = self.machine(machine)?;
+        match effect {
+            Effect::Claim { root, .. } => {
+                let known = work.claims.iter().any(|claim| claim.root == root);
+                work.claim(&root);
+                self.open(known, machine, &root, &root);
+            }
+            Effect::Want {
+                root,
+                workflow,
+                execution,
+                ..
+            } => {
+                let known = work.claims.iter().any(|claim| claim.root == root);
+                work.want(&root, &workflow, execution);
+                self.open(known, machine, &root, &workflow);
+            }
+            Effect::Release { root, .. } => {
+                let known = work.claims.iter().any(|claim| claim.root == root);
+                work.release(&root);
+                if let Some(last) = &last {
+                    work.disks.release(&root, last.state, last.is_over());
+                }
+                if known {
+                    self.batch.delete(format!("open/{machine}/{root}"));
+                    if let Some(last) = last {
+                        self.batch.put(format!("last/{machine}"), &last);
+                    }
+                }
+            }
+            Effect::Unwant {
+                workflow, execution, ..
+            } => work.unwant(&workflow, execution),
+            Effect::Stop { attempt, reason, .. } => {
+                let is_here = work.stop(&attempt, &reason);
+                if !is_here {
+                    self.early_stops.push((attempt, reason));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, known: bool, machine: &str, root: &str, workflow: &str) {
+        if !known {
+            self.batch.put(format!("open/{machine}/{root}"), &());
+            self.batch.put(format!("of/{machine}/{root}"), &());
+        }
+        if workflow != root {
+            self.batch.put(format!("of/{machine}/{workflow}"), &());
+        }
+    }
+}
+
+impl Change {
+    /// Operations that it comes to.
+    fn operations(&self) -> usize {
+        OF_WORKFLOW + self.events.len() + self.changed.len() + self.expanded.len()
+    }
+
+    /// Something for this machine is still to be carried.
+    fn is_behind(&self, machine: &str, carried: &[String]) -> bool {
+        let pending = self.before.iter().flat_map(|before| &before.pending);
+        let mut pending = pending.filter(|(key, _)| !carried.contains(key));
+        pending.any(|(_, about)| about.is(machine)) || self.rows.iter().any(|row| row.about().is(machine))
+    }
+}

@@ -1,0 +1,86 @@
+//! The store off the runtime's threads: reads on threads that may block, commits that are awaited.
+
+use std::sync::Arc;
+
+use coordinator::Error;
+use coordinator::database::{Batch, Stored, View};
+use serde::de::DeserializeOwned;
+use store::{Commit, Revision, Store, StoreHandle};
+
+#[derive(Clone)]
+pub(crate) struct Database {
+    store: StoreHandle,
+}
+
+impl Database {
+    pub(crate) fn new(store: StoreHandle) -> Self {
+        Self { store }
+    }
+
+    /// Runs `read` on a thread that may block.
+    pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    {
+        self.reader().with(read).await
+    }
+
+    /// To read what is stored.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::new(View::new(self.store()))
+    }
+
+    /// The store itself, for blocking code.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        self.store.store().clone()
+    }
+
+    pub(crate) async fn get<T>(&self, key: String) -> Result<Option<Stored<T>>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.with(move |view| view.get(&key)).await
+    }
+
+    /// Every value below `prefix`, which ends in a slash, with what follows the prefix in its key.
+    pub(crate) async fn list<T>(&self, prefix: String) -> Result<Vec<(String, T)>, Error>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.with(move |view| view.list(&prefix)).await
+    }
+
+    /// Returns when the batch is durable.
+    pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, Error> {
+        self.commit_of(batch.into_commit()).await
+    }
+
+    pub(crate) async fn commit_of(&self, commit: Commit) -> Result<Revision, Error> {
+        Ok(self.store.commit(commit).await?)
+    }
+}
+
+/// Reads, on threads that may block.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    view: View,
+}
+
+impl Reader {
+    pub(crate) fn new(view: View) -> Self {
+        Self { view }
+    }
+
+    /// Runs `read` on a thread that may block.
+    pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
+    {
+        let view = self.view.clone();
+        tokio::task::spawn_blocking(move || read(&view))
+            .await
+            .map_err(|_| Error::Stopping)?
+    }
+}
