@@ -156,7 +156,7 @@ impl ControlPlane {
             inner: Arc::new(inner),
         };
         // What was left to do when a server stopped.
-        for next in control.inner.coordinator.recover()? {
+        for next in control.ask_coordinator(Coordinator::recover).await? {
             control.follow_up(next);
         }
         let weak = || Arc::downgrade(&control.inner);

@@ -98,6 +98,21 @@ impl Disk {
         std::mem::take(&mut self.lock().fresh)
     }
 
+    /// For whoever looks from outside: it never expires.
+    pub(crate) fn as_it_is(&self) -> impl Snapshot + use<> {
+        self.reading(Arc::default())
+    }
+
+    fn reading(&self, compaction: Arc<Compaction>) -> DiskSnapshot {
+        let state = self.lock();
+        DiskSnapshot {
+            map: state.map.clone(),
+            revision: state.revision,
+            epoch: compaction.epoch.load(Ordering::SeqCst),
+            compaction,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,13 +128,7 @@ impl Store for Disk {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
-        let state = self.lock();
-        Ok(Arc::new(DiskSnapshot {
-            map: state.map.clone(),
-            revision: state.revision,
-            epoch: self.compaction.epoch.load(Ordering::SeqCst),
-            compaction: self.compaction.clone(),
-        }))
+        Ok(Arc::new(self.reading(self.compaction.clone())))
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {

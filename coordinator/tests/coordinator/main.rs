@@ -5,6 +5,7 @@ mod deadlock;
 mod harness;
 mod large;
 mod machines;
+mod races;
 mod rollouts;
 mod small_commits;
 mod subworkflows;

@@ -11,6 +11,7 @@ mod machines;
 mod names;
 mod outputs;
 mod people;
+mod races;
 mod restarts;
 mod rollouts;
 mod silence;
