@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
-use crate::database::Database;
+use crate::database::{Database, off_the_runtime};
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -18,6 +18,7 @@ use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
 use crate::workflows::{blocked, carrier};
 use coordinator::Error;
+use coordinator::database::formats;
 use coordinator::machines::Served;
 use coordinator::{Coordinator, Limits};
 
@@ -113,8 +114,11 @@ impl ControlPlane {
     /// Begins to serve what `store` holds. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store cannot be read.
+    /// [`Error::Store`] when the store cannot be read, or has rows of a later version.
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
+        let rows = store.store().clone();
+        // Before anything reads or writes.
+        off_the_runtime(move || formats::CURRENT.prepare(&*rows)).await?;
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);

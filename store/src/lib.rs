@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 pub mod between_reads;
 pub mod blobs;
+pub mod formats;
 pub mod memory;
 pub mod offline;
 pub mod queue;
@@ -138,6 +139,17 @@ pub enum StoreError {
         crate::redb::format::VERSION
     )]
     Newer { path: PathBuf, version: u64 },
+    /// A later version of Farrier wrote rows that this one cannot read.
+    #[error(
+        "the rows of the store are of format {format}, which Farrier {by} wrote first, and this is Farrier {}, which reads \
+         formats up to {}: use Farrier {by}, or a later one, or import an export that was made before",
+        reader.version, reader.reads
+    )]
+    NewerRows {
+        format: u32,
+        by: String,
+        reader: formats::Reader,
+    },
     /// Whether the commit happened is not known. Preconditions make it safe to try again.
     #[error("store: {message}")]
     Backend {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use coordinator::database::formats;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::offline::{self, Import, OfflineError, Progress, Report, Segment, Summary, Target};
@@ -178,7 +179,9 @@ fn import(
     } else {
         Import::Directory(Path::new(source))
     };
-    let done = offline::import(from, data, force, &mut |at| bar.show(at));
+    let done = offline::import(from, data, force, formats::CURRENT.reader(), &mut |at| {
+        bar.show(at)
+    });
     bar.clear();
     let summary = done.map_err(failure)?;
     answer(

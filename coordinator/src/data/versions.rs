@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use store::{Commit, KeyValue, Operation, Precondition, Snapshot};
 
 use super::{Changed, Refused, Trouble};
+use crate::database::formats;
 
 /// Manifests read in one go.
 const PAGE: usize = 16;
@@ -134,7 +135,9 @@ pub fn version_key(root: &str, version: u64) -> String {
 }
 
 fn decode<T: DeserializeOwned>(found: &KeyValue) -> Result<T, Trouble> {
-    serde_json::from_slice(&found.value).map_err(|source| Trouble::Damaged {
+    let value = formats::CURRENT.up_to_date(&found.key, found.value.clone());
+    let value = value.and_then(|value| serde_json::from_slice(&value));
+    value.map_err(|source| Trouble::Damaged {
         key: String::from_utf8_lossy(&found.key).into_owned(),
         source,
     })

@@ -22,9 +22,11 @@
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! detached/<id>/<digest>/<piece>              values of a workflow's rows that are too large for a commit; see [`detached`]
+//! meta/rows                                   the formats that values may be in; see [`formats`]
 //! ```
 
 pub mod detached;
+pub mod formats;
 
 use std::sync::Arc;
 
@@ -182,7 +184,10 @@ impl View {
 
     fn decode<T: DeserializeOwned>(&self, found: KeyValue) -> Result<Stored<T>, Error> {
         let found = detached::whole(&*self.rows, found)?;
-        let value = serde_json::from_slice(&found.value).map_err(|source| Error::Damaged {
+        let value = formats::CURRENT
+            .up_to_date(&found.key, found.value)
+            .and_then(|value| serde_json::from_slice(&value));
+        let value = value.map_err(|source| Error::Damaged {
             key: String::from_utf8_lossy(&found.key).into_owned(),
             source,
         })?;

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod deadlock;
+mod formats;
 mod harness;
 mod large;
 mod machines;
