@@ -6,6 +6,7 @@ mod data;
 mod deadlock;
 mod disks;
 mod examples;
+mod formats;
 mod harness;
 mod machines;
 mod names;
