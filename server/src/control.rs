@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use access::Pin;
 use store::StoreHandle;
 use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -45,6 +46,8 @@ pub struct Config {
     pub served: Vec<Served>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
+    /// The certificate authority that the tokens which it makes name.
+    pub authority: Pin,
 }
 
 impl Default for Config {
@@ -60,6 +63,7 @@ impl Default for Config {
             stop_grace: Duration::from_secs(10),
             served: Vec::new(),
             blobs: Blobs::in_memory(),
+            authority: Pin::of(b""),
         }
     }
 }

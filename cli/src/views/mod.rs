@@ -1,5 +1,6 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
+mod token;
 mod workflow;
 
 use jiff::tz::TimeZone;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::output::Rows;
 use crate::terminal::safe_line;
 
+pub(crate) use token::{CreatedToken, Token};
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 
 #[derive(Debug, Serialize)]

@@ -56,6 +56,8 @@ pub const KINDS: &[&str] = &[
     "template",
     "template-id",
     "timer",
+    "token",
+    "token-secret",
     "workflow",
     "workflow-definition",
     "workflow-text",

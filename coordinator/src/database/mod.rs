@@ -17,6 +17,7 @@
 //! last/<worker>                               the one that ended last
 //! idempotency/<key>                           -> workflow id
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
+//! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`

@@ -149,7 +149,6 @@ async fn go_on(rack: &Rack) {
         id: id.into(),
         task: "look".into(),
         approved: true,
-        by: "ann".into(),
         ..DecideApprovalRequest::default()
     };
     server

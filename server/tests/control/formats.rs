@@ -14,7 +14,7 @@ use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
     BootLogRequest, CreateWorkflowRequest, Hello, ListMachinesRequest, ListTemplatesRequest,
-    ListWorkflowsRequest, WorkflowDataRequest, WorkflowLogsRequest,
+    ListTokensRequest, ListWorkflowsRequest, WorkflowDataRequest, WorkflowLogsRequest,
 };
 use serde_json::Value;
 use server::Config;
@@ -148,6 +148,7 @@ async fn written() -> Kept {
     server.create_of(INNER).await;
     drop(agent);
     server.boot_log("many", |entry| entry.stage == "agent").await;
+    server.person("ann", &["ops"], "operator").await;
     server.stop().await;
     leave_work(&*store, &store);
     kept
@@ -213,6 +214,17 @@ async fn said(server: &Server) -> Vec<String> {
             machine.last_seen,
         ));
     }
+    let tokens = client
+        .list_tokens(ListTokensRequest::default())
+        .await
+        .expect("tokens");
+    // Another is made by every server of these tests.
+    let mut tokens = tokens.into_inner().tokens.into_iter();
+    let ann = tokens.find(|token| token.name == "ann").expect("a token");
+    said.push(format!(
+        "person {}: {:?} {} by {:?} at {:?}",
+        ann.name, ann.groups, ann.role, ann.created_by, ann.created_at
+    ));
     let mac = MANY_MAC.parse().expect("a MAC");
     let token = server
         .control

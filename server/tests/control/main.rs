@@ -16,4 +16,5 @@ mod races;
 mod restarts;
 mod rollouts;
 mod silence;
+mod tokens;
 mod workflows;
