@@ -134,11 +134,12 @@ fn table(out: &mut Out, report: &Report) -> Result<(), Failure> {
     };
     Ok(writeln!(
         out,
-        "\n{}: {state}, {} keys, {} B, revision {}; {} blobs that no key names",
+        "\n{}: {state}, {} keys, {} B, revision {}, rows of format {}; {} blobs that no key names",
         report.file.display(),
         report.keys,
         report.file_bytes,
         report.revision,
+        report.rows.newest,
         report.blobs.unnamed
     )?)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::time::Duration;
 
+use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -75,7 +76,9 @@ impl ControlPlane {
                 false
             }
             Err(error) => {
-                if !error.is_conflict() {
+                // Somebody wrote to it, or its snapshot did not last: it is looked at again.
+                let goes_on = error.is_conflict() || error.store().is_some_and(StoreError::is_expired);
+                if !goes_on {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(workflow = root, error, "an ended workflow cannot be archived now");
                 }
