@@ -110,7 +110,7 @@ pub fn workflow(store: &dyn Store, id: &str) -> Result<Option<Arc<Workflow>>, Er
     database::read(store, |view| workflow_in(view, id))
 }
 
-/// As [`workflow`], of what a view reads.
+/// As [`workflow()`], of what a view reads.
 ///
 /// # Errors
 /// When the rows cannot be read.
