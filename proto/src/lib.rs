@@ -3,6 +3,7 @@
 //! Generated at build time from `proto/farrier/v1/*.proto`; agent and server meet only here.
 
 pub mod codec;
+mod words;
 
 /// Version 1 of Farrier's own API: [`agent_service`](v1::agent_service_server) for agents,
 /// [`control_service`](v1::control_service_server) for the command line.

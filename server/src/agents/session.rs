@@ -24,7 +24,7 @@ use super::registry::Handle;
 use super::{Agent, Message, agent_key, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::timeline::Entry;
+use crate::timeline::{self, Entry};
 use crate::workflows::logs::Lines;
 use coordinator::Error;
 use coordinator::database::Batch;
@@ -287,7 +287,7 @@ impl Session {
         self.note(
             "REPORT",
             format!("a report of attempt {attempt:.80} has no effect: {why}"),
-            "ignored",
+            timeline::Outcome::Ignored,
         );
     }
 
@@ -326,7 +326,7 @@ impl Session {
 
     async fn leave(&mut self, why: &str) -> Result<(), Error> {
         tracing::info!(machine = self.handle.machine, why, "agent detached");
-        self.note("DETACH", format!("{}: {why}", self.peer), "note");
+        self.note("DETACH", format!("{}: {why}", self.peer), timeline::Outcome::Note);
         if let Some(logs) = self.logs.take() {
             self.control.append_log(&logs.attempt, logs.lines).await?;
         }
@@ -336,12 +336,12 @@ impl Session {
         Ok(())
     }
 
-    fn note(&self, what: &str, detail: String, outcome: &'static str) {
+    fn note(&self, what: &str, detail: String, outcome: timeline::Outcome) {
         self.control.record(Entry {
             at: SystemTime::now(),
             mac: Some(self.handle.mac),
             boot: self.boot.clone(),
-            stage: "agent",
+            stage: timeline::Stage::Agent,
             what: what.into(),
             detail,
             bytes: 0,

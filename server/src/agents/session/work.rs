@@ -73,6 +73,7 @@ impl Session {
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,
+            native: dispatch.native.map_or("", |native| native.name).to_owned(),
             command: dispatch.command,
             volumes: dispatch.volumes,
             environment: dispatch.environment.into_iter().collect(),
