@@ -13,7 +13,7 @@ use coordinator::database::{detached, formats};
 use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
-    BootLogRequest, CreateWorkflowRequest, Hello, ListMachinesRequest, ListTemplatesRequest,
+    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListTemplatesRequest,
     ListTokensRequest, ListWorkflowsRequest, WorkflowDataRequest, WorkflowLogsRequest,
 };
 use serde_json::Value;
@@ -147,7 +147,9 @@ async fn written() -> Kept {
     agent.run().await;
     server.create_of(INNER).await;
     drop(agent);
-    server.boot_log("many", |entry| entry.stage == "agent").await;
+    server
+        .boot_log("many", |entry| entry.stage() == BootStage::Agent)
+        .await;
     server.person("ann", &["ops"], "operator").await;
     server.stop().await;
     leave_work(&*store, &store);
@@ -261,13 +263,21 @@ async fn said(server: &Server) -> Vec<String> {
             ..BootLogRequest::default()
         };
         let entries = all(client.boot_log(log).await.expect("boot log").into_inner()).await;
-        said.extend(
-            entries
-                .iter()
-                .map(|entry| format!("boot of {name}: {} {} {:?}", entry.stage, entry.what, entry.at)),
-        );
+        said.extend(entries.iter().map(|entry| {
+            format!(
+                "boot of {name}: {} {} {:?}",
+                word(entry.stage()),
+                entry.what,
+                entry.at
+            )
+        }));
     }
     said
+}
+
+fn word(stage: BootStage) -> String {
+    let name = stage.as_str_name().trim_start_matches("BOOT_STAGE_");
+    name.to_lowercase()
 }
 
 async fn said_of(server: &Server, id: &str) -> Vec<String> {
