@@ -26,7 +26,7 @@ fn every_dependency_is_used_where_it_says() {
             .unwrap()
             .to_owned();
         let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
-        let (code, tests) = sources(&folder);
+        let (code, tests) = sources(&member, &folder);
         let build = fs::read_to_string(folder.join("build.rs")).unwrap_or_default();
         for dependency in member["dependencies"].as_array().unwrap() {
             let package = text(dependency, "name");
@@ -258,17 +258,27 @@ fn is_named(package: &str, code: &str) -> bool {
     })
 }
 
-/// What is compiled into the crate, and that with all of its tests, without comments.
-fn sources(folder: &Path) -> (String, String) {
+/// What is compiled into the crate, and that with all of its tests and examples, without comments.
+fn sources(member: &Value, folder: &Path) -> (String, String) {
     let (mut code, mut tests) = (String::new(), String::new());
-    for file in files(folder) {
+    // One has its folders side by side.
+    let root = [folder.join("src"), folder.to_owned()]
+        .into_iter()
+        .find(|root| root.is_dir())
+        .unwrap();
+    // Examples may lie elsewhere.
+    let targets = member["targets"].as_array().unwrap().iter();
+    let elsewhere = targets
+        .map(|target| fs::canonicalize(text(target, "src_path")).unwrap())
+        .filter(|path| !path.starts_with(folder));
+    for file in files(folder).into_iter().chain(elsewhere) {
         let text = fs::read_to_string(&file).unwrap();
         let text: String = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
             .fold(String::new(), |text, line| text + line + "\n");
         let name = file.file_stem().unwrap().to_str().unwrap();
-        let below_src = file.strip_prefix(folder.join("src")).ok();
+        let below_src = file.strip_prefix(&root).ok();
         let is_test = name == "tests" || name.ends_with("_tests") || name == "testing";
         let in_tests = below_src.is_some_and(|below| below.iter().any(|part| part == "tests"));
         if below_src.is_some() && !is_test && !in_tests {

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use coordinator::database::formats;
 use store::offline::{FILE, Import, Target, export, import};
 use store::{KeyValue, rows};
 
@@ -25,7 +26,13 @@ pub(crate) fn run(bytes: &[u8]) {
 fn bring_in(archive: &[u8]) {
     let directory = in_memory();
     let data = directory.path().join("data");
-    match import(Import::Tar(&mut &*archive), &data, false, &mut |_| ()) {
+    match import(
+        Import::Tar(&mut &*archive),
+        &data,
+        false,
+        formats::CURRENT.reader(),
+        &mut |_| (),
+    ) {
         Err(_) => assert!(!data.join(FILE).exists(), "a damaged export made a store"),
         Ok(summary) => {
             let mut again = Vec::new();

@@ -2,7 +2,6 @@
 //! refused is said at a place that there is.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use coordinator::Error;
 use coordinator::database::View;
@@ -15,9 +14,9 @@ pub(crate) fn run(bytes: &[u8]) {
         text: text.to_owned(),
         ..File::default()
     };
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-    let view = View::new(store.clone());
-    let applied = match apply(&view, &file, &[], 1) {
+    let store = MemoryStore::default();
+    let view = || View::now(&store).expect("a store in memory");
+    let applied = match apply(&view(), &file, &[], 1) {
         Ok(applied) => applied,
         Err(Error::Invalid(said)) => {
             assert!(!said.is_empty());
@@ -33,7 +32,7 @@ pub(crate) fn run(bytes: &[u8]) {
             .commit(&step.into_commit())
             .expect("a step fits into a commit");
     }
-    let stored = all(&view).expect("what was written is read");
+    let stored = all(&view()).expect("what was written is read");
     let names: BTreeSet<&String> = stored.iter().map(|machine| &machine.name).collect();
     assert_eq!(names, created);
     let macs: Vec<_> = stored
@@ -46,6 +45,6 @@ pub(crate) fn run(bytes: &[u8]) {
         macs.len(),
         "MACs are unique"
     );
-    let again = apply(&view, &file, &[], 2).expect("what was taken is taken again");
+    let again = apply(&view(), &file, &[], 2).expect("what was taken is taken again");
     assert!(again.created.is_empty() && again.updated.len() == stored.len());
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
-use crate::database::Database;
+use crate::database::{Database, off_the_runtime};
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -19,6 +19,7 @@ use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
 use crate::workflows::{blocked, carrier};
 use coordinator::Error;
+use coordinator::database::formats;
 use coordinator::machines::Served;
 use coordinator::{Coordinator, Limits};
 
@@ -117,8 +118,11 @@ impl ControlPlane {
     /// Begins to serve what `store` holds. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store cannot be read.
+    /// [`Error::Store`] when the store cannot be read, or has rows of a later version.
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
+        let rows = store.store().clone();
+        // Before anything reads or writes.
+        off_the_runtime(move || formats::CURRENT.prepare(&*rows)).await?;
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
@@ -160,7 +164,7 @@ impl ControlPlane {
             inner: Arc::new(inner),
         };
         // What was left to do when a server stopped.
-        for next in control.inner.coordinator.recover()? {
+        for next in control.ask_coordinator(Coordinator::recover).await? {
             control.follow_up(next);
         }
         let weak = || Arc::downgrade(&control.inner);

@@ -116,6 +116,7 @@ pub const FAULTS: &[&str] = &[
     "clock: jumps forwards",
     "disk: a commit fails",
     "disk: a commit happens and fails",
+    "disk: snapshots expire",
     "machine: power is cut",
     "machine: vanishes",
     "network: a half-open stream",

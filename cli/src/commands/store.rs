@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use coordinator::database::formats;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::offline::{self, Import, OfflineError, Progress, Report, Segment, Summary, Target};
@@ -133,11 +134,12 @@ fn table(out: &mut Out, report: &Report) -> Result<(), Failure> {
     };
     Ok(writeln!(
         out,
-        "\n{}: {state}, {} keys, {} B, revision {}; {} blobs that no key names",
+        "\n{}: {state}, {} keys, {} B, revision {}, rows of format {}; {} blobs that no key names",
         report.file.display(),
         report.keys,
         report.file_bytes,
         report.revision,
+        report.rows.newest,
         report.blobs.unnamed
     )?)
 }
@@ -186,7 +188,9 @@ fn import(
     } else {
         Import::Directory(Path::new(source))
     };
-    let done = offline::import(from, data, force, &mut |at| bar.show(at));
+    let done = offline::import(from, data, force, formats::CURRENT.reader(), &mut |at| {
+        bar.show(at)
+    });
     bar.clear();
     let summary = done.map_err(failure)?;
     answer(

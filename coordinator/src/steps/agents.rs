@@ -184,7 +184,7 @@ impl Coordinator {
         if !self.is_under_way(step, attempt)? {
             return Ok((outcome, Commit::default()));
         }
-        match versions::merge(&*self.store, workflow.root(), data) {
+        match versions::merge(step.view()?.rows(), workflow.root(), data) {
             Ok(merged) => {
                 *data_version = Some(merged.version);
                 Ok((outcome, merged.commit))
@@ -254,12 +254,12 @@ impl Coordinator {
     /// the step. True: there was some.
     fn take_over(&self, step: &mut Step<'_>, machine: &str) -> Result<bool, Error> {
         let mut was_some = false;
-        let Some(record) = crate::machines::named(&self.view, machine)? else {
+        let Some(record) = crate::machines::named(step.view()?, machine)? else {
             return Ok(was_some);
         };
         for worker in record.workers() {
             let worker = plain(&worker);
-            if worker == machine || crate::machines::named(&self.view, &worker)?.is_some() {
+            if worker == machine || crate::machines::named(step.view()?, &worker)?.is_some() {
                 continue;
             }
             if self.known_machine(&worker)?.work == engine::Machine::default() {

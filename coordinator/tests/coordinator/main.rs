@@ -2,10 +2,12 @@
 
 mod crashes;
 mod deadlock;
+mod formats;
 mod given;
 mod harness;
 mod large;
 mod machines;
+mod races;
 mod rollouts;
 mod small_commits;
 mod subworkflows;

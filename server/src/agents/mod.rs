@@ -68,11 +68,11 @@ impl ControlPlane {
         self.keep(tokio::spawn(session.run(inbound)));
         Ok(ReceiverStream::new(messages).map(|message| *message))
     }
+}
 
-    pub(crate) async fn agent(&self, mac: MacAddr6) -> Result<Option<Agent>, coordinator::Error> {
-        let key = format!("agent/{}", coordinator::machines::mac_text(mac));
-        Ok(self.inner.db.get::<Agent>(key).await?.map(|agent| agent.value))
-    }
+/// What attached last with this MAC.
+pub(crate) fn agent_key(mac: MacAddr6) -> String {
+    format!("agent/{}", coordinator::machines::mac_text(mac))
 }
 
 /// Bytes of a report's words that are kept. They stay in the workflow's state, which every commit writes.

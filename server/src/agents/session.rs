@@ -21,14 +21,13 @@ use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::Handle;
-use super::{Agent, Message, outcome};
+use super::{Agent, Message, agent_key, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::timeline::{self, Entry};
 use crate::workflows::logs::Lines;
 use coordinator::Error;
 use coordinator::database::Batch;
-use coordinator::machines::mac_text;
 use coordinator::{Answer, Input, Orders};
 use printed::{Known, Logs};
 
@@ -315,7 +314,7 @@ impl Session {
             last_seen: self.handle.last_heard(),
         };
         let mut batch = Batch::default();
-        batch.put(format!("agent/{}", mac_text(self.handle.mac)), &agent);
+        batch.put(agent_key(self.handle.mac), &agent);
         self.control.inner.db.commit(batch).await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use agent::actions::Told;
 use agent::worker::core::{Event, Leaving, Order};
-use coordinator::database::View;
+use coordinator::database;
 use ephemeral::Digest;
 use proto::v1;
 use v1::agent_message::Kind as ToServer;
@@ -56,7 +56,7 @@ impl World {
     fn asks_what_to_boot(&mut self, machine: usize) {
         let mac = self.machines[machine].mac.clone();
         let Ok(known) = mac.parse() else { return };
-        match coordinator::netboot::of(&View::new(self.disk.clone()), known) {
+        match database::read(&*self.disk, |view| coordinator::netboot::of(view, known)) {
             Ok(Some(netboot)) => {
                 let outcome = self.checks.boots(&mac, &netboot);
                 self.must(outcome);

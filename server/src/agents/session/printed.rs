@@ -36,7 +36,7 @@ impl Session {
         if self.logs.as_ref().is_some_and(|logs| logs.attempt != attempt) {
             self.flush_logs().await?;
         }
-        if self.ours(&attempt)?.is_none() {
+        if self.ours(&attempt).await?.is_none() {
             return Ok(());
         }
         let logs = self.logs.get_or_insert_with(|| Logs {
@@ -65,7 +65,7 @@ impl Session {
         let Ok(attempt) = progress.attempt_id.parse() else {
             return Ok(());
         };
-        let Some((task, action)) = self.ours(&attempt)? else {
+        let Some((task, action)) = self.ours(&attempt).await? else {
             return Ok(());
         };
         let workflow = attempt.workflow.clone();
@@ -84,12 +84,12 @@ impl Session {
     }
 
     /// The names of an attempt's task and action, if it is of a task of this machine's.
-    pub(super) fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
+    pub(super) async fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
         if let Some(known) = self.known.as_ref().filter(|known| known.attempt == *attempt) {
             return Ok(known.ours.clone());
         }
         let coordinator = &self.control.inner.coordinator;
-        let workflow = coordinator.workflow(&attempt.workflow)?;
+        let workflow = self.control.workflow_in_store(&attempt.workflow).await?;
         let execution = workflow
             .as_ref()
             .and_then(|workflow| workflow.execution(attempt.execution));

@@ -1,11 +1,11 @@
 //! What an agent is told to do: pushed, stopped, or why it waits.
 
 use proto::v1::{Idle, RunAction, StopAction, server_message};
-use workflow::engine;
+use workflow::engine::{self, AttemptId};
 
 use super::{End, Session, replaced};
 use crate::clock;
-use coordinator::{Answer, Input, Orders};
+use coordinator::{Answer, Coordinator, Input, Orders};
 
 impl Session {
     /// Finds what the machine should do, and has it done.
@@ -24,7 +24,7 @@ impl Session {
         match orders {
             // It runs that, or still has something else to end: its report brings the orders again.
             Orders::Run(_) if self.running.is_some() => Ok(()),
-            Orders::Run(attempt) => match self.control.inner.coordinator.dispatch(&attempt)? {
+            Orders::Run(attempt) => match self.dispatch(&attempt).await? {
                 Some(dispatch) => self.push(dispatch).await,
                 // Its workflow has moved on meanwhile, and there is a poke for that.
                 None => Ok(()),
@@ -46,13 +46,18 @@ impl Session {
         }
     }
 
+    /// What to push for an attempt; `None` when it is not under way.
+    async fn dispatch(&self, attempt: &AttemptId) -> Result<Option<engine::Dispatch>, End> {
+        let workflow = self.control.workflow_in_store(&attempt.workflow).await?;
+        Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
+    }
+
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<(), End> {
         tracing::info!(machine = self.handle.machine, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
-        let coordinator = &self.control.inner.coordinator;
-        let workflow = coordinator.workflow(&dispatch.attempt.workflow)?;
-        // The root's newest, which its other workflows have made too.
+        let workflow = self.control.workflow_in_store(&dispatch.attempt.workflow).await?;
+        // The root's newest, which its other workflows have made too: one short read.
         let data_version = match &workflow {
-            Some(workflow) => coordinator.data_version(workflow.root())?,
+            Some(workflow) => self.control.inner.coordinator.data_version(workflow.root())?,
             None => dispatch.data_version,
         };
         let reboots = workflow.is_some_and(|workflow| {
@@ -90,11 +95,9 @@ impl Session {
         if self.running.is_some() {
             return Ok(());
         }
-        let reason = self
-            .control
-            .inner
-            .coordinator
-            .waits_for(&self.handle.machine, clock::now())?;
+        let machine = self.handle.machine.clone();
+        let waits = move |coordinator: &Coordinator| coordinator.waits_for(&machine, clock::now());
+        let reason = self.control.ask_coordinator(waits).await?;
         if self.idle.as_ref() == Some(&reason) {
             return Ok(());
         }

@@ -359,7 +359,7 @@ impl World {
         if let Some(found) = up.workflow(id).ok().flatten() {
             return Some(found);
         }
-        let rows: Arc<dyn Store> = Arc::new(self.archives.unpacked(&self.disk, id).ok().flatten()?);
+        let rows = self.archives.unpacked(&self.disk, id).ok().flatten()?;
         archive::workflow(&rows, id).ok().flatten()
     }
 
