@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_saphyr::Location;
 
+use super::SecretUse;
 use super::expressions::Expression;
 use super::nearest::nearest;
 use super::node::{Entry, Node, What, line_and_column};
@@ -28,6 +29,7 @@ pub(super) struct Check<'a> {
     pub(super) warnings: Vec<Problem>,
     pub(super) undone: Vec<Problem>,
     pub(super) expressions: Vec<Expression<'a>>,
+    pub(super) secrets: Vec<SecretUse>,
     /// Where the images of actions stand: task, action.
     pub(super) images: Vec<(usize, usize, Location)>,
     /// Inputs with a wrong declaration: expressions may use them all the same.
@@ -66,6 +68,7 @@ impl<'a> Check<'a> {
             warnings: Vec::new(),
             undone: Vec::new(),
             expressions: Vec::new(),
+            secrets: Vec::new(),
             images: Vec::new(),
             untyped_inputs: Vec::new(),
             misshapen: BTreeSet::new(),
@@ -148,6 +151,9 @@ impl<'a> Check<'a> {
     /// A text of version 1 that is not looked through for `${{ }}`, and so may have none.
     pub(super) fn plain(&mut self, node: Option<&'a Node>, field: &str) -> &'a str {
         let text = self.text(node);
+        if !self.is_version_1 {
+            self.no_secret(node);
+        }
         if let Some(node) = node.filter(|_| self.is_version_1 && text.contains("${{")) {
             let message = format!("{field} is not looked through for ${{{{ }}}}: write it out");
             self.problem(&node.at, message);

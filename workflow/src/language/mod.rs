@@ -27,6 +27,7 @@ mod node;
 mod problem;
 mod references;
 mod render;
+mod secrets;
 mod steps;
 mod validate;
 
@@ -40,6 +41,7 @@ pub use native::{NATIVE, Native, Writes, base_name, native};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
+pub use secrets::{SecretUse, secrets};
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,8 @@ pub struct Rendered {
     pub warnings: Vec<Problem>,
     /// What no agent does: actions that are not built in, fields that those which are do not read.
     pub undone: Vec<Problem>,
+    /// Every secret that an action is handed.
+    pub secrets: Vec<SecretUse>,
 }
 
 /// Checks what can be checked of a template before there are devices: its syntax, the functions and templates that it
@@ -82,6 +86,7 @@ pub fn render(text: &str, devices: &Devices) -> Result<Rendered, Vec<Problem>> {
         yaml,
         warnings: validated.warnings,
         undone: validated.undone,
+        secrets: validated.secrets,
     })
 }
 

@@ -72,6 +72,14 @@ pub fn base_name(image: &str) -> &str {
     base.split_once(':').map_or(base, |(name, _)| name)
 }
 
+/// Whether a variable of this name says which disk an action writes.
+pub(super) fn names_disk(variable: &str) -> bool {
+    NATIVE.iter().any(|native| match native.writes {
+        Writes::Files { disk } | Writes::WholeDisk { disk } => disk.eq_ignore_ascii_case(variable),
+        Writes::Nothing => false,
+    })
+}
+
 impl Check<'_> {
     /// Warns of each action that nobody has. What an expression gives is not known yet.
     pub(super) fn check_images(&mut self, definition: &Definition, ancestors: Option<&Ancestors>) {

@@ -7,10 +7,10 @@ use serde_saphyr::Location;
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
-use super::native::native;
+use super::native::{names_disk, native};
 use super::node::{Node, What};
 use super::problem::Problem;
-use super::{Action, Definition, Task, image_reference};
+use super::{Action, Definition, SecretUse, Task, image_reference};
 
 /// Bytes of a name, as upstream.
 const MAX_NAME_BYTES: usize = 199;
@@ -92,6 +92,7 @@ pub(super) struct Validated {
     pub(super) definition: Definition,
     pub(super) warnings: Vec<Problem>,
     pub(super) undone: Vec<Problem>,
+    pub(super) secrets: Vec<SecretUse>,
 }
 
 pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Problem>> {
@@ -106,11 +107,15 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Problem
     for list in [&mut check.warnings, &mut check.undone] {
         list.sort_by_key(|problem| (problem.line, problem.column));
     }
+    check
+        .secrets
+        .sort_by_key(|secret| (secret.place.line, secret.place.column));
     if check.problems.is_empty() {
         return Ok(Validated {
             definition,
             warnings: check.warnings,
             undone: check.undone,
+            secrets: check.secrets,
         });
     }
     check
@@ -255,7 +260,7 @@ impl<'a> Check<'a> {
         let newer = of_namespaces("pid").filter(|node| !matches!(node.what, What::Nothing));
         let pid = self.namespace(newer.or(fields.get("pid")), "pid");
         let network = self.namespace(of_namespaces("network"), "network");
-        let filled = |check: &mut Check<'a>, item| check.filled(Some(item), Some(task)).to_owned();
+        let handed = |check: &mut Check<'a>, item| check.handed(Some(item), task).to_owned();
         let command = self.list(fields.get("command"));
         if let (Some(node), Some(native)) = (
             fields.get("command").filter(|_| !command.is_empty()),
@@ -270,7 +275,7 @@ impl<'a> Check<'a> {
         }
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
-            command: command.iter().map(|item| filled(self, item)).collect(),
+            command: command.iter().map(|item| handed(self, item)).collect(),
             on_timeout: self.arguments(fields.get("on-timeout"), "on-timeout"),
             on_failure: self.arguments(fields.get("on-failure"), "on-failure"),
             volumes: self.volumes(fields.get("volumes")),
@@ -384,7 +389,12 @@ impl<'a> Check<'a> {
         let entries = self.map(node).iter();
         entries
             .map(|entry| {
-                let value = self.filled(Some(&entry.node), Some(task));
+                let node = Some(&entry.node);
+                let value = if names_disk(&entry.name) {
+                    self.recorded(node, task, &entry.name)
+                } else {
+                    self.handed(node, task)
+                };
                 (entry.name.clone(), value.to_owned())
             })
             .collect()

@@ -1,0 +1,47 @@
+//! The secrets that a template names, and where.
+
+use super::holes::{holes, is_version_1};
+use super::problem::{Problem, Text};
+use crate::expression::secret_name;
+
+/// A secret that a template names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretUse {
+    pub name: String,
+    /// Where it stands, with what is to be said if there is no such secret.
+    pub place: Problem,
+}
+
+impl SecretUse {
+    pub(super) fn missing(name: &str) -> String {
+        format!("there is no secret {name}: set it with `farrier secret set {name}`")
+    }
+}
+
+/// The secrets that the lines of a template's text name, before there is anything to render it with.
+pub fn secrets(text: &str) -> Vec<SecretUse> {
+    let mut found = Vec::new();
+    if !is_version_1(text) {
+        return found;
+    }
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let is_comment = line.trim_start().starts_with('#');
+        // A hole that is not closed on its line is the checker's.
+        let holes = holes(line).unwrap_or_default();
+        for hole in holes.into_iter().filter(|_| !is_comment) {
+            let name = line.get(hole.source).and_then(secret_name);
+            found.extend(name.map(|name| SecretUse {
+                name: name.to_owned(),
+                place: Problem::at_offset(
+                    Text::Template,
+                    text,
+                    start + hole.whole.start,
+                    SecretUse::missing(name),
+                ),
+            }));
+        }
+        start += line.len();
+    }
+    found
+}
