@@ -10,6 +10,7 @@ use workflow::language::{self, Control, Definition, Devices, Rendered};
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Machine, mac_text, parse_mac};
+use crate::secrets;
 use crate::templates::{self, described, lines};
 
 /// What a workflow was made from; never changes. Stored as `workflow-text/<id>`.
@@ -50,10 +51,15 @@ pub struct Identity {
 /// Renders a template, checks what came of it against the machines that there are, and fills in inputs and name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine that there is not.
+/// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine or secret that there is
+/// not.
 pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation, Text), Error> {
     let (mut rendered, warnings) = render(view, &source.text, &source.devices)?;
     check_workers(view, &mut rendered.definition)?;
+    let unknown = secrets::unknown(view, &rendered.secrets)?;
+    if !unknown.is_empty() {
+        return Err(Error::NotFound(lines(&unknown)));
+    }
     let mut given = source.inputs;
     given.extend(language::typed_inputs(&rendered.definition, &source.typed_inputs));
     let inputs = inputs(&rendered.definition, &given)?;
@@ -91,6 +97,7 @@ pub fn render(
     text: &str,
     devices: &BTreeMap<String, String>,
 ) -> Result<(Rendered, Vec<String>), Error> {
+    check_devices(devices)?;
     let devices = Devices {
         devices: devices.clone(),
         hardware: hardware(view, devices)?,
@@ -100,9 +107,20 @@ pub fn render(
     let mut warnings: Vec<String> = all.map(described).collect();
     let unused = devices.devices.keys().filter(|name| !is_used(text, name));
     warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
+    warnings.extend(secrets::unknown(view, &rendered.secrets)?.iter().map(described));
     let mut seen = BTreeSet::new();
     undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
     Ok((rendered, warnings))
+}
+
+/// What a device stands for is filled in before expressions and secrets are looked for: it is no way to either.
+fn check_devices(devices: &BTreeMap<String, String>) -> Result<(), Error> {
+    match devices.iter().find(|(_, value)| value.contains("${{")) {
+        Some((name, _)) => Err(Error::Invalid(format!(
+            "device {name:?} holds ${{{{: a device is a MAC or a plain text; write expressions and secrets into the template"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether a template may use a device: it names it, looks for it by a name that is made, or asks for the record of the
@@ -153,6 +171,9 @@ fn undone_below(
             .iter()
             .map(|what| format!("template {template:?}, {}", described(what)));
         warnings.extend(told);
+        let unknown = secrets::unknown(view, &language::secrets(&found.text))?;
+        let told = unknown.iter();
+        warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what))));
         if let Ok(rendered) = rendered {
             undone_below(view, &rendered.definition, seen, warnings)?;
         }

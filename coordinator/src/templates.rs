@@ -7,6 +7,7 @@ use workflow::language;
 
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
+use crate::secrets;
 
 /// A stored template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,7 +154,9 @@ pub struct Put {
 /// # Errors
 /// [`Error::Invalid`] with every problem of the text, or what is wrong with the name.
 pub fn put(view: &View, name: &str, text: &str, id: &str, now: UnixMillis) -> Result<Put, Error> {
-    let warnings = check(text)?;
+    let mut warnings = check(text)?;
+    let unknown = secrets::unknown(view, &language::secrets(text))?;
+    warnings.extend(unknown.iter().map(described));
     let name = match name.trim() {
         "" => named(text).ok_or_else(|| {
             Error::Invalid("the template has no name: write `name: NAME` in it, or give one".into())

@@ -7,6 +7,7 @@ mod document;
 mod fields;
 pub mod names;
 mod registry;
+mod secrets;
 mod short;
 mod tinkerbell;
 mod values;

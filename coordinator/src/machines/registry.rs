@@ -8,7 +8,7 @@ use workflow::engine::UnixMillis;
 
 use super::document::{Draft, Served, Taken, check_taken, read, sorted};
 use super::fields::Findings;
-use super::{Machine, mac_text, parse_mac};
+use super::{Machine, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Stored, View};
 use crate::error::{Error, Problem};
 
@@ -42,6 +42,7 @@ pub fn apply(
     let drafts = read(text, served, &findings);
     let (drafts, before, taken) = stored(view, drafts)?;
     check_taken(&drafts, &taken, &findings);
+    secrets::check(view, &drafts, &findings)?;
     let problems = findings.problems.into_inner();
     if !problems.is_empty() {
         return Err(Error::invalid(&sorted(problems)));

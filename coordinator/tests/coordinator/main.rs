@@ -6,6 +6,7 @@ mod harness;
 mod large;
 mod machines;
 mod rollouts;
+mod secrets;
 mod small_commits;
 mod subworkflows;
 mod written;

@@ -41,7 +41,7 @@ pub use native::{NATIVE, Native, Writes, base_name, native};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
-pub use secrets::{SecretUse, secrets};
+pub use secrets::{SecretUse, secrets, secrets_in};
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]

@@ -45,3 +45,12 @@ pub fn secrets(text: &str) -> Vec<SecretUse> {
     }
     found
 }
+
+/// Names of the secrets that stand in any text.
+pub fn secrets_in(text: &str) -> impl Iterator<Item = String> {
+    let inside = text
+        .split("${{")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once("}}")?.0));
+    inside.filter_map(|source| secret_name(source).map(str::to_owned))
+}
