@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
+use serde_json::{Map, Value};
+
 use crate::HIDDEN;
 
 /// Values that nobody is to see, ready to be looked for.
@@ -65,6 +67,42 @@ impl Secrets {
         }
         shown.push_str(text.get(at..).unwrap_or_default());
         Cow::Owned(shown)
+    }
+
+    /// Hides every value in the texts, names and numbers of a JSON value.
+    pub fn hide_in(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                if let Cow::Owned(hidden) = self.hidden(text) {
+                    *text = hidden;
+                }
+            }
+            Value::Number(number) => {
+                if let Cow::Owned(hidden) = self.hidden(&number.to_string()) {
+                    *value = Value::String(hidden);
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide_in(item)),
+            Value::Object(fields) => self.hide_in_object(fields),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
+    /// The same for an object.
+    pub fn hide_in_object(&self, fields: &mut Map<String, Value>) {
+        if self.is_empty() {
+            return;
+        }
+        fields.values_mut().for_each(|field| self.hide_in(field));
+        if fields
+            .keys()
+            .any(|name| matches!(self.hidden(name), Cow::Owned(_)))
+        {
+            let shown = std::mem::take(fields).into_iter();
+            *fields = shown
+                .map(|(name, field)| (self.hidden(&name).into_owned(), field))
+                .collect();
+        }
     }
 
     /// Bytes of `text` that may be shown without what follows: a piece of that length ends in no value, and in none that
@@ -176,6 +214,20 @@ mod tests {
     fn what_is_too_short_is_not_looked_for() {
         assert!(Secrets::new(["abc", ""]).is_empty());
         check(&["abc"], "abc", "abc");
+    }
+
+    #[test]
+    fn json_keeps_its_shape() {
+        let secrets = Secrets::new(["1234", "hunter\"22"]);
+        let mut value = serde_json::json!({
+            "a": ["say hunter\"22", 51234, 12, true, null],
+            "x1234": {"b": "hunter"}
+        });
+        secrets.hide_in(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({"a": ["say ***", "5***", 12, true, null], "x***": {"b": "hunter"}})
+        );
     }
 
     #[test]

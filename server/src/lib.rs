@@ -15,6 +15,7 @@ mod database;
 mod grpc;
 mod machines;
 mod netboot;
+mod secrets;
 mod templates;
 pub mod timeline;
 mod tokens;

@@ -28,6 +28,7 @@ use environment::Environment;
 pub use halt::Halt;
 use proto::v1;
 use proto::v1::report::Outcome;
+use redaction::Secrets;
 use scratch::Gives;
 pub use surroundings::Surroundings;
 pub use target::clear_mounts;
@@ -88,14 +89,17 @@ pub struct Feed {
     attempt_id: String,
     events: mpsc::Sender<Event>,
     touched: Arc<AtomicBool>,
+    secrets: Arc<Secrets>,
 }
 
 impl Feed {
-    pub fn new(attempt_id: String, events: mpsc::Sender<Event>) -> Feed {
+    /// Values of `secrets` leave the machine by no line and no message of the action.
+    pub fn new(attempt_id: String, events: mpsc::Sender<Event>, secrets: Arc<Secrets>) -> Feed {
         Feed {
             attempt_id,
             events,
             touched: Arc::default(),
+            secrets,
         }
     }
 
@@ -115,7 +119,8 @@ impl Feed {
     }
 
     async fn line(&self, line: impl Into<String>) {
-        let _ = self.events.send(Event::Line(line.into())).await;
+        let line = self.secrets.hidden(&line.into()).into_owned();
+        let _ = self.events.send(Event::Line(line)).await;
     }
 
     /// Room for one event; `None` when the worker is gone. Cancel safe.
@@ -159,7 +164,7 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
         () = halt.asked() => {
             let message = format!("action {} was stopped: {}", run.action, halt.reason());
             (work.await, Some(Outcome::Stopped(v1::Stopped {
-                message: cut(message),
+                message: cut(message, &feed.secrets),
                 disks_untouched: false,
             })))
         }
@@ -176,9 +181,9 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             _,
         ) => Outcome::Succeeded(v1::Succeeded {
-            message: cut(message),
+            message: cut(message, &feed.secrets),
             bytes,
-            outputs_json: gives.outputs_json,
+            outputs_json: output::hidden(gives.outputs_json, &feed.secrets),
             data_changes: gives.data_changes,
         }),
         (_, Some(outcome)) => outcome,
@@ -191,8 +196,8 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             None,
         ) => Outcome::Failed(v1::Failed {
-            reason,
-            message: cut(message),
+            reason: feed.secrets.hidden(&reason).into_owned(),
+            message: cut(message, &feed.secrets),
             exit_code,
             disks_untouched: false,
         }),
@@ -267,8 +272,8 @@ pub fn base_name(image: &str) -> &str {
 }
 
 /// The outcome of an attempt whose task broke down: a fault of the agent, not of the action.
-pub fn fault(what: &str) -> Outcome {
-    let message = cut(format!("the agent itself failed: {what}"));
+pub fn fault(what: &str, secrets: &Secrets) -> Outcome {
+    let message = cut(format!("the agent itself failed: {what}"), secrets);
     Outcome::Failed(v1::Failed {
         reason: "AgentFault".to_owned(),
         message,
@@ -289,9 +294,11 @@ pub fn describe(outcome: &Outcome) -> (&'static str, String) {
     }
 }
 
-/// Fit for a report: without credentials of URLs, which stand in errors of libraries too, and not too long.
-fn cut(message: String) -> String {
-    let mut message = redaction::redacted(&message).into_owned();
+/// Fit for a report: without secrets, without credentials of URLs, which stand in errors of libraries too, and not too
+/// long.
+fn cut(message: String, secrets: &Secrets) -> String {
+    // Both before it is cut: half of one is not known for it.
+    let mut message = redaction::redacted(&secrets.hidden(&message)).into_owned();
     if message.len() > MAX_MESSAGE_BYTES {
         let mut end = MAX_MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
@@ -311,7 +318,8 @@ mod tests {
 
     fn feed() -> (Feed, mpsc::Receiver<Event>) {
         let (sender, receiver) = mpsc::channel(256);
-        (Feed::new("w/0/0/1".to_owned(), sender), receiver)
+        let secrets = Arc::new(Secrets::new(["hunter22"]));
+        (Feed::new("w/0/0/1".to_owned(), sender, secrets), receiver)
     }
 
     async fn run_image(image: &str) -> Outcome {
@@ -344,15 +352,22 @@ mod tests {
     #[test]
     fn messages_have_no_credentials_and_a_bound() {
         let message = format!(
-            "error for url (http://user:secret@h/i?sig=0a): {}",
+            "error for url (http://user:secret@h/i?sig=0a&a=hunter22): {}",
             "x".repeat(2 * MAX_MESSAGE_BYTES)
         );
-        let message = cut(message);
+        let message = cut(message, &Secrets::new(["hunter22"]));
         assert!(
-            message.starts_with("error for url (http://***@h/i?sig=***): xx"),
+            message.starts_with("error for url (http://***@h/i?sig=***&a=***): xx"),
             "{message}"
         );
         assert_eq!(message.len(), MAX_MESSAGE_BYTES + "…".len());
+    }
+
+    #[tokio::test]
+    async fn a_line_has_no_secrets() {
+        let (feed, mut lines) = feed();
+        feed.line("say hunter22").await;
+        assert!(matches!(lines.recv().await, Some(Event::Line(line)) if line == "say ***"));
     }
 
     #[tokio::test]

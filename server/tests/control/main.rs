@@ -13,5 +13,6 @@ mod outputs;
 mod people;
 mod restarts;
 mod rollouts;
+mod secrets;
 mod silence;
 mod workflows;
