@@ -17,6 +17,8 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::database::{Batch, View};
 use crate::error::Error;
 
+/// The name of the key's file in a server's data directory.
+pub const KEY_FILE: &str = "secrets.key";
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
 /// Bytes of a nonce. Drawn by chance they are good for 2³² values under one key (NIST SP 800-38D section 8.3 counts so for

@@ -5,6 +5,7 @@ pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod machine;
 mod progress;
+pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod workflow;
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Template(Group<template::TemplateCommand>),
     /// Workflows: what is done to machines
     Workflow(Group<workflow::WorkflowCommand>),
+    /// Secrets that actions are handed
+    Secret(Group<secret::SecretCommand>),
     /// Run one action on one machine, now
     Run(Box<GroupOfOne<workflow::run::RunArgs>>),
     /// Build what machines netboot
@@ -97,6 +100,7 @@ impl Command {
             Command::Serve(_) => Some("serve"),
             Command::Machine(_)
             | Command::Run(_)
+            | Command::Secret(_)
             | Command::Store(_)
             | Command::Template(_)
             | Command::Workflow(_) => None,
