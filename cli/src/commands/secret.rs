@@ -55,7 +55,11 @@ async fn set(name: String, asking: Asking<'_>) -> Result<(), Failure> {
     let answer = client.control.set_secret(SetSecretRequest { name, value }).await;
     let secret = views::Secret::from(client.answer(answer)?);
     output::one(asking.out, asking.output, &secret, |out| {
-        Ok(writeln!(out, "secret {} is set, version {}", secret.name, secret.version)?)
+        Ok(writeln!(
+            out,
+            "secret {} is set, version {}",
+            secret.name, secret.version
+        )?)
     })
 }
 
@@ -81,7 +85,8 @@ async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
 
 /// What stands in standard input; a person is asked for a line, which the terminal does not show.
 fn value(name: &str) -> Result<Vec<u8>, Failure> {
-    let unread = |error: &dyn std::fmt::Display| Failure::Failed(format!("cannot read standard input: {error}"));
+    let unread =
+        |error: &dyn std::fmt::Display| Failure::Failed(format!("cannot read standard input: {error}"));
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         say(format_args!("value of {name} (it is not shown):"));

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use coordinator::secrets::KEY_FILE;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use store::{RedbStore, Store};
 use store::offline::{self, Import, OfflineError, Progress, Report, Segment, Summary, Target};
+use store::{RedbStore, Store};
 
 use crate::failure::{Failure, chain};
 use crate::output::{self, Format};
@@ -155,12 +155,7 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
             ));
         }
         let mut archive = out.as_it_is()?;
-        let done = offline::export(
-            data,
-            &named,
-            Target::Tar(&mut archive),
-            &mut |at| bar.show(at),
-        );
+        let done = offline::export(data, &named, Target::Tar(&mut archive), &mut |at| bar.show(at));
         archive.flush()?;
         done
     } else {
