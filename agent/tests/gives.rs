@@ -361,7 +361,7 @@ async fn secrets_leave_the_machine_in_nothing_that_an_action_says() {
     let text = r#"
         echo "it is $PW"
         printf %s "$PW" | head -c 9; sleep 0.2; printf %s "$PW" | tail -c +10; echo
-        head -c 16380 /dev/zero | tr '\0' y; echo "$PW"
+        head -c 16380 /dev/zero | tr '\0' y; printf %s "$PW" | head -c 9; sleep 0.2; printf %s "$PW" | tail -c +10; echo
         printf '{"said": "correct \\"horse\\" b\\u0061ttery"}' > $FARRIER_OUTPUT
         echo "$PW"
     "#;
@@ -372,7 +372,14 @@ async fn secrets_leave_the_machine_in_nothing_that_an_action_says() {
     );
     let lines = std::mem::take(&mut world.stream.lines);
     assert_eq!(lines[..2], ["0 it is ***", "1 ***"]);
-    assert!(lines[2].starts_with("2 yyyy") && lines.len() == 5, "{lines:?}");
+    assert!(
+        lines[2].starts_with("2 yyyy") && lines.len() >= 4,
+        "{}",
+        lines.len()
+    );
+    for part in ["horse", "correct", "battery"] {
+        lines_have_no(&lines, part);
+    }
     let text =
         r#"echo '{"reason": "Bad", "message": "no correct \"horse\" battery"}' > $FARRIER_OUTPUT; exit 3"#;
     let why = failed(world.end_of(&with("w/2", text)).await, "Bad");
@@ -399,5 +406,6 @@ async fn secrets_leave_the_machine_in_nothing_that_an_action_says() {
 
 #[track_caller]
 fn lines_have_no(lines: &[String], word: &str) {
-    assert!(!lines.iter().any(|line| line.contains(word)), "{lines:?}");
+    let told = lines.iter().find(|line| line.contains(word));
+    assert_eq!(told, None);
 }
