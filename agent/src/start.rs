@@ -17,9 +17,9 @@ const USAGE: &str = "\
 usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]
 
 Attaches this host to a Farrier server and runs the actions that it is given.
-  --server HOST:PORT  where the server's gRPC listens (FARRIER_SERVER)
+  --server HOST:PORT  where the server's gRPC listens (FARRIER_AGENT_SERVER)
   --mac MAC           who this machine is; default: its only network card with a cable
-  --token TOKEN       the boot token, where the server asks for one (FARRIER_TOKEN)
+  --token TOKEN       the boot token, where the server asks for one (FARRIER_BOOT_TOKEN)
   --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
   --help, -h          print this
   --version, -V       print the version
@@ -85,8 +85,8 @@ pub(crate) fn as_process(arguments: &[String]) -> ExitCode {
 }
 
 fn settings(arguments: &[String]) -> Result<Settings, String> {
-    let mut server = std::env::var("FARRIER_SERVER").ok();
-    let mut token = std::env::var("FARRIER_TOKEN").unwrap_or_default();
+    let mut server = std::env::var("FARRIER_AGENT_SERVER").ok();
+    let mut token = std::env::var("FARRIER_BOOT_TOKEN").unwrap_or_default();
     let mut state_dir = PathBuf::from("/run/farrier-agent");
     let mut mac: Option<MacAddr6> = None;
     let mut words = arguments.iter();

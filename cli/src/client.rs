@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use access::{Bearer, NotTheServer, Pinned, Token};
 use proto::v1::control_service_client::ControlServiceClient;
 use tonic::body::Body;
 use tonic::codegen::{Service, StdError, http};
@@ -18,9 +19,8 @@ use tonic::{Response, Status, Streaming};
 use crate::commands::RequestTimeout;
 use crate::failure::{Failure, chain};
 
-/// Of a server that was not told another.
-const PORT: u16 = 42113;
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Where answers may take for ever.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 /// A server that is gone is noticed after both, one after the other; a try to reach it again takes the rest of 20 s.
 const PING_AFTER: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
@@ -34,10 +34,11 @@ pub(crate) struct Client {
     request_timeout: RequestTimeout,
 }
 
-/// A channel whose answers begin in time, or fail with [`NoAnswer`].
-#[derive(Clone, Debug)]
+/// A channel that shows a token with each request, and whose answers begin in time, or fail with [`NoAnswer`].
+#[derive(Clone)]
 pub(crate) struct Timely {
     channel: Channel,
+    bearer: Bearer,
     request_timeout: RequestTimeout,
 }
 
@@ -55,7 +56,8 @@ impl Service<http::Request<Body>> for Timely {
         self.channel.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        self.bearer.show(request.headers_mut());
         let waits = request.uri().path().ends_with(WAITS);
         let answer = self.channel.call(request);
         let within = self.request_timeout.0.filter(|_| !waits);
@@ -72,31 +74,29 @@ impl Service<http::Request<Body>> for Timely {
 }
 
 impl Client {
-    pub(crate) async fn connect(server: &str, request_timeout: RequestTimeout) -> Result<Self, Failure> {
-        let server = with_port(server);
-        let url = if server.contains("://") {
-            server.clone()
-        } else {
-            format!("http://{server}")
-        };
-        let endpoint = Endpoint::from_shared(url).map_err(|_| {
+    /// Connects to a server of the token's authority, and no other.
+    pub(crate) async fn connect_with(
+        server: &str,
+        token: &Token,
+        request_timeout: RequestTimeout,
+    ) -> Result<Self, Failure> {
+        let server = server.to_owned();
+        // What speaks TLS here is the connector.
+        let endpoint = Endpoint::from_shared(format!("http://{server}")).map_err(|_| {
             Failure::Usage(format!(
-                "bad --server {server:?}: expected HOST:PORT such as 10.77.0.1:42113"
+                "bad --server {server:?}: expected HOST:PORT such as 10.77.0.1:42115"
             ))
         })?;
+        let answers_within = request_timeout.0.unwrap_or(HANDSHAKE_WITHIN);
         let channel = endpoint
-            .connect_timeout(CONNECT_WITHIN)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PONG_WITHIN)
-            .connect()
+            .connect_with_connector(Pinned::new(token.pin, answers_within))
             .await
-            .map_err(|error| Failure::Unreachable {
-                why: in_words(&chain(&error)),
-                server: server.clone(),
-            })?;
+            .map_err(|error| unreached(&server, &error, answers_within))?;
         let timely = Timely {
             channel,
+            bearer: Bearer::new(&token.secret),
             request_timeout,
         };
         let control = ControlServiceClient::new(timely).max_decoding_message_size(usize::MAX);
@@ -148,37 +148,46 @@ fn is_no_answer(mut cause: &(dyn std::error::Error + 'static)) -> bool {
     }
 }
 
-/// The usual port where none is named.
-fn with_port(server: &str) -> String {
-    let after_host = server.rsplit_once(']').map_or(server, |(_, rest)| rest);
-    if server.is_empty() || server.contains("://") || after_host.contains(':') {
-        server.to_owned()
-    } else {
-        format!("{server}:{PORT}")
+/// Why there is no connection.
+fn unreached(server: &str, error: &(dyn std::error::Error + 'static), within: Duration) -> Failure {
+    let server = server.to_owned();
+    match not_the_server(error) {
+        Some(NotTheServer::Silent) => Failure::NoAnswer { server, within },
+        Some(why) => Failure::NotTheServer {
+            server,
+            why: why.clone(),
+        },
+        None => Failure::Unreachable {
+            why: in_words(&chain(error)),
+            server,
+        },
     }
+}
+
+fn not_the_server<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a NotTheServer> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        // What an I/O error was made from is not among its sources.
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .and_then(|inner| inner.downcast_ref());
+        if let Some(found) = inner.or_else(|| error.downcast_ref()) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// Without the layers of the libraries.
 fn in_words(why: &str) -> String {
     let why = why.strip_prefix("transport error: ").unwrap_or(why);
     let why = why.strip_prefix("tcp connect error: ").unwrap_or(why);
-    why.strip_prefix("dns error: ").unwrap_or(why).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_without_a_port_has_the_usual_one() {
-        for (given, want) in [
-            ("10.77.0.1", "10.77.0.1:42113"),
-            ("10.77.0.1:1", "10.77.0.1:1"),
-            ("[::1]", "[::1]:42113"),
-            ("[::1]:1", "[::1]:1"),
-            ("http://a", "http://a"),
-        ] {
-            assert_eq!(with_port(given), want);
-        }
+    let why = why.strip_prefix("dns error: ").unwrap_or(why);
+    // A server that was killed says no goodbye (RFC 8446 section 6.1).
+    if why.contains("close_notify") {
+        return "it closed the connection".to_owned();
     }
+    why.to_owned()
 }

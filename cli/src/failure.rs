@@ -4,9 +4,10 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use access::NotTheServer;
 use tonic::{Code, Status};
 
-/// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server.
+/// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server, 5 not allowed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The connection was lost when there was one.
@@ -14,16 +15,21 @@ pub(crate) enum Failure {
         "the server at {server} is gone: {why}\nwhat it was told goes on when it is back; look whether `farrier serve` runs there, and ask again"
     )]
     Broken { server: String, why: String },
+    /// Nobody knows who asks, or that one may not.
+    #[error("{0}")]
+    Denied(String),
     #[error("{0}")]
     Failed(String),
     #[error("cannot write: {0}")]
     Io(#[from] io::Error),
     #[error(
         "something at {server} took the connection and has not answered for {within:?}\nlook whether that is a \
-         well `farrier serve` and its gRPC port (42113), name another with --server HOST:PORT, or wait longer with \
+         well `farrier serve` and its port for people (42115), name another with --server HOST:PORT, or wait longer with \
          --request-timeout TIME"
     )]
     NoAnswer { server: String, within: Duration },
+    #[error("what answers at {server} is not asked: {why}")]
+    NotTheServer { server: String, why: NotTheServer },
     #[error("{0}")]
     NotFound(String),
     #[error(
@@ -40,6 +46,7 @@ impl Failure {
         let message = status.message().to_owned();
         match status.code() {
             Code::NotFound => Failure::NotFound(message),
+            Code::PermissionDenied | Code::Unauthenticated => Failure::Denied(message),
             Code::Unavailable => Failure::Unreachable {
                 server: server.to_owned(),
                 why: message,
@@ -80,7 +87,11 @@ impl Failure {
             Failure::Failed(_) | Failure::Io(_) => 1,
             Failure::Usage(_) => 2,
             Failure::NotFound(_) => 3,
-            Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::Unreachable { .. } => 4,
+            Failure::Denied(_) => 5,
+            Failure::Broken { .. }
+            | Failure::NoAnswer { .. }
+            | Failure::NotTheServer { .. }
+            | Failure::Unreachable { .. } => 4,
         })
     }
 }

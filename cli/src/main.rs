@@ -8,6 +8,7 @@ mod duration;
 mod ending;
 mod failure;
 mod following;
+mod logins;
 mod output;
 mod serve;
 mod terminal;
@@ -60,6 +61,25 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Image(args) => return commands::image::run(args),
         Command::Serve(args) => return serve::run(*args),
         Command::Store(args) => return commands::store::run(*args, cli.output),
+        Command::Login(one) => (
+            Asked::Login(one.args),
+            one.server,
+            one.request_timeout,
+            one.output,
+        ),
+        Command::Logout(one) => (
+            Asked::Logout(one.args),
+            one.server,
+            one.request_timeout,
+            one.output,
+        ),
+        Command::Whoami(one) => (Asked::WhoAmI, one.server, one.request_timeout, one.output),
+        Command::Token(group) => (
+            Asked::Token(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
         Command::Machine(group) => (
             Asked::Machine(group.command),
             group.server,
@@ -94,12 +114,16 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let mut out = Out::stdout();
     let done = runtime.block_on(async {
         let asking = commands::Asking {
-            server: server.unwrap_or(cli.server),
+            server: logins::server(server.or(cli.server).as_deref())?,
             request_timeout: timeout.unwrap_or(cli.request_timeout),
             output: output.unwrap_or(cli.output),
             out: &mut out,
         };
         match asked {
+            Asked::Login(args) => commands::login::login(args, asking).await,
+            Asked::Logout(args) => commands::login::logout(args, asking),
+            Asked::WhoAmI => commands::login::who_am_i(asking).await,
+            Asked::Token(command) => commands::token::run(command, asking).await,
             Asked::Machine(command) => commands::machine::run(command, asking).await,
             Asked::Run(args) => commands::workflow::run::run(args, asking).await,
             Asked::Secret(command) => commands::secret::run(command, asking).await,
@@ -113,6 +137,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// The commands that ask a server.
 enum Asked {
+    Login(commands::login::LoginArgs),
+    Logout(commands::login::LogoutArgs),
+    Token(commands::token::TokenCommand),
+    WhoAmI,
     Machine(commands::machine::MachineCommand),
     Run(commands::workflow::run::RunArgs),
     Secret(commands::secret::SecretCommand),

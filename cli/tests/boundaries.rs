@@ -24,7 +24,8 @@ fn dependencies(of: &str) -> BTreeSet<String> {
 #[test]
 fn each_part_uses_only_the_parts_that_it_may() {
     let parts = [
-        ("proto", &[][..]),
+        ("access", &[][..]),
+        ("proto", &[]),
         ("workflow", &[]),
         ("store", &[]),
         ("ephemeral", &[]),
@@ -35,6 +36,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         (
             "server",
             &[
+                "access",
                 "coordinator",
                 "ephemeral",
                 "proto",

@@ -2,62 +2,34 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod servers;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use jiff::{Timestamp, Unit};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use servers::Serve;
 use tempfile::TempDir;
 
 struct Server {
-    child: Child,
+    serve: Serve,
     folder: TempDir,
-    address: String,
 }
 
 impl Server {
     fn start() -> Server {
         let folder = TempDir::new().unwrap();
-        fs::create_dir(folder.path().join("boot")).unwrap();
         fs::write(folder.path().join("clock"), "+0").unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args(["serve", "--interface", "lo", "--address", "127.0.0.1"])
-            .args(["--listen", "127.0.0.1", "--no-dhcp", "--no-ra"])
-            .args(["--http-port", "0", "--tftp-port", "0", "--grpc-port", "0"])
-            .arg("--data-dir")
-            .arg(folder.path())
+        let mut command = servers::serve(folder.path());
+        command
             .env("LD_PRELOAD", library())
             .env("FAKETIME_TIMESTAMP_FILE", folder.path().join("clock"))
             .env("FAKETIME_NO_CACHE", "1")
             // A clock that is set leaves those alone that only count.
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        let address = loop {
-            let line = lines
-                .next()
-                .unwrap_or_else(|| panic!("not ready: {said}"))
-                .unwrap();
-            if let Some(ready) = line.strip_prefix("farrier: ready grpc=") {
-                break ready.split(' ').next().unwrap().to_owned();
-            }
-            said += &line;
-        };
-        // Its pipe must not fill up.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server {
-            child,
-            folder,
-            address,
-        }
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let serve = Serve::started(command, folder.path());
+        Server { serve, folder }
     }
 
     fn set_clock(&self, by: &str) {
@@ -68,11 +40,7 @@ impl Server {
     }
 
     fn farrier(&self, args: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args(["--server", &self.address])
-            .args(args)
-            .output()
-            .unwrap();
+        let output = self.serve.command(args).output().unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     }
 
@@ -88,14 +56,6 @@ impl Server {
 
     fn wait(&self, id: &str, within: &str) -> Option<i32> {
         self.farrier(&["workflow", "wait", id, "--timeout", within]).0
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        let _ = kill(pid, Signal::SIGTERM);
-        let _ = self.child.wait();
     }
 }
 

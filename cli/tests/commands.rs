@@ -1,11 +1,12 @@
 //! The program as people and scripts use it: its output, its words and its exit codes, against a real server.
 
-use std::net::SocketAddr;
+mod servers;
+
 use std::process::{Command, Output};
 
-use server::{Config, ControlPlane};
+use server::Config;
+use servers::{InProcess, farrier};
 use store::{MemoryStore, StoreHandle};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\ndisks: [/dev/vda]\n";
@@ -25,27 +26,18 @@ const DEVICES: &str = r#"{"device_1": "52:54:00:77:00:0b"}"#;
 /// A server in this process, and a directory for files.
 struct Server {
     _runtime: Runtime,
-    control: ControlPlane,
-    address: SocketAddr,
+    server: InProcess,
     dir: tempfile::TempDir,
 }
 
 impl Server {
     fn start() -> Self {
         let runtime = Runtime::new().expect("runtime");
-        let (control, address) = runtime.block_on(async {
-            let store = StoreHandle::new(MemoryStore::new());
-            let control = ControlPlane::open(store, Config::default()).await.expect("open");
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-            let address = listener.local_addr().expect("address");
-            let serving = control.clone();
-            tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
-            (control, address)
-        });
+        let store = StoreHandle::new(MemoryStore::new());
+        let server = runtime.block_on(InProcess::start(store, Config::default()));
         Self {
             _runtime: runtime,
-            control,
-            address,
+            server,
             dir: tempfile::TempDir::new().expect("directory"),
         }
     }
@@ -66,7 +58,7 @@ impl Server {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        farrier(&self.address.to_string(), args)
+        farrier(&self.server.api, args)
     }
 
     /// What it prints; it must succeed.
@@ -85,16 +77,6 @@ impl Server {
     fn fails(&self, args: &[&str], code: i32, words: &str) {
         check(&self.run(args), code, words);
     }
-}
-
-fn farrier(server: &str, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_farrier"))
-        .args(args)
-        .env_clear()
-        .env("FARRIER_SERVER", server)
-        .env("TZ", "UTC")
-        .output()
-        .expect("farrier runs")
 }
 
 #[track_caller]
@@ -453,7 +435,7 @@ fn a_workflow_is_made_shown_cancelled_and_deleted() {
         .map(|words| (words[0].to_owned(), words[2..].join(" ")))
         .collect();
     let want = [
-        ("1", "created - wipe from template wipe"),
+        ("1", "created - wipe from template wipe by admin"),
         ("2", "task_started only started"),
         ("3", "execution_made only waits for machine 52:54:00:77:00:0b"),
     ];
@@ -645,7 +627,7 @@ fn the_boot_log_tells_what_was_recorded() {
     let server = Server::prepared();
     assert_eq!(server.ok(&["machine", "boot-log", "node1"]), "");
     for mac in ["52:54:00:77:00:0b", "52:54:00:99:99:99"] {
-        server.control.record(server::timeline::Entry {
+        server.server.control.record(server::timeline::Entry {
             at: std::time::UNIX_EPOCH,
             mac: Some(mac.parse().expect("MAC")),
             boot: None,

@@ -44,9 +44,11 @@ fn every_command_that_a_message_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("workspace");
     let mut files = Vec::new();
     for part in [
+        "access",
         "agent",
         "boots",
         "cli",
+        "coordinator",
         "disk",
         "image",
         "qemu-tests",

@@ -3,12 +3,14 @@
 //! A code block's info string says what it is: `yaml machine`, `yaml template`, `toml serve`, `sh`. Blocks of other
 //! kinds are for reading only.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod servers;
 
-use server::{Config, ControlPlane};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use server::Config;
+use servers::{InProcess, farrier};
 use store::{MemoryStore, StoreHandle};
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// What templates of the documentation are rendered for.
@@ -270,14 +272,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let runtime = Runtime::new().expect("runtime");
-        let address = runtime.block_on(async {
-            let store = StoreHandle::new(MemoryStore::new());
-            let control = ControlPlane::open(store, Config::default()).await.expect("open");
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-            let address = listener.local_addr().expect("address");
-            tokio::spawn(async move { control.serve(listener, std::future::pending()).await });
-            address.to_string()
-        });
+        let store = StoreHandle::new(MemoryStore::new());
+        let address = runtime.block_on(InProcess::start(store, Config::default())).api;
         Self {
             _runtime: runtime,
             address,
@@ -286,12 +282,7 @@ impl Server {
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args(args)
-            .env_clear()
-            .env("FARRIER_SERVER", &self.address)
-            .output()
-            .expect("farrier runs")
+        farrier(&self.address, args)
     }
 
     /// With a file of this text as the last argument.

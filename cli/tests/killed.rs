@@ -3,15 +3,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod servers;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use access::{PinnedChannel, Token};
 use agent::worker::core::{Core, Event, Order};
+use nix::sys::signal::Signal;
 use proto::v1::agent_message::Kind as ToServer;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
@@ -21,9 +23,9 @@ use proto::v1::{
     AgentMessage, ApplyMachinesRequest, CreateWorkflowRequest, GetMachineRequest, GetWorkflowRequest, Hello,
     ListWorkflowsRequest, PutTemplateRequest, Succeeded, WorkflowEventsRequest,
 };
+use servers::Serve;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 const KILLS: u64 = 200;
 const MACHINES: usize = 16;
@@ -55,7 +57,7 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
         .build()
         .unwrap();
     let load = Arc::new(Load::default());
-    let mut serve = Serve::start(dir.path(), &load);
+    let mut serve = start(dir.path(), &load);
     runtime.block_on(prepare(&load));
     let stopping = Arc::new(AtomicBool::new(false));
     for number in 0..MACHINES {
@@ -75,8 +77,8 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        serve.kill();
-        serve = Serve::start(dir.path(), &load);
+        serve.end(Signal::SIGKILL);
+        serve = start(dir.path(), &load);
     }
     stopping.store(true, Ordering::SeqCst);
     let ids = runtime.block_on(maker).unwrap();
@@ -87,7 +89,7 @@ fn two_hundred_kills_under_load_lose_nothing_and_run_nothing_twice() {
 /// What the agents and the maker of workflows know.
 #[derive(Default)]
 struct Load {
-    server: Mutex<String>,
+    server: Mutex<Option<Known>>,
     acknowledged: AtomicU64,
     /// Ends of attempts that the server has acknowledged.
     ends: Mutex<BTreeSet<String>>,
@@ -95,79 +97,40 @@ struct Load {
     starts: Mutex<BTreeMap<String, u32>>,
 }
 
+/// Where the server is now.
+struct Known {
+    grpc: String,
+    api: String,
+    token: Token,
+}
+
 impl Load {
-    fn server(&self) -> String {
-        format!("http://{}", self.server.lock().unwrap())
+    fn agents(&self) -> String {
+        format!("http://{}", self.server.lock().unwrap().as_ref().unwrap().grpc)
+    }
+
+    fn control(&self) -> ControlServiceClient<PinnedChannel> {
+        let server = self.server.lock().unwrap();
+        let Known { api, token, .. } = server.as_ref().unwrap();
+        ControlServiceClient::new(access::channel(api, token, None).unwrap())
     }
 }
 
-struct Serve(Child);
-
-impl Serve {
-    fn start(dir: &Path, load: &Load) -> Serve {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args([
-                "serve",
-                "--interface",
-                "lo",
-                "--address",
-                "127.0.0.1",
-                "--listen",
-                "127.0.0.1",
-            ])
-            .args([
-                "--no-dhcp",
-                "--no-ra",
-                "--grpc-port",
-                "0",
-                "--http-port",
-                "0",
-                "--tftp-port",
-                "0",
-                // It is killed while it archives, too.
-                "--archive-after",
-                "0",
-            ])
-            .arg("--data-dir")
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let Some(line) = lines.next() else {
-                panic!("ended before it was ready: {said}")
-            };
-            let line = line.unwrap();
-            if let Some(ready) = line.strip_prefix("farrier: ready grpc=") {
-                break ready.split(' ').next().unwrap().to_owned();
-            }
-            said += &line;
-        };
-        // Its pipe must not fill up.
-        std::thread::spawn(move || lines.for_each(drop));
-        *load.server.lock().unwrap() = address;
-        Serve(child)
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start(dir: &Path, load: &Load) -> Serve {
+    let mut command = servers::serve(dir);
+    // It is killed while it archives, too.
+    command.args(["--archive-after", "0"]);
+    let serve = Serve::started(command, dir);
+    *load.server.lock().unwrap() = Some(Known {
+        grpc: serve.grpc.clone(),
+        api: serve.api.clone(),
+        token: serve.token(),
+    });
+    serve
 }
 
 async fn prepare(load: &Load) {
-    let mut control = ControlServiceClient::connect(load.server()).await.unwrap();
+    let mut control = load.control();
     let machines: Vec<String> = (0..MACHINES)
         .map(|number| {
             format!(
@@ -222,7 +185,7 @@ async fn make_workflows(load: Arc<Load>, stopping: Arc<AtomicBool>) -> Vec<Strin
         let deadline = Instant::now() + WITHIN;
         let made = loop {
             let made = tokio::time::timeout(ANSWER_WITHIN, async {
-                let mut control = ControlServiceClient::connect(load.server()).await?;
+                let mut control = load.control();
                 Ok::<_, Box<dyn std::error::Error + Send + Sync>>(
                     control.create_workflow(request.clone()).await?,
                 )
@@ -274,7 +237,7 @@ impl SimulatedAgent {
     }
 
     async fn attach(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let connected = AgentServiceClient::connect(self.load.server());
+        let connected = AgentServiceClient::connect(self.load.agents());
         let mut client = tokio::time::timeout(ANSWER_WITHIN, connected).await??;
         let (to, messages) = mpsc::channel(64);
         let greeting = self.core.hello();
@@ -377,7 +340,7 @@ async fn all_are_archived(data: &Path, ids: &[String]) {
 
 /// What there is to do and why it is not done, for whoever reads a failure.
 async fn describe(load: &Load) {
-    let mut control = ControlServiceClient::connect(load.server()).await.unwrap();
+    let mut control = load.control();
     let workflows = control
         .list_workflows(ListWorkflowsRequest::default())
         .await
@@ -410,7 +373,7 @@ async fn describe(load: &Load) {
 
 /// The server is up for good: everything ends, once, and is all there.
 async fn check(load: &Load, ids: &[String]) {
-    let mut control = ControlServiceClient::connect(load.server()).await.unwrap();
+    let mut control = load.control();
     assert_eq!(
         ids.iter().collect::<BTreeSet<_>>().len(),
         ids.len(),
@@ -480,7 +443,7 @@ async fn check(load: &Load, ids: &[String]) {
     );
 }
 
-async fn all_workflows(control: &mut ControlServiceClient<Channel>) -> BTreeSet<String> {
+async fn all_workflows(control: &mut ControlServiceClient<PinnedChannel>) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let mut request = ListWorkflowsRequest::default();
     loop {

@@ -3,22 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod servers;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::report::Outcome;
 use proto::v1::{
     AgentMessage, AttemptState, Hello, JournalEntry, LogLines, Report, RunAction, Started, Succeeded,
     agent_message, server_message,
 };
+use servers::Serve;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -73,7 +74,7 @@ fn check(signal: Signal) {
     let runtime = Runtime::new().unwrap();
     let mut agents: Vec<Agent> = MACS
         .iter()
-        .map(|mac| runtime.block_on(Agent::attach(&server.address, mac, None)))
+        .map(|mac| runtime.block_on(Agent::attach(&server.0.grpc, mac, None)))
         .collect();
     let runs: Vec<RunAction> = agents
         .iter_mut()
@@ -94,7 +95,7 @@ fn check(signal: Signal) {
     let mut agents: Vec<Agent> = MACS
         .iter()
         .zip(&runs)
-        .map(|(mac, run)| runtime.block_on(Agent::attach(&server.address, mac, Some(run))))
+        .map(|(mac, run)| runtime.block_on(Agent::attach(&server.0.grpc, mac, Some(run))))
         .collect();
     for (agent, run) in agents.iter_mut().zip(&runs) {
         // What it sent last it sends again, as it may have been lost.
@@ -177,6 +178,7 @@ fn who_waits_for_a_server_that_stays_away_is_told_when_its_time_is_over() {
     .unwrap();
     let id = server.ok(&["workflow", "create", "-q", "-f", file.to_str().unwrap()]);
     let mut wait = server
+        .0
         .command(&["workflow", "wait", id.trim(), "--timeout", "3s"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -189,7 +191,7 @@ fn who_waits_for_a_server_that_stays_away_is_told_when_its_time_is_over() {
     let mut said = String::new();
     wait.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(wait.wait().unwrap().code(), Some(4), "{said}");
-    let gone = format!("farrier: the server at {} is gone: ", server.address);
+    let gone = format!("farrier: the server at {} is gone: ", server.0.api);
     let lines: Vec<&str> = said.lines().collect();
     assert!(
         lines[0].starts_with(&gone) && lines[0].ends_with("; asking again"),
@@ -205,90 +207,25 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// A server on a port that it gets again.
-struct Server {
-    child: Child,
-    data: std::path::PathBuf,
-    address: String,
-}
+/// A server on ports that it gets again.
+struct Server(Serve);
 
 impl Server {
     fn start(data: &Path) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        Server::on(data, port)
+        Server(Serve::start(data))
     }
 
-    fn again(mut self) -> Server {
-        let port = self.address.rsplit(':').next().unwrap().parse().unwrap();
-        self.child.wait().unwrap();
-        Server::on(&self.data.clone(), port)
-    }
-
-    fn on(data: &Path, port: u16) -> Server {
-        let boot = data.join("boot");
-        std::fs::create_dir_all(&boot).unwrap();
-        // What the netboot services look for; nothing is booted here.
-        for file in [
-            "vmlinuz",
-            "initramfs.img",
-            "snponly.efi",
-            "undionly.kpxe",
-            "local-boot.efi",
-        ] {
-            std::fs::write(boot.join(file), file).unwrap();
-        }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args([
-                "serve",
-                "--interface",
-                "lo",
-                "--address",
-                "127.0.0.1",
-                "--listen",
-                "127.0.0.1",
-            ])
-            .args(["--no-dhcp", "--no-ra", "--http-port", "0", "--tftp-port", "0"])
-            .args(["--grpc-port", &port.to_string(), "--data-dir"])
-            .arg(data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        loop {
-            let Some(line) = lines.next() else {
-                panic!("ended before it was ready: {said}")
-            };
-            let line = line.unwrap();
-            if line.starts_with("farrier: ready grpc=") {
-                break;
-            }
-            said += &line;
-        }
-        // Its pipe must not fill up.
-        std::thread::spawn(move || lines.for_each(drop));
-        Server {
-            child,
-            data: data.to_owned(),
-            address: format!("127.0.0.1:{port}"),
-        }
+    fn again(self) -> Server {
+        Server(self.0.again())
     }
 
     fn end(&mut self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
-        kill(pid, signal).unwrap();
-        self.child.wait().unwrap();
+        self.0.end(signal);
     }
 
     /// Waits until so many have a connection to it (proc(5), /proc/net/tcp: state 01 is ESTABLISHED).
     fn has_clients(&self, count: usize) {
-        let port: u16 = self.address.rsplit(':').next().unwrap().parse().unwrap();
+        let port: u16 = self.0.api.rsplit(':').next().unwrap().parse().unwrap();
         let to = format!(" 0100007F:{port:04X} 01 ");
         let deadline = Instant::now() + WITHIN;
         loop {
@@ -304,30 +241,13 @@ impl Server {
         }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-        command.args(["--server", &self.address]).args(args).env_clear();
-        command
-    }
-
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).unwrap()
+        self.0.run(args)
     }
 
     fn follow(&self, args: &[&str]) -> Follower {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = self.0.command(args).stderr(Stdio::inherit()).spawn().unwrap();
         let (to, lines) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || {
@@ -342,13 +262,6 @@ impl Server {
             lines,
             what: format!("{args:?}"),
         }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

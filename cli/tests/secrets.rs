@@ -6,11 +6,17 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod servers;
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use servers::Serve;
 
 const NAME: &str = "no_secret_is_anywhere_but_in_the_action";
 const WITHIN: Duration = Duration::from_secs(60);
@@ -156,7 +162,9 @@ fn no_secret_is_anywhere_but_in_the_action() {
             .any(|(_, said)| said.contains("${{ secrets.PASSWORD }}")),
         "the hole is shown"
     );
-    let folder = world.end();
+    let (folder, said) = world.end();
+    assert!(said.contains("action pushed"), "the server's log is there");
+    outputs.push(("the log of the server".into(), said));
     outputs.extend(offline(folder.path()));
     let mut places = outputs.len();
     for (what, said) in &outputs {
@@ -202,72 +210,38 @@ fn check(what: &str, bytes: &[u8]) {
 
 struct World {
     folder: tempfile::TempDir,
-    server: Child,
-    agent: Child,
-    address: String,
+    server: Serve,
+    agent: Agent,
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl World {
     fn begin() -> World {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
-        let boot = data.join("boot");
-        fs::create_dir_all(&boot).unwrap();
-        // What the netboot services look for; nothing is booted here.
-        for file in [
-            "vmlinuz",
-            "initramfs.img",
-            "snponly.efi",
-            "undionly.kpxe",
-            "local-boot.efi",
-        ] {
-            fs::write(boot.join(file), file).unwrap();
-        }
-        let mut server = farrier(&[
-            "serve",
-            "--interface",
-            "lo",
-            "--address",
-            "127.0.0.1",
-            "--listen",
-            "127.0.0.1",
-            "--no-dhcp",
-            "--no-ra",
-            "--grpc-port",
-            "0",
-            "--http-port",
-            "0",
-            "--tftp-port",
-            "0",
-            "--archive-after",
-            "0",
-            "--data-dir",
-        ])
-        .arg(&data)
+        let mut command = servers::serve(&data);
         // All that it can say.
-        .env("RUST_LOG", "trace")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-        let mut log = File::create(folder.path().join("server.log")).unwrap();
-        let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("it is not ready").unwrap();
-            writeln!(log, "{line}").unwrap();
-            if let Some(ready) = line.strip_prefix("farrier: ready grpc=") {
-                break ready.split(' ').next().unwrap().to_owned();
-            }
-        };
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                writeln!(log, "{line}").unwrap();
-            }
-        });
+        command.args(["--archive-after", "0"]).env("RUST_LOG", "trace");
+        let server = Serve::started(command, &data);
         let state = folder.path().join("state");
         fs::create_dir(&state).unwrap();
         let agent = Command::new(std::env::current_exe().unwrap())
-            .args(["--server", &address, "--mac", "52:54:00:77:00:0b", "--state-dir"])
+            .args([
+                "--server",
+                &server.grpc,
+                "--mac",
+                "52:54:00:77:00:0b",
+                "--state-dir",
+            ])
             .arg(&state)
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
@@ -278,8 +252,7 @@ impl World {
         World {
             folder,
             server,
-            agent,
-            address,
+            agent: Agent(agent),
         }
     }
 
@@ -290,11 +263,7 @@ impl World {
     }
 
     fn ask(&self, args: &[&str]) -> Command {
-        let mut command = farrier(args);
-        command
-            .env("FARRIER_SERVER", &self.address)
-            .stdout(Stdio::piped());
-        command
+        self.server.command(args)
     }
 
     #[track_caller]
@@ -338,6 +307,8 @@ impl World {
             "template render login -r device_1=52:54:00:77:00:0b",
             "workflow list",
             "secret list",
+            "token list",
+            "whoami",
         ]
         .iter()
         .map(|command| command.split(' ').collect())
@@ -369,23 +340,14 @@ impl World {
         outputs
     }
 
-    /// Ends both as their operators do.
-    fn end(mut self) -> tempfile::TempDir {
-        for child in [&mut self.agent, &mut self.server] {
-            let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-            nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
-            child.wait().unwrap();
-        }
-        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        for child in [&mut self.agent, &mut self.server] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    /// Ends both as their operators do; with what the server has said.
+    fn end(mut self) -> (tempfile::TempDir, String) {
+        let id = Pid::from_raw(i32::try_from(self.agent.0.id()).unwrap());
+        kill(id, Signal::SIGTERM).unwrap();
+        self.agent.0.wait().unwrap();
+        let (code, said) = self.server.signal(Signal::SIGTERM);
+        assert_eq!(code, Some(0), "{said}");
+        (self.folder, said)
     }
 }
 

@@ -1,131 +1,17 @@
 //! `farrier serve` as a process: when it is ready, how it stops, what it finds again, and how a server that does not
 //! answer looks to those who ask it.
 
+mod servers;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use servers::{Serve, command as ask, serve as command};
 
 const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
-
-/// A server that is killed when the test ends, however it ends.
-struct Serve {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-    grpc: String,
-}
-
-impl Serve {
-    /// Starts it on loopback with ports of the kernel's choice, and waits until it says that it is ready.
-    fn start(dir: &Path) -> Self {
-        Self::started(command(dir))
-    }
-
-    fn started(mut command: Command) -> Self {
-        let mut child = command.spawn().expect("farrier runs");
-        let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let mut serve = Self {
-            child,
-            stderr,
-            grpc: String::new(),
-        };
-        let mut said = String::new();
-        loop {
-            let mut line = String::new();
-            assert_ne!(
-                serve.stderr.read_line(&mut line).expect("text"),
-                0,
-                "ended before it was ready: {said}"
-            );
-            if let Some(ready) = line.strip_prefix("farrier: ready grpc=") {
-                serve.grpc = ready.split(' ').next().expect("an address").to_owned();
-                assert!(
-                    ready.contains(" http=127.0.0.1:") && ready.contains(" dhcp=off tftp=127.0.0.1:"),
-                    "{line}"
-                );
-                return serve;
-            }
-            said += &line;
-        }
-    }
-
-    fn run(&self, args: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
-            .args(["--server", &self.grpc])
-            .args(args)
-            .output()
-            .expect("farrier runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout).expect("text")
-    }
-
-    /// Its exit code (`None` after a signal that it did not take) and what it still said.
-    fn signal(mut self, signal: Signal) -> (Option<i32>, String) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        kill(pid, signal).expect("it runs");
-        let status = self.child.wait().expect("it ends");
-        let mut said = String::new();
-        self.stderr.read_to_string(&mut said).expect("text");
-        (status.code(), said)
-    }
-}
-
-impl Drop for Serve {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(dir: &Path) -> Command {
-    let boot = dir.join("boot");
-    std::fs::create_dir_all(&boot).expect("directory");
-    // What the TFTP service looks for; nothing is booted here.
-    for file in [
-        "vmlinuz",
-        "initramfs.img",
-        "snponly.efi",
-        "undionly.kpxe",
-        "local-boot.efi",
-    ] {
-        std::fs::write(boot.join(file), file).expect("write");
-    }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-    command
-        .args([
-            "serve",
-            "--interface",
-            "lo",
-            "--address",
-            "127.0.0.1",
-            "--listen",
-            "127.0.0.1",
-            "--no-dhcp",
-            "--no-ra",
-        ])
-        .args([
-            "--grpc-port",
-            "0",
-            "--http-port",
-            "0",
-            "--tftp-port",
-            "0",
-            "--data-dir",
-        ])
-        .arg(dir)
-        .env_clear()
-        .stderr(Stdio::piped());
-    command
-}
 
 #[test]
 fn stops_cleanly_on_a_signal_and_keeps_what_it_was_told() {
@@ -207,18 +93,6 @@ fn silent() -> (TcpListener, String) {
     (listener, address)
 }
 
-fn ask(server: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-    command
-        .args(["--server", server])
-        .args(args)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
 /// Its exit code and what it said, when it has ended.
 fn ended(mut child: Child, what: &str) -> (Option<i32>, String) {
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -247,7 +121,7 @@ fn a_port_that_answers_nothing_is_told_of_when_its_time_is_over() {
     let (_listener, address) = silent();
     let words = format!(
         "farrier: something at {address} took the connection and has not answered for 1s\nlook whether that is a well \
-         `farrier serve` and its gRPC port (42113), name another with --server HOST:PORT, or wait longer with \
+         `farrier serve` and its port for people (42115), name another with --server HOST:PORT, or wait longer with \
          --request-timeout TIME"
     );
     let flag = ask(&address, &["machine", "list", "--request-timeout", "1s"]).spawn();
@@ -283,7 +157,8 @@ fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
     let id = id.trim();
 
     let follow = || {
-        let mut follows = ask(&stopped.grpc, &["workflow", "events", id, "-f"])
+        let mut follows = stopped
+            .command(&["workflow", "events", id, "-f"])
             .spawn()
             .expect("farrier runs");
         let mut first = String::new();
@@ -294,20 +169,20 @@ fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
         (follows, events)
     };
     let (follows, _events) = follow();
-    let waits = ask(&stopped.grpc, &["workflow", "wait", id])
+    let waits = stopped
+        .command(&["workflow", "wait", id])
         .spawn()
         .expect("farrier runs");
     let (_listener, address) = silent();
-    let waits_at_nobody = ask(&address, &["workflow", "wait", id])
+    let waits_at_nobody = ask(&address, &["workflow", "wait", id, "--request-timeout", "3s"])
         .spawn()
         .expect("farrier runs");
     // Its connections stay, and nobody is there: as with a host that has lost its power.
-    let pid = Pid::from_raw(i32::try_from(stopped.child.id()).expect("a pid"));
+    let pid = stopped.pid();
     kill(pid, Signal::SIGSTOP).expect("it runs");
     for (child, server, what) in [
-        (follows, &stopped.grpc, "a stream"),
-        (waits, &stopped.grpc, "a wait"),
-        (waits_at_nobody, &address, "a wait at nobody"),
+        (follows, &stopped.api, "a stream"),
+        (waits, &stopped.api, "a wait"),
     ] {
         let (code, said) = ended(child, what);
         assert_eq!(code, Some(4), "{what}: {said}");
@@ -320,13 +195,21 @@ fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
             "{what}: {said}"
         );
     }
+    let (code, said) = ended(waits_at_nobody, "a wait at nobody");
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.starts_with(&format!(
+            "farrier: something at {address} took the connection and has not answered for 3s\n"
+        )),
+        "{said}"
+    );
     kill(pid, Signal::SIGCONT).expect("it is there");
     let (follows, _events) = follow();
     kill(pid, Signal::SIGKILL).expect("it runs");
     let (code, said) = ended(follows, "a stream of a server that was killed");
     assert_eq!(code, Some(4), "{said}");
     assert!(
-        said.starts_with(&format!("farrier: the server at {} is gone: ", stopped.grpc)),
+        said.starts_with(&format!("farrier: the server at {} is gone: ", stopped.api)),
         "{said}"
     );
 }
@@ -376,10 +259,10 @@ fn does_not_start_on_a_damaged_store_and_without_the_check_gives_an_error_for_wh
 
     let mut unchecked = command(dir.path());
     unchecked.arg("--no-store-check");
-    let serve = Serve::started(unchecked);
+    let serve = Serve::started(unchecked, dir.path());
     assert!(serve.run(&["machine", "get", "node2"]).contains("10.77.0.12/24"));
-    let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
-        .args(["--server", &serve.grpc, "machine", "get", "node1"])
+    let output = serve
+        .command(&["machine", "get", "node1"])
         .output()
         .expect("farrier runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -22,6 +22,9 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It is not known who asks.
+    #[error("{0}")]
+    Unknown(String),
     /// The thing is not in a state for this.
     #[error("{0}")]
     Refused(String),

@@ -46,6 +46,8 @@ pub struct Identity {
     pub parent: Option<Parent>,
     /// Empty: none.
     pub idempotency_key: String,
+    /// Who makes it; empty: not a person.
+    pub by: String,
 }
 
 /// Renders a template, checks what came of it against the machines that there are, and fills in inputs and name.
@@ -84,6 +86,7 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
+        by: identity.by,
     };
     Ok((creation, text))
 }

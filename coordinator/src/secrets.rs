@@ -42,7 +42,7 @@ pub struct Secret {
     pub version: u64,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
-    /// Who set the present value; empty: not known.
+    /// Who set the present value.
     #[serde(default)]
     pub set_by: String,
 }

@@ -41,6 +41,7 @@ fn drive(state: &Workflow) {
         Command::Continue,
         Command::Timer,
         Command::Cancel {
+            by: String::new(),
             reason: "why not".into(),
         },
         Command::Pause {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use access::{PinnedChannel, Token};
 use anyhow::Context;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
@@ -13,35 +14,33 @@ use proto::v1::{
     Workflow, WorkflowDataRequest, WorkflowEvent, WorkflowEventsRequest, WorkflowLogsRequest,
 };
 use tokio::runtime::Runtime;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 use crate::wait::{Look, WaitError, wait_until};
+
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A client of the control plane. Reconnects by itself after the server was restarted.
 #[derive(Debug)]
 pub struct Api {
     runtime: Runtime,
-    client: ControlServiceClient<Channel>,
+    client: ControlServiceClient<PinnedChannel>,
 }
 
 impl Api {
-    /// A client of the server at `authority` ("10.77.0.1:42113"); connects when it is first used.
+    /// A client of the server at `authority` ("127.0.0.1:42115"); connects when it is first used.
     ///
     /// # Errors
     /// When the authority is not one.
-    pub fn new(authority: &str) -> anyhow::Result<Api> {
+    pub fn new(authority: &str, token: &Token) -> anyhow::Result<Api> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30));
         // A lazy channel is tied to the runtime that it is made in.
         let _inside = runtime.enter();
         Ok(Api {
-            client: ControlServiceClient::new(endpoint.connect_lazy()),
+            client: ControlServiceClient::new(access::channel(authority, token, Some(ANSWERS_WITHIN))?),
             runtime,
         })
     }
@@ -135,10 +134,7 @@ impl Api {
     /// # Errors
     /// As [`Api::apply_machines`].
     pub fn resume(&self, id: &str) -> anyhow::Result<Workflow> {
-        let request = ResumeWorkflowRequest {
-            id: id.to_owned(),
-            ..Default::default()
-        };
+        let request = ResumeWorkflowRequest { id: id.to_owned() };
         self.call(|mut client| async move { client.resume_workflow(request).await })
     }
 
@@ -270,7 +266,7 @@ impl Api {
         })
     }
 
-    fn call<T, F>(&self, request: impl FnOnce(ControlServiceClient<Channel>) -> F) -> anyhow::Result<T>
+    fn call<T, F>(&self, request: impl FnOnce(ControlServiceClient<PinnedChannel>) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
@@ -283,7 +279,7 @@ impl Api {
 
     fn collect<T, F>(
         &self,
-        request: impl FnOnce(ControlServiceClient<Channel>) -> F,
+        request: impl FnOnce(ControlServiceClient<PinnedChannel>) -> F,
     ) -> anyhow::Result<Vec<T>>
     where
         F: Future<Output = Result<tonic::Response<Streaming<T>>, Status>>,

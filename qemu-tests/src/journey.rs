@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn an_entry_of_the_timeline_happened_when_it_says() {
         let entry = |ago| BootLogEntry {
-            at: Some((SystemTime::now() - ago).into()),
+            at: Some(prost_types::Timestamp::from(SystemTime::now() - ago)),
             ..Default::default()
         };
         let ago = happened(&entry(Duration::from_secs(3))).elapsed();

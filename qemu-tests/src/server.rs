@@ -35,8 +35,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// gRPC's authority, for clients in the lab's namespace.
+    /// Where agents find it.
     pub const GRPC: &'static str = "10.77.0.1:42113";
+    /// Where people's API is, for clients in the lab's namespace.
+    pub const API: &'static str = "127.0.0.1:42115";
     /// HTTP's authority.
     pub const HTTP: &'static str = "10.77.0.1:7080";
 
@@ -51,6 +53,14 @@ impl Server {
         };
         server.wait_until_ready()?;
         Ok(server)
+    }
+
+    /// The token that it has made itself: it may do everything.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn token(&self) -> anyhow::Result<access::Token> {
+        first_token(&self.paths.data_dir)
     }
 
     /// Its log.
@@ -111,6 +121,13 @@ impl Server {
         });
         Ok(ready?)
     }
+}
+
+/// What a server has made in its data directory.
+pub(crate) fn first_token(data_dir: &Path) -> anyhow::Result<access::Token> {
+    let path = data_dir.join("admin.token");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.parse()?)
 }
 
 /// Written to the log before each life of the server.

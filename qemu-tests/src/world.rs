@@ -63,7 +63,7 @@ impl World {
             log: run_dir.path().join("serve.log"),
         })
         .context("starting the server in the lab")?;
-        let api = Api::new(Server::GRPC)?;
+        let api = Api::new(Server::API, &server.token()?)?;
         Ok(World {
             run_dir,
             network,

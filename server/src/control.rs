@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use access::Pin;
 use store::StoreHandle;
 use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -49,6 +50,8 @@ pub struct Config {
     /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
     /// process.
     pub secrets_key: Option<PathBuf>,
+    /// The certificate authority that the tokens which it makes name.
+    pub authority: Pin,
 }
 
 impl Default for Config {
@@ -65,6 +68,7 @@ impl Default for Config {
             served: Vec::new(),
             blobs: Blobs::in_memory(),
             secrets_key: None,
+            authority: Pin::of(b""),
         }
     }
 }

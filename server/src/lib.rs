@@ -7,6 +7,7 @@
 
 mod agents;
 mod archive;
+mod boot_tokens;
 mod bounds;
 mod clock;
 mod control;
@@ -15,11 +16,13 @@ mod database;
 mod grpc;
 mod machines;
 mod netboot;
+mod people;
+mod random;
 mod secrets;
 mod templates;
 pub mod timeline;
-mod tokens;
 mod turns;
 mod workflows;
 
 pub use control::{Config, ControlPlane};
+pub use grpc::Listeners;

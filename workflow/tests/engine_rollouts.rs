@@ -351,6 +351,7 @@ fn many_items_are_made_a_few_at_a_time() {
     assert_eq!(rounds, 4);
     // Cancelling ends them a few at a time, too.
     let cancel = Command::Cancel {
+        by: String::new(),
         reason: String::new(),
     };
     let mut decision = engine::decide(Some(&decision.workflow), &cancel, 1_000).unwrap();

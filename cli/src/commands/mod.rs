@@ -1,13 +1,16 @@
 //! The command line: one file a command.
 
+pub(crate) mod admin_token;
 pub(crate) mod completions;
 pub(crate) mod image;
 pub(crate) mod lab;
+pub(crate) mod login;
 pub(crate) mod machine;
 mod progress;
 pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
+pub(crate) mod token;
 pub(crate) mod workflow;
 
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ use clap::{Parser, Subcommand};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
+use crate::logins;
 use crate::output::Format;
 use crate::terminal::{LogWriter, Out, is_shown_to_a_person, say};
 
@@ -28,17 +32,16 @@ use crate::terminal::{LogWriter, Out, is_shown_to_a_person, say};
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
-    /// The server that machine, template and workflow commands ask
+    /// The server that machine, template, workflow and token commands ask [default: the one of `farrier login`, or 127.0.0.1:42115]
     // Ids of their own: commands have options of these names, with other meanings, too.
     #[arg(
         id = "any_server",
         long = "server",
         env = "FARRIER_SERVER",
         hide_env_values = true,
-        default_value = "127.0.0.1:42113",
         value_name = "HOST:PORT"
     )]
-    pub(crate) server: String,
+    pub(crate) server: Option<String>,
     /// How long it may take for one answer; 0: for ever. Waiting and following end by themselves
     #[arg(
         id = "any_request_timeout",
@@ -75,6 +78,15 @@ pub(crate) enum Command {
     Secret(Group<secret::SecretCommand>),
     /// Run one action on one machine, now
     Run(Box<GroupOfOne<workflow::run::RunArgs>>),
+    /// Log in to a server: keep the token that it is asked with
+    Login(Box<GroupOfOne<login::LoginArgs>>),
+    /// Forget the token of a server
+    Logout(Box<GroupOfOne<login::LogoutArgs>>),
+    /// Say who the server takes you for, and what you may do
+    #[command(after_help = "Example:\n  farrier whoami")]
+    Whoami(Box<GroupOfOne<Nothing>>),
+    /// Tokens: who may ask the server, and for what
+    Token(Group<token::TokenCommand>),
     /// Build what machines netboot
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -98,11 +110,15 @@ impl Command {
             Command::Image(_) => Some("image build"),
             Command::Lab(_) => Some("lab"),
             Command::Serve(_) => Some("serve"),
-            Command::Machine(_)
+            Command::Login(_)
+            | Command::Logout(_)
+            | Command::Machine(_)
             | Command::Run(_)
             | Command::Secret(_)
             | Command::Store(_)
             | Command::Template(_)
+            | Command::Token(_)
+            | Command::Whoami(_)
             | Command::Workflow(_) => None,
         }
     }
@@ -113,7 +129,7 @@ impl Command {
 pub(crate) struct Group<C: Subcommand> {
     #[command(subcommand)]
     pub(crate) command: C,
-    /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
+    /// The server that it asks [env: FARRIER_SERVER] [default: that of `farrier login`, or 127.0.0.1:42115]
     #[arg(long, global = true, value_name = "HOST:PORT", help_heading = ANSWERS)]
     pub(crate) server: Option<String>,
     /// How long it may take for one answer; 0: for ever [env: FARRIER_REQUEST_TIMEOUT] [default: 30s]
@@ -131,12 +147,16 @@ pub(crate) struct Group<C: Subcommand> {
     pub(crate) output: Option<Format>,
 }
 
+/// Of a command that has no options of its own.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Nothing {}
+
 /// A command without commands of its own that asks a server.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GroupOfOne<A: clap::Args> {
     #[command(flatten)]
     pub(crate) args: A,
-    /// The server that it asks [env: FARRIER_SERVER] [default: 127.0.0.1:42113]
+    /// The server that it asks [env: FARRIER_SERVER] [default: that of `farrier login`, or 127.0.0.1:42115]
     #[arg(long, value_name = "HOST:PORT", help_heading = ANSWERS)]
     pub(crate) server: Option<String>,
     /// How long it may take for one answer; 0: for ever [env: FARRIER_REQUEST_TIMEOUT] [default: 30s]
@@ -160,7 +180,7 @@ Examples:
   farrier workflow wait ID --timeout 30m
   farrier run node1 reboot                           one action, now
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers.";
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 not found, 4 no server answers, 5 not allowed.";
 
 /// What every command that asks a server has.
 pub(crate) struct Asking<'a> {
@@ -173,7 +193,8 @@ pub(crate) struct Asking<'a> {
 
 impl Asking<'_> {
     async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.server, self.request_timeout).await
+        let token = logins::token(&self.server)?;
+        Client::connect_with(&self.server, &token, self.request_timeout).await
     }
 }
 

@@ -77,6 +77,13 @@ A damaged export is refused, and what was there stays.")]
         #[arg(long)]
         force: bool,
     },
+    /// Make the token `admin` anew, and keep it in the data directory: when all tokens of role admin are lost
+    #[command(after_help = "\
+Example:
+  farrier store admin-token
+
+The server must be stopped. The token `admin` that there was is good no longer; others are left alone.")]
+    AdminToken,
 }
 
 pub(crate) fn run(args: StoreArgs, default_output: Format) -> Result<ExitCode, Failure> {
@@ -86,6 +93,7 @@ pub(crate) fn run(args: StoreArgs, default_output: Format) -> Result<ExitCode, F
     match args.command {
         StoreCommand::Check => check(&args.data_dir, format, &mut bar),
         StoreCommand::Export { target } => export(&args.data_dir, &target, format, &mut bar),
+        StoreCommand::AdminToken => super::admin_token::run(&args.data_dir, format),
         StoreCommand::Import { source, force } => import(&args.data_dir, &source, force, format, &mut bar),
     }
 }

@@ -1,11 +1,12 @@
 //! The server's settings: a TOML file, `FARRIER_*` variables and flags, all of the same names. A flag wins over a
 //! variable, a variable over the file.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use access::Pin;
 use boots::BootsConfig;
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
@@ -43,7 +44,7 @@ pub(crate) struct ServeArgs {
     /// This server's address there [default: the interface's first]
     #[arg(long, value_name = "IPV4", env = "FARRIER_ADDRESS", hide_env_values = true)]
     address: Option<Ipv4Addr>,
-    /// Where the control plane, HTTP and TFTP listen [default: 0.0.0.0, every address]
+    /// Where machines are served: gRPC for agents, HTTP and TFTP [default: 0.0.0.0, every address]
     #[arg(long, value_name = "IPV4", env = "FARRIER_LISTEN", hide_env_values = true)]
     listen: Option<Ipv4Addr>,
     /// Where everything is kept [default: /var/lib/farrier]
@@ -55,9 +56,17 @@ pub(crate) struct ServeArgs {
     /// Disk images, served as /images/ [default: DATA_DIR/images]
     #[arg(long, value_name = "DIR", env = "FARRIER_IMAGES_DIR", hide_env_values = true)]
     images_dir: Option<PathBuf>,
-    /// Agents and this command line [default: 42113]
+    /// Agents [default: 42113]
     #[arg(long, value_name = "PORT", env = "FARRIER_GRPC_PORT", hide_env_values = true)]
     grpc_port: Option<u16>,
+    /// People: the other commands, with TLS and tokens [default: 127.0.0.1:42115, this host alone]
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "FARRIER_API_LISTEN",
+        hide_env_values = true
+    )]
+    api_listen: Option<SocketAddr>,
     /// Scripts, kernels and images [default: 7080]
     #[arg(long, value_name = "PORT", env = "FARRIER_HTTP_PORT", hide_env_values = true)]
     http_port: Option<u16>,
@@ -137,6 +146,9 @@ pub(crate) struct ServeArgs {
     log_format: Option<LogFormat>,
 }
 
+/// Who is not on this host has no business with it, until its operator says so.
+const API_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), crate::logins::PORT);
 /// Agents say that they are alive every 10 s: less than three of these would take a busy network for a loss.
 const LEAST_LOST_AFTER: Duration = Duration::from_secs(30);
 /// Agents take no longer one.
@@ -224,6 +236,7 @@ pub(crate) struct ServeConfig {
     pub(crate) data_dir: PathBuf,
     pub(crate) listen: Ipv4Addr,
     pub(crate) grpc_port: u16,
+    pub(crate) api_listen: SocketAddr,
     archive_after: Option<Duration>,
     keep_ended: Option<Duration>,
     pub(crate) log_format: LogFormat,
@@ -280,6 +293,7 @@ impl ServeConfig {
             data_dir,
             listen,
             grpc_port,
+            api_listen: args.api_listen.unwrap_or(API_LISTEN),
             archive_after: args.archive_after,
             keep_ended: args.keep_ended.map(|time| time.0),
             log_format: args.log_format.unwrap_or_default(),
@@ -291,9 +305,10 @@ impl ServeConfig {
     }
 
     /// The control plane's part.
-    pub(crate) fn control(&self, blobs: Blobs) -> server::Config {
+    pub(crate) fn control(&self, blobs: Blobs, authority: Pin) -> server::Config {
         let defaults = server::Config::default();
         server::Config {
+            authority,
             blobs,
             secrets_key: Some(self.data_dir.join(coordinator::secrets::KEY_FILE)),
             lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
@@ -318,6 +333,7 @@ impl ServeArgs {
             boot_dir: self.boot_dir.or(file.boot_dir),
             images_dir: self.images_dir.or(file.images_dir),
             grpc_port: self.grpc_port.or(file.grpc_port),
+            api_listen: self.api_listen.or(file.api_listen),
             http_port: self.http_port.or(file.http_port),
             tftp_port: self.tftp_port.or(file.tftp_port),
             dhcp_port: self.dhcp_port.or(file.dhcp_port),
@@ -462,7 +478,7 @@ mod tests {
                 .over(parse(file, "f").expect("TOML"));
             let config = ServeConfig::resolve(args)
                 .expect("complete")
-                .control(Blobs::in_memory());
+                .control(Blobs::in_memory(), Pin::of(b""));
             (config.lost_after.as_secs(), config.stop_grace.as_secs())
         };
         assert_eq!(control(&[], ""), (300, 10));

@@ -5,12 +5,14 @@ mod netboot;
 mod store_check;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::{Authority, Pin};
 use boots::{Boots, BootsConfig};
-use server::ControlPlane;
+use server::{ControlPlane, Listeners};
 use store::blobs::Blobs;
 use store::{RedbStore, StoreHandle};
 use tokio::net::TcpListener;
@@ -20,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use config::ServeArgs;
 use config::ServeConfig;
 
+use crate::commands::admin_token::keep;
 use crate::commands::log_to_stderr;
 use crate::failure::{Failure, chain};
+use crate::logins::{AUTHORITY, FIRST_TOKEN};
 use crate::terminal::say;
 
 /// For requests that are under way when we are told to stop.
@@ -53,7 +57,13 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
             _ = interrupt.recv() => return Ok(()),
         }
     }
-    let control = open(&config).await?;
+    let authority =
+        Authority::open(&config.data_dir.join(AUTHORITY)).map_err(|error| Failure::Failed(chain(&error)))?;
+    let identity = authority
+        .identity()
+        .map_err(|error| Failure::Failed(format!("no certificate can be made: {error}")))?;
+    let control = open(&config, authority.pin()).await?;
+    make_first_token(&control, &config.data_dir.join(FIRST_TOKEN)).await?;
     let wanted = SocketAddr::from((config.listen, config.grpc_port));
     let grpc = TcpListener::bind(wanted).await.map_err(|error| {
         Failure::Failed(format!(
@@ -63,10 +73,24 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         ))
     })?;
     let grpc_address = grpc.local_addr()?;
+    let wanted = config.api_listen;
+    let api = TcpListener::bind(wanted).await.map_err(|error| {
+        Failure::Failed(format!(
+            "the API for people cannot listen on {wanted}: {error}; stop the other server (`ss -lntp | grep :{}` names it) or \
+             choose another address or port with --api-listen",
+            wanted.port()
+        ))
+    })?;
+    let api_address = api.local_addr()?;
+    let listeners = Listeners {
+        agents: grpc,
+        people: api,
+        identity,
+    };
     let stop = CancellationToken::new();
     let serving = tokio::spawn({
         let (control, stop) = (control.clone(), stop.clone());
-        async move { control.serve(grpc, stop.cancelled_owned()).await }
+        async move { control.serve(listeners, stop.cancelled_owned()).await }
     });
     let netboot = Arc::new(netboot::Netboot::new(control.clone()));
     let boots = BootsConfig {
@@ -86,7 +110,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         .dhcp
         .map_or_else(|| "off".to_owned(), |dhcp| dhcp.to_string());
     say(format_args!(
-        "farrier: ready grpc={grpc_address} http={} dhcp={dhcp} tftp={}",
+        "farrier: ready grpc={grpc_address} api={api_address} http={} dhcp={dhcp} tftp={}",
         boots.http, boots.tftp
     ));
     let ended_by_itself = tokio::select! {
@@ -120,10 +144,30 @@ fn make_data_dir(config: &ServeConfig) -> Result<(), Failure> {
     })
 }
 
-async fn open(config: &ServeConfig) -> Result<ControlPlane, Failure> {
+/// Keeps the token of whoever sets the server up in a file for its owner alone: before the server knows it, so that there is never
+/// one that nobody has.
+async fn make_first_token(control: &ControlPlane, path: &Path) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::Failed(chain(error));
+    let Some(token) = control.first_token().await.map_err(|error| failed(&error))? else {
+        return Ok(());
+    };
+    keep(path, &token)?;
+    control
+        .keep_first_token(&token)
+        .await
+        .map_err(|error| failed(&error))?;
+    say(format_args!(
+        "farrier: the first token, of role admin, is in {}: commands on this host find it there; make others with `farrier token \
+         create`",
+        path.display()
+    ));
+    Ok(())
+}
+
+async fn open(config: &ServeConfig, authority: Pin) -> Result<ControlPlane, Failure> {
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
     let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;
-    let control = ControlPlane::open(StoreHandle::new(store), config.control(blobs)).await;
+    let control = ControlPlane::open(StoreHandle::new(store), config.control(blobs, authority)).await;
     control.map_err(|error| Failure::Failed(chain(&error)))
 }

@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
 mod secret;
+mod token;
 mod workflow;
 
 use jiff::tz::TimeZone;
@@ -12,6 +13,7 @@ use crate::output::Rows;
 use crate::terminal::safe_line;
 
 pub(crate) use secret::Secret;
+pub(crate) use token::{CreatedToken, Token};
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 
 #[derive(Debug, Serialize)]

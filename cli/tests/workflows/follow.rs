@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::pty::{Winsize, openpty};
@@ -10,7 +10,7 @@ use proto::v1::report::Outcome;
 use proto::v1::{Failed, Started, Succeeded};
 use tokio::runtime::Runtime;
 
-use crate::harness::{DEVICE, WITHIN, farrier, prepared, text, wait_until};
+use crate::harness::{DEVICE, WITHIN, command, farrier, prepared, text, wait_until};
 
 const TEMPLATE: &str = "\
 version: \"0.1\"
@@ -146,13 +146,8 @@ fn who_waits_at_a_terminal_sees_the_image_being_written() {
     };
     let pty = openpty(&size, None).expect("a pty");
     let wait = |stderr: Stdio| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-        command.args(["workflow", "wait", id, "--timeout", "20s"]);
-        command
-            .env("FARRIER_SERVER", &address)
-            .env("TERM", "xterm")
-            .stdout(Stdio::piped())
-            .stderr(stderr);
+        let mut command = command(&address, &["workflow", "wait", id, "--timeout", "20s"]);
+        command.env("TERM", "xterm").stdout(Stdio::piped()).stderr(stderr);
         command.spawn().expect("it starts")
     };
     let watching = wait(Stdio::from(pty.slave));

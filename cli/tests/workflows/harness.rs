@@ -1,6 +1,6 @@
 //! A server, the command line that asks it, and a machine's agent whose actions end as a test says.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use proto::v1::agent_service_client::AgentServiceClient;
@@ -9,11 +9,13 @@ use proto::v1::{
     AgentMessage, Failed, Hello, LogLines, Progress, Report, RunAction, Started, Succeeded, agent_message,
     server_message,
 };
-use server::{Config, ControlPlane};
+use server::Config;
 use store::{MemoryStore, StoreHandle};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+
+use crate::servers::InProcess;
+pub(crate) use crate::servers::{command, farrier};
 
 pub(crate) const MAC: &str = "52:54:00:77:00:0b";
 const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
@@ -27,11 +29,12 @@ pub(crate) async fn prepared(template: &str) -> (String, Agent) {
 }
 
 pub(crate) async fn prepared_on(store: StoreHandle, config: Config, template: &str) -> (String, Agent) {
-    let control = ControlPlane::open(store, config).await.expect("open");
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let address = listener.local_addr().expect("address").to_string();
-    let serving = control.clone();
-    tokio::spawn(async move { serving.serve(listener, std::future::pending()).await });
+    let InProcess {
+        control,
+        grpc,
+        api: address,
+        ..
+    } = InProcess::start(store, config).await;
     let dir = tempfile::TempDir::new().expect("directory");
     for (command, file) in [("machine apply", MACHINE), ("template create", template)] {
         let path = dir.path().join("file.yaml");
@@ -49,7 +52,7 @@ pub(crate) async fn prepared_on(store: StoreHandle, config: Config, template: &s
     }
     let mac = MAC.parse().expect("a MAC");
     let token = control.boot_token(mac, "boot").await.expect("a token");
-    let agent = Agent::attach(&address, token).await;
+    let agent = Agent::attach(&grpc.to_string(), token).await;
     (address, agent)
 }
 
@@ -171,21 +174,4 @@ pub(crate) fn text(output: &Output) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-pub(crate) fn farrier(address: &str, args: &[&str]) -> Output {
-    command(address, args).output().expect("farrier runs")
-}
-
-/// The command, with pipes.
-pub(crate) fn command(address: &str, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-    command
-        .args(args)
-        .env_clear()
-        .env("FARRIER_SERVER", address)
-        .env("TZ", "UTC")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
 }

@@ -1,5 +1,8 @@
 //! What people do to workflows at a terminal, while a machine's agent is at work.
 
+#[path = "../servers/mod.rs"]
+mod servers;
+
 mod follow;
 mod harness;
 mod hostile;

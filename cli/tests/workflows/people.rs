@@ -41,6 +41,15 @@ impl Story {
         text(&farrier(&self.address, args))
     }
 
+    /// As somebody of the group `ops`.
+    #[track_caller]
+    fn ok_as(&self, name: &str, args: &[&str]) -> String {
+        let token = self.ok(&["token", "create", name, "--group", "ops"]);
+        let mut command = command(&self.address, args);
+        command.env("FARRIER_TOKEN", token.trim());
+        text(&command.output().expect("farrier runs"))
+    }
+
     #[track_caller]
     fn fails(&self, args: &[&str], code: i32, words: &str) {
         let output = farrier(&self.address, args);
@@ -91,19 +100,10 @@ fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
     story.fails(
         &["workflow", "reject", id],
         1,
-        "farrier: task \"ask\" is decided by one of the groups ops, and \"a person\" is in none of them: name yours with \
-         --group",
+        "farrier: task \"ask\" is decided by one of the groups ops, and \"admin\" is in none of them",
     );
-    let no = [
-        "workflow",
-        "reject",
-        id,
-        "--group",
-        "ops",
-        "--comment",
-        "not today",
-    ];
-    assert_eq!(story.ok(&no), format!("workflow {id} is FAILED\n"));
+    let no = ["workflow", "reject", id, "--comment", "not today"];
+    assert_eq!(story.ok_as("ann", &no), format!("workflow {id} is FAILED\n"));
     let waited = farrier(&story.address, &["workflow", "wait", id]);
     assert_eq!(waited.status.code(), Some(1));
     let waited = String::from_utf8_lossy(&waited.stdout).into_owned();
@@ -113,8 +113,8 @@ fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
         story.ok(&["workflow", "retry", id]),
         format!("workflow {id} is PENDING\n")
     );
-    let yes = ["workflow", "approve", id, "ask", "--group", "ops", "-o", "json"];
-    let approved: serde_json::Value = serde_json::from_str(&story.ok(&yes)).expect("JSON");
+    let yes = ["workflow", "approve", id, "ask", "-o", "json"];
+    let approved: serde_json::Value = serde_json::from_str(&story.ok_as("bob", &yes)).expect("JSON");
     assert_eq!(
         (&approved["state"], &approved["run"]),
         (&"RUNNING".into(), &2.into())
@@ -122,9 +122,9 @@ fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
     let run = story.runtime.block_on(story.agent.run());
     // Whoever comes too late is told who was first.
     story.fails(
-        &["workflow", "reject", id, "ask", "--group", "ops"],
+        &["workflow", "reject", id, "ask"],
         1,
-        "farrier: task \"ask\" was approved by a person already",
+        "farrier: task \"ask\" was approved by bob already",
     );
     story.runtime.block_on(story.agent.succeeds(&run, gave("X1")));
     let waited = story.ok(&["workflow", "wait", id, "--timeout", "20s"]);
@@ -147,7 +147,9 @@ fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
     );
     let events = story.ok(&["workflow", "events", id]);
     assert!(
-        events.contains("rejected by") && events.contains("approved by") && events.contains("run_opened"),
+        events.contains("rejected by ann")
+            && events.contains("approved by bob")
+            && events.contains("run_opened"),
         "{events}"
     );
     let words = format!(
@@ -162,7 +164,7 @@ fn whoever_watches_sees_it_change_until_it_ends() {
     let id = story.create();
     let mut watch = command(&story.address, &["workflow", "watch", &id]);
     let watching = watch.spawn().expect("it starts");
-    story.ok(&["workflow", "approve", &id, "--group", "ops"]);
+    story.ok_as("bob", &["workflow", "approve", &id]);
     let run = story.runtime.block_on(story.agent.run());
     story.runtime.block_on(story.agent.succeeds(&run, gave("X1")));
     let output = watching.wait_with_output().expect("it ends");

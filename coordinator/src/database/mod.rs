@@ -14,6 +14,7 @@
 //! last/<worker>                               the one that ended last
 //! idempotency/<key>                           -> workflow id
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
+//! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
 //! secret/<name>                               a secret, sealed; see [`secrets`](crate::secrets)
 //! agent/<mac>                                 what attached last: version, when it was heard

@@ -114,7 +114,14 @@ impl Coordinator {
                 };
                 self.start_child(step, child)
             }
-            Effect::CancelChild { id, reason } => self.tell(step, &id, &Command::Cancel { reason }),
+            Effect::CancelChild { id, reason } => self.tell(
+                step,
+                &id,
+                &Command::Cancel {
+                    by: String::new(),
+                    reason,
+                },
+            ),
             Effect::PauseChild { id, by, reason } => self.tell(step, &id, &Command::Pause { by, reason }),
             Effect::UnpauseChild { id, by } => self.tell(step, &id, &Command::Unpause { by }),
             Effect::RetryChild { id, by } => self.tell(step, &id, &Command::RetryChild { by }),
@@ -234,6 +241,7 @@ impl Coordinator {
             namespace: child.namespace,
             parent: Some(child.parent),
             idempotency_key: String::new(),
+            by: String::new(),
         };
         making::make(&self.view, source, identity)
     }

@@ -80,6 +80,7 @@ fn a_claim_is_never_overtaken_by_its_release() {
     };
     server.step(Input::Create(Box::new(new)));
     let cancel = Command::Cancel {
+        by: String::new(),
         reason: String::new(),
     };
     server.step(Input::Command {

@@ -244,6 +244,7 @@ fn a_cancelled_workflow_gives_the_machine_on_when_its_attempt_has_stopped() {
     let second = server.create(ON_M1);
     let x = server.run("m1");
     let cancel = Command::Cancel {
+        by: String::new(),
         reason: "wrong disk".into(),
     };
     let cancelled = server.command(&first, cancel).expect("cancelled");

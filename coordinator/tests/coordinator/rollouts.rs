@@ -157,6 +157,7 @@ fn a_rollout_is_cancelled_in_the_middle() {
         server.run(&machine);
     }
     let cancel = Command::Cancel {
+        by: String::new(),
         reason: "enough".into(),
     };
     server.command(&id, cancel).expect("cancelled");

@@ -111,7 +111,13 @@ fn a_cancel_ends_any_number_of_tasks() {
             let id = server.create(&side_by_side(tasks, "wait: 60s"));
             let reason = "no more".to_owned();
             server
-                .command(&id, Command::Cancel { reason })
+                .command(
+                    &id,
+                    Command::Cancel {
+                        by: String::new(),
+                        reason,
+                    },
+                )
                 .expect("it is taken");
             let workflow = server.workflow(&id);
             assert_eq!(workflow.head.state, WorkflowState::Cancelled, "{tasks} tasks");
@@ -334,7 +340,13 @@ fn play(tasks: &[Drawn], deeds: &[Deed]) {
             Deed::Work { machine, fails } => drop(run(&mut server, *machine, *fails)),
             Deed::Timer if !server.timers.is_empty() => server.next_timer(),
             Deed::Timer => {}
-            Deed::Cancel => drop(server.command(&id, Command::Cancel { reason })),
+            Deed::Cancel => drop(server.command(
+                &id,
+                Command::Cancel {
+                    by: String::new(),
+                    reason,
+                },
+            )),
             Deed::Pause => drop(server.command(&id, Command::Pause { by, reason })),
             Deed::Unpause => drop(server.command(&id, Command::Unpause { by })),
             Deed::Retry => drop(server.command(&id, Command::Retry { by })),
@@ -370,7 +382,13 @@ fn play(tasks: &[Drawn], deeds: &[Deed]) {
     check_replays(&server, &id);
     // Whatever it came to, a cancel ends it, and every machine is free then.
     let reason = String::new();
-    let _ = server.command(&id, Command::Cancel { reason });
+    let _ = server.command(
+        &id,
+        Command::Cancel {
+            by: String::new(),
+            reason,
+        },
+    );
     for machine in 0..3 {
         boots += 1;
         server.attach(&name(&machine), &format!("boot{boots}"));

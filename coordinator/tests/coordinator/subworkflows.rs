@@ -111,7 +111,10 @@ fn a_cancel_reaches_the_sub_workflow_also_when_that_is_still_to_be_made() {
     }));
     server.step(input);
     let left = std::mem::take(&mut server.then);
-    let cancel = Command::Cancel { reason: "no".into() };
+    let cancel = Command::Cancel {
+        by: String::new(),
+        reason: "no".into(),
+    };
     server.step(coordinator::Input::Command {
         workflow: root.clone(),
         command: cancel,

@@ -9,10 +9,10 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use access::PinnedChannel;
 use anyhow::Context;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{ApplyMachinesRequest, CreateWorkflowRequest, PutTemplateRequest};
-use tonic::transport::Channel;
 
 use super::agents::{Crowd, Manner};
 use super::engine::{self, Work};
@@ -141,6 +141,7 @@ impl Figures {
 struct BenchServer {
     process: Guarded,
     grpc: String,
+    api: String,
     dir: tempfile::TempDir,
 }
 
@@ -149,7 +150,7 @@ impl BenchServer {
         let dir = tempfile::Builder::new()
             .prefix("farrier-bench-")
             .tempdir_in(dir)?;
-        let [grpc, http, tftp] = free_ports()?;
+        let [grpc, api, http, tftp] = free_ports()?;
         let log = dir.path().join("serve.log");
         let file = std::fs::File::create(&log)?;
         let mut command = Command::new(std::env::current_exe()?);
@@ -166,6 +167,7 @@ impl BenchServer {
             // What has ended is archived while the rest goes on, and not all at once in the next run.
             .args(["--no-dhcp", "--no-ra", "--archive-after", "1s"])
             .args(["--grpc-port", &grpc.to_string(), "--http-port", &http.to_string()])
+            .args(["--api-listen", &format!("127.0.0.1:{api}")])
             .args(["--tftp-port", &tftp.to_string(), "--data-dir"])
             .arg(dir.path().join("data"))
             .stdin(Stdio::null())
@@ -195,8 +197,13 @@ impl BenchServer {
         Ok(BenchServer {
             process,
             grpc: format!("127.0.0.1:{grpc}"),
+            api: format!("127.0.0.1:{api}"),
             dir,
         })
+    }
+
+    fn token(&self) -> anyhow::Result<access::Token> {
+        crate::server::first_token(&self.dir.path().join("data"))
     }
 
     /// Workflows that are archived: a blob each.
@@ -248,7 +255,7 @@ struct Load<'a> {
     server: &'a BenchServer,
     bench: &'a WorkflowBench,
     display: &'a Display,
-    control: ControlServiceClient<Channel>,
+    control: ControlServiceClient<PinnedChannel>,
 }
 
 impl<'a> Load<'a> {
@@ -257,7 +264,7 @@ impl<'a> Load<'a> {
         bench: &'a WorkflowBench,
         display: &'a Display,
     ) -> anyhow::Result<Self> {
-        let control = ControlServiceClient::connect(format!("http://{}", server.grpc)).await?;
+        let control = ControlServiceClient::new(access::channel(&server.api, &server.token()?, None)?);
         let load = Load {
             server,
             bench,
@@ -500,9 +507,9 @@ fn quantile(microseconds: &mut [u32], share: f64) -> String {
 }
 
 /// Ports that nobody listens on now.
-fn free_ports() -> anyhow::Result<[u16; 3]> {
-    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let mut ports = [0; 3];
+fn free_ports() -> anyhow::Result<[u16; 4]> {
+    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0"));
+    let mut ports = [0; 4];
     for (port, listener) in ports.iter_mut().zip(&listeners) {
         *port = listener
             .as_ref()

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -39,7 +40,11 @@ pub(super) fn enter(options: &EnterOptions) -> anyhow::Result<ExitCode> {
         }
         words => command.args(words),
     };
-    command.env("FARRIER_SERVER", crate::server::Server::GRPC);
+    command.env("FARRIER_SERVER", crate::server::Server::API);
+    // Where the server has put the token that it made.
+    if let Some(directory) = data_dir_in(pid) {
+        command.env("FARRIER_DATA_DIR", directory);
+    }
     // `cargo xtask lab` runs a farrier that no PATH leads to.
     let farrier = super::places::farrier()?;
     command.env("PATH", with_directory_of(&farrier, std::env::var_os("PATH")));
@@ -52,6 +57,28 @@ fn with_directory_of(program: &Path, path: Option<OsString>) -> OsString {
     let directories = program.parent().map(Path::to_owned).into_iter();
     // A directory with a colon in its name stands in no search path.
     std::env::join_paths(directories.chain(std::env::split_paths(&path))).unwrap_or(path)
+}
+
+/// The data directory of the server that runs in a lab.
+fn data_dir_in(lab: i32) -> Option<OsString> {
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let of_lab = network(&lab.to_string())?;
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut inside = processes.filter_map(|process| {
+        let pid = process.file_name().into_string().ok()?;
+        (network(&pid)? == of_lab).then_some(pid)
+    });
+    inside.find_map(|pid| data_dir(&fs::read(format!("/proc/{pid}/cmdline")).ok()?))
+}
+
+/// What `farrier serve --data-dir DIR` was told.
+fn data_dir(command_line: &[u8]) -> Option<OsString> {
+    let mut words = command_line.split(|&byte| byte == 0).skip(1);
+    if words.next()? != b"serve" {
+        return None;
+    }
+    words.find(|&word| word == b"--data-dir")?;
+    Some(OsString::from_vec(words.next()?.to_vec()))
 }
 
 /// The first processes of the labs of this user: inside by their environment, and number 1 of a PID namespace.
@@ -92,6 +119,14 @@ mod tests {
         assert_eq!(with(None), "/srv/farrier/bin:/usr/local/bin:/usr/bin:/bin");
         let odd = with_directory_of(Path::new("/a:b/farrier"), Some("/bin".into()));
         assert_eq!(odd, "/bin");
+    }
+
+    #[test]
+    fn the_data_directory_is_that_of_the_server() {
+        let server = b"/usr/bin/farrier\0serve\0--interface\0br0\0--data-dir\0/tmp/lab 1/data\0";
+        assert_eq!(data_dir(server), Some(OsString::from("/tmp/lab 1/data")));
+        assert_eq!(data_dir(b"farrier\0lab\0--data-dir\0x\0"), None);
+        assert_eq!(data_dir(b"farrier\0serve\0"), None);
     }
 
     #[test]

@@ -313,7 +313,7 @@ fn verdict(options: &LabOptions) -> String {
 fn stay(world: &World, machines: &[Machine], options: &LabOptions, status: i32) -> ! {
     let key = if options.console { "Ctrl-]" } else { "Ctrl-C" };
     println!("\nLeft running until {key}. `farrier lab enter` opens a shell in its network, where");
-    println!("  the server is {} (HTTP {}), and", Server::GRPC, Server::HTTP);
+    println!("  the server is {} (HTTP {}), and", Server::API, Server::HTTP);
     for machine in machines {
         println!(
             "  {} is {}: {}",

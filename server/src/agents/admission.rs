@@ -10,10 +10,10 @@ use tonic::Status;
 
 use super::described;
 use super::registry::{Handle, Held};
+use crate::boot_tokens::Verdict;
 use crate::control::ControlPlane;
 use crate::grpc::status;
 use crate::timeline::Entry;
-use crate::tokens::Verdict;
 use coordinator::machines::{Machine, mac_text, parse_mac};
 
 /// Boot ids and versions are short; more is no agent of ours.

@@ -7,10 +7,10 @@ use proto::v1::{DataAccess, DataChanges, DataChunk, GetDataRequest, PutDataReque
 use tonic::{Status, Streaming};
 use workflow::engine::{AttemptId, Outcome};
 
+use crate::boot_tokens::Verdict;
 use crate::control::ControlPlane;
 use crate::data::{contents, report};
 use crate::grpc::status;
-use crate::tokens::Verdict;
 use coordinator::Changed;
 use coordinator::Error;
 use coordinator::data::Trouble;

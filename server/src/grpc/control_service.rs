@@ -11,14 +11,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use workflow::engine::{Command, Execution, Waiting};
 
+use super::admitted::caller;
 use super::convert::{self, Live};
 use super::{Answers, status};
 use crate::control::ControlPlane;
+use crate::people::NewToken;
 use crate::timeline::read::Whose;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
 use coordinator::machines::Machine;
+use coordinator::people::Caller;
 use coordinator::{Error, netboot};
 
 /// Bytes after which an answer with whole workflows ends.
@@ -30,6 +33,51 @@ const QUEUE: usize = 64;
 
 #[tonic::async_trait]
 impl ControlService for ControlPlane {
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<Token>, Status> {
+        let name = caller(&request)?.name;
+        let token = self.token(&name).await.map_err(status)?;
+        Ok(Response::new(convert::token(token)))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let by = caller(&request)?.name;
+        let request = request.into_inner();
+        let new = NewToken {
+            name: request.name,
+            groups: request.groups,
+            role: request.role.parse().map_err(status)?,
+            expires_in: (request.expires_in_s > 0).then(|| Duration::from_secs(request.expires_in_s)),
+            by,
+        };
+        let (token, text) = self.give_token(new).await.map_err(status)?;
+        Ok(Response::new(CreateTokenResponse {
+            token: Some(convert::token(token)),
+            text,
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        _request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
+        let tokens = self.tokens().await.map_err(status)?;
+        let tokens = tokens.into_iter().map(convert::token).collect();
+        Ok(Response::new(ListTokensResponse { tokens }))
+    }
+
+    async fn delete_token(
+        &self,
+        request: Request<DeleteTokenRequest>,
+    ) -> Result<Response<DeleteTokenResponse>, Status> {
+        self.take_token_away(&request.into_inner().name)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(DeleteTokenResponse {}))
+    }
+
     async fn apply_machines(
         &self,
         request: Request<ApplyMachinesRequest>,
@@ -91,9 +139,8 @@ impl ControlService for ControlPlane {
     }
 
     async fn set_secret(&self, request: Request<SetSecretRequest>) -> Result<Response<Secret>, Status> {
+        let by = caller(&request)?.name;
         let SetSecretRequest { name, value } = request.into_inner();
-        // Nobody says who it is.
-        let by = String::new();
         let (name, secret) = self.set_secret(name, value.into(), by).await.map_err(status)?;
         Ok(Response::new(convert::secret(name, secret)))
     }
@@ -183,8 +230,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
+        let by = caller(&request)?.name;
         let request = request.into_inner();
         let creation = Creation {
+            by,
             template: request.template,
             text: request.text,
             inputs: inputs(&request.inputs_json).map_err(status)?,
@@ -276,9 +325,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<CancelWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
+        let by = caller(&request)?.name;
         let request = request.into_inner();
         let workflow = self
-            .cancel_workflow(&request.id, &request.reason)
+            .cancel_workflow(&request.id, &by, &request.reason)
             .await
             .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
@@ -288,8 +338,8 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<PauseWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let PauseWorkflowRequest { id, by, reason } = request.into_inner();
-        let by = person(by);
+        let by = caller(&request)?.name;
+        let PauseWorkflowRequest { id, reason } = request.into_inner();
         let workflow = self
             .ask(&id, Command::Pause { by, reason })
             .await
@@ -301,11 +351,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ResumeWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let ResumeWorkflowRequest { id, by } = request.into_inner();
-        let workflow = self
-            .ask(&id, Command::Unpause { by: person(by) })
-            .await
-            .map_err(status)?;
+        let by = caller(&request)?.name;
+        let ResumeWorkflowRequest { id } = request.into_inner();
+        let workflow = self.ask(&id, Command::Unpause { by }).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -313,11 +361,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<RetryWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let RetryWorkflowRequest { id, by } = request.into_inner();
-        let workflow = self
-            .ask(&id, Command::Retry { by: person(by) })
-            .await
-            .map_err(status)?;
+        let by = caller(&request)?.name;
+        let RetryWorkflowRequest { id } = request.into_inner();
+        let workflow = self.ask(&id, Command::Retry { by }).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -325,12 +371,11 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DecideApprovalRequest>,
     ) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, groups, .. } = caller(&request)?;
         let DecideApprovalRequest {
             id,
             task,
             approved,
-            by,
-            groups,
             comment,
         } = request.into_inner();
         let (task, item) = match task.as_str() {
@@ -341,7 +386,7 @@ impl ControlService for ControlPlane {
             task,
             item,
             approved,
-            by: person(by),
+            by,
             groups,
             comment,
         };
@@ -537,10 +582,6 @@ fn inputs(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Erro
             "inputs are no JSON object: {error}; write {{\"NAME\": VALUE}}"
         ))
     })
-}
-
-fn person(by: String) -> String {
-    if by.is_empty() { "a person".into() } else { by }
 }
 
 /// `NAME`, or `NAME[item]`.

@@ -10,6 +10,7 @@ use crate::clock::timestamp;
 use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
 use coordinator::machines::{Machine, mac_text};
+use coordinator::people;
 use coordinator::secrets::Secret;
 use coordinator::templates::Template;
 
@@ -57,6 +58,17 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
 fn yaml(document: &serde_json::Value) -> String {
     // JSON is YAML, for what the emitter might not write.
     serde_saphyr::to_string(document).unwrap_or_else(|_| document.to_string())
+}
+
+pub(super) fn token(token: people::Token) -> v1::Token {
+    v1::Token {
+        name: token.name,
+        groups: token.groups,
+        role: token.role.to_string(),
+        created_at: Some(timestamp(token.created_at)),
+        created_by: token.created_by,
+        expires_at: token.expires_at.map(timestamp),
+    }
 }
 
 pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Template {

@@ -1,5 +1,7 @@
-//! The control plane on the wire: both services, and how errors look there.
+//! The control plane on the wire: a service for agents and one for people, each on a socket of its own, and how errors look
+//! there.
 
+mod admitted;
 mod control_service;
 mod convert;
 
@@ -11,12 +13,14 @@ use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
 use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
 use tokio::net::TcpListener;
-use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpConnectInfo, TcpIncoming};
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::Outbound;
 use crate::control::ControlPlane;
+use access::authority::Identity;
+use admitted::Admitted;
 use coordinator::Error;
 
 /// An agent's reports, log lines and inventory are far below; so is a file of machines.
@@ -24,37 +28,67 @@ const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 /// A machine that lost power says nothing: this is how we hear it.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WITHIN: Duration = Duration::from_secs(20);
+/// A client of people's API has its TLS session by then.
+const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// After the order to stop, for answers that are under way.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
+/// Where a control plane is served.
+pub struct Listeners {
+    /// On the network that machines netboot on, in the clear: what an agent may do it may by the token of its boot.
+    pub agents: TcpListener,
+    /// For people, with TLS: what they may do they may by their tokens.
+    pub people: TcpListener,
+    /// What people see of this server.
+    pub identity: Identity,
+}
+
 impl ControlPlane {
-    /// Both services, ready to serve.
-    pub fn grpc_router(&self) -> Router {
-        let agents = AgentServiceServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
-        let control = ControlServiceServer::new(self.clone())
+    /// What agents ask, and nothing else.
+    fn for_agents(&self) -> Router {
+        let service = AgentServiceServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        server().add_service(service)
+    }
+
+    /// What people ask, and nothing else.
+    fn for_people(&self, identity: &Identity) -> Result<Router, tonic::transport::Error> {
+        let service = ControlServiceServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX);
-        Server::builder()
-            .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
-            .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
-            .add_service(agents)
-            .add_service(control)
+        let tls = ServerTlsConfig::new()
+            .identity(tonic::transport::Identity::from_pem(
+                &identity.chain,
+                &identity.key,
+            ))
+            .timeout(HANDSHAKE_WITHIN);
+        Ok(server()
+            .tls_config(tls)?
+            .add_service(Admitted::new(service, self.clone())))
     }
 
     /// Serves until `shutdown`, then ends all sessions and background work and returns.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// When a listener fails.
     pub async fn serve(
         &self,
-        listener: TcpListener,
+        listeners: Listeners,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), tonic::transport::Error> {
+        let Listeners {
+            agents,
+            people,
+            identity,
+        } = listeners;
         // Serving a stream of connections discards the builder's TCP settings.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let served = self
-            .grpc_router()
-            .serve_with_incoming_shutdown(incoming, self.stopped());
+        let incoming = |listener| TcpIncoming::from(listener).with_nodelay(Some(true));
+        let agents = self
+            .for_agents()
+            .serve_with_incoming_shutdown(incoming(agents), self.stopped());
+        let people = self
+            .for_people(&identity)?
+            .serve_with_incoming_shutdown(incoming(people), self.stopped());
+        let served = async { tokio::try_join!(agents, people).map(drop) };
         tokio::pin!(served);
         let ended = tokio::select! {
             ended = &mut served => Some(ended),
@@ -67,6 +101,12 @@ impl ControlPlane {
             None => tokio::time::timeout(STOP_WITHIN, served).await.unwrap_or(Ok(())),
         }
     }
+}
+
+fn server() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_WITHIN))
 }
 
 #[tonic::async_trait]
@@ -122,6 +162,7 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
         Error::Store(_) => Code::Internal,
         Error::Stopping => Code::Unavailable,
+        Error::Unknown(_) => Code::Unauthenticated,
     };
     if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
         tracing::error!(

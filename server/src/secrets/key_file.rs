@@ -12,10 +12,10 @@ use coordinator::Error;
 use coordinator::database::View;
 use coordinator::secrets::{self, KEY_BYTES, Key, Unavailable, Value};
 use data_encoding::HEXLOWER;
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::Withheld;
+use crate::random::random;
 
 /// The first line; the second has the key.
 const FIRST_LINE: &str = "farrier secrets key 1";
@@ -205,18 +205,6 @@ fn make(path: &Path, bytes: &[u8; KEY_BYTES]) -> Result<(), NoKey> {
         what: "made",
         error,
     })
-}
-
-/// Bytes by chance.
-///
-/// # Errors
-/// [`Error::Refused`] when the system has none.
-pub(super) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], Error> {
-    let mut bytes = [0; LENGTH];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => Ok(bytes),
-        Err(_) => Err(Error::Refused("the system gives no random bytes".into())),
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::random::random;
 pub(crate) use key_file::KeyFile;
-use key_file::random;
 
 /// Why an action is not handed out.
 #[derive(Debug)]

@@ -49,7 +49,14 @@ impl ControlPlane {
             }
             // What it asked machines to keep for it goes first.
             let reason = "it is deleted".to_owned();
-            self.ask(id, Command::Cancel { reason }).await?;
+            self.ask(
+                id,
+                Command::Cancel {
+                    by: String::new(),
+                    reason,
+                },
+            )
+            .await?;
         }
         self.delete_all(id, Because::Asked).await
     }

@@ -42,6 +42,7 @@ pub(crate) struct Creation {
     pub(crate) idempotency_key: String,
     /// Empty: the template's.
     pub(crate) name: String,
+    pub(crate) by: String,
 }
 
 /// A client's key, and what was asked with it.
@@ -139,12 +140,18 @@ impl ControlPlane {
         done.await.map_err(|_| Error::Stopping)?
     }
 
-    pub(crate) async fn cancel_workflow(&self, id: &str, reason: &str) -> Result<Arc<Workflow>, Error> {
+    pub(crate) async fn cancel_workflow(
+        &self,
+        id: &str,
+        by: &str,
+        reason: &str,
+    ) -> Result<Arc<Workflow>, Error> {
         let reason = match reason {
-            "" => "cancelled by a person".to_owned(),
+            "" => format!("cancelled by {by}"),
             reason => reason.to_owned(),
         };
-        self.ask(id, Command::Cancel { reason }).await
+        let by = by.to_owned();
+        self.ask(id, Command::Cancel { by, reason }).await
     }
 
     async fn asked_before(&self, creation: &Creation) -> Result<Option<(Arc<Workflow>, Vec<String>)>, Error> {
@@ -198,6 +205,7 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         namespace: "default".into(),
         parent: None,
         idempotency_key: asked.idempotency_key,
+        by: asked.by,
     };
     let (creation, text) = making::make(view, source, identity)?;
     extra.put(format!("workflow-text/{id}"), &text);

@@ -121,7 +121,6 @@ async fn go_on(server: &Server, id: &str) {
         id: id.into(),
         task: "look".into(),
         approved: true,
-        by: "ann".into(),
         ..DecideApprovalRequest::default()
     };
     server

@@ -6,24 +6,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use access::{Authority, PinnedChannel, Secret, Token};
 use futures_util::TryStreamExt;
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
-    CancelWorkflowRequest, CreateWorkflowRequest, DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello,
-    Leaving, LogLines, PauseWorkflowRequest, PutTemplateRequest, Report, ResumeWorkflowRequest,
-    RetryWorkflowRequest, RunAction, ServerMessage, Started, StopAction, Stopped, Succeeded, Workflow,
-    WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
+    CancelWorkflowRequest, CreateTokenRequest, CreateWorkflowRequest, DeleteWorkflowRequest, Failed,
+    GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest, PutTemplateRequest, Report,
+    ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage, Started, StopAction, Stopped,
+    Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
 };
-use server::{Config, ControlPlane};
+use server::{Config, ControlPlane, Listeners};
 use store::{Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Store, StoreError, StoreHandle};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Response, Status, Streaming};
 
 pub(crate) const WITHIN: Duration = Duration::from_secs(20);
@@ -51,9 +51,16 @@ tasks:
         timeout: 60
 "#;
 
+pub(crate) type Client = ControlServiceClient<PinnedChannel>;
+
 pub(crate) struct Server {
     pub(crate) control: ControlPlane,
+    /// Where agents find it.
     pub(crate) address: SocketAddr,
+    /// Where people do.
+    pub(crate) api: SocketAddr,
+    /// Of role admin.
+    pub(crate) token: Token,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
 }
@@ -66,15 +73,30 @@ impl Server {
     }
 
     pub(crate) async fn over(store: StoreHandle, config: Config) -> Self {
+        let dir = TempDir::new().expect("directory");
+        let authority = Authority::open(&dir.path().join("authority.pem")).expect("authority");
+        let pin = authority.pin();
+        let config = Config {
+            authority: pin,
+            ..config
+        };
         let control = ControlPlane::open(store, config).await.expect("open");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-        let address = listener.local_addr().expect("address");
+        let secret = Secret::new([7; access::SECRET_BYTES]);
+        let token = Token { pin, secret };
+        control.keep_first_token(&token).await.expect("token");
+        let listeners = Listeners {
+            agents: TcpListener::bind("127.0.0.1:0").await.expect("bind"),
+            people: TcpListener::bind("127.0.0.1:0").await.expect("bind"),
+            identity: authority.identity().expect("identity"),
+        };
+        let address = listeners.agents.local_addr().expect("address");
+        let api = listeners.people.local_addr().expect("address");
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn({
             let control = control.clone();
             async move {
                 control
-                    .serve(listener, async {
+                    .serve(listeners, async {
                         // A dropped sender stops it too.
                         let _ = stopped.await;
                     })
@@ -85,6 +107,8 @@ impl Server {
         Self {
             control,
             address,
+            api,
+            token,
             stop,
             serving,
         }
@@ -125,12 +149,26 @@ impl Server {
         Agent::attach(self.address, hello).await
     }
 
-    pub(crate) async fn client(&self) -> ControlServiceClient<Channel> {
-        ControlServiceClient::connect(format!("http://{}", self.address))
-            .await
-            .expect("connect")
+    pub(crate) async fn client(&self) -> Client {
+        self.client_with(&self.token)
+    }
+
+    pub(crate) fn client_with(&self, token: &Token) -> Client {
+        ControlServiceClient::new(access::channel(&self.api.to_string(), token, None).expect("an address"))
             // As the command line does: a workflow has as much in it as it has.
             .max_decoding_message_size(usize::MAX)
+    }
+
+    /// A client with a token of its own.
+    pub(crate) async fn person(&self, name: &str, groups: &[&str], role: &str) -> Client {
+        let request = CreateTokenRequest {
+            name: name.into(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            role: role.into(),
+            expires_in_s: 0,
+        };
+        let made = self.client().await.create_token(request).await.expect("a token");
+        self.client_with(&made.into_inner().text.parse().expect("a token"))
     }
 
     /// What was created, what was updated, and warnings.
@@ -196,7 +234,6 @@ impl Server {
     pub(crate) async fn pause(&self, id: &str, reason: &str) -> Result<Workflow, Status> {
         let request = PauseWorkflowRequest {
             id: id.into(),
-            by: "ann".into(),
             reason: reason.into(),
         };
         let answer = self.client().await.pause_workflow(request).await?;
@@ -204,19 +241,13 @@ impl Server {
     }
 
     pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
-        let request = ResumeWorkflowRequest {
-            id: id.into(),
-            by: "ann".into(),
-        };
+        let request = ResumeWorkflowRequest { id: id.into() };
         let answer = self.client().await.resume_workflow(request).await?;
         Ok(answer.into_inner())
     }
 
     pub(crate) async fn retry(&self, id: &str) -> Result<Workflow, Status> {
-        let request = RetryWorkflowRequest {
-            id: id.into(),
-            by: "somebody".into(),
-        };
+        let request = RetryWorkflowRequest { id: id.into() };
         let answer = self.client().await.retry_workflow(request).await?;
         Ok(answer.into_inner())
     }

@@ -15,4 +15,5 @@ mod restarts;
 mod rollouts;
 mod secrets;
 mod silence;
+mod tokens;
 mod workflows;

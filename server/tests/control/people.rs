@@ -58,20 +58,19 @@ async fn an_approval_is_asked_for_and_the_first_decision_counts() {
         ),
         ("WAITING", "approval", "wipe node1?")
     );
-    let decide = |by: &str, groups: &[&str], approved| DecideApprovalRequest {
+    let decide = |approved| DecideApprovalRequest {
         id: id.clone(),
         task: String::new(),
         approved,
-        by: by.into(),
-        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
         comment: "as agreed".into(),
     };
-    let mut client = server.client().await;
-    let status = client.decide_approval(decide("bob", &["dev"], true)).await;
+    let mut bob = server.person("bob", &["dev"], "operator").await;
+    let mut ann = server.person("ann", &["dev", "ops"], "operator").await;
+    let status = bob.decide_approval(decide(true)).await;
     let status = status.expect_err("refused");
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("bob"), "{}", status.message());
-    let decided = client.decide_approval(decide("ann", &["ops"], true)).await;
+    let decided = ann.decide_approval(decide(true)).await;
     let decided = decided.expect("approved").into_inner();
     let decision = decided.tasks[0].executions[0]
         .decision
@@ -79,7 +78,7 @@ async fn an_approval_is_asked_for_and_the_first_decision_counts() {
         .expect("a decision");
     assert!(decision.approved && decision.by == "ann" && decision.comment == "as agreed");
     let run = agent.run().await;
-    let status = client.decide_approval(decide("ann", &["ops"], false)).await;
+    let status = ann.decide_approval(decide(false)).await;
     assert_eq!(status.expect_err("too late").code(), Code::FailedPrecondition);
     agent.report(&run.attempt_id, succeeded()).await;
     server.reaches(&id, "SUCCESS").await;

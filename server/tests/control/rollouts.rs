@@ -307,7 +307,7 @@ async fn a_pause_in_a_wave_lets_end_what_runs_and_a_resume_goes_on_with_what_is_
     let events = rack.server.history(&rack.id).await;
     let asked = of_kind(&events, "pause_asked").next().expect("the pause");
     assert!(
-        asked.message.contains("ann") && asked.message.contains("power work"),
+        asked.message.contains("asked by admin") && asked.message.contains("power work"),
         "{asked:?}"
     );
 

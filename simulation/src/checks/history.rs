@@ -195,6 +195,7 @@ impl History {
                 self.paused = true;
                 Ok(())
             }
+            EventKind::CancelAsked { .. } => Ok(()),
             EventKind::Unpaused { .. } => {
                 self.paused = false;
                 Ok(())

@@ -218,6 +218,7 @@ impl World {
             5 if self.dice.one_in(2) => (
                 "cancel",
                 Command::Cancel {
+                    by: String::new(),
                     reason: "enough".to_owned(),
                 },
             ),

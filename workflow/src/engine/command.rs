@@ -78,6 +78,8 @@ pub enum Command {
     },
     /// Starts nothing any more, not even `always()` or `on-failure`.
     Cancel {
+        /// Who wants it; empty: not a person.
+        by: String,
         reason: String,
     },
     /// Opens the next run from the failed tasks. Only at a root that has ended FAILED, TIMEOUT or CANCELLED.
@@ -115,6 +117,8 @@ pub struct Creation {
     pub inputs: Map<String, Value>,
     pub machines: BTreeMap<String, Value>,
     pub parent: Option<Parent>,
+    /// Who made it; empty: not a person.
+    pub by: String,
 }
 
 /// Why a command was refused; nothing changed.
@@ -143,9 +147,7 @@ pub enum Refusal {
         task: String,
         there_are: String,
     },
-    #[error(
-        "task {task:?} is decided by one of the groups {by}, and {who:?} is in none of them: name yours with --group"
-    )]
+    #[error("task {task:?} is decided by one of the groups {by}, and {who:?} is in none of them")]
     NotYours { task: String, by: String, who: String },
     /// Only the first decision counts.
     #[error("task {task:?} was {how} by {by} already")]

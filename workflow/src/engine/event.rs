@@ -48,6 +48,9 @@ pub enum EventKind {
         machines: BTreeMap<String, Value>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
+        /// Who made it; empty: not a person.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
     },
     /// `machines(selector)` is to be answered before the task can go on.
     Asked {
@@ -205,6 +208,11 @@ pub enum EventKind {
         by: String,
         reason: String,
     },
+    /// A person wants it to end.
+    CancelAsked {
+        by: String,
+        reason: String,
+    },
     Paused,
     Unpaused {
         by: String,
@@ -311,6 +319,7 @@ impl EventKind {
             TaskEnded { .. } => "task_ended",
             WentBack { .. } => "went_back",
             PauseAsked { .. } => "pause_asked",
+            CancelAsked { .. } => "cancel_asked",
             Paused => "paused",
             Unpaused { .. } => "unpaused",
             Stopping { .. } => "stopping",
@@ -389,7 +398,16 @@ impl fmt::Display for EventKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         use EventKind::*;
         match self {
-            Created { template, .. } => write!(formatter, "created from template {template}"),
+            Created { template, by, .. } => {
+                match template.as_str() {
+                    "" => formatter.write_str("created")?,
+                    template => write!(formatter, "created from template {template}")?,
+                }
+                match by.as_str() {
+                    "" => Ok(()),
+                    by => write!(formatter, " by {by}"),
+                }
+            }
             Asked { selector, .. } => write!(formatter, "asked for machines({selector:?})"),
             TaskStarted { items: None, .. } => formatter.write_str("started"),
             TaskStarted {
@@ -447,6 +465,7 @@ impl fmt::Display for EventKind {
                 )
             }
             PauseAsked { by, reason } => with(formatter, format_args!("pause asked by {by}"), reason),
+            CancelAsked { by, reason } => with(formatter, format_args!("cancel asked by {by}"), reason),
             Paused => formatter.write_str("paused"),
             Unpaused { by } => write!(formatter, "resumed by {by}"),
             Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),

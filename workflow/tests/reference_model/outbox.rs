@@ -163,7 +163,10 @@ impl Driver {
                 self.create(&way.1, creation);
                 return Some(way);
             }
-            Effect::CancelChild { reason, .. } => Command::Cancel { reason },
+            Effect::CancelChild { reason, .. } => Command::Cancel {
+                by: String::new(),
+                reason,
+            },
             Effect::PauseChild { by, reason, .. } => Command::Pause { by, reason },
             Effect::UnpauseChild { by, .. } => Command::Unpause { by },
             Effect::RetryChild { by, .. } => Command::RetryChild { by },

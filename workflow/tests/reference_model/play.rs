@@ -31,7 +31,13 @@ impl Both {
             Choice::Boot(machine) => self.boot(machine),
             Choice::Cancel(of) => {
                 let reason = "enough".to_owned();
-                self.tell(of, &Command::Cancel { reason });
+                self.tell(
+                    of,
+                    &Command::Cancel {
+                        by: String::new(),
+                        reason,
+                    },
+                );
                 self.family.models[of].cancelled();
             }
             Choice::CannotStart(from) => {

@@ -319,6 +319,7 @@ impl Script {
                 why: loss(why),
             },
             ["cancel"] => Command::Cancel {
+                by: String::new(),
                 reason: "wrong machine".into(),
             },
             ["timer"] => Command::Timer,

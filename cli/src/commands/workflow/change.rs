@@ -17,20 +17,16 @@ use crate::views::Workflow;
 
 pub(super) async fn pause(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let by = who();
     let answer = client
         .control
-        .pause_workflow(PauseWorkflowRequest { id, by, reason })
+        .pause_workflow(PauseWorkflowRequest { id, reason })
         .await;
     changed(&client, answer, asking)
 }
 
 pub(super) async fn resume(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .resume_workflow(ResumeWorkflowRequest { id, by: who() })
-        .await;
+    let answer = client.control.resume_workflow(ResumeWorkflowRequest { id }).await;
     changed(&client, answer, asking)
 }
 
@@ -45,10 +41,7 @@ pub(super) async fn cancel(id: String, reason: String, asking: Asking<'_>) -> Re
 
 pub(super) async fn retry(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .retry_workflow(RetryWorkflowRequest { id, by: who() })
-        .await;
+    let answer = client.control.retry_workflow(RetryWorkflowRequest { id }).await;
     changed(&client, answer, asking)
 }
 
@@ -58,8 +51,6 @@ pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_
         id: decision.id,
         task: decision.task,
         approved,
-        by: who(),
-        groups: decision.groups,
         comment: decision.comment,
     };
     let answer = client.control.decide_approval(request).await;
@@ -76,11 +67,4 @@ fn changed(
         writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
         Ok(())
     })
-}
-
-/// Who asks, for the events: the login name here.
-fn who() -> String {
-    std::env::var("USER")
-        .or_else(|_| std::env::var("LOGNAME"))
-        .unwrap_or_default()
 }

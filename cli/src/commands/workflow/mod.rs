@@ -112,7 +112,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   farrier workflow approve ID                        where only one task waits
-  farrier workflow approve ID go-live --group ops --comment 'change 4711'
+  farrier workflow approve ID go-live --comment 'change 4711'
   farrier workflow approve ID 'image[3]'             one item of a forEach")]
     Approve(Decision),
     /// Say no to a task that waits for approval: it is FAILED
@@ -207,9 +207,6 @@ pub(crate) struct Decision {
         help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]"
     )]
     task: String,
-    /// A group that you decide for; may be given more than once
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<String>,
     /// For those who look later
     #[arg(long, default_value = "", hide_default_value = true)]
     comment: String,

@@ -304,8 +304,19 @@ fn message(kind: &EventKind) -> String {
             Outcome::TimedOut { message } | Outcome::Stopped { message } => message.clone(),
             Outcome::Leaving { how } => how.clone(),
         },
-        EventKind::Created { name, template, .. } if template.is_empty() => name.clone(),
-        EventKind::Created { name, template, .. } => format!("{name} from template {template}"),
+        EventKind::Created {
+            name, template, by, ..
+        } => {
+            let from = match template.as_str() {
+                "" => String::new(),
+                template => format!(" from template {template}"),
+            };
+            let by = match by.as_str() {
+                "" => String::new(),
+                by => format!(" by {by}"),
+            };
+            format!("{name}{from}{by}")
+        }
         EventKind::ExecutionEnded { state, error, .. } | EventKind::TaskEnded { state, error, .. } => {
             ended(*state, error.as_ref())
         }

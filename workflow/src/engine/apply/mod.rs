@@ -69,6 +69,7 @@ fn created(event: &Event) -> Option<Workflow> {
         inputs,
         machines,
         parent,
+        by: _,
     } = &event.kind
     else {
         return None;
@@ -173,6 +174,7 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             ..
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
+        CancelAsked { .. } => Some(()),
         PauseAsked { .. } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {

@@ -23,6 +23,7 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
             inputs: creation.inputs.clone(),
             machines: creation.machines.clone(),
             parent: creation.parent.clone(),
+            by: creation.by.clone(),
         },
     };
     let workflow = apply(None, &created).expect("a first event that is Created is taken");

@@ -107,7 +107,7 @@ pub fn decide_within(
         } => draft.child_ended(*execution, child, *run, (*state, message, outputs), workers),
         Command::Pause { by, reason } => draft.pause(by, reason)?,
         Command::Unpause { by } => draft.unpause(by)?,
-        Command::Cancel { reason } => draft.cancel(reason)?,
+        Command::Cancel { by, reason } => draft.cancel(by, reason)?,
         Command::Retry { by } => draft.retry(by)?,
         Command::RetryChild { by } => draft.open_run_again(by)?,
         Command::Decide {

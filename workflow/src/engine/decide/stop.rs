@@ -15,9 +15,15 @@ use super::scope::scope;
 use crate::expression::evaluate;
 
 impl Draft<'_> {
-    pub(super) fn cancel(&mut self, reason: &str) -> Result<(), Refusal> {
+    pub(super) fn cancel(&mut self, by: &str, reason: &str) -> Result<(), Refusal> {
         self.refuse_ended()?;
         if self.workflow.head.ending.is_none() {
+            if !by.is_empty() {
+                self.push(EventKind::CancelAsked {
+                    by: by.to_owned(),
+                    reason: reason.to_owned(),
+                });
+            }
             self.stop(WorkflowState::Cancelled, reason.to_owned());
         }
         Ok(())

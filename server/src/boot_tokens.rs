@@ -4,14 +4,13 @@
 //! boot id; from then on it is good for no other. A token of an earlier boot stays good until a later one is bound,
 //! so that somebody who merely asks for a script in a machine's name cannot lock its agent out.
 
-use std::io::Read;
-
 use macaddr::MacAddr6;
 use serde::{Deserialize, Serialize};
 use workflow::engine::UnixMillis;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::random::random;
 use coordinator::Error;
 use coordinator::database::Batch;
 use coordinator::machines::mac_text;
@@ -165,10 +164,7 @@ impl ControlPlane {
 }
 
 fn random_token() -> Result<String, Error> {
-    let mut bytes = [0; TOKEN_BYTES];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut urandom| urandom.read_exact(&mut bytes))
-        .map_err(|error| Error::Refused(format!("cannot make a boot token: /dev/urandom: {error}")))?;
+    let bytes = random::<TOKEN_BYTES>()?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
