@@ -49,7 +49,7 @@ pub(super) struct Session {
     /// The attempt that was last asked about, and whether it is this machine's.
     known: Option<Known>,
     logs: Option<Logs>,
-    /// What the agent has been given and has not ended, by its first words.
+    /// What the agent has been given, and has not ended as far as we know, by its first words.
     given: BTreeSet<AttemptId>,
     /// The attempt that was last handed out or asked about, and what is to be hidden in what comes of it.
     secrets: Option<(AttemptId, Secrets)>,
@@ -196,7 +196,7 @@ impl Session {
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
         self.hello.inventory = None;
-        self.given = given(&std::mem::take(&mut self.hello.journal));
+        self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
@@ -369,10 +369,12 @@ impl Session {
     }
 }
 
-/// What the agent has and will report the end of.
-fn given(journal: &[JournalEntry]) -> BTreeSet<AttemptId> {
-    let open = |entry: &&JournalEntry| matches!(entry.state(), AttemptState::Waiting | AttemptState::Running);
-    let open = journal.iter().filter(open);
+/// What the agent has and will report the end of, or has reported in what is not durable here: up to `sequence` it is.
+fn given(journal: &[JournalEntry], sequence: u64) -> BTreeSet<AttemptId> {
+    let is_open = |entry: &&JournalEntry| {
+        matches!(entry.state(), AttemptState::Waiting | AttemptState::Running) || entry.sequence > sequence
+    };
+    let open = journal.iter().filter(is_open);
     open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
 }
 

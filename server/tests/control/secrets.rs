@@ -99,8 +99,17 @@ async fn prepared() -> (Server, TempDir) {
 async fn secrets_are_set_listed_and_deleted_and_never_told() {
     let (server, _dir) = prepared().await;
     assert_eq!(server.secrets().await, ["PW 1", "USER_NAME 1"]);
+    let mut viewer = server.person("monitoring", &[], "viewer").await;
+    let listed = viewer.list_secrets(ListSecretsRequest {}).await;
+    assert_eq!(listed.expect("secrets").into_inner().secrets.len(), 2);
+    let request = SetSecretRequest {
+        name: "PW".into(),
+        value: "another value".into(),
+    };
+    let refused = viewer.set_secret(request).await.expect_err("a viewer");
+    assert_eq!(refused.code(), Code::PermissionDenied);
     let again = server.set_secret("PW", "another value").await.expect("secret");
-    assert_eq!((again.version, again.name.as_str()), (2, "PW"));
+    assert_eq!((again.version, again.set_by.as_str()), (2, "admin"));
     assert_eq!(
         server.delete_secret("PW").await.expect("deleted"),
         ["template \"login\" names the secret PW: no workflow is made from it without one"]

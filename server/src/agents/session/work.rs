@@ -60,7 +60,7 @@ impl Session {
     /// Nothing is pushed: the attempt is over, and there are other orders.
     async fn withhold(&mut self, attempt: AttemptId, withheld: Withheld) -> Result<Option<Orders>, End> {
         let Withheld { reason, message } = withheld;
-        tracing::warn!(machine = self.handle.machine, %attempt, reason, message, "action not pushed");
+        tracing::warn!(machine = self.handle.machine, %attempt, reason, why = message, "action not pushed");
         if self.given.contains(&attempt) {
             // The agent has it from an earlier stream, and will report how it ends.
             self.running = Some(attempt);

@@ -50,7 +50,7 @@ impl World {
                     busy: false,
                     pushed: None,
                     stopped: None,
-                    given: given(&hello),
+                    given: BTreeSet::new(),
                     asks: VecDeque::from([Ask::Hello(Box::new(hello))]),
                 };
                 this.sessions.insert(stream, session);
@@ -140,6 +140,7 @@ impl World {
             Ask::Hello(hello) => {
                 session.epoch = Some(assignment.epoch);
                 session.pushed = hello.running_attempt.parse().ok();
+                session.given = given(hello, assignment.sequence);
                 let mut owed = hello.unacknowledged.clone();
                 owed.sort_by_key(|report| report.sequence);
                 let mut asks: VecDeque<Ask> = owed
@@ -300,14 +301,12 @@ fn knows(hello: &v1::Hello) -> BTreeSet<AttemptId> {
 }
 
 /// As the agents' sessions of the server read it.
-fn given(hello: &v1::Hello) -> BTreeSet<AttemptId> {
-    let open = |entry: &&v1::JournalEntry| {
-        matches!(
-            entry.state(),
-            v1::AttemptState::Waiting | v1::AttemptState::Running
-        )
+fn given(hello: &v1::Hello, sequence: u64) -> BTreeSet<AttemptId> {
+    let is_open = |entry: &&v1::JournalEntry| {
+        let state = entry.state();
+        matches!(state, v1::AttemptState::Waiting | v1::AttemptState::Running) || entry.sequence > sequence
     };
-    let open = hello.journal.iter().filter(open);
+    let open = hello.journal.iter().filter(is_open);
     open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
 }
 
