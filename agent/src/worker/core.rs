@@ -28,6 +28,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a few exist at a time, and each goes where it comes")]
 pub enum Event {
     /// The running action ended; `Started` is not an end.
     Ended { attempt_id: String, outcome: Outcome },

@@ -70,6 +70,7 @@ fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflo
         let identity = Identity {
             id: "w".into(),
             namespace: "default".into(),
+            by: String::new(),
             parent: None,
             idempotency_key: String::new(),
         };
