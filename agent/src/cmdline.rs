@@ -189,24 +189,10 @@ fn parse_vlan(text: &str) -> Option<u16> {
     text.parse().ok().filter(|id| (1..=4094).contains(id))
 }
 
-/// A MAC with `:` or `-`; `BOOTIF` has the hardware type (`01-`) in front.
+/// A MAC; in `BOOTIF` the hardware type (`01-`) is in front of it.
 pub fn parse_mac(text: &str) -> Option<MacAddr6> {
-    let fields: Vec<&str> = text.split([':', '-']).collect();
-    let fields = match fields.as_slice() {
-        ["01", rest @ ..] if rest.len() == 6 => rest,
-        all => all,
-    };
-    let bytes: Vec<u8> = fields
-        .iter()
-        .map(|f| {
-            if f.len() == 2 && f.bytes().all(|b| b.is_ascii_hexdigit()) {
-                u8::from_str_radix(f, 16).ok()
-            } else {
-                None
-            }
-        })
-        .collect::<Option<_>>()?;
-    Some(MacAddr6::from(<[u8; 6]>::try_from(bytes).ok()?))
+    let typed = || text.strip_prefix("01-").or(text.strip_prefix("01:"));
+    mac::parse_mac(text).or_else(|| mac::parse_mac(typed()?))
 }
 
 /// Upstream's static configuration: nine fields, separated by `:`, so that the MAC has dashes.

@@ -10,12 +10,15 @@
 pub mod actions;
 mod boot_secret;
 pub mod cmdline;
+mod connection;
 pub mod console;
 pub mod data;
 mod device_links;
 mod entropy;
 pub mod modules;
+mod needed;
 pub mod net;
+mod setting;
 mod start;
 pub mod supervisor;
 pub mod worker;

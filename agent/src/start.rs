@@ -11,7 +11,8 @@ use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
 use crate::net::{self, nic};
-use crate::worker::{self, Identity, Setting, Settings};
+use crate::setting::Setting;
+use crate::worker::{self, Identity, Settings};
 
 const USAGE: &str = "\
 usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]

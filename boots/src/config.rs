@@ -24,8 +24,8 @@ pub struct BootsConfig {
     pub http_port: u16,
     /// Default 69.
     pub tftp_port: u16,
-    /// Default 67; `None` switches DHCP off.
-    pub dhcp_port: Option<u16>,
+    /// Default: reservations, on port 67.
+    pub dhcp: DhcpMode,
     /// Kernel console arguments for machines that name none. Default `console=tty0 console=ttyS0,115200`.
     pub consoles: Vec<String>,
     /// Answers router solicitations of known machines. Default true: iPXE waits 16 s for an answer.
@@ -44,11 +44,20 @@ impl BootsConfig {
             grpc_port: 42113,
             http_port: 7080,
             tftp_port: 69,
-            dhcp_port: Some(67),
+            dhcp: DhcpMode::Reservations { port: 67 },
             consoles: vec!["console=tty0".into(), "console=ttyS0,115200".into()],
             ra: true,
         }
     }
+}
+
+/// What is answered to DHCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DhcpMode {
+    /// Nothing: another server gives addresses, and names what is booted.
+    Off,
+    /// Known machines get the addresses that are reserved for them, and what they boot.
+    Reservations { port: u16 },
 }
 
 /// Why the netboot services could not start. Nothing is left bound.

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use mac::mac_text;
 use macaddr::MacAddr6;
 
 use crate::inventory::{BootId, Inventory, InventoryError, NextBoot};
 use crate::leases::Leases;
-use crate::scripts::{self, ScriptError, Server, mac_text};
+use crate::scripts::{self, ScriptError, Server};
 use crate::sessions::{Began, BootSessions};
 use crate::timeline::{Entry, Outcome, Stage, Timeline};
 
@@ -38,6 +39,8 @@ pub(crate) enum ScriptRefusal {
         from: IpAddr,
         expected: Ipv4Addr,
     },
+    #[error("{}", without_address(name))]
+    NoAddress { name: String },
     #[error("{name} is to be left alone: {reason}")]
     NothingToBoot { name: String, reason: String },
     #[error("{name}'s script cannot be made: {source}")]
@@ -131,7 +134,10 @@ impl Context {
             .await?
             .ok_or_else(|| ScriptRefusal::Stranger(mac_text(mac)))?;
         let name = machine.name.clone();
-        let expected = self.leases().expected(mac, machine.lease.address);
+        let reserved = machine.lease.as_ref().map(|lease| lease.address);
+        let Some(expected) = self.leases().expected(mac, reserved) else {
+            return Err(ScriptRefusal::NoAddress { name });
+        };
         let from = from.to_canonical();
         if from != IpAddr::V4(expected) {
             return Err(ScriptRefusal::WrongAddress { name, from, expected });
@@ -160,6 +166,11 @@ impl Context {
             Err(source) => Err(ScriptRefusal::BadValue { name, source }),
         }
     }
+}
+
+/// What is said of a machine that is not to have an address from here.
+pub(crate) fn without_address(name: &str) -> String {
+    format!("machine {name:?} has no address for this interface: give it one with `farrier machine apply`")
 }
 
 /// What a machine boots, in words for the timeline.

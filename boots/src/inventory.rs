@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
+pub use dhcp::server::Lease;
 use macaddr::MacAddr6;
 
 /// Who a machine is, as far as netboot is concerned, and what it boots next.
@@ -13,8 +13,8 @@ pub struct Machine {
     pub name: String,
     /// The interface that asked.
     pub mac: MacAddr6,
-    /// What its interface is told by DHCP.
-    pub lease: Reservation,
+    /// What its interface is told by DHCP; `None`: it is not to have an address from here.
+    pub lease: Option<Lease>,
     /// What it boots now.
     pub next: NextBoot,
     /// More words for the agent's kernel command line.
@@ -23,33 +23,6 @@ pub struct Machine {
     pub vlan_id: Option<u16>,
     /// Kernel console arguments; empty: the server's default.
     pub consoles: Vec<String>,
-}
-
-/// A fixed address and the options that go with it (RFC 2131, RFC 2132).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reservation {
-    /// yiaddr.
-    pub address: Ipv4Addr,
-    /// Option 1.
-    pub netmask: Ipv4Addr,
-    /// Option 3.
-    pub gateway: Option<Ipv4Addr>,
-    /// Option 12.
-    pub hostname: Option<String>,
-    /// Options 15 and 119.
-    pub domain: Option<String>,
-    /// Option 6.
-    pub name_servers: Vec<Ipv4Addr>,
-    /// Option 42.
-    pub time_servers: Vec<Ipv4Addr>,
-    /// Option 51; options 58 and 59 follow from it.
-    pub lease_time: Duration,
-    /// Option 121 (RFC 3442): destination, prefix length, router.
-    pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
-    /// Set by the operator: hands boot over to another TFTP server (options 66 and `siaddr`).
-    pub tftp_server_name: Option<String>,
-    /// Set by the operator: option 67 and `file`, as they are. Switches Farrier's own choice off.
-    pub boot_file_name: Option<String>,
 }
 
 /// What a machine boots.

@@ -16,7 +16,7 @@ use crate::inventory::BootId;
 
 /// An acknowledged address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
+pub struct Acknowledged {
     pub address: Ipv4Addr,
     pub at: SystemTime,
     pub boot: Option<BootId>,
@@ -30,7 +30,7 @@ pub const SET_ASIDE: Duration = Duration::from_secs(10 * 60);
 /// Acknowledged addresses of known machines: bounded by the inventory.
 #[derive(Debug, Default)]
 pub struct Leases {
-    by_mac: HashMap<MacAddr6, Lease>,
+    by_mac: HashMap<MacAddr6, Acknowledged>,
     by_address: HashMap<Ipv4Addr, MacAddr6>,
     /// Which address a machine declined, and when.
     declined: HashMap<MacAddr6, (Ipv4Addr, SystemTime)>,
@@ -38,7 +38,7 @@ pub struct Leases {
 
 impl Leases {
     /// Takes note of an ACK. An address that another machine had is this one's now.
-    pub fn acknowledge(&mut self, mac: MacAddr6, lease: Lease) {
+    pub fn acknowledge(&mut self, mac: MacAddr6, lease: Acknowledged) {
         if let Some(old) = self.by_mac.get(&mac) {
             self.by_address.remove(&old.address);
         }
@@ -87,7 +87,7 @@ impl Leases {
     }
 
     /// The address acknowledged to a machine, if any was since the start.
-    pub fn of(&self, mac: MacAddr6) -> Option<&Lease> {
+    pub fn of(&self, mac: MacAddr6) -> Option<&Acknowledged> {
         self.by_mac.get(&mac)
     }
 
@@ -96,9 +96,9 @@ impl Leases {
         self.by_address.get(&address).copied()
     }
 
-    /// Where a machine's requests must come from: its acknowledged address, else the reserved one.
-    pub fn expected(&self, mac: MacAddr6, reserved: Ipv4Addr) -> Ipv4Addr {
-        self.of(mac).map_or(reserved, |lease| lease.address)
+    /// Where a machine's requests must come from: its acknowledged address, else the reserved one, if it has one.
+    pub fn expected(&self, mac: MacAddr6, reserved: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        self.of(mac).map(|lease| lease.address).or(reserved)
     }
 }
 
@@ -109,8 +109,8 @@ mod tests {
     const A: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 1);
     const B: MacAddr6 = MacAddr6::new(2, 0, 0, 0, 0, 2);
 
-    fn lease(last: u8) -> Lease {
-        Lease {
+    fn lease(last: u8) -> Acknowledged {
+        Acknowledged {
             address: Ipv4Addr::new(10, 0, 0, last),
             at: SystemTime::UNIX_EPOCH,
             boot: None,
@@ -146,10 +146,11 @@ mod tests {
     #[test]
     fn the_reservation_stands_in_after_a_restart() {
         let mut leases = Leases::default();
-        let reserved = Ipv4Addr::new(10, 0, 0, 9);
+        let reserved = Some(Ipv4Addr::new(10, 0, 0, 9));
         assert_eq!(leases.expected(A, reserved), reserved);
         leases.acknowledge(A, lease(1));
-        assert_eq!(leases.expected(A, reserved), Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(leases.expected(A, reserved), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(leases.expected(B, None), None);
     }
 
     #[test]

@@ -21,5 +21,5 @@ pub mod tftp;
 pub mod timeline;
 mod udp;
 
-pub use config::{BootsConfig, StartError};
+pub use config::{BootsConfig, DhcpMode, StartError};
 pub use start::{Boots, Running};

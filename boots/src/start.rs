@@ -4,12 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{BootsConfig, StartError};
+use crate::config::{BootsConfig, DhcpMode, StartError};
 use crate::context::Context;
 use crate::dhcp_service::DhcpService;
 use crate::directories;
@@ -51,20 +50,6 @@ impl Boots {
         timeline: Arc<dyn Timeline>,
         shutdown: CancellationToken,
     ) -> Result<Running, StartError> {
-        Self::start_with_routes(config, inventory, timeline, shutdown, Router::new()).await
-    }
-
-    /// As [`Boots::start`], and serves `routes` beside its own on the HTTP port.
-    ///
-    /// # Errors
-    /// As [`Boots::start`].
-    pub async fn start_with_routes(
-        config: BootsConfig,
-        inventory: Arc<dyn Inventory>,
-        timeline: Arc<dyn Timeline>,
-        shutdown: CancellationToken,
-        routes: Router,
-    ) -> Result<Running, StartError> {
         let mut notes = directories::check(&config)?;
         let wanted = SocketAddr::from((config.listen, config.http_port));
         let bind = |source| StartError::bind("http", wanted, source);
@@ -72,10 +57,10 @@ impl Boots {
         let http = listener.local_addr().map_err(bind)?;
         let tftp_socket = UdpSocket::bind("tftp", SocketAddrV4::new(config.listen, config.tftp_port), None)?;
         let tftp = local_addr("tftp", tftp_socket.local_addr())?;
-        let dhcp_service = config
-            .dhcp_port
-            .map(|port| DhcpService::bind(&config, port))
-            .transpose()?;
+        let dhcp_service = match config.dhcp {
+            DhcpMode::Off => None,
+            DhcpMode::Reservations { port } => Some(DhcpService::bind(&config, port)?),
+        };
         let dhcp = dhcp_service
             .as_ref()
             .map(|dhcp| local_addr("dhcp", dhcp.local_addr()))
@@ -103,7 +88,7 @@ impl Boots {
             config.boot_dir.clone(),
             config.images_dir.clone(),
         );
-        let router = http::router(site.clone(), routes);
+        let router = http::router(site.clone());
 
         let mut services = JoinSet::new();
         services.spawn(http::serve::serve(listener, router, shutdown.clone()));

@@ -30,11 +30,9 @@ pub struct Entry {
 /// The service that an [`Entry`] comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    Agent,
     Dhcp,
     Http,
     RouterAdvertisement,
-    Syslog,
     Tftp,
 }
 

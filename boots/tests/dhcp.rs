@@ -90,13 +90,31 @@ fn uefi_gets_ipxe_for_the_agent_and_grub_for_its_disk() {
         assert_eq!((offer.yiaddr, offer.boot_file()), (MACHINE, None));
         lab.world.wait_for(&["nothing to boot: is to be left alone"]);
 
-        known.lease.boot_file_name = Some("their.efi".into());
-        known.lease.tftp_server_name = Some("10.77.0.99".into());
+        let lease = known.lease.as_mut().unwrap();
+        lease.boot_file_name = Some("their.efi".into());
+        lease.tftp_server_name = Some("10.77.0.99".into());
         lab.world.put(known);
         let offer = lab.ask(&uefi(MessageType::Discover), MessageType::Offer);
         assert_eq!(offer.boot_file().as_deref(), Some("their.efi"));
         assert_eq!(offer.siaddr, Ipv4Addr::new(10, 77, 0, 99));
         lab.world.wait_for(&["the operator has set the boot file"]);
+    });
+}
+
+#[test]
+fn a_machine_without_an_address_is_told_nothing_and_the_operator_is_told_why() {
+    in_a_lab(|lab| {
+        let mut known = machine(MACHINE);
+        known.lease = None;
+        lab.world.put(known.clone());
+        lab.wire.broadcast(&uefi(MessageType::Discover));
+        lab.world
+            .wait_for(&["DISCOVER", "no address for this interface: give it one", "Failed"]);
+
+        known.lease = machine(MACHINE).lease;
+        lab.world.put(known);
+        let offer = lab.ask(&uefi(MessageType::Discover), MessageType::Offer);
+        assert_eq!(offer.yiaddr, MACHINE);
     });
 }
 

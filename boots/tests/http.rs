@@ -172,7 +172,7 @@ async fn the_etag_is_the_same_after_a_restart() {
 async fn a_machine_that_was_up_before_the_server_is_no_stranger() {
     let lab = Lab::new().await;
     lab.get(MACHINE, "/images/empty", &[]).await;
-    let mac = MAC.to_string().to_lowercase();
+    let mac = mac::mac_text(MAC);
     let heard = lab.world.heard(&["GET /images/empty | 200"]).await;
     assert!(heard.contains(&mac), "{heard}");
 }
@@ -245,7 +245,7 @@ async fn nothing_outside_the_directories_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_script_is_for_its_machine_only() {
     let lab = Lab::new().await;
-    let path = format!("/ipxe/script/{}/auto.ipxe", MAC.to_string().to_lowercase());
+    let path = format!("/ipxe/script/{}/auto.ipxe", mac::mac_text(MAC));
     let first = lab.get(MACHINE, &path, &[]).await;
     assert_eq!(first.status(), StatusCode::OK);
     assert!(!header(&first, "content-length").is_empty());
@@ -299,6 +299,17 @@ async fn a_script_is_for_its_machine_only() {
     lab.world.put(known.clone());
     assert_eq!(lab.get(MACHINE, &path, &[]).await.status(), StatusCode::NOT_FOUND);
     known.next = world::agent();
+    let lease = known.lease.take();
+    lab.world.put(known.clone());
+    let without = lab.get(MACHINE, &path, &[]).await;
+    assert_eq!(without.status(), StatusCode::SERVICE_UNAVAILABLE);
+    lab.world
+        .heard(&[
+            "503: machine \"node1\" has no address for this interface: give it one",
+            "Failed",
+        ])
+        .await;
+    known.lease = lease;
     known.kernel_params = vec!["a\nshell".into()];
     lab.world.put(known);
     assert_eq!(
@@ -329,19 +340,16 @@ async fn a_download_that_breaks_off_is_told_with_its_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serves_the_callers_routes_too_and_stops() {
+async fn what_is_not_there_is_told_and_the_services_stop() {
     let boot = tempfile::tempdir().unwrap();
     let world = World::with(machine(MACHINE));
     let mut config = boots::BootsConfig::new("lo", Ipv4Addr::LOCALHOST, boot.path());
-    (config.http_port, config.tftp_port, config.dhcp_port, config.ra) = (0, 0, None, false);
+    (config.http_port, config.tftp_port, config.dhcp, config.ra) = (0, 0, boots::DhcpMode::Off, false);
     let stop = tokio_util::sync::CancellationToken::new();
-    let routes = axum::Router::new().route("/extra", axum::routing::get(|| async { "mine" }));
-    let running = boots::Boots::start_with_routes(config, world.clone(), world.clone(), stop.clone(), routes)
+    let running = boots::Boots::start(config, world.clone(), world.clone(), stop.clone())
         .await
         .unwrap();
     let url = format!("http://127.0.0.1:{}", running.http.port());
-    let extra = client(MACHINE).get(format!("{url}/extra")).send().await.unwrap();
-    assert_eq!(extra.text().await.unwrap(), "mine");
     let nothing = client(MACHINE)
         .get(format!("{url}/nothing"))
         .send()
@@ -360,7 +368,7 @@ async fn what_stands_in_the_way_of_the_start_is_said() {
     let world = World::with(machine(MACHINE));
     let config = || {
         let mut config = boots::BootsConfig::new("lo", Ipv4Addr::LOCALHOST, boot.path());
-        (config.http_port, config.tftp_port, config.dhcp_port, config.ra) = (0, 0, None, false);
+        (config.http_port, config.tftp_port, config.dhcp, config.ra) = (0, 0, boots::DhcpMode::Off, false);
         config
     };
     let fails = async |config| {
@@ -394,7 +402,7 @@ async fn what_stands_in_the_way_of_the_start_is_said() {
     );
     let error = fails(boots::BootsConfig {
         interface: "no0".into(),
-        dhcp_port: Some(0),
+        dhcp: boots::DhcpMode::Reservations { port: 0 },
         ..config()
     })
     .await;
@@ -410,7 +418,7 @@ async fn what_stands_in_the_way_of_the_start_is_said() {
     );
     let error = fails(boots::BootsConfig {
         address: Ipv4Addr::new(10, 9, 9, 9),
-        dhcp_port: Some(0),
+        dhcp: boots::DhcpMode::Reservations { port: 0 },
         ..config()
     })
     .await;

@@ -30,9 +30,10 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("store", &[]),
         ("ephemeral", &[]),
         ("redaction", &[]),
-        ("dhcp", &[]),
-        ("boots", &["dhcp"]),
-        ("coordinator", &["ephemeral", "store", "workflow"]),
+        ("mac", &[]),
+        ("dhcp", &["mac"]),
+        ("boots", &["dhcp", "mac"]),
+        ("coordinator", &["ephemeral", "mac", "store", "workflow"]),
         (
             "server",
             &[
@@ -46,7 +47,10 @@ fn each_part_uses_only_the_parts_that_it_may() {
             ],
         ),
         ("disk", &[]),
-        ("agent", &["dhcp", "disk", "ephemeral", "proto", "redaction"]),
+        (
+            "agent",
+            &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],
+        ),
         ("image", &[]),
         (
             "simulation",
@@ -71,21 +75,52 @@ fn each_part_uses_only_the_parts_that_it_may() {
 fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
     let known = workflow::language::NATIVE.map(|native| native.name);
     assert_eq!(known, agent::actions::NATIVE);
-    for image in [
-        "quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:01",
-        "reboot",
-        "a/b:c",
-    ] {
-        assert_eq!(
-            workflow::language::base_name(image),
-            agent::actions::base_name(image)
-        );
+}
+
+#[test]
+fn modules_of_the_agent_use_each_other_in_one_direction() {
+    let used = uses_of_modules(&root().join("agent/src"));
+    assert!(used.contains(&("worker".into(), "actions".into())), "{used:?}");
+    // What nothing left uses is taken away, until nothing is left; what remains uses each other in a circle.
+    let mut left = used;
+    while let Some(unused) = left
+        .iter()
+        .map(|(user, _)| user.clone())
+        .find(|user| !left.iter().any(|(_, of)| of == user))
+    {
+        left.retain(|(user, _)| *user != unused);
     }
+    assert!(left.is_empty(), "a circle of modules: {left:?}");
+}
+
+/// Which module of a crate names which other one as `crate::…`; modules are the files and folders beside its `lib.rs`.
+fn uses_of_modules(sources_of: &Path) -> BTreeSet<(String, String)> {
+    let mut uses = BTreeSet::new();
+    for file in sources(sources_of) {
+        let inside = file.strip_prefix(sources_of).unwrap();
+        let first = inside.components().next().unwrap().as_os_str();
+        let user = Path::new(first).file_stem().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for named in code.flat_map(|line| line.split("crate::").skip(1)) {
+            let end = named.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            let of = &named[..end.unwrap_or(named.len())];
+            assert!(
+                !of.is_empty(),
+                "{}: name one module after crate::",
+                file.display()
+            );
+            if of != user && user != "lib" {
+                uses.insert((user.to_owned(), of.to_owned()));
+            }
+        }
+    }
+    uses
 }
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "redaction", "coordinator"] {
+    for part in ["workflow", "dhcp", "ephemeral", "mac", "redaction", "coordinator"] {
         for outside in ["tokio", "tonic", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),

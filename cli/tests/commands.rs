@@ -631,11 +631,11 @@ fn the_boot_log_tells_what_was_recorded() {
             at: std::time::UNIX_EPOCH,
             mac: Some(mac.parse().expect("MAC")),
             boot: None,
-            stage: "http",
+            stage: server::timeline::Stage::Http,
             what: "GET /boot/vmlinuz".into(),
             detail: "200".into(),
             bytes: 8_000_000,
-            outcome: "answered",
+            outcome: server::timeline::Outcome::Answered,
         });
     }
     // Writing is not waited for by whoever records.

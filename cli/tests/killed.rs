@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use access::{PinnedChannel, Token};
+use agent::actions::Told;
 use agent::worker::core::{Core, Event, Order};
 use nix::sys::signal::Signal;
 use proto::v1::agent_message::Kind as ToServer;
@@ -286,10 +287,10 @@ impl SimulatedAgent {
                                 .entry(run.attempt_id.clone())
                                 .or_default() += 1;
                             let outcome = Outcome::Succeeded(Succeeded::default());
-                            let ended = Event::Ended {
+                            let ended = Event::Action(Told::Ended {
                                 attempt_id: run.attempt_id,
                                 outcome,
-                            };
+                            });
                             next.extend(self.core.handle(SystemTime::now(), ended));
                         }
                         Order::Detach | Order::Leave(_) => return Ok(()),

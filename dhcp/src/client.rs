@@ -58,7 +58,6 @@ pub enum Destination {
 #[derive(Clone, Debug)]
 pub struct Client {
     mac: MacAddr6,
-    hostname: Option<String>,
     random: Random,
     state: State,
     /// `None`: nothing to do before a packet comes (a lease for ever).
@@ -118,18 +117,11 @@ impl Client {
     pub fn new(mac: MacAddr6, seed: u64, now: Instant) -> Client {
         Client {
             mac,
-            hostname: None,
             random: Random(seed),
             state: State::Init,
             deadline: Some(now),
             naks: 0,
         }
-    }
-
-    /// Tells the server a host name (option 12).
-    pub fn with_hostname(mut self, hostname: impl Into<String>) -> Client {
-        self.hostname = Some(hostname.into());
-        self
     }
 
     /// Returns when [`Client::on_timeout`] is to be called; `None`: not before a packet came.
@@ -332,9 +324,6 @@ impl Client {
     fn finish(&self, packet: &mut Packet, exchange: Exchange, now: Instant) {
         let seconds = now.saturating_duration_since(exchange.began).as_secs();
         packet.secs = u16::try_from(seconds).unwrap_or(u16::MAX);
-        if let Some(hostname) = &self.hostname {
-            packet.set(crate::options::code::HOST_NAME, hostname);
-        }
     }
 }
 

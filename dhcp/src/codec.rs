@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use dhcproto::v4::borrowed::{DhcpOptionIterator, Message};
 use dhcproto::v4::{self, Flags, HType, Opcode};
+use mac::mac_text;
 use macaddr::MacAddr6;
 
 pub use self::layout::{Field, Limits};
@@ -116,7 +117,7 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, DecodeError> {
     let chaddr = mac(message.chaddr(), &mut oddities).ok_or(DecodeError::HardwareAddress { htype, hlen })?;
     if chaddr.is_multicast() || chaddr.is_nil() {
         return Err(DecodeError::NotOneHost {
-            mac: crate::mac_text(chaddr),
+            mac: mac_text(chaddr),
         });
     }
 

@@ -18,15 +18,8 @@ pub mod server;
 pub use codec::{DecodeError, EncodeError, decode, encode};
 pub use packet::{MessageType, Op, Packet};
 
-use macaddr::MacAddr6;
-
 /// The port that servers and relays listen on (RFC 2131 section 4.1).
 pub const SERVER_PORT: u16 = 67;
 
 /// The port that clients listen on (RFC 2131 section 4.1).
 pub const CLIENT_PORT: u16 = 68;
-
-/// Returns the MAC the way Farrier writes it everywhere: lower case, with colons.
-pub fn mac_text(mac: MacAddr6) -> String {
-    mac.to_string().to_lowercase()
-}

@@ -81,8 +81,6 @@ pub fn described(number: u8) -> String {
 pub mod ipxe {
     /// Feature: speaks HTTP.
     pub const HTTP: u8 = 0x13;
-    /// Feature: speaks HTTPS.
-    pub const HTTPS: u8 = 0x14;
     /// Feature: speaks TFTP.
     pub const TFTP: u8 = 0x15;
     /// Feature: is an EFI program.

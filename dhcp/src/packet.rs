@@ -220,11 +220,6 @@ impl Packet {
             .collect()
     }
 
-    /// Option 94: type, major and minor (RFC 4578 section 2.2).
-    pub fn network_interface(&self) -> Option<[u8; 3]> {
-        self.get(code::NETWORK_INTERFACE)?.try_into().ok()
-    }
-
     /// Option 97: the machine's UUID, bytes as sent (SMBIOS order); `None` unless it is of type 0 with 16 bytes.
     pub fn machine_uuid(&self) -> Option<[u8; 16]> {
         match self.get(code::MACHINE_UUID)? {

@@ -8,6 +8,6 @@ mod answer;
 mod classify;
 mod reply;
 
-pub use answer::{Action, Answer, Boot, Destination, Holder, Lease, ServerFacts};
+pub use answer::{Action, Answer, Destination, Holder, Lease, ServerFacts};
 pub use classify::{AGENT_VENDOR_CLASS, Firmware, Request, Stage, classify};
 pub use reply::reply;

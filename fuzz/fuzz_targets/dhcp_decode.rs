@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use dhcp::client::Client;
-use dhcp::server::{Action, Answer, Boot, Lease, ServerFacts, classify, reply};
+use dhcp::server::{Action, Answer, Lease, ServerFacts, classify, reply};
 use libfuzzer_sys::fuzz_target;
 use macaddr::MacAddr6;
 
@@ -28,13 +28,9 @@ fuzz_target!(|bytes: &[u8]| {
     lease.hostname = Some("n".repeat(63));
     lease.domain = Some("lab.example".to_owned());
     lease.routes = (0..24).map(|n| (Ipv4Addr::new(172, n, 0, 0), 16, server.address)).collect();
-    let boot = Boot {
-        file: Some("snponly.efi".to_owned()),
-        next_server: None,
-    };
     let answer = Answer {
         lease,
-        boot,
+        boot_file: Some("snponly.efi".to_owned()),
         holder: None,
         withheld: None,
     };

@@ -5,6 +5,7 @@
 use std::fmt;
 
 pub mod codec;
+mod words;
 
 /// Version 1 of Farrier's own API: [`agent_service`](v1::agent_service_server) for agents,
 /// [`control_service`](v1::control_service_server) for the command line.

@@ -9,7 +9,7 @@ use macaddr::MacAddr6;
 
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::timeline::Entry;
+use crate::timeline::{Entry, Outcome, Stage};
 
 impl ControlPlane {
     /// Creates and updates the machines of a file. `source` is its name, for messages.
@@ -92,11 +92,11 @@ impl ControlPlane {
             at: SystemTime::now(),
             mac: machine.interfaces.first().map(|interface| interface.mac),
             boot: None,
-            stage: "netboot",
+            stage: Stage::Netboot,
             what: "DISK".into(),
             detail: "somebody said that the disk is good: the machine boots it".into(),
             bytes: 0,
-            outcome: "note",
+            outcome: Outcome::Note,
         });
         Ok(machine)
     }

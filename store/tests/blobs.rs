@@ -2,12 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt};
 use store::blobs::{BlobError, Blobs, Digest, MAX_BLOB_BYTES, file_of};
 
 const MIB: usize = 1024 * 1024;
@@ -28,72 +27,12 @@ async fn gives_back_what_was_put_by_its_digest() {
 }
 
 #[tokio::test]
-async fn a_stream_of_any_length_becomes_a_blob() {
-    let (directory, on_disk) = in_directory();
-    for blobs in [on_disk, Blobs::in_memory()] {
-        for len in [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 20 * MIB] {
-            let content = numbered(len);
-            let chunks = content.chunks(700_001).map(Bytes::copy_from_slice).map(Ok);
-            let digest = blobs
-                .put_stream(stream::iter(chunks.collect::<Vec<_>>()))
-                .await
-                .unwrap();
-            assert_eq!(digest, Digest::of(&content), "{len}");
-            assert!(blobs.get(&digest).await.unwrap() == content, "{len}");
-        }
-    }
-    assert_eq!(files_below(&directory.path().join("incoming")), [""; 0]);
-}
-
-#[tokio::test]
-async fn nothing_is_kept_of_a_stream_that_breaks_off() {
-    let (directory, blobs) = in_directory();
-    for len in [10, 9 * MIB] {
-        let items = [
-            Ok(Bytes::from(numbered(len))),
-            Err(io::Error::other("the peer went away")),
-        ];
-        let error = blobs.put_stream(stream::iter(items)).await.unwrap_err();
-        assert_eq!(error.to_string(), "what was to become a blob broke off");
-        assert_eq!(source(&error), "the peer went away");
-        assert_eq!(files_below(directory.path()), [""; 0]);
-    }
-}
-
-#[tokio::test]
 async fn a_blob_over_the_limit_is_refused_and_leaves_nothing() {
     let (directory, blobs) = in_directory();
-    let chunk = Bytes::from(vec![0; 16 * MIB]);
-    let chunks = usize::try_from(MAX_BLOB_BYTES).unwrap() / chunk.len();
-    let endless = stream::repeat_with(|| Ok(chunk.clone())).take(chunks + 1);
-    let error = blobs.put_stream(endless).await.unwrap_err();
+    let one_more = usize::try_from(MAX_BLOB_BYTES).unwrap() + 1;
+    let error = blobs.put(vec![0; one_more]).await.unwrap_err();
     assert_eq!(error.to_string(), "blob is larger than the limit of 268435456 B");
     assert_eq!(files_below(directory.path()), [""; 0]);
-}
-
-#[tokio::test]
-async fn ranges_are_cut_out_of_the_verified_whole() {
-    let (directory, blobs) = in_directory();
-    let content = numbered(100_000);
-    let digest = blobs.put(content.clone()).await.unwrap();
-    for range in [0..0, 0..1, 5..100_000, 99_999..100_000, 0..100_000, 8190..8200] {
-        let (from, to) = (
-            usize::try_from(range.start).unwrap(),
-            usize::try_from(range.end).unwrap(),
-        );
-        assert_eq!(blobs.get_range(&digest, range).await.unwrap(), content[from..to]);
-    }
-    let error = blobs.get_range(&digest, 5..100_001).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!("bytes 5 to 100001 of blob {digest} were asked for, but it has 100000 B")
-    );
-    #[expect(clippy::reversed_empty_ranges, reason = "that is what is refused")]
-    let backwards = blobs.get_range(&digest, 9..5).await;
-    assert!(matches!(backwards, Err(BlobError::OutOfRange { .. })));
-    damage(directory.path(), &digest, 99_999);
-    let error = blobs.get_range(&digest, 0..10).await.unwrap_err();
-    assert!(matches!(error, BlobError::Damaged { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -207,11 +146,9 @@ async fn opening_removes_what_a_crash_left_and_keeps_the_rest() {
     fs::write(&half, "ha").unwrap();
     let stray = file.with_file_name("readme#1");
     fs::write(&stray, "not ours").unwrap();
-    fs::write(directory.path().join("incoming/3f2b#2"), "a stream").unwrap();
     let blobs = Blobs::open(directory.path()).unwrap();
     assert!(!half.exists());
     assert!(stray.exists());
-    assert_eq!(files_below(&directory.path().join("incoming")), [""; 0]);
     assert_eq!(blobs.get(&digest).await.unwrap(), "kept");
     // A name left by something else does not stop a put of the same content.
     fs::write(&half, "ha").unwrap();
@@ -276,8 +213,4 @@ fn files_below(directory: &Path) -> Vec<String> {
         }
     }
     found
-}
-
-fn source(error: &dyn std::error::Error) -> String {
-    error.source().unwrap().to_string()
 }

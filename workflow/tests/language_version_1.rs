@@ -218,6 +218,19 @@ fn tasks_and_actions_are_tried_again() {
 }
 
 #[test]
+fn an_action_says_that_the_agent_itself_runs_it() {
+    let found = tasks(
+        "- name: a\n  worker: w\n  actions:\n  - {name: x, image: 'registry.example/x/reboot:v1', runtime: native}\n  \
+         - {name: y, image: registry.example/x/reboot}\n",
+    );
+    let [x, y] = &found[0].actions[..] else {
+        panic!("two actions")
+    };
+    assert_eq!(x.native().map(|native| native.name), Some("reboot"));
+    assert_eq!(y.native(), None);
+}
+
+#[test]
 fn control_tasks_say_what_they_do() {
     let found = tasks(
         "- {name: a, wait: 10m}\n- {name: b, wait: '${{ inputs.pause }}'}\n- {name: c, until: 2026-12-24T18:00:00+01:00}\n\

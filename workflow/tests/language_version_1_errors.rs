@@ -479,6 +479,28 @@ fn bad_retries() {
 }
 
 #[test]
+fn a_runtime_that_there_is_not() {
+    check_action(
+        "runtime: containerd",
+        &[
+            "4, 76: runtime \"containerd\" of action \"action\" is not \"native\", which is the only one: leave it out, and the image \
+           says whether the agent has the action built in; containers do not run yet",
+        ],
+    );
+    check_action(
+        "runtime: native",
+        &[
+            "4, 76: action \"action\" has runtime native, and its image alpine ends in the name of no action that is built into the \
+           agent; built in are cexec, image2disk, poweroff, reboot, writefile",
+        ],
+    );
+    check_action(
+        "runtime: \"${{ 'native' }}\"",
+        &["4, 76: runtime is not looked through for ${{ }}: write it out"],
+    );
+}
+
+#[test]
 fn bad_rollouts() {
     for (fields, messages) in [
         (

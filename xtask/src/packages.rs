@@ -3,7 +3,7 @@
 
 // The lab's own file: this program has no dependencies, and that file has none either.
 #[allow(unreachable_pub, reason = "public in the lab's library")]
-#[path = "../../qemu-tests/src/host_packages/apt.rs"]
+#[path = "../../qemu-tests/lab/host_packages/apt.rs"]
 mod apt;
 
 use std::io;

@@ -7,6 +7,9 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+/// Between SIGTERM and SIGKILL where nobody says how long.
+pub const GRACE: Duration = Duration::from_secs(10);
+
 /// One per attempt; clones are the same.
 #[derive(Clone, Debug)]
 pub struct Halt {

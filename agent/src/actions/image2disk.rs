@@ -272,7 +272,7 @@ impl Reporter {
                 "downloaded {} B{downloaded}, written {} B{written}",
                 progress.downloaded_bytes, progress.written_bytes
             );
-            let _ = self.feed.events.try_send(crate::worker::core::Event::Line(line));
+            self.feed.line_if_room(line);
             *last = Last {
                 at: Instant::now(),
                 standing,

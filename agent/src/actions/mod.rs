@@ -1,17 +1,20 @@
 //! Native actions: what the agent does itself, without pulling an image.
 //!
-//! Each is known by the base name of its Tinkerbell image, whatever registry and tag stand around it. Here are the
-//! choice, the timeout and the stopping; each action has a file of its own.
+//! The server says which one an action is ([`v1::RunAction::native`]); no image's name is looked at here. Here are the
+//! choice, the timeout and the stopping; each action has a file of its own. Never knows the [worker](crate::worker),
+//! which runs them.
 
 mod cexec;
 mod chroot;
 mod command_line;
 mod environment;
+mod feed;
 mod halt;
 mod image2disk;
 mod image_root;
 mod mount_points;
 mod output;
+mod process;
 mod reboot;
 mod scratch;
 mod surroundings;
@@ -20,23 +23,21 @@ mod writefile;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
 use environment::Environment;
-pub use halt::Halt;
+pub use feed::{Feed, Told};
+pub use halt::{GRACE, Halt};
 use proto::v1;
 use proto::v1::report::Outcome;
 use redaction::Secrets;
 use scratch::Gives;
 pub use surroundings::Surroundings;
 pub use target::clear_mounts;
-use tokio::sync::mpsc;
 
 use crate::data::DataServer;
-use crate::worker::Setting;
-use crate::worker::core::{Event, GRACE};
+use crate::setting::Setting;
 
 /// Names of the native actions, sorted.
 pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
@@ -81,63 +82,10 @@ impl Failure {
             exit_code: 0,
         }
     }
-}
 
-/// Where an action's lines and progress go. Sending waits when the worker is busy: back-pressure, not loss.
-#[derive(Clone)]
-pub struct Feed {
-    attempt_id: String,
-    events: mpsc::Sender<Event>,
-    touched: Arc<AtomicBool>,
-    secrets: Arc<Secrets>,
-}
-
-impl Feed {
-    /// Values of `secrets` leave the machine by no line and no message of the action.
-    pub fn new(attempt_id: String, events: mpsc::Sender<Event>, secrets: Arc<Secrets>) -> Feed {
-        Feed {
-            attempt_id,
-            events,
-            touched: Arc::default(),
-            secrets,
-        }
-    }
-
-    /// From here on the action may change what is on a disk. One that fails before that leaves the machine as good as it
-    /// was, and the server is told so.
-    fn touches_disk(&self) {
-        self.touched.store(true, Ordering::Relaxed);
-    }
-
-    /// The same, for whoever knows the moment better.
-    fn touched(&self) -> Arc<AtomicBool> {
-        self.touched.clone()
-    }
-
-    fn disks_untouched(&self) -> bool {
-        !self.touched.load(Ordering::Relaxed)
-    }
-
-    async fn line(&self, line: impl Into<String>) {
-        let line = self.secrets.hidden(&line.into()).into_owned();
-        let _ = self.events.send(Event::Line(line)).await;
-    }
-
-    /// Room for one event; `None` when the worker is gone. Cancel safe.
-    async fn room(&self) -> Option<mpsc::Permit<'_, Event>> {
-        self.events.reserve().await.ok()
-    }
-
-    /// Tells how far it is; left out when the worker is busy, as the next one says more.
-    fn progress(&self, done_bytes: u64, total_bytes: u64, rate_bytes_per_s: u64, stage: &str) {
-        let progress = v1::Progress {
-            attempt_id: self.attempt_id.clone(),
-            done_bytes,
-            total_bytes,
-            rate_bytes_per_s,
-            stage: stage.to_owned(),
-        };
-        let _ = self.events.try_send(Event::Progress(progress));
+    /// Of what ends because it was asked to: [`run`] says so in its own words.
+    fn stopped() -> Failure {
+        Failure::new("Stopped", "it was stopped")
     }
 }
 
@@ -164,7 +112,7 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
         () = halt.asked() => {
             let message = format!("action {} was stopped: {}", run.action, halt.reason());
             (work.await, Some(Outcome::Stopped(v1::Stopped {
-                message: cut(message, &feed.secrets),
+                message: cut(message, feed.secrets()),
                 disks_untouched: false,
             })))
         }
@@ -181,9 +129,9 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             _,
         ) => Outcome::Succeeded(v1::Succeeded {
-            message: cut(message, &feed.secrets),
+            message: cut(message, feed.secrets()),
             bytes,
-            outputs_json: output::hidden(gives.outputs_json, &feed.secrets),
+            outputs_json: output::hidden(gives.outputs_json, feed.secrets()),
             data_changes: gives.data_changes,
         }),
         (_, Some(outcome)) => outcome,
@@ -196,8 +144,8 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             None,
         ) => Outcome::Failed(v1::Failed {
-            reason: feed.secrets.hidden(&reason).into_owned(),
-            message: cut(message, &feed.secrets),
+            reason: feed.secrets().hidden(&reason).into_owned(),
+            message: cut(message, feed.secrets()),
             exit_code,
             disks_untouched: false,
         }),
@@ -217,30 +165,39 @@ fn leaving(how: &str) -> Outcome {
 
 async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
     let env = Environment::of(&run.environment);
-    let image = base_name(&run.image);
-    if let Some(known) = known_variables(image) {
-        say_unknown(run, image, known, feed).await;
+    let native = run.native.as_str();
+    if let Some(known) = known_variables(native) {
+        say_unknown(run, native, known, feed).await;
     }
-    match image {
+    match native {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
-        _ => Err(Failure::new(
-            "UnknownImage",
-            format!(
-                "image {} is not built into this agent; built in are: {}. Pulling OCI images comes later",
-                run.image,
-                NATIVE.join(", ")
-            ),
-        )),
+        _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
     }
 }
 
-/// The variables that have an effect; `None`: all, as the command sees them, or the image is not known.
-fn known_variables(image: &str) -> Option<&'static [&'static str]> {
-    match image {
+/// Why this action cannot run, and what would.
+fn none_of_ours(run: &v1::RunAction) -> String {
+    let (image, built_in) = (&run.image, NATIVE.join(", "));
+    match run.native.as_str() {
+        "" => format!(
+            "image {image} is none of the built-in actions, and this agent runs no containers yet; built in are: {built_in}. A \
+             template means them by their bare names (image: reboot), by the names under which Tinkerbell publishes them, in any \
+             registry (…/tinkerbell/actions/image2disk), or, in version 1, with runtime: native"
+        ),
+        native => format!(
+            "image {image} means the built-in action {native}, which this agent does not have: netboot the machine with an agent as \
+             new as the server; built in are: {built_in}"
+        ),
+    }
+}
+
+/// The variables that have an effect; `None`: all, as the command sees them, or the action is none of ours.
+fn known_variables(native: &str) -> Option<&'static [&'static str]> {
+    match native {
         "image2disk" => Some(&image2disk::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "writefile" => Some(&writefile::VARIABLES),
@@ -249,7 +206,7 @@ fn known_variables(image: &str) -> Option<&'static [&'static str]> {
 }
 
 /// One line: what others' actions know and this one does not is never dropped in silence.
-async fn say_unknown(run: &v1::RunAction, image: &str, known: &[&str], feed: &Feed) {
+async fn say_unknown(run: &v1::RunAction, native: &str, known: &[&str], feed: &Feed) {
     let is_known = |name: &str| known.contains(&name) || known.contains(&name.to_uppercase().as_str());
     let mut unknown: Vec<&str> = run
         .environment
@@ -259,16 +216,12 @@ async fn say_unknown(run: &v1::RunAction, image: &str, known: &[&str], feed: &Fe
         .collect();
     unknown.sort_unstable();
     if !unknown.is_empty() {
-        feed.line(format!("note: without effect on {image}: {}", unknown.join(", ")))
-            .await;
+        feed.line(format!(
+            "note: without effect on {native}: {}",
+            unknown.join(", ")
+        ))
+        .await;
     }
-}
-
-/// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `image2disk`.
-pub fn base_name(image: &str) -> &str {
-    let image = image.split_once('@').map_or(image, |(name, _)| name);
-    let base = image.rsplit('/').next().unwrap_or(image);
-    base.split_once(':').map_or(base, |(name, _)| name)
 }
 
 /// The outcome of an attempt whose task broke down: a fault of the agent, not of the action.
@@ -314,17 +267,20 @@ fn cut(message: String, secrets: &Secrets) -> String {
 mod tests {
     use std::collections::HashMap;
 
+    use tokio::sync::mpsc;
+
     use super::*;
 
-    fn feed() -> (Feed, mpsc::Receiver<Event>) {
+    fn feed() -> (Feed, mpsc::Receiver<Told>) {
         let (sender, receiver) = mpsc::channel(256);
         let secrets = Arc::new(Secrets::new(["hunter22"]));
         (Feed::new("w/0/0/1".to_owned(), sender, secrets), receiver)
     }
 
-    async fn run_image(image: &str) -> Outcome {
+    async fn run_action(image: &str, native: &str) -> Outcome {
         let action = v1::RunAction {
             image: image.to_owned(),
+            native: native.to_owned(),
             environment: HashMap::new(),
             ..Default::default()
         };
@@ -335,18 +291,6 @@ mod tests {
             surroundings: Surroundings::default(),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await
-    }
-
-    #[test]
-    fn an_image_is_known_by_its_base_name() {
-        for image in [
-            "image2disk",
-            "image2disk:latest",
-            "quay.io/tinkerbell/actions/image2disk",
-            "localhost:5000/a/image2disk:v1.0@sha256:0123",
-        ] {
-            assert_eq!(base_name(image), "image2disk", "{image}");
-        }
     }
 
     #[test]
@@ -365,28 +309,53 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_has_no_secrets() {
-        let (feed, mut lines) = feed();
+        let (feed, mut told) = feed();
         feed.line("say hunter22").await;
-        assert!(matches!(lines.recv().await, Some(Event::Line(line)) if line == "say ***"));
+        assert!(matches!(told.recv().await, Some(Told::Line(line)) if line == "say ***"));
     }
 
-    #[tokio::test]
-    async fn an_unknown_image_fails_and_says_what_there_is() {
-        let Outcome::Failed(failed) = run_image("alpine:3").await else {
-            panic!("no failure")
+    #[track_caller]
+    fn check_unknown(outcome: Outcome, words: &[&str]) {
+        let Outcome::Failed(failed) = outcome else {
+            panic!("no failure: {outcome:?}")
         };
         assert_eq!(failed.reason, "UnknownImage");
         assert!(failed.disks_untouched);
-        assert!(
-            failed.message.contains("alpine:3") && failed.message.contains("writefile"),
-            "{}",
-            failed.message
+        for word in words {
+            assert!(failed.message.contains(word), "{}", failed.message);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_image_that_is_none_of_ours_fails_and_says_what_there_is() {
+        check_unknown(
+            run_action("alpine:3", "").await,
+            &["alpine:3", "writefile", "runtime: native"],
+        );
+    }
+
+    #[tokio::test]
+    async fn no_image_is_ours_by_its_name_alone() {
+        for image in [
+            "reboot",
+            "registry.example/x/reboot",
+            "quay.io/tinkerbell/actions/poweroff",
+        ] {
+            check_unknown(run_action(image, "").await, &[image]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_action_of_a_newer_server_is_named() {
+        check_unknown(
+            run_action("wipe", "wipe").await,
+            &["built-in action wipe", "as new as the server"],
         );
     }
 
     #[tokio::test]
     async fn a_missing_variable_fails_and_is_named() {
-        let Outcome::Failed(failed) = run_image("image2disk").await else {
+        let Outcome::Failed(failed) = run_action("image2disk", "image2disk").await else {
             panic!("no failure")
         };
         assert_eq!(failed.reason, "MissingVariable");
@@ -396,7 +365,7 @@ mod tests {
     #[tokio::test]
     async fn reboot_and_poweroff_leave() {
         let leaving = |how: &str| Outcome::Leaving(v1::Leaving { how: how.to_owned() });
-        assert_eq!(run_image("x/reboot:v1").await, leaving("reboot"));
-        assert_eq!(run_image("poweroff").await, leaving("poweroff"));
+        assert_eq!(run_action("x/reboot:v1", "reboot").await, leaving("reboot"));
+        assert_eq!(run_action("poweroff", "poweroff").await, leaving("poweroff"));
     }
 }

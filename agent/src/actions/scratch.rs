@@ -46,7 +46,7 @@ impl Scratch {
             version => {
                 tokio::select! {
                     tree = place.data.get(&run.attempt_id, version) => tree?,
-                    () = halt.asked() => return Err(stopped()),
+                    () = halt.asked() => return Err(Failure::stopped()),
                 }
             }
         };
@@ -112,7 +112,7 @@ impl Scratch {
             if !large.files.is_empty() {
                 tokio::select! {
                     put = server.put(&attempt_id, &large.files) => put?,
-                    () = halt.asked() => return Err(stopped()),
+                    () = halt.asked() => return Err(Failure::stopped()),
                 }
             }
             Some(message)
@@ -163,11 +163,6 @@ fn split(base_version: u64, changes: &Changes, left: Tree) -> (v1::DataChanges, 
     }
     message.put.sort_by(|a, b| a.path.cmp(&b.path));
     (message, large)
-}
-
-/// What ends because it was asked to: [`super::run`] says so in its own words.
-pub(super) fn stopped() -> Failure {
-    Failure::new("Stopped", "it was stopped")
 }
 
 impl From<DataError> for Failure {

@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use proto::v1;
 
 use super::environment::Environment;
-use super::scratch::{self, Scratch};
+use super::scratch::Scratch;
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 
@@ -61,7 +61,7 @@ pub(super) async fn run(
     let plan = plan(env)?;
     let device = target::resolve(env.required("DEST_DISK")?).await?;
     if halt.is_asked() {
-        return Err(scratch::stopped());
+        return Err(Failure::stopped());
     }
     let bytes = plan.contents.len() as u64;
     let message = format!(

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::DataError;
 use super::tree::{Content, Tree};
-use crate::worker::session;
+use crate::connection::{connect, with_jitter};
 
 const CHUNK_BYTES: usize = 256 << 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -126,7 +126,7 @@ impl DataServer {
     }
 
     async fn client(&self) -> Result<AgentServiceClient<Channel>, Trouble> {
-        let channel = session::connect(&self.server).await;
+        let channel = connect(&self.server).await;
         Ok(AgentServiceClient::new(channel.map_err(|_| Trouble::Away)?))
     }
 
@@ -256,7 +256,7 @@ fn trouble(status: Status) -> Trouble {
 }
 
 async fn wait(pause: &mut Duration) {
-    tokio::time::sleep(session::with_jitter(*pause)).await;
+    tokio::time::sleep(with_jitter(*pause)).await;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
 }
 

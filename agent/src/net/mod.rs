@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cmdline::{BootParameters, Ipam};
 use crate::console::{say, stage};
-use crate::worker::spawn_needed;
+use crate::needed::spawn_needed;
 use link::{Link, LinkError};
 use nic::Nic;
 use packet::{PacketSocket, RenewalSocket};

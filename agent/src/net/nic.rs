@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mac::mac_text;
 use macaddr::MacAddr6;
 
 use crate::cmdline::{BootParameters, parse_mac};
@@ -17,9 +18,9 @@ pub struct Nic {
 }
 
 impl Nic {
-    /// Lower case with colons.
+    /// As it is written everywhere.
     pub fn mac_text(&self) -> String {
-        self.mac.to_string().to_lowercase()
+        mac_text(self.mac)
     }
 }
 
@@ -74,7 +75,7 @@ fn choose(nics: Vec<Nic>, parameters: &BootParameters) -> Option<Nic> {
 /// Says what is looked for and what there is, for the console.
 pub fn describe_missing(parameters: &BootParameters) -> String {
     let wanted = match (parameters.mac, parameters.interface.as_deref()) {
-        (Some(mac), _) => format!("NIC {}", mac.to_string().to_lowercase()),
+        (Some(mac), _) => format!("NIC {}", mac_text(mac)),
         (None, Some(name)) => format!("NIC {name}"),
         (None, None) => "any NIC".to_owned(),
     };

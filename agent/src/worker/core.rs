@@ -16,26 +16,21 @@ use v1::server_message::Kind as FromServer;
 
 use super::attempts::Attempts;
 use super::logs::LogBuffer;
+use crate::actions::{GRACE, Told};
 
 /// A server that pushes more attempts than this at a busy machine is not followed.
 const MAX_WAITING: usize = 16;
 /// Reports in a Hello; what is over it follows the Welcome.
 const MAX_HELLO_BYTES: usize = 2 << 20;
-/// Between SIGTERM and SIGKILL where the server says nothing.
-pub const GRACE: Duration = Duration::from_secs(10);
 /// Nobody waits longer for an action that was asked to end.
 const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 
 /// What happened.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a few exist at a time, and each goes where it comes")]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handled at once")]
 pub enum Event {
-    /// The running action ended; `Started` is not an end.
-    Ended { attempt_id: String, outcome: Outcome },
-    /// The running action printed a line.
-    Line(String),
-    /// The running action got on.
-    Progress(v1::Progress),
+    /// The running action said something, or ended.
+    Action(Told),
     /// The server said something.
     Received(FromServer),
     /// The stream is gone.
@@ -179,14 +174,14 @@ impl Core {
     pub fn handle(&mut self, now: SystemTime, event: Event) -> Vec<Order> {
         let mut orders = Vec::new();
         match event {
-            Event::Ended { attempt_id, outcome } => {
+            Event::Action(Told::Ended { attempt_id, outcome }) => {
                 if self.running.as_deref() == Some(&attempt_id) {
                     self.end(attempt_id, outcome, now, &mut orders);
                     self.start_next(now, &mut orders);
                 }
             }
-            Event::Line(line) => self.logs.push(line),
-            Event::Progress(progress) => self.progress = Some(progress),
+            Event::Action(Told::Line(line)) => self.logs.push(line),
+            Event::Action(Told::Progress(progress)) => self.progress = Some(progress),
             Event::Received(message) => self.receive(message, now, &mut orders),
             Event::StreamLost => self.attached = false,
             Event::Tick => self.flush(&mut orders),
@@ -440,10 +435,10 @@ mod tests {
     }
 
     fn ended(id: &str, outcome: Outcome) -> Event {
-        Event::Ended {
+        Event::Action(Told::Ended {
             attempt_id: id.to_owned(),
             outcome,
-        }
+        })
     }
 
     fn starts(orders: &[Order]) -> usize {
@@ -564,7 +559,7 @@ mod tests {
         let mut core = attached();
         core.handle(NOW, run("a"));
         core.handle(NOW, Event::StreamLost);
-        core.handle(NOW, Event::Line("hello".to_owned()));
+        core.handle(NOW, Event::Action(Told::Line("hello".to_owned())));
         assert!(core.handle(NOW, Event::Tick).is_empty());
         core.hello();
         // It ends between the Hello and the Welcome.

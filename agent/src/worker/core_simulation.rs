@@ -137,10 +137,10 @@ impl World {
             9 => {
                 if let Some(attempt_id) = self.running.take() {
                     let outcome = self.end_of(&attempt_id);
-                    self.handle(Event::Ended { attempt_id, outcome });
+                    self.handle(Event::Action(Told::Ended { attempt_id, outcome }));
                 }
             }
-            10 => self.handle(Event::Line("a line".to_owned())),
+            10 => self.handle(Event::Action(Told::Line("a line".to_owned()))),
             // A stop: for what runs, for what is over, for what was not even pushed.
             12 if self.connected => {
                 let n = self.server.next.saturating_sub(1) + self.dice.roll(3) as u32;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use disk::probe::{self, Include, System};
+use mac::mac_text;
 use macaddr::MacAddr6;
 use proto::v1;
 
@@ -28,7 +29,7 @@ impl Identity {
     pub fn of_this_machine(mac: MacAddr6, token: String) -> Identity {
         let kernel_boot_id = first_line("/proc/sys/kernel/random/boot_id");
         Identity {
-            mac: mac.to_string().to_lowercase(),
+            mac: mac_text(mac),
             smbios_uuid: dmi("product_uuid").to_lowercase(),
             boot_id: kernel_boot_id.clone(),
             kernel_boot_id,

@@ -9,17 +9,15 @@ pub mod core;
 mod identity;
 mod journal;
 mod logs;
-pub(crate) mod session;
+mod session;
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
 use proto::v1;
 use proto::v1::agent_message::Kind as ToServer;
 use proto::v1::report::Outcome;
@@ -29,9 +27,11 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place, Surroundings};
+use crate::actions::{self, Feed, Halt, Place, Surroundings, Told};
 use crate::console::{say, stage};
 use crate::data::DataServer;
+use crate::needed::spawn_needed;
+use crate::setting::Setting;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 pub use identity::Identity;
 use journal::Journal;
@@ -64,21 +64,12 @@ impl Settings {
     }
 }
 
-/// What the worker may do to the machine it runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// A system that goes on when the worker ends: the clock and the power are not ours.
-    Host,
-    /// The in-memory system, under our PID 1.
-    Netboot,
-}
-
 /// Works until the machine leaves; then the exit code tells PID 1 how.
 pub async fn run(settings: Settings) -> ExitCode {
     let (notices, mut session) = mpsc::channel(64);
     spawn_needed(session::run(settings.server.clone(), notices));
-    let (events, mut happened) = mpsc::channel(256);
-    let mut worker = Worker::new(settings, events);
+    let (tell, mut told) = mpsc::channel(256);
+    let mut worker = Worker::new(settings, tell);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -98,7 +89,7 @@ pub async fn run(settings: Settings) -> ExitCode {
                 _ => worker.stream = None,
             },
             Some(notice) = session.recv() => worker.notice(notice),
-            Some(event) = happened.recv() => worker.event(event),
+            Some(told) = told.recv() => worker.told(told),
             _ = tick.tick() => worker.tick(),
         }
         if let Some(how) = worker.leave {
@@ -114,20 +105,11 @@ async fn survived(action: impl Future<Output = Outcome> + Send + 'static, secret
     ended.unwrap_or_else(|e| actions::fault(&e.to_string(), secrets))
 }
 
-/// Runs beside the worker what it cannot do without: a panic there ends the process, and PID 1 starts it anew.
-pub(crate) fn spawn_needed(task: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(async move {
-        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-            std::process::abort();
-        }
-    });
-}
-
 struct Worker {
     settings: Settings,
     core: Core,
     journal: Journal,
-    events: mpsc::Sender<Event>,
+    tell: mpsc::Sender<Told>,
     stream: Option<Opened>,
     outbox: VecDeque<ToServer>,
     running: Option<Running>,
@@ -147,7 +129,7 @@ struct Running {
 }
 
 impl Worker {
-    fn new(settings: Settings, events: mpsc::Sender<Event>) -> Worker {
+    fn new(settings: Settings, tell: mpsc::Sender<Told>) -> Worker {
         let (journal, reports) = match Journal::open(&settings.state_dir, &settings.identity.kernel_boot_id) {
             Ok(opened) => opened,
             Err(e) => {
@@ -162,7 +144,7 @@ impl Worker {
             settings,
             core,
             journal,
-            events,
+            tell,
             stream: None,
             outbox: VecDeque::new(),
             running: None,
@@ -231,13 +213,13 @@ impl Worker {
         ));
     }
 
-    fn event(&mut self, event: Event) {
-        match &event {
-            Event::Line(line) => self.show_line(line),
-            Event::Ended { outcome, .. } => self.show_end(outcome),
-            _ => {}
+    fn told(&mut self, told: Told) {
+        match &told {
+            Told::Line(line) => self.show_line(line),
+            Told::Ended { outcome, .. } => self.show_end(outcome),
+            Told::Progress(_) => {}
         }
-        let orders = self.core.handle(SystemTime::now(), event);
+        let orders = self.core.handle(SystemTime::now(), Event::Action(told));
         self.obey(orders);
     }
 
@@ -296,9 +278,9 @@ impl Worker {
             name: run.action.clone(),
             halt: halt.clone(),
         });
-        let events = self.events.clone();
+        let tell = self.tell.clone();
         let secrets = Arc::new(Secrets::new(&run.secrets));
-        let feed = Feed::new(run.attempt_id.clone(), self.events.clone(), secrets.clone());
+        let feed = Feed::new(run.attempt_id.clone(), self.tell.clone(), secrets.clone());
         let attempt_id = run.attempt_id.clone();
         let place = Place {
             setting: self.settings.setting,
@@ -308,7 +290,7 @@ impl Worker {
         };
         tokio::spawn(async move {
             let outcome = survived(actions::run(Arc::new(run), place, feed, halt), &secrets).await;
-            let _ = events.send(Event::Ended { attempt_id, outcome }).await;
+            let _ = tell.send(Told::Ended { attempt_id, outcome }).await;
         });
     }
 

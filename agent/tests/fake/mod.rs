@@ -336,6 +336,7 @@ pub(crate) fn action(attempt_id: &str, image: &str, environment: &[(&str, &str)]
         attempt_id: attempt_id.to_owned(),
         action: attempt_id.to_owned(),
         image: format!("quay.io/tinkerbell/actions/{image}:v1"),
+        native: image.to_owned(),
         environment,
         action_count: 1,
         ..Default::default()

@@ -9,9 +9,9 @@ use macaddr::MacAddr6;
 
 use super::DhcpService;
 use crate::bootfile::{BootFile, Decision, Platform, Program, boot_file};
-use crate::context::{Context, Told, why};
-use crate::inventory::{Machine, Reservation};
-use crate::leases::{Lease, SET_ASIDE};
+use crate::context::{Context, Told, why, without_address};
+use crate::inventory::{Lease, Machine};
+use crate::leases::{Acknowledged, SET_ASIDE};
 use crate::timeline::Stage;
 
 /// Handles one packet from a client.
@@ -39,6 +39,10 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
             return context.record_in(None, Stage::Dhcp, Some(mac), what, told);
         }
     };
+    let Some(lease) = machine.lease.clone() else {
+        let told = Told::failed(format!("not answered: {}", without_address(&machine.name)));
+        return context.record_in(None, Stage::Dhcp, Some(mac), what, told);
+    };
 
     let now = SystemTime::now();
     let program = Program::of(&request);
@@ -48,10 +52,10 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
     };
     let file = boot_file(Platform::of(&request), program, Decision::of(&machine.next));
     let answer = Answer {
-        lease: lease(&machine.lease),
-        boot: told_to_boot(context, mac, file),
+        withheld: withheld(context, now, mac, lease.address),
+        boot_file: told_to_boot(context, mac, file),
         holder: holder(context, mac),
-        withheld: withheld(context, now, mac, machine.lease.address),
+        lease,
     };
     let told = match server::reply(&request, &answer, &service.facts) {
         Action::Declined { address } => {
@@ -77,15 +81,15 @@ pub(super) async fn handle(service: &DhcpService, context: &Context, packet: dhc
             let kind = reply.message_type();
             if kind == Some(MessageType::Ack) && request.message == Some(MessageType::Request) {
                 // Before it is sent: the script request that follows must find it.
-                let lease = Lease {
+                let acknowledged = Acknowledged {
                     address: reply.yiaddr,
                     at: now,
                     boot: boot.clone(),
                     client_id: request.packet.client_id().map(<[u8]>::to_vec),
                 };
-                context.leases().acknowledge(mac, lease);
+                context.leases().acknowledge(mac, acknowledged);
             }
-            let summary = explain(summary, &request, &machine, file);
+            let summary = explain(summary, &request, &machine, &answer.lease, file);
             match service.send(&bytes, destination).await {
                 Err(error) => Told::failed(format!("{summary}; it could not be sent: {error}")),
                 Ok(()) if kind == Some(MessageType::Nak) => Told::refused(summary),
@@ -114,8 +118,8 @@ fn withheld(context: &Context, now: SystemTime, mac: MacAddr6, address: Ipv4Addr
 }
 
 /// Adds why the machine is told to boot this, or nothing.
-fn explain(summary: String, request: &Request, machine: &Machine, file: BootFile) -> String {
-    let by_operator = machine.lease.boot_file_name.is_some() || machine.lease.tftp_server_name.is_some();
+fn explain(summary: String, request: &Request, machine: &Machine, lease: &Lease, file: BootFile) -> String {
+    let by_operator = lease.boot_file_name.is_some() || lease.tftp_server_name.is_some();
     if request.firmware.is_none() {
         return summary;
     }
@@ -128,31 +132,11 @@ fn explain(summary: String, request: &Request, machine: &Machine, file: BootFile
     }
 }
 
-fn told_to_boot(context: &Context, mac: MacAddr6, file: BootFile) -> server::Boot {
-    let file = match file {
+fn told_to_boot(context: &Context, mac: MacAddr6, file: BootFile) -> Option<String> {
+    match file {
         BootFile::Http(loader) => Some(context.server.loader_url(loader)),
         BootFile::None(_) => None,
         BootFile::Script => Some(context.server.script_url(mac)),
         BootFile::Tftp(loader) => Some(loader.to_owned()),
-    };
-    server::Boot {
-        file,
-        next_server: None,
-    }
-}
-
-fn lease(reservation: &Reservation) -> server::Lease {
-    let reservation = reservation.clone();
-    server::Lease {
-        gateway: reservation.gateway,
-        hostname: reservation.hostname,
-        domain: reservation.domain,
-        name_servers: reservation.name_servers,
-        time_servers: reservation.time_servers,
-        lease_time: reservation.lease_time,
-        routes: reservation.routes,
-        tftp_server_name: reservation.tftp_server_name,
-        boot_file_name: reservation.boot_file_name,
-        ..server::Lease::new(reservation.address, reservation.netmask)
     }
 }

@@ -27,7 +27,6 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use macaddr::MacAddr6;
-use tower::ServiceExt;
 
 use self::digest::Digests;
 use self::range::Reply;
@@ -69,10 +68,10 @@ impl Site {
     }
 }
 
-/// The routes; what none of them matches goes to `others`.
-pub(crate) fn router(site: Arc<Site>, others: Router) -> Router {
+/// The routes; what none of them matches is on the timeline.
+pub(crate) fn router(site: Arc<Site>) -> Router {
     let context = site.context.clone();
-    let fallback = move |request: Request| other(context, others, request);
+    let fallback = async move |request: Request| other(&context, &request);
     Router::new()
         .route("/ipxe/script/{mac}/auto.ipxe", get(script))
         .route("/ipxe/binary/{*path}", get(loader))
@@ -130,6 +129,7 @@ async fn script(State(site): State<Arc<Site>>, UrlPath(mac): UrlPath<String>, re
             let (status, told): (_, fn(String) -> Told) = match refusal {
                 ScriptRefusal::Stranger(_) => (StatusCode::NOT_FOUND, Told::refused),
                 ScriptRefusal::WrongAddress { .. } => (StatusCode::FORBIDDEN, Told::refused),
+                ScriptRefusal::NoAddress { .. } => (StatusCode::SERVICE_UNAVAILABLE, Told::failed),
                 ScriptRefusal::NothingToBoot { .. } => (StatusCode::NOT_FOUND, Told::refused),
                 ScriptRefusal::BadValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Told::failed),
                 ScriptRefusal::Inventory(_) => (StatusCode::SERVICE_UNAVAILABLE, Told::failed),
@@ -191,7 +191,7 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
     )
 }
 
-async fn other(context: Arc<Context>, others: Router, request: Request) -> Response {
+fn other(context: &Context, request: &Request) -> StatusCode {
     let from = request
         .extensions()
         .get::<ConnectInfo<SocketAddr>>()
@@ -201,15 +201,9 @@ async fn other(context: Arc<Context>, others: Router, request: Request) -> Respo
         request.method(),
         request.uri().path().chars().take(200).collect::<String>()
     );
-    let response = others
-        .oneshot(request)
-        .await
-        .unwrap_or_else(|never| match never {});
-    if response.status() == StatusCode::NOT_FOUND {
-        let mac = from.and_then(|from| context.owner(from.ip()));
-        context.record(Stage::Http, mac, what, Told::failed("404: no such path"));
-    }
-    response
+    let mac = from.and_then(|from| context.owner(from.ip()));
+    context.record(Stage::Http, mac, what, Told::failed("404: no such path"));
+    StatusCode::NOT_FOUND
 }
 
 /// Answers with a file below `root`.

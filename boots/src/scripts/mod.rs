@@ -8,6 +8,7 @@ pub mod value;
 
 use std::net::Ipv4Addr;
 
+use mac::mac_text;
 use macaddr::MacAddr6;
 
 use crate::bootfile::UEFI_LOCAL_BOOT;
@@ -163,19 +164,11 @@ pub fn custom_contents(contents: &str) -> String {
     }
 }
 
-/// Lower case, with colons.
-pub fn mac_text(mac: MacAddr6) -> String {
-    mac.to_string().to_lowercase()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::inventory::Reservation;
 
     fn server() -> Server {
         Server {
@@ -190,19 +183,7 @@ mod tests {
         Machine {
             name: "node1".into(),
             mac: MacAddr6::new(0x52, 0x54, 0, 0x77, 0, 0x0b),
-            lease: Reservation {
-                address: Ipv4Addr::new(10, 77, 0, 11),
-                netmask: Ipv4Addr::new(255, 255, 255, 0),
-                gateway: None,
-                hostname: None,
-                domain: None,
-                name_servers: vec![],
-                time_servers: vec![],
-                lease_time: Duration::from_secs(3600),
-                routes: vec![],
-                tftp_server_name: None,
-                boot_file_name: None,
-            },
+            lease: None,
             next,
             kernel_params: vec![],
             vlan_id: None,

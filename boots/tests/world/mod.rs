@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use boots::inventory::{BootId, Inventory, InventoryError, Machine, NextBoot, Reservation};
+use boots::inventory::{BootId, Inventory, InventoryError, Lease, Machine, NextBoot};
 use boots::timeline::{Entry, Timeline};
 use boots::{Boots, BootsConfig, Running};
+use mac::mac_text;
 use macaddr::MacAddr6;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +73,7 @@ impl World {
 }
 
 fn line(entry: &Entry) -> String {
-    let mac = entry.mac.map_or("-".into(), |mac| mac.to_string().to_lowercase());
+    let mac = entry.mac.map_or("-".into(), mac_text);
     format!(
         "{:?} {mac} {} | {} | {} B | {:?}",
         entry.stage, entry.what, entry.detail, entry.bytes, entry.outcome
@@ -91,7 +92,7 @@ impl Inventory for World {
         let machines = self.machines.lock().unwrap();
         Ok(machines
             .values()
-            .map(|one| (one.mac, one.lease.address))
+            .filter_map(|one| Some((one.mac, one.lease.as_ref()?.address)))
             .collect())
     }
 
@@ -113,19 +114,11 @@ pub fn machine(address: Ipv4Addr) -> Machine {
     Machine {
         name: "node1".into(),
         mac: MAC,
-        lease: Reservation {
-            address,
-            netmask: Ipv4Addr::new(255, 255, 255, 0),
-            gateway: None,
+        lease: Some(Lease {
             hostname: Some("node1".into()),
-            domain: None,
-            name_servers: vec![],
-            time_servers: vec![],
             lease_time: Duration::from_secs(3600),
-            routes: vec![],
-            tftp_server_name: None,
-            boot_file_name: None,
-        },
+            ..Lease::new(address, Ipv4Addr::new(255, 255, 255, 0))
+        }),
         next: agent(),
         kernel_params: vec![],
         vlan_id: None,
@@ -151,7 +144,7 @@ pub async fn start(world: &Arc<World>, boot_dir: &Path, images_dir: Option<&Path
     config.images_dir = images_dir.map(Into::into);
     config.http_port = 0;
     config.tftp_port = 0;
-    config.dhcp_port = None;
+    config.dhcp = boots::DhcpMode::Off;
     config.ra = false;
     let stop = CancellationToken::new();
     let running = Boots::start(config, world.clone(), world.clone(), stop.clone())

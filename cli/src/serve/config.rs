@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use access::Pin;
-use boots::BootsConfig;
+use boots::{BootsConfig, DhcpMode};
 use clap::builder::BoolishValueParser;
 use serde::Deserialize;
 use store::blobs::Blobs;
@@ -280,10 +280,10 @@ impl ServeConfig {
             grpc_port,
             http_port: args.http_port.unwrap_or(defaults.http_port),
             tftp_port: args.tftp_port.unwrap_or(defaults.tftp_port),
-            dhcp_port: if args.no_dhcp == Some(true) {
-                None
-            } else {
-                args.dhcp_port.or(defaults.dhcp_port)
+            dhcp: match (args.no_dhcp, args.dhcp_port) {
+                (Some(true), _) => DhcpMode::Off,
+                (_, Some(port)) => DhcpMode::Reservations { port },
+                (_, None) => defaults.dhcp,
             },
             consoles: args.consoles.unwrap_or(defaults.consoles),
             ra: args.no_ra != Some(true),
@@ -422,7 +422,7 @@ mod tests {
         let resolved = |flags: &[&str]| {
             let args = Flags::parse_from([&["serve"], flags].concat()).args;
             let config = ServeConfig::resolve(args.over(file())).expect("complete");
-            (config.boots.dhcp_port.is_some(), config.boots.ra)
+            (config.boots.dhcp != DhcpMode::Off, config.boots.ra)
         };
         assert_eq!(resolved(&[]), (false, false));
         assert_eq!(resolved(&["--no-dhcp=false"]), (true, false));
@@ -441,8 +441,8 @@ mod tests {
         let config = ServeConfig::resolve(flags.over(file)).expect("complete");
         assert_eq!((config.boots.interface.as_str(), config.grpc_port), ("lo", 1));
         assert_eq!(
-            (config.boots.address, config.boots.dhcp_port),
-            (Ipv4Addr::new(10, 0, 0, 1), None)
+            (config.boots.address, config.boots.dhcp),
+            (Ipv4Addr::new(10, 0, 0, 1), DhcpMode::Off)
         );
         assert_eq!(config.boots.boot_dir, PathBuf::from("/var/lib/farrier/boot"));
     }

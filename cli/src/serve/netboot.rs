@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use boots::inventory::{self, BootId, Inventory, InventoryError, NextBoot, Reservation};
+use boots::inventory::{self, BootId, Inventory, InventoryError, NextBoot};
 use boots::timeline::{Entry, Outcome, Stage, Timeline};
-use coordinator::machines::{Interface, Lease, Script};
+use coordinator::machines::{Lease, Script};
 use coordinator::netboot::Next;
 use macaddr::MacAddr6;
-use server::ControlPlane;
+use server::{ControlPlane, timeline};
 
 /// The control plane, as boots sees it.
 pub(super) struct Netboot {
@@ -29,24 +29,13 @@ impl Inventory for Netboot {
             .await
             .map_err(|error| InventoryError(error.to_string()))?;
         let Some(known) = known else { return Ok(None) };
-        let Interface {
-            lease: Some(lease),
-            vlan_id,
-            ..
-        } = known.interface
-        else {
-            return Err(InventoryError(format!(
-                "machine {:?} has no address for this interface: give it one with `farrier machine apply`",
-                known.machine.name
-            )));
-        };
         Ok(Some(inventory::Machine {
             name: known.machine.name,
             mac,
-            lease: reservation(lease),
+            lease: known.interface.lease.map(lease),
             next: next(known.next, known.reason),
             kernel_params: known.machine.kernel_params,
-            vlan_id,
+            vlan_id: known.interface.vlan_id,
             consoles: known.machine.consoles,
         }))
     }
@@ -68,49 +57,48 @@ impl Inventory for Netboot {
 
 impl Timeline for Netboot {
     fn record(&self, entry: Entry) {
-        self.control.record(server::timeline::Entry {
+        self.control.record(timeline::Entry {
             at: entry.at,
             mac: entry.mac,
             boot: entry.boot.map(|boot| boot.0.as_ref().to_owned()),
             stage: match entry.stage {
-                Stage::Agent => "agent",
-                Stage::Dhcp => "dhcp",
-                Stage::Http => "http",
-                Stage::RouterAdvertisement => "ra",
-                Stage::Syslog => "syslog",
-                Stage::Tftp => "tftp",
+                Stage::Dhcp => timeline::Stage::Dhcp,
+                Stage::Http => timeline::Stage::Http,
+                Stage::RouterAdvertisement => timeline::Stage::Ra,
+                Stage::Tftp => timeline::Stage::Tftp,
             },
             what: entry.what,
             detail: entry.detail,
             bytes: entry.bytes,
             outcome: match entry.outcome {
-                Outcome::Answered => "answered",
-                Outcome::Failed => "failed",
-                Outcome::Ignored => "ignored",
-                Outcome::Note => "note",
-                Outcome::Refused => "refused",
+                Outcome::Answered => timeline::Outcome::Answered,
+                Outcome::Failed => timeline::Outcome::Failed,
+                Outcome::Ignored => timeline::Outcome::Ignored,
+                Outcome::Note => timeline::Outcome::Note,
+                Outcome::Refused => timeline::Outcome::Refused,
             },
         });
     }
 }
 
-fn reservation(lease: Lease) -> Reservation {
-    let routes = lease
+/// What DHCP says, of what the record says.
+fn lease(record: Lease) -> inventory::Lease {
+    let routes = record
         .routes
         .into_iter()
         .map(|route| (route.destination, route.prefix_len, route.router));
-    Reservation {
-        address: lease.address,
-        netmask: lease.netmask,
-        gateway: lease.gateway,
-        hostname: lease.hostname,
-        domain: lease.domain,
-        name_servers: lease.name_servers,
-        time_servers: lease.time_servers,
-        lease_time: std::time::Duration::from_secs(lease.lease_time_s.into()),
+    inventory::Lease {
+        address: record.address,
+        netmask: record.netmask,
+        gateway: record.gateway,
+        hostname: record.hostname,
+        domain: record.domain,
+        name_servers: record.name_servers,
+        time_servers: record.time_servers,
+        lease_time: std::time::Duration::from_secs(record.lease_time_s.into()),
         routes: routes.collect(),
-        tftp_server_name: lease.tftp_server_name,
-        boot_file_name: lease.boot_file_name,
+        tftp_server_name: record.tftp_server_name,
+        boot_file_name: record.boot_file_name,
     }
 }
 

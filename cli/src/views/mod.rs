@@ -136,24 +136,24 @@ pub(crate) struct BootLogEntry {
     pub(crate) at: Option<String>,
     pub(crate) mac: Option<String>,
     pub(crate) boot: Option<String>,
-    pub(crate) stage: String,
+    pub(crate) stage: &'static str,
     pub(crate) what: String,
     pub(crate) detail: String,
     pub(crate) bytes: Option<u64>,
-    pub(crate) outcome: String,
+    pub(crate) outcome: &'static str,
 }
 
 impl From<v1::BootLogEntry> for BootLogEntry {
     fn from(entry: v1::BootLogEntry) -> Self {
         Self {
+            stage: entry.stage().word(),
+            outcome: entry.outcome().word(),
             at: time(entry.at),
             mac: given(entry.mac),
             boot: given(entry.boot),
-            stage: entry.stage,
             what: entry.what,
             detail: entry.detail,
             bytes: Some(entry.bytes).filter(|bytes| *bytes > 0),
-            outcome: entry.outcome,
         }
     }
 }

@@ -35,10 +35,7 @@ pub struct Changed {
 /// Never for a digest of ours; the blobs' own check of names.
 pub fn blob_of(digest: &ephemeral::Digest) -> Result<store::blobs::Digest, BlobError> {
     // Both are the same 64 digits.
-    digest
-        .to_string()
-        .parse()
-        .map_err(|error: store::blobs::DigestError| BlobError::Source(std::io::Error::other(error)))
+    Ok(digest.to_string().parse()?)
 }
 
 /// Why data did not come to be a new version: the action that brought them has failed with this.

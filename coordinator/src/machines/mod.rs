@@ -21,6 +21,7 @@ use serde_json::Value;
 use workflow::engine::UnixMillis;
 
 pub use document::Served;
+pub use mac::{mac_text, parse_mac};
 pub use registry::{Applied, all, apply, deletion, find, first_open, named, with_mac, with_worker};
 
 /// A hardware record.
@@ -170,16 +171,6 @@ impl Machine {
         all.dedup();
         all
     }
-}
-
-/// A MAC as it is written everywhere in Farrier: lower case with colons.
-pub fn mac_text(mac: MacAddr6) -> String {
-    mac.to_string().to_lowercase()
-}
-
-/// The MAC in `text`, which may use colons, dashes or dots.
-pub fn parse_mac(text: &str) -> Option<MacAddr6> {
-    text.trim().parse().ok()
 }
 
 /// A MAC in the store is text.

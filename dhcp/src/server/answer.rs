@@ -22,19 +22,15 @@ pub struct Lease {
     pub domain: Option<String>,
     /// Option 6.
     pub name_servers: Vec<Ipv4Addr>,
-    /// Option 7.
-    pub log_servers: Vec<Ipv4Addr>,
     /// Option 42.
     pub time_servers: Vec<Ipv4Addr>,
-    /// Option 26.
-    pub mtu: Option<u16>,
     /// Option 51; options 58 and 59 follow from it. Zero: one day. 2³²-1 seconds or more: for ever.
     pub lease_time: Duration,
     /// Option 121 (RFC 3442): destination, prefix length, router.
     pub routes: Vec<(Ipv4Addr, u8, Ipv4Addr)>,
     /// Hands boot over to another TFTP server: option 66, and `siaddr` where it is an address.
     pub tftp_server_name: Option<String>,
-    /// Option 67 and `file`, as they are. This or `tftp_server_name` switches [`Boot`] off.
+    /// Option 67 and `file`, as they are. This or `tftp_server_name` switches [`Answer::boot_file`] off.
     pub boot_file_name: Option<String>,
 }
 
@@ -48,9 +44,7 @@ impl Lease {
             hostname: None,
             domain: None,
             name_servers: Vec::new(),
-            log_servers: Vec::new(),
             time_servers: Vec::new(),
-            mtu: None,
             lease_time: Duration::ZERO,
             routes: Vec::new(),
             tftp_server_name: None,
@@ -59,20 +53,12 @@ impl Lease {
     }
 }
 
-/// What the machine is told to boot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Boot {
-    /// File name or URL; `None`: an address and nothing to boot.
-    pub file: Option<String>,
-    /// Where the file is (`siaddr`); `None`: this server.
-    pub next_server: Option<Ipv4Addr>,
-}
-
 /// What the caller knows about a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub lease: Lease,
-    pub boot: Boot,
+    /// What it is told to boot, a file name of this server's or a URL; `None`: an address and nothing to boot.
+    pub boot_file: Option<String>,
     /// Who was last given an address for this machine; `None`: nobody that is remembered, the reservation stands.
     pub holder: Option<Holder>,
     /// Why the address is not given out now; `None`: it is.
@@ -100,7 +86,7 @@ pub struct Holder {
 /// The server's end of the wire that the request came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerFacts {
-    /// The server's address: option 54, and `siaddr` unless said otherwise.
+    /// The server's address: option 54, and `siaddr` unless the operator says otherwise.
     pub address: Ipv4Addr,
     /// Prefix length of its network.
     pub prefix: u8,

@@ -40,7 +40,7 @@ const FIRST: [u8; 12] = [
 ];
 
 /// What the client did not list, or has no list for.
-const THEN: [u8; 12] = [
+const THEN: [u8; 10] = [
     code::ROUTER,
     code::NAME_SERVER,
     code::HOST_NAME,
@@ -49,10 +49,8 @@ const THEN: [u8; 12] = [
     code::RENEWAL_TIME,
     code::REBINDING_TIME,
     code::BROADCAST_ADDRESS,
-    code::INTERFACE_MTU,
     code::NTP_SERVER,
     code::DOMAIN_SEARCH,
-    code::LOG_SERVER,
 ];
 
 /// Answers a request.
@@ -201,7 +199,6 @@ fn add_lease(packet: &mut Packet, lease: &Lease, server: &ServerFacts) {
     packet
         .set_addresses(code::ROUTER, lease.gateway.as_slice())
         .set_addresses(code::NAME_SERVER, &lease.name_servers)
-        .set_addresses(code::LOG_SERVER, &lease.log_servers)
         .set_addresses(code::NTP_SERVER, &lease.time_servers);
     if let Some(hostname) = &lease.hostname {
         packet.set(code::HOST_NAME, hostname);
@@ -211,9 +208,6 @@ fn add_lease(packet: &mut Packet, lease: &Lease, server: &ServerFacts) {
         if let Some(search) = options::encode_domain(domain) {
             packet.set(code::DOMAIN_SEARCH, search);
         }
-    }
-    if let Some(mtu) = lease.mtu {
-        packet.set(code::INTERFACE_MTU, mtu.to_be_bytes());
     }
     if !lease.routes.is_empty() {
         packet.set(code::CLASSLESS_ROUTES, options::encode_routes(&lease.routes));
@@ -241,7 +235,7 @@ fn add_boot(packet: &mut Packet, request: &Request, answer: &Answer, server: &Se
     let file = if by_operator {
         &lease.boot_file_name
     } else {
-        &answer.boot.file
+        &answer.boot_file
     };
     if by_operator {
         if let Some(name) = &lease.tftp_server_name {
@@ -252,7 +246,7 @@ fn add_boot(packet: &mut Packet, request: &Request, answer: &Answer, server: &Se
             }
         }
     } else if file.is_some() {
-        packet.siaddr = answer.boot.next_server.unwrap_or(server.address);
+        packet.siaddr = server.address;
         if request.packet.asks_for(code::TFTP_SERVER_NAME) {
             packet.set(code::TFTP_SERVER_NAME, packet.siaddr.to_string());
         }

@@ -26,12 +26,15 @@ fn sent(actions: Vec<Action>) -> (Packet, Destination) {
     }
 }
 
-/// The server's answer, with a lease of 1000 s.
+/// The server's answer, with a lease of 1000 s, and an MTU, which servers of others give.
 fn answered(request: &Packet) -> Vec<u8> {
     let mut answer = answer("x");
     answer.lease.lease_time = secs(1000);
     match reply(&classify(request), &answer, &SERVER) {
-        server::Action::Send { bytes, .. } => bytes,
+        server::Action::Send { mut packet, .. } => {
+            packet.set(code::INTERFACE_MTU, 1500_u16.to_be_bytes());
+            encode(&packet).unwrap()
+        }
         other => panic!("no answer: {other:?}"),
     }
 }
@@ -48,12 +51,11 @@ fn bind(client: &mut Client, now: Instant) -> LeaseInfo {
 #[test]
 fn says_who_it_is_and_what_it_wants() {
     let now = Instant::now();
-    let mut client = Client::new(MAC, 1, now).with_hostname("node-1");
+    let mut client = Client::new(MAC, 1, now);
     let (discover, destination) = sent(client.on_timeout(now));
     assert_eq!(destination, Destination::Broadcast);
     assert_eq!(classify(&discover).stage, server::Stage::Agent);
     assert_eq!(discover.client_id(), Some(&[1, 0x52, 0x54, 0, 0x77, 0, 0x0b][..]));
-    assert_eq!(discover.text(code::HOST_NAME), Some("node-1"));
     assert!(discover.asks_for(code::CLASSLESS_ROUTES) && discover.oddities.is_empty());
     let (request, destination) = sent(client.on_packet(now, &answered(&discover)));
     assert_eq!(destination, Destination::Broadcast);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use dhcp::client::{Action, Client, Destination, LeaseInfo};
 use dhcp::frame;
+use mac::mac_text;
 use macaddr::MacAddr6;
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -55,14 +56,14 @@ fn talk_to_dnsmasq() {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     ip(&format!(
         "link add srv address {} type veth peer name cli address {}",
-        text(SERVER_MAC),
-        text(MAC)
+        mac_text(SERVER_MAC),
+        mac_text(MAC)
     ));
     ip("address add 10.77.0.1/24 dev srv");
     ip("link set srv up");
     ip("link set cli up");
     // Stands in for the client's answer to ARP, which its kernel gives once the address is configured.
-    ip(&format!("neigh add {ADDRESS} lladdr {} dev srv", text(MAC)));
+    ip(&format!("neigh add {ADDRESS} lladdr {} dev srv", mac_text(MAC)));
     let _dnsmasq = Dnsmasq::start();
 
     let mut wire = Wire::open();
@@ -122,7 +123,7 @@ impl Dnsmasq {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "dnsmasq"])
             .args(options.split_whitespace())
-            .arg(format!("--dhcp-host={},{ADDRESS},node-1", text(MAC)))
+            .arg(format!("--dhcp-host={},{ADDRESS},node-1", mac_text(MAC)))
             .stderr(Stdio::null())
             .spawn();
         Dnsmasq(child.unwrap())
@@ -250,8 +251,4 @@ fn ip(arguments: &str) {
         "ip {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-fn text(mac: MacAddr6) -> String {
-    dhcp::mac_text(mac)
 }

@@ -202,12 +202,7 @@ fn a_short_packet_is_padded_to_the_bootp_minimum() {
 fn survive(bytes: &[u8]) {
     if let Ok(packet) = decode(bytes) {
         let _ = render(&packet);
-        let _ = (
-            packet.boot_file(),
-            packet.user_classes(),
-            packet.machine_uuid(),
-            packet.network_interface(),
-        );
+        let _ = (packet.boot_file(), packet.user_classes(), packet.machine_uuid());
         let _ = reply(&classify(&packet), &answer("snponly.efi"), &SERVER);
         let _ = encode(&packet);
     }

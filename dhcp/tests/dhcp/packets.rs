@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use dhcp::options::code;
-use dhcp::server::{Answer, Boot, Lease, ServerFacts};
+use dhcp::server::{Answer, Lease, ServerFacts};
 use dhcp::{MessageType, Packet};
 use macaddr::MacAddr6;
 
@@ -66,15 +66,11 @@ pub(crate) fn answer(file: &str) -> Answer {
     lease.domain = Some("lab.example".to_owned());
     lease.name_servers = vec![Ipv4Addr::new(10, 77, 0, 53), Ipv4Addr::new(10, 77, 0, 54)];
     lease.time_servers = vec![SERVER.address];
-    lease.mtu = Some(1500);
     lease.lease_time = std::time::Duration::from_secs(86_400);
     lease.routes = vec![(Ipv4Addr::new(172, 16, 0, 0), 12, Ipv4Addr::new(10, 77, 0, 2))];
     Answer {
         lease,
-        boot: Boot {
-            file: Some(file.to_owned()),
-            next_server: None,
-        },
+        boot_file: Some(file.to_owned()),
         holder: None,
         withheld: None,
     }
@@ -105,7 +101,7 @@ pub(crate) fn render(packet: &Packet) -> String {
         "{:?} {kind} xid {:08x} {}",
         packet.op,
         packet.xid,
-        dhcp::mac_text(packet.chaddr)
+        mac::mac_text(packet.chaddr)
     );
     for (name, address) in [
         ("ciaddr", packet.ciaddr),

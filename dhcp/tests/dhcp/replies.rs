@@ -65,7 +65,7 @@ fn an_ipxe_rom_is_offered_its_script() {
 fn an_operating_system_gets_an_address_only() {
     let packet = Packet::request(MessageType::Discover, MAC, 7);
     let mut nothing = answer("");
-    nothing.boot.file = None;
+    nothing.boot_file = None;
     insta::assert_snapshot!(as_text(sent(&packet, &nothing)));
 }
 

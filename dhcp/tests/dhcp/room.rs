@@ -23,7 +23,7 @@ fn long() -> Answer {
 /// As [`long`], for a client that boots nothing.
 fn long_without_file() -> Answer {
     let mut long = long();
-    long.boot.file = None;
+    long.boot_file = None;
     long
 }
 

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use qemu_tests::documents::DISK;
-use qemu_tests::machine::Machine;
+use qemu_tests::lab::documents::DISK;
+use qemu_tests::lab::machine::Machine;
 
 use crate::image::{BOOTED, TestImage};
 use crate::scene::{Scene, reboot, scene, write_image, write_image_with_digest};

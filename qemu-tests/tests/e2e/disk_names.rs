@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use qemu_tests::api;
-use qemu_tests::documents::{DISK, ServedImage, install_debian};
-use qemu_tests::machine::Blueprint;
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::api;
+use qemu_tests::lab::documents::{DISK, ServedImage, install_debian};
+use qemu_tests::lab::machine::Blueprint;
+use qemu_tests::lab::wait::{Look, wait_until};
 
 use crate::scene::{path_from, scene};
 

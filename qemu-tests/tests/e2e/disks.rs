@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use qemu_tests::documents::DISK;
-use qemu_tests::machine::Blueprint;
+use qemu_tests::lab::documents::DISK;
+use qemu_tests::lab::machine::Blueprint;
 
 use crate::scene::{scene, write_image};
 use crate::write_log::{self, Request};

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use proto::v1::Workflow;
-use qemu_tests::api;
-use qemu_tests::machine::{Blueprint, Machine};
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::api;
+use qemu_tests::lab::machine::{Blueprint, Machine};
+use qemu_tests::lab::wait::{Look, wait_until};
 
 use crate::scene::{Scene, path_from, scene};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use qemu_tests::api;
+use qemu_tests::lab::api;
 
 use crate::image::{BOOTED, TestImage};
 use crate::scene::{reboot, scene, write_image_with_digest};

@@ -5,11 +5,11 @@ use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
 use proto::v1::agent_service_client::AgentServiceClient;
-use proto::v1::{AgentMessage, Hello, agent_message};
-use qemu_tests::machine::Blueprint;
-use qemu_tests::network::Network;
-use qemu_tests::server::Server;
-use qemu_tests::wait::{Look, wait_until};
+use proto::v1::{AgentMessage, BootOutcome, BootStage, Hello, agent_message};
+use qemu_tests::lab::machine::Blueprint;
+use qemu_tests::lab::network::Network;
+use qemu_tests::lab::server::Server;
+use qemu_tests::lab::wait::{Look, wait_until};
 use tonic::Code;
 
 use crate::scene::{Scene, scene, write_image};
@@ -30,7 +30,10 @@ fn an_unknown_machine_gets_no_answer_and_is_on_the_timeline() {
                 let asked = entries
                     .iter()
                     .filter(|entry| entry.mac == machine.mac() && entry.what.contains("DISCOVER"));
-                match asked.filter(|entry| entry.outcome == "ignored").count() {
+                match asked
+                    .filter(|entry| entry.outcome() == BootOutcome::Ignored)
+                    .count()
+                {
                     2.. => Look::Done(()),
                     count => Look::not_yet(format!("{count} of {} entries", entries.len())),
                 }
@@ -74,7 +77,7 @@ fn nobody_else_gets_a_machines_script_or_attaches_with_its_mac() {
         assert!(
             refusals
                 .iter()
-                .any(|entry| entry.stage == "agent" && entry.outcome == "refused")
+                .any(|entry| entry.stage() == BootStage::Agent && entry.outcome() == BootOutcome::Refused)
         );
         assert!(
             scene.world.api.machine(machine.name()).unwrap().attached,
@@ -118,12 +121,11 @@ fn malformed_dhcp_packets_do_not_stop_the_server() {
             Duration::from_secs(20),
             || {
                 let entries = scene.world.api.boot_log("").unwrap();
-                match entries
-                    .iter()
-                    .any(|entry| entry.stage == "dhcp" && entry.detail.contains("with 255 B, only Ethernet"))
-                {
+                match entries.iter().any(|entry| {
+                    entry.stage() == BootStage::Dhcp && entry.detail.contains("with 255 B, only Ethernet")
+                }) {
                     true => Look::Done(()),
-                    false => Look::not_yet(qemu_tests::artifacts::boot_log_text(&entries)),
+                    false => Look::not_yet(qemu_tests::lab::artifacts::boot_log_text(&entries)),
                 }
             },
         )
@@ -209,7 +211,7 @@ fn still_serves(scene: &mut Scene) {
         let entries = scene.world.api.boot_log(machine.mac()).unwrap();
         let mut answered = entries
             .iter()
-            .filter(|entry| entry.stage == "dhcp" && entry.outcome == "answered");
+            .filter(|entry| entry.stage() == BootStage::Dhcp && entry.outcome() == BootOutcome::Answered);
         match answered.any(|entry| entry.what.contains("REQUEST")) {
             true => Look::Done(()),
             false => Look::not_yet(format!("{} entries", entries.len())),

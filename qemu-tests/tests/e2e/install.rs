@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use qemu_tests::display::Display;
-use qemu_tests::documents::{ServedImage, install_debian};
-use qemu_tests::firmware::Firmware;
-use qemu_tests::journey::Journey;
-use qemu_tests::machine::Blueprint;
-use qemu_tests::wait::Look;
+use qemu_tests::lab::display::Display;
+use qemu_tests::lab::documents::{ServedImage, install_debian};
+use qemu_tests::lab::firmware::Firmware;
+use qemu_tests::lab::journey::Journey;
+use qemu_tests::lab::machine::Blueprint;
+use qemu_tests::lab::wait::Look;
 
 use crate::scene::scene;
 

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::wait::{Look, wait_until};
 
 use crate::scene::path_from;
 use crate::terminal::Terminal;

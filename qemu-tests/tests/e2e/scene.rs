@@ -7,15 +7,15 @@ use std::{env, fs, panic, thread};
 
 use nix::mount::{MsFlags, mount};
 use proto::v1::Workflow;
-use qemu_tests::api;
-use qemu_tests::artifacts::Artifacts;
-use qemu_tests::documents::DISK;
-use qemu_tests::machine::{Blueprint, Machine};
-use qemu_tests::namespace::{in_lab, inside};
-use qemu_tests::run_dir::RunDir;
-use qemu_tests::server::Server;
-use qemu_tests::wait::{Look, wait_until};
-use qemu_tests::world::{Built, World};
+use qemu_tests::lab::api;
+use qemu_tests::lab::artifacts::Artifacts;
+use qemu_tests::lab::documents::DISK;
+use qemu_tests::lab::machine::{Blueprint, Machine};
+use qemu_tests::lab::namespace::{in_lab, inside};
+use qemu_tests::lab::run_dir::RunDir;
+use qemu_tests::lab::server::Server;
+use qemu_tests::lab::wait::{Look, wait_until};
+use qemu_tests::lab::world::{Built, World};
 
 /// A world with a directory of images.
 pub(crate) struct Scene {

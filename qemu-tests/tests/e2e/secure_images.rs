@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use std::time::Duration;
 
-use qemu_tests::machine::Blueprint;
-use qemu_tests::network::Network;
+use qemu_tests::lab::machine::Blueprint;
+use qemu_tests::lab::network::Network;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};

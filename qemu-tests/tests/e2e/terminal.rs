@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::pty::openpty;
 use nix::sys::termios::{self, LocalFlags, Termios};
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::wait::{Look, wait_until};
 
 pub(crate) struct Terminal {
     master: File,

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use proto::v1::Workflow;
-use qemu_tests::api;
-use qemu_tests::documents::DISK;
-use qemu_tests::machine::Machine;
-use qemu_tests::wait::{Look, wait_until};
+use qemu_tests::lab::api;
+use qemu_tests::lab::documents::DISK;
+use qemu_tests::lab::machine::Machine;
+use qemu_tests::lab::wait::{Look, wait_until};
 
 use crate::image::TestImage;
 use crate::scene::{Scene, scene, write_image};

@@ -13,7 +13,7 @@ use super::registry::{Handle, Held};
 use crate::boot_tokens::Verdict;
 use crate::control::ControlPlane;
 use crate::grpc::status;
-use crate::timeline::Entry;
+use crate::timeline::{Entry, Outcome, Stage};
 use coordinator::machines::{Machine, mac_text, parse_mac};
 
 /// Boot ids and versions are short; more is no agent of ours.
@@ -80,7 +80,7 @@ impl ControlPlane {
                     at: SystemTime::now(),
                     mac: Some(mac),
                     boot: boot.clone(),
-                    stage: "agent",
+                    stage: Stage::Agent,
                     what: "ATTACH".into(),
                     detail: format!(
                         "from {peer}, farrier-agent {}{}",
@@ -88,7 +88,7 @@ impl ControlPlane {
                         described(hello)
                     ),
                     bytes: 0,
-                    outcome: "answered",
+                    outcome: Outcome::Answered,
                 });
                 Ok(Admitted { handle, boot, peer })
             }
@@ -121,11 +121,11 @@ impl ControlPlane {
             at: SystemTime::now(),
             mac: Some(mac),
             boot,
-            stage: "agent",
+            stage: Stage::Agent,
             what: "ATTACH".into(),
             detail,
             bytes: 0,
-            outcome: "refused",
+            outcome: Outcome::Refused,
         });
     }
 }

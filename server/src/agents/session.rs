@@ -25,7 +25,7 @@ use super::registry::Handle;
 use super::{Agent, Message, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
-use crate::timeline::Entry;
+use crate::timeline::{self, Entry};
 use crate::workflows::logs::Lines;
 use coordinator::Error;
 use coordinator::database::Batch;
@@ -306,7 +306,7 @@ impl Session {
         self.note(
             "REPORT",
             format!("a report of attempt {attempt:.80} has no effect: {why}"),
-            "ignored",
+            timeline::Outcome::Ignored,
         );
     }
 
@@ -345,7 +345,7 @@ impl Session {
 
     async fn leave(&mut self, why: &str) -> Result<(), Error> {
         tracing::info!(machine = self.handle.machine, why, "agent detached");
-        self.note("DETACH", format!("{}: {why}", self.peer), "note");
+        self.note("DETACH", format!("{}: {why}", self.peer), timeline::Outcome::Note);
         if let Some(logs) = self.logs.take() {
             self.control.append_log(&logs.attempt, logs.lines).await?;
         }
@@ -355,12 +355,12 @@ impl Session {
         Ok(())
     }
 
-    fn note(&self, what: &str, detail: String, outcome: &'static str) {
+    fn note(&self, what: &str, detail: String, outcome: timeline::Outcome) {
         self.control.record(Entry {
             at: SystemTime::now(),
             mac: Some(self.handle.mac),
             boot: self.boot.clone(),
-            stage: "agent",
+            stage: timeline::Stage::Agent,
             what: what.into(),
             detail,
             bytes: 0,

@@ -120,11 +120,11 @@ pub(super) fn boot_log_entry(placed: Placed) -> v1::BootLogEntry {
         at: Some(timestamp(at)),
         mac,
         boot,
-        stage,
+        stage: stage.into(),
         what,
         detail,
         bytes,
-        outcome,
+        outcome: outcome.into(),
         ring,
         number,
     }

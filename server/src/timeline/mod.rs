@@ -9,6 +9,7 @@ pub(crate) mod writer;
 use std::time::SystemTime;
 
 use macaddr::MacAddr6;
+pub use proto::v1::{BootOutcome as Outcome, BootStage as Stage};
 use serde::{Deserialize, Serialize};
 use workflow::engine::UnixMillis;
 
@@ -25,16 +26,16 @@ pub struct Entry {
     pub mac: Option<MacAddr6>,
     /// The boot that it belongs to.
     pub boot: Option<String>,
-    /// "dhcp", "tftp", "http", "ra", "agent" or "syslog".
-    pub stage: &'static str,
+    /// Which part of the boot saw it.
+    pub stage: Stage,
     /// What came in.
     pub what: String,
     /// What was answered and why.
     pub detail: String,
     /// Bytes sent, for transfers.
     pub bytes: u64,
-    /// "answered", "ignored", "refused", "failed" or "note".
-    pub outcome: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
 /// An [`Entry`] in the store.
@@ -43,11 +44,13 @@ pub(crate) struct Written {
     pub(crate) at: UnixMillis,
     pub(crate) mac: String,
     pub(crate) boot: String,
-    pub(crate) stage: String,
+    #[serde(with = "stage_word")]
+    pub(crate) stage: Stage,
     pub(crate) what: String,
     pub(crate) detail: String,
     pub(crate) bytes: u64,
-    pub(crate) outcome: String,
+    #[serde(with = "outcome_word")]
+    pub(crate) outcome: Outcome,
 }
 
 /// Where an entry stands.
@@ -79,11 +82,31 @@ impl Entry {
             at: clock::millis(self.at),
             mac: self.mac.map(mac_text).unwrap_or_default(),
             boot: self.boot.unwrap_or_default(),
-            stage: self.stage.into(),
+            stage: self.stage,
             what: self.what,
             detail: self.detail,
             bytes: self.bytes,
-            outcome: self.outcome.into(),
+            outcome: self.outcome,
         }
     }
 }
+
+/// In a row an enum of the contract is its word.
+macro_rules! word_in_rows {
+    ($module:ident, $kind:ty) => {
+        mod $module {
+            use super::*;
+
+            pub(super) fn serialize<S: serde::Serializer>(value: &$kind, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(value.word())
+            }
+
+            pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> Result<$kind, D::Error> {
+                Ok(<$kind>::of_word(&String::deserialize(from)?))
+            }
+        }
+    };
+}
+
+word_in_rows!(stage_word, Stage);
+word_in_rows!(outcome_word, Outcome);

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 
-use super::{Entry, MAX_TEXT_BYTES, STRANGERS};
+use super::{Entry, MAX_TEXT_BYTES, Outcome, STRANGERS, Stage};
 use crate::bounds::cut;
 use crate::control::Change;
 use crate::database::Database;
@@ -165,13 +165,13 @@ fn lost(entries: u64) -> Entry {
         at: SystemTime::now(),
         mac: None,
         boot: None,
-        stage: "agent",
+        stage: Stage::Agent,
         what: STRANGERS.into(),
         detail: format!(
             "{entries} entries of the boot timeline came faster than they could be written, and are lost"
         ),
         bytes: 0,
-        outcome: "failed",
+        outcome: Outcome::Failed,
     }
 }
 

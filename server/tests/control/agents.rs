@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use coordinator::netboot::Next;
-use proto::v1::{GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message};
+use proto::v1::{
+    BootOutcome, BootStage, GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message,
+};
 use server::Config;
 use store::StoreHandle;
 use tonic::Code;
@@ -12,6 +14,24 @@ use crate::harness::*;
 
 fn mac() -> macaddr::MacAddr6 {
     MAC.parse().expect("MAC")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_only_ends_like_a_built_in_action_is_not_handed_out_as_one() {
+    let (server, _dir) = Server::with_machine().await;
+    let text = format!(
+        "version: '1'\nname: w\ntasks:\n- name: t\n  worker: '{MAC}'\n  actions:\n  \
+         - {{name: theirs, image: registry.example/x/writefile}}\n  \
+         - {{name: ours, image: \"${{{{ 'registry.example/x/reboot' }}}}\", runtime: native}}\n"
+    );
+    server.create_of(&text).await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let theirs = agent.run().await;
+    assert_eq!((theirs.action.as_str(), theirs.native.as_str()), ("theirs", ""));
+    agent.report(&theirs.attempt_id, started()).await;
+    agent.report(&theirs.attempt_id, succeeded()).await;
+    let ours = agent.run().await;
+    assert_eq!((ours.action.as_str(), ours.native.as_str()), ("ours", "reboot"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,6 +58,10 @@ async fn runs_a_workflow_action_by_action_to_success_and_then_boots_the_disk() {
     agent.report(&write.attempt_id, succeeded()).await;
     let restart = agent.run().await;
     assert_eq!((restart.image.as_str(), restart.action_index), ("reboot", 1));
+    assert_eq!(
+        (write.native.as_str(), restart.native.as_str()),
+        ("image2disk", "reboot")
+    );
     agent.report(&restart.attempt_id, started()).await;
     agent.report(&restart.attempt_id, leaving()).await;
     // Once that is acknowledged both hold, for whoever asks: it is one commit.
@@ -205,8 +229,8 @@ async fn nobody_else_attaches_with_the_machines_mac() {
             .boot_log("node1", |entry| entry.detail.ends_with(why))
             .await;
         assert_eq!(
-            (entry.stage.as_str(), entry.what.as_str(), entry.outcome.as_str()),
-            ("agent", "ATTACH", "refused")
+            (entry.stage(), entry.what.as_str(), entry.outcome()),
+            (BootStage::Agent, "ATTACH", BootOutcome::Refused)
         );
         assert_eq!(entry.boot, "boot1");
         assert!(entry.detail.starts_with("from 127.0.0.1:"), "{}", entry.detail);
@@ -301,8 +325,8 @@ async fn a_stranger_is_told_so_and_noted() {
         .boot_log("", |entry| entry.mac == "52:54:00:99:99:99")
         .await;
     assert_eq!(
-        (entry.what.as_str(), entry.outcome.as_str()),
-        ("ATTACH", "refused")
+        (entry.what.as_str(), entry.outcome()),
+        ("ATTACH", BootOutcome::Refused)
     );
 }
 

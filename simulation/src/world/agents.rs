@@ -1,5 +1,6 @@
 //! The machines' side: boots, streams, and actions that end one way or another.
 
+use agent::actions::Told;
 use agent::worker::core::{Event, Leaving, Order};
 use coordinator::database::View;
 use ephemeral::Digest;
@@ -341,8 +342,8 @@ impl World {
         let Some(boot) = self.boot(machine, id) else {
             return;
         };
-        let mut orders = boot.handle(now, Event::Line("a line of output".to_owned()));
-        orders.extend(boot.handle(now, Event::Ended { attempt_id, outcome }));
+        let mut orders = boot.handle(now, Event::Action(Told::Line("a line of output".to_owned())));
+        orders.extend(boot.handle(now, Event::Action(Told::Ended { attempt_id, outcome })));
         self.obey(machine, orders);
     }
 

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::{BLOBS, INCOMING};
+use super::BLOBS;
 
 /// Makes the directory and all that are below it, and removes files that were never finished.
 ///
@@ -12,11 +12,6 @@ use super::{BLOBS, INCOMING};
 /// at the same time may both need one, and the second would not wait for the first one's sync.
 pub(super) fn prepare(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    let incoming = directory.join(INCOMING);
-    if incoming.exists() {
-        fs::remove_dir_all(&incoming)?;
-    }
-    fs::create_dir(&incoming)?;
     let blobs = directory.join(BLOBS);
     for shard in 0..=255_u8 {
         let shard = blobs.join(format!("{shard:02x}"));

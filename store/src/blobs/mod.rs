@@ -5,17 +5,16 @@
 //! [`Blobs::delete_unused`]. What is read is always verified against its name.
 //!
 //! Files are `sha256/<first two digits>/<digest>` below the directory. A file that is being written has `#` and a
-//! number behind its name, or is below `incoming/`; such are removed when the directory is opened, which one process
-//! does at a time (the one that holds the store's lock).
+//! number behind its name; such are removed when the directory is opened, which one process does at a time (the one that
+//! holds the store's lock).
 
 use std::io;
-use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt, stream::BoxStream};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -30,12 +29,8 @@ pub use digest::{Digest, DigestError};
 
 /// The largest blob.
 pub const MAX_BLOB_BYTES: u64 = 256 * 1024 * 1024;
-/// What of a stream is held in memory; also the size of a part (S3 takes parts from 5 MiB on).
-const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Below this are the blobs.
 const BLOBS: &str = "sha256";
-/// Below this are streams whose digest is not known yet.
-const INCOMING: &str = "incoming";
 
 /// A store of blobs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -71,13 +66,6 @@ pub enum BlobError {
     },
     #[error("blob is larger than the limit of {MAX_BLOB_BYTES} B")]
     TooLarge,
-    #[error("bytes {from} to {to} of blob {digest} were asked for, but it has {len_bytes} B")]
-    OutOfRange {
-        digest: Digest,
-        from: u64,
-        to: u64,
-        len_bytes: u64,
-    },
     /// The filesystem is full, or a quota is.
     #[error("no room for a blob in {place}: free some, or make the filesystem larger")]
     Full {
@@ -85,9 +73,8 @@ pub enum BlobError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The stream that was to become a blob broke off; nothing was kept of it.
-    #[error("what was to become a blob broke off")]
-    Source(#[source] io::Error),
+    #[error(transparent)]
+    BadName(#[from] DigestError),
     #[error("blobs in {place}: {doing} failed")]
     Backend {
         place: String,
@@ -153,69 +140,6 @@ impl Blobs {
         Ok(digest)
     }
 
-    /// Keeps what a stream yields; returns when it is durable. Holds at most 8 MiB and one item in memory.
-    ///
-    /// Nothing is kept of a stream that fails or when the future is dropped.
-    pub async fn put_stream<S>(&self, stream: S) -> Result<Digest, BlobError>
-    where
-        S: Stream<Item = io::Result<Bytes>> + Send,
-    {
-        let mut stream = std::pin::pin!(stream);
-        let mut part = BytesMut::new();
-        while part.len() < PART_BYTES {
-            match stream.next().await {
-                Some(item) => part.extend_from_slice(&item.map_err(BlobError::Source)?),
-                None => return self.put(part).await,
-            }
-        }
-        let incoming = Path::from_iter([INCOMING, &uuid::Uuid::new_v4().to_string()]);
-        let failed = |error: object_store::Error| failure(&self.place, "putting", error.into());
-        let mut upload = self.objects.put_multipart(&incoming).await.map_err(failed)?;
-        let written = async {
-            let mut hasher = Sha256::new();
-            let mut len_bytes = 0;
-            loop {
-                len_bytes += part.len() as u64;
-                if len_bytes > MAX_BLOB_BYTES {
-                    return Err(BlobError::TooLarge);
-                }
-                hasher.update(&part);
-                let full = PutPayload::from_bytes(part.split().freeze());
-                upload.put_part(full).await.map_err(failed)?;
-                while part.len() < PART_BYTES {
-                    match stream.next().await {
-                        Some(item) => part.extend_from_slice(&item.map_err(BlobError::Source)?),
-                        None => break,
-                    }
-                }
-                if part.is_empty() {
-                    break;
-                }
-            }
-            Ok(Digest::from(hasher))
-        };
-        let digest = match written.await {
-            Ok(digest) => digest,
-            Err(error) => {
-                // The first error says more than one of tidying up.
-                let _ = upload.abort().await;
-                return Err(error);
-            }
-        };
-        let completed = upload.complete().await;
-        if completed.is_err() {
-            let _ = upload.abort().await;
-        }
-        completed.map_err(failed)?;
-        let _putting = self.deleting.read().await;
-        let renamed = self.objects.rename(&incoming, &path_of(&digest)).await;
-        if renamed.is_err() {
-            let _ = self.objects.delete(&incoming).await;
-        }
-        renamed.map_err(failed)?;
-        Ok(digest)
-    }
-
     /// The whole blob, verified, in memory.
     pub async fn get(&self, digest: &Digest) -> Result<Bytes, BlobError> {
         let (_, found) = self.find(digest).await?;
@@ -225,30 +149,6 @@ impl Blobs {
             .map_err(|error| self.not_read(digest, error))?;
         self.verify(digest, Digest::of(&bytes))?;
         Ok(bytes)
-    }
-
-    /// Bytes `range` of a blob. Reads all of it, because only the whole can be verified.
-    pub async fn get_range(&self, digest: &Digest, range: Range<u64>) -> Result<Bytes, BlobError> {
-        let (len_bytes, mut chunks) = self.read(digest).await?;
-        if range.start > range.end || range.end > len_bytes {
-            return Err(BlobError::OutOfRange {
-                digest: *digest,
-                from: range.start,
-                to: range.end,
-                len_bytes,
-            });
-        }
-        let mut wanted = BytesMut::new();
-        let mut at = 0_u64;
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk?;
-            let within = |offset: u64| usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
-            let from = within(range.start).min(chunk.len());
-            let to = within(range.end).min(chunk.len());
-            wanted.extend_from_slice(&chunk[from..to]);
-            at += chunk.len() as u64;
-        }
-        Ok(wanted.freeze())
     }
 
     /// A blob's length, and its content in chunks.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::AttemptId;
 use super::state::{Workflow, WorkflowState};
-use crate::language::{Writes, native};
+use crate::language::Writes;
 
 /// See the module. Kept with the machine, as the reports of one attempt after the other say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ impl DiskUse {
                 .or_else(|| of_task.get(name))
                 .cloned()
         };
-        let (disk, whole) = match native(&action.image).map(|native| native.writes) {
+        let (disk, whole) = match action.native().map(|native| native.writes) {
             Some(Writes::Nothing) => return None,
             Some(Writes::Files { disk }) => (variable(disk)?, false),
             Some(Writes::WholeDisk { disk }) => (variable(disk)?, true),

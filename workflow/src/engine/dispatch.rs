@@ -7,6 +7,7 @@ use super::decide::next_due_of;
 use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
+use crate::language::Native;
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Dispatch {
     /// Name of the action.
     pub action: String,
     pub image: String,
+    /// The agent itself does it; `None`: its image is to run as a container.
+    pub native: Option<&'static Native>,
     /// The action's `command`; in an extra run its `on-failure` or `on-timeout`.
     pub command: Vec<String>,
     /// The task's, then the action's.
@@ -80,6 +83,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         task: task.name.clone(),
         action: action.name.clone(),
         image: action.image.clone(),
+        native: action.native(),
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),
         environment,

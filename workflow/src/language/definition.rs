@@ -123,8 +123,19 @@ pub struct Action {
     /// Done when the machine has left and come back with another boot. In 0.1: whenever the agent says that it leaves.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reboots: bool,
+    /// None: the image decides.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub runtime: Option<Runtime>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub retry: Option<Retry>,
+}
+
+/// What runs an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// The agent itself, by the last part of the image's name, wherever that image lies.
+    Native,
 }
 
 /// One task execution for each item of a list.

@@ -32,12 +32,12 @@ mod steps;
 mod validate;
 
 pub use definition::{
-    Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Task,
+    Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime, Task,
 };
 pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};
 pub use inputs::{inputs, typed_inputs};
-pub use native::{NATIVE, Native, Writes, base_name, native};
+pub use native::{NATIVE, Native, Writes, native};
 pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;

@@ -5,7 +5,8 @@
 
 use super::fields::Check;
 use super::flow::Ancestors;
-use super::{Action, Definition, Task};
+use super::node::Node;
+use super::{Action, Definition, Runtime, Task};
 
 /// An action that is built into the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +60,56 @@ pub const NATIVE: [Native; 5] = [
     },
 ];
 
-/// The native action that goes by this image; `None` where nobody has it.
+/// Folders of repositories in which Tinkerbell and EKS Anywhere publish the actions, in every registry: a mirror keeps them, whatever
+/// it puts in front.
+const PUBLISHED_IN: [&str; 3] = ["tinkerbell/actions", "tinkerbell-actions", "tinkerbell/hub"];
+
+/// Where Hook's image carries actions, of which no registry knows.
+const CARRIED_IN: &str = "127.0.0.1/embedded";
+
+/// The native action that an image means; `None`: it means a container.
+///
+/// A name alone does (`reboot`, `image2disk:v1.0.0`), and one in a folder where Tinkerbell publishes its actions does, in any
+/// registry. `registry.example/x/reboot` is somebody else's.
 pub fn native(image: &str) -> Option<&'static Native> {
-    let name = base_name(image);
+    let repository = repository(image);
+    let means = match repository.rsplit_once('/') {
+        None => true,
+        Some((CARRIED_IN, _)) => true,
+        Some((folder, _)) => PUBLISHED_IN.iter().any(|published| {
+            let before = folder.strip_suffix(published);
+            before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        }),
+    };
+    named(last_part(repository)).filter(|_| means)
+}
+
+impl Action {
+    /// The native action that this is, by what its template says and then by its image; `None`: a container.
+    pub fn native(&self) -> Option<&'static Native> {
+        native_by(self.runtime, &self.image)
+    }
+}
+
+pub(super) fn native_by(runtime: Option<Runtime>, image: &str) -> Option<&'static Native> {
+    match runtime {
+        Some(Runtime::Native) => named(last_part(repository(image))),
+        None => native(image),
+    }
+}
+
+fn named(name: &str) -> Option<&'static Native> {
     NATIVE.iter().find(|native| native.name == name)
 }
 
-/// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `image2disk`: whatever registry and tag stand around it.
-pub fn base_name(image: &str) -> &str {
+/// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `quay.io:5000/tinkerbell/actions/image2disk`.
+fn repository(image: &str) -> &str {
     let image = image.split_once('@').map_or(image, |(name, _)| name);
-    let base = image.rsplit('/').next().unwrap_or(image);
-    base.split_once(':').map_or(base, |(name, _)| name)
+    match image.rsplit_once(':') {
+        // Else it is the registry's port.
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => image,
+    }
 }
 
 /// Whether a variable of this name says which disk an action writes.
@@ -80,7 +120,43 @@ pub(super) fn names_disk(variable: &str) -> bool {
     })
 }
 
-impl Check<'_> {
+fn last_part(repository: &str) -> &str {
+    repository.rsplit('/').next().unwrap_or(repository)
+}
+
+/// "cexec, image2disk, …"
+fn names() -> String {
+    NATIVE.map(|native| native.name).join(", ")
+}
+
+impl<'a> Check<'a> {
+    /// `runtime` of an action: who runs it, where its image alone is not to say so.
+    pub(super) fn runtime(&mut self, node: Option<&'a Node>, action: &str, image: &str) -> Option<Runtime> {
+        let node = node?;
+        let text = self.plain(Some(node), "runtime");
+        if text.contains("${{") {
+            return None;
+        }
+        if text != "native" {
+            let message = format!(
+                "runtime {text:?} of action {action:?} is not \"native\", which is the only one: leave it out, and the image says \
+                 whether the agent has the action built in; containers do not run yet"
+            );
+            self.problem(&node.at, message);
+            return None;
+        }
+        let runtime = Some(Runtime::Native);
+        if !image.contains("${{") && native_by(runtime, image).is_none() {
+            let message = format!(
+                "action {action:?} has runtime native, and its image {image} ends in the name of no action that is built into \
+                 the agent; built in are {}",
+                names()
+            );
+            self.problem(&node.at, message);
+        }
+        runtime
+    }
+
     /// Warns of each action that nobody has. What an expression gives is not known yet.
     pub(super) fn check_images(&mut self, definition: &Definition, ancestors: Option<&Ancestors>) {
         for (task, number, at) in std::mem::take(&mut self.images) {
@@ -90,7 +166,7 @@ impl Check<'_> {
             let Some(action) = of.actions.get(number) else {
                 continue;
             };
-            if native(&action.image).is_some() {
+            if action.native().is_some() {
                 continue;
             }
             let written = disk_writer_before(definition, ancestors, task, number);
@@ -116,7 +192,7 @@ fn disk_writer_before(
     });
     let writer = |(index, of): (usize, &Task)| {
         let until = if index == task { number } else { of.actions.len() };
-        let writes = |action: &&Action| native(&action.image).is_some_and(Native::writes_disk);
+        let writes = |action: &&Action| action.native().is_some_and(Native::writes_disk);
         let action = of.actions.iter().take(until).find(writes)?;
         Some(format!("action {:?} of task {:?}", action.name, of.name))
     };
@@ -125,14 +201,17 @@ fn disk_writer_before(
 
 /// What is said of an action that cannot run. `after` is an action that writes a disk and runs before it.
 pub(super) fn cannot_run(action: &str, image: &str, after: Option<&str>) -> String {
-    let names: Vec<&str> = NATIVE.iter().map(|native| native.name).collect();
     let when = match after {
         Some(after) => format!("; {after} will have written to a disk by then"),
         None => "; nothing before it writes to a disk".to_owned(),
     };
+    let cure = match named(last_part(repository(image))) {
+        Some(meant) => format!("; for the agent's own write image: {}", meant.name),
+        None => String::new(),
+    };
     format!(
-        "action {action:?} cannot run: image {image} is not built into the agent, which pulls none; built in are {}{when}",
-        names.join(", ")
+        "action {action:?} cannot run: image {image} is not built into the agent, which pulls none; built in are {}{cure}{when}",
+        names()
     )
 }
 
@@ -140,20 +219,74 @@ pub(super) fn cannot_run(action: &str, image: &str, after: Option<&str>) -> Stri
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn check(image: &str, runtime: Option<Runtime>, want: Option<&str>) {
+        let action = Action {
+            image: image.to_owned(),
+            runtime,
+            ..Action::default()
+        };
+        assert_eq!(action.native().map(|native| native.name), want, "{image}");
+    }
+
     #[test]
-    fn an_image_is_known_by_its_base_name() {
+    fn a_bare_name_and_a_published_one_are_the_agents_own_in_every_registry() {
         for image in [
             "image2disk",
-            "image2disk:latest",
+            "image2disk:v1.0.0",
+            "image2disk@sha256:0123",
             "quay.io/tinkerbell/actions/image2disk",
-            "localhost:5000/a/image2disk:v1.0@sha256:0123",
+            "quay.io/tinkerbell/actions/image2disk:latest",
+            "quay.io/tinkerbell-actions/image2disk:v1.0.0",
+            "ghcr.io/tinkerbell/actions/image2disk:v0.1.0@sha256:0123",
+            "public.ecr.aws/eks-anywhere/tinkerbell/hub/image2disk:6c0f-eks-a-15",
+            "tinkerbell/actions/image2disk",
+            "10.0.0.1:5000/tinkerbell/actions/image2disk",
+            "192.168.1.1/quay.io/tinkerbell-actions/image2disk:v1.0.0",
+            "harbor.example/quay-cache/tinkerbell/actions/image2disk:latest",
+            "127.0.0.1/embedded/image2disk",
         ] {
-            assert_eq!(
-                native(image).map(|native| native.name),
-                Some("image2disk"),
-                "{image}"
-            );
+            check(image, None, Some("image2disk"));
         }
-        assert_eq!(native("quay.io/tinkerbell/actions/kexec"), None);
+    }
+
+    #[test]
+    fn somebody_elses_image_is_not_the_agents_own_however_it_ends() {
+        for image in [
+            "registry.example/x/reboot",
+            "registry.example/reboot:v1",
+            "localhost:5000/reboot",
+            "docker.io/library/reboot",
+            "me/reboot",
+            "quay.io/not-tinkerbell/actions/reboot",
+            "quay.io/tinkerbell/actions/deep/reboot",
+            "quay.io/tinkerbellrpardini/actions/image2disk",
+            "10.0.0.1/embedded/reboot",
+            "quay.io/tinkerbell/actions/kexec",
+            "quay.io/tinkerbell/hub/reboot-action:latest",
+            "alpine",
+        ] {
+            check(image, None, None);
+        }
+    }
+
+    #[test]
+    fn a_template_says_that_an_image_of_any_place_is_the_agents_own() {
+        check(
+            "registry.example:5000/x/reboot:v1",
+            Some(Runtime::Native),
+            Some("reboot"),
+        );
+        check("registry.example/x/kexec", Some(Runtime::Native), None);
+    }
+
+    #[test]
+    fn who_means_the_agents_own_is_told_how_it_is_written() {
+        let said = cannot_run("r", "registry.example/x/reboot:v1", None);
+        assert!(
+            said.contains("; for the agent's own write image: reboot;"),
+            "{said}"
+        );
+        assert!(!cannot_run("r", "alpine", None).contains("write image"));
     }
 }

@@ -1,6 +1,7 @@
 //! Actions that nobody has, found in the text of a template that can't be rendered yet: line by line, as far as lines tell.
 
-use super::native::{cannot_run, native};
+use super::Runtime;
+use super::native::{cannot_run, native_by};
 use super::problem::{Problem, Text};
 
 /// What is said of the actions that nobody has, at lines of the text.
@@ -8,7 +9,7 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut written = None;
     for found in images(text) {
-        let Some(native) = native(found.image) else {
+        let Some(native) = native_by(found.runtime, found.image) else {
             let name = found.name.unwrap_or("without a name");
             let message = cannot_run(name, found.image, written.as_deref());
             warnings.push(Problem::at(
@@ -31,6 +32,7 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
 struct Found<'t> {
     name: Option<&'t str>,
     image: &'t str,
+    runtime: Option<Runtime>,
     line: usize,
     column: usize,
 }
@@ -67,9 +69,11 @@ fn images(text: &str) -> Vec<Found<'_>> {
             continue;
         };
         let column = line.find(image).map_or(1, |at| line[..at].chars().count() + 1);
+        let of_same = |field| value(content, field).or_else(|| value_beside(&lines, index, field));
         found.push(Found {
-            name: value(content, "name").or_else(|| name_beside(&lines, index)),
+            name: of_same("name"),
             image,
+            runtime: (of_same("runtime") == Some("native")).then_some(Runtime::Native),
             line: index + 1,
             column,
         });
@@ -87,8 +91,8 @@ fn is_block(content: &str) -> bool {
             .all(|letter| letter.is_ascii_digit() || matches!(letter, '+' | '-'))
 }
 
-/// The name in the same mapping as the image in this line.
-fn name_beside<'t>(lines: &[&'t str], index: usize) -> Option<&'t str> {
+/// A field of the same mapping as the image in this line.
+fn value_beside<'t>(lines: &[&'t str], index: usize, field: &str) -> Option<&'t str> {
     let begin = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
     let is_item = |line: &str| line.trim_start().starts_with("- ");
     let own = begin(lines[index]);
@@ -110,7 +114,7 @@ fn name_beside<'t>(lines: &[&'t str], index: usize) -> Option<&'t str> {
         .into_iter()
         .chain(below)
         .filter(beside)
-        .find_map(|line| value(line.trim(), "name"))
+        .find_map(|line| value(line.trim(), field))
 }
 
 /// What stands behind `key:` at the beginning of a line, or of an item of a list.
@@ -162,6 +166,10 @@ tasks:
     timeout: 5
     name: grub
   - {name: kexec, image: 'quay.io/tinkerbell/actions/kexec', timeout: 90}
+  - {name: own, image: 'registry.example/x/reboot', runtime: native}
+  - name: own-too
+    runtime: native
+    image: registry.example/x/reboot
   - name: any
     image: "{{ .image }}"
 "#;

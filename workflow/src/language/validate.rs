@@ -7,7 +7,7 @@ use serde_saphyr::Location;
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
-use super::native::{names_disk, native};
+use super::native::{names_disk, native_by};
 use super::node::{Node, What};
 use super::problem::Problem;
 use super::{Action, Definition, SecretUse, Task, image_reference};
@@ -79,7 +79,7 @@ const ACTION: Known = Known {
         "pid",
         "namespaces",
     ],
-    new: &["retry", "reboots"],
+    new: &["retry", "reboots", "runtime"],
 };
 const NAMESPACES: Known = Known {
     whose: "namespaces",
@@ -261,10 +261,11 @@ impl<'a> Check<'a> {
         let pid = self.namespace(newer.or(fields.get("pid")), "pid");
         let network = self.namespace(of_namespaces("network"), "network");
         let handed = |check: &mut Check<'a>, item| check.handed(Some(item), task).to_owned();
+        let runtime = self.runtime(fields.get("runtime"), &name, &image);
         let command = self.list(fields.get("command"));
         if let (Some(node), Some(native)) = (
             fields.get("command").filter(|_| !command.is_empty()),
-            native(&image),
+            native_by(runtime, &image),
         ) {
             let cure = match native.name {
                 "cexec" => "cexec runs what CMD_LINE says",
@@ -282,6 +283,7 @@ impl<'a> Check<'a> {
             environment: self.environment(fields.get("environment"), task),
             reboots: self.flag(fields.get("reboots"), "reboots"),
             retry: fields.get("retry").map(|node| self.retry(node)),
+            runtime,
             pid,
             network,
             name,

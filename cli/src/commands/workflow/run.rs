@@ -128,17 +128,21 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
             .ok_or_else(|| Failure::Usage(format!("bad --env {variable:?}: expected NAME=VALUE")))?;
         environment.insert(name.to_owned(), value.into());
     }
-    let image = workflow::language::base_name(&args.image);
-    if workflow::language::native(image).is_some() && !args.volumes.is_empty() {
+    let native = workflow::language::native(&args.image).map(|native| native.name);
+    if let Some(name) = native
+        && !args.volumes.is_empty()
+    {
         return Err(Failure::Usage(format!(
-            "--volume has no effect on {image}, which is built into the agent and sees the whole machine: leave it out"
+            "--volume has no effect on {name}, which is built into the agent and sees the whole machine: leave it out"
         )));
     }
     let mut command = args.arguments.as_slice();
-    if workflow::language::native(image).is_some() && !command.is_empty() {
-        if image != "cexec" {
+    if let Some(name) = native
+        && !command.is_empty()
+    {
+        if name != "cexec" {
             return Err(Failure::Usage(format!(
-                "{image} takes no arguments, and these were given: {}; it is told what to do with -e NAME=VALUE",
+                "{name} takes no arguments, and these were given: {}; it is told what to do with -e NAME=VALUE",
                 command.join(" ")
             )));
         }

@@ -106,6 +106,7 @@ impl Session {
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,
+            native: dispatch.native.map_or("", |native| native.name).to_owned(),
             command: handed.command,
             volumes: dispatch.volumes,
             environment: handed.environment.into_iter().collect(),

@@ -1,0 +1,258 @@
+//! A process of an action: run in a group of its own to its end, its output told by lines, and stopped with a grace.
+//!
+//! Knows nothing of what is run, nor where: who starts it has set up the command.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use redaction::Secrets;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{Failure, Feed, Halt, Told};
+
+/// Dead of a killed group are not waited for longer.
+const BURIED_WITHIN: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(10);
+/// Output that daemons outside the group still hold open is not waited for longer.
+const DRAIN: Duration = Duration::from_secs(1);
+/// A line without an end is passed on in pieces of this size.
+const MAX_LINE_BYTES: usize = 16 << 10;
+/// Quoted in the failure's message.
+const LAST_LINES: usize = 10;
+
+/// How a process ended that nobody stopped.
+pub(super) struct Ended {
+    status: ExitStatus,
+    /// The newest lines that it printed, oldest first.
+    last: VecDeque<String>,
+}
+
+impl Ended {
+    /// The last line that it printed, when all is well.
+    ///
+    /// # Errors
+    /// `ExitCode`, with its last lines: it exited with another code than 0, or was killed.
+    pub(super) fn message(self) -> Result<String, Failure> {
+        let (status, last) = (self.status, self.last);
+        if status.success() {
+            return Ok(last.back().cloned().unwrap_or_default());
+        }
+        let how = match (status.code(), status.signal()) {
+            (Some(code), _) => format!("the command exited with code {code}"),
+            (None, Some(signal)) => format!("the command was killed by signal {signal}"),
+            (None, None) => format!("the command ended: {status}"),
+        };
+        let said = if last.is_empty() {
+            "it printed nothing".to_owned()
+        } else {
+            format!("its last lines:\n{}", Vec::from(last).join("\n"))
+        };
+        let exit_code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1);
+        Err(Failure {
+            reason: "ExitCode".to_owned(),
+            message: format!("{how}; {said}"),
+            exit_code,
+        })
+    }
+}
+
+/// Runs the command to its end, with `input` on its standard input, which it has to read before it prints much. Both of its output streams are told by lines, in order.
+///
+/// # Errors
+/// `StartFailed`: it could not be started. `Stopped`: it was asked to end; then nothing of its group is left.
+pub(super) async fn run(
+    mut command: Command,
+    input: &[u8],
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Ended, Failure> {
+    let failed = |what: &str, e: io::Error| Failure::new("StartFailed", format!("{what} failed: {e}"));
+    if halt.is_asked() {
+        return Err(Failure::stopped());
+    }
+    // One pipe for both streams keeps their lines in order.
+    let (reader, writer) = io::pipe().map_err(|e| failed("making a pipe", e))?;
+    let output = Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(|e| failed("making a pipe", e))?;
+    let second = writer.try_clone().map_err(|e| failed("making a pipe", e))?;
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    command.process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(writer).stderr(second);
+    let mut child = command
+        .spawn()
+        .map_err(|e| failed(&format!("starting {program}"), e))?;
+    // The command holds the pipe's ends too: without this, the end of the output would never come.
+    drop(command);
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin
+            .write_all(input)
+            .await
+            .map_err(|e| failed("describing the command", e))?;
+    }
+    let mut lines = Lines {
+        output,
+        feed: feed.clone(),
+        partial: Vec::new(),
+        last: VecDeque::new(),
+    };
+    let waited = wait(&mut child, halt);
+    tokio::pin!(waited);
+    // The output may end before the command does; halting goes on then.
+    let status = tokio::select! {
+        status = &mut waited => status,
+        () = lines.pass_on() => waited.await,
+    };
+    let end = status.map_err(|e| failed("waiting for the command", e))?;
+    let _ = timeout(DRAIN, lines.pass_on()).await;
+    lines.end_line().await;
+    match end {
+        End::ByItself(status) => Ok(Ended {
+            status,
+            last: lines.last,
+        }),
+        // However it took being asked.
+        End::Asked => Err(Failure::stopped()),
+    }
+}
+
+/// How a command came to its end.
+enum End {
+    ByItself(ExitStatus),
+    Asked,
+}
+
+/// Waits for the end; when halted, asks the whole process group to end and then makes it.
+async fn wait(child: &mut Child, halt: &Halt) -> io::Result<End> {
+    tokio::select! {
+        status = child.wait() => return status.map(End::ByItself),
+        () = halt.asked() => {}
+    }
+    signal(child, Signal::SIGTERM);
+    tokio::select! {
+        status = child.wait() => return status.map(|_| End::Asked),
+        () = halt.grace_over() => {}
+    }
+    let group = child
+        .id()
+        .and_then(|id| i32::try_from(id).ok())
+        .map(Pid::from_raw);
+    signal(child, Signal::SIGKILL);
+    child.wait().await?;
+    if let Some(group) = group {
+        wait_for_group(group).await;
+    }
+    Ok(End::Asked)
+}
+
+/// Waits until nothing of a killed process group is left: what is dying in the command's namespaces still holds the
+/// filesystem, and with it the disk that the next action may want. Where PID 1 is slow to bury its dead, not for long.
+async fn wait_for_group(group: Pid) {
+    let deadline = Instant::now() + BURIED_WITHIN;
+    while killpg(group, None).is_ok() && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // No id: it was waited for already, and the number may be another process's.
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = killpg(Pid::from_raw(pid), signal);
+    }
+}
+
+/// Cuts what the command prints into lines and passes them on as they come.
+struct Lines {
+    output: Receiver,
+    feed: Feed,
+    partial: Vec<u8>,
+    last: VecDeque<String>,
+}
+
+impl Lines {
+    /// Returns at the end of the output. Cancel safe: what was read and not passed on is kept.
+    async fn pass_on(&mut self) {
+        let mut buffer = [0_u8; 8192];
+        loop {
+            while let Some((line, length)) = next_line(&self.partial, self.feed.secrets()) {
+                // The wait for room comes first: what follows cannot be cancelled.
+                let Some(room) = self.feed.room().await else {
+                    return;
+                };
+                let text = self.feed.secrets().hidden(&printed(line)).into_owned();
+                self.last.push_back(text.chars().take(300).collect());
+                if self.last.len() > LAST_LINES {
+                    self.last.pop_front();
+                }
+                self.partial.drain(..length);
+                room.send(Told::Line(text));
+            }
+            match self.output.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => self
+                    .partial
+                    .extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            }
+        }
+    }
+
+    /// Passes on a last line without an end.
+    async fn end_line(&mut self) {
+        if !self.partial.is_empty() {
+            self.partial.push(b'\n');
+            let _ = timeout(DRAIN, self.pass_on()).await;
+        }
+    }
+}
+
+/// The next whole line, and how many bytes it takes with its end. A piece of a long one ends in the middle of no secret;
+/// where all of it may be one, there is more to come.
+fn next_line<'p>(partial: &'p [u8], secrets: &Secrets) -> Option<(&'p [u8], usize)> {
+    match partial.iter().position(|b| *b == b'\n') {
+        Some(end) => Some((partial.get(..end)?, end + 1)),
+        None if partial.len() >= MAX_LINE_BYTES => {
+            let whole = secrets.whole(partial);
+            (whole > 0).then_some((partial.get(..whole)?, whole))
+        }
+        None => None,
+    }
+}
+
+/// A progress bar overwrites its line: what stands there in the end counts.
+fn printed(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end_matches('\r');
+    text.rsplit('\r').next().unwrap_or(text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_cut_at_line_ends_and_at_a_bound() {
+        let none = Secrets::default();
+        assert_eq!(next_line(b"a\nb", &none), Some((&b"a"[..], 2)));
+        assert_eq!(next_line(b"b", &none), None);
+        let long = vec![b'x'; MAX_LINE_BYTES];
+        let length = |text, secrets| next_line(text, secrets).map(|(_, length)| length);
+        assert_eq!(length(&long, &none), Some(MAX_LINE_BYTES));
+        let secrets = Secrets::new(["hunter22".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)]);
+        assert_eq!(length(&long, &secrets), None);
+        let split = [&vec![b'y'; MAX_LINE_BYTES - 4][..], b"hunt"].concat();
+        assert_eq!(length(&split, &secrets), Some(MAX_LINE_BYTES - 4));
+    }
+
+    #[test]
+    fn of_a_progress_bar_its_last_state_is_kept() {
+        assert_eq!(printed(b"10%\r50%\r100%\r"), "100%");
+        assert_eq!(printed(b"bad \xff byte\r"), "bad \u{fffd} byte");
+    }
+}

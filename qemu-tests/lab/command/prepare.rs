@@ -1,0 +1,302 @@
+//! Before the namespaces: packages, the boot image and the Debian disk image, on the host and its network.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use image::{Profile, Progress};
+use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
+
+use super::{PathOptions, places};
+use crate::lab::display::{Display, Task};
+use crate::lab::host_packages::{self, Consent, IMAGES, IMAGES_WITHOUT_ROOT, MACHINES, Need};
+use crate::lab::world::Built;
+
+/// What was prepared, handed over into the namespaces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Binaries and directories.
+    pub built: Built,
+    /// The disk image, where one is installed.
+    pub disk_image: Option<DiskImage>,
+    /// Where evidence is kept.
+    pub artifacts: PathBuf,
+    /// What was done before: name, seconds, bytes.
+    pub stages: Vec<(String, f64, u64)>,
+}
+
+/// A disk image below the images directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DiskImage {
+    /// Its file name.
+    pub file: String,
+    /// Of the file.
+    pub sha256: String,
+    /// Size of the disk in it; 0 where it is not known.
+    pub raw_bytes: u64,
+}
+
+impl Prepared {
+    const VARIABLE: &'static str = "FARRIER_LAB_PREPARED";
+
+    /// Name and value of the environment variable that carries it.
+    pub(super) fn hand_over(&self) -> anyhow::Result<(&'static str, String)> {
+        Ok((Self::VARIABLE, serde_json::to_string(self)?))
+    }
+
+    /// What the process outside has prepared.
+    ///
+    /// # Errors
+    /// When this process was not started by it.
+    pub fn handed_over() -> anyhow::Result<Prepared> {
+        let text = env::var(Self::VARIABLE).with_context(|| {
+            format!(
+                "{} is not set: the lab enters its namespaces itself",
+                Self::VARIABLE
+            )
+        })?;
+        serde_json::from_str(&text).with_context(|| format!("reading {}", Self::VARIABLE))
+    }
+}
+
+/// Installs what is missing, builds the boot image and, when it is `wanted`, the disk image.
+///
+/// # Errors
+/// What could not be installed or built.
+pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Result<Prepared> {
+    let work_dir = places::work_dir(paths)?;
+    let boot_dir = places::boot_dir(paths)?;
+    let builds_debian = wants_debian && paths.disk_image.is_none();
+    let needs = needs(
+        boot_dir.is_none() || builds_debian,
+        builds_debian,
+        Uid::effective().is_root(),
+    );
+    host_packages::install(&needs, if yes { Consent::Given } else { Consent::Ask })?;
+
+    let display = Display::new();
+    let mut stages = Vec::new();
+    let boot_dir = match boot_dir {
+        Some(boot_dir) => boot_dir,
+        None => {
+            let started = Instant::now();
+            let boot_dir = boot_image(
+                &places::agent(paths)?,
+                &work_dir,
+                paths.mirror.as_deref(),
+                &display,
+            )?;
+            let bytes = ["vmlinuz", "initramfs.img"]
+                .iter()
+                .map(|name| size(&boot_dir.join(name)))
+                .sum();
+            stages.push(("boot image".to_owned(), started.elapsed().as_secs_f64(), bytes));
+            boot_dir
+        }
+    };
+    let started = Instant::now();
+    let (images_dir, disk_image) = match (&paths.disk_image, wants_debian) {
+        (Some(file), _) => given_image(&places::absolute(file)?)?,
+        (None, true) => debian(&work_dir, paths.mirror.as_deref(), &display)?,
+        (None, false) => (work_dir.join("images"), None),
+    };
+    fs::create_dir_all(&images_dir).with_context(|| format!("making {}", images_dir.display()))?;
+    if let Some(image) = &disk_image {
+        let bytes = size(&images_dir.join(&image.file));
+        stages.push(("disk image".to_owned(), started.elapsed().as_secs_f64(), bytes));
+    }
+    let built = Built {
+        farrier: places::farrier()?,
+        boot_dir,
+        images_dir,
+    };
+    Ok(Prepared {
+        built,
+        disk_image,
+        artifacts: work_dir.join("artifacts"),
+        stages,
+    })
+}
+
+fn needs(builds: bool, builds_debian: bool, root: bool) -> Vec<Need> {
+    let mut needs = MACHINES.to_vec();
+    if builds {
+        needs.extend(IMAGES);
+    }
+    if builds_debian && !root {
+        needs.extend(IMAGES_WITHOUT_ROOT);
+    }
+    needs
+}
+
+/// The boot image of this agent; the one that is there when it was built of the same agent.
+fn boot_image(
+    agent: &Path,
+    work_dir: &Path,
+    mirror: Option<&str>,
+    display: &Display,
+) -> anyhow::Result<PathBuf> {
+    let output = work_dir.join("boot");
+    let digest = image::sha256_of_file(agent)?;
+    if agent_in(&output).is_some_and(|there| there == digest) {
+        display.line("the boot image is there already");
+        return Ok(output);
+    }
+    let options = image::Options {
+        agent: agent.to_owned(),
+        output: output.clone(),
+        others: image::Others::Refuse,
+        cache: work_dir.join("packages"),
+        profile: Profile::Lab,
+        mirror: mirror.map(str::to_owned),
+        refresh: false,
+        ca_files: Vec::new(),
+        kernel: None,
+    };
+    let mut report = Reporter::new(display);
+    image::build(&options, &mut |progress| report.take(progress)).context("building the boot image")?;
+    Ok(output)
+}
+
+/// The SHA-256 of the agent in a boot image directory.
+fn agent_in(boot_dir: &Path) -> Option<String> {
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(boot_dir.join("manifest.json")).ok()?).ok()?;
+    let components = manifest.get("components")?.as_array()?;
+    let agent = components
+        .iter()
+        .find(|component| component.get("name").is_some_and(|name| name == "farrier-agent"))?;
+    Some(agent.get("sha256")?.as_str()?.to_owned())
+}
+
+fn debian(
+    work_dir: &Path,
+    mirror: Option<&str>,
+    display: &Display,
+) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
+    let options = image::debian_disk::Options {
+        output: work_dir.join("images"),
+        cache: work_dir.join("packages"),
+        mirror: mirror.map(str::to_owned),
+        rebuild: false,
+    };
+    let mut report = Reporter::new(display);
+    let image = image::debian_disk::build(&options, &mut |progress| report.take(progress))
+        .context("building the Debian disk image")?;
+    let file = image::debian_disk::FILE_NAME.to_owned();
+    Ok((
+        options.output,
+        Some(DiskImage {
+            file,
+            sha256: image.sha256,
+            raw_bytes: image.raw_bytes,
+        }),
+    ))
+}
+
+fn given_image(file: &Path) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
+    let sha256 =
+        image::sha256_of_file(file).with_context(|| format!("reading {} (--disk-image)", file.display()))?;
+    let directory = file
+        .parent()
+        .context("a disk image is a file in a directory")?
+        .to_owned();
+    let name = file
+        .file_name()
+        .context("a disk image has a file name")?
+        .to_string_lossy()
+        .into_owned();
+    Ok((
+        directory,
+        Some(DiskImage {
+            file: name,
+            sha256,
+            raw_bytes: 0,
+        }),
+    ))
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Shows what the image builder reports.
+struct Reporter<'a> {
+    display: &'a Display,
+    current: Option<(Task<'a>, String, Instant, u64)>,
+}
+
+impl<'a> Reporter<'a> {
+    fn new(display: &'a Display) -> Reporter<'a> {
+        Reporter {
+            display,
+            current: None,
+        }
+    }
+
+    fn take(&mut self, progress: Progress<'_>) {
+        match progress {
+            Progress::Began { step, bytes } => {
+                // A step may begin within another; the outer one's line is not lost, its bar is.
+                let task = self.display.task(step);
+                self.current = Some((task, step.to_owned(), Instant::now(), bytes.unwrap_or(0)));
+            }
+            Progress::Advanced { bytes } => {
+                if let Some((task, _, _, total)) = &self.current {
+                    task.advance(bytes, *total);
+                }
+            }
+            Progress::Noted { text } => self.display.line(text),
+            Progress::Ended { step } => {
+                let took = match self.current.take() {
+                    Some((_, name, started, _)) if name == step => {
+                        format!("  {}", crate::lab::table::seconds(started.elapsed()))
+                    }
+                    _ => String::new(),
+                };
+                self.display.line(&format!("{step:<32}{took}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_in_a_boot_image_is_known_by_its_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(agent_in(directory.path()), None);
+        let manifest =
+            r#"{"components": [{"name": "linux", "sha256": "k"}, {"name": "farrier-agent", "sha256": "a"}]}"#;
+        fs::write(directory.path().join("manifest.json"), manifest).unwrap();
+        assert_eq!(agent_in(directory.path()).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn packages_are_asked_for_by_what_is_built_and_by_whom() {
+        let packages = |builds, builds_debian, root| {
+            let needs = needs(builds, builds_debian, root);
+            ["qemu-system-x86", "mmdebstrap", "uidmap"]
+                .map(|package| needs.iter().any(|need| need.package == package))
+        };
+        assert_eq!(packages(false, false, false), [true, false, false]);
+        assert_eq!(packages(true, false, false), [true, true, false]);
+        assert_eq!(packages(true, true, true), [true, true, false]);
+        assert_eq!(packages(true, true, false), [true, true, true]);
+    }
+
+    #[test]
+    fn a_given_image_is_served_from_its_own_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mine.raw.zst");
+        fs::write(&file, "x").unwrap();
+        let (images_dir, image) = given_image(&file).unwrap();
+        assert_eq!(images_dir, directory.path());
+        assert_eq!(image.unwrap().file, "mine.raw.zst");
+    }
+}

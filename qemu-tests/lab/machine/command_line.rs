@@ -1,0 +1,184 @@
+//! QEMU's command line for a machine.
+
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::Blueprint;
+use crate::lab::accelerator::Accelerator;
+use crate::lab::firmware::{Firmware, Ovmf};
+
+/// Everything after the program's name. `disks` are descriptors that QEMU inherits.
+pub(super) fn arguments(
+    machine: &Blueprint,
+    directory: &Path,
+    ovmf: Option<&Ovmf>,
+    accelerator: Accelerator,
+    disks: &[RawFd],
+) -> Vec<String> {
+    let file = |name: &str| directory.join(name).display().to_string();
+    let mut line = Line(Vec::new());
+    line.0.extend(accelerator.arguments().map(str::to_owned));
+    line.add("-name", &machine.name);
+    // Without graphics SeaBIOS and the option ROMs write their screen to the serial line.
+    line.add("-machine", "q35,graphics=off");
+    line.add("-m", &machine.memory_mib.to_string());
+    line.add("-smp", &machine.cpus.to_string());
+    line.add("-uuid", &machine.uuid.to_string());
+    line.0
+        .extend(["-display", "none", "-nodefaults", "-no-user-config"].map(str::to_owned));
+    line.add(
+        "-chardev",
+        &format!(
+            "socket,id=serial,path={},server=on,wait=off,logfile={},logappend=on",
+            file("serial.sock"),
+            file("serial.log")
+        ),
+    );
+    line.add("-serial", "chardev:serial");
+    line.add(
+        "-chardev",
+        &format!(
+            "socket,id=qmp,path={},server=on,wait=off",
+            qmp_socket(directory).display()
+        ),
+    );
+    line.add("-mon", "chardev=qmp,mode=control");
+    // Newer EDK2 does PXE only with a source of random numbers.
+    line.add("-device", "virtio-rng-pci");
+    if let Some(ovmf) = ovmf {
+        line.add(
+            "-drive",
+            &format!(
+                "if=pflash,unit=0,format=raw,readonly=on,file={}",
+                ovmf.code.display()
+            ),
+        );
+        line.add(
+            "-drive",
+            &format!("if=pflash,unit=1,format=raw,file={}", ovmf.variables.display()),
+        );
+    }
+    for (index, mac) in machine.cards.iter().enumerate() {
+        card(&mut line, machine, index, mac, &file(&format!("net{index}.pcap")));
+    }
+    for (index, fd) in disks.iter().enumerate() {
+        let bootindex = machine.cards.len() + index;
+        let log = (machine.records_writes && index == 0).then(|| write_log(directory));
+        disk(
+            &mut line,
+            index,
+            bootindex,
+            *fd,
+            machine.sector_bytes,
+            log.as_deref(),
+        );
+    }
+    if let Some(kernel) = &machine.kernel {
+        line.add("-kernel", &kernel.image.display().to_string());
+        line.add("-initrd", &kernel.initramfs.display().to_string());
+        line.add("-append", &kernel.command_line);
+        line.0.push("-no-reboot".to_owned());
+    }
+    line.0.extend(machine.more.iter().cloned());
+    line.0
+}
+
+/// The name of a machine's tap: at most 15 characters (IFNAMSIZ).
+pub(super) fn tap_name(machine: &str, index: usize) -> String {
+    format!("{}-{index}", machine.chars().take(12).collect::<String>())
+}
+
+pub(super) fn qmp_socket(directory: &Path) -> PathBuf {
+    directory.join("qmp.sock")
+}
+
+fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &str) {
+    let tap = tap_name(&machine.name, index);
+    // No offloads: QEMU before 8.0 captures their headers as if they were part of the frame.
+    line.add(
+        "-netdev",
+        &format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
+    );
+    // UEFI uses the firmware's own PXE client; the empty romfile keeps iPXE's EFI ROM away from it.
+    let rom = match machine.firmware {
+        Firmware::Bios => "",
+        Firmware::Uefi => ",romfile=",
+    };
+    line.add(
+        "-device",
+        &format!("virtio-net-pci,netdev=net{index},mac={mac},bootindex={index}{rom}"),
+    );
+    // Headers and everything that configures a boot; image payloads are cut.
+    line.add(
+        "-object",
+        &format!("filter-dump,id=dump{index},netdev=net{index},file={pcap},maxlen=640"),
+    );
+}
+
+fn disk(line: &mut Line, index: usize, bootindex: usize, fd: RawFd, sector_bytes: u32, log: Option<&Path>) {
+    // The file dies with the lab, so guest flushes need not reach the platters.
+    match log {
+        None => line.add(
+            "-drive",
+            &format!(
+                "if=none,id=disk{index},format=raw,file=/proc/self/fd/{fd},cache=unsafe,discard=unmap,detect-zeroes=unmap,file.locking=off"
+            ),
+        ),
+        Some(log) => {
+            let file = |filename: String| {
+                let cache = json!({"no-flush": true});
+                let file = json!({"driver": "file", "filename": filename, "locking": "off", "cache": cache});
+                json!({"driver": "raw", "file": file, "cache": cache})
+            };
+            let node = json!({
+                "driver": "blklogwrites",
+                "node-name": format!("disk{index}"),
+                "file": file(format!("/proc/self/fd/{fd}")),
+                "log": file(log.display().to_string()),
+            });
+            line.add("-blockdev", &node.to_string());
+        }
+    }
+    line.add(
+        "-device",
+        &format!(
+            "virtio-blk-pci,drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}"
+        ),
+    );
+}
+
+pub(super) fn write_log(directory: &Path) -> PathBuf {
+    directory.join("writes.log")
+}
+
+struct Line(Vec<String>);
+
+impl Line {
+    fn add(&mut self, option: &str, value: &str) {
+        self.0.extend([option.to_owned(), value.to_owned()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_network_card_is_always_before_the_disk() {
+        for firmware in [Firmware::Bios, Firmware::Uefi] {
+            let machine = Blueprint::numbered(1).firmware(firmware).disk(1 << 30);
+            let line = arguments(&machine, Path::new("/run/m1"), None, Accelerator::Tcg, &[7]).join(" ");
+            assert!(line.contains("mac=52:54:00:77:00:0b,bootindex=0"), "{line}");
+            assert!(line.contains("drive=disk0,bootindex=1"), "{line}");
+            assert_eq!(line.contains("romfile="), firmware == Firmware::Uefi, "{line}");
+        }
+    }
+
+    #[test]
+    fn tap_names_fit_in_the_kernels_limit() {
+        assert_eq!(tap_name("m1", 0), "m1-0");
+        assert!(tap_name("a-machine-with-a-long-name", 3).len() < 16);
+    }
+}
