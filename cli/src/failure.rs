@@ -61,14 +61,6 @@ impl Failure {
         }
     }
 
-    /// With the file's name before each place in it.
-    pub(crate) fn in_file(self, source: &str) -> Self {
-        match self {
-            Failure::Failed(said) => Failure::Failed(crate::commands::in_file(source, &said)),
-            other => other,
-        }
-    }
-
     /// Of a server that is gone: what was noticed.
     pub(crate) fn why(&self) -> &str {
         match self {

@@ -26,14 +26,15 @@ fn each_part_uses_only_the_parts_that_it_may() {
     let parts = [
         ("access", &[][..]),
         ("proto", &[]),
-        ("workflow", &[]),
+        ("yaml", &[]),
+        ("workflow", &["yaml"]),
         ("store", &[]),
         ("ephemeral", &[]),
         ("redaction", &[]),
         ("mac", &[]),
         ("dhcp", &["mac"]),
         ("boots", &["dhcp", "mac"]),
-        ("coordinator", &["ephemeral", "mac", "store", "workflow"]),
+        ("coordinator", &["ephemeral", "mac", "store", "workflow", "yaml"]),
         (
             "server",
             &[
@@ -44,6 +45,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "redaction",
                 "store",
                 "workflow",
+                "yaml",
             ],
         ),
         ("disk", &[]),
@@ -120,7 +122,15 @@ fn uses_of_modules(sources_of: &Path) -> BTreeSet<(String, String)> {
 
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
-    for part in ["workflow", "dhcp", "ephemeral", "mac", "redaction", "coordinator"] {
+    for part in [
+        "workflow",
+        "yaml",
+        "dhcp",
+        "ephemeral",
+        "mac",
+        "redaction",
+        "coordinator",
+    ] {
         for outside in ["tokio", "tonic", "nix", "libc", "socket2", "reqwest"] {
             assert!(
                 !dependencies(part).contains(outside),

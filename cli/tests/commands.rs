@@ -141,7 +141,7 @@ fn a_bad_file_of_machines_is_refused_in_words() {
     let file = server.file("bad.yaml", "machine: a\nmac: 52:54\naddres: 10.0.0.1/8\n");
     let words = format!(
         "farrier: {file}:2:6: bad MAC \"52:54\": expected six hexadecimal pairs such as 52:54:00:77:00:0b\n\
-         {file}:3:1: unknown field \"addres\" of a machine: did you mean \"address\"?"
+         {file}:3:1: \"addres\" is no field of a machine; did you mean \"address\"?"
     );
     server.fails(&["machine", "apply", "-f", &file], 1, &words);
     let missing = server.dir.path().join("none.yaml").display().to_string();
@@ -403,16 +403,17 @@ fn devices_are_given_by_name_or_as_json() {
     let with = |device: &'static str| [&create[..], &[device]].concat();
     for given in [
         "device_1=52:54:00:77:00:0b",
+        "device_1=node1",
         r#"{"device_1": "52:54:00:77:00:0b"}"#,
     ] {
         server.ok(&with(given));
     }
-    let words = "farrier: bad devices \"device_1\": expected value at line 1 column 1; expected \
+    let words = "farrier: bad devices \"device_1\": it is no JSON; expected \
                  device_1=52:54:00:77:00:0b, or JSON such as '{\"device_1\": \"52:54:00:77:00:0b\"}'";
     server.fails(&with("device_1"), 2, words);
-    let words = "farrier: task \"only\": node1 is a machine's name, and a worker is a MAC or an agent id: write \
-                 52:54:00:77:00:0b";
-    server.fails(&with("device_1=node1"), 3, words);
+    let words =
+        "farrier: task \"only\": no machine has name or agent id node9: add it with `farrier machine apply`";
+    server.fails(&with("device_1=node9"), 3, words);
 }
 
 #[test]

@@ -144,6 +144,7 @@ async fn prepare(load: &Load) {
     let request = ApplyMachinesRequest {
         yaml: machines.join("---\n"),
         source: "test".into(),
+        ..ApplyMachinesRequest::default()
     };
     control.apply_machines(request).await.unwrap();
     let actions: String = (0..ACTIONS)
@@ -156,6 +157,7 @@ async fn prepare(load: &Load) {
         .put_template(PutTemplateRequest {
             name: String::new(),
             text,
+            ..PutTemplateRequest::default()
         })
         .await
         .unwrap();

@@ -1,7 +1,5 @@
 //! Why the control plane did not do what it was asked.
 
-use std::fmt;
-
 use store::StoreError;
 
 /// A refusal or a failure. Its text is for the person who asked: it names the thing, the value and the cure.
@@ -59,11 +57,6 @@ impl From<crate::data::Trouble> for Error {
 }
 
 impl Error {
-    pub fn invalid(problems: &[impl fmt::Display]) -> Self {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Self::Invalid(lines.join("\n"))
-    }
-
     pub fn is_conflict(&self) -> bool {
         self.store().is_some_and(StoreError::is_conflict)
     }
@@ -73,28 +66,5 @@ impl Error {
             Self::Store(error) => Some(error),
             _ => None,
         }
-    }
-}
-
-/// Something wrong, or odd, in a file: with its place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
-    /// The file's name as the user gave it.
-    pub source: String,
-    /// From 1.
-    pub line: u32,
-    /// From 1.
-    pub column: u32,
-    /// What is wrong, with the value, and what would be right.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.source, self.line, self.column, self.message
-        )
     }
 }

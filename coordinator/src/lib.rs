@@ -21,8 +21,7 @@ pub mod people;
 pub mod secrets;
 pub mod steps;
 pub mod templates;
-mod yaml;
 
 pub use data::Changed;
-pub use error::{Error, Problem};
+pub use error::Error;
 pub use steps::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders, Plan, Report};

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use workflow::engine::{Creation, Parent};
-use workflow::language::{self, Control, Definition, Devices, Rendered};
+use workflow::language::{self, Control, Definition, Devices, Problem, Rendered};
+use yaml::Kind;
 
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Machine, mac_text, parse_mac};
 use crate::secrets;
-use crate::templates::{self, described, lines};
+use crate::templates::{self, Meant, described, lines};
 
 /// What a workflow was made from; never changes. Stored as `workflow-text/<id>`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,8 +29,13 @@ pub struct Text {
 pub struct Source {
     /// The name of the template that `text` is of; empty: it is stored under none.
     pub template: String,
+    /// A template, or an object that carries one.
     pub text: String,
+    /// The name of the file that `text` is from, for messages; empty: none.
+    pub file: String,
     pub devices: BTreeMap<String, String>,
+    /// Name or MAC of the machine whose record `.hardware` is; empty: the one that the devices tell.
+    pub machine: String,
     pub inputs: Map<String, Value>,
     /// Inputs as somebody typed them: read as what the template says that they are.
     pub typed_inputs: BTreeMap<String, String>,
@@ -56,11 +62,16 @@ pub struct Identity {
 /// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine or secret that there is
 /// not.
 pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation, Text), Error> {
-    let (mut rendered, warnings) = render(view, &source.text, &source.devices)?;
+    let (source, meant) = asked(view, source)?;
+    let Rendering {
+        outcome, warnings, ..
+    } = render(view, &source, &meant)?;
+    let file = source.file.clone();
+    let mut rendered = outcome?;
     check_workers(view, &mut rendered.definition)?;
     let unknown = secrets::unknown(view, &rendered.secrets)?;
     if !unknown.is_empty() {
-        return Err(Error::NotFound(lines(&unknown)));
+        return Err(Error::NotFound(lines(&unknown, &file)));
     }
     let mut given = source.inputs;
     given.extend(language::typed_inputs(&rendered.definition, &source.typed_inputs));
@@ -91,29 +102,141 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
     Ok((creation, text))
 }
 
-/// What `text` renders to for these devices, and warnings.
+/// What a source comes to when its text is an object that asks for a workflow: the template that it names, its devices and
+/// its machine, where nothing else was said.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem.
-pub fn render(
-    view: &View,
-    text: &str,
-    devices: &BTreeMap<String, String>,
-) -> Result<(Rendered, Vec<String>), Error> {
-    check_devices(devices)?;
-    let devices = Devices {
-        devices: devices.clone(),
-        hardware: hardware(view, devices)?,
+/// As [`templates::asked`]; [`Error::NotFound`] when the template is not stored.
+fn asked(view: &View, mut source: Source) -> Result<(Source, Meant), Error> {
+    if !source.template.is_empty() {
+        // One that was stored before it was read as what it is carries its template still.
+        let meant = templates::meant(&source.text, "", "")?;
+        return Ok((source, meant));
+    }
+    let asked = templates::asked(&source.text, &source.name, &source.file)?;
+    if let Some(workflow) = asked.workflow {
+        let given = std::mem::take(&mut source.devices);
+        source.devices = workflow.devices;
+        source.devices.extend(given);
+        if source.machine.is_empty() {
+            source.machine = workflow.machine;
+        }
+        if source.name.is_empty() {
+            source.name = workflow.name;
+        }
+    }
+    let meant = match asked.template {
+        Ok(meant) => meant,
+        Err(stored) => {
+            let template = templates::find(view, &stored)?;
+            source.template = template.name;
+            let mut meant = templates::meant(&template.text, "", "")?;
+            meant.warnings = asked.warnings;
+            meant
+        }
     };
-    let rendered = language::render(text, &devices).map_err(|problems| Error::Invalid(lines(&problems)))?;
+    Ok((source, meant))
+}
+
+/// What a template was rendered to, whatever is wrong with it.
+#[derive(Debug)]
+pub struct Rendering {
+    /// As far as it went.
+    pub yaml: String,
+    /// [`Error::Invalid`] with every problem; [`Error::NotFound`] when it asks for the record of a machine that nobody knows.
+    pub outcome: Result<Rendered, Error>,
+    /// A line each.
+    pub warnings: Vec<String>,
+}
+
+/// Renders a template for the machines that there are; of a `Workflow` object the template that it names.
+///
+/// # Errors
+/// When there is nothing to render: no such template or machine.
+pub fn rendering(view: &View, source: Source) -> Result<Rendering, Error> {
+    let (source, meant) = asked(view, source)?;
+    render(view, &source, &meant)
+}
+
+fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
+    check_devices(&source.devices)?;
+    let devices = with_macs(view, &source.devices)?;
+    let record = record(view, &source.machine, &devices)?;
+    let devices = Devices {
+        devices,
+        hardware: record
+            .as_ref()
+            .map_or(Value::Null, |machine| machine.hardware.clone()),
+    };
+    let line = |problem: &Problem| described(&meant.in_file(problem.clone()), &source.file);
+    let mut warnings: Vec<String> = meant
+        .warnings
+        .iter()
+        .map(|odd| described(odd, &source.file))
+        .collect();
+    let rendered = match language::rendering(&meant.text, &devices) {
+        Ok(rendered) => rendered,
+        Err(failed) => {
+            let is_unknown = |problem: &Problem| problem.finding.kind == Kind::NoRecord;
+            let mut lines: Vec<String> = failed.problems.iter().map(line).collect();
+            let error = match record {
+                Err(no_record) if failed.problems.iter().any(is_unknown) => no_record.told(&lines),
+                _ => {
+                    if failed
+                        .problems
+                        .iter()
+                        .any(|problem| problem.text == language::Text::Rendered)
+                    {
+                        lines.push(how_to_see(source));
+                    }
+                    Error::Invalid(lines.join("\n"))
+                }
+            };
+            return Ok(Rendering {
+                yaml: failed.yaml,
+                outcome: Err(error),
+                warnings,
+            });
+        }
+    };
     let all = rendered.warnings.iter().chain(&rendered.undone);
-    let mut warnings: Vec<String> = all.map(described).collect();
-    let unused = devices.devices.keys().filter(|name| !is_used(text, name));
+    warnings.extend(all.map(line));
+    let unused = source.devices.keys().filter(|name| !is_used(&meant.text, name));
     warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
-    warnings.extend(secrets::unknown(view, &rendered.secrets)?.iter().map(described));
+    warnings.extend(secrets::unknown(view, &rendered.secrets)?.iter().map(line));
     let mut seen = BTreeSet::new();
     undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
-    Ok((rendered, warnings))
+    Ok(Rendering {
+        yaml: rendered.yaml.clone(),
+        outcome: Ok(rendered),
+        warnings,
+    })
+}
+
+/// The command that prints what was rendered.
+fn how_to_see(source: &Source) -> String {
+    let word = |text: &str| {
+        let is_plain = |letter: char| letter.is_alphanumeric() || "-_./=:,@%+".contains(letter);
+        match !text.is_empty() && text.chars().all(is_plain) {
+            true => text.to_owned(),
+            false => format!("'{}'", text.replace('\'', "'\\''")),
+        }
+    };
+    let of = match (source.template.as_str(), source.file.as_str()) {
+        ("", "" | "<stdin>") => "-f FILE".to_owned(),
+        ("", file) => format!("-f {}", word(file)),
+        (template, _) => word(template),
+    };
+    let given = source
+        .devices
+        .iter()
+        .map(|(name, value)| format!(" -r {}", word(&format!("{name}={value}"))));
+    let given: String = given.collect();
+    let machine = match source.machine.as_str() {
+        "" => String::new(),
+        machine => format!(" --machine {}", word(machine)),
+    };
+    format!("to see what was rendered, with numbered lines: `farrier template render {of}{given}{machine}`")
 }
 
 /// What a device stands for is filled in before expressions and secrets are looked for: it is no way to either.
@@ -165,18 +288,19 @@ fn undone_below(
             Err(error) => return Err(error),
         };
         // As it is rendered when its turn comes.
-        let rendered = language::render(&found.text, &Devices::default());
+        let text = templates::meant(&found.text, "", "").map_or(found.text, |meant| meant.text);
+        let rendered = language::render(&text, &Devices::default());
         let undone = match &rendered {
             Ok(rendered) => rendered.undone.clone(),
-            Err(_) => language::undone(&found.text),
+            Err(_) => language::undone(&text),
         };
         let told = undone
             .iter()
-            .map(|what| format!("template {template:?}, {}", described(what)));
+            .map(|what| format!("template {template:?}, {}", described(what, "")));
         warnings.extend(told);
-        let unknown = secrets::unknown(view, &language::secrets(&found.text))?;
+        let unknown = secrets::unknown(view, &language::secrets(&text))?;
         let told = unknown.iter();
-        warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what))));
+        warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what, ""))));
         if let Ok(rendered) = rendered {
             undone_below(view, &rendered.definition, seen, warnings)?;
         }
@@ -201,12 +325,23 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
         if !is_static(&task.worker) {
             continue;
         }
-        match machines::with_worker(view, &task.worker)? {
+        let known = match machines::with_worker(view, &task.worker)? {
+            Some(machine) => Some(machine),
+            // A name is as good as a MAC: no machine is called like another one's agent id.
+            None => {
+                let named = machines::named(view, &task.worker)?;
+                if let Some(named) = &named {
+                    task.worker = mac_text(named.mac());
+                }
+                named
+            }
+        };
+        match known {
             Some(machine) => {
                 let first = names.entry(machine.name).or_insert_with(|| task.worker.clone());
                 task.worker.clone_from(first);
             }
-            None => problems.push(unknown(view, &task.name, &task.worker)?),
+            None => problems.push(unknown(&task.name, &task.worker)),
         }
     }
     if problems.is_empty() {
@@ -216,21 +351,13 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
     }
 }
 
-fn unknown(view: &View, task: &str, worker: &str) -> Result<String, Error> {
-    if let Some(named) = machines::named(view, worker)? {
-        return Ok(format!(
-            "task {task:?}: {worker} is a machine's name, and a worker is a MAC or an agent id: write {}",
-            mac_text(named.mac())
-        ));
-    }
+fn unknown(task: &str, worker: &str) -> String {
     let has = if parse_mac(worker).is_some() {
         "MAC"
     } else {
-        "agent id"
+        "name or agent id"
     };
-    Ok(format!(
-        "task {task:?}: no machine has {has} {worker}: add it with `farrier machine apply`"
-    ))
+    format!("task {task:?}: no machine has {has} {worker}: add it with `farrier machine apply`")
 }
 
 /// What is known of the machines of workers that stand in the definition, by worker.
@@ -267,22 +394,111 @@ fn is_static(worker: &str) -> bool {
     !worker.is_empty() && !worker.contains("${{")
 }
 
-/// The record that `.hardware` stands for: the only machine that the devices name, or the one of `device_1`.
-fn hardware(view: &View, devices: &BTreeMap<String, String>) -> Result<Value, Error> {
-    let mut named: Vec<(String, Value)> = Vec::new();
-    for (key, worker) in devices {
-        let Some(machine) = machines::with_worker(view, worker)? else {
-            continue;
-        };
-        if key == "device_1" {
-            return Ok(machine.hardware);
-        }
-        if named.iter().all(|(name, _)| *name != machine.name) {
-            named.push((machine.name, machine.hardware));
+/// The devices, with the MAC of a machine for its name where a template wants a machine: `device_1`, `device_2`, …
+fn with_macs(view: &View, devices: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+    let mut all = devices.clone();
+    for (_, value) in all.iter_mut().filter(|(key, _)| is_machine(key)) {
+        if machines::with_worker(view, value)?.is_none()
+            && let Some(named) = machines::named(view, value)?
+        {
+            *value = mac_text(named.mac());
         }
     }
-    match (named.pop(), named.is_empty()) {
-        (Some((_, hardware)), true) => Ok(hardware),
-        _ => Ok(Value::Null),
+    Ok(all)
+}
+
+/// Whether a device is called as machines are in the templates of the field; others may be any text.
+fn is_machine(device: &str) -> bool {
+    let number = device.strip_prefix("device_").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Why there is no record for `.hardware`.
+enum NoRecord {
+    /// Machines that the devices name, by device.
+    Ambiguous(Vec<(String, String)>),
+    /// No device stands for a machine.
+    None,
+    /// Devices that stand for machines which nobody knows.
+    Unknown(Vec<(String, String)>),
+}
+
+impl NoRecord {
+    /// What is told instead of "there is no value": the cause. `lines` say where the record is asked for.
+    fn told(self, lines: &[String]) -> Error {
+        let asked = lines.join("\n");
+        match self {
+            NoRecord::Ambiguous(named) => {
+                let named: Vec<String> = named
+                    .iter()
+                    .map(|(device, name)| format!("{device} is {name}"))
+                    .collect();
+                Error::Invalid(format!(
+                    "{asked}\nit is not clear which machine is meant: {}: choose one with --machine NAME",
+                    named.join(", ")
+                ))
+            }
+            NoRecord::None => Error::Invalid(format!(
+                "{asked}\nno machine is given: name one with -r device_1=MAC, or with --machine NAME"
+            )),
+            NoRecord::Unknown(given) => {
+                let given: Vec<String> = given
+                    .iter()
+                    .map(|(device, value)| {
+                        let has = if parse_mac(value).is_some() {
+                            "MAC"
+                        } else {
+                            "name or agent id"
+                        };
+                        format!("{device}: no machine has {has} {value}: add it with `farrier machine apply`")
+                    })
+                    .collect();
+                Error::NotFound(given.join("\n"))
+            }
+        }
     }
+}
+
+/// The machine whose record `.hardware` is: the one that is named; else the one of `device_1`, or the only one that the
+/// devices name.
+///
+/// # Errors
+/// [`Error::NotFound`] when the machine that is named is not there.
+fn record(
+    view: &View,
+    machine: &str,
+    devices: &BTreeMap<String, String>,
+) -> Result<Result<Machine, NoRecord>, Error> {
+    if !machine.is_empty() {
+        return Ok(Ok(machines::find(view, machine)?.value));
+    }
+    let mut unknown = Vec::new();
+    let mut named: Vec<(String, Machine)> = Vec::new();
+    for (device, value) in devices {
+        match machines::with_worker(view, value)? {
+            Some(machine) if device == "device_1" => return Ok(Ok(machine)),
+            Some(machine) if named.iter().all(|(_, other)| other.name != machine.name) => {
+                named.push((device.clone(), machine));
+            }
+            Some(_) => {}
+            None if is_machine(device) || parse_mac(value).is_some() => {
+                unknown.push((device.clone(), value.clone()));
+            }
+            None => {}
+        }
+    }
+    let is_first_unknown = unknown.iter().any(|(device, _)| device == "device_1");
+    Ok(match (named.len(), unknown.is_empty()) {
+        (_, false) if is_first_unknown => Err(NoRecord::Unknown(unknown)),
+        (1, _) => match named.pop() {
+            Some((_, machine)) => Ok(machine),
+            None => Err(NoRecord::None),
+        },
+        (0, true) => Err(NoRecord::None),
+        (0, false) => Err(NoRecord::Unknown(unknown)),
+        _ => {
+            let name = |(device, machine): (String, Machine)| (device, machine.name);
+            Err(NoRecord::Ambiguous(named.into_iter().map(name).collect()))
+        }
+    })
 }

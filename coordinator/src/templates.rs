@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use workflow::engine::UnixMillis;
-use workflow::language;
+use workflow::language::{self, Carried, CarriedTemplate, CarriedWorkflow, Problem};
+use yaml::{Kind, Place};
 
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
@@ -21,32 +22,70 @@ pub struct Template {
     pub updated_at: UnixMillis,
 }
 
-/// As upstream: 256 KiB is the limit of what a template renders to, so a longer one is of no use.
-const MAX_TEXT_BYTES: usize = 256 * 1024;
 /// As upstream's workflow names.
 const MAX_NAME_BYTES: usize = 199;
 
-/// Checks a template without a server: its syntax. Gives warnings, or all problems, as lines.
+/// What can be said of a template before there are devices.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// A line each.
+    pub warnings: Vec<String>,
+    /// Whether all of it was understood; else only its syntax was, as it needs the record of a machine to be rendered.
+    pub is_whole: bool,
+}
+
+/// Checks all templates of a file, called `source` in messages, without a server.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every problem, its line and what stands there.
-pub fn check(text: &str) -> Result<Vec<String>, Error> {
-    if text.len() > MAX_TEXT_BYTES {
-        return Err(Error::Invalid(format!(
-            "the template has {} B, more than {MAX_TEXT_BYTES}",
-            text.len()
-        )));
+pub fn check(text: &str, source: &str) -> Result<Checked, Error> {
+    let lines = |problems: Vec<Problem>| Error::Invalid(lines(&problems, source));
+    let Some(carried) = language::carried(text).map_err(lines)? else {
+        return Ok(check_one(text).map_err(lines)?.described(source));
+    };
+    if carried.templates.is_empty() {
+        return Err(no_template(&carried, source));
     }
-    let given = |mut problem: language::Problem| {
+    let mut all = Understood {
+        odd: carried.warnings,
+        is_whole: true,
+    };
+    for template in &carried.templates {
+        let in_file = |problem| template.in_file(problem);
+        let one = check_one(&template.text)
+            .map_err(|problems| lines(problems.into_iter().map(in_file).collect()))?;
+        all.odd.extend(one.odd.into_iter().map(in_file));
+        all.is_whole &= one.is_whole;
+    }
+    Ok(all.described(source))
+}
+
+/// What is odd about a template, and whether all of it was understood.
+struct Understood {
+    odd: Vec<Problem>,
+    is_whole: bool,
+}
+
+impl Understood {
+    fn described(self, source: &str) -> Checked {
+        Checked {
+            warnings: self.odd.iter().map(|odd| described(odd, source)).collect(),
+            is_whole: self.is_whole,
+        }
+    }
+}
+
+fn check_one(text: &str) -> Result<Understood, Vec<Problem>> {
+    let given = |mut problem: Problem| {
         problem.text = language::Text::Template;
         problem
     };
-    let problems = |problems: Vec<language::Problem>| Error::Invalid(lines(&problems));
-    let plain = language::check(text).map_err(|found| problems(found.into_iter().map(given).collect()))?;
+    let plain = language::check(text).map_err(|found| found.into_iter().map(given).collect::<Vec<_>>())?;
     let (bad, odd) = literal(text);
     if !bad.is_empty() {
-        return Err(problems(bad));
+        return Err(bad);
     }
+    let is_whole = odd.is_some();
     // A template that fills nothing in was checked as a whole, and it is its own rendering. Of one that made-up values
     // do not render, its lines tell what they can.
     let odd = odd.unwrap_or_else(|| {
@@ -56,23 +95,23 @@ pub fn check(text: &str) -> Result<Vec<String>, Error> {
             .map(given)
             .collect()
     });
-    Ok(odd.iter().map(described).collect())
+    Ok(Understood { odd, is_whole })
 }
 
 /// What is wrong and what is odd in lines that every rendering has as they are, found by rendering with a made-up
 /// value for each variable. `None` when the template needs more than that, such as a record's fields.
-fn literal(text: &str) -> (Vec<language::Problem>, Option<Vec<language::Problem>>) {
+fn literal(text: &str) -> (Vec<Problem>, Option<Vec<Problem>>) {
     let value = |name: &str| (name.to_owned(), "00:00:00:00:00:01".to_owned());
     let devices = language::Devices {
         devices: variables(text).map(value).collect(),
         hardware: serde_json::Value::Null,
     };
     // Of lines that are the same, the one that has as many of them before it.
-    let as_written = |mut problem: language::Problem, before: usize| {
+    let as_written = |mut problem: Problem, before: usize| {
         let same = |(_, line): &(usize, &str)| *line == problem.quoted;
         let mut lines = text.lines().enumerate().filter(same);
         let (at, _) = lines.clone().nth(before).or_else(|| lines.next())?;
-        problem.line = u32::try_from(at + 1).ok()?;
+        problem.finding.place.line = u32::try_from(at + 1).ok()?;
         problem.text = language::Text::Template;
         Some(problem)
     };
@@ -80,7 +119,7 @@ fn literal(text: &str) -> (Vec<language::Problem>, Option<Vec<language::Problem>
         Ok(rendered) => {
             let all = rendered.warnings.into_iter().chain(rendered.undone);
             let odd = all.filter_map(|problem| {
-                let line = usize::try_from(problem.line).unwrap_or(0);
+                let line = usize::try_from(problem.finding.place.line).unwrap_or(0);
                 let above = rendered.yaml.lines().take(line.saturating_sub(1));
                 let before = above.filter(|line| *line == problem.quoted).count();
                 as_written(problem, before)
@@ -89,15 +128,155 @@ fn literal(text: &str) -> (Vec<language::Problem>, Option<Vec<language::Problem>
         }
         // Other mistakes may be of the made-up values.
         Err(problems) => {
-            let certain = problems.into_iter().filter(|problem| {
-                problem.message.starts_with("image ") || problem.message.contains(" is no field of ")
-            });
+            let is_certain =
+                |problem: &Problem| matches!(problem.finding.kind, Kind::Image | Kind::UnknownField);
+            let certain = problems.into_iter().filter(is_certain);
             (
                 certain.filter_map(|problem| as_written(problem, 0)).collect(),
                 None,
             )
         }
     }
+}
+
+/// The template that is meant by what was given for one.
+#[derive(Debug)]
+pub struct Meant {
+    /// The template itself.
+    pub text: String,
+    /// The name that it has; `None`: it gives none.
+    pub name: Option<String>,
+    /// What is odd about what carries it.
+    pub warnings: Vec<Problem>,
+    carrier: Option<CarriedTemplate>,
+}
+
+impl Meant {
+    /// A problem of the template at its place in what was given.
+    pub fn in_file(&self, problem: Problem) -> Problem {
+        match &self.carrier {
+            Some(template) => template.in_file(problem),
+            None => problem,
+        }
+    }
+}
+
+/// The template in a text, which is one or carries one. Where it carries several, the one called `name`.
+///
+/// # Errors
+/// [`Error::Invalid`] when none is meant, or it is not clear which.
+pub fn meant(text: &str, name: &str, source: &str) -> Result<Meant, Error> {
+    let Some(carried) = language::carried(text).map_err(|found| Error::Invalid(lines(&found, source)))?
+    else {
+        return Ok(Meant {
+            name: named(text),
+            text: text.to_owned(),
+            warnings: Vec::new(),
+            carrier: None,
+        });
+    };
+    let names = carried
+        .templates
+        .iter()
+        .map(|template| (template.name.as_str(), template.line));
+    let index = match chosen(names, name, "template")? {
+        Some(index) => index,
+        None => return Err(no_template(&carried, source)),
+    };
+    Ok(out_of(carried, index))
+}
+
+fn out_of(mut carried: Carried, index: usize) -> Meant {
+    let template = carried.templates.swap_remove(index);
+    Meant {
+        text: template.text.clone(),
+        name: Some(template.name.clone()),
+        warnings: carried.warnings,
+        carrier: Some(template),
+    }
+}
+
+/// What a file asks for that a workflow is to be made from.
+#[derive(Debug)]
+pub struct Asked {
+    /// `None`: a stored one, by its name.
+    pub template: Result<Meant, String>,
+    /// Of a `Workflow` object.
+    pub workflow: Option<CarriedWorkflow>,
+    /// What is odd about the file, where the template is not from it.
+    pub warnings: Vec<Problem>,
+}
+
+/// The workflow that a text asks for: by an object that names template, machine and devices, or by a template alone. Where
+/// it has several, the one called `name`.
+///
+/// # Errors
+/// As [`meant`].
+pub fn asked(text: &str, name: &str, source: &str) -> Result<Asked, Error> {
+    let carried = language::carried(text).map_err(|found| Error::Invalid(lines(&found, source)))?;
+    let Some(carried) = carried.filter(|carried| !carried.workflows.is_empty()) else {
+        return Ok(Asked {
+            template: Ok(meant(text, name, source)?),
+            workflow: None,
+            warnings: Vec::new(),
+        });
+    };
+    let names = carried
+        .workflows
+        .iter()
+        .map(|workflow| (workflow.name.as_str(), workflow.line));
+    let index = chosen(names, name, "workflow")?.unwrap_or(0);
+    let workflow = carried.workflows.get(index).cloned();
+    let wanted = workflow
+        .as_ref()
+        .map(|workflow| workflow.template.clone())
+        .unwrap_or_default();
+    let own = carried
+        .templates
+        .iter()
+        .position(|template| template.name == wanted);
+    let warnings = carried.warnings.clone();
+    Ok(Asked {
+        template: own.map(|index| out_of(carried, index)).ok_or(wanted),
+        workflow,
+        warnings,
+    })
+}
+
+/// The only one, or the one of this name.
+fn chosen<'n>(
+    names: impl Iterator<Item = (&'n str, u32)> + Clone,
+    name: &str,
+    what: &str,
+) -> Result<Option<usize>, Error> {
+    let count = names.clone().count();
+    let by_name = names.clone().position(|(other, _)| other == name);
+    match (count, by_name) {
+        (0, _) => Ok(None),
+        (1, _) => Ok(Some(0)),
+        (_, Some(index)) => Ok(Some(index)),
+        (count, None) => {
+            let all: Vec<String> = names
+                .map(|(name, line)| format!("{name} (line {line})"))
+                .collect();
+            Err(Error::Invalid(format!(
+                "the file has {count} {what}s, and one is wanted: {}: choose one with --name NAME",
+                all.join(", ")
+            )))
+        }
+    }
+}
+
+fn no_template(carried: &Carried, source: &str) -> Error {
+    let of_workflow = carried.workflows.first().map(|workflow| {
+        format!(
+            "Workflow {:?} is no template: it asks for one, {:?}, and `farrier workflow create` makes it",
+            workflow.name, workflow.template
+        )
+    });
+    let mut said = vec![of_workflow.unwrap_or_else(|| "the file holds no template".into())];
+    said.extend(carried.warnings.iter().map(|warning| described(warning, source)));
+    Error::Invalid(said.join("\n"))
 }
 
 /// The names behind a dot inside of `{{` and `}}`.
@@ -115,20 +294,31 @@ fn variables(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-pub fn lines(problems: &[language::Problem]) -> String {
-    problems.iter().map(described).collect::<Vec<_>>().join("\n")
+/// As [`described`], one below the other.
+pub fn lines(problems: &[Problem], source: &str) -> String {
+    let lines: Vec<String> = problems
+        .iter()
+        .map(|problem| described(problem, source))
+        .collect();
+    lines.join("\n")
 }
 
-/// `line LINE, column COLUMN: message`, with the line it is in below; "rendered" when it is not the template's line.
-pub fn described(problem: &language::Problem) -> String {
+/// `FILE: line LINE, column COLUMN: message`, with the line it is in below; "rendered" when it is not the template's line.
+/// Without a file where `source` is empty.
+pub fn described(problem: &Problem, source: &str) -> String {
     let text = match problem.text {
         language::Text::Template => "",
         language::Text::Rendered => "rendered ",
     };
-    let place = match (problem.line, problem.column) {
+    let source = match source {
+        "" => String::new(),
+        source => format!("{source}: "),
+    };
+    let Place { line, column } = problem.finding.place;
+    let place = match (line, column) {
         (0, _) => String::new(),
-        (line, 0) => format!("{text}line {line}: "),
-        (line, column) => format!("{text}line {line}, column {column}: "),
+        (line, 0) => format!("{source}{text}line {line}: "),
+        (line, column) => format!("{source}{text}line {line}, column {column}: "),
     };
     let quoted = problem.quoted.trim_end();
     let quoted = if quoted.is_empty() {
@@ -136,7 +326,7 @@ pub fn described(problem: &language::Problem) -> String {
     } else {
         format!("\n    | {quoted}")
     };
-    format!("{place}{}{quoted}", problem.message)
+    format!("{place}{}{quoted}", problem.finding.message)
 }
 
 /// What storing a template comes to.
@@ -149,20 +339,41 @@ pub struct Put {
     pub batch: Option<Batch>,
 }
 
-/// Stores `text` under `name`, or the name that it gives. `id` is that of a template that there was not.
+/// A text that is to be stored as a template.
+#[derive(Clone, Debug, Default)]
+pub struct Offered {
+    /// Empty: the name that the text gives.
+    pub name: String,
+    /// A template, or an object that carries one.
+    pub text: String,
+    /// The name of its file, for messages.
+    pub source: String,
+}
+
+/// Stores a template under its name. `id` is that of a template that there was not.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every problem of the text, or what is wrong with the name.
-pub fn put(view: &View, name: &str, text: &str, id: &str, now: UnixMillis) -> Result<Put, Error> {
-    let mut warnings = check(text)?;
-    let unknown = secrets::unknown(view, &language::secrets(text))?;
-    warnings.extend(unknown.iter().map(described));
-    let name = match name.trim() {
-        "" => named(text).ok_or_else(|| {
+pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<Put, Error> {
+    let source = &offered.source;
+    let wanted = offered.name.trim();
+    let mut meant = meant(&offered.text, wanted, source)?;
+    let in_file = |problem| meant.in_file(problem);
+    let understood = check_one(&meant.text).map_err(|problems| {
+        let problems: Vec<Problem> = problems.into_iter().map(in_file).collect();
+        Error::Invalid(lines(&problems, source))
+    })?;
+    let unknown = secrets::unknown(view, &language::secrets(&meant.text))?;
+    let odd: Vec<Problem> = understood.odd.into_iter().chain(unknown).map(in_file).collect();
+    let warnings = meant.warnings.iter().chain(&odd);
+    let warnings: Vec<String> = warnings.map(|odd| described(odd, source)).collect();
+    let name = match wanted {
+        "" => meant.name.take().ok_or_else(|| {
             Error::Invalid("the template has no name: write `name: NAME` in it, or give one".into())
         })?,
         name => name.to_owned(),
     };
+    let text = meant.text.as_str();
     let printable = |letter: char| letter != '/' && !letter.is_control();
     // By its id another template is found.
     let is_id = Uuid::parse_str(&name).is_ok();
@@ -258,23 +469,27 @@ fn named(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn warnings(text: &str) -> Result<Vec<String>, Error> {
+        check(text, "").map(|checked| checked.warnings)
+    }
+
     const VARIABLE: &str = "version: \"0.1\"\nname: x\ntasks:\n- name: a\n  worker: \"{{.device_1}}\"\n  actions:\n  \
                             - name: w\n    image: IMAGE\n    timeot: 5\n    environment: {A: \"{{ .b | quote }}\"}\n";
 
     #[test]
     fn a_template_with_variables_is_warned_about_where_it_is_literal() {
         let text = VARIABLE.replace("IMAGE", "cexec");
-        let warnings = check(&text.replace(" | quote", "")).expect("good enough");
+        let told = warnings(&text.replace(" | quote", "")).expect("good enough");
         let want = "line 9, column 5: \"timeot\" is no field of an action and has no effect; did you mean \"timeout\"?\n    \
                     |     timeot: 5";
-        assert_eq!(warnings, [want]);
+        assert_eq!(told, [want]);
         // The YAML that made-up values give is nobody's mistake.
         assert_eq!(
-            check(&text.replace("{A: \"{{ .b | quote }}\"}", "{{ .b }}: [")).ok(),
+            warnings(&text.replace("{A: \"{{ .b | quote }}\"}", "{{ .b }}: [")).ok(),
             Some(vec![])
         );
         assert_eq!(
-            check(&text.replace(".b | quote", ".hardware.spec.userData")).ok(),
+            warnings(&text.replace(".b | quote", ".hardware.spec.userData")).ok(),
             Some(vec![])
         );
     }
@@ -285,20 +500,20 @@ mod tests {
             .replace("IMAGE", "cexec")
             .replace(" | quote", "")
             .replace("0.1", "1");
-        let error = check(&text).expect_err("an unknown field").to_string();
+        let error = warnings(&text).expect_err("an unknown field").to_string();
         assert!(
             error.starts_with(
                 "line 9, column 5: \"timeot\" is no field of an action; did you mean \"timeout\"?"
             ),
             "{error}"
         );
-        assert_eq!(check(&text.replace("timeot", "timeout")).ok(), Some(vec![]));
+        assert_eq!(warnings(&text.replace("timeot", "timeout")).ok(), Some(vec![]));
     }
 
     #[test]
     fn a_bad_image_beside_variables_is_refused_at_once() {
         let text = VARIABLE.replace("IMAGE", "\"Bad Image\"").replace(" | quote", "");
-        let error = check(&text).expect_err("a bad image").to_string();
+        let error = warnings(&text).expect_err("a bad image").to_string();
         assert!(
             error.starts_with("line 8, column 12: image \"Bad Image\" of action \"w\""),
             "{error}"
@@ -306,7 +521,7 @@ mod tests {
         let later = VARIABLE
             .replace("IMAGE", "\"{{ .image }} x\"")
             .replace(" | quote", "");
-        assert!(check(&later).is_ok());
+        assert!(warnings(&later).is_ok());
     }
 
     #[test]

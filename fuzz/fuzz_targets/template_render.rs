@@ -68,10 +68,10 @@ fn hangs_together(definition: &Definition) {
 }
 
 fn is_placed(problem: &Problem, template: &str) {
-    assert!(!problem.message.is_empty());
+    assert!(!problem.finding.message.is_empty());
     if problem.text == Text::Template {
         assert!(
-            problem.line as usize <= template.matches('\n').count() + 1,
+            problem.finding.place.line as usize <= template.matches('\n').count() + 1,
             "{problem}"
         );
     }

@@ -276,6 +276,7 @@ impl<'a> Load<'a> {
             let request = PutTemplateRequest {
                 name: String::new(),
                 text: template(name, actions),
+                ..PutTemplateRequest::default()
             };
             load.control.clone().put_template(request).await?;
         }
@@ -289,6 +290,7 @@ impl<'a> Load<'a> {
             let request = ApplyMachinesRequest {
                 yaml: yaml.join("---\n"),
                 source: "bench".into(),
+                ..ApplyMachinesRequest::default()
             };
             self.control.clone().apply_machines(request).await?;
         }

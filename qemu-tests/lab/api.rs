@@ -53,6 +53,7 @@ impl Api {
         let request = ApplyMachinesRequest {
             yaml: yaml.to_owned(),
             source: source.to_owned(),
+            ..ApplyMachinesRequest::default()
         };
         Ok(self
             .call(|mut client| async move { client.apply_machines(request).await })?
@@ -78,6 +79,7 @@ impl Api {
         let request = PutTemplateRequest {
             name: String::new(),
             text: text.to_owned(),
+            ..PutTemplateRequest::default()
         };
         self.call(|mut client| async move { client.put_template(request).await })
     }

@@ -12,21 +12,20 @@ use crate::control::ControlPlane;
 use crate::timeline::{Entry, Outcome, Stage};
 
 impl ControlPlane {
-    /// Creates and updates the machines of a file. `source` is its name, for messages.
+    /// Creates and updates the machines of a file.
     ///
     /// Nothing is changed when anything is wrong. Files of many machines are committed in several steps.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every problem, line and column.
-    pub(crate) async fn apply_machines(&self, text: &str, source: &str) -> Result<Applied, Error> {
-        let (text, source) = (text.to_owned(), source.to_owned());
+    pub(crate) async fn apply_machines(&self, file: machines::File) -> Result<Applied, Error> {
         let served = self.inner.config.served.clone();
         let _alone = self.inner.machines_turn.write().await;
         let now = clock::wall();
         let apply = self
             .inner
             .db
-            .with(move |view| machines::apply(view, &text, &source, &served, now));
+            .with(move |view| machines::apply(view, &file, &served, now));
         let mut applied = apply.await?;
         for step in applied.steps.drain(..) {
             self.inner.db.commit(step).await?;

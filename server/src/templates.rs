@@ -1,26 +1,22 @@
 //! Templates, as people store and ask for them.
 
 use coordinator::Error;
-use coordinator::templates::{self, Template};
+use coordinator::templates::{self, Offered, Template};
 use uuid::Uuid;
 
 use crate::clock;
 use crate::control::ControlPlane;
 
 impl ControlPlane {
-    /// Stores a template under `name`, or the name that its text gives.
-    pub(crate) async fn put_template(
-        &self,
-        name: &str,
-        text: &str,
-    ) -> Result<(Template, Vec<String>), Error> {
+    /// Stores a template under the name that it is to have, or that its text gives.
+    pub(crate) async fn put_template(&self, offered: Offered) -> Result<(Template, Vec<String>), Error> {
         loop {
-            let (name, text) = (name.to_owned(), text.to_owned());
+            let offered = offered.clone();
             let (id, now) = (Uuid::now_v7().to_string(), clock::wall());
             let put = self
                 .inner
                 .db
-                .with(move |view| templates::put(view, &name, &text, &id, now))
+                .with(move |view| templates::put(view, &offered, &id, now))
                 .await?;
             let Some(batch) = put.batch else {
                 return Ok((put.template, put.warnings));

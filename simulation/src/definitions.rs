@@ -63,7 +63,10 @@ pub(crate) fn some(
     match language::render(&text, &devices) {
         Ok(rendered) => Ok(rendered.definition),
         Err(problems) => {
-            let words: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            let words: Vec<&str> = problems
+                .iter()
+                .map(|problem| problem.finding.message.as_str())
+                .collect();
             Err(format!("the language refuses {text}: {}", words.join("; ")))
         }
     }

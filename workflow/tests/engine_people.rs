@@ -134,7 +134,7 @@ fn an_approval_waits_for_the_first_decision() {
     assert_eq!(engine::next_due(script.state()), Some(61_000));
     script.refused(
         "approve ask bob guests",
-        "task \"ask\" is decided by one of the groups ops, leads, and \"bob\" is in none of them: name yours with --group",
+        "task \"ask\" is decided by one of the groups ops, leads, and \"bob\" is in none of them",
     );
     script.refused(
         "approve other",

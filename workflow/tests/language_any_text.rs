@@ -111,8 +111,8 @@ proptest! {
             prop_assert!(!problems.is_empty());
             for problem in problems {
                 let lines = text.matches('\n').count() + 1;
-                prop_assert!(problem.text == Text::Rendered || problem.line as usize <= lines, "{}", problem);
-                prop_assert!(!problem.message.is_empty() && !problem.message.contains('\n'), "{}", problem);
+                prop_assert!(problem.text == Text::Rendered || problem.finding.place.line as usize <= lines, "{}", problem);
+                prop_assert!(!problem.finding.message.is_empty() && !problem.finding.message.contains('\n'), "{}", problem);
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use workflow::language::{Devices, Problem, check, render};
+use yaml::Kind;
 
 /// A good workflow, with `WORKER` and `ACTION` to put something bad in.
 const FRAME: &str = "version: '0.1'\nname: w\ntasks:\n- name: t\n  worker: WORKER\n  actions:\n  - ACTION\n";
@@ -33,7 +34,7 @@ fn check_one(text: &str, place: &str, message: &str, quoted: &str) {
     let printed: Vec<String> = found.iter().map(ToString::to_string).collect();
     assert_eq!(printed, [format!("{place}: {message}\n    {quoted}")]);
     assert_eq!(
-        (found[0].message.as_str(), found[0].quoted.as_str()),
+        (found[0].finding.message.as_str(), found[0].quoted.as_str()),
         (message, quoted)
     );
 }
@@ -84,7 +85,6 @@ fn rendering_problems_are_at_the_template_s_line() {
             "there is no function env: nothing here reads the server's environment; give the value with -r NAME=VALUE",
         ),
         ("{{ template \"x\" }}", 14, "no template \"x\" is defined"),
-        ("{{ $x }}", 14, "undefined variable: $x"),
         ("{{ if .device_1 }}a", 14, "this {{if}} has no {{end}}"),
         ("a{{end}}", 14, "an {{end}} too many: nothing is open here"),
         ("{{ .device_1.x }}", 14, "can't evaluate field x in type string"),
@@ -139,7 +139,7 @@ fn all_unknown_functions_are_said_at_once_also_without_devices() {
     let found = check(&text).unwrap_err();
     let places: Vec<(u32, &str)> = found
         .iter()
-        .map(|problem| (problem.line, problem.message.as_str()))
+        .map(|problem| (problem.finding.place.line, problem.finding.message.as_str()))
         .collect();
     let want = [
         (5, "there is no function lowr; did you mean lower?"),
@@ -167,55 +167,161 @@ fn yaml_problems_quote_the_rendered_line() {
         (
             "a: b: c\n",
             "1, column 5",
-            "bad YAML: mapping values are not allowed in this context",
+            "bad YAML: a second key in one line, or a key that is indented wrongly: put a text with `: ` in it in quotes, and each \
+             key on a line of its own",
             "a: b: c",
         ),
         (
             "name: w\n\ttasks: []\n",
-            "1, column 7",
-            "bad YAML: while scanning a plain scalar, found a tab",
-            "name: w",
+            "2, column 1",
+            "bad YAML: a tab indents this line, and YAML takes blanks only",
+            "\ttasks: []",
         ),
         (
             "name: *x\n",
             "1, column 7",
-            "bad YAML: reference to unknown value",
+            "bad YAML: this alias (*name) stands for nothing: no &name is before it; put a text that begins with * in quotes",
             "name: *x",
-        ),
-        (
-            "name: w\nname: x\n",
-            "2, column 1",
-            "bad YAML: duplicate mapping key: name not allowed here",
-            "name: x",
-        ),
-        (
-            "name: w\n---\nname: x\n",
-            "3, column 1",
-            "bad YAML: only single YAML document expected but multiple found",
-            "name: x",
         ),
         (
             "just text\n",
             "1, column 1",
-            "a mapping (key: value) is wanted here",
+            "a workflow must be a map (key: value), not \"just text\"",
             "just text",
         ),
         (
             "- list\n",
             "1, column 1",
-            "a mapping (key: value) is wanted here",
+            "a workflow must be a map (key: value), not a list",
             "- list",
+        ),
+        (
+            "name: [w\ntasks: x\n",
+            "1, column 7",
+            "bad YAML: this [ is not closed: write a ] at its end",
+            "name: [w",
         ),
     ] {
         check_one(text, &format!("rendered line {place}"), message, quoted);
     }
-    let text = framed("'{{.device_1}}", GOOD_ACTION);
+    let twice = framed("w", GOOD_ACTION).replace("name: w\n", "name: w\nname: x\n");
     check_one(
-        &text,
-        "rendered line 6, column 3",
-        "bad YAML: invalid indentation in multiline quoted scalar",
-        "  actions:",
+        &twice,
+        "rendered line 3, column 1",
+        "\"name\" is given twice; first in line 2",
+        "name: x",
     );
+}
+
+#[test]
+fn a_quote_that_is_not_closed_is_told_where_it_was_opened() {
+    for quote in ["'", "\""] {
+        let worker = format!("{quote}{{{{.device_1}}}}");
+        check_one(
+            &framed(&worker, GOOD_ACTION),
+            "rendered line 5, column 11",
+            &format!("bad YAML: this {quote} is not closed: write a {quote} where its text ends"),
+            &format!("  worker: {quote}52:54:00:77:00:0b"),
+        );
+    }
+}
+
+#[test]
+fn what_the_template_language_refuses_is_said_in_our_words() {
+    for (worker, column, message) in [
+        (
+            "{{if .device_1}}{{else}}{{else}}{{end}}",
+            37,
+            "a second {{else}} in one {{if}}",
+        ),
+        (
+            "{{else}}",
+            13,
+            "an {{else}} outside {{if}}, {{range}} and {{with}}",
+        ),
+        ("{{ .device_1 | }}", 26, "something is missing before this }}"),
+        ("{{ if }}x{{end}}", 17, "something is missing before this }}"),
+        (
+            "{{ $x }}",
+            14,
+            "the variable $x is not set before it is used: write {{ $x := … }}",
+        ),
+        ("{{ \"a }}", 11, "a quote in this {{ }} is not closed"),
+        ("{{ .device_1 ] }}", 24, "\"]\" cannot stand here in an action"),
+    ] {
+        check_one(
+            &framed(worker, GOOD_ACTION),
+            &format!("template line 5, column {column}"),
+            message,
+            &format!("  worker: {worker}"),
+        );
+    }
+}
+
+#[test]
+fn the_first_document_counts_and_others_are_told() {
+    let good = framed("w", GOOD_ACTION);
+    let told = |text: &str| -> Vec<String> {
+        let rendered = render(text, &Devices::default()).unwrap();
+        assert_eq!(rendered.definition.name, "w");
+        rendered.warnings.iter().map(ToString::to_string).collect()
+    };
+    for before in ["---\n", "# a comment\n---\n", "---\n---\n"] {
+        assert_eq!(told(&format!("{before}{good}")), [""; 0], "{before:?}");
+    }
+    assert_eq!(
+        told(&format!("{good}---\n")),
+        ["rendered line 8, column 1: nothing stands behind this ---: leave it out\n    ---"]
+    );
+    let second = "a second document begins here and is not read: the first one is the template";
+    for behind in ["name: x\n", "[\n", "a: *x\n"] {
+        assert_eq!(
+            told(&format!("{good}---\n{behind}")),
+            [format!("rendered line 8, column 1: {second}\n    ---")],
+            "{behind:?}"
+        );
+    }
+}
+
+#[test]
+fn names_that_a_record_has_not_are_told_with_the_nearest() {
+    let devices = Devices {
+        devices: BTreeMap::from([("device_1".into(), "52:54:00:77:00:0b".into())]),
+        hardware: serde_json::json!({
+            "metadata": {"name": "node1"},
+            "spec": {"disks": [{"device": "/dev/vda"}], "metadata": {}},
+        }),
+    };
+    for (worker, message) in [
+        (
+            "{{ index .Hardware.disks 0 }}",
+            "there is no value for .Hardware.disks; did you mean .Hardware.Disks?",
+        ),
+        (
+            "{{ .hardware.spec.disk }}",
+            "there is no value for .hardware.spec.disk; did you mean .hardware.spec.disks?",
+        ),
+        (
+            "{{ .hardware.spec.userData }}",
+            "there is no value for .hardware.spec.userData; .hardware.spec has disks, metadata",
+        ),
+        (
+            "{{ .hardware.spec.metadata.x }}",
+            "there is no value for .hardware.spec.metadata.x; .hardware.spec.metadata is empty",
+        ),
+        (
+            "{{ with .hardware.spec }}{{ .disk }}{{ end }}",
+            "there is no value for .disk; there are .Hardware, .device_1, .hardware",
+        ),
+        (
+            "{{ .hardwaer.spec }}",
+            "there is no value for .hardwaer; there are .Hardware, .device_1, .hardware; did you mean .Hardware?",
+        ),
+    ] {
+        let found = render(&framed(worker, GOOD_ACTION), &devices).unwrap_err();
+        assert_eq!(found[0].finding.message, message, "{worker}");
+        assert_eq!(found[0].finding.kind, Kind::NoSuchName, "{worker}");
+    }
 }
 
 #[test]
@@ -224,20 +330,23 @@ fn values_of_the_wrong_shape_are_all_at_their_places() {
                 {name: u, worker: w, actions: [{name: [a], image: alpine, command: x, environment: {A: [b]}}]}\n";
     let found: Vec<String> = problems(text)
         .iter()
-        .map(|problem| format!("{}, {}: {}", problem.line, problem.column, problem.message))
+        .map(|problem| {
+            format!(
+                "{}, {}: {}",
+                problem.finding.place.line, problem.finding.place.column, problem.finding.message
+            )
+        })
         .collect();
-    let (list, mapping) = ("a list is wanted here", "a mapping (key: value) is wanted here");
-    let text = "a text is wanted here, not a list or a mapping";
     let want = [
-        format!("1, 7: {text}"),
-        format!("2, 5: {text}"),
-        format!("4, 3: {mapping}"),
-        format!("7, 12: {mapping}").replace(mapping, list),
-        format!("8, 16: {mapping}"),
-        format!("9, 12: {list}"),
-        format!("10, 41: {text}"),
-        format!("10, 70: {list}"),
-        format!("10, 90: {text}"),
+        "1, 7: a name must be text, not a list",
+        "2, 5: id must be text, not a map",
+        "4, 3: a task must be a map (key: value), not \"x\"",
+        "7, 12: actions must be a list, not a map",
+        "8, 16: environment must be a map (key: value), not a list",
+        "9, 12: volumes must be a list, not \"x\"",
+        "10, 41: a name must be text, not a list",
+        "10, 70: command must be a list, not \"x\"",
+        "10, 90: A must be text, not a list",
     ];
     assert_eq!(found, want);
 }
@@ -247,7 +356,7 @@ fn an_empty_template_says_what_it_needs() {
     for text in ["", "# nothing\n", "---\n", "~\n"] {
         let found: Vec<String> = problems(text)
             .iter()
-            .map(|problem| problem.message.clone())
+            .map(|problem| problem.finding.message.clone())
             .collect();
         assert_eq!(
             found,
@@ -264,9 +373,12 @@ fn bombs_are_refused_quickly() {
         let items = vec![format!("*a{}", level - 1); 9].join(", ");
         bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
     }
-    assert!(problems(&bomb)[0].message.contains("too large or too complex"));
+    assert_eq!(
+        problems(&bomb)[0].finding.message,
+        "more than 50000 values, aliases expanded"
+    );
     let deep = format!("a: {}", "[".repeat(5000));
-    assert_eq!(problems(&deep)[0].message, "bad YAML: recursion limit exceeded");
+    assert_eq!(problems(&deep)[0].finding.message, "nested too deeply");
     let large = "x".repeat(262_145);
     assert_eq!(
         problems(&large)[0].to_string(),
@@ -346,7 +458,7 @@ fn what_an_action_has_wrong_is_at_its_place() {
     let long = "n".repeat(200);
     let found = problems(&framed("x", &format!("{{name: {long}, image: alpine}}")));
     assert_eq!(
-        found[0].message,
+        found[0].finding.message,
         "the name of an action has 200 bytes: 199 is the most"
     );
     let longest = "n".repeat(199);
@@ -407,7 +519,7 @@ fn odd_fields_are_warnings() {
     let text = framed("x", GOOD_ACTION).replace("version: '0.1'\n", "nme: x\n");
     let found: Vec<String> = problems(&text)
         .iter()
-        .map(|problem| problem.message.clone())
+        .map(|problem| problem.finding.message.clone())
         .collect();
     let no_version = "there is no version: write version: \"0.1\"";
     assert_eq!(
@@ -425,7 +537,7 @@ fn all_problems_come_at_once_in_the_order_of_the_text() {
                 - {name: a, image: A}\n  - {name: a, image: b}\n  -\n- name: t\n  worker: w\n-\n";
     let found: Vec<String> = problems(text)
         .iter()
-        .map(|problem| format!("{}: {}", problem.line, problem.message))
+        .map(|problem| format!("{}: {}", problem.finding.place.line, problem.finding.message))
         .collect();
     assert_eq!(
         found,

@@ -11,7 +11,12 @@ fn problems(text: &str) -> Vec<String> {
     };
     problems
         .iter()
-        .map(|problem| format!("{}, {}: {}", problem.line, problem.column, problem.message))
+        .map(|problem| {
+            format!(
+                "{}, {}: {}",
+                problem.finding.place.line, problem.finding.place.column, problem.finding.message
+            )
+        })
         .collect()
 }
 

@@ -39,6 +39,7 @@ fn fields(of: &str, frame: &str) -> BTreeSet<String> {
         .iter()
         .find_map(|problem| {
             problem
+                .finding
                 .message
                 .split_once(&format!("is no field of {of}: the fields are "))
         })

@@ -11,7 +11,12 @@ fn rendered(text: &str, hardware: Value) -> Result<Rendered, Vec<String>> {
     render(text, &Devices { devices, hardware }).map_err(|problems| {
         problems
             .iter()
-            .map(|problem| format!("{}, {}: {}", problem.line, problem.column, problem.message))
+            .map(|problem| {
+                format!(
+                    "{}, {}: {}",
+                    problem.finding.place.line, problem.finding.place.column, problem.finding.message
+                )
+            })
             .collect()
     })
 }
@@ -28,7 +33,7 @@ fn named(rendered: &Rendered) -> Vec<String> {
         .map(|secret| {
             format!(
                 "{} at {}, {}",
-                secret.name, secret.place.line, secret.place.column
+                secret.name, secret.place.finding.place.line, secret.place.finding.place.column
             )
         })
         .collect()
@@ -56,7 +61,7 @@ fn an_action_is_handed_secrets_in_its_command_and_environment() {
         ]
     );
     assert_eq!(
-        good.secrets[0].place.message,
+        good.secrets[0].place.finding.message,
         "there is no secret OF_TASK: set it with `farrier secret set OF_TASK`"
     );
 }
@@ -160,7 +165,13 @@ fn a_template_s_lines_tell_which_secrets_it_names() {
                 secrets.C + 'x' }}\n  - ${{ secrets.D }}\n";
     let found: Vec<_> = secrets(text)
         .iter()
-        .map(|secret| (secret.name.clone(), secret.place.line, secret.place.column))
+        .map(|secret| {
+            (
+                secret.name.clone(),
+                secret.place.finding.place.line,
+                secret.place.finding.place.column,
+            )
+        })
         .collect();
     assert_eq!(found, [("A".into(), 3, 13), ("D".into(), 6, 5)]);
     assert_eq!(secrets(&text.replace("\"1\"", "\"0.1\"")), []);

@@ -18,7 +18,12 @@ fn problems(text: &str) -> Vec<String> {
     };
     problems
         .iter()
-        .map(|problem| format!("{}, {}: {}", problem.line, problem.column, problem.message))
+        .map(|problem| {
+            format!(
+                "{}, {}: {}",
+                problem.finding.place.line, problem.finding.place.column, problem.finding.message
+            )
+        })
         .collect()
 }
 
@@ -107,7 +112,10 @@ fn unknown_fields_are_errors() {
 fn in_version_0_1_the_fields_of_version_1_are_warnings_that_say_so() {
     let text = "version: '0.1'\nname: w\ninputs: {a: b}\ntasks: [{name: t, worker: w, when: [x], actions: [{name: a, image: alpine, reboots: 7}]}]\n";
     let warnings = render(text, &Devices::default()).unwrap().warnings;
-    let warnings: Vec<String> = warnings.into_iter().map(|warning| warning.message).collect();
+    let warnings: Vec<String> = warnings
+        .into_iter()
+        .map(|warning| warning.finding.message)
+        .collect();
     let only = "in version \"1\" only and has no effect: write version: \"1\" to use it";
     assert_eq!(
         warnings,
@@ -245,7 +253,7 @@ fn inputs_that_are_declared_wrongly() {
     }
     check_workflow(
         &format!("inputs: [x]\n{TASKS}"),
-        &["3, 9: a mapping (key: value) is wanted here"],
+        &["3, 9: inputs must be a map (key: value), not a list"],
     );
     check_workflow(
         &format!("outputs: {{a.b: '1'}}\n{TASKS}"),

@@ -24,6 +24,9 @@ pub(crate) enum MachineCommand {
         /// The file; - for standard input
         #[arg(short, long, value_name = "FILE")]
         file: String,
+        /// Refuse a file in which something is no machine, instead of passing that over
+        #[arg(long)]
+        strict: bool,
     },
     /// Show one machine and what it boots next
     #[command(after_help = "Example:\n  farrier machine get 52:54:00:77:00:0b")]
@@ -97,8 +100,10 @@ Example, short form:
 
 Also: macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params,
 consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
-(tinkerbell.org/v1alpha1) is read too. Several documents a file, split by ---.
-A machine of the same name is replaced. Nothing changes when one is refused.";
+(tinkerbell.org/v1alpha1) is read too, and lists of it, as `kubectl get
+hardware -o yaml` prints them. Several documents a file, split by ---; what is
+no machine is named and passed over. A machine of the same name is replaced.
+Nothing changes when one is refused.";
 
 #[derive(Serialize)]
 struct Applied {
@@ -108,7 +113,7 @@ struct Applied {
 
 pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
     match command {
-        MachineCommand::Apply { file } => apply(&file, asking).await?,
+        MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
         MachineCommand::Get { machine } => get(machine, asking).await?,
         MachineCommand::List => list(asking).await?,
         MachineCommand::Delete { machine } => delete(machine, asking).await?,
@@ -131,13 +136,13 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn apply(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
+async fn apply(file: &str, strict: bool, asking: Asking<'_>) -> Result<(), Failure> {
     let (yaml, source) = read_file(file)?;
     warn_of_hidden(&yaml, &source);
     let mut client = asking.connect().await?;
     let answer = client
         .control
-        .apply_machines(ApplyMachinesRequest { yaml, source })
+        .apply_machines(ApplyMachinesRequest { yaml, source, strict })
         .await;
     let answer = client.answer(answer)?;
     warn(&answer.warnings);

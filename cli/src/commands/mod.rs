@@ -284,8 +284,7 @@ fn json_devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
              '{{\"device_1\": \"52:54:00:77:00:0b\"}}'"
         ))
     };
-    let values: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(json).map_err(|error| bad(error.to_string()))?;
+    let values = yaml::json_object(json).map_err(|found| bad(found.message))?;
     let text = |(key, value): (String, serde_json::Value)| match value {
         serde_json::Value::String(text) => Ok((key, text)),
         serde_json::Value::Number(number) => Ok((key, number.to_string())),
@@ -293,18 +292,6 @@ fn json_devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
         other => Err(bad(format!("{key} is {other}, not text"))),
     };
     values.into_iter().map(text).collect()
-}
-
-/// What a server says of a text, with the file's name before each place.
-pub(crate) fn in_file(source: &str, said: &str) -> String {
-    let line = |line: &str| {
-        if line.starts_with("line ") || line.starts_with("rendered line ") {
-            format!("{source}: {line}")
-        } else {
-            line.to_owned()
-        }
-    };
-    said.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Warnings go to stderr, so that output stays what it is.

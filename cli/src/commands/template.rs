@@ -10,7 +10,9 @@ use proto::v1::{
 
 use serde::Serialize;
 
-use super::{Asking, devices, in_file, read_file, warn, warn_of_hidden};
+use coordinator::templates::Checked;
+
+use super::{Asking, devices, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::output;
 use crate::views;
@@ -49,7 +51,7 @@ pub(crate) enum TemplateCommand {
         #[arg(short, long, value_name = "FILE")]
         file: String,
     },
-    /// Print what a template gives for some devices; makes no workflow
+    /// Print what a template gives for some devices, whatever is wrong with it; makes no workflow
     #[command(after_help = "Example:\n  farrier template render debian -r device_1=52:54:00:77:00:0b")]
     Render {
         /// Its name or id
@@ -61,6 +63,9 @@ pub(crate) enum TemplateCommand {
         /// What a variable of the template stands for; more than once, or all of them as a JSON object
         #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
         devices: Vec<String>,
+        /// The machine whose record .hardware is: name or MAC [default: the one that the devices tell]
+        #[arg(long, value_name = "MACHINE")]
+        machine: Option<String>,
     },
 }
 
@@ -94,9 +99,18 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
         TemplateCommand::Render {
             template,
             file,
-            devices,
+            devices: given,
+            machine,
         } => {
-            render(template, file, &devices, asking).await?;
+            let (text, source) = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
+            let request = RenderTemplateRequest {
+                template: template.unwrap_or_default(),
+                text,
+                source,
+                devices: devices(&given)?.into_iter().collect(),
+                machine: machine.unwrap_or_default(),
+            };
+            render(request, asking).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -108,14 +122,9 @@ async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Fail
     let mut client = asking.connect().await?;
     let answer = client
         .control
-        .put_template(PutTemplateRequest { name, text })
+        .put_template(PutTemplateRequest { name, text, source })
         .await;
-    let mut answer = client
-        .answer(answer)
-        .map_err(|failure| failure.in_file(&source))?;
-    for warning in &mut answer.warnings {
-        *warning = in_file(&source, warning);
-    }
+    let answer = client.answer(answer)?;
     warn(&answer.warnings);
     let template = views::Template::from(answer);
     output::one(asking.out, asking.output, &template, |out| {
@@ -165,15 +174,18 @@ async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
 
 fn validate(file: &str, asking: Asking<'_>) -> Result<(), Failure> {
     let (text, source) = read_file(file)?;
-    let warnings = coordinator::templates::check(&text)
-        .map_err(|error| Failure::Failed(in_file(&source, &error.to_string())))?;
-    let warnings: Vec<String> = warnings.iter().map(|warning| in_file(&source, warning)).collect();
+    let Checked { warnings, is_whole } =
+        coordinator::templates::check(&text, &source).map_err(|error| Failure::Failed(error.to_string()))?;
     warn(&warnings);
     output::one(asking.out, asking.output, &Validated { warnings }, |out| {
-        writeln!(
-            out,
-            "{source}: the syntax is right; `farrier template render` shows what it gives"
-        )?;
+        // Nothing is said of what was not looked at.
+        let said = match is_whole {
+            true => "the syntax is right; `farrier template render` shows what it gives",
+            false => {
+                "the syntax of its {{ }} is right; what it gives can be checked for a machine only: `farrier template render` does"
+            }
+        };
+        writeln!(out, "{source}: {said}")?;
         Ok(())
     })
 }
@@ -187,24 +199,10 @@ struct Validated {
 struct Rendered {
     yaml: String,
     warnings: Vec<String>,
+    problems: Vec<String>,
 }
 
-async fn render(
-    template: Option<String>,
-    file: Option<String>,
-    given: &[String],
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let text = file
-        .map(|file| read_file(&file))
-        .transpose()?
-        .map(|(text, _)| text)
-        .unwrap_or_default();
-    let request = RenderTemplateRequest {
-        template: template.unwrap_or_default(),
-        text,
-        devices: devices(given)?.into_iter().collect(),
-    };
+async fn render(request: RenderTemplateRequest, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let answer = client.control.render_template(request).await;
     let answer = client.answer(answer)?;
@@ -212,8 +210,22 @@ async fn render(
     let rendered = Rendered {
         yaml: answer.yaml,
         warnings: answer.warnings,
+        problems: answer.problems,
     };
     output::one(asking.out, asking.output, &rendered, |out| {
-        Ok(writeln!(out, "{}", rendered.yaml.trim_end())?)
-    })
+        if rendered.problems.is_empty() {
+            return Ok(writeln!(out, "{}", rendered.yaml.trim_end())?);
+        }
+        // With the numbers that the problems speak of.
+        for (index, line) in rendered.yaml.lines().enumerate() {
+            writeln!(out, "{:>4} | {line}", index + 1)?;
+        }
+        Ok(())
+    })?;
+    let problems = rendered.problems.join("\n");
+    match (rendered.problems.is_empty(), answer.unknown_machine) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Failure::NotFound(problems)),
+        (false, false) => Err(Failure::Failed(problems)),
+    }
 }

@@ -61,11 +61,17 @@ impl From<v1::Machine> for Machine {
             attempt_lost: machine.attempt_lost,
             queue: machine.queue,
             epoch: machine.epoch,
-            document: serde_saphyr::from_str(&machine.spec_yaml).unwrap_or_default(),
+            document: yaml::value(&machine.spec_yaml, RECORD).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
     }
 }
+
+/// A record that a server shows: it has taken it, and an operator wrote it.
+const RECORD: yaml::Limits = yaml::Limits {
+    nodes: 200_000,
+    bytes: 16 << 20,
+};
 
 impl Rows for Machine {
     const HEADER: &'static [&'static str] = &["NAME", "MAC", "ADDRESS", "AGENT", "BOOTS NEXT", "WORKFLOW"];

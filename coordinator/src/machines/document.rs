@@ -6,12 +6,11 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
+use yaml::{Findings, Kind, Place};
 
-use super::fields::{Fields, Findings};
+use super::file::{Strictness, drafts};
 use super::names::{NAME_RULE, is_name};
-use super::{Machine, mac_text, parse_mac, short, tinkerbell};
-use crate::error::Problem;
-use crate::yaml::{self, Node, Place};
+use super::{Machine, mac_text, parse_mac};
 
 /// Network interfaces of a machine: it is written, and deleted, in one commit with all that leads to it.
 const MAX_INTERFACES: usize = 48;
@@ -45,28 +44,15 @@ pub type Served = (Ipv4Addr, u8);
 ///
 /// # Errors
 /// All problems of the file, in its order.
-pub(super) fn read(text: &str, served: &[Served], findings: &Findings) -> Vec<Draft> {
-    let documents = match yaml::parse(text) {
-        Ok(documents) => documents,
-        Err(error) => {
-            findings.problem(error.place, error.message);
-            return Vec::new();
-        }
-    };
-    if documents.is_empty() {
-        findings.problem(Place { line: 1, column: 1 }, "the file holds no machine");
-    }
-    let drafts: Vec<Draft> = documents
-        .iter()
-        .filter_map(|node| draft(node, findings))
-        .collect();
+pub(super) fn read(text: &str, served: &[Served], strictness: Strictness, findings: &Findings) -> Vec<Draft> {
+    let drafts = drafts(text, strictness, findings);
     for draft in drafts.iter().filter(|draft| draft.macs.len() > MAX_INTERFACES) {
         let message = format!(
             "machine {:?} has {} network interfaces, {MAX_INTERFACES} are the most: leave out those that never netboot",
             draft.machine.name,
             draft.macs.len()
         );
-        findings.problem(draft.place, message);
+        findings.problem(draft.place, Kind::TooMuch, message);
     }
     let names = drafts.iter().filter(|draft| !draft.machine.name.is_empty());
     for draft in names.clone() {
@@ -110,6 +96,7 @@ pub(super) fn read(text: &str, served: &[Served], findings: &Findings) -> Vec<Dr
             let line = other.place.line;
             findings.problem(
                 *at,
+                Kind::Conflict,
                 format!("agent id {id:?} is the name of another machine, in line {line}: {ANOTHER_ID}"),
             );
         }
@@ -125,11 +112,13 @@ fn check_name(draft: &Draft, findings: &Findings) {
         Some(mac) if own(mac) => {}
         Some(_) => findings.problem(
             draft.place,
+            Kind::Value,
             format!("bad machine name {name:?}: it is a MAC, and none of this machine's own; write a name"),
         ),
         None if is_name(name) => {}
         None => findings.problem(
             draft.place,
+            Kind::Value,
             format!(
                 "bad machine name {name:?}: expected {NAME_RULE} (a machine that has this name from before can be shown and \
                  deleted)"
@@ -142,7 +131,7 @@ fn check_served(address: Ipv4Addr, place: Place, served: &[Served], findings: &F
     if served.iter().any(|(own, _)| *own == address) {
         let message =
             format!("bad address {address}: it is this server's own; write another one of its network");
-        return findings.problem(place, message);
+        return findings.problem(place, Kind::Conflict, message);
     }
     let is_within = |(own, len): &Served| {
         netmask_of(u32::from(*len))
@@ -154,7 +143,7 @@ fn check_served(address: Ipv4Addr, place: Place, served: &[Served], findings: &F
             "address {address} is outside the network that this server is on ({}): it is of use only behind a DHCP relay",
             networks.join(", ")
         );
-        findings.warn(place, message);
+        findings.warn(place, Kind::Odd, message);
     }
 }
 
@@ -162,7 +151,7 @@ fn check_served(address: Ipv4Addr, place: Place, served: &[Served], findings: &F
 fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
     if parse_mac(id).is_none() && !is_name(id) {
         let message = format!("bad agent id {id:?}: expected {NAME_RULE}, or one of this machine's MACs");
-        findings.problem(place, message);
+        findings.problem(place, Kind::Value, message);
     }
     if let Some(mac) = parse_mac(id)
         && draft.macs.iter().all(|(own, _)| *own != mac)
@@ -170,7 +159,7 @@ fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
         let message = format!(
             "bad agent id {id:?}: it is the MAC of another machine; write one of this machine's own, or a name"
         );
-        findings.problem(place, message);
+        findings.problem(place, Kind::Value, message);
     }
 }
 
@@ -183,7 +172,7 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
                 let message = format!(
                     "MAC {mac} belongs to machine {owner:?} already: use another, or delete that machine"
                 );
-                findings.problem(*place, message);
+                findings.problem(*place, Kind::Conflict, message);
             }
         }
         for (address, place) in &draft.addresses {
@@ -191,7 +180,7 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
                 let message = format!(
                     "address {address} belongs to machine {owner:?} already: use another, or delete that machine"
                 );
-                findings.problem(*place, message);
+                findings.problem(*place, Kind::Conflict, message);
             }
         }
         if let Some(owner) = taken.agents_named.get(&draft.machine.name) {
@@ -200,13 +189,14 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
                 "bad machine name {name:?}: it is the agent id of machine {owner:?}; use another, or give that machine another \
                  agent id"
             );
-            findings.problem(draft.place, message);
+            findings.problem(draft.place, Kind::Conflict, message);
         }
         if let Some((id, place)) = &draft.agent_id
             && taken.names.contains(id)
         {
             findings.problem(
                 *place,
+                Kind::Conflict,
                 format!("agent id {id:?} is the name of another machine: {ANOTHER_ID}"),
             );
         }
@@ -216,7 +206,7 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
             let message = format!(
                 "agent id {id:?} belongs to machine {owner:?} already: use another, or delete that machine"
             );
-            findings.problem(*place, message);
+            findings.problem(*place, Kind::Conflict, message);
         }
     }
 }
@@ -229,41 +219,6 @@ pub(super) fn netmask_of(len: u32) -> Option<Ipv4Addr> {
         u32::MAX.checked_shl(32_u32.checked_sub(len)?)?
     };
     Some(Ipv4Addr::from_bits(bits))
-}
-
-/// A VLAN id, 1 to 4094 (IEEE 802.1Q); empty or 0 is none, as upstream takes it.
-pub(super) fn vlan(fields: &Fields<'_>, name: &str, findings: &Findings) -> Option<u16> {
-    let text = fields
-        .text(name)
-        .filter(|text| !text.is_empty() && *text != "0")?;
-    let id = text.parse().ok().filter(|id| (1..=4094).contains(id));
-    if let (None, Some(node)) = (id, fields.get(name)) {
-        findings.problem(
-            node.place,
-            format!("bad {name} {text:?}: expected a VLAN id from 1 to 4094"),
-        );
-    }
-    id
-}
-
-fn draft(node: &Node, findings: &Findings) -> Option<Draft> {
-    let kind = node.get("kind").and_then(Node::text);
-    if kind.is_none() && node.get("apiVersion").is_none() {
-        return short::read(node, findings);
-    }
-    let version = node.get("apiVersion").and_then(Node::text);
-    let known = |version: &str| version == "tinkerbell.org/v1alpha1";
-    if kind != Some("Hardware") || !version.is_some_and(known) {
-        let message = format!(
-            "a document of kind {:?} and apiVersion {:?} is no machine: expected Hardware of tinkerbell.org/v1alpha1, \
-             or the short form that begins with `machine: NAME`",
-            kind.unwrap_or_default(),
-            version.unwrap_or_default(),
-        );
-        findings.problem(node.place, message);
-        return None;
-    }
-    tinkerbell::read(node, findings)
 }
 
 fn once<'a, K: Eq + Hash + Display>(
@@ -281,18 +236,13 @@ fn once<'a, K: Eq + Hash + Display>(
             };
             findings.problem(
                 place,
+                Kind::Twice,
                 format!("{what} {value} is given twice: first in line {}{whose}", at.line),
             );
         } else {
             first.insert(value, (draft.machine.name.clone(), place));
         }
     }
-}
-
-/// In the order of the file.
-pub(super) fn sorted(mut problems: Vec<Problem>) -> Vec<Problem> {
-    problems.sort();
-    problems
 }
 
 const ANOTHER_ID: &str = "a worker of that name would mean both; use another one";

@@ -4,12 +4,13 @@
 //! [`Machine`], and keep the document as it was given.
 
 mod document;
-mod fields;
+mod file;
 pub mod names;
 mod registry;
 mod secrets;
 mod short;
 mod tinkerbell;
+mod typed;
 mod values;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,11 @@ use serde_json::Value;
 use workflow::engine::UnixMillis;
 
 pub use document::Served;
+pub use file::Strictness;
 pub use mac::{mac_text, parse_mac};
-pub use registry::{Applied, all, apply, deletion, find, first_open, named, with_mac, with_worker};
+pub use registry::{
+    Applied, File, all, apply, check, deletion, find, first_open, named, with_mac, with_worker,
+};
 
 /// A hardware record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

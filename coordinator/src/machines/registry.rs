@@ -5,19 +5,21 @@ use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 use workflow::engine::UnixMillis;
+use yaml::{Finding, Findings};
 
-use super::document::{Draft, Served, Taken, check_taken, read, sorted};
-use super::fields::Findings;
+use super::document::{Draft, Served, Taken, check_taken, read};
+use super::file::Strictness;
 use super::{Machine, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Stored, View};
-use crate::error::{Error, Problem};
+use crate::error::Error;
 
 /// What a file of machines changes.
 #[derive(Debug, Default)]
 pub struct Applied {
     pub created: Vec<String>,
     pub updated: Vec<String>,
-    pub warnings: Vec<Problem>,
+    /// A line each, with its place in the file.
+    pub warnings: Vec<String>,
     /// To be committed one after the other. What is broken off can be applied again.
     pub steps: Vec<Batch>,
 }
@@ -25,30 +27,56 @@ pub struct Applied {
 /// Writes in one commit, below the store's limit with room for what a machine needs.
 const BATCH_OPERATIONS: usize = 64;
 
-/// Creates and updates the machines of a file. `source` is its name, for messages; `now` what the clock shows.
+/// The machines that stand in a file of any content, as far as the file alone tells.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn check(text: &str) -> Result<Vec<Machine>, Vec<Finding>> {
+    let findings = Findings::default();
+    let drafts = read(text, &[], Strictness::PassesOver, &findings);
+    let (problems, _) = findings.into_sorted();
+    if problems.is_empty() {
+        Ok(drafts.into_iter().map(|draft| draft.machine).collect())
+    } else {
+        Err(problems)
+    }
+}
+
+/// A file of machines, as it is to be applied.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    pub text: String,
+    /// Its name, for messages.
+    pub source: String,
+    pub strictness: Strictness,
+}
+
+/// Creates and updates the machines of a file. `now` is what the clock shows.
 ///
 /// Nothing is to be changed when anything is wrong. One file at a time: what is unique is checked against what stays.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every problem, line and column.
-pub fn apply(
-    view: &View,
-    text: &str,
-    source: &str,
-    served: &[Served],
-    now: UnixMillis,
-) -> Result<Applied, Error> {
-    let findings = Findings::new(source);
-    let drafts = read(text, served, &findings);
+pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Result<Applied, Error> {
+    let findings = Findings::default();
+    let drafts = read(&file.text, served, file.strictness, &findings);
     let (drafts, before, taken) = stored(view, drafts)?;
     check_taken(&drafts, &taken, &findings);
     secrets::check(view, &drafts, &findings)?;
-    let problems = findings.problems.into_inner();
+    let source = match file.source.as_str() {
+        "" => "machines",
+        source => source,
+    };
+    let lines = |found: Vec<Finding>| -> Vec<String> {
+        let lines = found.iter().map(|finding| finding.in_file(source));
+        lines.collect()
+    };
+    let (problems, warnings) = findings.into_sorted();
     if !problems.is_empty() {
-        return Err(Error::invalid(&sorted(problems)));
+        return Err(Error::Invalid(lines(problems).join("\n")));
     }
     let mut applied = Applied {
-        warnings: sorted(findings.warnings.into_inner()),
+        warnings: lines(warnings),
         ..Applied::default()
     };
     let renamed: Vec<_> = drafts

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use workflow::language::secrets_in;
+use yaml::{Findings, Kind};
 
 use super::Machine;
 use super::document::Draft;
-use super::fields::Findings;
 use crate::database::View;
 use crate::error::Error;
 use crate::secrets::is_set;
@@ -29,6 +29,7 @@ pub(super) fn check(view: &View, drafts: &[Draft], findings: &Findings) -> Resul
         for name in used {
             findings.problem(
                 draft.place,
+                Kind::Value,
                 format!(
                     "machine {:?} has ${{{{ secrets.{name} }}}} in a field that the server itself uses, and it puts secrets \
                      into actions only: have it in userData, vendorData or metadata, for a template to hand on",
@@ -40,6 +41,7 @@ pub(super) fn check(view: &View, drafts: &[Draft], findings: &Findings) -> Resul
             if !is_set(view, &name)? {
                 findings.warn(
                     draft.place,
+                    Kind::Missing,
                     format!(
                         "machine {:?} names the secret {name}, and there is none: set it with `farrier secret set {name}`",
                         machine.name

@@ -12,12 +12,13 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::document::{Draft, netmask_of, vlan};
-use super::fields::{Fields, Findings, Unknown, mac};
+use yaml::{Fields, Findings, Kind, Known, Node, Place, Unknown};
+
+use super::document::{Draft, netmask_of};
 use super::names::is_name;
+use super::typed::{addresses, host_name, lease_time_s, mac, vlan};
 use super::values::{check_lease, host_name_problem};
 use super::{Interface, Lease, Machine, Policy, mac_text};
-use crate::yaml::{Node, Place};
 
 const FIELDS: &[&str] = &[
     "machine",
@@ -44,17 +45,25 @@ const FIELDS: &[&str] = &[
 /// As Tinkerbell's `allowPXE: false`: it boots its disk, whatever workflows it has.
 const NEVER: &str = "never";
 
-pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
-    let fields = Fields::of(Some(node), "a machine", FIELDS, Unknown::Problem, findings);
+pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> {
+    let fields = Fields::of(
+        Some(node),
+        Known::new("a machine", FIELDS, Unknown::Problem),
+        findings,
+    );
     let name = fields.text("machine").filter(|name| !name.is_empty());
     if name.is_none() && fields.get("machine").is_none_or(|node| node.text().is_some()) {
-        findings.problem(node.place, "the machine has no name: write `machine: NAME`");
+        let message = "the machine has no name: write `machine: NAME`";
+        findings.problem(node.at, Kind::Missing, message);
     }
-    let mut nodes = fields.items("mac");
-    nodes.extend(fields.items("macs"));
+    let nodes: Vec<&Node> = ["mac", "macs"]
+        .into_iter()
+        .flat_map(|name| fields.items(name))
+        .collect();
     if nodes.is_empty() {
         findings.problem(
-            node.place,
+            node.at,
+            Kind::Missing,
             "the machine has no MAC: write `mac: 52:54:00:77:00:0b`",
         );
     }
@@ -82,13 +91,13 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         kernel_params: fields.texts("kernel_params"),
         consoles: fields.texts("consoles"),
         hardware: Value::Null,
-        document: node.to_json(),
+        document: node.json(),
         created_at: 0,
         updated_at: 0,
     };
     machine.hardware = hardware(&machine, &fields);
     Some(Draft {
-        place: node.place,
+        place: node.at,
         macs: macs.into_iter().collect(),
         addresses: machine.addresses().into_iter().zip(address_at).collect(),
         agent_id,
@@ -98,10 +107,13 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
 
 fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
     let gateway = fields.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1");
-    let name_servers = fields.addresses("dns", "DNS server");
-    let time_servers = fields.addresses("ntp", "NTP server");
-    let lease_time_s = fields.lease_time_s();
-    let (hostname, domain) = (fields.host_name("hostname"), fields.host_name("domain"));
+    let name_servers = addresses(fields, "dns", "DNS server", findings);
+    let time_servers = addresses(fields, "ntp", "NTP server", findings);
+    let lease_time_s = lease_time_s(fields, findings);
+    let (hostname, domain) = (
+        host_name(fields, "hostname", findings),
+        host_name(fields, "domain", findings),
+    );
     let node = fields.get("address")?;
     let parsed = node.text().and_then(|text| {
         let (address, len) = text.split_once('/')?;
@@ -112,7 +124,7 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
             "bad address {}: expected address/length such as 10.77.0.11/24",
             node.describe()
         );
-        findings.problem(node.place, message);
+        findings.problem(node.at, Kind::Value, message);
         return None;
     };
     let lease = Lease {
@@ -128,8 +140,8 @@ fn lease(fields: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
         tftp_server_name: None,
         boot_file_name: None,
     };
-    check_lease(&lease, node.place, fields.place("gateway"), findings);
-    Some((lease, node.place))
+    check_lease(&lease, node.at, fields.place("gateway"), findings);
+    Some((lease, node.at))
 }
 
 /// A machine that was told no name takes the record's, if a host can be called so.
@@ -140,7 +152,7 @@ fn name_as_host_name(fields: &Fields<'_>, findings: &Findings) -> Option<String>
         Some(why) => {
             let message =
                 format!("{name:?} is no host name ({why}), so DHCP gives none: write `hostname: NAME`");
-            findings.warn(place, message);
+            findings.warn(place, Kind::Odd, message);
             None
         }
     }
@@ -152,11 +164,9 @@ fn policy(fields: &Fields<'_>, findings: &Findings) -> Policy {
         Some("agent") => Policy::Agent,
         Some("ignore") => Policy::Ignore,
         Some(other) => {
-            let place = fields
-                .get("netboot")
-                .map_or(Place { line: 0, column: 0 }, |node| node.place);
             findings.problem(
-                place,
+                fields.at("netboot"),
+                Kind::Value,
                 format!("bad netboot {other:?}: expected agent, local, ignore or never"),
             );
             Policy::Local
@@ -187,7 +197,7 @@ fn hardware(machine: &Machine, fields: &Fields<'_>) -> Value {
         json!({"dhcp": dhcp, "netboot": {"allowPXE": interface.may_netboot, "allowWorkflow": true}})
     });
     let disks = machine.disks.iter().map(|device| json!({"device": device}));
-    let given = |name: &str| fields.get(name).map_or(Value::Null, Node::to_json);
+    let given = |name: &str| fields.get(name).map_or(Value::Null, Node::json);
     json!({
         "apiVersion": "tinkerbell.org/v1alpha1",
         "kind": "Hardware",

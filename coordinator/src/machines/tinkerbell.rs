@@ -7,11 +7,12 @@ use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 
-use super::document::{Draft, netmask_of, vlan};
-use super::fields::{Fields, Findings, Unknown};
+use yaml::{Fields, Findings, Kind, Known, Node, Place, Unknown};
+
+use super::document::{Draft, netmask_of};
+use super::typed::{self, addresses, host_name, lease_time_s, vlan};
 use super::values::check_lease;
 use super::{Interface, Lease, Machine, Policy, Route, Script};
-use crate::yaml::{Node, Place};
 
 const HARDWARE: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
 const SPEC: &[&str] = &[
@@ -50,24 +51,26 @@ const DHCP: &[&str] = &[
 const IP: &[&str] = &["address", "netmask", "gateway", "family"];
 const ROUTE: &[&str] = &["destination_descriptor", "router"];
 
-pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
-    let fields = |node, what, known| Fields::of(node, what, known, Unknown::Warning, findings);
+pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> {
+    let fields = |node, whose, names| {
+        let known = Known::new(whose, names, Unknown::Warning);
+        Fields::of(node, known, findings)
+    };
     let top = fields(Some(node), "Hardware", HARDWARE);
     // Kubernetes puts many more fields into metadata; none of them concerns us.
-    let meta = match top.get("metadata") {
-        Some(meta) if !matches!(meta.kind, crate::yaml::Kind::Map(_)) => fields(Some(meta), "metadata", &[]),
-        meta => Fields::any(meta, findings),
-    };
+    let any = Known::new("metadata", &[], Unknown::Fine);
+    let meta = Fields::of(top.get("metadata"), any, findings);
     let name = meta.text("name").filter(|name| !name.is_empty());
     if name.is_none() {
         findings.problem(
-            node.place,
+            node.at,
+            Kind::Missing,
             "the Hardware has no name: write `metadata: {name: NAME}`",
         );
     }
     let spec = fields(top.get("spec"), "spec", SPEC);
     let mut draft = Draft {
-        place: node.place,
+        place: node.at,
         macs: Vec::new(),
         addresses: Vec::new(),
         machine: empty(node),
@@ -89,22 +92,23 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
         draft
             .addresses
             .extend(lease.iter().map(|(lease, place)| (lease.address, *place)));
-        let dhcp_off = interface.bool("disableDhcp") == Some(true);
+        let dhcp_off = interface.flag("disableDhcp") == Some(true);
         draft.machine.interfaces.push(Interface {
             mac,
             lease: lease.map(|(lease, _)| lease).filter(|_| !dhcp_off),
             vlan_id: vlan(&dhcp, "vlan_id", findings),
-            may_netboot: netboot.bool("allowPXE").unwrap_or(true),
+            may_netboot: netboot.flag("allowPXE").unwrap_or(true),
             script: script(&ipxe),
         });
     }
     if draft.macs.is_empty() && spec.list("interfaces").is_empty() {
         findings.problem(
-            node.place,
+            node.at,
+            Kind::Missing,
             "the Hardware has no interface: write `spec: {interfaces: [{dhcp: {mac: …}}]}`",
         );
     }
-    let disk = |item| fields(Some(item), "a disk", &["device"]).owned("device");
+    let disk = |item: &'a Node| fields(Some(item), "a disk", &["device"]).owned("device");
     draft.machine.name = name.unwrap_or_default().to_owned();
     draft.machine.disks = spec.list("disks").iter().filter_map(disk).collect();
     draft.machine.labels = meta.pairs("labels").into_iter().collect();
@@ -115,7 +119,7 @@ pub(super) fn read(node: &Node, findings: &Findings) -> Option<Draft> {
 }
 
 fn empty(node: &Node) -> Machine {
-    let document = node.to_json();
+    let document = node.json();
     Machine {
         name: String::new(),
         interfaces: Vec::new(),
@@ -135,18 +139,20 @@ fn empty(node: &Node) -> Machine {
 fn mac(dhcp: &Fields<'_>, interface: &Node, findings: &Findings) -> Option<(MacAddr6, Place)> {
     if dhcp.get("mac").is_none() {
         findings.problem(
-            interface.place,
+            interface.at,
+            Kind::Missing,
             "the interface has no MAC: write `dhcp: {mac: 52:54:00:77:00:0b}`",
         );
     }
-    dhcp.mac("mac")
+    typed::mac(dhcp.get("mac")?, findings)
 }
 
-fn lease(dhcp: &Fields<'_>, ip: &Fields<'_>, findings: &Findings) -> Option<(Lease, Place)> {
+fn lease<'a>(dhcp: &Fields<'a>, ip: &Fields<'a>, findings: &'a Findings) -> Option<(Lease, Place)> {
     let node = ip.get("address")?;
     if ip.text("family") == Some("6") {
         findings.warn(
-            node.place,
+            node.at,
+            Kind::NoEffect,
             "an IPv6 reservation has no effect: only IPv4 addresses are handed out",
         );
         return None;
@@ -157,37 +163,40 @@ fn lease(dhcp: &Fields<'_>, ip: &Fields<'_>, findings: &Findings) -> Option<(Lea
         && netmask_of(netmask.to_bits().leading_ones()) != Some(netmask)
     {
         findings.problem(
-            node.place,
+            node.at,
+            Kind::Value,
             format!("bad netmask \"{netmask}\": its ones must come first, as in 255.255.255.0"),
         );
     }
     if ip.get("netmask").is_none() {
         findings.problem(
-            node.place,
+            node.at,
+            Kind::Missing,
             "the address has no netmask: write `netmask: 255.255.255.0`",
         );
     }
     let lease = Lease {
         gateway: ip.parse("gateway", "gateway", "an IPv4 address such as 10.77.0.1"),
-        hostname: dhcp.host_name("hostname"),
-        domain: dhcp.host_name("domain_name"),
-        name_servers: dhcp.addresses("name_servers", "name server"),
-        time_servers: dhcp.addresses("time_servers", "time server"),
+        hostname: host_name(dhcp, "hostname", findings),
+        domain: host_name(dhcp, "domain_name", findings),
+        name_servers: addresses(dhcp, "name_servers", "name server", findings),
+        time_servers: addresses(dhcp, "time_servers", "time server", findings),
         // Upstream sends 0 when it is left out, which no client takes for "forever".
-        lease_time_s: dhcp.lease_time_s(),
+        lease_time_s: lease_time_s(dhcp, findings),
         routes: routes(dhcp, findings),
         tftp_server_name: dhcp.owned("tftp_server_name"),
         boot_file_name: dhcp.owned("boot_file_name"),
         address: address?,
         netmask: netmask?,
     };
-    check_lease(&lease, node.place, ip.place("gateway"), findings);
-    Some((lease, node.place))
+    check_lease(&lease, node.at, ip.place("gateway"), findings);
+    Some((lease, node.at))
 }
 
-fn routes(dhcp: &Fields<'_>, findings: &Findings) -> Vec<Route> {
-    let route = |item: &Node| {
-        let fields = Fields::of(Some(item), "a static route", ROUTE, Unknown::Warning, findings);
+fn routes<'a>(dhcp: &Fields<'a>, findings: &'a Findings) -> Vec<Route> {
+    let route = |item: &'a Node| {
+        let known = Known::new("a static route", ROUTE, Unknown::Warning);
+        let fields = Fields::of(Some(item), known, findings);
         let router = fields.parse("router", "router", "an IPv4 address such as 10.77.0.1")?;
         let text = fields.text("destination_descriptor")?;
         let parsed = text.split_once('/').and_then(|(address, len)| {
@@ -200,7 +209,8 @@ fn routes(dhcp: &Fields<'_>, findings: &Findings) -> Vec<Route> {
         });
         if parsed.is_none() {
             findings.problem(
-                item.place,
+                item.at,
+                Kind::Value,
                 format!("bad destination {text:?}: expected a network such as 10.0.0.0/8"),
             );
         }

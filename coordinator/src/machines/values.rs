@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
 
-use super::fields::Findings;
+use yaml::{Findings, Kind, Place};
+
 use super::{Lease, mac_text};
-use crate::yaml::Place;
 
 /// A lease shorter than this is renewed more often than machines and switches like.
 const SHORT_LEASE_S: u32 = 60;
@@ -43,7 +43,7 @@ pub(super) fn address_problem(what: &str, address: Ipv4Addr) -> Option<String> {
 
 /// Looks at an address with its netmask and gateway. `gateway_at` is where the gateway stands.
 pub(super) fn check_lease(lease: &Lease, at: Place, gateway_at: Option<Place>, findings: &Findings) {
-    let problem = |place, message: String| findings.problem(place, message);
+    let problem = |place, message: String| findings.problem(place, Kind::Value, message);
     let (address, mask) = (lease.address, lease.netmask.to_bits());
     let len = mask.count_ones();
     if let Some(message) = address_problem("address", address) {
@@ -90,7 +90,7 @@ pub(super) fn check_lease(lease: &Lease, at: Place, gateway_at: Option<Place>, f
             let message = format!(
                 "the gateway {gateway} is outside {network}/32, as every gateway is: only systems that take such a route use it"
             );
-            findings.warn(at, message);
+            findings.warn(at, Kind::Odd, message);
         } else if outside {
             let message = format!(
                 "bad gateway {gateway}: it is outside {network}/{len}, so the machine cannot reach it; write a router of that \
@@ -109,7 +109,7 @@ pub(super) fn check_lease(lease: &Lease, at: Place, gateway_at: Option<Place>, f
                 "the router {} of {}/{} is outside {network}/{len}: the machine can hardly reach it",
                 route.router, route.destination, route.prefix_len
             );
-            findings.warn(at, message);
+            findings.warn(at, Kind::Odd, message);
         }
     }
 }
@@ -119,10 +119,10 @@ pub(super) fn check_lease_time(seconds: u32, at: Place, findings: &Findings) {
     if seconds == 0 {
         let message =
             "bad lease_time 0: a lease that is over at once; write seconds such as 86400, or leave it out";
-        findings.problem(at, message);
+        findings.problem(at, Kind::Value, message);
     } else if seconds < SHORT_LEASE_S {
         let message = format!("lease_time {seconds} makes the machine ask for its address every few seconds");
-        findings.warn(at, message);
+        findings.warn(at, Kind::Odd, message);
     }
 }
 
@@ -155,11 +155,11 @@ pub(super) fn host_name_problem(name: &str) -> Option<String> {
 /// Looks at a host name or domain that a record gives.
 pub(super) fn check_host_name(what: &str, name: &str, at: Place, findings: &Findings) {
     match host_name_problem(name) {
-        Some(why) => findings.problem(at, format!("bad {what} {name:?}: {why}")),
+        Some(why) => findings.problem(at, Kind::Value, format!("bad {what} {name:?}: {why}")),
         None if name.contains('_') => {
             let message =
                 format!("{what} {name:?} has an underscore, which some resolvers and mail servers refuse");
-            findings.warn(at, message);
+            findings.warn(at, Kind::Odd, message);
         }
         None => {}
     }

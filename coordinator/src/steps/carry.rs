@@ -274,7 +274,7 @@ impl Coordinator {
             .flat_map(|(_, machine)| machine.labels.keys().map(String::as_str))
             .collect();
         let unknown = |label: &String| {
-            let meant = workflow::language::nearest(label, has.iter().copied())
+            let meant = yaml::nearest(label, has.iter().copied())
                 .map(|near| format!("; did you mean {near:?}?"))
                 .unwrap_or_default();
             format!("no machine has the label {label:?}{meant}")

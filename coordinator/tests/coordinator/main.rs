@@ -2,6 +2,7 @@
 
 mod crashes;
 mod deadlock;
+mod given;
 mod harness;
 mod large;
 mod machines;

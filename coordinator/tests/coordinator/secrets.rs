@@ -1,7 +1,7 @@
 //! Secrets that are named and not there: told before, refused, or the end of an attempt that was never begun.
 
 use coordinator::database::{Batch, View};
-use coordinator::machines::{self, Applied};
+use coordinator::machines::{self, Applied, File};
 use coordinator::making::{Identity, Source, make};
 use coordinator::secrets::{self, Key};
 use coordinator::{Answer, Error, Input, Orders, templates};
@@ -42,7 +42,20 @@ impl Server {
     }
 
     fn apply(&self, record: &str) -> Result<Applied, Error> {
-        machines::apply(&self.view(), record, "m.yaml", &[], 1)
+        let file = File {
+            text: record.into(),
+            source: "m.yaml".into(),
+            ..File::default()
+        };
+        machines::apply(&self.view(), &file, &[], 1)
+    }
+}
+
+fn offered() -> templates::Offered {
+    templates::Offered {
+        name: String::new(),
+        text: LOGIN.into(),
+        source: String::new(),
     }
 }
 
@@ -51,7 +64,7 @@ const RECORD: &str = "machine: m1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/2
 #[test]
 fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflow() {
     let server = Server::new(limits());
-    let put = |server: &Server| templates::put(&server.view(), "", LOGIN, "id", 1).expect("a template");
+    let put = |server: &Server| templates::put(&server.view(), &offered(), "id", 1).expect("a template");
     assert_eq!(
         put(&server).warnings,
         [
@@ -92,7 +105,12 @@ fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflo
 fn a_device_is_no_way_to_a_secret() {
     let server = Server::new(limits());
     let devices = [("device_1".to_owned(), "a ${{ secrets.PW }}".to_owned())].into();
-    let rendered = coordinator::making::render(&server.view(), LOGIN, &devices);
+    let source = Source {
+        text: LOGIN.into(),
+        devices,
+        ..Source::default()
+    };
+    let rendered = coordinator::making::rendering(&server.view(), source);
     assert!(matches!(rendered, Err(Error::Invalid(said)) if said.contains("\"device_1\" holds ${{")));
 }
 

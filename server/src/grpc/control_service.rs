@@ -20,8 +20,9 @@ use crate::timeline::read::Whose;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
-use coordinator::machines::Machine;
+use coordinator::machines::{self, Machine, Strictness};
 use coordinator::people::Caller;
+use coordinator::templates::Offered;
 use coordinator::{Error, netboot};
 
 /// Bytes after which an answer with whole workflows ends.
@@ -83,15 +84,19 @@ impl ControlService for ControlPlane {
         request: Request<ApplyMachinesRequest>,
     ) -> Result<Response<ApplyMachinesResponse>, Status> {
         let request = request.into_inner();
-        let applied = self
-            .apply_machines(&request.yaml, &request.source)
-            .await
-            .map_err(status)?;
-        let warnings = applied.warnings.iter().map(ToString::to_string).collect();
+        let file = machines::File {
+            text: request.yaml,
+            source: request.source,
+            strictness: match request.strict {
+                true => Strictness::Refuses,
+                false => Strictness::PassesOver,
+            },
+        };
+        let applied = self.apply_machines(file).await.map_err(status)?;
         Ok(Response::new(ApplyMachinesResponse {
             created: applied.created,
             updated: applied.updated,
-            warnings,
+            warnings: applied.warnings,
         }))
     }
 
@@ -170,10 +175,12 @@ impl ControlService for ControlPlane {
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let request = request.into_inner();
-        let (template, warnings) = self
-            .put_template(&request.name, &request.text)
-            .await
-            .map_err(status)?;
+        let offered = Offered {
+            name: request.name,
+            text: request.text,
+            source: request.source,
+        };
+        let (template, warnings) = self.put_template(offered).await.map_err(status)?;
         Ok(Response::new(convert::template(template, warnings)))
     }
 
@@ -212,18 +219,30 @@ impl ControlService for ControlPlane {
         request: Request<RenderTemplateRequest>,
     ) -> Result<Response<RenderTemplateResponse>, Status> {
         let request = request.into_inner();
-        let text = match request.template.as_str() {
-            "" => request.text,
-            stored => self.template(stored).await.map_err(status)?.text,
+        let asked = Creation {
+            template: request.template,
+            text: request.text,
+            file: request.source,
+            devices: request.devices.into_iter().collect(),
+            machine: request.machine,
+            ..Creation::default()
         };
-        let (rendered, warnings) = self
-            .render(&text, &request.devices.into_iter().collect())
-            .await
-            .map_err(status)?;
-        Ok(Response::new(RenderTemplateResponse {
-            yaml: rendered.yaml,
-            warnings,
-        }))
+        let rendering = self.render(asked).await.map_err(status)?;
+        let mut answer = RenderTemplateResponse {
+            yaml: rendering.yaml,
+            warnings: rendering.warnings,
+            ..RenderTemplateResponse::default()
+        };
+        match rendering.outcome {
+            Ok(_) => {}
+            Err(Error::NotFound(problem)) => {
+                answer.problems.push(problem);
+                answer.unknown_machine = true;
+            }
+            Err(Error::Invalid(problem)) => answer.problems.push(problem),
+            Err(error) => return Err(status(error)),
+        }
+        Ok(Response::new(answer))
     }
 
     async fn create_workflow(
@@ -236,6 +255,8 @@ impl ControlService for ControlPlane {
             by,
             template: request.template,
             text: request.text,
+            file: request.source,
+            machine: request.machine,
             inputs: inputs(&request.inputs_json).map_err(status)?,
             typed_inputs: request.inputs_text.into_iter().collect(),
             devices: request.devices.into_iter().collect(),
@@ -577,9 +598,10 @@ fn inputs(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Erro
     if json.is_empty() {
         return Ok(serde_json::Map::new());
     }
-    serde_json::from_str(json).map_err(|error| {
+    yaml::json_object(json).map_err(|found| {
         Error::Invalid(format!(
-            "inputs are no JSON object: {error}; write {{\"NAME\": VALUE}}"
+            "inputs are no JSON object: {}; write {{\"NAME\": VALUE}}",
+            found.message
         ))
     })
 }

@@ -18,13 +18,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use workflow::engine::{self, Command, Workflow};
-use workflow::language::Rendered;
 
 use crate::clock;
 use crate::control::ControlPlane;
 use coordinator::Error;
 use coordinator::database::{Batch, View};
-use coordinator::making::{self, Identity, Source};
+use coordinator::making::{self, Identity, Rendering, Source};
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
 
@@ -34,7 +33,11 @@ pub(crate) struct Creation {
     /// Name or id of a stored template; empty: `text`.
     pub(crate) template: String,
     pub(crate) text: String,
+    /// The name of the file that `text` is from, for messages.
+    pub(crate) file: String,
     pub(crate) devices: BTreeMap<String, String>,
+    /// Name or MAC; empty: the one that the devices tell.
+    pub(crate) machine: String,
     pub(crate) inputs: Map<String, Value>,
     /// As somebody typed them.
     pub(crate) typed_inputs: BTreeMap<String, String>,
@@ -58,6 +61,8 @@ struct Asked {
     typed_inputs: BTreeMap<String, String>,
     #[serde(default)]
     text: String,
+    #[serde(default)]
+    machine: String,
 }
 
 impl ControlPlane {
@@ -88,16 +93,11 @@ impl ControlPlane {
         }
     }
 
-    /// What `text` renders to for these devices.
-    pub(crate) async fn render(
-        &self,
-        text: &str,
-        devices: &BTreeMap<String, String>,
-    ) -> Result<(Rendered, Vec<String>), Error> {
-        let (text, devices) = (text.to_owned(), devices.clone());
+    /// What a template renders to, whatever is wrong with it.
+    pub(crate) async fn render(&self, asked: Creation) -> Result<Rendering, Error> {
         self.inner
             .db
-            .with(move |view| making::render(view, &text, &devices))
+            .with(move |view| making::rendering(view, source_of(view, asked)?))
             .await
     }
 
@@ -185,6 +185,24 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         extra.absent(&key);
         extra.put(key, &Asked::of(&asked, id.clone()));
     }
+    let identity = Identity {
+        id: id.clone(),
+        namespace: "default".into(),
+        parent: None,
+        idempotency_key: asked.idempotency_key.clone(),
+        by: asked.by.clone(),
+    };
+    let (creation, text) = making::make(view, source_of(view, asked)?, identity)?;
+    extra.put(format!("workflow-text/{id}"), &text);
+    let new = NewWorkflow {
+        creation,
+        extra: extra.into_commit(),
+    };
+    Ok((new, text.warnings))
+}
+
+/// With the text of the template that it names.
+fn source_of(view: &View, asked: Creation) -> Result<Source, Error> {
     let (template, text) = match asked.template.as_str() {
         "" => (String::new(), asked.text),
         stored => {
@@ -192,28 +210,16 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
             (template.name, template.text)
         }
     };
-    let source = Source {
+    Ok(Source {
         template,
         text,
+        file: asked.file,
         devices: asked.devices,
+        machine: asked.machine,
         inputs: asked.inputs,
         typed_inputs: asked.typed_inputs,
         name: asked.name,
-    };
-    let identity = Identity {
-        id: id.clone(),
-        namespace: "default".into(),
-        parent: None,
-        idempotency_key: asked.idempotency_key,
-        by: asked.by,
-    };
-    let (creation, text) = making::make(view, source, identity)?;
-    extra.put(format!("workflow-text/{id}"), &text);
-    let new = NewWorkflow {
-        creation,
-        extra: extra.into_commit(),
-    };
-    Ok((new, text.warnings))
+    })
 }
 
 /// The coordinator answers each input with its own kind.
@@ -231,6 +237,7 @@ impl Asked {
             inputs: creation.inputs.clone(),
             typed_inputs: creation.typed_inputs.clone(),
             text: creation.text.clone(),
+            machine: creation.machine.clone(),
         }
     }
 }

@@ -176,6 +176,7 @@ impl Server {
         let request = ApplyMachinesRequest {
             yaml: yaml.into(),
             source: "machines.yaml".into(),
+            ..ApplyMachinesRequest::default()
         };
         let applied = self.client().await.apply_machines(request).await?.into_inner();
         Ok((applied.created, applied.updated, applied.warnings))
@@ -185,6 +186,7 @@ impl Server {
         let request = PutTemplateRequest {
             name: String::new(),
             text: text.into(),
+            ..PutTemplateRequest::default()
         };
         self.client().await.put_template(request).await.map(drop)
     }

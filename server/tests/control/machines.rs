@@ -2,7 +2,7 @@
 
 use coordinator::machines::Script;
 use coordinator::netboot::Next;
-use proto::v1::{DeleteMachineRequest, GetMachineRequest, RenderTemplateRequest};
+use proto::v1::{ApplyMachinesRequest, DeleteMachineRequest, GetMachineRequest, RenderTemplateRequest};
 use server::Config;
 use tempfile::TempDir;
 use tonic::Code;
@@ -57,7 +57,7 @@ async fn takes_tinkerbells_hardware_and_warns_of_what_it_does_not_know() {
     assert_eq!((created, updated), (vec!["sm01".to_owned()], vec![]));
     assert_eq!(
         warnings,
-        ["machines.yaml:9:3: unknown field \"colour\" of spec has no effect"]
+        ["machines.yaml:9:3: \"colour\" is no field of spec and has no effect"]
     );
     let netboot = server
         .control
@@ -164,7 +164,7 @@ vlan: 4096
             "machines.yaml:2:6: bad MAC \"52:54:00:zz:00:0b\": expected six hexadecimal pairs such as 52:54:00:77:00:0b",
             "machines.yaml:3:10: bad address \"10.77.0.300/24\": expected address/length such as 10.77.0.11/24",
             "machines.yaml:8:10: bad netboot \"disk\": expected agent, local, ignore or never",
-            "machines.yaml:9:1: unknown field \"gatway\" of a machine: did you mean \"gateway\"?",
+            "machines.yaml:9:1: \"gatway\" is no field of a machine; did you mean \"gateway\"?",
             "machines.yaml:11:1: the machine has no name: write `machine: NAME`",
             "machines.yaml:11:7: MAC 52:54:00:77:00:0b is given twice: first in line 6 for machine \"b\"",
             "machines.yaml:12:10: bad address \"10.77.0.11/33\": expected address/length such as 10.77.0.11/24",
@@ -218,11 +218,30 @@ async fn refuses_what_is_no_machine() {
     let (server, _dir) = empty().await;
     let cases = [
         ("", "machines.yaml:1:1: the file holds no machine"),
-        ("- a\n", "machines.yaml:1:1: a machine must be a map, not a list"),
+        (
+            "- a\n",
+            "machines.yaml:1:3: a machine must be a map (key: value), not \"a\"",
+        ),
         (
             "apiVersion: v1\nkind: Pod\n",
-            "machines.yaml:1:1: a document of kind \"Pod\" and apiVersion \"v1\" is no machine: expected Hardware of \
-             tinkerbell.org/v1alpha1, or the short form that begins with `machine: NAME`",
+            "machines.yaml:1:1: the file holds no machine, only Pod",
+        ),
+        (
+            "kind: List\napiVersion: v1\nitems: []\n",
+            "machines.yaml:1:1: the file holds no machine",
+        ),
+        (
+            "apiVersion: tinkerbell.org/v1alpha2\nkind: Hardware\nmetadata: {name: x}\n",
+            "machines.yaml:1:1: a document of kind \"Hardware\" and apiVersion \"tinkerbell.org/v1alpha2\" is not known: expected \
+             Hardware of tinkerbell.org/v1alpha1, or the short form that begins with `machine: NAME`",
+        ),
+        (
+            "machine: a\nmac: \"52:54:00:77:00:0c\nlabels: {a: b}\n",
+            "machines.yaml:2:6: bad YAML: this \" is not closed: write a \" where its text ends",
+        ),
+        (
+            "machine: a\nmac: 52:54:00:77:00:0c\nlabels: &a {b: *a}\n",
+            "machines.yaml:3:16: this alias stands for something around itself",
         ),
     ];
     for (text, want) in cases {
@@ -287,8 +306,8 @@ async fn an_agent_id_is_one_machines_only() {
                 machines.yaml:7:11: bad agent id \"08:00:27:00:00:01\": it is the MAC of another machine; write one \
                 of this machine's own, or a name\n\
                 machines.yaml:11:11: bad agent id \"a/b\": RULE\n\
-                machines.yaml:15:11: agent id a/b is given twice: first in line 11 for machine \"n5\"\n\
-                machines.yaml:15:11: bad agent id \"a/b\": RULE";
+                machines.yaml:15:11: bad agent id \"a/b\": RULE\n\
+                machines.yaml:15:11: agent id a/b is given twice: first in line 11 for machine \"n5\"";
     let rule = "expected 1 to 253 of the letters a to z and A to Z, digits, `.`, `_` and `-`, beginning with a letter or digit, \
                 or one of this machine's MACs";
     assert_eq!(status.message(), want.replace("RULE", rule));
@@ -362,4 +381,109 @@ async fn machines_of_many_interfaces_are_written_changed_and_deleted() {
     };
     server.apply(&many(10)).await.expect("made");
     server.apply(&many(100)).await.expect("changed");
+}
+
+/// A record of Tinkerbell's, as an item of a list.
+fn hardware(name: &str, number: u8) -> String {
+    format!(
+        "- apiVersion: tinkerbell.org/v1alpha1\n  kind: Hardware\n  metadata: {{name: {name}, resourceVersion: \"17\"}}\n  spec:\n    \
+         interfaces:\n    - dhcp: {{mac: \"08:00:27:00:01:{number:02x}\"}}\n  status: {{}}\n"
+    )
+}
+
+const MIXED: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: tink
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: bmc-1}
+data: {password: c2VjcmV0}
+---
+apiVersion: bmc.tinkerbell.org/v1alpha1
+kind: Machine
+metadata: {name: bmc-1}
+spec: {connection: {host: 10.0.0.1}}
+---
+apiVersion: tinkerbell.org/v1alpha1
+kind: Hardware
+metadata: {name: mixed-1}
+spec:
+  interfaces:
+  - dhcp: {mac: \"08:00:27:00:01:20\"}
+---
+machine: mixed-2
+mac: 08:00:27:00:01:21
+---
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_hardware_are_applied() {
+    let (server, _dir) = empty().await;
+    for (begin, first) in [
+        // kubectl get hardware -o yaml
+        (
+            "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: \"\"}\nitems:\n",
+            1,
+        ),
+        (
+            "apiVersion: tinkerbell.org/v1alpha1\nkind: HardwareList\nitems:\n",
+            3,
+        ),
+        // Upstream's file backend.
+        ("", 5),
+    ] {
+        let (one, two) = (format!("listed-{first}"), format!("listed-{}", first + 1));
+        let text = format!("{begin}{}{}", hardware(&one, first), hardware(&two, first + 1));
+        let (created, updated, warnings) = server.apply(&text).await.expect("applied");
+        assert_eq!((created, updated, warnings), (vec![one, two], vec![], vec![]));
+    }
+    // A place within a list is one in the file.
+    let bad = format!("{}{}", hardware("a", 7), hardware("b", 8)).replace(":08\"", ":zz\"");
+    let status = server.apply(&bad).await.expect_err("refused");
+    let want = "machines.yaml:13:19: bad MAC \"08:00:27:00:01:zz\": expected six hexadecimal pairs such as 52:54:00:77:00:0b";
+    assert_eq!(status.message(), want);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_machine_is_named_and_passed_over_unless_one_is_strict() {
+    let (server, _dir) = empty().await;
+    let (created, _, warnings) = server.apply(MIXED).await.expect("applied");
+    assert_eq!(created, ["mixed-1", "mixed-2"]);
+    assert_eq!(
+        warnings,
+        [
+            "machines.yaml:1:1: Namespace \"tink\" is no machine, and is passed over",
+            "machines.yaml:6:1: Secret \"bmc-1\" is no machine, and is passed over",
+            "machines.yaml:11:1: Machine \"bmc-1\" is no machine, and is passed over",
+        ]
+    );
+    // What is wrong with a machine is told alone.
+    let status = server
+        .apply(&MIXED.replace(":21", ":zz"))
+        .await
+        .expect_err("refused");
+    assert_eq!(status.message().lines().count(), 1, "{}", status.message());
+    let request = ApplyMachinesRequest {
+        yaml: MIXED.into(),
+        source: "rack.yaml".into(),
+        strict: true,
+    };
+    let status = server
+        .client()
+        .await
+        .apply_machines(request)
+        .await
+        .expect_err("refused");
+    let said: Vec<&str> = status.message().lines().collect();
+    assert_eq!(
+        said,
+        [
+            "rack.yaml:1:1: Namespace \"tink\" is no machine, and nothing is passed over with --strict",
+            "rack.yaml:6:1: Secret \"bmc-1\" is no machine, and nothing is passed over with --strict",
+            "rack.yaml:11:1: Machine \"bmc-1\" is no machine, and nothing is passed over with --strict",
+        ]
+    );
 }

@@ -141,7 +141,9 @@ async fn a_worker_with_a_slash_means_no_machine() {
         .await
         .expect_err("no such machine");
     assert!(
-        status.message().contains("no machine has agent id rack1/node1"),
+        status
+            .message()
+            .contains("no machine has name or agent id rack1/node1"),
         "{status:?}"
     );
     let asked = DeleteMachineRequest {

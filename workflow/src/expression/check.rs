@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Map;
 
-use super::ExpressionProblem;
+use yaml::nearest;
+
 use super::cost::{self, Values};
 use super::fill::{self, Part};
 use super::functions::{self, Wrong};
@@ -15,7 +16,7 @@ use super::secret::SECRET_PLACES;
 use super::selector::check_selector;
 use super::syntax::{Kind, Loop, Node, Operator};
 use super::types::{Type, Types};
-use crate::language::nearest;
+use super::{ExpressionProblem, Missing};
 
 /// The type of an expression's value, or everything that is wrong with it, in the order of the source.
 pub fn check(source: &str, types: &Types) -> Result<Type, Vec<ExpressionProblem>> {
@@ -222,7 +223,15 @@ impl Checker<'_> {
                     Some(known) => format!("; write {whole}['{known}']"),
                     None => meant(name, &known, "it has", "it has no fields"),
                 };
-                self.wrong(at, format!("{whole} has no {name:?}{cure}"))
+                self.problems.push(ExpressionProblem {
+                    offset: at,
+                    message: format!("{whole} has no {name:?}{cure}"),
+                    missing: Some(Missing {
+                        of: whole.to_owned(),
+                        name: name.to_owned(),
+                    }),
+                });
+                Type::Any
             }
             Type::List(_) => self.wrong(
                 at,
@@ -405,7 +414,11 @@ impl Checker<'_> {
     }
 
     fn problem(&mut self, offset: usize, message: String) {
-        self.problems.push(ExpressionProblem { offset, message });
+        self.problems.push(ExpressionProblem {
+            offset,
+            message,
+            missing: None,
+        });
     }
 }
 

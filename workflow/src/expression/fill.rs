@@ -70,6 +70,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, ExpressionProblem> {
         let start = open + OPEN.len();
         let Some(length) = closed(&text[start..]) else {
             return Err(ExpressionProblem {
+                missing: None,
                 offset: open,
                 message: "this ${{ has no }} (one in quotes or of a map does not count)".into(),
             });

@@ -66,7 +66,13 @@ pub(super) fn tokens(source: &str) -> Result<Vec<Token>, ExpressionProblem> {
 fn token(rest: &str, at: usize) -> Result<(TokenKind, usize), ExpressionProblem> {
     let bytes = rest.as_bytes();
     let byte = |index: usize| bytes.get(index).copied().unwrap_or(0);
-    let problem = |message: String| Err(ExpressionProblem { offset: at, message });
+    let problem = |message: String| {
+        Err(ExpressionProblem {
+            offset: at,
+            message,
+            missing: None,
+        })
+    };
     match byte(0) {
         b'\'' | b'"' => return text(rest, at, false).map(|(text, length)| (TokenKind::Text(text), length)),
         b'r' | b'R' if matches!(byte(1), b'\'' | b'"') => {
@@ -153,12 +159,14 @@ fn text(rest: &str, at: usize, raw: bool) -> Result<(String, usize), ExpressionP
         let one_line = quotes.len() == 1 && left.starts_with(['\n', '\r']);
         let Some(c) = left.chars().next().filter(|_| !one_line) else {
             return Err(ExpressionProblem {
+                missing: None,
                 offset: at,
                 message: format!("this text has no {quotes} at its end"),
             });
         };
         if c == '\\' && !raw {
             let (escaped, length) = escape(left).ok_or_else(|| ExpressionProblem {
+                missing: None,
                 offset: at + index,
                 message: format!(
                     "{} is no escape: a backslash in a text is \\\\",

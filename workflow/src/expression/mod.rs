@@ -67,4 +67,14 @@ pub struct ExpressionProblem {
     pub offset: usize,
     /// What is wrong, and what would be right.
     pub message: String,
+    /// Of a name that is not there: which.
+    pub missing: Option<Missing>,
+}
+
+/// A name that `of` has not: `tasks.name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// `tasks`, `vars`, `inputs.x`
+    pub of: String,
+    pub name: String,
 }

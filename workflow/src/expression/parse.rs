@@ -45,6 +45,7 @@ const RESERVED: [&str; 21] = [
 pub(super) fn parse(source: &str) -> Result<Node, ExpressionProblem> {
     if source.len() > MAX_SOURCE_BYTES {
         return Err(ExpressionProblem {
+            missing: None,
             offset: 0,
             message: format!(
                 "an expression of {} bytes: at most {MAX_SOURCE_BYTES}, so take it apart with `set`",
@@ -321,6 +322,7 @@ impl Parser<'_> {
         self.loops += usize::from(looping.is_some());
         if self.loops > MAX_LOOP_DEPTH {
             return Err(ExpressionProblem {
+                missing: None,
                 offset: at,
                 message: format!(
                     "{function}() within {MAX_LOOP_DEPTH} others: at most {MAX_LOOP_DEPTH} within each other, so \
@@ -355,7 +357,13 @@ impl Parser<'_> {
     }
 
     fn looped(&mut self, at: usize, kind: Loop, over: Node, arguments: Vec<Node>) -> Parsed {
-        let problem = |offset, message| Err(ExpressionProblem { offset, message });
+        let problem = |offset, message| {
+            Err(ExpressionProblem {
+                offset,
+                message,
+                missing: None,
+            })
+        };
         let count = arguments.len();
         let mut arguments = arguments.into_iter();
         let (Some(name), Some(body), second, None) = (
@@ -395,6 +403,7 @@ impl Parser<'_> {
         match field.map(|field| (field.at, field.kind)) {
             Some((at, Kind::Field { of, name })) => self.node(at, Kind::Has { of, name }),
             _ => Err(ExpressionProblem {
+                missing: None,
                 offset: at,
                 message: "has() takes one field: has(x.name)".into(),
             }),
@@ -491,6 +500,7 @@ impl Parser<'_> {
 
     fn problem(&self, message: String) -> ExpressionProblem {
         ExpressionProblem {
+            missing: None,
             offset: self.peek().at,
             message,
         }

@@ -65,6 +65,7 @@ pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
     )? {
         kind if kind.can_be(&Type::Bool) => Ok(()),
         kind => Err(vec![ExpressionProblem {
+            missing: None,
             offset: 0,
             message: format!("a selector is true or false for a machine, not {kind}"),
         }]),

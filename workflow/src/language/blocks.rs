@@ -7,11 +7,21 @@
 
 use std::ops::Range;
 
+use yaml::Kind;
+
 use super::problem::{Problem, Text};
 
 /// What is wrong with the blocks of a template that the library has lexed without an error.
 pub(super) fn check(text: &str) -> Result<(), Problem> {
-    let problem = |at: usize, message: String| Err(Problem::at_offset(Text::Template, text, at, message));
+    let problem = |at: usize, message: String| {
+        Err(Problem::at_offset(
+            Text::Template,
+            text,
+            at,
+            Kind::Template,
+            message,
+        ))
+    };
     let mut open: Vec<Block<'_>> = Vec::new();
     let actions = Actions { text, at: 0 };
     for (at, word, second) in actions {
@@ -221,7 +231,11 @@ mod tests {
         ] {
             let problem = check(bad).unwrap_err();
             assert_eq!(
-                (problem.line, problem.column, problem.message.as_str()),
+                (
+                    problem.finding.place.line,
+                    problem.finding.place.column,
+                    problem.finding.message.as_str()
+                ),
                 (line, column, message),
                 "{bad}"
             );

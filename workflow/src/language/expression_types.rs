@@ -5,11 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::expressions::{Expression, Place};
+use yaml::Kind;
+
+use super::expressions::{Expression, Standing};
 use super::fields::Check;
 use super::flow::Ancestors;
 use super::{Control, Definition};
-use crate::expression::{self, Type, Types};
+use crate::expression::{self, Missing, Type, Types};
 
 /// With more names than these an expression is shown only those that stand in it, which bounds the work.
 const MANY: usize = 100;
@@ -20,8 +22,12 @@ impl Check<'_> {
         let mut expressions = std::mem::take(&mut self.expressions);
         // The types of items and variables are known before they are used.
         expressions.sort_by_key(|expression| match expression.task {
-            Some(task) => (ancestors.map_or(0, |all| all.count(task)), task, expression.place),
-            None => (u32::MAX, usize::MAX, expression.place),
+            Some(task) => (
+                ancestors.map_or(0, |all| all.count(task)),
+                task,
+                expression.standing,
+            ),
+            None => (u32::MAX, usize::MAX, expression.standing),
         });
         let mut seen = Seen::new(definition, ancestors, &self.untyped_inputs);
         for expression in &expressions {
@@ -29,18 +35,17 @@ impl Check<'_> {
             match expression::check(expression.source, &types) {
                 Ok(kind) => {
                     if let Some(message) = misplaced(expression, &kind) {
-                        let problem = expression.problem(self.yaml, 0, message);
-                        self.problems.push(problem);
+                        self.problem(expression.place(self.yaml, 0), Kind::Expression, message);
                     }
                     seen.note(expression, kind);
                 }
                 Err(problems) => {
                     for found in problems {
                         let message = seen
-                            .too_early(expression, &found.message)
+                            .too_early(expression, found.missing.as_ref())
                             .unwrap_or(found.message);
-                        let problem = expression.problem(self.yaml, found.offset, message);
-                        self.problems.push(problem);
+                        let at = expression.place(self.yaml, found.offset);
+                        self.problem(at, Kind::Expression, message);
                     }
                     seen.note(expression, Type::Any);
                 }
@@ -52,11 +57,11 @@ impl Check<'_> {
 /// Why a value of this type is of no use where the expression stands.
 fn misplaced(expression: &Expression<'_>, kind: &Type) -> Option<String> {
     let field = expression.field;
-    match expression.place {
-        Place::When | Place::Goto if !kind.can_be(&Type::Bool) => Some(format!(
+    match expression.standing {
+        Standing::When | Standing::Goto if !kind.can_be(&Type::Bool) => Some(format!(
             "{field} is of type {kind}: it must be true or false; compare it with something"
         )),
-        Place::ForEach if !kind.can_be(&Type::list()) => Some(format!(
+        Standing::ForEach if !kind.can_be(&Type::list()) => Some(format!(
             "{field} is of type {kind}: it must be a list, like [{}]",
             expression.source
         )),
@@ -118,7 +123,10 @@ impl<'d> Seen<'d> {
     fn types(&self, expression: &Expression<'_>) -> Types {
         let words = words(expression.source);
         let task = expression.task.and_then(|index| self.definition.tasks.get(index));
-        let is_for_items = matches!(expression.place, Place::When | Place::Set | Place::Hole);
+        let is_for_items = matches!(
+            expression.standing,
+            Standing::When | Standing::Set | Standing::Hole
+        );
         let for_each = task
             .and_then(|task| task.for_each.as_ref())
             .filter(|_| is_for_items);
@@ -153,8 +161,8 @@ impl<'d> Seen<'d> {
             },
             machine: is_for_items && (has_worker || item.is_some()),
             item,
-            machines: expression.place == Place::ForEach,
-            gates: matches!(expression.place, Place::When | Place::Goto),
+            machines: expression.standing == Standing::ForEach,
+            gates: matches!(expression.standing, Standing::When | Standing::Goto),
         }
     }
 
@@ -177,7 +185,7 @@ impl<'d> Seen<'d> {
     fn is_before(&self, task: usize, expression: &Expression<'_>) -> bool {
         match (expression.task, self.ancestors) {
             (Some(own), Some(ancestors)) => {
-                ancestors.has(own, task) || (own == task && expression.place == Place::Goto)
+                ancestors.has(own, task) || (own == task && expression.standing == Standing::Goto)
             }
             _ => true,
         }
@@ -185,14 +193,14 @@ impl<'d> Seen<'d> {
 
     /// Remembers what a variable or an item is.
     fn note(&mut self, expression: &Expression<'_>, kind: Type) {
-        match (expression.place, expression.task) {
-            (Place::Set, _) => {
+        match (expression.standing, expression.task) {
+            (Standing::Set, _) => {
                 let variable = self.vars.get_mut(expression.field);
                 if let Some(variable) = variable.filter(|variable| variable.set_by.len() == 1) {
                     variable.kind = kind;
                 }
             }
-            (Place::ForEach, Some(task)) => {
+            (Standing::ForEach, Some(task)) => {
                 let item = match kind {
                     Type::List(item) => *item,
                     _ => Type::Any,
@@ -204,25 +212,13 @@ impl<'d> Seen<'d> {
     }
 
     /// A better word for a task that there is, but not at that place.
-    fn too_early(&self, expression: &Expression<'_>, message: &str) -> Option<String> {
-        let (what, rest) = message
-            .strip_prefix("tasks has no \"")
-            .map(|rest| ("tasks", rest))
-            .or_else(|| Some(("vars", message.strip_prefix("vars has no \"")?)))?;
+    fn too_early(&self, expression: &Expression<'_>, missing: Option<&Missing>) -> Option<String> {
+        let Missing { of: what, name } = missing?;
         let own = &self.definition.tasks.get(expression.task?)?.name;
-        let known: Vec<&str> = match what {
-            "tasks" => self.by_name.keys().copied().collect(),
-            _ => self.vars.keys().copied().collect(),
-        };
-        // A name may have quotes in it.
-        let name = known.into_iter().find(|name| {
-            format!("{name:?}")
-                .get(1..)
-                .is_some_and(|quoted| rest.starts_with(quoted))
-        })?;
-        let setter = match what {
-            "tasks" => *self.by_name.get(name)?,
-            _ => *self.vars.get(name)?.set_by.first()?,
+        let setter = match what.as_str() {
+            "tasks" => *self.by_name.get(name.as_str())?,
+            "vars" => *self.vars.get(name.as_str())?.set_by.first()?,
+            _ => return None,
         };
         let needed = &self.definition.tasks.get(setter)?.name;
         Some(if needed == own {

@@ -1,10 +1,10 @@
 //! The expressions of a definition of version 1: found on the way, to be checked all at the end (`expression_types`).
 
+use yaml::{Entry, Finding, Kind, Node, Place, What};
+
 use super::SecretUse;
 use super::fields::Check;
 use super::holes::{Hole, holes};
-use super::node::{Entry, Node, What, line_and_column};
-use super::problem::{Problem, Text};
 use crate::expression::secret_name;
 
 /// An expression, and where it stands.
@@ -19,12 +19,12 @@ pub(super) struct Expression<'a> {
     pub(super) source: &'a str,
     /// The task that it is of; `None`: the workflow's outputs.
     pub(super) task: Option<usize>,
-    pub(super) place: Place,
+    pub(super) standing: Standing,
 }
 
 /// What kind of place an expression stands at, which decides what it sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(super) enum Standing {
     /// `forEach`: before there is an item. The first of a task to be looked at.
     ForEach,
     /// `when`
@@ -46,12 +46,13 @@ impl<'a> Check<'a> {
         node: &'a Node,
         field: &'a str,
         task: Option<usize>,
-        place: Place,
+        standing: Standing,
     ) -> String {
-        let text = self.text(Some(node));
+        let text = self.text(Some(node), field);
         let bare = text.trim();
         if bare.is_empty() {
-            self.problem(&node.at, format!("{field} is empty: write a CEL expression"));
+            let message = format!("{field} is empty: write a CEL expression");
+            self.problem(node.at, Kind::Missing, message);
             return String::new();
         }
         let within = match holes(bare).as_deref() {
@@ -69,33 +70,30 @@ impl<'a> Check<'a> {
             start,
             source,
             task,
-            place,
+            standing,
         });
         source.to_owned()
     }
 
     /// A text that may hold `${{ }}`.
-    pub(super) fn filled(&mut self, node: Option<&'a Node>, task: Option<usize>) -> &'a str {
-        self.looked_through(node, task, false)
+    pub(super) fn filled(&mut self, node: Option<&'a Node>, what: &str, task: Option<usize>) -> &'a str {
+        self.looked_through(node, what, task, false)
     }
 
     /// A text that an action is handed: `${{ secrets.NAME }}` may stand in it, too.
-    pub(super) fn handed(&mut self, node: Option<&'a Node>, task: usize) -> &'a str {
-        self.looked_through(node, Some(task), true)
+    pub(super) fn handed(&mut self, node: Option<&'a Node>, what: &str, task: usize) -> &'a str {
+        self.looked_through(node, what, Some(task), true)
     }
 
     /// A variable of an action that is recorded as it is handed out.
     pub(super) fn recorded(&mut self, node: Option<&'a Node>, task: usize, variable: &str) -> &'a str {
         let before = self.secrets.len();
-        let text = self.handed(node, task);
-        for found in self.secrets.split_off(before) {
+        let text = self.handed(node, variable, task);
+        for (_, found) in self.secrets.split_off(before) {
             let message = format!(
                 "{variable} says which disk is written, and that is recorded: write it out, or make it an input"
             );
-            self.problems.push(Problem {
-                message,
-                ..found.place
-            });
+            self.problem(found.place, Kind::Expression, message);
         }
         text
     }
@@ -104,19 +102,15 @@ impl<'a> Check<'a> {
     fn secret(&mut self, node: &'a Node, text: &str, hole: &Hole) -> bool {
         let name = text.get(hole.source.clone()).and_then(secret_name);
         let Some(name) = name else { return false };
-        let place = locate(self.yaml, node, text, hole.whole.start, SecretUse::missing(name));
-        self.secrets.push(SecretUse {
-            name: name.to_owned(),
-            place,
-        });
+        let at = locate(self.yaml, node, text, hole.whole.start);
+        let missing = Finding::new(at, Kind::Missing, SecretUse::missing(name));
+        self.secrets.push((name.to_owned(), missing));
         true
     }
 
     /// What a record holds for templates of version 1 does not become somebody's password as it stands there.
-    pub(super) fn no_secret(&mut self, node: Option<&'a Node>) {
-        let (Some(node), text) = (node, self.text(node)) else {
-            return;
-        };
+    pub(super) fn no_secret(&self, node: Option<&'a Node>, text: &str) {
+        let Some(node) = node else { return };
         let found = holes(text).unwrap_or_default().into_iter().find(|hole| {
             text.get(hole.source.clone())
                 .is_some_and(|source| secret_name(source).is_some())
@@ -124,15 +118,21 @@ impl<'a> Check<'a> {
         if let Some(hole) = found {
             let written = text.get(hole.whole.clone()).unwrap_or_default();
             let message = format!("{written} is put in by templates of version 1 only: write version: \"1\"");
-            self.problems
-                .push(locate(self.yaml, node, text, hole.whole.start, message));
+            let at = locate(self.yaml, node, text, hole.whole.start);
+            self.problem(at, Kind::Expression, message);
         }
     }
 
-    fn looked_through(&mut self, node: Option<&'a Node>, task: Option<usize>, secrets: bool) -> &'a str {
-        let text = self.text(node);
+    fn looked_through(
+        &mut self,
+        node: Option<&'a Node>,
+        what: &str,
+        task: Option<usize>,
+        secrets: bool,
+    ) -> &'a str {
+        let text = self.text(node, what);
         if !self.is_version_1 {
-            self.no_secret(node);
+            self.no_secret(node, text);
         }
         let Some(node) = node.filter(|_| self.is_version_1) else {
             return text;
@@ -147,8 +147,8 @@ impl<'a> Check<'a> {
                     let start = hole.source.end - source.len();
                     if source.is_empty() {
                         let message = "this ${{ }} is empty: write a CEL expression in it";
-                        let problem = locate(self.yaml, node, text, hole.whole.start, message);
-                        self.problems.push(problem);
+                        let at = locate(self.yaml, node, text, hole.whole.start);
+                        self.problem(at, Kind::Expression, message);
                         continue;
                     }
                     self.expressions.push(Expression {
@@ -158,14 +158,13 @@ impl<'a> Check<'a> {
                         start,
                         source: source.trim_end(),
                         task,
-                        place: Place::Hole,
+                        standing: Standing::Hole,
                     });
                 }
             }
             Err(at) => {
                 let message = "this ${{ has no }}: close it, or write ${{ \"${{\" }} for the text itself";
-                let problem = locate(self.yaml, node, text, at, message);
-                self.problems.push(problem);
+                self.problem(locate(self.yaml, node, text, at), Kind::Expression, message);
             }
         }
         text
@@ -176,7 +175,7 @@ impl<'a> Check<'a> {
         match &node.what {
             What::Nothing => {}
             What::Scalar(_) => {
-                self.filled(Some(node), task);
+                self.filled(Some(node), "a value", task);
             }
             What::List(items) => items.iter().for_each(|item| self.filled_within(item, task)),
             What::Map(entries) => entries
@@ -205,15 +204,15 @@ impl<'a> Check<'a> {
         };
         let message =
             format!("{name:?} is no name for {of}: CEL knows names of letters, digits and _; write {better}");
-        self.problem(&entry.at, message);
+        self.problem(entry.at, Kind::Value, message);
     }
 }
 
 impl Expression<'_> {
-    /// A problem at a byte of the expression.
-    pub(super) fn problem(&self, yaml: &str, offset: usize, message: impl Into<String>) -> Problem {
-        let found = self.found(self.node.written(yaml), offset);
-        place(yaml, self.node, found, message)
+    /// The place of a byte of the expression.
+    pub(super) fn place(&self, yaml: &str, offset: usize) -> Place {
+        let found = self.found(written(self.node, yaml), offset);
+        place(yaml, self.node, found)
     }
 
     /// Where a byte of the expression is in what is written, quotes and all.
@@ -221,7 +220,7 @@ impl Expression<'_> {
         let in_text = find(written, self.text, self.start + offset);
         // With quotes, escapes or folds in it, the expression itself may still stand there as it is.
         in_text.or_else(|| {
-            if self.place == Place::Hole {
+            if self.standing == Standing::Hole {
                 let after_opening = written.match_indices("${{").map(|(at, _)| at + 3);
                 let mut starts = after_opening.map(|at| written.len() - written[at..].trim_start().len());
                 starts
@@ -234,9 +233,17 @@ impl Expression<'_> {
     }
 }
 
-/// A problem at a byte of a text.
-fn locate(yaml: &str, node: &Node, text: &str, offset: usize, message: impl Into<String>) -> Problem {
-    place(yaml, node, find(node.written(yaml), text, offset), message)
+/// The place of a byte of a text.
+fn locate(yaml: &str, node: &Node, text: &str, offset: usize) -> Place {
+    place(yaml, node, find(written(node, yaml), text, offset))
+}
+
+/// What a text is written with, quotes and all.
+fn written<'a>(node: &Node, yaml: &'a str) -> &'a str {
+    match &node.what {
+        What::Scalar(scalar) => yaml.get(scalar.written.clone()).unwrap_or(""),
+        _ => "",
+    }
 }
 
 /// Where a byte of `text` is in what is written, as a whole or a line of it.
@@ -255,15 +262,11 @@ fn find(written: &str, text: &str, offset: usize) -> Option<usize> {
     (!bare.is_empty()).then(|| written.find(bare).map(|at| at + within))?
 }
 
-/// A problem at a byte of what is written; at its beginning if that is not known.
-fn place(yaml: &str, node: &Node, found: Option<usize>, message: impl Into<String>) -> Problem {
-    let start = node.defined.span().byte_offset();
-    match (found, start.and_then(|start| usize::try_from(start).ok())) {
-        (Some(found), Some(start)) => Problem::at_offset(Text::Rendered, yaml, start + found, message),
-        _ => {
-            let (line, column) = line_and_column(&node.at);
-            Problem::at(Text::Rendered, yaml, line, column, message)
-        }
+/// The place of a byte of what is written; its beginning if that is not known.
+fn place(yaml: &str, node: &Node, found: Option<usize>) -> Place {
+    match (found, &node.what) {
+        (Some(found), What::Scalar(scalar)) => Place::of_byte(yaml, scalar.written.start + found),
+        _ => node.at,
     }
 }
 

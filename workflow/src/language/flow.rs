@@ -10,11 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_saphyr::Location;
+use yaml::{Fields, Kind, Node, Place, meant};
 
-use super::expressions::Place;
-use super::fields::{Check, Fields, Known, meant};
-use super::node::Node;
+use super::expressions::Standing;
+use super::fields::{Check, Known};
 use super::{Goto, Task};
 use crate::expression;
 
@@ -28,10 +27,10 @@ const MOST_TIMES: u32 = 10_000;
 
 /// What a task says of other tasks, and where.
 pub(super) struct Links<'a> {
-    name_at: Location,
+    name_at: Place,
     /// `None`: left out.
-    needs: Option<Vec<(&'a str, Location)>>,
-    recovers: Vec<(&'a str, Location)>,
+    needs: Option<Vec<(&'a str, Place)>>,
+    recovers: Vec<(&'a str, Place)>,
     goto: Option<&'a Node>,
 }
 
@@ -73,8 +72,8 @@ impl<'a> Check<'a> {
     pub(super) fn links(&mut self, fields: &Fields<'a>) -> Links<'a> {
         Links {
             name_at: fields.at("name"),
-            needs: fields.get("needs").map(|node| self.words(Some(node), "needs")),
-            recovers: self.words(fields.get("recovers"), "recovers"),
+            needs: fields.get("needs").map(|_| self.words(fields, "needs")),
+            recovers: self.words(fields, "recovers"),
             goto: fields.get("goto"),
         }
     }
@@ -106,7 +105,7 @@ impl<'a> Check<'a> {
     fn resolve(
         &mut self,
         index: usize,
-        names: &[(&'a str, Location)],
+        names: &[(&'a str, Place)],
         verb: &str,
         by_name: &BTreeMap<String, usize>,
         tasks: &[Task],
@@ -116,18 +115,18 @@ impl<'a> Check<'a> {
         for (other, at) in names {
             match by_name.get(*other) {
                 Some(&other_index) if other_index == index => {
-                    self.problem(at, format!("task {name:?} {verb} itself: take it out"));
+                    let message = format!("task {name:?} {verb} itself: take it out");
+                    self.problem(*at, Kind::Conflict, message);
                 }
                 Some(other_index) if found.contains(other_index) => {
-                    self.problem(at, format!("task {name:?} {verb} {other:?} twice: take one out"));
+                    let message = format!("task {name:?} {verb} {other:?} twice: take one out");
+                    self.problem(*at, Kind::Twice, message);
                 }
                 Some(&other_index) => found.push(other_index),
                 None => {
                     let meant = meant(other, by_name.keys().map(String::as_str), &all_of(by_name));
-                    self.problem(
-                        at,
-                        format!("task {name:?} {verb} {other:?}, which is no task{meant}"),
-                    );
+                    let message = format!("task {name:?} {verb} {other:?}, which is no task{meant}");
+                    self.problem(*at, Kind::NoSuchName, message);
                 }
             }
         }
@@ -195,7 +194,7 @@ impl<'a> Check<'a> {
             "tasks wait for each other in a circle: {}: take one of these needs out",
             steps.join(", ")
         );
-        self.problem(&links[round[0]].name_at, message);
+        self.problem(links[round[0]].name_at, Kind::Conflict, message);
     }
 
     fn check_recovers(
@@ -216,7 +215,7 @@ impl<'a> Check<'a> {
             let message = format!(
                 "task {name:?} recovers {other_name:?}, but does not come after it: add it to its needs"
             );
-            self.problem(&at(other), message);
+            self.problem(at(other), Kind::Conflict, message);
         }
         // Without one of the three a task runs only after success.
         let is_gated = task.when.as_deref().is_some_and(expression::has_gate);
@@ -228,7 +227,7 @@ impl<'a> Check<'a> {
             let message = format!(
                 "task {name:?} recovers {other_name:?}, but is skipped when that fails: write when: failure(), or always()"
             );
-            self.problem(&at(other), message);
+            self.problem(at(other), Kind::Conflict, message);
         }
     }
 
@@ -242,16 +241,24 @@ impl<'a> Check<'a> {
     ) -> Option<Goto> {
         let fields = self.fields(node, &GOTO);
         let when = match fields.get("when") {
-            Some(node) => self.cel(node, "when", Some(index), Place::Goto),
+            Some(node) => self.cel(node, "when", Some(index), Standing::Goto),
             None => {
-                self.problem(&fields.at, "goto has no when: write the condition for going back");
+                self.problem(
+                    fields.at,
+                    Kind::Missing,
+                    "goto has no when: write the condition for going back",
+                );
                 String::new()
             }
         };
         let max = match fields.get("max") {
             Some(node) => self.count(node, "max", 1, MOST_TIMES),
             None => {
-                self.problem(&fields.at, "goto has no max: write how often it may go back");
+                self.problem(
+                    fields.at,
+                    Kind::Missing,
+                    "goto has no max: write how often it may go back",
+                );
                 1
             }
         };
@@ -264,11 +271,11 @@ impl<'a> Check<'a> {
                 let meant = meant(target, by_name.keys().map(String::as_str), &all_of(by_name));
                 format!("goto {target:?} is no task{meant}")
             };
-            self.problem(&at, message);
+            self.problem(at, Kind::NoSuchName, message);
             return None;
         };
         if let Some(message) = no_loop(index, task, tasks, ancestors) {
-            self.problem(&at, message);
+            self.problem(at, Kind::Conflict, message);
         }
         Some(Goto { when, task, max })
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::fields::{Check, Known, meant};
-use super::node::{Node, What};
+use yaml::{Fields, Kind, Node, What, meant};
+
+use super::fields::{Check, Known};
 use super::{Definition, Input, InputType};
 
 const INPUT: Known = Known {
@@ -151,9 +152,9 @@ fn example(name: &str, kind: InputType) -> String {
 }
 
 impl<'a> Check<'a> {
-    pub(super) fn inputs(&mut self, node: Option<&'a Node>) -> BTreeMap<String, Input> {
+    pub(super) fn inputs(&mut self, fields: &Fields<'a>) -> BTreeMap<String, Input> {
         let mut inputs = BTreeMap::new();
-        for entry in self.map(node) {
+        for entry in fields.map("inputs") {
             self.identifier(entry, "an input");
             match self.input(&entry.name, &entry.node) {
                 Some(input) => drop(inputs.insert(entry.name.clone(), input)),
@@ -167,7 +168,7 @@ impl<'a> Check<'a> {
         let neither = format!("input {name:?} has neither a type nor a default: write {{type: string}}");
         match node.what {
             What::Nothing => {
-                self.problem(&node.at, neither);
+                self.problem(node.at, Kind::Missing, neither);
                 None
             }
             What::Scalar(_) | What::List(_) => {
@@ -180,9 +181,7 @@ impl<'a> Check<'a> {
             }
             What::Map(_) => {
                 let fields = self.fields(node, &INPUT);
-                let written = fields
-                    .get("default")
-                    .filter(|node| !matches!(node.what, What::Nothing));
+                let written = fields.get("default");
                 let said = match fields.get("type") {
                     Some(node) => Some(self.input_type(node)?),
                     None => None,
@@ -194,7 +193,7 @@ impl<'a> Check<'a> {
                     }
                     (Some(kind), None) => (kind, None),
                     (None, None) => {
-                        self.problem(&node.at, neither);
+                        self.problem(node.at, Kind::Missing, neither);
                         return None;
                     }
                 };
@@ -209,7 +208,7 @@ impl<'a> Check<'a> {
     }
 
     fn input_type(&mut self, node: &'a Node) -> Option<InputType> {
-        let text = self.text(Some(node));
+        let text = self.text(Some(node), "type");
         let found = TYPES
             .iter()
             .find_map(|(word, kind)| (*word == text).then_some(*kind));
@@ -222,7 +221,7 @@ impl<'a> Check<'a> {
                 "array" => "; did you mean \"list\"?".to_owned(),
                 text => meant(text, words, &format!(": the types are {}", words.join(", "))),
             };
-            self.problem(&node.at, format!("type {text:?} is not known{near}"));
+            self.problem(node.at, Kind::Value, format!("type {text:?} is not known{near}"));
         }
         found
     }
@@ -237,7 +236,7 @@ impl<'a> Check<'a> {
         if value.to_string().contains("${{") {
             let message =
                 format!("the default of input {name:?} is not looked through for ${{{{ }}}}: write it out");
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Expression, message);
             return None;
         }
         let kind = said.unwrap_or(match &value {
@@ -255,7 +254,7 @@ impl<'a> Check<'a> {
                 described(&value),
                 word(kind)
             );
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
         }
         Some((kind, default?))
     }

@@ -1,14 +1,17 @@
 //! The workflow language: Tinkerbell's template, version 0.1, and what version 1 adds to it.
 //!
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
-//! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), `node` (YAML
+//! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), the crate `yaml` (YAML
 //! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`,
 //! `expressions`, `expression_types`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
 use std::collections::BTreeMap;
 
+use yaml::{Finding, Kind, Limits, Node, Place, What};
+
 mod blocks;
+mod carrier;
 mod context;
 mod definition;
 mod duration;
@@ -22,8 +25,6 @@ mod image_reference;
 mod inputs;
 mod native;
 mod native_lines;
-mod nearest;
-mod node;
 mod problem;
 mod references;
 mod render;
@@ -31,6 +32,7 @@ mod secrets;
 mod steps;
 mod validate;
 
+pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
     Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime, Task,
 };
@@ -38,7 +40,6 @@ pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};
 pub use inputs::{inputs, typed_inputs};
 pub use native::{NATIVE, Native, Writes, native};
-pub use nearest::nearest;
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
 pub use secrets::{SecretUse, secrets, secrets_in};
@@ -75,19 +76,85 @@ pub fn check(text: &str) -> Result<Vec<Problem>, Vec<Problem>> {
 }
 
 /// Renders, parses and validates.
+///
+/// # Errors
+/// Everything that is wrong with it.
 pub fn render(text: &str, devices: &Devices) -> Result<Rendered, Vec<Problem>> {
-    let template = render::Template::parse(text)?;
+    rendering(text, devices).map_err(|failed| failed.problems)
+}
+
+/// Why a template gives no definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub problems: Vec<Problem>,
+    /// What it was rendered to, as far as that went: places in the rendered text are of this.
+    pub yaml: String,
+}
+
+/// As [`render()`], with what was rendered whatever is wrong with it.
+///
+/// # Errors
+/// Everything that is wrong with it, and the text that it is wrong in.
+pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
+    let of_template = |problems| Failed {
+        problems,
+        yaml: String::new(),
+    };
+    let template = render::Template::parse(text).map_err(of_template)?;
     let yaml = template.render(devices)?;
-    let tree = node::parse(&yaml).map_err(|problem| vec![problem])?;
-    let validated = validate::validate(&tree, &yaml)?;
-    template.check_version(&validated.definition)?;
-    Ok(Rendered {
-        definition: validated.definition,
-        yaml,
-        warnings: validated.warnings,
-        undone: validated.undone,
-        secrets: validated.secrets,
-    })
+    let in_yaml = |found| Problem::all(Text::Rendered, &yaml, found);
+    let validated = document(&yaml)
+        .and_then(|(node, passed_over)| {
+            let mut validated = validate::validate(&node, &yaml)?;
+            validated.warnings.extend(passed_over);
+            Ok(validated)
+        })
+        .map_err(in_yaml)
+        .and_then(|validated| {
+            template.check_version(&validated.definition)?;
+            Ok(validated)
+        });
+    match validated {
+        Ok(validated) => Ok(Rendered {
+            definition: validated.definition,
+            warnings: in_yaml(validated.warnings),
+            undone: in_yaml(validated.undone),
+            secrets: secrets::uses(validated.secrets, in_yaml),
+            yaml,
+        }),
+        Err(problems) => Err(Failed { problems, yaml }),
+    }
+}
+
+/// YAML values of a workflow; ten times what 256 KiB of reasonable text come to.
+const LIMITS: Limits = Limits {
+    nodes: 50_000,
+    bytes: 4 << 20,
+};
+
+/// The first document that has something in it, and what is said of those behind it: upstream reads the first only.
+fn document(yaml: &str) -> Result<(Node, Vec<Finding>), Vec<Finding>> {
+    let mut documents = yaml::parse(yaml, LIMITS).into_iter();
+    let is_empty = |document: &yaml::Document| document.node.is_nothing() && document.problems.is_empty();
+    let Some(first) = documents.find(|document| !is_empty(document)) else {
+        let nothing = Node {
+            at: Place::default(),
+            what: What::Nothing,
+        };
+        return Ok((nothing, Vec::new()));
+    };
+    if !first.problems.is_empty() {
+        return Err(first.problems);
+    }
+    let passed_over = documents.map(|document| {
+        let message = if is_empty(&document) {
+            "nothing stands behind this ---: leave it out"
+        } else {
+            "a second document begins here and is not read: the first one is the template"
+        };
+        Finding::new(document.at, Kind::Odd, message)
+    });
+    Ok((first.node, passed_over.collect()))
 }
 
 /// What no agent will do of a template that can't be rendered yet, as far as its lines tell: actions whose image stands

@@ -3,9 +3,10 @@
 //! Known here so that a template that asks for another one is told before anything runs. A test of the command line, which
 //! knows both, holds this list and the agent's together.
 
+use yaml::{Kind, Node};
+
 use super::fields::Check;
 use super::flow::Ancestors;
-use super::node::Node;
 use super::{Action, Definition, Runtime, Task};
 
 /// An action that is built into the agent.
@@ -142,7 +143,7 @@ impl<'a> Check<'a> {
                 "runtime {text:?} of action {action:?} is not \"native\", which is the only one: leave it out, and the image says \
                  whether the agent has the action built in; containers do not run yet"
             );
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
             return None;
         }
         let runtime = Some(Runtime::Native);
@@ -152,7 +153,7 @@ impl<'a> Check<'a> {
                  the agent; built in are {}",
                 names()
             );
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Conflict, message);
         }
         runtime
     }
@@ -170,7 +171,7 @@ impl<'a> Check<'a> {
                 continue;
             }
             let written = disk_writer_before(definition, ancestors, task, number);
-            self.not_done(&at, cannot_run(&action.name, &action.image, written.as_deref()));
+            self.not_done(at, cannot_run(&action.name, &action.image, written.as_deref()));
         }
     }
 }

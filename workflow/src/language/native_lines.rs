@@ -1,5 +1,7 @@
 //! Actions that nobody has, found in the text of a template that can't be rendered yet: line by line, as far as lines tell.
 
+use yaml::Kind;
+
 use super::Runtime;
 use super::native::{cannot_run, native_by};
 use super::problem::{Problem, Text};
@@ -15,8 +17,8 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
             warnings.push(Problem::at(
                 Text::Template,
                 text,
-                found.line,
-                found.column,
+                (found.line, found.column),
+                Kind::NoEffect,
                 message,
             ));
             continue;
@@ -178,7 +180,8 @@ tasks:
     fn lines_tell_what_cannot_run() {
         let told: Vec<(u32, u32, String)> = undone(TEXT)
             .into_iter()
-            .map(|problem| (problem.line, problem.column, problem.message))
+            .map(|problem| problem.finding)
+            .map(|found| (found.place.line, found.place.column, found.message))
             .collect();
         let said = |name: &str| {
             format!(

@@ -3,18 +3,17 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use yaml::{Finding, Kind, Place};
 
 /// A problem in a template. Several are reported at once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// 1-based; of the template's text for rendering problems, of the rendered text for YAML ones. 0: unknown.
-    pub line: u32,
-    pub column: u32,
-    /// What is wrong, with the value, and what would be right.
-    pub message: String,
+    /// What is wrong and where: in the template's text for problems of its language, in the rendered text for those of
+    /// what it gives.
+    pub finding: Finding,
     /// The line that it is in, quoted.
     pub quoted: String,
-    /// Which text `line`, `column` and `quoted` are of.
+    /// Which text the place and the quoted line are of.
     #[serde(default)]
     pub text: Text,
 }
@@ -31,55 +30,57 @@ pub enum Text {
 }
 
 impl Problem {
-    /// A problem at a line and column of `source`, which it quotes from.
-    pub(super) fn at(
-        text: Text,
-        source: &str,
-        line: usize,
-        column: usize,
-        message: impl Into<String>,
-    ) -> Problem {
-        let quoted = line
-            .checked_sub(1)
-            .and_then(|before| source.lines().nth(before))
-            .unwrap_or("");
-        Problem::quoting(text, quoted, line, column, message)
+    /// A problem of `source`, which it quotes from.
+    pub(super) fn of(text: Text, source: &str, finding: Finding) -> Problem {
+        let quoted = finding.place.index().and_then(|line| source.lines().nth(line));
+        Problem::quoting(text, quoted.unwrap_or(""), finding)
     }
 
-    /// A problem in a line that is known.
-    pub(super) fn quoting(
-        text: Text,
-        quoted: &str,
-        line: usize,
-        column: usize,
-        message: impl Into<String>,
-    ) -> Problem {
+    /// All problems of `source`, which may be many.
+    pub(super) fn all(text: Text, source: &str, findings: Vec<Finding>) -> Vec<Problem> {
+        let lines: Vec<&str> = source.lines().collect();
+        let quoted = |finding: Finding| {
+            let quoted = finding.place.index().and_then(|line| lines.get(line));
+            Problem::quoting(text, quoted.unwrap_or(&""), finding)
+        };
+        findings.into_iter().map(quoted).collect()
+    }
+
+    fn quoting(text: Text, quoted: &str, finding: Finding) -> Problem {
         const QUOTED_CHARS: usize = 200;
         Problem {
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-            column: u32::try_from(column).unwrap_or(u32::MAX),
-            message: message.into(),
+            finding,
             quoted: quoted.chars().take(QUOTED_CHARS).collect(),
             text,
         }
     }
 
+    /// A problem at a line and column of `source`; 0: unknown.
+    pub(super) fn at(
+        text: Text,
+        source: &str,
+        (line, column): (usize, usize),
+        kind: Kind,
+        message: impl Into<String>,
+    ) -> Problem {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let place = Place {
+            line: number(line),
+            column: number(column),
+        };
+        Problem::of(text, source, Finding::new(place, kind, message))
+    }
+
     /// A problem at a byte of `source`.
-    pub(super) fn at_offset(text: Text, source: &str, offset: usize, message: impl Into<String>) -> Problem {
-        let mut offset = offset.min(source.len());
-        while !source.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        let before = &source[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let line = before.matches('\n').count() + 1;
-        Problem::at(
-            text,
-            source,
-            line,
-            before[line_start..].chars().count() + 1,
-            message,
-        )
+    pub(super) fn at_offset(
+        text: Text,
+        source: &str,
+        offset: usize,
+        kind: Kind,
+        message: impl Into<String>,
+    ) -> Problem {
+        let place = Place::of_byte(source, offset);
+        Problem::of(text, source, Finding::new(place, kind, message))
     }
 }
 
@@ -90,13 +91,14 @@ impl fmt::Display for Problem {
             Text::Template => "template",
             Text::Rendered => "rendered",
         };
-        if self.line == 0 {
-            return write!(formatter, "{text}: {}", self.message);
+        let Finding { place, message, .. } = &self.finding;
+        if place.line == 0 {
+            return write!(formatter, "{text}: {message}");
         }
         write!(
             formatter,
-            "{text} line {}, column {}: {}",
-            self.line, self.column, self.message
+            "{text} line {}, column {}: {message}",
+            place.line, place.column
         )?;
         if self.quoted.trim().is_empty() {
             Ok(())

@@ -11,16 +11,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gotmpl::parse::{ActionNode, CommandNode, Expr, ListNode, Node, Number, Parser, PipeNode, Pos};
 use gotmpl::{MissingKey, TemplateError, Value};
+use yaml::{Kind, nearest};
 
 use super::holes::{Masked, is_version_1};
-use super::nearest::nearest;
 use super::problem::{Problem, Text};
-use super::{Definition, Devices, blocks, context, functions, references};
+use super::{Definition, Devices, Failed, blocks, context, functions, references};
 
 /// What a template may come to, as upstream.
 pub const MAX_RENDERED_BYTES: usize = 256 * 1024;
 /// What a template may be.
 const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
+/// Fields of a record that are told when one is asked for that it has not.
+const SHOWN_FIELDS: usize = 12;
 /// Passes through loops in one rendering.
 const MAX_LOOPS: u64 = 100_000;
 // No template can write these names.
@@ -44,7 +46,13 @@ impl<'a> Template<'a> {
                 "the template has {} B, {MAX_TEMPLATE_BYTES} B is the most",
                 text.len()
             );
-            return Err(vec![Problem::at(Text::Template, text, 0, 0, message)]);
+            return Err(vec![Problem::at(
+                Text::Template,
+                text,
+                (0, 0),
+                Kind::TooMuch,
+                message,
+            )]);
         }
         let masked = is_version_1(text).then(|| Masked::new(text));
         let parsed = masked.as_ref().map_or(text, |masked| &masked.text);
@@ -78,7 +86,8 @@ impl<'a> Template<'a> {
         self.main.nodes.iter().all(|node| matches!(node, Node::Text(_)))
     }
 
-    pub(super) fn render(&self, devices: &Devices) -> Result<String, Vec<Problem>> {
+    /// The rendered text; when it fails, as far as it went.
+    pub(super) fn render(&self, devices: &Devices) -> Result<String, Failed> {
         let place = Arc::new(AtomicUsize::new(0));
         let given = context::root(devices);
         let dicts = if self.changes_dicts() {
@@ -123,8 +132,11 @@ impl<'a> Template<'a> {
             Ok(()) => Ok(String::from_utf8_lossy(&output.0).into_owned()),
             Err(error) => {
                 let at = place.load(Ordering::Relaxed);
-                let message = self.explain(at, error, &given);
-                Err(vec![Problem::at_offset(Text::Template, self.text, at, message)])
+                let (kind, message) = self.explain(at, error, &given);
+                Err(Failed {
+                    problems: vec![Problem::at_offset(Text::Template, self.text, at, kind, message)],
+                    yaml: String::from_utf8_lossy(&output.0).into_owned(),
+                })
             }
         }
     }
@@ -154,7 +166,13 @@ impl<'a> Template<'a> {
             }
             _ => return Ok(()),
         };
-        Err(vec![Problem::at(Text::Template, self.text, 0, 0, message)])
+        Err(vec![Problem::at(
+            Text::Template,
+            self.text,
+            (0, 0),
+            Kind::Value,
+            message,
+        )])
     }
 
     /// Whether the action that has its first word at `at` has a dollar before it.
@@ -188,6 +206,7 @@ impl<'a> Template<'a> {
                         Text::Template,
                         self.text,
                         call.pos.offset,
+                        Kind::NoSuchName,
                         message,
                     ));
                 }
@@ -206,7 +225,13 @@ impl<'a> Template<'a> {
                             }
                         };
                         let message = format!("there is no function {name}{cure}");
-                        problems.push(Problem::at_offset(Text::Template, self.text, pos.offset, message));
+                        problems.push(Problem::at_offset(
+                            Text::Template,
+                            self.text,
+                            pos.offset,
+                            Kind::NoSuchName,
+                            message,
+                        ));
                     }
                 });
             });
@@ -215,9 +240,9 @@ impl<'a> Template<'a> {
     }
 
     /// An execution error in words.
-    fn explain(&self, at: usize, error: TemplateError, root: &Value) -> String {
-        match error {
-            TemplateError::MissingKey { key } => self.explain_missing(at, &key, root),
+    fn explain(&self, at: usize, error: TemplateError, root: &Value) -> (Kind, String) {
+        let message = match error {
+            TemplateError::MissingKey { key } => return self.explain_missing(at, &key, root),
             TemplateError::Io(_) | TemplateError::Write => {
                 format!("the rendered template would be larger than {MAX_RENDERED_BYTES} B")
             }
@@ -227,45 +252,96 @@ impl<'a> Template<'a> {
             TemplateError::IndexOutOfRange { index } => {
                 format!("there is no item {index}: the list is shorter")
             }
+            TemplateError::UndefinedVariable(name) => not_set(&name),
             other => other.to_string(),
-        }
+        };
+        (Kind::Template, message)
     }
 
-    fn explain_missing(&self, at: usize, key: &str, root: &Value) -> String {
-        let mut path = None;
+    fn explain_missing(&self, at: usize, key: &str, root: &Value) -> (Kind, String) {
+        // The names up to the one that is missing, and whether they begin at the root: `.a.b` does, `$x.b` may not.
+        let mut path: Option<(Vec<String>, bool)> = None;
         for body in self.bodies() {
             each_node(body, &mut |node| {
                 if position(node) == at {
                     each_expr(node, &mut |expr| {
-                        if let Expr::Field(_, names) | Expr::Variable(_, _, names) | Expr::Chain(_, _, names) =
-                            expr
-                            && let Some(depth) = names.iter().position(|name| name == key)
-                        {
-                            path.get_or_insert_with(|| (depth, format!(".{}", names[..=depth].join("."))));
+                        let (names, is_field) = match expr {
+                            Expr::Field(_, names) => (names, true),
+                            Expr::Variable(_, _, names) | Expr::Chain(_, _, names) => (names, false),
+                            _ => return,
+                        };
+                        if let Some(depth) = names.iter().position(|name| *name == key) {
+                            let names = names[..=depth].iter().map(ToString::to_string);
+                            path.get_or_insert_with(|| (names.collect(), is_field));
                         }
                     });
                 }
             });
         }
-        let (depth, path) = path.unwrap_or_else(|| (1, format!(".{key}")));
+        let (names, is_field) = path.unwrap_or_else(|| (vec![String::new(), key.to_owned()], false));
+        let path = names.iter().filter(|name| !name.is_empty());
+        let path: String = path.map(|name| format!(".{name}")).collect();
         let missing = format!("there is no value for {path}");
-        let Value::Map(given) = root else { return missing };
-        if depth > 0 {
-            return missing;
+        let Value::Map(given) = root else {
+            return (Kind::NoSuchName, missing);
+        };
+        if names.len() == 1 {
+            return self.explain_missing_device(key, missing, given);
         }
+        // In a {{with}} or {{range}} a path begins elsewhere; then it leads nowhere, or to the same record.
+        let within = names[..names.len() - 1]
+            .iter()
+            .try_fold(root, |value, name| match value {
+                Value::Map(fields) => fields.get(name.as_str()),
+                _ => None,
+            });
+        let message = match within {
+            Some(Value::Map(fields)) if is_field => {
+                let known: BTreeSet<&str> = fields.keys().map(|name| &**name).collect();
+                let before: String = names[..names.len() - 1]
+                    .iter()
+                    .map(|name| format!(".{name}"))
+                    .collect();
+                let has = match known.len() {
+                    0 => format!("; {before} is empty"),
+                    1..=SHOWN_FIELDS => {
+                        let all: Vec<&str> = known.iter().copied().collect();
+                        format!("; {before} has {}", all.join(", "))
+                    }
+                    _ => String::new(),
+                };
+                match nearest(key, known.iter().copied()) {
+                    Some(near) => format!("{missing}; did you mean {before}.{near}?"),
+                    None => format!("{missing}{has}"),
+                }
+            }
+            _ => missing,
+        };
+        (Kind::NoSuchName, message)
+    }
+
+    fn explain_missing_device(
+        &self,
+        key: &str,
+        missing: String,
+        given: &std::collections::BTreeMap<Arc<str>, Value>,
+    ) -> (Kind, String) {
         if key == "hardware" || key == "Hardware" {
-            return format!("{missing}: the workflow has no machine that is known");
+            let message = format!("{missing}: the workflow has no machine that is known");
+            return (Kind::NoRecord, message);
         }
         let given: BTreeSet<&str> = given.keys().map(|name| &**name).collect();
         if given.is_empty() {
-            return format!("{missing}: the workflow gives no devices");
+            let message = format!("{missing}: the workflow gives no devices");
+            return (Kind::NoSuchName, message);
         }
         let names: Vec<String> = given.iter().map(|name| format!(".{name}")).collect();
-        format!(
+        let message = format!(
             "{missing}; there are {}{}",
             names.join(", "),
             meant(".", key, &given)
-        )
+        );
+        (Kind::NoSuchName, message)
     }
 }
 
@@ -277,22 +353,79 @@ fn meant(dot: &str, name: &str, known: &BTreeSet<&str>) -> String {
 
 /// A problem of the masked text, with the line that stands there.
 fn as_it_was(problem: Problem, text: &str) -> Problem {
-    let line = usize::try_from(problem.line).unwrap_or(0);
-    let column = usize::try_from(problem.column).unwrap_or(0);
-    Problem::at(Text::Template, text, line, column, problem.message)
+    Problem::of(Text::Template, text, problem.finding)
 }
 
+/// Why the template language refuses a text. What the library says names parts of itself; the text at the place tells
+/// more.
 fn syntax_problem(text: &str, parsed: &str, error: TemplateError) -> Problem {
-    match error {
-        TemplateError::Parse {
-            line, col, message, ..
-        }
-        | TemplateError::Lex {
-            line, col, message, ..
-        } => unclosed(text, parsed, line)
-            .unwrap_or_else(|| Problem::at(Text::Template, text, line, col, message)),
-        other => Problem::at(Text::Template, text, 0, 0, other.to_string()),
+    let (TemplateError::Parse {
+        line, col, message, ..
     }
+    | TemplateError::Lex {
+        line, col, message, ..
+    }) = error
+    else {
+        let message = error.to_string();
+        return Problem::at(Text::Template, text, (0, 0), Kind::Template, message);
+    };
+    if let Some(problem) = unclosed(text, parsed, line) {
+        return problem;
+    }
+    // The blocks are looked at when the rest is good; here they may be what is wrong with it.
+    if let Err(problem) = blocks::check(parsed) {
+        return as_it_was(problem, text);
+    }
+    let before = parsed
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum::<usize>();
+    let rest = parsed.get(before..).unwrap_or("").lines().next().unwrap_or("");
+    let (before, rest): (String, String) = {
+        let column = col.saturating_sub(1);
+        (
+            rest.chars().take(column).collect(),
+            rest.chars().skip(column).collect(),
+        )
+    };
+    // It may stand behind the action that ends too early.
+    let ended = before
+        .trim_end()
+        .strip_suffix("}}")
+        .filter(|_| !rest.starts_with('}'));
+    let (col, message) = match (ended, words_at(rest.trim_start())) {
+        (Some(before), _) => (before.chars().count() + 1, MISSING_BEFORE_END.to_owned()),
+        (None, Some(words)) => (col, words),
+        (None, None) => (col, message),
+    };
+    Problem::at(Text::Template, text, (line, col), Kind::Template, message)
+}
+
+fn not_set(variable: &str) -> String {
+    format!("the variable {variable} is not set before it is used: write {{{{ {variable} := … }}}}")
+}
+
+const MISSING_BEFORE_END: &str = "something is missing before this }}";
+
+/// What is wrong with an action from here on; `None` when the text does not tell.
+fn words_at(rest: &str) -> Option<String> {
+    let first = rest.chars().next()?;
+    if rest.starts_with("}}") || rest.starts_with("-}}") {
+        return Some(MISSING_BEFORE_END.into());
+    }
+    if matches!(first, '"' | '`' | '\'') {
+        return Some(format!("what this {first} begins cannot be read"));
+    }
+    let word: String = rest
+        .chars()
+        .take_while(|letter| !letter.is_whitespace() && !matches!(letter, '}' | ')' | '('))
+        .collect();
+    let word = if word.is_empty() { first.to_string() } else { word };
+    if word.starts_with('$') {
+        return Some(not_set(&word));
+    }
+    Some(format!("{word:?} cannot stand here in an action"))
 }
 
 /// Actions may go over several lines, so that one that is not closed is found wrong lines later, with words that do
@@ -310,8 +443,18 @@ fn unclosed(text: &str, parsed: &str, line: usize) -> Option<Problem> {
         .trim_start_matches('-')
         .trim_start()
         .starts_with("/*");
-    (!rest.contains("}}") && !is_comment)
-        .then(|| Problem::at_offset(Text::Template, text, opened, "this {{ has no }} on its line"))
+    let is_open = || {
+        let last = blocks::extents(parsed).last();
+        last.is_some_and(|last| last.start == opened && !parsed[last].ends_with("}}"))
+    };
+    let message = if !rest.contains("}}") {
+        "this {{ has no }} on its line"
+    } else if is_open() {
+        "a quote in this {{ }} is not closed"
+    } else {
+        return None;
+    };
+    (!is_comment).then(|| Problem::at_offset(Text::Template, text, opened, Kind::Template, message))
 }
 
 /// A copy with the calls that the module's comment speaks of, and with `${{ }}` as they were.

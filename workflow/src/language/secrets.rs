@@ -1,5 +1,7 @@
 //! The secrets that a template names, and where.
 
+use yaml::{Finding, Kind};
+
 use super::holes::{holes, is_version_1};
 use super::problem::{Problem, Text};
 use crate::expression::secret_name;
@@ -10,6 +12,16 @@ pub struct SecretUse {
     pub name: String,
     /// Where it stands, with what is to be said if there is no such secret.
     pub place: Problem,
+}
+
+/// With the lines that they stand in.
+pub(super) fn uses(
+    found: Vec<(String, Finding)>,
+    in_text: impl Fn(Vec<Finding>) -> Vec<Problem>,
+) -> Vec<SecretUse> {
+    let (names, places): (Vec<String>, Vec<Finding>) = found.into_iter().unzip();
+    let uses = names.into_iter().zip(in_text(places));
+    uses.map(|(name, place)| SecretUse { name, place }).collect()
 }
 
 impl SecretUse {
@@ -37,6 +49,7 @@ pub fn secrets(text: &str) -> Vec<SecretUse> {
                     Text::Template,
                     text,
                     start + hole.whole.start,
+                    Kind::Missing,
                     SecretUse::missing(name),
                 ),
             }));

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::duration::{is_digits, time_ms};
-use super::expressions::Place;
-use super::fields::{Check, Fields, Known};
-use super::node::{Node, What};
+use yaml::{Entry, Fields, Kind, Node, What};
+
+use super::expressions::Standing;
+use super::fields::{Check, Known};
 use super::{Amount, Approve, Control, ForEach, Retry, Task};
 
 /// What a task does: one of these.
@@ -45,7 +46,7 @@ impl<'a> Check<'a> {
         task.control = self.control(fields, index);
         task.when = fields
             .get("when")
-            .map(|node| self.cel(node, "when", Some(index), Place::When));
+            .map(|node| self.cel(node, "when", Some(index), Standing::When));
         task.for_each = self.for_each(fields, index);
         task.retry = fields.get("retry").map(|node| self.retry(node));
         task.timeout_s = self.seconds(fields.get("timeout"), "timeout");
@@ -57,40 +58,38 @@ impl<'a> Check<'a> {
                 "task {:?} has inputs, but no workflow that they are for",
                 task.name
             );
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
         }
     }
 
     fn does_one_thing(&mut self, fields: &Fields<'a>, task: &Task, does: &[&str]) {
         let name = &task.name;
-        let worker = fields
-            .get("worker")
-            .filter(|node| !matches!(node.what, What::Nothing));
+        let worker = fields.get("worker");
         match (does, worker) {
             ([one, other, ..], _) => {
                 let message = format!("task {name:?} has both {one} and {other}: make it two tasks");
-                self.problem(&fields.at(other), message);
+                self.problem(fields.at(other), Kind::Conflict, message);
             }
-            (["actions"], None) => self.no_worker(&fields.at("worker"), name),
+            (["actions"], None) => self.no_worker(fields.at("worker"), name),
             ([], None) if fields.get("approve").is_none() => {
                 let message = format!(
                     "task {name:?} does nothing: write actions and a worker, or wait, until, workflow, set, succeed, fail or approve"
                 );
-                self.problem(&fields.at, message);
+                self.problem(fields.at, Kind::Missing, message);
             }
             ([control], Some(worker)) if *control != "actions" => {
                 let message =
                     format!("task {name:?} has a worker, but {control} needs no machine: leave worker out");
-                self.problem(&worker.at, message);
+                self.problem(worker.at, Kind::Conflict, message);
             }
-            (_, Some(worker)) if task.worker.is_empty() => self.no_worker(&worker.at, name),
+            (_, Some(worker)) if task.worker.is_empty() => self.no_worker(worker.at, name),
             _ => {}
         }
         let control = does.iter().find(|field| **field != "actions");
-        let mut not_with = |field: &str, what: &str, cure: &str| {
+        let not_with = |field: &str, what: &str, cure: &str| {
             if let Some(node) = fields.get(field) {
                 let message = format!("task {name:?} has {field}, which {what} does not take: {cure}");
-                self.problem(&node.at, message);
+                self.problem(node.at, Kind::Conflict, message);
             }
         };
         if let Some(control) = control {
@@ -113,28 +112,32 @@ impl<'a> Check<'a> {
     fn control(&mut self, fields: &Fields<'a>, index: usize) -> Option<Control> {
         let task = Some(index);
         if let Some(node) = fields.get("wait") {
-            let text = self.filled(Some(node), task);
+            let text = self.filled(Some(node), "wait", task);
             if !text.contains("${{") {
                 self.duration(node, "wait");
             }
             return Some(Control::Wait(text.trim().to_owned()));
         }
         if let Some(node) = fields.get("until") {
-            let text = self.filled(Some(node), task);
+            let text = self.filled(Some(node), "until", task);
             if !text.contains("${{") && time_ms(text).is_none() {
                 let message =
                     format!("until {text:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z");
-                self.problem(&node.at, message);
+                self.problem(node.at, Kind::Value, message);
             }
             return Some(Control::Until(text.trim().to_owned()));
         }
         if let Some(node) = fields.get("workflow") {
-            let template = self.filled(Some(node), task).trim().to_owned();
+            let template = self.filled(Some(node), "workflow", task).trim().to_owned();
             if template.is_empty() {
-                self.problem(&node.at, "workflow is empty: write the name of a template");
+                self.problem(
+                    node.at,
+                    Kind::Missing,
+                    "workflow is empty: write the name of a template",
+                );
             }
             let mut inputs = BTreeMap::new();
-            for entry in self.map(fields.get("inputs")) {
+            for entry in fields.map("inputs") {
                 self.identifier(entry, "an input");
                 self.filled_within(&entry.node, task);
                 inputs.insert(entry.name.clone(), entry.node.json());
@@ -142,24 +145,29 @@ impl<'a> Check<'a> {
             return Some(Control::Workflow { template, inputs });
         }
         if let Some(node) = fields.get("set") {
-            let values = self.expressions_by_name(Some(node), "a variable", task);
+            let values = self.expressions_by_name(fields.map("set"), "a variable", task);
             if values.is_empty() {
-                self.problem(&node.at, "set is empty: write name: expression");
+                self.problem(node.at, Kind::Missing, "set is empty: write name: expression");
             }
             return Some(Control::Set(values));
         }
-        if let Some(node) = fields.get("succeed") {
-            if let Some(entry) = self.map(Some(node)).first() {
-                self.problem(&entry.at, "succeed takes no fields: write succeed: {}");
+        if fields.get("succeed").is_some() {
+            if let Some(entry) = fields.map("succeed").first() {
+                self.problem(
+                    entry.at,
+                    Kind::UnknownField,
+                    "succeed takes no fields: write succeed: {}",
+                );
             }
             return Some(Control::Succeed);
         }
         let fail = self.fields(fields.get("fail")?, &FAIL);
-        let reason = self.filled(fail.get("reason"), task).to_owned();
-        let message = self.filled(fail.get("message"), task).to_owned();
+        let reason = self.filled(fail.get("reason"), "reason", task).to_owned();
+        let message = self.filled(fail.get("message"), "message", task).to_owned();
         if reason.is_empty() {
             self.problem(
-                &fail.at("reason"),
+                fail.at("reason"),
+                Kind::Missing,
                 "fail has no reason: write one word, like DiskTooSmall",
             );
         }
@@ -169,13 +177,13 @@ impl<'a> Check<'a> {
     /// A mapping of names to CEL.
     pub(super) fn expressions_by_name(
         &mut self,
-        node: Option<&'a Node>,
+        entries: &'a [Entry],
         of: &str,
         task: Option<usize>,
     ) -> BTreeMap<String, String> {
-        let place = task.map_or(Place::Outputs, |_| Place::Set);
+        let place = task.map_or(Standing::Outputs, |_| Standing::Set);
         let mut values = BTreeMap::new();
-        for entry in self.map(node) {
+        for entry in entries {
             self.identifier(entry, of);
             let source = self.cel(&entry.node, &entry.name, task, place);
             values.insert(entry.name.clone(), source);
@@ -188,7 +196,8 @@ impl<'a> Check<'a> {
             for field in OF_FOR_EACH {
                 if let Some(node) = fields.get(field) {
                     self.problem(
-                        &node.at,
+                        node.at,
+                        Kind::Conflict,
                         format!("{field} is for a forEach, which this task has not got"),
                     );
                 }
@@ -200,14 +209,14 @@ impl<'a> Check<'a> {
                 "forEach is CEL, not a list of YAML: write it as a text, '{}'",
                 node.json()
             );
-            self.misshapen(node, &message);
+            self.found.misshapen(node, message);
             String::new()
         } else {
-            self.cel(node, "forEach", Some(index), Place::ForEach)
+            self.cel(node, "forEach", Some(index), Standing::ForEach)
         };
         if let Some(goto) = fields.get("goto") {
             let message = "a task with forEach cannot have goto: put the goto into a task behind it";
-            self.problem(&goto.at, message);
+            self.problem(goto.at, Kind::Conflict, message);
         }
         Some(ForEach {
             list,
@@ -228,10 +237,11 @@ impl<'a> Check<'a> {
     }
 
     fn waves(&mut self, node: &'a Node) -> Vec<Amount> {
-        let items = self.list(Some(node));
+        let items = self.found.list(Some(node), "waves");
         if items.is_empty() {
             self.problem(
-                &node.at,
+                node.at,
+                Kind::Missing,
                 "waves is empty: write sizes that rise, like [1, 10%, 100%]",
             );
         }
@@ -247,9 +257,9 @@ impl<'a> Check<'a> {
             if now <= before || percent == 100 && !matches!(amount, Amount::Percent(_)) {
                 let message = format!(
                     "the wave {} is not larger than the one before it: sizes count from the beginning and rise, like [1, 10%, 100%]",
-                    self.text(Some(item))
+                    self.text(Some(item), "a wave")
                 );
-                self.problem(&item.at, message);
+                self.problem(item.at, Kind::Value, message);
             }
             waves.push(amount);
         }
@@ -258,7 +268,7 @@ impl<'a> Check<'a> {
 
     /// A count, or a share like `10%`.
     fn amount(&mut self, node: &'a Node, field: &str, least: u32) -> Option<Amount> {
-        let text = self.text(Some(node)).trim();
+        let text = self.text(Some(node), field).trim();
         let percent = text.strip_suffix('%').map(str::trim);
         let number = Some(percent.unwrap_or(text))
             .filter(|digits| is_digits(digits))
@@ -268,7 +278,7 @@ impl<'a> Check<'a> {
             let message = format!(
                 "{field} {text:?} is neither a count from {least} on nor a share of {least}% to 100%"
             );
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
         }
         let amount = if percent.is_some() {
             Amount::Percent
@@ -279,7 +289,7 @@ impl<'a> Check<'a> {
     }
 
     pub(super) fn count(&mut self, node: &'a Node, field: &str, least: u32, most: u32) -> u32 {
-        let text = self.text(Some(node)).trim();
+        let text = self.text(Some(node), field).trim();
         let number = Some(text).filter(|digits| is_digits(digits));
         let number = number
             .and_then(|digits| digits.parse().ok())
@@ -290,7 +300,8 @@ impl<'a> Check<'a> {
             } else {
                 format!("from {least} to {most}")
             };
-            self.problem(&node.at, format!("{field} {text:?} is no whole number {range}"));
+            let message = format!("{field} {text:?} is no whole number {range}");
+            self.problem(node.at, Kind::Value, message);
             least
         })
     }
@@ -302,7 +313,7 @@ impl<'a> Check<'a> {
             None => {
                 let message =
                     "retry has no attempts: write how often it runs at most, the first time included";
-                self.problem(&fields.at, message);
+                self.problem(fields.at, Kind::Missing, message);
                 1
             }
         };
@@ -322,7 +333,7 @@ impl<'a> Check<'a> {
 
     /// `2` doubles the delay each time.
     fn backoff(&mut self, node: &'a Node) -> u32 {
-        let text = self.text(Some(node)).trim();
+        let text = self.text(Some(node), "backoff").trim();
         match text.parse::<f64>() {
             Ok(times) if (1.0..=MOST_BACKOFF).contains(&times) => {
                 #[expect(
@@ -337,7 +348,7 @@ impl<'a> Check<'a> {
                 let message = format!(
                     "backoff {text:?} is no number from 1 to {MOST_BACKOFF}: 2 doubles the delay each time"
                 );
-                self.problem(&node.at, message);
+                self.problem(node.at, Kind::Value, message);
                 100
             }
         }
@@ -345,20 +356,21 @@ impl<'a> Check<'a> {
 
     fn retried_on(&mut self, fields: &Fields<'a>) -> Vec<String> {
         let mut on: Vec<String> = Vec::new();
-        for (word, at) in self.words(fields.get("on"), "on") {
+        for (word, at) in self.words(fields, "on") {
             let lower = word.to_ascii_lowercase();
             let is_word = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric());
             if !is_word {
                 let message =
                     format!("on {word:?} is neither failed, timeout, lost nor the reason of a failure");
-                self.problem(&at, message);
+                self.problem(at, Kind::Value, message);
             } else if lower != word && matches!(lower.as_str(), "failed" | "timeout" | "lost") {
                 self.problem(
-                    &at,
+                    at,
+                    Kind::Value,
                     format!("on {word:?} is a reason that no action gives: write {lower}"),
                 );
             } else if on.iter().any(|before| before == word) {
-                self.problem(&at, format!("on has {word} twice: take one out"));
+                self.problem(at, Kind::Twice, format!("on has {word} twice: take one out"));
             } else {
                 on.push(word.to_owned());
             }
@@ -368,17 +380,19 @@ impl<'a> Check<'a> {
 
     fn approve(&mut self, node: &'a Node, index: usize) -> Approve {
         let fields = self.fields(node, &APPROVE);
-        let message = self.filled(fields.get("message"), Some(index)).to_owned();
+        let message = self
+            .filled(fields.get("message"), "message", Some(index))
+            .to_owned();
         if message.trim().is_empty() {
             let problem = "approve has no message: write what is asked, for example \"wipe rack r7?\"";
-            self.problem(&fields.at("message"), problem);
+            self.problem(fields.at("message"), Kind::Missing, problem);
         }
         let mut by: Vec<String> = Vec::new();
-        for (group, at) in self.words(fields.get("by"), "by") {
+        for (group, at) in self.words(&fields, "by") {
             if group.is_empty() {
-                self.problem(&at, "by has a group without a name");
+                self.problem(at, Kind::Value, "by has a group without a name");
             } else if by.iter().any(|before| before == group) {
-                self.problem(&at, format!("by has {group:?} twice: take one out"));
+                self.problem(at, Kind::Twice, format!("by has {group:?} twice: take one out"));
             } else {
                 by.push(group.to_owned());
             }

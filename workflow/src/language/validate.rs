@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_saphyr::Location;
+use yaml::{Fields, Finding, Findings, Kind, Node, Place, What};
 
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
 use super::native::{names_disk, native_by};
-use super::node::{Node, What};
-use super::problem::Problem;
-use super::{Action, Definition, SecretUse, Task, image_reference};
+use super::{Action, Definition, Task, image_reference};
 
 /// Bytes of a name, as upstream.
 const MAX_NAME_BYTES: usize = 199;
@@ -90,58 +88,56 @@ const NAMESPACES: Known = Known {
 /// A definition, and what is odd about it.
 pub(super) struct Validated {
     pub(super) definition: Definition,
-    pub(super) warnings: Vec<Problem>,
-    pub(super) undone: Vec<Problem>,
-    pub(super) secrets: Vec<SecretUse>,
+    pub(super) warnings: Vec<Finding>,
+    pub(super) undone: Vec<Finding>,
+    pub(super) secrets: Vec<(String, Finding)>,
 }
 
-pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Problem>> {
-    let mut check = Check::new(yaml);
-    let definition = if matches!(tree.what, What::Nothing) {
+pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding>> {
+    let found = Findings::default();
+    let mut check = Check::new(yaml, &found);
+    let definition = if tree.is_nothing() {
         let message = "the template is empty: it needs version, name and tasks";
-        check.problem(&Location::UNKNOWN, message);
+        check.problem(Place::default(), Kind::Missing, message);
         Definition::default()
     } else {
         check.definition(tree)
     };
-    for list in [&mut check.warnings, &mut check.undone] {
-        list.sort_by_key(|problem| (problem.line, problem.column));
-    }
-    check
-        .secrets
-        .sort_by_key(|secret| (secret.place.line, secret.place.column));
-    if check.problems.is_empty() {
-        return Ok(Validated {
+    let mut undone = std::mem::take(&mut check.undone);
+    undone.sort_by_key(|finding| finding.place);
+    let mut secrets = std::mem::take(&mut check.secrets);
+    secrets.sort_by_key(|(_, finding)| finding.place);
+    drop(check);
+    let (problems, warnings) = found.into_sorted();
+    if problems.is_empty() {
+        Ok(Validated {
             definition,
-            warnings: check.warnings,
-            undone: check.undone,
-            secrets: check.secrets,
-        });
+            warnings,
+            undone,
+            secrets,
+        })
+    } else {
+        Err(problems)
     }
-    check
-        .problems
-        .sort_by_key(|problem| (problem.line, problem.column));
-    // What aliases repeat is told once.
-    check.problems.dedup();
-    Err(check.problems)
 }
 
 impl<'a> Check<'a> {
     fn definition(&mut self, tree: &'a Node) -> Definition {
         if !matches!(tree.what, What::Map(_)) {
-            self.misshapen(tree, "a mapping (key: value) is wanted here");
+            let message = format!("a workflow must be a map (key: value), not {}", tree.describe());
+            self.found.misshapen(tree, message);
             return Definition::default();
         }
         let version = self.version(tree);
         let fields = self.fields(tree, &WORKFLOW);
-        let name = self.name(fields.get("name"), &fields.at, "the workflow");
+        let name = self.name(&fields, "the workflow");
         let global_timeout_s = self.seconds(fields.get("global_timeout"), "global_timeout");
-        let written = self.list(fields.get("tasks"));
+        let written = fields.list("tasks");
         if written.is_empty() {
             let message = "the workflow has no tasks: it needs at least one";
-            self.problem(&fields.at("tasks"), message);
+            self.problem(fields.at("tasks"), Kind::Missing, message);
         }
-        let inputs = self.inputs(fields.get("inputs"));
+        let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
         let mut tasks: Vec<Task> = written
@@ -153,7 +149,7 @@ impl<'a> Check<'a> {
                 task
             })
             .collect();
-        let outputs = self.expressions_by_name(fields.get("outputs"), "an output", None);
+        let outputs = self.expressions_by_name(fields.map("outputs"), "an output", None);
         let ancestors = self.link(&mut tasks, &links);
         let definition = Definition {
             version,
@@ -170,20 +166,16 @@ impl<'a> Check<'a> {
     }
 
     fn version(&mut self, tree: &'a Node) -> String {
-        let node = match &tree.what {
-            What::Map(entries) => entries.iter().find(|entry| entry.name == "version"),
-            _ => None,
-        };
-        let node = node.map(|entry| &entry.node);
-        let version = self.text(node);
+        let node = tree.get("version");
+        let version = self.text(node, "version");
         let at = node.map_or(tree.at, |node| node.at);
         match version {
             "0.1" => {}
             "1" => self.is_version_1 = true,
-            "" => self.warning(&at, "there is no version: write version: \"0.1\""),
+            "" => self.warning(at, Kind::Missing, "there is no version: write version: \"0.1\""),
             other => {
                 let message = format!("version {other:?} is not known: write \"0.1\" or \"1\"");
-                self.problem(&at, message);
+                self.problem(at, Kind::Value, message);
             }
         }
         if self.is_version_1 { "1" } else { "0.1" }.into()
@@ -191,25 +183,26 @@ impl<'a> Check<'a> {
 
     fn task(&mut self, index: usize, node: &'a Node, names: &mut BTreeSet<String>) -> (Task, Links<'a>) {
         let fields = self.fields(node, &TASK);
-        let name = self.name(fields.get("name"), &fields.at, "a task");
+        let name = self.name(&fields, "a task");
         if !name.is_empty() && !names.insert(name.clone()) {
             self.problem(
-                &fields.at("name"),
+                fields.at("name"),
+                Kind::Twice,
                 format!("a second task is called {name:?}: names must differ"),
             );
         }
         let mut action_names = BTreeSet::new();
-        let actions = self
-            .list(fields.get("actions"))
+        let actions = fields
+            .list("actions")
             .iter()
             .enumerate()
             .map(|(number, action)| self.action((index, number), action, &name, &mut action_names))
             .collect();
         let mut task = Task {
             actions,
-            volumes: self.volumes(fields.get("volumes")),
-            environment: self.environment(fields.get("environment"), index),
-            worker: worker(self.filled(fields.get("worker"), Some(index))),
+            volumes: self.volumes(&fields),
+            environment: self.environment(&fields, index),
+            worker: worker(self.filled(fields.get("worker"), "worker", Some(index))),
             name,
             ..Task::default()
         };
@@ -217,15 +210,15 @@ impl<'a> Check<'a> {
         if self.is_version_1 {
             self.steps(&fields, index, &mut task);
         } else if task.worker.is_empty() {
-            self.no_worker(&fields.at("worker"), &task.name);
+            self.no_worker(fields.at("worker"), &task.name);
         }
         (task, links)
     }
 
-    pub(super) fn no_worker(&mut self, at: &Location, task: &str) {
+    pub(super) fn no_worker(&mut self, at: Place, task: &str) {
         let message =
             format!("task {task:?} has no worker: write a MAC, or a device like \"{{{{.device_1}}}}\"");
-        self.problem(at, message);
+        self.problem(at, Kind::Missing, message);
     }
 
     fn action(
@@ -236,19 +229,19 @@ impl<'a> Check<'a> {
         names: &mut BTreeSet<String>,
     ) -> Action {
         let fields = self.fields(node, &ACTION);
-        let name = self.name(fields.get("name"), &fields.at, "an action");
+        let name = self.name(&fields, "an action");
         if !name.is_empty() && !names.insert(name.clone()) {
             let message =
                 format!("a second action of task {task_name:?} is called {name:?}: names must differ");
-            self.problem(&fields.at("name"), message);
+            self.problem(fields.at("name"), Kind::Twice, message);
         }
-        let image = self.filled(fields.get("image"), Some(task)).to_owned();
+        let image = self.filled(fields.get("image"), "image", Some(task)).to_owned();
         match image_reference::check(&image) {
             // What an expression gives is checked when it is filled in.
             Err(_) if self.is_version_1 && image.contains("${{") => {}
             Err(error) => {
                 let message = format!("image {image:?} of action {name:?} is no image reference: {error}");
-                self.problem(&fields.at("image"), message);
+                self.problem(fields.at("image"), Kind::Image, message);
             }
             Ok(()) => self.images.push((task, number, fields.at("image"))),
         }
@@ -257,12 +250,11 @@ impl<'a> Check<'a> {
             .map(|node| self.fields(node, &NAMESPACES));
         let of_namespaces = |field| namespaces.as_ref().and_then(|fields| fields.get(field));
         // `pid` is the older spelling of namespaces.pid.
-        let newer = of_namespaces("pid").filter(|node| !matches!(node.what, What::Nothing));
-        let pid = self.namespace(newer.or(fields.get("pid")), "pid");
+        let pid = self.namespace(of_namespaces("pid").or(fields.get("pid")), "pid");
         let network = self.namespace(of_namespaces("network"), "network");
-        let handed = |check: &mut Check<'a>, item| check.handed(Some(item), task).to_owned();
+        let handed = |check: &mut Check<'a>, item| check.handed(Some(item), "command", task).to_owned();
         let runtime = self.runtime(fields.get("runtime"), &name, &image);
-        let command = self.list(fields.get("command"));
+        let command = fields.list("command");
         if let (Some(node), Some(native)) = (
             fields.get("command").filter(|_| !command.is_empty()),
             native_by(runtime, &image),
@@ -272,15 +264,15 @@ impl<'a> Check<'a> {
                 _ => "it is told what to do by its environment",
             };
             let message = format!("command of action {name:?} has no effect: {cure}");
-            self.not_done(&node.at, message);
+            self.not_done(node.at, message);
         }
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
             command: command.iter().map(|item| handed(self, item)).collect(),
-            on_timeout: self.arguments(fields.get("on-timeout"), "on-timeout"),
-            on_failure: self.arguments(fields.get("on-failure"), "on-failure"),
-            volumes: self.volumes(fields.get("volumes")),
-            environment: self.environment(fields.get("environment"), task),
+            on_timeout: self.arguments(&fields, "on-timeout"),
+            on_failure: self.arguments(&fields, "on-failure"),
+            volumes: self.volumes(&fields),
+            environment: self.environment(&fields, task),
             reboots: self.flag(fields.get("reboots"), "reboots"),
             retry: fields.get("retry").map(|node| self.retry(node)),
             runtime,
@@ -291,12 +283,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn name(&mut self, node: Option<&'a Node>, otherwise: &Location, whose: &str) -> String {
-        let name = self.plain(node, "a name");
-        let at = node.map_or(*otherwise, |node| node.at);
+    fn name(&mut self, fields: &Fields<'a>, whose: &str) -> String {
+        let name = self.plain(fields.get("name"), "a name");
+        let at = fields.at("name");
         if name.is_empty() {
             self.problem(
-                &at,
+                at,
+                Kind::Missing,
                 format!("{whose} has no name: it needs one of 1 to {MAX_NAME_BYTES} bytes"),
             );
         } else if name.len() > MAX_NAME_BYTES {
@@ -304,14 +297,14 @@ impl<'a> Check<'a> {
                 "the name of {whose} has {} bytes: {MAX_NAME_BYTES} is the most",
                 name.len()
             );
-            self.problem(&at, message);
+            self.problem(at, Kind::TooMuch, message);
         }
         name.to_owned()
     }
 
     /// A time limit in seconds; 0 when there is none.
     pub(super) fn seconds(&mut self, node: Option<&'a Node>, field: &str) -> u64 {
-        let value = self.text(node).trim();
+        let value = self.text(node, field).trim();
         let (Some(node), false) = (node, value.is_empty()) else {
             return 0;
         };
@@ -319,7 +312,7 @@ impl<'a> Check<'a> {
             let ms = self.duration(node, field);
             if !ms.is_multiple_of(1000) {
                 let message = format!("{field} {value:?} has a part of a second: write whole seconds");
-                self.problem(&node.at, message);
+                self.problem(node.at, Kind::Value, message);
             }
             return ms / 1000;
         }
@@ -330,23 +323,24 @@ impl<'a> Check<'a> {
             Ok(seconds) => return seconds.unsigned_abs(),
             Err(_) => format!("{field} {value:?} is no whole number of seconds: write one, like 600"),
         };
-        self.problem(&node.at, message);
+        self.problem(node.at, Kind::Value, message);
         0
     }
 
     /// The milliseconds of a duration of version 1.
     pub(super) fn duration(&mut self, node: &'a Node, field: &str) -> u64 {
-        let value = self.text(Some(node));
+        let value = self.text(Some(node), field);
         duration_ms(value).unwrap_or_else(|| {
             let message =
                 format!("{field} {value:?} is no duration: write seconds, or one like 90s, 10m, 1h30m or 2d");
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
             0
         })
     }
 
-    fn volumes(&mut self, node: Option<&'a Node>) -> Vec<String> {
-        self.list(node).iter().map(|volume| self.volume(volume)).collect()
+    fn volumes(&mut self, fields: &Fields<'a>) -> Vec<String> {
+        let volumes = fields.list("volumes").iter();
+        volumes.map(|volume| self.volume(volume)).collect()
     }
 
     fn volume(&mut self, node: &'a Node) -> String {
@@ -359,43 +353,43 @@ impl<'a> Check<'a> {
         if !is_good {
             let message =
                 format!("volume {value:?} is not like /on/host:/in/container or /on/host:/in/container:ro");
-            self.problem(&node.at, message);
+            self.problem(node.at, Kind::Value, message);
         }
         for option in parts.get(2).into_iter().flat_map(|options| options.split(',')) {
             if is_good && !VOLUME_OPTIONS.contains(&option) {
                 let message = format!("volume {value:?} has the unknown option {option:?}");
-                self.warning(&node.at, message);
+                self.warning(node.at, Kind::Odd, message);
             }
         }
         value.to_owned()
     }
 
     fn namespace(&mut self, node: Option<&'a Node>, which: &str) -> String {
-        let value = self.text(node);
+        let value = self.text(node, which);
         if let Some(node) = node.filter(|_| !matches!(value, "" | "host")) {
             let message = format!("{which} {value:?} has no effect: only \"host\" has");
-            self.warning(&node.at, message);
+            self.warning(node.at, Kind::NoEffect, message);
         }
         value.to_owned()
     }
 
     /// An item that is null is an empty string, as upstream.
-    fn arguments(&mut self, node: Option<&'a Node>, field: &str) -> Vec<String> {
-        let items = self.list(node).iter();
+    fn arguments(&mut self, fields: &Fields<'a>, field: &str) -> Vec<String> {
+        let items = fields.list(field).iter();
         items
             .map(|item| self.plain(Some(item), field).to_owned())
             .collect()
     }
 
-    fn environment(&mut self, node: Option<&'a Node>, task: usize) -> BTreeMap<String, String> {
-        let entries = self.map(node).iter();
+    fn environment(&mut self, fields: &Fields<'a>, task: usize) -> BTreeMap<String, String> {
+        let entries = fields.map("environment").iter();
         entries
             .map(|entry| {
                 let node = Some(&entry.node);
                 let value = if names_disk(&entry.name) {
                     self.recorded(node, task, &entry.name)
                 } else {
-                    self.handed(node, task)
+                    self.handed(node, &entry.name, task)
                 };
                 (entry.name.clone(), value.to_owned())
             })

@@ -27,19 +27,22 @@ pub(crate) enum WorkflowCommand {
 Examples:
   farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow create -t rack -i rack=r7 -i 'packages=[\"jq\", \"tmux\"]'
-  farrier workflow create -f wipe.yaml -r device_1=52:54:00:77:00:0b
+  farrier workflow create -f wipe.yaml -r device_1=node1
 
 It begins as soon as its machine is attached; a machine that is switched on netboots into it.")]
     Create {
         /// Name or id of the template
         #[arg(short, long, required_unless_present = "file")]
         template: Option<String>,
-        /// A template that is not stored; - is standard input
+        /// A template that is not stored, or Tinkerbell's Workflow; - is standard input
         #[arg(short, long, conflicts_with = "template")]
         file: Option<String>,
         /// What a variable of the template stands for; more than once, or all of them as a JSON object
         #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
         devices: Vec<String>,
+        /// The machine whose record a template's .hardware is: name or MAC [default: the one that the devices tell]
+        #[arg(long, value_name = "MACHINE")]
+        machine: Option<String>,
         /// The value of an input: the text for one of type string, JSON for others; more than once, or all as a JSON object
         #[arg(short = 'i', long = "input", value_name = "NAME=VALUE")]
         inputs: Vec<String>,
@@ -218,30 +221,26 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             template,
             file,
             devices: given,
+            machine,
             inputs: values,
             idempotency_key,
             name,
             quiet,
         } => {
-            let (text, source) = match file.as_deref().map(read_file).transpose()? {
-                Some((text, source)) => (text, Some(source)),
-                None => (String::new(), None),
-            };
+            let (text, source) = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
             let inputs = Inputs::of(&values)?;
             let request = CreateWorkflowRequest {
                 template: template.unwrap_or_default(),
                 text,
+                source,
                 devices: devices(&given)?.into_iter().collect(),
+                machine: machine.unwrap_or_default(),
                 inputs_json: inputs.json()?,
                 inputs_text: inputs.typed.into_iter().collect(),
                 idempotency_key: idempotency_key.unwrap_or_default(),
                 name: name.unwrap_or_default(),
             };
-            let made = create(request, quiet, asking).await;
-            match source {
-                Some(source) => made.map_err(|failure| failure.in_file(&source))?,
-                None => made?,
-            }
+            create(request, quiet, asking).await?;
         }
         WorkflowCommand::Get { id } => look::get(id, asking).await?,
         WorkflowCommand::List { machine, unfinished } => {
@@ -292,9 +291,10 @@ impl Inputs {
                     all.typed.insert(name, value.to_owned());
                 }
                 _ => {
-                    let object: serde_json::Map<_, _> = serde_json::from_str(one).map_err(|error| {
+                    let object = yaml::json_object(one).map_err(|found| {
                         Failure::Usage(format!(
-                            "bad input {one:?}: {error}; expected rack=r7, or JSON such as '{{\"rack\": \"r7\"}}'"
+                            "bad input {one:?}: {}; expected rack=r7, or JSON such as '{{\"rack\": \"r7\"}}'",
+                            found.message
                         ))
                     })?;
                     all.typed.retain(|name, _| !object.contains_key(name));
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(Inputs::of(&[]).unwrap().json().unwrap(), "");
         let refused = Inputs::of(&["rack".to_owned()]).unwrap_err().to_string();
         assert!(
-            refused.starts_with("bad input \"rack\": expected value at line 1 column 1; "),
+            refused.starts_with("bad input \"rack\": it is no JSON; expected rack=r7"),
             "{refused}"
         );
     }

@@ -12,9 +12,9 @@ fn run(template: &str) -> Result<String, String> {
         devices: [value("device", "/dev/sda"), value("empty", "")].into(),
         hardware: serde_json::json!({"metadata": {"name": "node1"}}),
     };
-    let message = |problems: Vec<super::super::Problem>| problems[0].message.clone();
+    let message = |problems: Vec<super::super::Problem>| problems[0].finding.message.clone();
     let parsed = super::super::render::Template::parse(template).map_err(message)?;
-    parsed.render(&devices).map_err(message)
+    parsed.render(&devices).map_err(|failed| message(failed.problems))
 }
 
 #[track_caller]

@@ -62,15 +62,16 @@ fn from_yaml(arguments: &Arguments<'_>) -> Answer {
     if text.is_empty() {
         return Err(arguments.error("the text is empty"));
     }
-    let parsed: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| {
-        arguments.error(
-            error
-                .without_snippet()
-                .render()
-                .lines()
-                .next()
-                .unwrap_or("bad YAML"),
-        )
+    let limits = yaml::Limits {
+        nodes: 10_000,
+        bytes: 1 << 20,
+    };
+    let parsed = yaml::value(text, limits).map_err(|found| {
+        let yaml::Place { line, column } = found.place;
+        arguments.error(format!(
+            "line {line}, column {column} of the text: {}",
+            found.message
+        ))
     })?;
     gotmpl::to_value(&parsed)
 }

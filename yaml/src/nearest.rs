@@ -18,6 +18,13 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
+/// `; did you mean "…"?`, or what to write otherwise.
+pub fn meant<'n>(word: &str, known: impl IntoIterator<Item = &'n str>, otherwise: &str) -> String {
+    nearest(word, known)
+        .map(|near| format!("; did you mean {near:?}?"))
+        .unwrap_or_else(|| otherwise.to_owned())
+}
+
 fn normal(word: &str) -> Vec<char> {
     word.chars()
         .flat_map(char::to_lowercase)
@@ -53,6 +60,7 @@ mod tests {
             ("on_timeout", Some("on-timeout")),
             ("onFailure", Some("on-failure")),
             ("Name", Some("name")),
+            ("adress", None),
             ("args", None),
             ("", None),
             (&"x".repeat(1000), None),
