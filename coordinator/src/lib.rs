@@ -9,6 +9,8 @@
 //! store, [`netboot`] what a machine boots, [`people`] who may do what, [`secrets`] what is sealed. [`database`] is the store as
 //! all of them use it, with its keys.
 
+#![forbid(unsafe_code)]
+
 pub mod archive;
 pub mod data;
 pub mod database;

@@ -2,6 +2,8 @@
 //!
 //! Generated at build time from `proto/farrier/v1/*.proto`; agent and server meet only here.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 
 pub mod codec;

@@ -8,6 +8,8 @@
 //!
 //! Pure: reads no file, no clock and no network.
 
+#![forbid(unsafe_code)]
+
 mod authority;
 mod query;
 mod secrets;

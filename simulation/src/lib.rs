@@ -8,6 +8,8 @@
 //! - [`checks`]: what must hold all the same.
 //! - [`coverage`]: that it happened at all.
 
+#![forbid(unsafe_code)]
+
 mod archives;
 mod checks;
 pub mod coverage;

@@ -6,6 +6,8 @@
 //! The engines block. Code on a runtime uses [`queue::StoreHandle`], which has the one writer thread and turns
 //! commits that wait at the same time into one synced transaction.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;

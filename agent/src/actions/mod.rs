@@ -6,7 +6,7 @@
 
 mod cexec;
 mod chroot;
-mod command_line;
+pub mod command_line;
 mod environment;
 mod feed;
 mod halt;

@@ -32,7 +32,7 @@ The file has the flags' names:
 
 Prints `farrier: ready …` on stderr when every socket is bound. Stops on SIGTERM and SIGINT.
 Ports below 1024, DHCP and router advertisements need root, or
-CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN.")]
+CAP_NET_BIND_SERVICE and CAP_NET_RAW.")]
 pub(crate) struct ServeArgs {
     /// Settings in TOML
     #[arg(long, value_name = "FILE", env = "FARRIER_CONFIG", hide_env_values = true)]

@@ -2,6 +2,7 @@
 
 mod config;
 mod netboot;
+mod notify;
 mod store_check;
 
 use std::net::SocketAddr;
@@ -113,12 +114,14 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         "farrier: ready grpc={grpc_address} api={api_address} http={} dhcp={dhcp} tftp={}",
         boots.http, boots.tftp
     ));
+    notify::ready();
     let ended_by_itself = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
         _ = &mut boots.done => true,
     };
     tracing::info!("stopping");
+    notify::stopping();
     stop.cancel();
     let served = serving
         .await

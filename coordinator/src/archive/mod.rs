@@ -110,7 +110,7 @@ pub fn workflow(store: &Arc<dyn Store>, id: &str) -> Result<Option<Arc<Workflow>
     workflow_in(&View::new(store.clone()), id)
 }
 
-/// As [`workflow`], of what a view reads.
+/// As [`workflow()`], of what a view reads.
 ///
 /// # Errors
 /// When the rows cannot be read.
