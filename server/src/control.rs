@@ -1,5 +1,6 @@
 //! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
 use crate::database::{Database, off_the_runtime};
+use crate::secrets::KeyFile;
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -46,6 +48,9 @@ pub struct Config {
     pub served: Vec<Served>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
+    /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
+    /// process.
+    pub secrets_key: Option<PathBuf>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
 }
@@ -63,6 +68,7 @@ impl Default for Config {
             stop_grace: Duration::from_secs(10),
             served: Vec::new(),
             blobs: Blobs::in_memory(),
+            secrets_key: None,
             authority: Pin::of(b""),
         }
     }
@@ -85,6 +91,7 @@ pub(crate) struct Inner {
     pub(crate) archive_turns: Turns,
     pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
+    pub(crate) secrets_key: Arc<KeyFile>,
     pub(crate) silence: Silence,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) progress: broadcast::Sender<Progress>,
@@ -126,6 +133,7 @@ impl ControlPlane {
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
+        let secrets_key = Arc::new(KeyFile::new(config.secrets_key.clone()));
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
         let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
@@ -148,6 +156,7 @@ impl ControlPlane {
             archive_turns: Turns::default(),
             coordinator,
             agents: Registry::default(),
+            secrets_key,
             silence: Silence::default(),
             changes,
             progress: broadcast::channel(CHANGES).0,
@@ -163,6 +172,7 @@ impl ControlPlane {
         let control = Self {
             inner: Arc::new(inner),
         };
+        control.look_at_secrets().await?;
         // What was left to do when a server stopped.
         for next in control.ask_coordinator(Coordinator::recover).await? {
             control.follow_up(next);

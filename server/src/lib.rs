@@ -20,9 +20,9 @@ mod machines;
 mod netboot;
 mod people;
 mod random;
+mod secrets;
 mod templates;
 pub mod timeline;
-
 mod turns;
 mod workflows;
 

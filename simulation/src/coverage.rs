@@ -126,6 +126,7 @@ pub const FAULTS: &[&str] = &[
     "network: a stream breaks",
     "network: a stream stalls",
     "server: a conflict",
+    "server: an action is withheld",
     "server: values are detached",
     "server: crashes",
     "server: crashes after a commit",

@@ -310,6 +310,7 @@ impl ServeConfig {
         server::Config {
             authority,
             blobs,
+            secrets_key: Some(self.data_dir.join(coordinator::secrets::KEY_FILE)),
             lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),

@@ -52,6 +52,7 @@ pub const KINDS: &[&str] = &[
     "of",
     "open",
     "outbox",
+    "secret",
     "sub",
     "template",
     "template-id",

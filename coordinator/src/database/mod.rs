@@ -19,6 +19,7 @@
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
+//! secret/<name>                               a secret, sealed; see [`secrets`](crate::secrets)
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number

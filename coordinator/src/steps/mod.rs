@@ -81,6 +81,16 @@ pub enum Input {
         machine: String,
         epoch: u64,
     },
+    /// What the agent was to be told to run could not be put together: the attempt has failed before it has begun. Only for
+    /// one that the agent has not been given.
+    Withheld {
+        machine: String,
+        epoch: u64,
+        attempt: AttemptId,
+        /// A word.
+        reason: String,
+        message: String,
+    },
     /// The timer row of that time is due.
     Timer {
         workflow: String,
@@ -154,7 +164,7 @@ pub enum Answer {
     Workflow(Arc<Workflow>),
     /// The engine would not; nothing changes.
     Refused(Refusal),
-    /// After Attach, Report and Work.
+    /// After Attach, Report, Work and Withheld.
     Machine(Assignment),
     /// A newer stream of the machine has attached: this one is to end. Nothing changes, nothing is acknowledged.
     Stale,
@@ -284,6 +294,13 @@ impl Coordinator {
             } => self.attach(now, machine, boot_id, running.as_ref(), knows),
             Input::Report(report) => self.report(now, report),
             Input::Work { machine, epoch } => self.work(now, machine, *epoch),
+            Input::Withheld {
+                machine,
+                epoch,
+                attempt,
+                reason,
+                message,
+            } => self.withheld(now, machine, *epoch, attempt, (reason, message)),
             Input::Timer { workflow, at } => self.timer(now, workflow, *at),
             Input::Carry { key } => self.carry(now, key),
             Input::Silent { machine, for_ms } => self.silent(now, machine, *for_ms),
@@ -501,7 +518,8 @@ impl Coordinator {
             | Input::Blocked { .. }
             | Input::BootDisk { .. }
             | Input::Create(_)
-            | Input::Silent { .. } => false,
+            | Input::Silent { .. }
+            | Input::Withheld { .. } => false,
         }
     }
 
@@ -531,6 +549,17 @@ impl Coordinator {
     pub fn dispatch(&self, attempt: &AttemptId) -> Result<Option<Dispatch>, Error> {
         let workflow = self.workflow(&attempt.workflow)?;
         Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
+    }
+
+    /// Names of the secrets that an attempt was given: they are to be hidden in what comes of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn secret_names(&self, attempt: &AttemptId) -> Result<BTreeSet<String>, Error> {
+        let workflow = self.workflow(&attempt.workflow)?;
+        Ok(workflow
+            .map(|workflow| engine::secret_names(&workflow, attempt))
+            .unwrap_or_default())
     }
 
     fn create(&self, now: Now, new: &NewWorkflow) -> Result<Plan, Error> {

@@ -9,6 +9,7 @@ mod large;
 mod machines;
 mod races;
 mod rollouts;
+mod secrets;
 mod small_commits;
 mod subworkflows;
 mod written;

@@ -12,9 +12,10 @@ use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, report,
-    server_message,
+    AgentMessage, AttemptState, Hello, JournalEntry, Report, ReportsAcknowledged, ServerMessage, Welcome,
+    agent_message, report, server_message,
 };
+use redaction::Secrets;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tonic::Status;
 use workflow::engine::{AttemptId, ExecutionId, Outcome};
@@ -47,6 +48,10 @@ pub(super) struct Session {
     /// The attempt that was last asked about, and whether it is this machine's.
     known: Option<Known>,
     logs: Option<Logs>,
+    /// What the agent has been given, and has not ended as far as we know, by its first words.
+    given: BTreeSet<AttemptId>,
+    /// The attempt that was last handed out or asked about, and what is to be hidden in what comes of it.
+    secrets: Option<(AttemptId, Secrets)>,
 }
 
 /// Why a session ends.
@@ -88,6 +93,8 @@ impl Session {
             idle: None,
             known: None,
             logs: None,
+            given: BTreeSet::new(),
+            secrets: None,
         }
     }
 
@@ -188,7 +195,7 @@ impl Session {
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
         self.hello.inventory = None;
-        self.hello.journal = Vec::new();
+        self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
@@ -247,7 +254,8 @@ impl Session {
             .outcome
             .as_ref()
             .is_some_and(report::Outcome::left_disks_untouched);
-        let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
+        let outcome = outcome(report.outcome, self.secrets_of(&attempt).await?);
+        let (outcome, data) = self.control.keep_data(outcome, changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
         let ends_running = ends && self.running.as_ref() == Some(&attempt);
         let input = Input::Report(Box::new(coordinator::Report {
@@ -274,6 +282,16 @@ impl Session {
         }))
         .await?;
         Ok(assignment.orders)
+    }
+
+    /// What is to be hidden in what comes of an attempt. The agent has hidden it; an old one has not.
+    async fn secrets_of(&mut self, attempt: &AttemptId) -> Result<&Secrets, Error> {
+        let known = self.secrets.take().filter(|(of, _)| of == attempt);
+        let known = match known {
+            Some(known) => known,
+            None => (attempt.clone(), self.control.secrets_of(attempt).await?),
+        };
+        Ok(&self.secrets.insert(known).1)
     }
 
     /// A report that can change nothing is acknowledged all the same, or it would come for ever.
@@ -348,6 +366,15 @@ impl Session {
             outcome,
         });
     }
+}
+
+/// What the agent has and will report the end of, or has reported in what is not durable here: up to `sequence` it is.
+fn given(journal: &[JournalEntry], sequence: u64) -> BTreeSet<AttemptId> {
+    let is_open = |entry: &&JournalEntry| {
+        matches!(entry.state(), AttemptState::Waiting | AttemptState::Running) || entry.sequence > sequence
+    };
+    let open = journal.iter().filter(is_open);
+    open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
 }
 
 fn replaced() -> End {

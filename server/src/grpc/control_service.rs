@@ -145,6 +145,36 @@ impl ControlService for ControlPlane {
         Ok(Response::new(self.shown(machine.name).await.map_err(status)?))
     }
 
+    async fn set_secret(&self, request: Request<SetSecretRequest>) -> Result<Response<Secret>, Status> {
+        let by = caller(&request)?.name;
+        let SetSecretRequest { name, value } = request.into_inner();
+        let (name, secret) = self.set_secret(name, value.into(), by).await.map_err(status)?;
+        Ok(Response::new(convert::secret(name, secret)))
+    }
+
+    async fn list_secrets(
+        &self,
+        _request: Request<ListSecretsRequest>,
+    ) -> Result<Response<ListSecretsResponse>, Status> {
+        let all = self.secrets().await.map_err(status)?.into_iter();
+        let secrets = all.map(|(name, secret)| convert::secret(name, secret)).collect();
+        Ok(Response::new(ListSecretsResponse { secrets }))
+    }
+
+    async fn delete_secret(
+        &self,
+        request: Request<DeleteSecretRequest>,
+    ) -> Result<Response<DeleteSecretResponse>, Status> {
+        let name = request.into_inner().name;
+        let named_by = self.delete_secret(name.clone()).await.map_err(status)?;
+        let warn = |template: &String| {
+            format!("template {template:?} names the secret {name}: no workflow is made from it without one")
+        };
+        Ok(Response::new(DeleteSecretResponse {
+            warnings: named_by.iter().map(warn).collect(),
+        }))
+    }
+
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let request = request.into_inner();
         let offered = Offered {

@@ -136,6 +136,7 @@ fn whose(input: &Input) -> Option<&str> {
         },
         Input::Timer { workflow, .. } => Some(workflow),
         Input::Report(report) => Some(&report.attempt.workflow),
+        Input::Withheld { attempt, .. } => Some(&attempt.workflow),
         Input::Attach { .. }
         | Input::BootDisk { .. }
         | Input::Work { .. }

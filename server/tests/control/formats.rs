@@ -13,8 +13,9 @@ use coordinator::database::{detached, formats};
 use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
-    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListTemplatesRequest,
-    ListTokensRequest, ListWorkflowsRequest, WorkflowDataRequest, WorkflowLogsRequest,
+    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListSecretsRequest,
+    ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, SetSecretRequest, WorkflowDataRequest,
+    WorkflowLogsRequest,
 };
 use serde_json::Value;
 use server::Config;
@@ -151,6 +152,11 @@ async fn written() -> Kept {
         .boot_log("many", |entry| entry.stage() == BootStage::Agent)
         .await;
     server.person("ann", &["ops"], "operator").await;
+    let secret = SetSecretRequest {
+        name: "PW".into(),
+        value: "correct horse".into(),
+    };
+    server.client().await.set_secret(secret).await.expect("a secret");
     server.stop().await;
     leave_work(&*store, &store);
     kept
@@ -227,6 +233,14 @@ async fn said(server: &Server) -> Vec<String> {
         "person {}: {:?} {} by {:?} at {:?}",
         ann.name, ann.groups, ann.role, ann.created_by, ann.created_at
     ));
+    let secrets = client.list_secrets(ListSecretsRequest::default()).await;
+    let secrets = secrets.expect("secrets").into_inner().secrets.into_iter();
+    said.extend(secrets.map(|secret| {
+        format!(
+            "secret {} by {:?} at {:?}",
+            secret.name, secret.set_by, secret.updated_at
+        )
+    }));
     let mac = MANY_MAC.parse().expect("a MAC");
     let token = server
         .control

@@ -15,6 +15,7 @@ mod people;
 mod races;
 mod restarts;
 mod rollouts;
+mod secrets;
 mod silence;
 mod tokens;
 mod workflows;

@@ -44,6 +44,8 @@ pub(crate) struct Checks {
     promised: BTreeMap<String, u64>,
     data: Data,
     disks: Disks,
+    /// What no row may have.
+    secret: String,
 }
 
 /// Where an attempt ran.
@@ -53,6 +55,13 @@ struct Run {
 }
 
 impl Checks {
+    pub(crate) fn new(secret: String) -> Checks {
+        Checks {
+            secret,
+            ..Checks::default()
+        }
+    }
+
     /// Judges a commit.
     ///
     /// # Errors
@@ -70,6 +79,13 @@ impl Checks {
                 _ => None,
             })
         };
+        for (key, value) in puts() {
+            // Rows are JSON.
+            if std::str::from_utf8(value).is_ok_and(|value| value.contains(&self.secret)) {
+                let key = String::from_utf8_lossy(key);
+                return Err(format!("{key} has the value of a secret"));
+            }
+        }
         self.data.begin(puts());
         for (key, value) in puts() {
             let Some(id) = stored::event_of(key) else {
