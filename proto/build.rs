@@ -5,6 +5,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["farrier/v1/agent.proto", "farrier/v1/control.proto"], ["proto"])?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
+        // They carry secrets; `lib.rs` says what is shown of them.
+        .skip_debug(["farrier.v1.RunAction", "farrier.v1.SetSecretRequest"])
         .compile_fds(files)?;
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! authority and holds the secret by which the server knows its owner. So whoever has a token needs nothing else: a client
 //! connects to no other server with it ([`Pinned`]), whatever address leads there, and the secret goes to no other.
 
+#![forbid(unsafe_code)]
+
 pub mod authority;
 mod pinned;
 mod token;

@@ -77,12 +77,15 @@ impl Cmdline {
             if !text.is_empty() {
                 text.push(' ');
             }
-            text.push_str(key);
-            match value {
-                Some(value) if value.contains(char::is_whitespace) => text.push_str(&format!("=\"{value}\"")),
-                Some(value) => text.push_str(&format!("={value}")),
-                None => {}
-            }
+            let blank = |text: &str| text.contains(char::is_whitespace);
+            text.push_str(&match value {
+                // What stood in quotes would be words of its own without them.
+                Some(value) if blank(key) => format!("\"{key}={value}\""),
+                Some(value) if blank(value) => format!("{key}=\"{value}\""),
+                Some(value) => format!("{key}={value}"),
+                None if blank(key) => format!("\"{key}\""),
+                None => key.clone(),
+            });
         }
         text.push('\n');
         text
@@ -364,5 +367,10 @@ mod tests {
     fn the_masked_line_has_no_token() {
         let c = Cmdline::parse("quiet farrier.token=secret registry_password=p a=\"x y\"");
         assert_eq!(c.masked(), "quiet a=\"x y\"\n");
+        // Found by fuzzing: what stood in quotes became words of its own, the second of them a token.
+        let quoted = "\"say farrier.token=x\" \"a word\" b=\"farrier.token=y z\"";
+        let masked = Cmdline::parse(quoted).masked();
+        assert_eq!(masked, format!("{quoted}\n"));
+        assert_eq!(Cmdline::parse(&masked).value("farrier.token"), None);
     }
 }

@@ -347,3 +347,65 @@ async fn a_stale_server_is_left_for_the_next() {
     let ended = world.stream.report().await;
     assert!(matches!(ended.outcome, Some(Outcome::Succeeded(_))), "{ended:?}");
 }
+
+#[tokio::test]
+async fn secrets_leave_the_machine_in_nothing_that_an_action_says() {
+    const SECRET: &str = "correct \"horse\" battery";
+    let mut world = World::new().await;
+    let with = |id: &str, text: &str| {
+        let mut run = shell(id, text);
+        run.environment.insert("PW".to_owned(), SECRET.to_owned());
+        run.secrets = vec![SECRET.to_owned()];
+        run
+    };
+    let text = r#"
+        echo "it is $PW"
+        printf %s "$PW" | head -c 9; sleep 0.2; printf %s "$PW" | tail -c +10; echo
+        head -c 16380 /dev/zero | tr '\0' y; printf %s "$PW" | head -c 9; sleep 0.2; printf %s "$PW" | tail -c +10; echo
+        printf '{"said": "correct \\"horse\\" b\\u0061ttery"}' > $FARRIER_OUTPUT
+        echo "$PW"
+    "#;
+    let done = succeeded(world.end_of(&with("w/1", text)).await);
+    assert_eq!(
+        (done.message.as_str(), done.outputs_json.as_str()),
+        ("***", r#"{"said":"***"}"#)
+    );
+    let lines = std::mem::take(&mut world.stream.lines);
+    assert_eq!(lines[..2], ["0 it is ***", "1 ***"]);
+    assert!(
+        lines[2].starts_with("2 yyyy") && lines.len() >= 4,
+        "{}",
+        lines.len()
+    );
+    for part in ["horse", "correct", "battery"] {
+        lines_have_no(&lines, part);
+    }
+    let text =
+        r#"echo '{"reason": "Bad", "message": "no correct \"horse\" battery"}' > $FARRIER_OUTPUT; exit 3"#;
+    let why = failed(world.end_of(&with("w/2", text)).await, "Bad");
+    assert_eq!(why.message, "no ***");
+    let why = failed(world.end_of(&with("w/3", "echo $PW; exit 3")).await, "ExitCode");
+    assert!(why.message.ends_with("its last lines:\n***"), "{}", why.message);
+    let mut run = action("w/4", "image2disk", &[("IMG_URL", SECRET), ("DEST_DISK", SECRET)]);
+    run.secrets = vec![SECRET.to_owned()];
+    let Outcome::Failed(why) = world.end_of(&run).await else {
+        panic!("an image was written")
+    };
+    lines_have_no(&world.stream.lines, "horse");
+    assert!(
+        why.message.contains("***") && !why.message.contains("horse"),
+        "{}",
+        why.message
+    );
+    let stderr = std::fs::read_to_string(world.folder.path().join("stderr")).expect("stderr");
+    assert!(
+        stderr.contains("it is ***") && !stderr.contains("horse"),
+        "{stderr}"
+    );
+}
+
+#[track_caller]
+fn lines_have_no(lines: &[String], word: &str) {
+    let told = lines.iter().find(|line| line.contains(word));
+    assert_eq!(told, None);
+}

@@ -75,7 +75,7 @@ pub enum StartError {
     },
     /// The port or socket needs a right that this process lacks.
     #[error(
-        "{service} may not use {what}: run as root, or give the program CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN"
+        "{service} may not use {what}: run as root, or give the program CAP_NET_BIND_SERVICE and CAP_NET_RAW"
     )]
     NotPermitted { service: &'static str, what: String },
     /// The address is not on this host.

@@ -93,6 +93,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             group.output,
         ),
         Command::Run(run) => (Asked::Run(run.args), run.server, run.request_timeout, run.output),
+        Command::Secret(group) => (
+            Asked::Secret(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
         Command::Workflow(group) => (
             Asked::Workflow(group.command),
             group.server,
@@ -120,6 +126,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Asked::Token(command) => commands::token::run(command, asking).await,
             Asked::Machine(command) => commands::machine::run(command, asking).await,
             Asked::Run(args) => commands::workflow::run::run(args, asking).await,
+            Asked::Secret(command) => commands::secret::run(command, asking).await,
             Asked::Template(command) => commands::template::run(command, asking).await,
             Asked::Workflow(command) => commands::workflow::run(command, asking).await,
         }
@@ -136,6 +143,7 @@ enum Asked {
     WhoAmI,
     Machine(commands::machine::MachineCommand),
     Run(commands::workflow::run::RunArgs),
+    Secret(commands::secret::SecretCommand),
     Template(commands::template::TemplateCommand),
     Workflow(commands::workflow::WorkflowCommand),
 }

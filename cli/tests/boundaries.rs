@@ -161,6 +161,52 @@ fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
     }
 }
 
+/// What has to call the kernel itself. Each block says there why it may.
+const UNSAFE: [&str; 6] = ["agent", "boots", "cli", "disk", "image", "qemu-tests"];
+
+#[test]
+fn every_crate_forbids_unsafe_code_but_those_that_call_the_kernel() {
+    let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let members = manifest["workspace"]["members"].as_array().unwrap();
+    assert!(members.len() > UNSAFE.len());
+    for member in members.iter().map(|member| member.as_str().unwrap()) {
+        // The lab's crate has its folders side by side.
+        let folder = match member {
+            "qemu-tests" => root().join(member),
+            member => root().join(member).join("src"),
+        };
+        let roots = ["lib.rs", "main.rs"].map(|name| folder.join(name));
+        let forbids = roots.iter().filter_map(|path| fs::read_to_string(path).ok());
+        let forbids = forbids
+            .map(|text| text.contains("#![forbid(unsafe_code)]"))
+            .collect::<Vec<_>>();
+        if UNSAFE.contains(&member) {
+            let code = sources(&folder)
+                .into_iter()
+                .map(|file| fs::read_to_string(file).unwrap());
+            let has_some = code
+                .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+                .any(|line| line.contains("unsafe {") && !line.trim_start().starts_with("//"));
+            assert!(
+                has_some,
+                "{member} has no unsafe code any more: take it off this list, and let it forbid it"
+            );
+        } else if member == "fuzz" {
+            // Its program is the fuzzer's, whose macro exports functions of C.
+            assert_eq!(forbids, [true, false]);
+        } else {
+            let all = forbids.iter().all(|forbids| *forbids);
+            assert!(
+                all,
+                "{member}: `#![forbid(unsafe_code)]` is missing in src/lib.rs or src/main.rs"
+            );
+        }
+    }
+}
+
 fn sources(below: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(below).unwrap() {

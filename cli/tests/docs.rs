@@ -169,6 +169,44 @@ fn links_in_the_documentation_lead_somewhere() {
     }
 }
 
+/// Nothing is released: there is one section, and who reads it runs Farrier and does not build it.
+#[test]
+fn the_changelog_has_one_section_and_no_internals() {
+    let text = read("CHANGELOG.md");
+    let sections: Vec<&str> = text.lines().filter(|line| line.starts_with("## ")).collect();
+    assert_eq!(sections, ["## Unreleased"]);
+    let kinds: Vec<&str> = text.lines().filter(|line| line.starts_with("### ")).collect();
+    assert_eq!(kinds, ["### Added", "### Changed"]);
+    for line in text.lines() {
+        // The lab is for people who try it out.
+        let inside = line.replace("cargo xtask lab", "");
+        for internal in ["cargo ", "crate", ".rs", "refactor", "clippy"] {
+            assert!(
+                !inside.contains(internal),
+                "{internal:?} is nothing for a user: {line}"
+            );
+        }
+    }
+}
+
+/// What CONTRIBUTING.md says of places is so.
+#[test]
+fn the_folders_that_contributors_are_sent_to_are_there() {
+    let text = read("CONTRIBUTING.md");
+    let places: Vec<&str> = text
+        .split('`')
+        .filter(|word| word.ends_with('/') && !word.contains(' '))
+        .collect();
+    assert!(places.len() > 15, "{places:?}");
+    for place in places {
+        // Made by a run, not in the repository.
+        assert!(
+            place.starts_with("target/") || root().join(place).is_dir(),
+            "{place}"
+        );
+    }
+}
+
 /// The words of a shell's line up to a comment or a redirection.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
@@ -235,9 +273,17 @@ fn blocks_of(path: &Path) -> Vec<Block> {
     blocks
 }
 
-/// README.md and everything below docs/.
+/// The pages at the top, that of the fuzz targets, and everything below docs/.
 fn pages() -> Vec<PathBuf> {
-    let mut pages = vec![root().join("README.md")];
+    const TOP: [&str; 6] = [
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "README.md",
+        "SECURITY.md",
+        "fuzz/README.md",
+    ];
+    let mut pages: Vec<PathBuf> = TOP.iter().map(|page| root().join(page)).collect();
     let mut folders = vec![root().join("docs")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).expect("readable") {

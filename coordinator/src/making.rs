@@ -11,7 +11,8 @@ use yaml::Kind;
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Machine, mac_text, parse_mac};
-use crate::templates::{self, Meant, described};
+use crate::secrets;
+use crate::templates::{self, Meant, described, lines};
 
 /// What a workflow was made from; never changes. Stored as `workflow-text/<id>`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -58,14 +59,20 @@ pub struct Identity {
 /// Renders a template, checks what came of it against the machines that there are, and fills in inputs and name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine that there is not.
+/// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine or secret that there is
+/// not.
 pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation, Text), Error> {
     let (source, meant) = asked(view, source)?;
     let Rendering {
         outcome, warnings, ..
     } = render(view, &source, &meant)?;
+    let file = source.file.clone();
     let mut rendered = outcome?;
     check_workers(view, &mut rendered.definition)?;
+    let unknown = secrets::unknown(view, &rendered.secrets)?;
+    if !unknown.is_empty() {
+        return Err(Error::NotFound(lines(&unknown, &file)));
+    }
     let mut given = source.inputs;
     given.extend(language::typed_inputs(&rendered.definition, &source.typed_inputs));
     let inputs = inputs(&rendered.definition, &given)?;
@@ -152,6 +159,7 @@ pub fn rendering(view: &View, source: Source) -> Result<Rendering, Error> {
 }
 
 fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
+    check_devices(&source.devices)?;
     let devices = with_macs(view, &source.devices)?;
     let record = record(view, &source.machine, &devices)?;
     let devices = Devices {
@@ -195,6 +203,7 @@ fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Erro
     warnings.extend(all.map(line));
     let unused = source.devices.keys().filter(|name| !is_used(&meant.text, name));
     warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
+    warnings.extend(secrets::unknown(view, &rendered.secrets)?.iter().map(line));
     let mut seen = BTreeSet::new();
     undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
     Ok(Rendering {
@@ -228,6 +237,16 @@ fn how_to_see(source: &Source) -> String {
         machine => format!(" --machine {}", word(machine)),
     };
     format!("to see what was rendered, with numbered lines: `farrier template render {of}{given}{machine}`")
+}
+
+/// What a device stands for is filled in before expressions and secrets are looked for: it is no way to either.
+fn check_devices(devices: &BTreeMap<String, String>) -> Result<(), Error> {
+    match devices.iter().find(|(_, value)| value.contains("${{")) {
+        Some((name, _)) => Err(Error::Invalid(format!(
+            "device {name:?} holds ${{{{: a device is a MAC or a plain text; write expressions and secrets into the template"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether a template may use a device: it names it, looks for it by a name that is made, or asks for the record of the
@@ -279,6 +298,9 @@ fn undone_below(
             .iter()
             .map(|what| format!("template {template:?}, {}", described(what, "")));
         warnings.extend(told);
+        let unknown = secrets::unknown(view, &language::secrets(&text))?;
+        let told = unknown.iter();
+        warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what, ""))));
         if let Ok(rendered) = rendered {
             undone_below(view, &rendered.definition, seen, warnings)?;
         }

@@ -275,7 +275,7 @@ mod tests {
         }
 
         fn view(&self) -> View {
-            View::new(self.0.clone())
+            View::now(&*self.0).unwrap()
         }
 
         fn commit(&self, batch: Result<Batch, Error>) -> Result<(), Error> {

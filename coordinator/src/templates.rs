@@ -8,6 +8,7 @@ use yaml::{Kind, Place};
 
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
+use crate::secrets;
 
 /// A stored template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -362,7 +363,8 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
         let problems: Vec<Problem> = problems.into_iter().map(in_file).collect();
         Error::Invalid(lines(&problems, source))
     })?;
-    let odd: Vec<Problem> = understood.odd.into_iter().map(in_file).collect();
+    let unknown = secrets::unknown(view, &language::secrets(&meant.text))?;
+    let odd: Vec<Problem> = understood.odd.into_iter().chain(unknown).map(in_file).collect();
     let warnings = meant.warnings.iter().chain(&odd);
     let warnings: Vec<String> = warnings.map(|odd| described(odd, source)).collect();
     let name = match wanted {

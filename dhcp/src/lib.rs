@@ -8,6 +8,8 @@
 //! * [`client`]: the agent's DHCP client
 //! * [`frame`]: IPv4 and UDP headers for packet sockets, where one end has no address yet
 
+#![forbid(unsafe_code)]
+
 pub mod client;
 pub mod codec;
 pub mod frame;

@@ -18,6 +18,8 @@ mod feed;
 mod formats;
 mod http;
 mod judge;
+#[doc(hidden)]
+pub mod outside;
 mod pipeline;
 mod reach;
 mod source;

@@ -7,6 +7,8 @@
 //! Pure: reads no file, no clock and no network. The agent, which has the files, and the server, which has the
 //! versions, reckon with the same rules.
 
+#![forbid(unsafe_code)]
+
 mod digest;
 mod manifest;
 mod path;

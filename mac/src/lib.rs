@@ -1,5 +1,7 @@
 //! How Farrier writes and reads MAC addresses, everywhere: a machine's MAC is a key, compared as text.
 
+#![forbid(unsafe_code)]
+
 use macaddr::MacAddr6;
 
 /// The MAC as it is written everywhere: lower case, with colons.

@@ -2,6 +2,10 @@
 //!
 //! Generated at build time from `proto/farrier/v1/*.proto`; agent and server meet only here.
 
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
 pub mod codec;
 mod words;
 
@@ -10,6 +14,26 @@ mod words;
 pub mod v1 {
     #![allow(missing_docs, clippy::all, unreachable_pub)]
     tonic::include_proto!("farrier.v1");
+}
+
+/// Names what it is, and shows neither command nor environment: secrets stand in them.
+impl fmt::Debug for v1::RunAction {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("RunAction")
+            .field("attempt_id", &self.attempt_id)
+            .field("task", &self.task)
+            .field("action", &self.action)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::SetSecretRequest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("SetSecretRequest")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl v1::report::Outcome {
@@ -21,5 +45,32 @@ impl v1::report::Outcome {
             Self::Stopped(stopped) => stopped.disks_untouched,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::v1;
+
+    #[test]
+    fn what_carries_secrets_prints_none() {
+        let run = v1::RunAction {
+            action: "login".into(),
+            command: vec!["hunter22".into()],
+            environment: [("PW".to_owned(), "hunter22".to_owned())].into(),
+            secrets: vec!["hunter22".into()],
+            ..v1::RunAction::default()
+        };
+        let message = v1::ServerMessage {
+            kind: Some(v1::server_message::Kind::Run(run)),
+        };
+        let set = v1::SetSecretRequest {
+            name: "PW".into(),
+            value: b"hunter22".to_vec(),
+        };
+        let shown = format!("{message:?} {message:#?} {set:?}");
+        assert!(shown.contains("login") && shown.contains("PW"), "{shown}");
+        // Bytes are shown as numbers.
+        assert!(!shown.contains("hunter22") && !shown.contains("104"), "{shown}");
     }
 }

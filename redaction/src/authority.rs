@@ -46,7 +46,9 @@ fn bare(word: &str) -> Option<usize> {
         && name.bytes().all(|byte| {
             byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'[' | b']' | b':')
         });
-    let is_plain = userinfo.contains(':') && !userinfo.contains(['/', '=', '?', '\\', ',']);
+    let (user, _) = userinfo.split_once(':')?;
+    // `https:` with no slash behind it is a scheme, which the other way of reading finds.
+    let is_plain = !is_forgiven(user) && !userinfo.contains(['/', '=', '?', '\\', ',']);
     (is_port && is_name && is_plain).then_some(at)
 }
 

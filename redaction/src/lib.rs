@@ -4,13 +4,20 @@
 //! hidden: the userinfo of a URL, whole, as a token may stand in place of the user (RFC 3986 section 3.2.1), and the
 //! values of query and fragment parameters whose names say that they are secret, such as those of presigned URLs.
 //!
+//! [`Secrets`]: values that are known to be secret, hidden in any text.
+//!
 //! Pure: reads no file, no clock and no network.
+
+#![forbid(unsafe_code)]
 
 mod authority;
 mod query;
+mod secrets;
 
 use std::borrow::Cow;
 use std::fmt;
+
+pub use secrets::Secrets;
 
 /// Stands where a credential stood. Legal in a userinfo and in a query.
 pub const HIDDEN: &str = "***";

@@ -19,6 +19,14 @@ fn a_userinfo_is_hidden_whole() {
     check("a=http://u:p@h,https://v:q@i", "a=http://***@h,https://***@i");
 }
 
+/// Found by fuzzing: the second time, `https:` was taken for a user.
+#[test]
+fn a_scheme_without_slashes_is_no_user_of_a_proxy() {
+    check("https:x_proxy=me:secret@proxy:3128", "https:***@proxy:3128");
+    check("https:me:secret@proxy:3128", "https:***@proxy:3128");
+    check("me:https:secret@proxy:3128", "***@proxy:3128");
+}
+
 #[test]
 fn parsers_that_forgive_take_these_for_urls_too() {
     for url in [

@@ -1,6 +1,7 @@
 //! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,8 +16,9 @@ use tokio::task::JoinHandle;
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
 use crate::data::intake::Intake;
-use crate::database::Database;
+use crate::database::{Database, off_the_runtime};
 use crate::grpc::{ServeError, with_causes};
+use crate::secrets::KeyFile;
 use crate::tasks::caught;
 use crate::timeline;
 use crate::turns::Turns;
@@ -25,6 +27,7 @@ use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
 use crate::workflows::{blocked, carrier};
 use coordinator::Error;
+use coordinator::database::formats;
 use coordinator::machines::Served;
 use coordinator::{Coordinator, Limits};
 
@@ -51,6 +54,9 @@ pub struct Config {
     pub served: Vec<Served>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
+    /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
+    /// process.
+    pub secrets_key: Option<PathBuf>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
     /// What those may take who come from outside.
@@ -70,6 +76,7 @@ impl Default for Config {
             stop_grace: Duration::from_secs(10),
             served: Vec::new(),
             blobs: Blobs::in_memory(),
+            secrets_key: None,
             authority: Pin::of(b""),
             limits: crate::Limits::default(),
         }
@@ -93,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) archive_turns: Turns,
     pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
+    pub(crate) secrets_key: Arc<KeyFile>,
     pub(crate) silence: Silence,
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) progress: broadcast::Sender<Progress>,
@@ -140,11 +148,15 @@ impl ControlPlane {
     /// Begins to serve what `store` holds. Must be called on a tokio runtime.
     ///
     /// # Errors
-    /// [`Error::Store`] when the store cannot be read.
+    /// [`Error::Store`] when the store cannot be read, or has rows of a later version.
     pub async fn open(store: StoreHandle, config: Config) -> Result<Self, Error> {
+        let rows = store.store().clone();
+        // Before anything reads or writes.
+        off_the_runtime(move || formats::CURRENT.prepare(&*rows)).await?;
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
+        let secrets_key = Arc::new(KeyFile::new(config.secrets_key.clone()));
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
         let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
@@ -171,6 +183,7 @@ impl ControlPlane {
             archive_turns: Turns::default(),
             coordinator,
             agents: Registry::default(),
+            secrets_key,
             silence: Silence::default(),
             changes,
             progress: broadcast::channel(CHANGES).0,
@@ -190,8 +203,9 @@ impl ControlPlane {
         let control = Self {
             inner: Arc::new(inner),
         };
+        control.look_at_secrets().await?;
         // What was left to do when a server stopped.
-        for next in control.inner.coordinator.recover()? {
+        for next in control.ask_coordinator(Coordinator::recover).await? {
             control.follow_up(next);
         }
         let weak = || Arc::downgrade(&control.inner);

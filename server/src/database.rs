@@ -1,9 +1,9 @@
-//! The store off the runtime's threads: reads on threads that may block, commits that are awaited.
+//! The store off the runtime's threads: reads of snapshots on threads that may block, commits that are awaited.
 
 use std::sync::Arc;
 
 use coordinator::Error;
-use coordinator::database::{Batch, Stored, View};
+use coordinator::database::{self, Batch, Stored, View};
 use serde::de::DeserializeOwned;
 use store::{Commit, Revision, Store, StoreError, StoreHandle};
 
@@ -19,18 +19,14 @@ impl Database {
         Self { store }
     }
 
-    /// Runs `read` on a thread that may block.
+    /// Runs `read` on one snapshot, on a thread that may block; from its beginning again when the snapshot expires.
     pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
     where
         T: Send + 'static,
-        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
+        F: FnMut(&View) -> Result<T, Error> + Send + 'static,
     {
-        self.reader().with(read).await
-    }
-
-    /// To read what is stored.
-    pub(crate) fn reader(&self) -> Reader {
-        Reader::new(View::new(self.store()))
+        let store = self.store();
+        off_the_runtime(move || database::read(&*store, read)).await
     }
 
     /// The store itself, for blocking code.
@@ -68,26 +64,13 @@ impl Database {
     }
 }
 
-/// Reads, on threads that may block.
-#[derive(Clone)]
-pub(crate) struct Reader {
-    view: View,
-}
-
-impl Reader {
-    pub(crate) fn new(view: View) -> Self {
-        Self { view }
-    }
-
-    /// Runs `read` on a thread that may block.
-    pub(crate) async fn with<T, F>(&self, read: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&View) -> Result<T, Error> + Send + 'static,
-    {
-        let view = self.view.clone();
-        tokio::task::spawn_blocking(move || read(&view))
-            .await
-            .map_err(|error| broken_off(&error))?
-    }
+/// Runs what may take long on a thread that may block.
+pub(crate) async fn off_the_runtime<T, F>(read: F) -> Result<T, Error>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| broken_off(&error))?
 }

@@ -5,6 +5,8 @@
 //! knows `boots`: whoever wires both asks [`ControlPlane::netboot`] and [`ControlPlane::boot_token`], and tells
 //! [`ControlPlane::record`].
 
+#![forbid(unsafe_code)]
+
 mod agents;
 mod archive;
 mod boot_tokens;
@@ -19,10 +21,10 @@ mod machines;
 mod netboot;
 mod people;
 mod random;
+mod secrets;
 mod tasks;
 mod templates;
 pub mod timeline;
-
 mod turns;
 mod workflows;
 

@@ -155,8 +155,15 @@ fn actions(dice: &mut Dice, old: bool) -> Value {
             (true, _) => "reboot",
         };
         action.insert("image".to_owned(), json!(image));
+        let mut environment = Map::new();
         if image == "image2disk" {
-            action.insert("environment".to_owned(), json!({"DEST_DISK": "/dev/vda"}));
+            environment.insert("DEST_DISK".to_owned(), json!("/dev/vda"));
+        }
+        if !old && dice.percent(25) {
+            environment.insert("SAYS".to_owned(), json!("with ${{ secrets.TOKEN }}"));
+        }
+        if !environment.is_empty() {
+            action.insert("environment".to_owned(), Value::Object(environment));
         }
         if reboots && !old {
             action.insert("reboots".to_owned(), json!(true));
@@ -182,7 +189,12 @@ fn actions(dice: &mut Dice, old: bool) -> Value {
         if !old && dice.percent(20) {
             action.insert(
                 "command".to_owned(),
-                json!(["run", "${{ inputs.text }}", "${{ workflow.name }}"]),
+                json!([
+                    "run",
+                    "${{ inputs.text }}",
+                    "${{ workflow.name }}",
+                    "${{ secrets.TOKEN }}"
+                ]),
             );
         }
         Value::Object(action)

@@ -1,18 +1,32 @@
 //! The servers' disk: a store over a map, that forgets at a power cut what was not synced.
 //!
 //! An honest disk syncs every commit before it answers, as the trait demands. What a cut may take then is only a
-//! commit that was never answered: [`Disk::misbehave`] has the next one fail, with or without having happened.
+//! commit that was never answered: [`Disk::misbehave`] has the next one fail, with or without having happened, and
+//! [`Disk::expire_snapshots`] has those that are there end, as a compaction does.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use store::{Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError};
+use store::{Commit, KeyValue, Operation, Precondition, Revision, Snapshot, Store, StoreError};
 
 /// Shared by all servers of a world.
 #[derive(Default)]
-pub(crate) struct Disk(Mutex<State>);
+pub(crate) struct Disk {
+    state: Mutex<State>,
+    compaction: Arc<Compaction>,
+}
+
+/// When snapshots end.
+#[derive(Default)]
+struct Compaction {
+    /// Raised by each.
+    epoch: AtomicU64,
+    /// Reads from snapshots until the next one; 0: none comes.
+    reads_left: AtomicU64,
+}
 
 /// What the next commit does instead of what it should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +39,8 @@ pub(crate) enum Misbehaviour {
 
 #[derive(Default)]
 struct State {
-    map: BTreeMap<Bytes, (Bytes, Revision)>,
+    /// Snapshots share it.
+    map: Arc<Map>,
     revision: Revision,
     /// Commits that are not synced, oldest first, each with what it overwrote.
     unsynced: Vec<Undo>,
@@ -35,6 +50,8 @@ struct State {
     /// Since somebody looked: what was committed, in order.
     fresh: Vec<Commit>,
 }
+
+type Map = BTreeMap<Bytes, (Bytes, Revision)>;
 
 /// Keys as they were before a commit, in the order in which it changed them.
 type Undo = Vec<(Bytes, Option<(Bytes, Revision)>)>;
@@ -55,15 +72,21 @@ impl Disk {
     pub(crate) fn power_cut(&self, keep: usize) -> usize {
         let mut state = self.lock();
         let lost: Vec<Undo> = state.unsynced.drain(..).skip(keep).collect();
+        let map = Arc::make_mut(&mut state.map);
         for undo in lost.iter().rev() {
             for (key, before) in undo.iter().rev() {
                 match before {
-                    Some(before) => state.map.insert(key.clone(), before.clone()),
-                    None => state.map.remove(key),
+                    Some(before) => map.insert(key.clone(), before.clone()),
+                    None => map.remove(key),
                 };
             }
         }
         lost.len()
+    }
+
+    /// The snapshots that are there at the so-manieth read from now on expire with it.
+    pub(crate) fn expire_snapshots(&self, at_read: u64) {
+        self.compaction.reads_left.store(at_read, Ordering::SeqCst);
     }
 
     pub(crate) fn unsynced(&self) -> usize {
@@ -75,29 +98,37 @@ impl Disk {
         std::mem::take(&mut self.lock().fresh)
     }
 
+    /// For whoever looks from outside: it never expires.
+    pub(crate) fn as_it_is(&self) -> impl Snapshot + use<> {
+        self.reading(Arc::default())
+    }
+
+    fn reading(&self, compaction: Arc<Compaction>) -> DiskSnapshot {
+        let state = self.lock();
+        DiskSnapshot {
+            map: state.map.clone(),
+            revision: state.revision,
+            epoch: compaction.epoch.load(Ordering::SeqCst),
+            compaction,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Store for Disk {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        let state = self.lock();
-        Ok(state.map.get_key_value(key).map(key_value))
+        Ok(get(&self.lock().map, key))
     }
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let bounds = (Bound::Included(from), Bound::Excluded(to));
-        let state = self.lock();
-        Ok(state
-            .map
-            .range::<[u8], _>(bounds)
-            .take(limit)
-            .map(key_value)
-            .collect())
+        Ok(range(&self.lock().map, from, to, limit))
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        Ok(Arc::new(self.reading(self.compaction.clone())))
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
@@ -138,22 +169,20 @@ impl State {
 
     fn apply(&mut self, commit: &Commit) -> Undo {
         self.revision += 1;
+        let map = Arc::make_mut(&mut self.map);
         let mut undo = Undo::new();
         for operation in &commit.operations {
             match operation {
                 Operation::Put { key, value } => {
-                    let before = self.map.insert(key.clone(), (value.clone(), self.revision));
+                    let before = map.insert(key.clone(), (value.clone(), self.revision));
                     undo.push((key.clone(), before));
                 }
-                Operation::Delete { key } => undo.push((key.clone(), self.map.remove(key))),
+                Operation::Delete { key } => undo.push((key.clone(), map.remove(key))),
                 Operation::DeleteRange { from, to } if from < to => {
-                    let keys: Vec<Bytes> = self
-                        .map
-                        .range(from.clone()..to.clone())
-                        .map(|(key, _)| key.clone())
-                        .collect();
+                    let range = map.range(from.clone()..to.clone());
+                    let keys: Vec<Bytes> = range.map(|(key, _)| key.clone()).collect();
                     for key in keys {
-                        let before = self.map.remove(&key);
+                        let before = map.remove(&key);
                         undo.push((key, before));
                     }
                 }
@@ -162,6 +191,59 @@ impl State {
         }
         undo
     }
+}
+
+struct DiskSnapshot {
+    map: Arc<Map>,
+    revision: Revision,
+    epoch: u64,
+    compaction: Arc<Compaction>,
+}
+
+impl DiskSnapshot {
+    fn is_read(&self) -> Result<(), StoreError> {
+        let Compaction { epoch, reads_left } = &*self.compaction;
+        match reads_left.load(Ordering::SeqCst) {
+            0 => {}
+            left => {
+                reads_left.store(left - 1, Ordering::SeqCst);
+                epoch.fetch_add(u64::from(left == 1), Ordering::SeqCst);
+            }
+        }
+        match self.epoch == epoch.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(StoreError::SnapshotExpired),
+        }
+    }
+}
+
+impl Snapshot for DiskSnapshot {
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.revision)
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.is_read()?;
+        Ok(get(&self.map, key))
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.is_read()?;
+        Ok(range(&self.map, from, to, limit))
+    }
+}
+
+fn get(map: &Map, key: &[u8]) -> Option<KeyValue> {
+    map.get_key_value(key).map(key_value)
+}
+
+fn range(map: &Map, from: &[u8], to: &[u8], limit: usize) -> Vec<KeyValue> {
+    if from >= to {
+        return Vec::new();
+    }
+    let bounds = (Bound::Included(from), Bound::Excluded(to));
+    let range = map.range::<[u8], _>(bounds);
+    range.take(limit).map(key_value).collect()
 }
 
 fn key_value((key, (value, modified)): (&Bytes, &(Bytes, Revision))) -> KeyValue {
@@ -219,5 +301,22 @@ mod tests {
         assert_eq!(disk.power_cut(1), 2);
         assert_eq!(value(&disk, "a").as_deref(), Some(&b"1"[..]));
         assert_eq!(value(&disk, "b"), None);
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_is_until_it_expires() {
+        let disk = Disk::lazy();
+        disk.commit(&put("a", "1")).expect("commits");
+        let (one, other) = (disk.snapshot().expect("reads"), disk.snapshot().expect("reads"));
+        disk.commit(&put("a", "2")).expect("commits");
+        let value = |snapshot: &dyn Snapshot| snapshot.get(b"a").map(|found| found.map(|found| found.value));
+        assert_eq!(value(&*one).expect("reads").as_deref(), Some(&b"1"[..]));
+        disk.expire_snapshots(2);
+        assert_eq!(value(&*one).expect("reads").as_deref(), Some(&b"1"[..]));
+        assert!(value(&*one).expect_err("expires").is_expired());
+        assert!(value(&*other).expect_err("expires").is_expired());
+        let now = disk.snapshot().expect("reads");
+        assert_eq!(disk.power_cut(1), 1);
+        assert_eq!(value(&*now).expect("reads").as_deref(), Some(&b"2"[..]));
     }
 }

@@ -8,6 +8,8 @@
 //! - [`checks`]: what must hold all the same.
 //! - [`coverage`]: that it happened at all.
 
+#![forbid(unsafe_code)]
+
 mod archives;
 mod checks;
 pub mod coverage;
@@ -58,6 +60,8 @@ pub enum Breakage {
     LazyDisk,
     /// The network loses single messages within a stream.
     LossyStreams,
+    /// The server keeps what agents say as they say it.
+    SecretsAreKept,
     /// A server that starts does not look for what the one before has left.
     ServerForgetsWhatIsLeft,
 }

@@ -50,6 +50,8 @@ pub(crate) struct Running {
     pub(crate) image: String,
     /// Of the ephemeral data that it was given.
     pub(crate) data_version: u64,
+    /// What it prints of what it was handed, and says at its end.
+    pub(crate) says: String,
     /// Its time limit ends it.
     pub(crate) outlasts_limit: bool,
 }

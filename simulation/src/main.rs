@@ -1,5 +1,7 @@
 //! `simulation --seeds N [--seed S] [--machines M] [--steps K] [--servers R] [--trace]`: what `cargo xtask simulate` runs.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -85,3 +85,8 @@ fn a_stream_that_loses_messages_is_found_out() {
 fn a_server_that_forgets_what_is_left_is_found_out() {
     check(Breakage::ServerForgetsWhatIsLeft, &["liveness"]);
 }
+
+#[test]
+fn a_secret_that_is_kept_is_found_out() {
+    check(Breakage::SecretsAreKept, &["has the value of a secret"]);
+}

@@ -1,4 +1,4 @@
-//! Durable ordered key-value store: get, range, and commits with preconditions.
+//! Durable ordered key-value store: get, range, snapshots, and commits with preconditions.
 //!
 //! Engines: [`memory`] for tests, [`redb`] as the embedded default. One conformance suite runs against each.
 //! The limits are etcd's: [`MAX_OPERATIONS`] operations and [`MAX_COMMIT_BYTES`] a commit.
@@ -6,13 +6,17 @@
 //! The engines block. Code on a runtime uses [`queue::StoreHandle`], which has the one writer thread and turns
 //! commits that wait at the same time into one synced transaction.
 
+#![forbid(unsafe_code)]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub mod between_reads;
 pub mod blobs;
+pub mod formats;
 pub mod memory;
 pub mod offline;
 pub mod queue;
@@ -20,6 +24,7 @@ pub mod redb;
 pub mod rows;
 pub mod watch;
 
+pub use crate::between_reads::BetweenReads;
 pub use crate::blobs::{Blobs, Digest};
 pub use crate::memory::MemoryStore;
 pub use crate::queue::StoreHandle;
@@ -102,6 +107,9 @@ pub enum StoreError {
     /// etcd refuses that, so every engine does ("key is not provided").
     #[error("a commit writes the empty key: give it a name")]
     EmptyKey,
+    /// What the snapshot had is gone: etcd has compacted it, or the file was opened again after an I/O error.
+    #[error("a snapshot of the store is no longer kept: take a new one, and read again from the beginning")]
+    SnapshotExpired,
     /// The filesystem is full, or a quota is. What was there is untouched, and writing works again once there is room.
     #[error(
         "no room in the filesystem of store {path}: free some, or make it larger; then all goes on without a restart"
@@ -133,6 +141,17 @@ pub enum StoreError {
         crate::redb::format::VERSION
     )]
     Newer { path: PathBuf, version: u64 },
+    /// A later version of Farrier wrote rows that this one cannot read.
+    #[error(
+        "the rows of the store are of format {format}, which Farrier {by} wrote first, and this is Farrier {}, which reads \
+         formats up to {}: use Farrier {by}, or a later one, or import an export that was made before",
+        reader.version, reader.reads
+    )]
+    NewerRows {
+        format: u32,
+        by: String,
+        reader: formats::Reader,
+    },
     /// Whether the commit happened is not known. Preconditions make it safe to try again.
     #[error("store: {message}")]
     Backend {
@@ -142,12 +161,30 @@ pub enum StoreError {
     },
 }
 
-/// A durable ordered map. Blocking; callers on a runtime use [`queue::StoreHandle`].
-pub trait Store: Send + Sync + 'static {
+/// A store as it was at one revision: all that is read of it belongs together. Blocking.
+///
+/// Whoever reads more than one row to make one thing of them reads a snapshot. It is for one such reading, and dropped
+/// then: while it is there, an engine keeps what was overwritten since. An engine may end it before that
+/// ([`StoreError::SnapshotExpired`]); its user drops what it has read and begins again with a new one.
+pub trait Snapshot: Send + Sync + 'static {
+    /// The revision of the last commit that is seen.
+    fn revision(&self) -> Result<Revision, StoreError>;
+
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError>;
 
     /// At most `limit` keys of `[from, to)`, in order. Nothing when `from >= to`.
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError>;
+}
+
+/// A durable ordered map. Blocking; callers on a runtime use [`queue::StoreHandle`].
+pub trait Store: Send + Sync + 'static {
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError>;
+
+    /// At most `limit` keys of `[from, to)`, in order, all as of one revision. Nothing when `from >= to`.
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError>;
+
+    /// The store as it is now: every commit that was answered before is seen, and none that comes later.
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError>;
 
     /// Returns when the commit is durable (synced).
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError>;
@@ -165,11 +202,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Changes of the keys in `[from, to)`, of revisions from `start` on; from now on when `None`.
     ///
-    /// To follow a range without a gap: ask for the revision, read the range, watch from that revision + 1. What was
-    /// read may then have some of the first changes already.
+    /// To follow a range without a gap: watch it from now on, then read it from a snapshot, and leave out the changes up
+    /// to that snapshot's revision. The embedded engines keep changes only while somebody watches, so that a commit
+    /// costs nothing when nobody does.
+    ///
+    /// May wait for the commit that is under way.
     ///
     /// # Errors
-    /// [`StoreError::Compacted`] when changes since `start` are no longer kept.
+    /// [`StoreError::Compacted`] when changes since `start` are not kept.
     fn watch(&self, from: &[u8], to: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
         let _ = (from, to, start);
         Err(no_watch())
@@ -265,6 +305,11 @@ impl StoreError {
     /// Whether reading again and deciding again may help.
     pub fn is_conflict(&self) -> bool {
         matches!(self, StoreError::Conflict { .. })
+    }
+
+    /// Whether reading again from a new snapshot may help.
+    pub fn is_expired(&self) -> bool {
+        matches!(self, StoreError::SnapshotExpired)
     }
 }
 

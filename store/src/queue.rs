@@ -100,13 +100,7 @@ impl StoreHandle {
         limit: usize,
     ) -> Result<Vec<KeyValue>, StoreError> {
         let (store, from, to) = (self.store.clone(), from.into(), to.into());
-        let read = tokio::task::spawn_blocking(move || store.range(&from, &to, limit));
-        read.await.unwrap_or_else(|error| {
-            Err(StoreError::Backend {
-                message: "reading a range was broken off".into(),
-                source: Some(Arc::new(error)),
-            })
-        })
+        off_the_runtime(move || store.range(&from, &to, limit)).await
     }
 
     /// All keys that begin with `prefix`, at most `limit`.
@@ -121,8 +115,9 @@ impl StoreHandle {
     }
 
     /// Changes of all keys that begin with `prefix`; see [`Store::watch`].
-    pub fn watch(&self, prefix: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
-        self.store.watch(prefix, &crate::prefix_end(prefix), start)
+    pub async fn watch(&self, prefix: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
+        let (store, prefix) = (self.store.clone(), Bytes::copy_from_slice(prefix));
+        off_the_runtime(move || store.watch(&prefix, &crate::prefix_end(&prefix), start)).await
     }
 
     /// The store itself, for blocking code.
@@ -193,6 +188,18 @@ fn write_queued(store: &dyn Store, mut receiver: mpsc::Receiver<Queued>, trouble
             let _ = queued.answer.send(answer);
         }
     }
+}
+
+/// Runs `read` on a thread for blocking work.
+async fn off_the_runtime<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+        Err(StoreError::Backend {
+            message: "reading was broken off".into(),
+            source: Some(Arc::new(error)),
+        })
+    })
 }
 
 fn stopped() -> StoreError {

@@ -1,8 +1,9 @@
 //! Watching a range from a revision on, and the changes that the embedded engines keep for it.
 //!
 //! Shaped by etcd: changes come in the order of their revisions, all changes of a revision together, and who asks for
-//! a revision that is no longer kept is told [`StoreError::Compacted`]. Embedded engines keep the last
-//! [`KEPT_CHANGES`] in memory, so a process that starts has none of the changes before.
+//! a revision that is not kept is told [`StoreError::Compacted`]. Embedded engines keep the last [`KEPT_CHANGES`] in
+//! memory while somebody watches, and nothing otherwise: who begins to watch has none of the changes before, unless
+//! somebody else watched already.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,7 @@ pub struct Watch {
     newest: watch::Receiver<Revision>,
 }
 
-/// The latest changes of an embedded engine.
+/// The latest changes of an embedded engine, while somebody watches.
 #[derive(Debug)]
 pub(crate) struct History {
     kept: Arc<Mutex<Kept>>,
@@ -165,9 +166,21 @@ impl History {
         *self.newest.borrow()
     }
 
-    /// What the commit of this revision did; called in the order of revisions, when they are durable.
-    pub(crate) fn record(&self, revision: Revision, changes: Vec<Change>) {
+    /// Whether what the next commits do is to be recorded. Nobody begins to watch between this and their
+    /// [`History::record`]: the engine holds a lock over both, and over [`History::watch`].
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.newest.is_closed()
+    }
+
+    /// What the commit of this revision did, or `None` where that is not kept; called in the order of revisions, when they
+    /// are durable.
+    pub(crate) fn record(&self, revision: Revision, changes: Option<Vec<Change>>) {
         let mut kept = lock(&self.kept);
+        let Some(changes) = changes else {
+            kept.forget(revision);
+            self.newest.send_replace(revision);
+            return;
+        };
         kept.bytes += changes.iter().map(Change::len_bytes).sum::<usize>();
         kept.changes.extend(changes);
         while let Some(oldest) = kept.changes.front().map(Change::revision) {
@@ -185,15 +198,21 @@ impl History {
     pub(crate) fn reopened(&self, revision: Revision) {
         let mut kept = lock(&self.kept);
         if revision != self.revision() {
-            kept.changes.clear();
-            kept.bytes = 0;
-            kept.compacted = revision;
+            kept.forget(revision);
             self.newest.send_replace(revision);
         }
     }
 }
 
 impl Kept {
+    /// Changes up to this revision are not known.
+    fn forget(&mut self, revision: Revision) {
+        // The room, too: nobody may ever watch again.
+        self.changes = VecDeque::new();
+        self.bytes = 0;
+        self.compacted = revision;
+    }
+
     fn is_over_bounds(&self, newest: Revision) -> bool {
         let one_commit = self
             .changes
@@ -224,7 +243,7 @@ mod tests {
     async fn what_is_kept_is_bounded_in_number_and_in_bytes_and_ends_between_revisions() {
         let history = History::new(0);
         for revision in 1..=3 {
-            history.record(revision, vec![put("k", 1, revision); KEPT_CHANGES / 2]);
+            history.record(revision, Some(vec![put("k", 1, revision); KEPT_CHANGES / 2]));
         }
         let error = history.watch(b"a", b"z", Some(1)).unwrap_err();
         assert_eq!(
@@ -233,7 +252,7 @@ mod tests {
         );
         let mut watch = history.watch(b"a", b"z", Some(2)).unwrap();
         assert_eq!(watch.next().await.unwrap().len(), KEPT_CHANGES / 2);
-        history.record(4, vec![put("k", KEPT_BYTES + 1, 4)]);
+        history.record(4, Some(vec![put("k", KEPT_BYTES + 1, 4)]));
         assert!(history.watch(b"a", b"z", Some(3)).is_err());
         assert!(matches!(
             watch.next().await,
@@ -241,15 +260,42 @@ mod tests {
         ));
         let mut watch = history.watch(b"a", b"z", Some(4)).unwrap();
         assert_eq!(watch.next().await.unwrap().len(), 1);
-        history.record(5, vec![put("k", 1, 5); KEPT_CHANGES + 1]);
+        history.record(5, Some(vec![put("k", 1, 5); KEPT_CHANGES + 1]));
         assert!(history.watch(b"a", b"z", Some(5)).is_err());
         assert_eq!(lock(&history.kept).bytes, 0);
     }
 
     #[tokio::test]
+    async fn nothing_is_kept_when_nobody_watches() {
+        let history = History::new(0);
+        assert!(!history.is_watched());
+        let mut watch = history.watch(b"a", b"z", None).unwrap();
+        assert!(history.is_watched());
+        history.record(1, Some(vec![put("k", 100, 1)]));
+        assert_eq!(watch.next().await.unwrap(), [put("k", 100, 1)]);
+        // Somebody else may still go back as far as the first one can.
+        assert!(history.watch(b"a", b"z", Some(1)).is_ok());
+        drop(watch);
+        assert!(!history.is_watched());
+        history.record(2, None);
+        assert_eq!(history.revision(), 2);
+        {
+            let kept = lock(&history.kept);
+            assert_eq!((kept.changes.capacity(), kept.bytes), (0, 0));
+        }
+        assert!(matches!(
+            history.watch(b"a", b"z", Some(2)),
+            Err(StoreError::Compacted { wanted: 2, oldest: 3 })
+        ));
+        let mut watch = history.watch(b"a", b"z", None).unwrap();
+        history.record(3, Some(vec![put("k", 1, 3)]));
+        assert_eq!(watch.next().await.unwrap(), [put("k", 1, 3)]);
+    }
+
+    #[tokio::test]
     async fn a_store_that_was_opened_again_at_another_revision_has_lost_track() {
         let history = History::new(7);
-        history.record(8, vec![put("k", 1, 8)]);
+        history.record(8, Some(vec![put("k", 1, 8)]));
         let mut watch = history.watch(b"a", b"z", Some(8)).unwrap();
         history.reopened(8);
         assert_eq!(watch.next().await.unwrap(), [put("k", 1, 8)]);

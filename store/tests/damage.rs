@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
 use store::blobs::{BlobError, Blobs, Digest, file_of};
+use store::formats::Reader;
 use store::offline::{self, Import, Named, OfflineError, Target, check, export, import, verify};
 use store::{Commit, KeyValue, Operation, RedbStore, Store};
 
@@ -44,6 +45,12 @@ impl Coin {
         usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
     }
 }
+
+/// Of no version of Farrier that there is.
+const READER: Reader = Reader {
+    version: "0.0.7",
+    reads: 3,
+};
 
 #[test]
 fn a_flipped_bit_is_found_or_does_not_matter() {
@@ -133,7 +140,7 @@ fn a_flipped_bit_of_an_export_is_refused_and_nothing_of_it_stays() {
             fs::write(&file, damaged).unwrap();
             let what = format!("bit {bit} of byte {byte} of {}", file.display());
             let from = Import::Directory(&good);
-            match import(from, target.path(), false, &mut |_| {}) {
+            match import(from, target.path(), false, READER, &mut |_| {}) {
                 Err(OfflineError::Damaged { .. }) => {}
                 other => panic!("{what}: {other:?}"),
             }
@@ -141,7 +148,14 @@ fn a_flipped_bit_of_an_export_is_refused_and_nothing_of_it_stays() {
         }
         fs::write(&file, content).unwrap();
     }
-    import(Import::Directory(&good), target.path(), false, &mut |_| {}).unwrap();
+    import(
+        Import::Directory(&good),
+        target.path(),
+        false,
+        READER,
+        &mut |_| {},
+    )
+    .unwrap();
 }
 
 #[test]

@@ -68,6 +68,41 @@ fn a_store_on_a_full_filesystem_refuses_and_is_well_again_when_there_is_room() {
     store.commit(&pair(1)).unwrap();
 }
 
+/// The engine is closed and opened again after an I/O error, and a snapshot reads from the one that is closed.
+#[test]
+fn a_snapshot_from_before_an_io_error_is_whole_or_expires_and_a_new_one_reads_all() {
+    let filesystem = Filesystem::small();
+    let path = filesystem.root().join("farrier.redb");
+    let store = RedbStore::open(&path).unwrap();
+    for number in 0..200 {
+        store.commit(&pair(number)).unwrap();
+    }
+    let before = store.snapshot().unwrap();
+    filesystem.fill();
+    let mut number = 200;
+    let error = loop {
+        match store.commit(&pair(number)) {
+            Ok(_) => number += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Full { .. }), "{error:?}");
+    filesystem.make_room();
+    // The file is opened again by this.
+    let now = store.snapshot().unwrap();
+    match before.range(b"0", b"9", usize::MAX) {
+        // All of it was in memory.
+        Ok(rows) => assert_eq!(rows.len(), 2 * 200),
+        Err(error) => assert!(error.is_expired(), "{error:?}"),
+    }
+    // The one that is open now has not suffered from it.
+    assert!(now.range(b"0", b"9", usize::MAX).unwrap().len() >= 2 * number);
+    store.commit(&pair(9000)).unwrap();
+    check_pairs(&store, &(0..number).chain([9000]).collect::<Vec<_>>(), 9000);
+    drop(before);
+    store.commit(&pair(9001)).unwrap();
+}
+
 #[test]
 fn callers_of_the_queue_are_told_and_served_again_and_a_watch_goes_on() {
     let filesystem = Filesystem::small();
@@ -78,7 +113,7 @@ fn callers_of_the_queue_are_told_and_served_again_and_a_watch_goes_on() {
         .unwrap();
     runtime.block_on(async {
         let handle = StoreHandle::new(RedbStore::open(filesystem.root().join("farrier.redb")).unwrap());
-        let mut watch = handle.watch(b"", None).unwrap();
+        let mut watch = handle.watch(b"", None).await.unwrap();
         filesystem.fill();
         let mut acknowledged = Vec::new();
         let mut full = false;

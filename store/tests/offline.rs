@@ -7,8 +7,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use store::blobs::{Blobs, Digest, file_of};
+use store::formats::{self, Reader, RowFormats};
 use store::offline::{self, Import, Named, OfflineError, Summary, Target, check, export, import};
 use store::{Commit, KeyValue, Operation, RedbStore, Store, StoreError};
+
+/// Of no version of Farrier that there is.
+const READER: Reader = Reader {
+    version: "0.0.7",
+    reads: 3,
+};
 
 #[test]
 fn an_export_to_a_directory_comes_back_byte_for_byte() {
@@ -38,7 +45,14 @@ fn an_archive_comes_back_byte_for_byte_and_is_the_same_each_time() {
     export(data.path(), &no_names, Target::Tar(&mut two), &mut |_| {}).unwrap();
     assert!(one == two);
     let target = tempfile::tempdir().unwrap();
-    let imported = import(Import::Tar(&mut &one[..]), target.path(), false, &mut |_| {}).unwrap();
+    let imported = import(
+        Import::Tar(&mut &one[..]),
+        target.path(),
+        false,
+        READER,
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(imported, summary);
     assert_eq!(everything_in(target.path()), everything_in(data.path()));
 }
@@ -219,7 +233,13 @@ fn a_damaged_export_is_refused_and_what_was_there_stays() {
     for at in (0..=last).step_by(3989).chain([last]) {
         let mut damaged = archive.clone();
         damaged[at] ^= 0x04;
-        match import(Import::Tar(&mut &damaged[..]), target.path(), true, &mut |_| {}) {
+        match import(
+            Import::Tar(&mut &damaged[..]),
+            target.path(),
+            true,
+            READER,
+            &mut |_| {},
+        ) {
             Err(OfflineError::Damaged { .. }) => {}
             Err(error) => panic!("byte {at}: {error:?}"),
             // Padding and names' owners mean nothing.
@@ -242,6 +262,7 @@ fn a_damaged_export_is_refused_and_what_was_there_stays() {
             Import::Tar(&mut &archive[..len]),
             target.path(),
             true,
+            READER,
             &mut |_| {},
         )
         .unwrap_err();
@@ -321,6 +342,81 @@ fn what_is_missing_from_an_export_or_too_much_is_said() {
     }
 }
 
+/// An export of `data`, and its manifest's contents changed.
+fn exported_as(data: &Path, out: &Path, version: u32, change: impl FnOnce(&mut Summary)) {
+    let mut summary = export_to(data, out).unwrap();
+    change(&mut summary);
+    let manifest = serde_json::json!({
+        "format": format!("farrier store export {version}"),
+        "contents": summary,
+        "sha256": Digest::of(&serde_json::to_vec(&summary).unwrap()),
+    });
+    fs::write(out.join("manifest.json"), manifest.to_string()).unwrap();
+}
+
+#[test]
+fn an_export_of_an_earlier_version_is_imported_as_ever() {
+    let data = filled();
+    let out = tempfile::tempdir().unwrap();
+    let first = out.path().join("first");
+    exported_as(data.path(), &first, 1, |summary| summary.rows = None);
+    let target = out.path().join("target");
+    import_from(&first, &target, false).unwrap();
+    assert_eq!(everything_in(&target), everything_in(data.path()));
+}
+
+#[test]
+fn the_manifest_says_what_the_rows_are_in_and_newer_ones_are_refused() {
+    let data = filled();
+    let out = tempfile::tempdir().unwrap();
+    let summary = export_to(data.path(), &out.path().join("unsaid")).unwrap();
+    assert_eq!(summary.rows.unwrap().format, 1);
+    for format in [3, 4] {
+        let store = RedbStore::open(data.path().join(offline::FILE)).unwrap();
+        let formats = serde_json::to_vec(&RowFormats::only(format, "0.0.9")).unwrap();
+        store
+            .commit(&puts(&[(formats::KEY.as_bytes(), &formats)]))
+            .unwrap();
+        drop(store);
+        let report = check(data.path(), &no_names, &mut |_| {}).unwrap();
+        assert_eq!(report.rows.newest, format);
+        let (made, target) = (
+            out.path().join(format!("export{format}")),
+            out.path().join(format!("target{format}")),
+        );
+        let rows = export_to(data.path(), &made).unwrap().rows.unwrap();
+        assert_eq!((rows.format, &*rows.by), (format, "0.0.9"));
+        let imported = import_from(&made, &target, false);
+        if format <= READER.reads {
+            imported.unwrap();
+            continue;
+        }
+        assert_eq!(
+            imported.unwrap_err().to_string(),
+            "the rows of the export are of format 4, which Farrier 0.0.9 wrote first, and this is Farrier 0.0.7, which \
+             reads formats up to 3: import it with Farrier 0.0.9, or with a later one"
+        );
+        assert!(!target.join(offline::FILE).exists());
+    }
+}
+
+#[test]
+fn an_export_of_a_later_version_is_refused_as_that_and_not_as_damaged() {
+    let data = filled();
+    let out = tempfile::tempdir().unwrap();
+    let made = out.path().join("made");
+    exported_as(data.path(), &made, 3, |_| {});
+    let error = import_from(&made, &out.path().join("target"), false).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the export is of version 3, and this is Farrier 0.0.7, which reads versions up to 2: import it with the version \
+         that made it, or with a later one"
+    );
+    exported_as(data.path(), &out.path().join("none"), 0, |_| {});
+    let error = import_from(&out.path().join("none"), &out.path().join("target"), false).unwrap_err();
+    assert!(matches!(error, OfflineError::Damaged { .. }), "{error}");
+}
+
 /// 1203 keys, of text and of any bytes, and three blobs.
 fn filled() -> tempfile::TempDir {
     let data = tempfile::tempdir().unwrap();
@@ -372,7 +468,7 @@ fn export_to(data: &Path, directory: &Path) -> Result<Summary, OfflineError> {
 }
 
 fn import_from(directory: &Path, data: &Path, replace: bool) -> Result<Summary, OfflineError> {
-    import(Import::Directory(directory), data, replace, &mut |_| {})
+    import(Import::Directory(directory), data, replace, READER, &mut |_| {})
 }
 
 /// All rows, and all blobs' files.

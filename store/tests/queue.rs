@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use bytes::Bytes;
 use store::{
-    Commit, KeyValue, MAX_OPERATIONS, MemoryStore, Operation, Precondition, RedbStore, Revision, Store,
-    StoreError, StoreHandle,
+    Commit, KeyValue, MAX_OPERATIONS, MemoryStore, Operation, Precondition, RedbStore, Revision, Snapshot,
+    Store, StoreError, StoreHandle,
 };
 
 fn put(key: &str) -> Commit {
@@ -47,6 +47,9 @@ impl Store for Gate {
     }
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         self.inner.range(from, to, limit)
+    }
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        self.inner.snapshot()
     }
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
         self.inner.commit(commit)
@@ -190,7 +193,7 @@ async fn dropping_the_last_handle_writes_what_is_queued_and_frees_the_file() {
 #[tokio::test]
 async fn a_prefix_is_watched_until_the_store_is_closed() {
     let handle = StoreHandle::new(MemoryStore::new());
-    let mut watch = handle.watch(b"k", None).unwrap();
+    let mut watch = handle.watch(b"k", None).await.unwrap();
     handle.commit(put("j")).await.unwrap();
     let revision = handle.commit(put("k1")).await.unwrap();
     assert_eq!(handle.revision().unwrap(), revision);
@@ -204,7 +207,7 @@ async fn a_prefix_is_watched_until_the_store_is_closed() {
     );
     let bare = StoreHandle::new(Broken);
     assert_eq!(
-        bare.watch(b"k", None).unwrap_err().to_string(),
+        bare.watch(b"k", None).await.unwrap_err().to_string(),
         "store: this engine cannot be watched"
     );
 }
@@ -216,6 +219,9 @@ impl Store for Broken {
         Ok(None)
     }
     fn range(&self, _: &[u8], _: &[u8], _: usize) -> Result<Vec<KeyValue>, StoreError> {
+        panic!("broken")
+    }
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
         panic!("broken")
     }
     fn commit(&self, _: &Commit) -> Result<Revision, StoreError> {
@@ -234,5 +240,5 @@ async fn a_store_that_panics_gives_errors_and_no_hang() {
         );
     }
     let error = handle.range("a", "b", 1).await.unwrap_err();
-    assert_eq!(error.to_string(), "store: reading a range was broken off");
+    assert_eq!(error.to_string(), "store: reading was broken off");
 }

@@ -5,6 +5,8 @@
 //! - [`language`]: template text → rendered YAML → a validated [`language::Definition`].
 //! - [`engine`]: [`engine::decide`] and [`engine::apply`].
 
+#![forbid(unsafe_code)]
+
 pub mod engine;
 pub mod expression;
 pub mod language;

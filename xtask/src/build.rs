@@ -58,6 +58,19 @@ pub(crate) fn cargo_command(args: &[&str]) -> Command {
     command
 }
 
+/// What this machine compiles for.
+pub(crate) fn host_triple() -> Outcome<String> {
+    let output = Command::new("rustc")
+        .arg("-vV")
+        .current_dir(workspace())
+        .output()
+        .map_err(|error| format!("running rustc: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned)
+        .ok_or_else(|| format!("rustc -vV does not say for which host it is: {said}"))
+}
+
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,11 +1,14 @@
-//! Developer chores: `cargo xtask lab`, `test`, `simulate`, `bench`.
+//! Developer chores: `cargo xtask lab`, `test`, `fuzz`, `simulate`, `bench`.
 //!
 //! A launcher: it has no dependencies, compiles in seconds, builds what a chore needs and hands over to it.
+
+#![forbid(unsafe_code)]
 
 mod build;
 // It lies with the other benches, and needs this launcher only.
 #[path = "../../qemu-tests/bench/disk.rs"]
 mod disk_bench;
+mod fuzz;
 mod lab;
 mod packages;
 mod simulate;
@@ -26,6 +29,7 @@ fn main() -> ExitCode {
         }
         ["lab", rest @ ..] => lab::run(rest),
         ["test", rest @ ..] => test::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["simulate", rest @ ..] => simulate::run(rest),
         ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
@@ -44,10 +48,11 @@ Developer chores of Farrier
 
   cargo xtask lab [OPTIONS]     netboot a virtual machine and install Debian on it (see: cargo xtask lab --help)
   cargo xtask lab enter         a shell in the network of a lab that runs
-  cargo xtask test [OPTIONS]    formatting, clippy, unit and integration tests, end-to-end tests in QEMU
+  cargo xtask test [OPTIONS]    formatting, clippy, documentation, tests, fuzz targets, end-to-end tests in QEMU
+      --only PART               one part of it (see: cargo xtask test --help)
+      --all                     everything, in three hours, of parts that can be run alone and resumed
       --yes                     install missing packages without asking
-      --no-e2e                  leave out the end-to-end tests
-      --only-e2e [FILTER]       run nothing but the end-to-end tests
+  cargo xtask fuzz TARGET       one parser of outside bytes, until it breaks (see: cargo xtask fuzz --help)
   cargo xtask simulate          the coordinator and agents in simulated worlds, where everything goes wrong
       --seeds N [--seed S]      this many worlds, from this seed on (see: cargo xtask simulate --help)
   cargo xtask bench boot        how long a netboot takes, stage by stage, beside a plain boot of the same kernel

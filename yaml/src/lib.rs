@@ -6,6 +6,8 @@
 //!
 //! Machine records and workflow templates are both read so. Nothing here opens a file, and no text makes it panic.
 
+#![forbid(unsafe_code)]
+
 mod faults;
 mod fields;
 mod finding;

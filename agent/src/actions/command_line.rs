@@ -7,7 +7,7 @@
 ///
 /// # Errors
 /// What is wrong with the text, in words.
-pub(super) fn commands(text: &str, interpreter: Option<&str>) -> Result<Vec<Vec<String>>, String> {
+pub fn commands(text: &str, interpreter: Option<&str>) -> Result<Vec<Vec<String>>, String> {
     let commands = match interpreter {
         Some(interpreter) => {
             let mut words: Vec<String> = interpreter.split_whitespace().map(str::to_owned).collect();

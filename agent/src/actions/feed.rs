@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::v1;
 use proto::v1::report::Outcome;
+use redaction::Secrets;
 use tokio::sync::mpsc;
 
 /// What is told of the running action.
@@ -24,15 +25,27 @@ pub struct Feed {
     attempt_id: String,
     told: mpsc::Sender<Told>,
     touched: Arc<AtomicBool>,
+    secrets: Arc<Secrets>,
 }
 
 impl Feed {
-    pub fn new(attempt_id: String, told: mpsc::Sender<Told>) -> Feed {
+    /// Values of `secrets` leave the machine by no line and no message of the action.
+    pub fn new(attempt_id: String, told: mpsc::Sender<Told>, secrets: Arc<Secrets>) -> Feed {
         Feed {
             attempt_id,
             told,
             touched: Arc::default(),
+            secrets,
         }
+    }
+
+    /// What is hidden in all that is told.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    fn told_line(&self, line: impl Into<String>) -> Told {
+        Told::Line(self.secrets.hidden(&line.into()).into_owned())
     }
 
     /// From here on the action may change what is on a disk. One that fails before that leaves the machine as good as it
@@ -51,12 +64,12 @@ impl Feed {
     }
 
     pub(super) async fn line(&self, line: impl Into<String>) {
-        let _ = self.told.send(Told::Line(line.into())).await;
+        let _ = self.told.send(self.told_line(line)).await;
     }
 
     /// The same; left out when the worker is busy.
     pub(super) fn line_if_room(&self, line: impl Into<String>) {
-        let _ = self.told.try_send(Told::Line(line.into()));
+        let _ = self.told.try_send(self.told_line(line));
     }
 
     /// Room for one event; `None` when the worker is gone. Cancel safe.

@@ -6,7 +6,7 @@
 
 mod cexec;
 mod chroot;
-mod command_line;
+pub mod command_line;
 mod environment;
 mod feed;
 mod halt;
@@ -31,6 +31,7 @@ pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
 use proto::v1;
 use proto::v1::report::Outcome;
+use redaction::Secrets;
 use scratch::Gives;
 pub use surroundings::Surroundings;
 pub use target::clear_mounts;
@@ -111,7 +112,7 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
         () = halt.asked() => {
             let message = format!("action {} was stopped: {}", run.action, halt.reason());
             (work.await, Some(Outcome::Stopped(v1::Stopped {
-                message: cut(message),
+                message: cut(message, feed.secrets()),
                 disks_untouched: false,
             })))
         }
@@ -128,9 +129,9 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             _,
         ) => Outcome::Succeeded(v1::Succeeded {
-            message: cut(message),
+            message: cut(message, feed.secrets()),
             bytes,
-            outputs_json: gives.outputs_json,
+            outputs_json: output::hidden(gives.outputs_json, feed.secrets()),
             data_changes: gives.data_changes,
         }),
         (_, Some(outcome)) => outcome,
@@ -143,8 +144,8 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             }),
             None,
         ) => Outcome::Failed(v1::Failed {
-            reason,
-            message: cut(message),
+            reason: feed.secrets().hidden(&reason).into_owned(),
+            message: cut(message, feed.secrets()),
             exit_code,
             disks_untouched: false,
         }),
@@ -224,8 +225,8 @@ async fn say_unknown(run: &v1::RunAction, native: &str, known: &[&str], feed: &F
 }
 
 /// The outcome of an attempt whose task broke down: a fault of the agent, not of the action.
-pub fn fault(what: &str) -> Outcome {
-    let message = cut(format!("the agent itself failed: {what}"));
+pub fn fault(what: &str, secrets: &Secrets) -> Outcome {
+    let message = cut(format!("the agent itself failed: {what}"), secrets);
     Outcome::Failed(v1::Failed {
         reason: "AgentFault".to_owned(),
         message,
@@ -246,9 +247,11 @@ pub fn describe(outcome: &Outcome) -> (&'static str, String) {
     }
 }
 
-/// Fit for a report: without credentials of URLs, which stand in errors of libraries too, and not too long.
-fn cut(message: String) -> String {
-    let mut message = redaction::redacted(&message).into_owned();
+/// Fit for a report: without secrets, without credentials of URLs, which stand in errors of libraries too, and not too
+/// long.
+fn cut(message: String, secrets: &Secrets) -> String {
+    // Both before it is cut: half of one is not known for it.
+    let mut message = redaction::redacted(&secrets.hidden(&message)).into_owned();
     if message.len() > MAX_MESSAGE_BYTES {
         let mut end = MAX_MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
@@ -270,7 +273,8 @@ mod tests {
 
     fn feed() -> (Feed, mpsc::Receiver<Told>) {
         let (sender, receiver) = mpsc::channel(256);
-        (Feed::new("w/0/0/1".to_owned(), sender), receiver)
+        let secrets = Arc::new(Secrets::new(["hunter22"]));
+        (Feed::new("w/0/0/1".to_owned(), sender, secrets), receiver)
     }
 
     async fn run_action(image: &str, native: &str) -> Outcome {
@@ -292,15 +296,22 @@ mod tests {
     #[test]
     fn messages_have_no_credentials_and_a_bound() {
         let message = format!(
-            "error for url (http://user:secret@h/i?sig=0a): {}",
+            "error for url (http://user:secret@h/i?sig=0a&a=hunter22): {}",
             "x".repeat(2 * MAX_MESSAGE_BYTES)
         );
-        let message = cut(message);
+        let message = cut(message, &Secrets::new(["hunter22"]));
         assert!(
-            message.starts_with("error for url (http://***@h/i?sig=***): xx"),
+            message.starts_with("error for url (http://***@h/i?sig=***&a=***): xx"),
             "{message}"
         );
         assert_eq!(message.len(), MAX_MESSAGE_BYTES + "…".len());
+    }
+
+    #[tokio::test]
+    async fn a_line_has_no_secrets() {
+        let (feed, mut told) = feed();
+        feed.line("say hunter22").await;
+        assert!(matches!(told.recv().await, Some(Told::Line(line)) if line == "say ***"));
     }
 
     #[track_caller]

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use redaction::Secrets;
 use serde_json::{Map, Value};
 
 use super::Failure;
@@ -23,6 +24,19 @@ pub(super) fn outputs(folder: &Path, name: &str) -> Result<Option<String>, Failu
     };
     object(&text)?;
     Ok(Some(text))
+}
+
+/// The object without the values of secrets; as it was written, where it has none.
+pub(super) fn hidden(json: String, secrets: &Secrets) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(&json) else {
+        return json;
+    };
+    let before = value.clone();
+    secrets.hide_in(&mut value);
+    match value == before {
+        true => json,
+        false => value.to_string(),
+    }
 }
 
 /// The failure with the reason and the message that the action wrote, where it wrote them.
@@ -116,6 +130,16 @@ mod tests {
     fn an_object_is_given_as_it_was_written() {
         let text = "{\"b\": 1.0, \"a\": {\"x\": [1, null]}}\n";
         assert_eq!(outputs_of(text.as_bytes()), Ok(Some(text.to_owned())));
+    }
+
+    #[test]
+    fn an_object_has_no_secrets_however_it_is_written() {
+        let secrets = Secrets::new(["hunter22"]);
+        let text = "{\"b\": 1.0}\n".to_owned();
+        assert_eq!(hidden(text.clone(), &secrets), text);
+        assert_eq!(hidden(String::new(), &secrets), "");
+        let text = r#"{"a": ["x\u0068unter22"], "hunter22": 1}"#;
+        assert_eq!(hidden(text.to_owned(), &secrets), r#"{"a":["x***"],"***":1}"#);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use redaction::Secrets;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
@@ -180,12 +181,12 @@ impl Lines {
     async fn pass_on(&mut self) {
         let mut buffer = [0_u8; 8192];
         loop {
-            while let Some((line, length)) = next_line(&self.partial) {
+            while let Some((line, length)) = next_line(&self.partial, self.feed.secrets()) {
                 // The wait for room comes first: what follows cannot be cancelled.
                 let Some(room) = self.feed.room().await else {
                     return;
                 };
-                let text = printed(line);
+                let text = self.feed.secrets().hidden(&printed(line)).into_owned();
                 self.last.push_back(text.chars().take(300).collect());
                 if self.last.len() > LAST_LINES {
                     self.last.pop_front();
@@ -211,11 +212,15 @@ impl Lines {
     }
 }
 
-/// The next whole line, and how many bytes it takes with its end.
-fn next_line(partial: &[u8]) -> Option<(&[u8], usize)> {
+/// The next whole line, and how many bytes it takes with its end. A piece of a long one ends in the middle of no secret;
+/// where all of it may be one, there is more to come.
+fn next_line<'p>(partial: &'p [u8], secrets: &Secrets) -> Option<(&'p [u8], usize)> {
     match partial.iter().position(|b| *b == b'\n') {
         Some(end) => Some((partial.get(..end)?, end + 1)),
-        None if partial.len() >= MAX_LINE_BYTES => Some((partial, partial.len())),
+        None if partial.len() >= MAX_LINE_BYTES => {
+            let whole = secrets.whole(partial);
+            (whole > 0).then_some((partial.get(..whole)?, whole))
+        }
         None => None,
     }
 }
@@ -233,10 +238,16 @@ mod tests {
 
     #[test]
     fn output_is_cut_at_line_ends_and_at_a_bound() {
-        assert_eq!(next_line(b"a\nb"), Some((&b"a"[..], 2)));
-        assert_eq!(next_line(b"b"), None);
+        let none = Secrets::default();
+        assert_eq!(next_line(b"a\nb", &none), Some((&b"a"[..], 2)));
+        assert_eq!(next_line(b"b", &none), None);
         let long = vec![b'x'; MAX_LINE_BYTES];
-        assert_eq!(next_line(&long).map(|(_, length)| length), Some(MAX_LINE_BYTES));
+        let length = |text, secrets| next_line(text, secrets).map(|(_, length)| length);
+        assert_eq!(length(&long, &none), Some(MAX_LINE_BYTES));
+        let secrets = Secrets::new(["hunter22".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)]);
+        assert_eq!(length(&long, &secrets), None);
+        let split = [&vec![b'y'; MAX_LINE_BYTES - 4][..], b"hunt"].concat();
+        assert_eq!(length(&split, &secrets), Some(MAX_LINE_BYTES - 4));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use proto::v1;
 use proto::v1::agent_message::Kind as ToServer;
 use proto::v1::report::Outcome;
 use proto::v1::server_message::Kind as FromServer;
+use redaction::Secrets;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
@@ -98,10 +99,10 @@ pub async fn run(settings: Settings) -> ExitCode {
 }
 
 /// An action's outcome; where the action itself panics, a failed one, and the worker goes on.
-async fn survived(action: impl Future<Output = Outcome> + Send + 'static) -> Outcome {
+async fn survived(action: impl Future<Output = Outcome> + Send + 'static, secrets: &Secrets) -> Outcome {
     // A task of its own: the runtime catches what unwinds out of it.
     let ended = tokio::spawn(action).await;
-    ended.unwrap_or_else(|e| actions::fault(&e.to_string()))
+    ended.unwrap_or_else(|e| actions::fault(&e.to_string(), secrets))
 }
 
 struct Worker {
@@ -278,7 +279,8 @@ impl Worker {
             halt: halt.clone(),
         });
         let tell = self.tell.clone();
-        let feed = Feed::new(run.attempt_id.clone(), self.tell.clone());
+        let secrets = Arc::new(Secrets::new(&run.secrets));
+        let feed = Feed::new(run.attempt_id.clone(), self.tell.clone(), secrets.clone());
         let attempt_id = run.attempt_id.clone();
         let place = Place {
             setting: self.settings.setting,
@@ -287,7 +289,7 @@ impl Worker {
             surroundings: self.settings.surroundings.clone(),
         };
         tokio::spawn(async move {
-            let outcome = survived(actions::run(Arc::new(run), place, feed, halt)).await;
+            let outcome = survived(actions::run(Arc::new(run), place, feed, halt), &secrets).await;
             let _ = tell.send(Told::Ended { attempt_id, outcome }).await;
         });
     }
@@ -360,17 +362,18 @@ mod tests {
 
     #[tokio::test]
     async fn an_action_that_panics_is_a_failed_action_and_the_worker_goes_on() {
-        let outcome = survived(async { panic!("index out of bounds") }).await;
+        let secrets = Secrets::new(["hunter22"]);
+        let outcome = survived(async { panic!("index out of bounds: hunter22") }, &secrets).await;
         let Outcome::Failed(failed) = outcome else {
             panic!("{outcome:?}")
         };
         assert_eq!(failed.reason, "AgentFault");
         assert!(
-            failed.message.contains("index out of bounds"),
+            failed.message.contains("index out of bounds: ***"),
             "{}",
             failed.message
         );
-        let next = survived(async { Outcome::Succeeded(v1::Succeeded::default()) }).await;
+        let next = survived(async { Outcome::Succeeded(v1::Succeeded::default()) }, &secrets).await;
         assert!(matches!(next, Outcome::Succeeded(_)));
     }
 }

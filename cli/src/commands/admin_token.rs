@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use access::authority::write_new;
 use access::{Authority, SECRET_BYTES, Secret, Token};
-use coordinator::database::View;
+use coordinator::database::{self, formats};
 use coordinator::people;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
@@ -34,6 +33,8 @@ pub(super) fn run(data_dir: &Path, format: Format) -> Result<ExitCode, Failure> 
         )));
     }
     let store = RedbStore::open(file).map_err(|error| failed(&error))?;
+    // A store of a later version is left alone, and an older one is what a server makes of it.
+    formats::CURRENT.prepare(&store).map_err(|error| failed(&error))?;
     let authority = Authority::open(&data_dir.join(AUTHORITY)).map_err(|error| failed(&error))?;
     let mut random = [0; SECRET_BYTES];
     SystemRandom::new()
@@ -48,11 +49,8 @@ pub(super) fn run(data_dir: &Path, format: Format) -> Result<ExitCode, Failure> 
     keep(&path, &token)?;
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    let store: Arc<dyn Store> = Arc::new(store);
-    let batch = people::replace(
-        &View::new(store.clone()),
-        &people::Token::first(token.secret.digest(), now),
-    );
+    let first = people::Token::first(token.secret.digest(), now);
+    let batch = database::read(&store, |view| people::replace(view, &first));
     let batch = batch.map_err(|error| failed(&error))?;
     store
         .commit(&batch.into_commit())

@@ -7,6 +7,7 @@ pub(crate) mod lab;
 pub(crate) mod login;
 pub(crate) mod machine;
 mod progress;
+pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod token;
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Template(Group<template::TemplateCommand>),
     /// Workflows: what is done to machines
     Workflow(Group<workflow::WorkflowCommand>),
+    /// Secrets that actions are handed
+    Secret(Group<secret::SecretCommand>),
     /// Run one action on one machine, now
     Run(Box<GroupOfOne<workflow::run::RunArgs>>),
     /// Log in to a server: keep the token that it is asked with
@@ -111,6 +114,7 @@ impl Command {
             | Command::Logout(_)
             | Command::Machine(_)
             | Command::Run(_)
+            | Command::Secret(_)
             | Command::Store(_)
             | Command::Template(_)
             | Command::Token(_)

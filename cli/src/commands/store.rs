@@ -1,18 +1,24 @@
 //! `farrier store`: what a server keeps, while no server has it open.
 
+use std::cell::Cell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use coordinator::database::formats;
+use coordinator::secrets::KEY_FILE;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use store::offline::{self, Import, OfflineError, Progress, Report, Segment, Summary, Target};
+use store::{RedbStore, Store};
 
 use crate::failure::{Failure, chain};
 use crate::output::{self, Format};
 use crate::terminal::{Out, say};
 
+/// Rows of secrets.
+const SECRETS: &[u8] = b"secret/";
 /// A bar is shown for what takes longer.
 const PROGRESS_AFTER: Duration = Duration::from_secs(2);
 
@@ -133,16 +139,24 @@ fn table(out: &mut Out, report: &Report) -> Result<(), Failure> {
     };
     Ok(writeln!(
         out,
-        "\n{}: {state}, {} keys, {} B, revision {}; {} blobs that no key names",
+        "\n{}: {state}, {} keys, {} B, revision {}, rows of format {}; {} blobs that no key names",
         report.file.display(),
         report.keys,
         report.file_bytes,
         report.revision,
+        report.rows.newest,
         report.blobs.unnamed
     )?)
 }
 
 fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<ExitCode, Failure> {
+    let has_secrets = Cell::new(false);
+    let named = |row: &store::KeyValue| {
+        if row.key.starts_with(SECRETS) {
+            has_secrets.set(true);
+        }
+        coordinator::archive::named(row)
+    };
     let done = if target == "-" {
         let mut out = Out::stdout();
         if out.is_terminal() {
@@ -151,20 +165,21 @@ fn export(data: &Path, target: &str, format: Format, bar: &mut Bar) -> Result<Ex
             ));
         }
         let mut archive = out.as_it_is()?;
-        let done = offline::export(
-            data,
-            &coordinator::archive::named,
-            Target::Tar(&mut archive),
-            &mut |at| bar.show(at),
-        );
+        let done = offline::export(data, &named, Target::Tar(&mut archive), &mut |at| bar.show(at));
         archive.flush()?;
         done
     } else {
         let target = Target::Directory(Path::new(target));
-        offline::export(data, &coordinator::archive::named, target, &mut |at| bar.show(at))
+        offline::export(data, &named, target, &mut |at| bar.show(at))
     };
     bar.clear();
     let summary = done.map_err(failure)?;
+    if has_secrets.get() {
+        say(format_args!(
+            "farrier: the secrets in it open with {} alone, which is not in it: keep a copy apart",
+            data.join(KEY_FILE).display()
+        ));
+    }
     if target == "-" {
         say(format_args!("farrier: exported {}", in_words(&summary)));
         return Ok(ExitCode::SUCCESS);
@@ -186,9 +201,12 @@ fn import(
     } else {
         Import::Directory(Path::new(source))
     };
-    let done = offline::import(from, data, force, &mut |at| bar.show(at));
+    let done = offline::import(from, data, force, formats::CURRENT.reader(), &mut |at| {
+        bar.show(at)
+    });
     bar.clear();
     let summary = done.map_err(failure)?;
+    say_of_key(data)?;
     answer(
         format,
         &summary,
@@ -196,6 +214,24 @@ fn import(
         "data directory",
         &data.to_string_lossy(),
     )
+}
+
+/// An export has secrets sealed, and not what opens them.
+fn say_of_key(data: &Path) -> Result<(), Failure> {
+    let store = RedbStore::open(data.join(offline::FILE)).map_err(|error| Failure::Failed(chain(&error)))?;
+    let after: Vec<u8> = [SECRETS.strip_suffix(b"/").unwrap_or(SECRETS), b"0"].concat();
+    let first = store
+        .range(SECRETS, &after, 1)
+        .map_err(|error| Failure::Failed(chain(&error)))?;
+    let file = data.join(KEY_FILE);
+    if !first.is_empty() && !file.exists() {
+        say(format_args!(
+            "farrier: there are secrets in it, and nothing here that opens them: put the {KEY_FILE} of the server that it \
+             was exported from to {}",
+            file.display()
+        ));
+    }
+    Ok(())
 }
 
 fn answer(

@@ -32,7 +32,7 @@ The file has the flags' names:
 
 Prints `farrier: ready …` on stderr when every socket is bound. Stops on SIGTERM and SIGINT.
 Ports below 1024, DHCP and router advertisements need root, or
-CAP_NET_BIND_SERVICE, CAP_NET_RAW and CAP_NET_ADMIN.")]
+CAP_NET_BIND_SERVICE and CAP_NET_RAW.")]
 pub(crate) struct ServeArgs {
     /// Settings in TOML
     #[arg(long, value_name = "FILE", env = "FARRIER_CONFIG", hide_env_values = true)]
@@ -310,6 +310,7 @@ impl ServeConfig {
         server::Config {
             authority,
             blobs,
+            secrets_key: Some(self.data_dir.join(coordinator::secrets::KEY_FILE)),
             lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),

@@ -3,6 +3,7 @@
 mod config;
 mod descriptors;
 mod netboot;
+mod notify;
 mod store_check;
 
 use std::net::SocketAddr;
@@ -116,6 +117,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         "farrier: ready grpc={grpc_address} api={api_address} http={} dhcp={dhcp} tftp={}",
         boots.http, boots.tftp
     ));
+    notify::ready();
     let mut served = None;
     let mut netboot_ended = false;
     tokio::select! {
@@ -125,6 +127,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         _ = &mut boots.done => netboot_ended = true,
     }
     tracing::info!("stopping");
+    notify::stopping();
     stop.cancel();
     let ended_by_itself = served.is_some();
     let served = match served {

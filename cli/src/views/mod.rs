@@ -1,5 +1,6 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
+mod secret;
 mod token;
 mod workflow;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::output::Rows;
 use crate::terminal::safe_line;
 
+pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 

@@ -31,7 +31,7 @@ pub use restore::{Restored, Restoring};
 pub use tree::{Member, Readiness};
 
 use crate::data;
-use crate::database::{View, detached};
+use crate::database::{self, View, detached};
 use crate::error::Error;
 use crate::steps::load;
 
@@ -106,11 +106,11 @@ impl Archived {
 ///
 /// # Errors
 /// When they cannot be read.
-pub fn workflow(store: &Arc<dyn Store>, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
-    workflow_in(&View::new(store.clone()), id)
+pub fn workflow(store: &dyn Store, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+    database::read(store, |view| workflow_in(view, id))
 }
 
-/// As [`workflow`], of what a view reads.
+/// As [`workflow()`], of what a view reads.
 ///
 /// # Errors
 /// When the rows cannot be read.

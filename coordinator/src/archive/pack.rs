@@ -5,9 +5,10 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use store::{KeyValue, Store, StoreError};
+use store::{KeyValue, Snapshot, StoreError};
 
 use crate::data::versions;
 use crate::steps::rows;
@@ -28,16 +29,16 @@ pub struct Packed {
 }
 
 /// Packs a workflow's rows, a blob at a time. Blocks.
-pub struct Packer<'a> {
-    store: &'a dyn Store,
+pub struct Packer {
+    rows: Arc<dyn Snapshot>,
     contents: VecDeque<KeyValue>,
     ranges: VecDeque<(Bytes, Bytes)>,
     read: VecDeque<KeyValue>,
 }
 
-impl<'a> Packer<'a> {
-    /// Of what `store` has of a workflow. `contents`: of its newest data, when it is a root.
-    pub fn new(store: &'a dyn Store, id: &str, data_version: u64, contents: Vec<(String, Bytes)>) -> Self {
+impl Packer {
+    /// Of what `rows` has of a workflow. `contents`: of its newest data, when it is a root.
+    pub fn new(rows: Arc<dyn Snapshot>, id: &str, data_version: u64, contents: Vec<(String, Bytes)>) -> Self {
         let mut contents: Vec<KeyValue> = contents
             .into_iter()
             .map(|(digest, value)| KeyValue {
@@ -49,7 +50,7 @@ impl<'a> Packer<'a> {
         contents.sort_by(|one, other| one.key.cmp(&other.key));
         contents.dedup_by(|one, other| one.key == other.key);
         Self {
-            store,
+            rows,
             contents: contents.into(),
             ranges: ranges(id, data_version).into(),
             read: VecDeque::new(),
@@ -59,7 +60,7 @@ impl<'a> Packer<'a> {
     /// The next blob; `None` after the last.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the snapshot cannot be read, or has expired: then all parts are to be made again.
     pub fn next_part(&mut self) -> Result<Option<Packed>, StoreError> {
         let Some(row) = self.next_row()? else {
             return Ok(None);
@@ -73,7 +74,7 @@ impl<'a> Packer<'a> {
         }
         let bytes = zstd::bulk::compress(&lines, LEVEL).map_err(|source| StoreError::Backend {
             message: "an archive cannot be compressed".into(),
-            source: Some(std::sync::Arc::new(source)),
+            source: Some(Arc::new(source)),
         })?;
         Ok(Some(Packed { first, bytes }))
     }
@@ -85,7 +86,7 @@ impl<'a> Packer<'a> {
         while self.read.is_empty()
             && let Some((from, to)) = self.ranges.pop_front()
         {
-            let page = self.store.range(&from, &to, PAGE)?;
+            let page = self.rows.range(&from, &to, PAGE)?;
             if let Some(last) = page.last().filter(|_| page.len() == PAGE) {
                 // The smallest key that is larger.
                 let from = [&last.key, &b"\0"[..]].concat();
@@ -150,7 +151,7 @@ pub fn unpack(blob: &[u8]) -> Result<Vec<KeyValue>, String> {
 
 #[cfg(test)]
 mod tests {
-    use store::{Commit, MemoryStore, Operation};
+    use store::{Commit, MemoryStore, Operation, Store};
 
     use super::*;
 
@@ -171,7 +172,7 @@ mod tests {
     }
 
     fn packed(store: &MemoryStore, contents: Vec<(String, Bytes)>) -> Vec<Packed> {
-        let mut packer = Packer::new(store, "w", 2, contents);
+        let mut packer = Packer::new(store.snapshot().unwrap(), "w", 2, contents);
         std::iter::from_fn(|| packer.next_part().unwrap()).collect()
     }
 

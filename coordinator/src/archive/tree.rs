@@ -6,13 +6,13 @@ use std::sync::Arc;
 use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::blobs::Digest;
-use store::{Commit, Revision, Store};
+use store::{Commit, Revision, Store, StoreError};
 use workflow::engine::{Head, Workflow};
 
 use super::pack::BELOW;
 use super::{Archived, Packer, Part, key};
 use crate::data::versions;
-use crate::database::{Batch, Stored, View};
+use crate::database::{self, Batch, Stored, View};
 use crate::error::Error;
 use crate::steps::{load, rows};
 
@@ -43,17 +43,20 @@ impl Readiness {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn of(store: &Arc<dyn Store>, root: &str) -> Result<Self, Error> {
-        let view = View::new(store.clone());
+    pub fn of(store: &dyn Store, root: &str) -> Result<Self, Error> {
+        database::read(store, |view| Self::as_of(view, root))
+    }
+
+    fn as_of(view: &View, root: &str) -> Result<Self, Error> {
         let mut members = Vec::new();
-        for id in ids(&view, root)? {
-            members.extend(Member::find(store, &view, &id)?);
+        for id in ids(view, root)? {
+            members.extend(Member::find(view, &id)?);
         }
         if members.last().is_none_or(|last| last.workflow.head.id != root) {
             return Ok(Self::Gone);
         }
         for member in &members {
-            if let Some(why) = member.is_needed(&view, root)? {
+            if let Some(why) = member.is_needed(view, root)? {
                 return Ok(Self::NotYet(why));
             }
         }
@@ -69,7 +72,7 @@ pub fn ids(view: &View, root: &str) -> Result<Vec<String>, Error> {
 }
 
 impl Member {
-    fn find(store: &Arc<dyn Store>, view: &View, id: &str) -> Result<Option<Self>, Error> {
+    fn find(view: &View, id: &str) -> Result<Option<Self>, Error> {
         let Some(head) = view.get::<Head>(&rows::head(id))? else {
             return Ok(None);
         };
@@ -78,8 +81,8 @@ impl Member {
         };
         let (mut data_version, mut data) = (0, Manifest::default());
         if workflow.head.parent.is_none() {
-            data_version = versions::newest(&**store, id)?;
-            data = versions::manifest(&**store, id, data_version)?.unwrap_or_default();
+            data_version = versions::newest(view.rows(), id)?;
+            data = versions::manifest(view.rows(), id, data_version)?.unwrap_or_default();
         }
         Ok(Some(Self {
             workflow,
@@ -99,8 +102,16 @@ impl Member {
     }
 
     /// Packs it, with these contents by their digests.
-    pub fn packer<'a>(&self, store: &'a dyn Store, contents: Vec<(String, bytes::Bytes)>) -> Packer<'a> {
-        Packer::new(store, self.id(), self.data_version, contents)
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn packer(
+        &self,
+        store: &dyn Store,
+        contents: Vec<(String, bytes::Bytes)>,
+    ) -> Result<Packer, StoreError> {
+        let rows = store.snapshot()?;
+        Ok(Packer::new(rows, self.id(), self.data_version, contents))
     }
 
     /// Who still needs it in the store, in words.

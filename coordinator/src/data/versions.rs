@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use ephemeral::{Digest, Manifest};
 use serde::de::DeserializeOwned;
-use store::{Commit, KeyValue, Operation, Precondition, Store};
+use store::{Commit, KeyValue, Operation, Precondition, Snapshot};
 
 use super::{Changed, Refused, Trouble};
+use crate::database::formats;
 
 /// Manifests read in one go.
 const PAGE: usize = 16;
@@ -21,16 +22,16 @@ pub struct Merged {
 }
 
 /// The newest version of a root's data; 0 when nothing was ever put there.
-pub fn newest(store: &dyn Store, root: &str) -> Result<u64, Trouble> {
-    Ok(head(store, root)?.map_or(0, |(version, _)| version))
+pub fn newest(rows: &dyn Snapshot, root: &str) -> Result<u64, Trouble> {
+    Ok(head(rows, root)?.map_or(0, |(version, _)| version))
 }
 
 /// A version's manifest; `None`: it is not kept any more, or never was.
-pub fn manifest(store: &dyn Store, root: &str, version: u64) -> Result<Option<Manifest>, Trouble> {
+pub fn manifest(rows: &dyn Snapshot, root: &str, version: u64) -> Result<Option<Manifest>, Trouble> {
     if version == 0 {
         return Ok(Some(Manifest::default()));
     }
-    let found = store.get(version_key(root, version).as_bytes())?;
+    let found = rows.get(version_key(root, version).as_bytes())?;
     found.map(|found| decode(&found)).transpose()
 }
 
@@ -38,8 +39,8 @@ pub fn manifest(store: &dyn Store, root: &str, version: u64) -> Result<Option<Ma
 ///
 /// # Errors
 /// [`Trouble::Refused`]: `DataTooLarge`, or changes to a version that there is not; what was there stays.
-pub fn merge(store: &dyn Store, root: &str, changed: &Changed) -> Result<Merged, Trouble> {
-    let head = head(store, root)?;
+pub fn merge(rows: &dyn Snapshot, root: &str, changed: &Changed) -> Result<Merged, Trouble> {
+    let head = head(rows, root)?;
     let newest = head.as_ref().map_or(0, |(version, _)| *version);
     if changed.base_version > newest {
         return Err(Trouble::Refused(Refused {
@@ -51,7 +52,7 @@ pub fn merge(store: &dyn Store, root: &str, changed: &Changed) -> Result<Merged,
             ),
         }));
     }
-    let current = manifest(store, root, newest)?.ok_or_else(|| {
+    let current = manifest(rows, root, newest)?.ok_or_else(|| {
         Trouble::Refused(Refused {
             reason: "DataRefused",
             message: format!("version {newest} of the workflow's data is missing in the store"),
@@ -101,11 +102,11 @@ pub fn forget(root: &str) -> Vec<Operation> {
 }
 
 /// The digests of all contents that some version of some root names.
-pub fn all_contents(store: &dyn Store) -> Result<BTreeSet<Digest>, Trouble> {
+pub fn all_contents(rows: &dyn Snapshot) -> Result<BTreeSet<Digest>, Trouble> {
     let mut contents = BTreeSet::new();
     let mut from = Bytes::from_static(b"data/");
     loop {
-        let page = store.range(&from, b"data0", PAGE)?;
+        let page = rows.range(&from, b"data0", PAGE)?;
         for found in &page {
             let manifest: Manifest = decode(found)?;
             contents.extend(manifest.files().map(|(_, file)| file.sha256));
@@ -118,8 +119,8 @@ pub fn all_contents(store: &dyn Store) -> Result<BTreeSet<Digest>, Trouble> {
     }
 }
 
-fn head(store: &dyn Store, root: &str) -> Result<Option<(u64, store::Revision)>, Trouble> {
-    let found = store.get(head_key(root).as_bytes())?;
+fn head(rows: &dyn Snapshot, root: &str) -> Result<Option<(u64, store::Revision)>, Trouble> {
+    let found = rows.get(head_key(root).as_bytes())?;
     found
         .map(|found| Ok((decode(&found)?, found.modified)))
         .transpose()
@@ -134,7 +135,9 @@ pub fn version_key(root: &str, version: u64) -> String {
 }
 
 fn decode<T: DeserializeOwned>(found: &KeyValue) -> Result<T, Trouble> {
-    serde_json::from_slice(&found.value).map_err(|source| Trouble::Damaged {
+    let value = formats::CURRENT.up_to_date(&found.key, found.value.clone());
+    let value = value.and_then(|value| serde_json::from_slice(&value));
+    value.map_err(|source| Trouble::Damaged {
         key: String::from_utf8_lossy(&found.key).into_owned(),
         source,
     })
@@ -146,10 +149,16 @@ fn encode(manifest: &Manifest) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ephemeral::{Changes, DataPath, File, MAX_BYTES, MAX_FILES, MAX_PATH_BYTES};
-    use store::{MAX_COMMIT_BYTES, MemoryStore};
+    use store::{MAX_COMMIT_BYTES, MemoryStore, Store};
 
     use super::*;
+
+    fn now(store: &MemoryStore) -> Arc<dyn Snapshot> {
+        store.snapshot().unwrap()
+    }
 
     fn changed(base_version: u64, put: &[(&str, u64)], deleted: &[&str]) -> Changed {
         let file = |size_bytes: u64| File {
@@ -170,44 +179,44 @@ mod tests {
     }
 
     fn merge_and_commit(store: &MemoryStore, root: &str, changed: &Changed) -> u64 {
-        let merged = merge(store, root, changed).unwrap();
+        let merged = merge(&*now(store), root, changed).unwrap();
         store.commit(&merged.commit).unwrap();
         merged.version
     }
 
     fn paths(store: &MemoryStore, root: &str, version: u64) -> Vec<String> {
-        let manifest = manifest(store, root, version).unwrap().unwrap();
+        let manifest = manifest(&*now(store), root, version).unwrap().unwrap();
         manifest.files().map(|(path, _)| path.to_string()).collect()
     }
 
     #[test]
     fn versions_follow_one_another_and_are_kept() {
         let store = MemoryStore::default();
-        assert_eq!(newest(&store, "w").unwrap(), 0);
+        assert_eq!(newest(&*now(&store), "w").unwrap(), 0);
         assert!(paths(&store, "w", 0).is_empty());
         assert_eq!(merge_and_commit(&store, "w", &changed(0, &[("a", 1)], &[])), 1);
         // From version 0 too, as two machines were given it.
         assert_eq!(merge_and_commit(&store, "w", &changed(0, &[("b", 1)], &[])), 2);
         assert_eq!(merge_and_commit(&store, "w", &changed(2, &[], &["a"])), 3);
-        assert_eq!(newest(&store, "w").unwrap(), 3);
+        assert_eq!(newest(&*now(&store), "w").unwrap(), 3);
         assert_eq!(paths(&store, "w", 1), ["a"]);
         assert_eq!(paths(&store, "w", 2), ["a", "b"]);
         assert_eq!(paths(&store, "w", 3), ["b"]);
-        assert_eq!(newest(&store, "w2").unwrap(), 0);
+        assert_eq!(newest(&*now(&store), "w2").unwrap(), 0);
     }
 
     #[test]
     fn of_two_merges_at_the_same_time_one_meets_a_conflict() {
         let store = MemoryStore::default();
-        let first = merge(&store, "w", &changed(0, &[("a", 1)], &[])).unwrap();
-        let second = merge(&store, "w", &changed(0, &[("b", 1)], &[])).unwrap();
+        let first = merge(&*now(&store), "w", &changed(0, &[("a", 1)], &[])).unwrap();
+        let second = merge(&*now(&store), "w", &changed(0, &[("b", 1)], &[])).unwrap();
         store.commit(&first.commit).unwrap();
         assert!(matches!(
             store.commit(&second.commit),
             Err(store::StoreError::Conflict { .. })
         ));
-        let third = merge(&store, "w", &changed(0, &[("b", 1)], &[])).unwrap();
-        let fourth = merge(&store, "w", &changed(0, &[("c", 1)], &[])).unwrap();
+        let third = merge(&*now(&store), "w", &changed(0, &[("b", 1)], &[])).unwrap();
+        let fourth = merge(&*now(&store), "w", &changed(0, &[("c", 1)], &[])).unwrap();
         store.commit(&third.commit).unwrap();
         assert!(store.commit(&fourth.commit).is_err());
         assert_eq!(paths(&store, "w", 2), ["a", "b"]);
@@ -217,7 +226,7 @@ mod tests {
     fn too_much_is_refused_by_size_and_limit_and_what_was_there_stays() {
         let store = MemoryStore::default();
         merge_and_commit(&store, "w", &changed(0, &[("a", MAX_BYTES)], &[]));
-        let error = merge(&store, "w", &changed(1, &[("b", 1)], &[])).unwrap_err();
+        let error = merge(&*now(&store), "w", &changed(1, &[("b", 1)], &[])).unwrap_err();
         let Trouble::Refused(refused) = error else {
             panic!("{error}")
         };
@@ -228,14 +237,14 @@ mod tests {
                 .contains("10485761 B in 2 files; at most 10485760 B"),
             "{refused}"
         );
-        assert_eq!(newest(&store, "w").unwrap(), 1);
+        assert_eq!(newest(&*now(&store), "w").unwrap(), 1);
         merge_and_commit(&store, "w", &changed(1, &[("b", 1)], &["a"]));
     }
 
     #[test]
     fn changes_to_a_version_that_there_is_not_are_refused() {
         let store = MemoryStore::default();
-        let error = merge(&store, "w", &changed(7, &[("a", 1)], &[])).unwrap_err();
+        let error = merge(&*now(&store), "w", &changed(7, &[("a", 1)], &[])).unwrap_err();
         assert!(
             matches!(&error, Trouble::Refused(r) if r.reason == "DataRefused" && r.message.contains("version 7")),
             "{error}"
@@ -248,15 +257,15 @@ mod tests {
         for root in ["w", "w/x", "w0", "v"] {
             merge_and_commit(&store, root, &changed(0, &[("a", 1), (root, 2)], &[]));
         }
-        assert_eq!(all_contents(&store).unwrap().len(), 2);
+        assert_eq!(all_contents(&*now(&store)).unwrap().len(), 2);
         let commit = Commit {
             operations: forget("w0"),
             ..Commit::default()
         };
         store.commit(&commit).unwrap();
-        assert_eq!(newest(&store, "w0").unwrap(), 0);
-        assert_eq!(manifest(&store, "w0", 1).unwrap(), None);
-        assert_eq!(newest(&store, "w").unwrap(), 1);
+        assert_eq!(newest(&*now(&store), "w0").unwrap(), 0);
+        assert_eq!(manifest(&*now(&store), "w0", 1).unwrap(), None);
+        assert_eq!(newest(&*now(&store), "w").unwrap(), 1);
         assert_eq!(paths(&store, "v", 1), ["a", "v"]);
     }
 
@@ -266,7 +275,7 @@ mod tests {
         for n in 0..(3 * PAGE as u64) {
             merge_and_commit(&store, "w", &changed(n, &[("a", n)], &[]));
         }
-        assert_eq!(all_contents(&store).unwrap().len(), 3 * PAGE);
+        assert_eq!(all_contents(&*now(&store)).unwrap().len(), 3 * PAGE);
     }
 
     #[test]
@@ -287,7 +296,7 @@ mod tests {
                 ..Changes::default()
             },
         };
-        let merged = merge(&store, "w", &changed).unwrap();
+        let merged = merge(&*now(&store), "w", &changed).unwrap();
         let room = MAX_COMMIT_BYTES - merged.commit.len_bytes();
         assert!(room > 512 << 10, "{room}");
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use store::{Commit, Digest, KeyValue, Operation, Store, StoreError};
+use store::{Commit, Digest, KeyValue, Operation, Snapshot, Store, StoreError};
 
 use super::{Batch, View, after};
 use crate::error::Error;
@@ -22,8 +22,6 @@ use crate::steps::Limits;
 const PIECE_BYTES: usize = 512 << 10;
 /// Values up to this size stay in their rows. A commit of as many operations as may be fits with all others in pieces.
 pub const IN_ROW_BYTES: usize = 4 << 10;
-/// Times that a row is read again whose pieces went while they were read.
-const TRIES: usize = 8;
 /// Kinds of rows that belong to the workflow whose id follows.
 const OF_WORKFLOWS: [&str; 7] = [
     "event",
@@ -62,7 +60,7 @@ pub fn behind(id: &str) -> String {
 
 /// The first workflow with pieces whose keys are at least `from`.
 pub fn workflow_from(view: &View, from: &str) -> Result<Option<String>, Error> {
-    let first = view.store.range(from.as_bytes(), after(PREFIX).as_bytes(), 1)?;
+    let first = view.rows.range(from.as_bytes(), after(PREFIX).as_bytes(), 1)?;
     let key = first.first().map(|row| super::tail(row, PREFIX));
     Ok(key.map(|key| key.split('/').next().unwrap_or_default().to_owned()))
 }
@@ -129,36 +127,26 @@ fn written_before(store: &dyn Store, commit: &Commit, in_row: usize) -> Result<B
     Ok(old)
 }
 
-/// A row with its value, wherever that is; `None`: it was deleted in the meantime.
+/// A row with its value, wherever that is.
 ///
 /// # Errors
-/// When the store cannot be read, or does not have all pieces.
-pub fn whole(store: &dyn Store, row: KeyValue) -> Result<Option<KeyValue>, StoreError> {
+/// When the snapshot that the row is of cannot be read, or does not have all pieces.
+pub fn whole(rows: &dyn Snapshot, row: KeyValue) -> Result<KeyValue, StoreError> {
     let mut row = row;
-    let mut tries = 0;
-    loop {
-        let Some((pieces, (_, id))) = named(&row.value).zip(of_workflow(&row.key)) else {
-            return Ok(Some(row));
-        };
-        if let Some(value) = pieces.read(store, id)? {
-            row.value = value.into();
-            return Ok(Some(row));
-        }
-        tries += 1;
-        let Some(now) = store.get(&row.key)? else {
-            return Ok(None);
-        };
-        if now.modified == row.modified || tries > TRIES {
-            return Err(StoreError::Backend {
-                message: format!(
-                    "pieces of the value of {} are missing; see `farrier store check`",
-                    String::from_utf8_lossy(&row.key)
-                ),
-                source: None,
-            });
-        }
-        row = now;
-    }
+    let Some((pieces, (_, id))) = named(&row.value).zip(of_workflow(&row.key)) else {
+        return Ok(row);
+    };
+    let Some(value) = pieces.read(rows, id)? else {
+        return Err(StoreError::Backend {
+            message: format!(
+                "pieces of the value of {} are missing; see `farrier store check`",
+                String::from_utf8_lossy(&row.key)
+            ),
+            source: None,
+        });
+    };
+    row.value = value.into();
+    Ok(row)
 }
 
 /// The keys that have the value of a row; none: it has it itself.
@@ -182,10 +170,10 @@ impl Pieces {
         (0..self.bytes.div_ceil(PIECE_BYTES)).map(move |n| self.key(id, n))
     }
 
-    fn read(&self, store: &dyn Store, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
+    fn read(&self, rows: &dyn Snapshot, id: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut value = Vec::new();
         for key in self.keys(id) {
-            let Some(piece) = store.get(key.as_bytes())? else {
+            let Some(piece) = rows.get(key.as_bytes())? else {
                 return Ok(None);
             };
             value.extend_from_slice(&piece.value);
@@ -214,7 +202,7 @@ fn of_workflow(key: &[u8]) -> Option<(&str, &str)> {
 mod tests {
     use std::sync::Arc;
 
-    use store::{MAX_COMMIT_BYTES, MemoryStore};
+    use store::{BetweenReads, MAX_COMMIT_BYTES, MemoryStore};
 
     use super::*;
 
@@ -260,7 +248,7 @@ mod tests {
         assert_eq!(put(&store, &[("workflow/w", &"x".repeat(MOST - 20))], MOST), 0);
         let row = store.get(b"workflow/w").unwrap().unwrap();
         assert_eq!(row.value.len(), MOST - 18);
-        assert_eq!(whole(&*store, row.clone()).unwrap(), Some(row));
+        assert_eq!(whole(&*store.snapshot().unwrap(), row.clone()).unwrap(), row);
     }
 
     #[test]
@@ -280,7 +268,7 @@ mod tests {
         // Ten pieces of the largest, and one of one of the two next.
         assert_eq!(put(&store, &rows, MOST), 11);
         assert_eq!(pieces(&store), 11);
-        let view = View::new(store.clone());
+        let view = View::now(&*store).unwrap();
         for (key, value) in rows {
             assert_eq!(view.get::<String>(key).unwrap().unwrap().value, value);
         }
@@ -304,25 +292,38 @@ mod tests {
         // The same again is where it was.
         put(&store, &[("workflow/w", &other)], MOST);
         assert_eq!(pieces(&store), 2);
-        let view = View::new(store);
+        let view = View::now(&*store).unwrap();
         assert_eq!(view.get::<String>("workflow/w").unwrap().unwrap().value, other);
         assert_eq!(view.get::<String>("workflow/v").unwrap().unwrap().value, one);
     }
 
+    /// The row and its pieces are read one after another; somebody writes, and deletes, in between.
     #[test]
-    fn a_row_that_changed_while_it_was_read_is_read_again() {
+    fn a_row_that_changes_while_it_is_read_is_read_as_it_was() {
         let store = store();
         put(&store, &[("workflow/w", &"1".repeat(20_000))], MOST);
-        let before = store.get(b"workflow/w").unwrap().unwrap();
-        put(&store, &[("workflow/w", &"2".repeat(20_000))], MOST);
-        let now = whole(&*store, before.clone()).unwrap().unwrap();
-        assert_eq!(now.value.len(), 20_002);
-        assert_eq!(now.value[1], b'2');
-        let mut batch = Batch::default();
-        batch.delete("workflow/w");
-        batch.delete_below("detached/w/");
-        store.commit(&batch.into_commit()).unwrap();
-        assert_eq!(whole(&*store, before).unwrap(), None);
+        let mut commit = commit(&[("workflow/w", &"2".repeat(20_000))]);
+        let first = detach(&*store, &mut commit, &limits(MOST)).unwrap();
+        let mut gone = Batch::default();
+        gone.delete("workflow/w");
+        gone.delete_below("detached/w/");
+        let gone = gone.into_commit();
+        let racing = BetweenReads::new(store, move |store, before| {
+            match before {
+                // Before the piece is read, whose row has been.
+                1 => first
+                    .iter()
+                    .chain([&commit])
+                    .try_for_each(|commit| store.commit(commit).map(drop)),
+                3 => store.commit(&gone).map(drop),
+                _ => Ok(()),
+            }
+        });
+        let read = || View::now(&racing).unwrap().get::<String>("workflow/w").unwrap();
+        for byte in ["1", "2"] {
+            assert_eq!(read().unwrap().value, byte.repeat(20_000));
+        }
+        assert!(read().is_none());
     }
 
     #[test]
@@ -333,7 +334,7 @@ mod tests {
         batch.delete_below("detached/w/");
         store.commit(&batch.into_commit()).unwrap();
         let row = store.get(b"workflow/w").unwrap().unwrap();
-        let error = whole(&*store, row).unwrap_err().to_string();
+        let error = whole(&*store.snapshot().unwrap(), row).unwrap_err().to_string();
         assert_eq!(
             error,
             "store: pieces of the value of workflow/w are missing; see `farrier store check`"

@@ -1,5 +1,8 @@
 //! The store as the control plane uses it: JSON values under text keys. Everything here blocks.
 //!
+//! Whatever is read is read from a snapshot, so all that one [`View`] gives belongs together. When a snapshot expires, its
+//! user begins again with another: [`read`] does that.
+//!
 //! Keys, all text, ids time-ordered:
 //!
 //! ```text
@@ -16,20 +19,23 @@
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
+//! secret/<name>                               a secret, sealed; see [`secrets`](crate::secrets)
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! detached/<id>/<digest>/<piece>              values of a workflow's rows that are too large for a commit; see [`detached`]
+//! meta/rows                                   the formats that values may be in; see [`formats`]
 //! ```
 
 pub mod detached;
+pub mod formats;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use store::{Commit, KeyValue, Operation, Precondition, Revision, Store};
+use store::{Commit, KeyValue, Operation, Precondition, Revision, Snapshot, Store};
 
 use crate::error::Error;
 
@@ -37,36 +43,68 @@ use crate::error::Error;
 const PAGE: usize = 500;
 
 /// A stored value and the revision that wrote it.
+#[derive(Clone, Debug)]
 pub struct Stored<T> {
     pub value: T,
     pub modified: Revision,
 }
 
-/// Blocking reads.
+/// Times that something is read again because its snapshot expired.
+const TRIES: usize = 8;
+
+/// Runs `read` on the store as it is now; once more, from the beginning, when that snapshot expires under it.
+///
+/// # Errors
+/// Those of `read`; [`store::StoreError::SnapshotExpired`] when that happened eight times in a row.
+pub fn read<T>(store: &dyn Store, mut read: impl FnMut(&View) -> Result<T, Error>) -> Result<T, Error> {
+    until_read(|| read(&View::now(store)?))
+}
+
+/// Runs `read`, which takes snapshots of its own, until none of them expires under it; eight times at most.
+///
+/// # Errors
+/// As [`read`].
+pub fn until_read<T>(mut read: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..TRIES {
+        match read() {
+            Err(Error::Store(error)) if error.is_expired() => {}
+            done => return done,
+        }
+    }
+    read()
+}
+
+/// Blocking reads of one snapshot.
 #[derive(Clone)]
 pub struct View {
-    store: Arc<dyn Store>,
+    rows: Arc<dyn Snapshot>,
 }
 
 impl View {
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub fn new(rows: Arc<dyn Snapshot>) -> Self {
+        Self { rows }
     }
 
-    pub fn store(&self) -> &dyn Store {
-        &*self.store
+    /// Of the store as it is now. It is for one reading: while it is there the store keeps what it overwrites.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn now(store: &dyn Store) -> Result<Self, Error> {
+        Ok(Self::new(store.snapshot()?))
+    }
+
+    pub fn rows(&self) -> &dyn Snapshot {
+        &*self.rows
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
-        let Some(found) = self.store.get(key.as_bytes())? else {
-            return Ok(None);
-        };
-        self.decode(found)
+        let found = self.rows.get(key.as_bytes())?;
+        found.map(|found| self.decode(found)).transpose()
     }
 
     /// The key of the first entry below `prefix`, without the prefix.
     pub fn first(&self, prefix: &str) -> Result<Option<String>, Error> {
-        let found = self.store.range(prefix.as_bytes(), after(prefix).as_bytes(), 1)?;
+        let found = self.rows.range(prefix.as_bytes(), after(prefix).as_bytes(), 1)?;
         Ok(found.first().map(|entry| tail(entry, prefix)))
     }
 
@@ -74,9 +112,7 @@ impl View {
         let mut all = Vec::new();
         let mut from = prefix.to_owned();
         loop {
-            let found = self
-                .store
-                .range(from.as_bytes(), after(prefix).as_bytes(), PAGE)?;
+            let found = self.rows.range(from.as_bytes(), after(prefix).as_bytes(), PAGE)?;
             let full = found.len() == PAGE;
             if let Some(last) = found.last() {
                 // The smallest key that is larger.
@@ -97,7 +133,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<(String, Stored<T>)>, Error> {
         let found = self
-            .store
+            .rows
             .range(prefix.as_bytes(), after(prefix).as_bytes(), limit)?;
         self.decode_all(found, prefix)
     }
@@ -106,14 +142,14 @@ impl View {
     pub fn from<T: DeserializeOwned>(&self, prefix: &str, from: &str) -> Result<Vec<Stored<T>>, Error> {
         let (mut all, mut from) = (Vec::new(), Bytes::copy_from_slice(from.as_bytes()));
         loop {
-            let found = self.store.range(&from, after(prefix).as_bytes(), PAGE)?;
+            let found = self.rows.range(&from, after(prefix).as_bytes(), PAGE)?;
             let full = found.len() == PAGE;
             if let Some(last) = found.last() {
                 // The smallest key that is larger.
                 from = [&last.key, &b"\0"[..]].concat().into();
             }
             for entry in found {
-                all.extend(self.decode(entry)?);
+                all.push(self.decode(entry)?);
             }
             if !full {
                 return Ok(all);
@@ -129,7 +165,7 @@ impl View {
         limit: usize,
     ) -> Result<Vec<(String, T)>, Error> {
         let found = self
-            .store
+            .rows
             .range(from.as_bytes(), after(prefix).as_bytes(), limit)?;
         let found = self.decode_all(found, prefix)?;
         Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
@@ -143,24 +179,24 @@ impl View {
         let mut all = Vec::with_capacity(found.len());
         for entry in found {
             let tail = tail(&entry, prefix);
-            all.extend(self.decode(entry)?.map(|stored| (tail, stored)));
+            all.push((tail, self.decode(entry)?));
         }
         Ok(all)
     }
 
-    /// `None`: it was deleted before all of it was read.
-    fn decode<T: DeserializeOwned>(&self, found: KeyValue) -> Result<Option<Stored<T>>, Error> {
-        let Some(found) = detached::whole(&*self.store, found)? else {
-            return Ok(None);
-        };
-        let value = serde_json::from_slice(&found.value).map_err(|source| Error::Damaged {
+    fn decode<T: DeserializeOwned>(&self, found: KeyValue) -> Result<Stored<T>, Error> {
+        let found = detached::whole(&*self.rows, found)?;
+        let value = formats::CURRENT
+            .up_to_date(&found.key, found.value)
+            .and_then(|value| serde_json::from_slice(&value));
+        let value = value.map_err(|source| Error::Damaged {
             key: String::from_utf8_lossy(&found.key).into_owned(),
             source,
         })?;
-        Ok(Some(Stored {
+        Ok(Stored {
             value,
             modified: found.modified,
-        }))
+        })
     }
 }
 

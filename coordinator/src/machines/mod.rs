@@ -7,6 +7,7 @@ mod document;
 mod file;
 pub mod names;
 mod registry;
+mod secrets;
 mod short;
 mod tinkerbell;
 mod typed;

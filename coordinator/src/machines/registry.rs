@@ -9,7 +9,7 @@ use yaml::{Finding, Findings};
 
 use super::document::{Draft, Served, Taken, check_taken, read};
 use super::file::Strictness;
-use super::{Machine, mac_text, parse_mac};
+use super::{Machine, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
 
@@ -62,6 +62,7 @@ pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Re
     let drafts = read(&file.text, served, file.strictness, &findings);
     let (drafts, before, taken) = stored(view, drafts)?;
     check_taken(&drafts, &taken, &findings);
+    secrets::check(view, &drafts, &findings)?;
     let source = match file.source.as_str() {
         "" => "machines",
         source => source,

@@ -165,6 +165,44 @@ impl Coordinator {
         step.plan(Answer::Machine(assignment))
     }
 
+    /// Nothing was pushed, so that nothing is fenced: the machine is free for what comes next.
+    pub(super) fn withheld(
+        &self,
+        now: Now,
+        machine: &str,
+        epoch: u64,
+        attempt: &AttemptId,
+        (reason, message): (&str, &str),
+    ) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        let work = step.hand(machine)?;
+        if work.epoch != epoch {
+            return step.plan(Answer::Stale);
+        }
+        let is_current = work
+            .current
+            .as_ref()
+            .is_some_and(|current| current.attempt == *attempt && !current.lost && !current.leaving);
+        if is_current {
+            work.ended(attempt);
+            work.disks.end(attempt, false, true);
+            let outcome = Outcome::Failed {
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                exit_code: 0,
+            };
+            let id = attempt.workflow.clone();
+            let attempt = attempt.clone();
+            if let Err(refusal) = step.command(&id, &Command::Report { attempt, outcome })? {
+                tracing::warn!(machine, workflow = id, %refusal, "the end of an attempt that was not pushed was refused");
+            }
+        }
+        step.hand_out(machine, Some(&attempt.workflow))?;
+        let assignment = assignment(step.machine(machine)?, None);
+        self.check_blocked(&mut step, machine)?;
+        step.plan(Answer::Machine(assignment))
+    }
+
     /// The outcome with the version that its data become, and the rows of that; a failure where they are refused.
     fn with_data(
         &self,
@@ -184,7 +222,7 @@ impl Coordinator {
         if !self.is_under_way(step, attempt)? {
             return Ok((outcome, Commit::default()));
         }
-        match versions::merge(&*self.store, workflow.root(), data) {
+        match versions::merge(step.view()?.rows(), workflow.root(), data) {
             Ok(merged) => {
                 *data_version = Some(merged.version);
                 Ok((outcome, merged.commit))
@@ -254,12 +292,12 @@ impl Coordinator {
     /// the step. True: there was some.
     fn take_over(&self, step: &mut Step<'_>, machine: &str) -> Result<bool, Error> {
         let mut was_some = false;
-        let Some(record) = crate::machines::named(&self.view, machine)? else {
+        let Some(record) = crate::machines::named(step.view()?, machine)? else {
             return Ok(was_some);
         };
         for worker in record.workers() {
             let worker = plain(&worker);
-            if worker == machine || crate::machines::named(&self.view, &worker)?.is_some() {
+            if worker == machine || crate::machines::named(step.view()?, &worker)?.is_some() {
                 continue;
             }
             if self.known_machine(&worker)?.work == engine::Machine::default() {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use store::Revision;
 use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
@@ -27,7 +26,7 @@ impl Coordinator {
             return step.plan(Answer::Done);
         };
         let prefix = rows::outbox(id);
-        let mut found = self.view.first_of::<Row>(&prefix, 2)?.into_iter();
+        let mut found = step.view()?.first_of::<Row>(&prefix, 2)?.into_iter();
         let Some((first, Stored { value: row, modified })) = found.next() else {
             return step.plan(Answer::Done);
         };
@@ -78,11 +77,12 @@ impl Coordinator {
                 instance,
                 selector,
             } => {
-                let command = match self.matching(&selector)? {
+                let known = step.view()?.list::<Machine>("machine/")?;
+                let command = match matching(&known, &selector) {
                     Ok(machines) => Command::Answer {
                         task,
                         instance,
-                        unknown: self.unknown_labels(&selector)?,
+                        unknown: unknown_labels(&known, &selector),
                         selector,
                         machines,
                     },
@@ -159,7 +159,7 @@ impl Coordinator {
     fn tell(&self, step: &mut Step<'_>, id: &str, command: &Command) -> Result<(), Error> {
         if let Err(refusal) = step.command(id, command)? {
             // Its root is retried.
-            if refusal == Refusal::Missing && self.view.get::<IgnoredAny>(&archive::key(id))?.is_some() {
+            if refusal == Refusal::Missing && step.is_archived(id) {
                 return Err(Error::Archived(id.to_owned()));
             }
             tracing::debug!(workflow = id, %refusal, "what another asked of a workflow was refused");
@@ -173,7 +173,7 @@ impl Coordinator {
         let sub = archive::sub_key(&parent.root, &id);
         let problem = match self.child(step, child)? {
             Ok((mut creation, text)) => {
-                creation.machines = making::facts_of_workers(&self.view, &creation.definition)?;
+                creation.machines = making::facts_of_workers(step.view()?, &creation.definition)?;
                 let mut extra = Batch::default();
                 extra.put(format!("workflow-text/{id}"), &text);
                 extra.put(sub, &());
@@ -228,7 +228,7 @@ impl Coordinator {
             let workflow = step.workflow(&id)?;
             above = workflow.and_then(|workflow| Some(workflow.head.parent.as_ref()?.workflow.clone()));
         }
-        let template = templates::find(&self.view, &child.template)?;
+        let template = templates::find(step.view()?, &child.template)?;
         let source = Source {
             template: template.name,
             text: template.text,
@@ -243,46 +243,45 @@ impl Coordinator {
             idempotency_key: String::new(),
             by: String::new(),
         };
-        making::make(&self.view, source, identity)
+        making::make(step.view()?, source, identity)
     }
+}
 
-    /// What is known of the machines that match, by worker, in order of their names; or the first of which it can't be said.
-    /// To leave that one out would be to guess: a rollout is over all that are meant.
-    fn matching(&self, selector: &str) -> Result<Result<Vec<(String, Value)>, Unknown>, Error> {
-        let mut found = Vec::new();
-        for (_, machine) in self.view.list::<Machine>("machine/")? {
-            let facts = making::facts(&machine);
-            match workflow::expression::matches(selector, &facts) {
-                Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
-                Ok(false) => {}
-                Err(error) => {
-                    return Ok(Err(Unknown {
-                        machine: machine.name,
-                        why: error.to_string(),
-                    }));
-                }
+/// What is known of the machines that match, by worker, in order of their names; or the first of which it can't be said.
+/// To leave that one out would be to guess: a rollout is over all that are meant.
+fn matching(machines: &[(String, Machine)], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
+    let mut found = Vec::new();
+    for (_, machine) in machines {
+        let facts = making::facts(machine);
+        match workflow::expression::matches(selector, &facts) {
+            Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
+            Ok(false) => {}
+            Err(error) => {
+                return Err(Unknown {
+                    machine: machine.name.clone(),
+                    why: error.to_string(),
+                });
             }
         }
-        Ok(Ok(found))
     }
+    Ok(found)
+}
 
-    /// The labels that a selector asks for and no machine has, in words.
-    fn unknown_labels(&self, selector: &str) -> Result<Vec<String>, Error> {
-        let machines = self.view.list::<Machine>("machine/")?;
-        let has: BTreeSet<&str> = machines
-            .iter()
-            .flat_map(|(_, machine)| machine.labels.keys().map(String::as_str))
-            .collect();
-        let unknown = |label: &String| {
-            let meant = yaml::nearest(label, has.iter().copied())
-                .map(|near| format!("; did you mean {near:?}?"))
-                .unwrap_or_default();
-            format!("no machine has the label {label:?}{meant}")
-        };
-        let asked = workflow::expression::labels(selector);
-        let asked = asked.iter().filter(|label| !has.contains(label.as_str()));
-        Ok(asked.take(MAX_UNKNOWN).map(unknown).collect())
-    }
+/// The labels that a selector asks for and no machine has, in words.
+fn unknown_labels(machines: &[(String, Machine)], selector: &str) -> Vec<String> {
+    let has: BTreeSet<&str> = machines
+        .iter()
+        .flat_map(|(_, machine)| machine.labels.keys().map(String::as_str))
+        .collect();
+    let unknown = |label: &String| {
+        let meant = yaml::nearest(label, has.iter().copied())
+            .map(|near| format!("; did you mean {near:?}?"))
+            .unwrap_or_default();
+        format!("no machine has the label {label:?}{meant}")
+    };
+    let asked = workflow::expression::labels(selector);
+    let asked = asked.iter().filter(|label| !has.contains(label.as_str()));
+    asked.take(MAX_UNKNOWN).map(unknown).collect()
 }
 
 /// Labels that are named.

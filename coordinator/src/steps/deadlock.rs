@@ -130,7 +130,7 @@ impl Coordinator {
         execution: &Execution,
         waits: &mut Waits,
     ) -> Result<(), Error> {
-        let machine = machine_of(&self.view, &execution.worker)?;
+        let machine = machine_of(step.view()?, &execution.worker)?;
         let work = step.machine(&machine)?;
         let holder = work.holder().filter(|holder| *holder != root);
         let wants = |of: &str| work.wants.iter().any(|want| want.root == of);

@@ -12,6 +12,7 @@ use workflow::language::Definition;
 
 use super::Coordinator;
 use super::rows::{self, About, Row};
+use crate::archive;
 use crate::database::{Stored, View};
 use crate::error::Error;
 use crate::machines::names::worker_in_keys;
@@ -31,6 +32,14 @@ pub(super) struct Known {
     pub(super) pending: BTreeMap<String, About>,
 }
 
+/// Where a workflow is.
+pub(super) enum Found {
+    Archived,
+    /// In the store, or in memory.
+    Here(Known),
+    Nowhere,
+}
+
 /// What events after the head have changed of what is written with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unwritten {
@@ -47,20 +56,30 @@ pub(super) struct KnownMachine {
     pub(super) modified: Option<Revision>,
 }
 
-/// Times that a workflow is read again because it changed in between.
-const TRIES: usize = 8;
-
 impl Coordinator {
     pub(super) fn known(&self, id: &str) -> Result<Option<Known>, Error> {
+        Ok(match self.find(id)? {
+            Found::Here(known) => Some(known),
+            Found::Archived | Found::Nowhere => None,
+        })
+    }
+
+    pub(super) fn find(&self, id: &str) -> Result<Found, Error> {
         if let Some(known) = self.workflows.get(id) {
-            return Ok(Some(known));
+            return Ok(Found::Here(known));
         }
         let changes = self.workflows.changes(id);
-        let known = load(&self.view, id)?;
-        if let Some(known) = &known {
+        // Taken after the changes were counted: what is put is as new as what others have put by then.
+        let view = self.view()?;
+        if let Some(known) = load(&view, id)? {
             self.workflows.put_loaded(id, known.clone(), changes);
+            return Ok(Found::Here(known));
         }
-        Ok(known)
+        // In the same snapshot: it may be brought back at any time.
+        Ok(match view.get::<IgnoredAny>(&archive::key(id))? {
+            Some(_) => Found::Archived,
+            None => Found::Nowhere,
+        })
     }
 
     pub(super) fn known_machine(&self, machine: &str) -> Result<KnownMachine, Error> {
@@ -68,7 +87,7 @@ impl Coordinator {
             return Ok(known);
         }
         let changes = self.machines.changes(machine);
-        let known = load_machine(&self.view, machine)?;
+        let known = load_machine(&self.view()?, machine)?;
         self.machines.put_loaded(machine, known.clone(), changes);
         Ok(known)
     }
@@ -101,75 +120,58 @@ pub fn machine(view: &View, machine: &str) -> Result<engine::Machine, Error> {
 }
 
 fn load_machine(view: &View, machine: &str) -> Result<KnownMachine, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let Some(work) = view.get::<engine::Machine>(&rows::machine_work(machine))? else {
-            return Ok(KnownMachine::default());
-        };
-        let queue = view.get::<Queue>(&rows::machine_queue(machine))?;
-        // They are of one commit when the first has not changed.
-        let now = view.get::<IgnoredAny>(&rows::machine_work(machine))?;
-        if now.map(|now| now.modified) != Some(work.modified) && tries < TRIES {
-            continue;
-        }
-        let Stored { mut value, modified } = work;
-        value.set_queue(queue.map(|queue| queue.value).unwrap_or_default());
-        return Ok(KnownMachine {
-            work: value,
-            modified: Some(modified),
-        });
-    }
+    let Some(work) = view.get::<engine::Machine>(&rows::machine_work(machine))? else {
+        return Ok(KnownMachine::default());
+    };
+    let queue = view.get::<Queue>(&rows::machine_queue(machine))?;
+    let Stored { mut value, modified } = work;
+    value.set_queue(queue.map(|queue| queue.value).unwrap_or_default());
+    Ok(KnownMachine {
+        work: value,
+        modified: Some(modified),
+    })
 }
 
 fn load(view: &View, id: &str) -> Result<Option<Known>, Error> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let Some(head) = view.get::<Head>(&rows::head(id))? else {
-            return Ok(None);
-        };
-        let Some(definition) = view.get::<Definition>(&rows::definition(id))? else {
-            return Ok(None);
-        };
-        let executions = view.list::<Execution>(&format!("execution/{id}/"))?;
-        let lists = view.list::<Vec<Value>>(&format!("items/{id}/"))?;
-        let pending = view.list::<Row>(&rows::outbox(id))?;
-        let since = view.from::<Event>(
-            &format!("event/{id}/"),
-            &rows::event(id, head.value.last_event.saturating_add(1)),
-        )?;
-        let now = view.get::<Head>(&rows::head(id))?.map(|head| head.modified);
-        if now != Some(head.modified) && tries < TRIES {
-            continue;
-        }
-        let items = lists.into_iter().filter_map(|(key, list)| {
-            let (task, instance) = key.split_once('/')?;
-            Some(((task.parse().ok()?, instance.parse().ok()?), Arc::new(list)))
-        });
-        let workflow = Workflow {
-            definition: Arc::new(definition.value),
-            head: head.value,
-            executions: executions
-                .into_iter()
-                .map(|(_, execution)| (execution.id, Arc::new(execution)))
-                .collect(),
-            items: items.collect(),
-        };
-        let modified = since.last().map_or(head.modified, |event| event.modified);
-        let (workflow, unwritten) = after(id, workflow, &since)?;
-        let prefix = rows::outbox(id);
-        return Ok(Some(Known {
-            workflow: Arc::new(workflow),
-            modified,
-            head: head.modified,
-            unwritten,
-            pending: pending
-                .into_iter()
-                .map(|(key, row)| (format!("{prefix}{key}"), row.about()))
-                .collect(),
-        }));
-    }
+    let Some(head) = view.get::<Head>(&rows::head(id))? else {
+        return Ok(None);
+    };
+    let Some(definition) = view.get::<Definition>(&rows::definition(id))? else {
+        return Ok(None);
+    };
+    let executions = view.list::<Execution>(&format!("execution/{id}/"))?;
+    let lists = view.list::<Vec<Value>>(&format!("items/{id}/"))?;
+    let pending = view.list::<Row>(&rows::outbox(id))?;
+    let since = view.from::<Event>(
+        &format!("event/{id}/"),
+        &rows::event(id, head.value.last_event.saturating_add(1)),
+    )?;
+    let items = lists.into_iter().filter_map(|(key, list)| {
+        let (task, instance) = key.split_once('/')?;
+        Some(((task.parse().ok()?, instance.parse().ok()?), Arc::new(list)))
+    });
+    let workflow = Workflow {
+        definition: Arc::new(definition.value),
+        head: head.value,
+        executions: executions
+            .into_iter()
+            .map(|(_, execution)| (execution.id, Arc::new(execution)))
+            .collect(),
+        items: items.collect(),
+    };
+    let modified = since.last().map_or(head.modified, |event| event.modified);
+    let (workflow, unwritten) = after(id, workflow, &since)?;
+    let prefix = rows::outbox(id);
+    Ok(Some(Known {
+        workflow: Arc::new(workflow),
+        modified,
+        head: head.modified,
+        unwritten,
+        pending: pending
+            .into_iter()
+            .map(|(key, row)| (format!("{prefix}{key}"), row.about()))
+            .collect(),
+    }))
 }
 
 /// The workflow after events that came after its head was written.

@@ -47,11 +47,12 @@ use workflow::engine::{
 };
 
 use crate::data::{Changed, versions};
-use crate::database::{View, detached};
+use crate::database::{self, View, detached};
 use crate::error::Error;
 use crate::making;
 use cache::Cache;
 use load::{Known, KnownMachine};
+use rows::About;
 use step::{Step, Touched};
 
 /// Something happened; [`Coordinator::prepare`] says what it leads to.
@@ -79,6 +80,16 @@ pub enum Input {
     Work {
         machine: String,
         epoch: u64,
+    },
+    /// What the agent was to be told to run could not be put together: the attempt has failed before it has begun. Only for
+    /// one that the agent has not been given.
+    Withheld {
+        machine: String,
+        epoch: u64,
+        attempt: AttemptId,
+        /// A word.
+        reason: String,
+        message: String,
     },
     /// The timer row of that time is due.
     Timer {
@@ -153,7 +164,7 @@ pub enum Answer {
     Workflow(Arc<Workflow>),
     /// The engine would not; nothing changes.
     Refused(Refusal),
-    /// After Attach, Report and Work.
+    /// After Attach, Report, Work and Withheld.
     Machine(Assignment),
     /// A newer stream of the machine has attached: this one is to end. Nothing changes, nothing is acknowledged.
     Stale,
@@ -219,7 +230,6 @@ pub struct Limits {
 /// See the module.
 pub struct Coordinator {
     store: Arc<dyn Store>,
-    view: View,
     limits: Limits,
     workflows: Cache<Known>,
     machines: Cache<KnownMachine>,
@@ -253,7 +263,6 @@ const TRIES: usize = 64;
 impl Coordinator {
     pub fn new(store: Arc<dyn Store>, limits: Limits) -> Self {
         Self {
-            view: View::new(store.clone()),
             store,
             workflows: Cache::new(limits.workflows),
             machines: Cache::new(limits.machines),
@@ -270,6 +279,10 @@ impl Coordinator {
     /// first. Nothing has changed then.
     pub fn prepare(&self, now: impl Into<Now>, input: &Input) -> Result<Plan, Error> {
         let now = now.into();
+        database::until_read(|| self.try_prepare(now, input))
+    }
+
+    fn try_prepare(&self, now: Now, input: &Input) -> Result<Plan, Error> {
         match input {
             Input::Create(new) => self.create(now, new),
             Input::Command { workflow, command } => self.command(now, workflow, command),
@@ -281,6 +294,13 @@ impl Coordinator {
             } => self.attach(now, machine, boot_id, running.as_ref(), knows),
             Input::Report(report) => self.report(now, report),
             Input::Work { machine, epoch } => self.work(now, machine, *epoch),
+            Input::Withheld {
+                machine,
+                epoch,
+                attempt,
+                reason,
+                message,
+            } => self.withheld(now, machine, *epoch, attempt, (reason, message)),
             Input::Timer { workflow, at } => self.timer(now, workflow, *at),
             Input::Carry { key } => self.carry(now, key),
             Input::Silent { machine, for_ms } => self.silent(now, machine, *for_ms),
@@ -408,12 +428,21 @@ impl Coordinator {
         }
     }
 
+    /// The store as it is now.
+    fn view(&self) -> Result<View, Error> {
+        View::now(&*self.store)
+    }
+
     /// What was left to do when the server stopped: every outbox, every timer, and every root that ended.
     pub fn recover(&self) -> Result<Vec<Next>, Error> {
-        for (machine, work) in self.view.list::<engine::Machine>("machine-work/")? {
+        database::read(&*self.store, |view| self.left(view))
+    }
+
+    fn left(&self, view: &View) -> Result<Vec<Next>, Error> {
+        for (machine, work) in view.list::<engine::Machine>("machine-work/")? {
             self.note_busy(&machine, &work);
         }
-        let timers = self.view.list::<IgnoredAny>("timer/")?;
+        let timers = view.list::<IgnoredAny>("timer/")?;
         let timers = timers.into_iter().filter_map(|(key, _)| {
             let (at, workflow) = key.split_once('/')?;
             Some(Next::Timer {
@@ -422,14 +451,14 @@ impl Coordinator {
             })
         });
         let mut outboxes = BTreeMap::new();
-        for (key, _) in self.view.list::<IgnoredAny>("outbox/")? {
+        for (key, _) in view.list::<IgnoredAny>("outbox/")? {
             if let Some((id, _)) = key.split_once('/') {
                 outboxes
                     .entry(id.to_owned())
                     .or_insert_with(|| format!("outbox/{key}"));
             }
         }
-        let heads = self.view.list::<Head>("workflow/")?;
+        let heads = view.list::<Head>("workflow/")?;
         let heads = heads.into_iter().map(|(_, head)| head);
         let ended = heads.filter(|head| head.state.is_final() && head.parent.is_none());
         let ended = ended.map(|head| Next::Ended { root: head.id });
@@ -457,33 +486,63 @@ impl Coordinator {
 
     /// A workflow as it was committed last.
     pub fn workflow(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
-        Ok(self.known(id)?.map(|known| known.workflow))
+        let known = database::until_read(|| self.known(id))?;
+        Ok(known.map(|known| known.workflow))
+    }
+
+    /// As [`Coordinator::workflow`], if it is in memory: reads nothing.
+    pub fn at_hand(&self, id: &str) -> Option<Arc<Workflow>> {
+        self.workflows.get(id).map(|known| known.workflow)
+    }
+
+    /// Whether [`Coordinator::prepare`] reads only a few short rows for it: what it is about is in memory, and it is not of
+    /// a kind that looks at many machines or workflows. Otherwise it may take long.
+    pub fn is_prepared_soon(&self, input: &Input) -> bool {
+        let is_known = |id: &str| self.workflows.get(id).is_some();
+        match input {
+            Input::Command { workflow, .. } | Input::Timer { workflow, .. } => is_known(workflow),
+            Input::Report(report) => {
+                is_known(&report.attempt.workflow) && self.machines.get(&report.machine).is_some()
+            }
+            Input::Work { machine, .. } => self.machines.get(machine).is_some_and(|known| {
+                let next = known.work.next();
+                next.is_none_or(|want| is_known(&want.workflow))
+            }),
+            // Of what is for others than machines, some is about all machines, or makes a workflow.
+            Input::Carry { key } => {
+                let known = rows::whose(key).and_then(|id| self.workflows.get(id));
+                let first = known.as_ref().and_then(|known| known.pending.values().next());
+                matches!(first, Some(About::Machine(machine)) if self.machines.get(machine).is_some())
+            }
+            Input::Attach { .. }
+            | Input::Blocked { .. }
+            | Input::BootDisk { .. }
+            | Input::Create(_)
+            | Input::Silent { .. }
+            | Input::Withheld { .. } => false,
+        }
     }
 
     /// Who holds a machine and what it runs.
     pub fn machine(&self, machine: &str) -> Result<engine::Machine, Error> {
-        Ok(self.known_machine(machine)?.work)
+        Ok(database::until_read(|| self.known_machine(machine))?.work)
     }
 
     /// The name of the machine that a worker means; the worker itself when there is no such machine.
     pub fn machine_of(&self, worker: &str) -> Result<String, Error> {
-        load::machine_of(&self.view, worker)
+        database::read(&*self.store, |view| load::machine_of(view, worker))
     }
 
     /// The newest version of a root workflow's ephemeral data.
     pub fn data_version(&self, root: &str) -> Result<u64, Error> {
-        Ok(versions::newest(&*self.store, root)?)
+        database::read(&*self.store, |view| Ok(versions::newest(view.rows(), root)?))
     }
 
     /// The files of one version; `None`: it is not kept.
     pub fn data_manifest(&self, root: &str, version: u64) -> Result<Option<Manifest>, Error> {
-        Ok(versions::manifest(&*self.store, root, version)?)
-    }
-
-    /// Contents that some version of some workflow's ephemeral data names: whoever collects garbage leaves them alone.
-    /// What an agent stores is named when it reports, so that younger contents stay, too.
-    pub fn data_contents(&self) -> Result<BTreeSet<ephemeral::Digest>, Error> {
-        Ok(versions::all_contents(&*self.store)?)
+        database::read(&*self.store, |view| {
+            Ok(versions::manifest(view.rows(), root, version)?)
+        })
     }
 
     /// What to push for an attempt; `None` when it is not under way.
@@ -492,12 +551,23 @@ impl Coordinator {
         Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
     }
 
+    /// Names of the secrets that an attempt was given: they are to be hidden in what comes of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn secret_names(&self, attempt: &AttemptId) -> Result<BTreeSet<String>, Error> {
+        let workflow = self.workflow(&attempt.workflow)?;
+        Ok(workflow
+            .map(|workflow| engine::secret_names(&workflow, attempt))
+            .unwrap_or_default())
+    }
+
     fn create(&self, now: Now, new: &NewWorkflow) -> Result<Plan, Error> {
         let mut creation = new.creation.clone();
-        for (worker, facts) in making::facts_of_workers(&self.view, &creation.definition)? {
+        let mut step = Step::new(self, now);
+        for (worker, facts) in making::facts_of_workers(step.view()?, &creation.definition)? {
             creation.machines.entry(worker).or_insert(facts);
         }
-        let mut step = Step::new(self, now);
         let id = creation.id.clone();
         let done = step.command(&id, &Command::Create(Box::new(creation)))?;
         if done.is_ok() {
@@ -518,7 +588,7 @@ impl Coordinator {
         let due = before.as_ref().and_then(|before| engine::next_due(before));
         if due != Some(at) {
             // It was replaced; a crash cannot leave such a row, another version of the engine can.
-            if self.view.get::<IgnoredAny>(&rows::timer(at, id))?.is_some() {
+            if step.view()?.get::<IgnoredAny>(&rows::timer(at, id))?.is_some() {
                 step.batch.delete(rows::timer(at, id));
             }
             return step.plan(Answer::Done);

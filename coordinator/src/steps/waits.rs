@@ -7,12 +7,17 @@ use workflow::language::Task;
 
 use super::Coordinator;
 use super::load::machine_of;
+use crate::database;
 use crate::error::Error;
 use crate::netboot;
 
 impl Coordinator {
     /// Why there is nothing to do for a machine, in words.
     pub fn waits_for(&self, machine: &str, now: UnixMillis) -> Result<String, Error> {
+        database::until_read(|| self.try_waits_for(machine, now))
+    }
+
+    fn try_waits_for(&self, machine: &str, now: UnixMillis) -> Result<String, Error> {
         let work = self.machine(machine)?;
         if let Some(current) = &work.current {
             let lost = if current.lost {
@@ -34,11 +39,16 @@ impl Coordinator {
 
     /// For each machine that executions of the workflow (of one task, if given) are ready for: why it does not run them.
     pub fn queues(&self, workflow: &Workflow, task: Option<usize>) -> Result<Vec<String>, Error> {
+        database::until_read(|| self.try_queues(workflow, task))
+    }
+
+    fn try_queues(&self, workflow: &Workflow, task: Option<usize>) -> Result<Vec<String>, Error> {
+        let view = self.view()?;
         let mut machines = BTreeSet::new();
         for execution in workflow.executions.values() {
             let waits = execution.waiting == Some(Waiting::Machine) && !execution.state.is_final();
             if waits && task.is_none_or(|task| task == execution.id.task) {
-                machines.insert(machine_of(&self.view, &execution.worker)?);
+                machines.insert(machine_of(&view, &execution.worker)?);
             }
         }
         let mut lines = Vec::new();
@@ -75,8 +85,9 @@ impl Coordinator {
 
     /// What the first of the workflow's tasks on this machine that has not ended waits for.
     fn explained(&self, workflow: &Workflow, machine: &str, now: UnixMillis) -> Result<String, Error> {
+        let view = self.view()?;
         for (defined, task) in workflow.definition.tasks.iter().zip(&workflow.head.tasks) {
-            let is_here = !defined.worker.is_empty() && machine_of(&self.view, &defined.worker)? == machine;
+            let is_here = !defined.worker.is_empty() && machine_of(&view, &defined.worker)? == machine;
             if !is_here || task.state.is_final() {
                 continue;
             }
@@ -91,11 +102,12 @@ impl Coordinator {
     }
 
     fn nothing_to_do(&self, machine: &str) -> Result<String, Error> {
-        let names = match crate::machines::named(&self.view, machine)? {
+        let view = self.view()?;
+        let names = match crate::machines::named(&view, machine)? {
             Some(record) => record.index_names(),
             None => vec![machine.to_owned()],
         };
-        Ok(match netboot::last(&self.view, &names)? {
+        Ok(match netboot::last(&view, &names)? {
             None => "no workflow for this machine".to_owned(),
             Some(last) if last.message.is_empty() => {
                 format!("the last workflow {} is {}", last.id, last.state)

@@ -34,7 +34,7 @@ tasks:
 /// A store with two machines.
 fn prepared() -> (Arc<dyn Store>, View) {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let view = View::new(store.clone());
+    let view = View::now(&*store).expect("a view");
     let file = machines::File {
         text: MACHINES.into(),
         ..machines::File::default()
@@ -43,6 +43,7 @@ fn prepared() -> (Arc<dyn Store>, View) {
     for step in applied.steps {
         store.commit(&step.into_commit()).expect("committed");
     }
+    let view = View::now(&*store).expect("a view");
     (store, view)
 }
 
@@ -180,6 +181,7 @@ fn an_object_that_carries_a_template_is_stored_as_the_template_under_its_name() 
         ..put.template.clone()
     };
     store.commit(&put.batch.unwrap().into_commit()).unwrap();
+    let view = View::now(&*store).expect("a view");
     let stored = Source {
         template: "old".into(),
         text: old.text,

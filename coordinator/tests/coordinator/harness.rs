@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use coordinator::database::View;
 use coordinator::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders};
 use store::{Commit, MemoryStore, Operation, Store};
 use workflow::engine::{
@@ -157,15 +158,9 @@ impl Server {
 
     /// A workflow's events, as they are in the store.
     pub(crate) fn history(&self, id: &str) -> Vec<Event> {
-        let keys = self.keys(&format!("event/{id}/"));
-        let read = |key: &String| {
-            let row = self.store.get(key.as_bytes()).expect("readable").expect("there");
-            let row = coordinator::database::detached::whole(&*self.store, row)
-                .expect("its pieces")
-                .expect("there");
-            serde_json::from_slice(&row.value).expect("an event")
-        };
-        keys.iter().map(read).collect()
+        let view = View::now(&*self.store).expect("a store that can be read");
+        let events = view.list(&format!("event/{id}/")).expect("events");
+        events.into_iter().map(|(_, event)| event).collect()
     }
 
     pub(crate) fn put(&self, key: &str, value: &serde_json::Value) {

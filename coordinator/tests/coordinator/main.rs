@@ -2,11 +2,14 @@
 
 mod crashes;
 mod deadlock;
+mod formats;
 mod given;
 mod harness;
 mod large;
 mod machines;
+mod races;
 mod rollouts;
+mod secrets;
 mod small_commits;
 mod subworkflows;
 mod written;

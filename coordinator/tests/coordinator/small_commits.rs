@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coordinator::{Input, Limits, NewWorkflow, Next, Orders};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use store::{Commit, KeyValue, MemoryStore, Revision, Store, StoreError};
+use store::{Commit, KeyValue, MemoryStore, Revision, Snapshot, Store, StoreError};
 use workflow::engine::{Command, Outcome, StepState, WorkflowState, replay};
 
 use super::harness::{Server, creation, limits, succeeded};
@@ -24,6 +24,10 @@ impl Store for Small {
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         self.store.range(from, to, limit)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        self.store.snapshot()
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {

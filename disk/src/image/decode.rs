@@ -47,7 +47,7 @@ impl Limits {
         Limits::of_memory(available_bytes(&info).unwrap_or(0))
     }
 
-    fn of_memory(available_bytes: u64) -> Limits {
+    pub(super) fn of_memory(available_bytes: u64) -> Limits {
         let half = available_bytes / 2;
         let log = half.checked_ilog2().unwrap_or(0);
         Limits {
@@ -163,7 +163,7 @@ pub(super) fn in_words(packing: Compression, limits: Limits, err: &io::Error) ->
 /// Source: RFC 8878 section 3.1.1 (zstd), RFC 1952 section 2.3.1 (gzip), the xz file format section 2.1.1.1,
 /// bzip2's `BZh1`-`BZh9`, the LZ4 frame format.
 fn packing(said: Compression, prefix: &[u8]) -> Result<Compression, DecodeError> {
-    let found = detect(prefix);
+    let found = packing_of(prefix);
     match (said, found) {
         (Compression::None, _) => Ok(Compression::None),
         (Compression::Detect, found) => Ok(found),
@@ -176,7 +176,7 @@ fn packing(said: Compression, prefix: &[u8]) -> Result<Compression, DecodeError>
     }
 }
 
-fn detect(prefix: &[u8]) -> Compression {
+pub(super) fn packing_of(prefix: &[u8]) -> Compression {
     match prefix {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
         // Skippable frames come before the data of pzstd and of seekable zstd.

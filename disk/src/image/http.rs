@@ -56,7 +56,7 @@ struct Retry {
 
 /// A strong entity tag, or the time of the last change where there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Validator(String);
+pub(super) struct Validator(String);
 
 /// What [`Http::fetch_small`] finds.
 pub(super) enum Fetch {
@@ -443,7 +443,7 @@ impl Retry {
     }
 }
 
-fn validator(headers: &HeaderMap) -> Option<Validator> {
+pub(super) fn validator(headers: &HeaderMap) -> Option<Validator> {
     let text = |name| {
         headers
             .get(name)
@@ -457,7 +457,7 @@ fn validator(headers: &HeaderMap) -> Option<Validator> {
         .map(Validator)
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers
         .get(reqwest::header::CONTENT_LENGTH)?
         .to_str()
@@ -468,7 +468,7 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// `bytes 5-9/10` and `bytes 5-9/*`: the start and the total.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+pub(super) fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes")?.trim().split_once('/')?;
     let (start, _) = range.split_once('-')?;
     Some((start.trim().parse().ok()?, total.trim().parse().ok()))

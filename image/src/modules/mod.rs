@@ -12,7 +12,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 pub use index::Indexes;
-pub use modinfo::Modinfo;
+pub use modinfo::{Modinfo, of_module};
 
 use crate::elf::ElfError;
 use crate::files::{self, About, FileError};

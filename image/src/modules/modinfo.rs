@@ -17,7 +17,10 @@ pub struct Modinfo {
 }
 
 /// Reads the metadata of a module; one without the section has none.
-pub(super) fn of_module(module: &[u8]) -> Result<Modinfo, ElfError> {
+///
+/// # Errors
+/// [`ElfError`] if the module is not an ELF file that can be read.
+pub fn of_module(module: &[u8]) -> Result<Modinfo, ElfError> {
     Ok(parse(elf::section(module, ".modinfo")?.unwrap_or_default()))
 }
 
@@ -34,8 +37,8 @@ fn parse(section: &[u8]) -> Modinfo {
         match key {
             "alias" => info.aliases.push(value.to_string()),
             "depends" => {
-                info.depends
-                    .extend(value.split(',').filter(|name| !name.is_empty()).map(module_name));
+                let names = value.split(',').map(module_name);
+                info.depends.extend(names.filter(|name| !name.is_empty()));
             }
             "softdep" => info.soft_before.extend(before(value).map(str::to_string)),
             _ => {}
@@ -71,5 +74,7 @@ mod tests {
     #[test]
     fn empty_depends_is_no_dependency() {
         assert_eq!(parse(b"depends=\0"), Modinfo::default());
+        // Nor is a directory, which has no module's name.
+        assert_eq!(parse(b"depends=virtio/,.ko\0"), Modinfo::default());
     }
 }

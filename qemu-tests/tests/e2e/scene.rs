@@ -51,7 +51,7 @@ pub(crate) fn scene(test: impl FnOnce(&mut Scene)) {
 
 pub(crate) fn path_from(variable: &str) -> PathBuf {
     let value = env::var_os(variable).unwrap_or_else(|| {
-        panic!("{variable} is not set: `cargo xtask test --only-e2e` sets it and builds what it names")
+        panic!("{variable} is not set: `cargo xtask test --only e2e` sets it and builds what it names")
     });
     std::path::absolute(value).unwrap()
 }

@@ -119,8 +119,9 @@ impl ControlPlane {
                 ));
             }
         }
-        let coordinator = &self.inner.coordinator;
-        let current = coordinator.machine(&machine.name).map_err(status)?.current;
+        let name = machine.name.clone();
+        let work = self.ask_coordinator(move |coordinator| coordinator.machine(&name));
+        let current = work.await.map_err(status)?.current;
         let attempt: Option<AttemptId> = access.attempt_id.parse().ok();
         let attempt = attempt.filter(|attempt| {
             current.is_some_and(|current| current.attempt == *attempt && current.boot_id == access.boot_id)
@@ -131,7 +132,7 @@ impl ControlPlane {
                 access.attempt_id
             )));
         };
-        let workflow = coordinator.workflow(&attempt.workflow).map_err(status)?;
+        let workflow = self.workflow_in_store(&attempt.workflow).await.map_err(status)?;
         let workflow =
             workflow.ok_or_else(|| Status::not_found(format!("no workflow {}", attempt.workflow)))?;
         Ok(Asked {

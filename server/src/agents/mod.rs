@@ -14,6 +14,7 @@ use connections::{Place, peer_of};
 use futures_util::{Stream, StreamExt, stream};
 use macaddr::MacAddr6;
 use proto::v1::{AgentMessage, Hello, ServerMessage, agent_message, report};
+use redaction::Secrets;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -88,11 +89,11 @@ impl ControlPlane {
             ))
         })
     }
+}
 
-    pub(crate) async fn agent(&self, mac: MacAddr6) -> Result<Option<Agent>, coordinator::Error> {
-        let key = format!("agent/{}", coordinator::machines::mac_text(mac));
-        Ok(self.inner.db.get::<Agent>(key).await?.map(|agent| agent.value))
-    }
+/// What attached last with this MAC.
+pub(crate) fn agent_key(mac: MacAddr6) -> String {
+    format!("agent/{}", coordinator::machines::mac_text(mac))
 }
 
 /// Bytes of a report's words that are kept. They stay in the workflow's state, which every commit writes.
@@ -100,9 +101,11 @@ const MAX_WORDS_BYTES: usize = 4 * 1024;
 /// As the agent takes from an action.
 const MAX_OUTPUTS_BYTES: usize = 256 * 1024;
 
-/// What an agent says of an attempt, in the engine's words. `None` for an outcome of a later version.
-fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
-    let words = |mut text: String| {
+/// What an agent says of an attempt, in the engine's words and without its secrets. `None` for an outcome of a later version.
+fn outcome(outcome: Option<report::Outcome>, secrets: &Secrets) -> Option<Outcome> {
+    let words = |text: String| {
+        // Before it is cut: half a value is not known for one.
+        let mut text = secrets.hidden(&text).into_owned();
         cut(&mut text, MAX_WORDS_BYTES, " [farrier: cut]");
         text
     };
@@ -110,11 +113,14 @@ fn outcome(outcome: Option<report::Outcome>) -> Option<Outcome> {
         report::Outcome::Started(_) => Outcome::Started,
         report::Outcome::Succeeded(done) => {
             let outputs = match outputs(&done.outputs_json) {
-                Ok(outputs) => outputs,
+                Ok(mut outputs) => {
+                    secrets.hide_in_object(&mut outputs);
+                    outputs
+                }
                 Err(problem) => {
                     return Some(Outcome::Failed {
                         reason: "BadOutput".into(),
-                        message: problem,
+                        message: words(problem),
                         exit_code: 0,
                     });
                 }

@@ -12,16 +12,17 @@ use std::time::SystemTime;
 
 use futures_util::{Stream, StreamExt};
 use proto::v1::{
-    AgentMessage, Hello, Report, ReportsAcknowledged, ServerMessage, Welcome, agent_message, report,
-    server_message,
+    AgentMessage, AttemptState, Hello, JournalEntry, Report, ReportsAcknowledged, ServerMessage, Welcome,
+    agent_message, report, server_message,
 };
+use redaction::Secrets;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tonic::Status;
 use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::{Handle, Registered};
-use super::{Agent, Message, outcome};
+use super::{Agent, Message, agent_key, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::grpc::with_causes;
@@ -30,7 +31,6 @@ use crate::timeline::{self, Entry};
 use crate::workflows::logs::Lines;
 use coordinator::Error;
 use coordinator::database::Batch;
-use coordinator::machines::mac_text;
 use coordinator::{Answer, Input, Orders};
 use printed::{Known, Logs};
 
@@ -51,6 +51,10 @@ pub(super) struct Session {
     /// The attempt that was last asked about, and whether it is this machine's.
     known: Option<Known>,
     logs: Option<Logs>,
+    /// What the agent has been given, and has not ended as far as we know, by its first words.
+    given: BTreeSet<AttemptId>,
+    /// The attempt that was last handed out or asked about, and what is to be hidden in what comes of it.
+    secrets: Option<(AttemptId, Secrets)>,
 }
 
 /// Why a session ends.
@@ -97,6 +101,8 @@ impl Session {
             idle: None,
             known: None,
             logs: None,
+            given: BTreeSet::new(),
+            secrets: None,
         }
     }
 
@@ -199,7 +205,7 @@ impl Session {
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
         self.hello.inventory = None;
-        self.hello.journal = Vec::new();
+        self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
@@ -258,7 +264,8 @@ impl Session {
             .outcome
             .as_ref()
             .is_some_and(report::Outcome::left_disks_untouched);
-        let (outcome, data) = self.control.keep_data(outcome(report.outcome), changes).await?;
+        let outcome = outcome(report.outcome, self.secrets_of(&attempt).await?);
+        let (outcome, data) = self.control.keep_data(outcome, changes).await?;
         let ends = !matches!(outcome, None | Some(Outcome::Started));
         let ends_running = ends && self.running.as_ref() == Some(&attempt);
         let input = Input::Report(Box::new(coordinator::Report {
@@ -285,6 +292,16 @@ impl Session {
         }))
         .await?;
         Ok(assignment.orders)
+    }
+
+    /// What is to be hidden in what comes of an attempt. The agent has hidden it; an old one has not.
+    async fn secrets_of(&mut self, attempt: &AttemptId) -> Result<&Secrets, Error> {
+        let known = self.secrets.take().filter(|(of, _)| of == attempt);
+        let known = match known {
+            Some(known) => known,
+            None => (attempt.clone(), self.control.secrets_of(attempt).await?),
+        };
+        Ok(&self.secrets.insert(known).1)
     }
 
     /// A report that can change nothing is acknowledged all the same, or it would come for ever.
@@ -325,7 +342,7 @@ impl Session {
             last_seen: self.handle.last_heard(),
         };
         let mut batch = Batch::default();
-        batch.put(format!("agent/{}", mac_text(self.handle.mac)), &agent);
+        batch.put(agent_key(self.handle.mac), &agent);
         self.control.inner.db.commit(batch).await?;
         Ok(())
     }
@@ -359,6 +376,15 @@ impl Session {
             outcome,
         });
     }
+}
+
+/// What the agent has and will report the end of, or has reported in what is not durable here: up to `sequence` it is.
+fn given(journal: &[JournalEntry], sequence: u64) -> BTreeSet<AttemptId> {
+    let is_open = |entry: &&JournalEntry| {
+        matches!(entry.state(), AttemptState::Waiting | AttemptState::Running) || entry.sequence > sequence
+    };
+    let open = journal.iter().filter(is_open);
+    open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
 }
 
 fn broke_down() -> End {

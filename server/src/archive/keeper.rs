@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 use std::time::Duration;
 
+use store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::control::{ControlPlane, Inner};
+use crate::database::off_the_runtime;
 use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::archive::{Member, Packed, Readiness};
@@ -76,7 +78,9 @@ impl ControlPlane {
                 false
             }
             Err(error) => {
-                if !error.is_conflict() {
+                // Somebody wrote to it, or its snapshot did not last: it is looked at again.
+                let goes_on = error.is_conflict() || error.store().is_some_and(StoreError::is_expired);
+                if !goes_on {
                     let error = &error as &dyn std::error::Error;
                     tracing::error!(workflow = root, error, "an ended workflow cannot be archived now");
                 }
@@ -90,7 +94,7 @@ impl ControlPlane {
         let _turn = self.archive_turn(root).lock().await;
         let store = self.inner.db.store();
         let asked = root.to_owned();
-        let readiness = self.inner.db.with(move |_| Readiness::of(&store, &asked)).await?;
+        let readiness = off_the_runtime(move || Readiness::of(&*store, &asked)).await?;
         if let Readiness::Ready(members) = &readiness {
             for member in members {
                 self.archive_one(member).await?;
@@ -109,8 +113,8 @@ impl ControlPlane {
         // A workflow whose log is large has several blobs; only one is held in memory.
         let (parts, mut packed) = mpsc::channel::<Packed>(1);
         let (store, packing) = (self.inner.db.store(), member.clone());
-        let packing = self.inner.db.with(move |_| {
-            let mut packer = packing.packer(&*store, files);
+        let packing = off_the_runtime(move || {
+            let mut packer = packing.packer(&*store, files)?;
             while let Some(part) = packer.next_part()? {
                 if parts.blocking_send(part).is_err() {
                     break;

@@ -1,4 +1,5 @@
-//! Archiving off and on the store: when a workflow leaves it ([`keeper`]), its archive read as a store is ([`rows`]), what
+//! Archiving off and on the store: when a workflow leaves it ([`keeper`]), its archive read as a
+//! snapshot is ([`rows`]), what
 //! brings it back ([`restore`]), and what deletes the old and what nothing names ([`retention`]). What an archive is stands
 //! in [`coordinator::archive`].
 
@@ -7,28 +8,81 @@ mod restore;
 pub(crate) mod retention;
 mod rows;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coordinator::Error;
-use coordinator::archive::{Archived, Part, key};
-use coordinator::database::{Stored, View};
-use store::{Revision, StoreError};
-use workflow::engine::Workflow;
+use coordinator::archive::{Archived, key};
+use coordinator::database::{self, Stored, View};
+use coordinator::steps;
+use serde::de::IgnoredAny;
+use store::Store;
+use store::blobs::Blobs;
+use tokio::runtime::Handle;
 
 use crate::control::ControlPlane;
-use crate::database::Reader;
+use crate::database::off_the_runtime;
 use rows::ArchivedRows;
 
-/// Where the rows of a workflow were found.
-pub(crate) struct Place {
-    pub(crate) rows: Reader,
-    /// Of the row of its archive; `None`: in the store.
-    archived: Option<Revision>,
+/// The rows of a workflow, wherever they are. For one that follows them: an archive is unpacked once for all of its reads.
+#[derive(Clone)]
+pub(crate) struct WorkflowRows {
+    id: String,
+    store: Arc<dyn Store>,
+    blobs: Blobs,
+    at_hand: Arc<Mutex<Option<ArchivedRows>>>,
 }
 
-impl Place {
-    pub(crate) fn is_archive(&self) -> bool {
-        self.archived.is_some()
+/// Where the rows of a workflow are, as of one snapshot of the store.
+pub(crate) struct Place<'a> {
+    /// To read them.
+    pub(crate) rows: &'a View,
+    /// The row of its archive; `None`: they are in the store, if they are anywhere.
+    pub(crate) archived: Option<&'a Stored<Archived>>,
+}
+
+impl Place<'_> {
+    /// Whether the workflow `id`, whose rows these are, is there at all.
+    pub(crate) fn has_workflow(&self, id: &str) -> Result<bool, Error> {
+        Ok(self.archived.is_some() || self.rows.get::<IgnoredAny>(&steps::rows::head(id))?.is_some())
+    }
+}
+
+impl WorkflowRows {
+    /// Runs `read` on a thread that may block, from its beginning again when what it reads is archived, brought back or
+    /// deleted in a way that it would see, or when a snapshot expires.
+    pub(crate) fn read<T, F>(&self, mut read: F) -> impl Future<Output = Result<T, Error>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnMut(&Place<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let runtime = Handle::current();
+        let rows = self.clone();
+        off_the_runtime(move || {
+            database::read(&*rows.store, |view| {
+                let archived = view.get::<Archived>(&key(&rows.id))?;
+                match &archived {
+                    None => read(&Place {
+                        rows: view,
+                        archived: None,
+                    }),
+                    Some(found) => read(&Place {
+                        rows: &View::new(Arc::new(rows.archive(found, &runtime))),
+                        archived: Some(found),
+                    }),
+                }
+            })
+        })
+    }
+
+    /// The archive's rows; those of the last time, when it is the same.
+    fn archive(&self, found: &Stored<Archived>, runtime: &Handle) -> ArchivedRows {
+        let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = at_hand.as_ref().filter(|rows| rows.is_of(found)) {
+            return rows.clone();
+        }
+        let rows = ArchivedRows::new(&self.id, found, &self.store, &self.blobs, runtime);
+        *at_hand = Some(rows.clone());
+        rows
     }
 }
 
@@ -37,58 +91,13 @@ impl ControlPlane {
         self.inner.db.get::<Archived>(key(id)).await
     }
 
-    /// Where the rows of a workflow are; in the store when there is no such workflow.
-    ///
-    /// They may be archived, or brought back, while they are read: ask [`ControlPlane::are_still_in`] afterwards.
-    pub(crate) async fn place_of(&self, id: &str) -> Result<Place, Error> {
-        Ok(match self.archived(id).await? {
-            None => Place {
-                rows: self.inner.db.reader(),
-                archived: None,
-            },
-            Some(archived) => Place {
-                rows: self.archived_rows(archived.value.parts),
-                archived: Some(archived.modified),
-            },
-        })
-    }
-
-    pub(crate) async fn are_still_in(&self, id: &str, place: &Place) -> Result<bool, Error> {
-        let now = self.archived(id).await?;
-        Ok(now.map(|archived| archived.modified) == place.archived)
-    }
-
-    /// An archived workflow as it was when it was archived.
-    pub(crate) async fn archived_workflow(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
-        let Some(archived) = self.archived(id).await? else {
-            return Ok(None);
-        };
-        let asked = id.to_owned();
-        let rows = self.archived_rows(archived.value.parts);
-        let found = rows
-            .with(move |view| coordinator::archive::workflow_in(view, &asked))
-            .await;
-        match found {
-            // Its blobs go when it is brought back, or deleted.
-            Err(Error::Store(StoreError::Backend { .. }))
-                if self.has_moved(id, archived.modified).await? =>
-            {
-                Ok(None)
-            }
-            Ok(None) => Err(Error::Refused(format!(
-                "the archive of workflow {id} has no workflow"
-            ))),
-            found => found,
+    /// The rows of a workflow, in the store or in its archive.
+    pub(crate) fn rows_of(&self, id: &str) -> WorkflowRows {
+        WorkflowRows {
+            id: id.to_owned(),
+            store: self.inner.db.store(),
+            blobs: self.inner.config.blobs.clone(),
+            at_hand: Arc::default(),
         }
-    }
-
-    async fn has_moved(&self, id: &str, from: Revision) -> Result<bool, Error> {
-        Ok(self.archived(id).await?.map(|archived| archived.modified) != Some(from))
-    }
-
-    fn archived_rows(&self, parts: Vec<Part>) -> Reader {
-        let runtime = tokio::runtime::Handle::current();
-        let rows = ArchivedRows::new(self.inner.config.blobs.clone(), parts, runtime);
-        Reader::new(View::new(Arc::new(rows)))
     }
 }

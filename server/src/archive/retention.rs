@@ -121,18 +121,21 @@ impl ControlPlane {
         let (mut from, mut forgotten) = (detached::PREFIX.to_owned(), 0);
         loop {
             let start = from.clone();
-            let next = self
-                .inner
-                .db
-                .with(move |view| detached::workflow_from(view, &start));
-            let Some(id) = next.await? else {
+            let next = self.inner.db.with(move |view| {
+                let Some(id) = detached::workflow_from(view, &start)? else {
+                    return Ok(None);
+                };
+                // One that is brought back has its row in the archive to the end.
+                let is_there = view.get::<IgnoredAny>(&rows::head(&id))?.is_some()
+                    || view.get::<IgnoredAny>(&coordinator::archive::key(&id))?.is_some();
+                Ok(Some((id, is_there)))
+            });
+            let Some((id, is_there)) = next.await? else {
                 return Ok(forgotten);
             };
             from = detached::behind(&id);
             let is_old = made_at(&id).is_some_and(|made_at| made_at < before);
-            let head = self.inner.db.get::<IgnoredAny>(rows::head(&id)).await?;
-            // One that is brought back has its row in the archive to the end.
-            if is_old && head.is_none() && self.archived(&id).await?.is_none() {
+            if is_old && !is_there {
                 let mut batch = Batch::default();
                 batch.absent(rows::head(&id));
                 batch.absent(coordinator::archive::key(&id));
@@ -150,18 +153,14 @@ impl ControlPlane {
         let before = SystemTime::now()
             .checked_sub(young)
             .unwrap_or(SystemTime::UNIX_EPOCH);
-        let coordinator = self.clone();
-        let used = self
-            .inner
-            .db
-            .with(move |view| {
-                let mut used = used_by_archives(view)?;
-                for digest in coordinator.inner.coordinator.data_contents()? {
-                    used.insert(data::blob_of(&digest)?);
-                }
-                Ok(used)
-            })
-            .await?;
+        let used = self.inner.db.with(|view| {
+            let mut used = used_by_archives(view)?;
+            for digest in data::versions::all_contents(view.rows())? {
+                used.insert(data::blob_of(&digest)?);
+            }
+            Ok(used)
+        });
+        let used = used.await?;
         let blobs = &self.inner.config.blobs;
         let all: Vec<_> = blobs.list().try_collect().await?;
         let mut deleted = 0;

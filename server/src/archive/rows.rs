@@ -1,19 +1,26 @@
-//! An archived workflow's rows, read as a store is.
+//! An archived workflow's rows, read as a snapshot is: it expires when the archive is gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use store::blobs::Blobs;
-use store::{Commit, KeyValue, Revision, Store, StoreError};
+use coordinator::archive::{Archived, Part, key, unpack};
+use coordinator::database::Stored;
+use store::blobs::{BlobError, Blobs};
+use store::{KeyValue, Revision, Snapshot, Store, StoreError};
 use tokio::runtime::Handle;
 
-use coordinator::archive::{Part, unpack};
-
 /// Blocks, also on what is async: not to be used on a runtime's own threads.
-pub(super) struct ArchivedRows {
-    blobs: Blobs,
+#[derive(Clone)]
+pub(super) struct ArchivedRows(Arc<Inner>);
+
+struct Inner {
+    /// The key of the archive's row, and the revision that wrote it.
+    key: String,
+    modified: Revision,
     parts: Vec<Part>,
+    store: Arc<dyn Store>,
+    blobs: Blobs,
     runtime: Handle,
     /// The part that was read last, by its place.
     at_hand: Mutex<Option<(usize, Rows)>>,
@@ -22,25 +29,47 @@ pub(super) struct ArchivedRows {
 type Rows = Arc<BTreeMap<Bytes, KeyValue>>;
 
 impl ArchivedRows {
-    pub(super) fn new(blobs: Blobs, parts: Vec<Part>, runtime: Handle) -> Self {
-        Self {
-            blobs,
-            parts,
-            runtime,
+    pub(super) fn new(
+        id: &str,
+        archived: &Stored<Archived>,
+        store: &Arc<dyn Store>,
+        blobs: &Blobs,
+        runtime: &Handle,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            key: key(id),
+            modified: archived.modified,
+            parts: archived.value.parts.clone(),
+            store: store.clone(),
+            blobs: blobs.clone(),
+            runtime: runtime.clone(),
             at_hand: Mutex::default(),
-        }
+        }))
     }
 
+    /// Whether they are of this archive.
+    pub(super) fn is_of(&self, archived: &Stored<Archived>) -> bool {
+        self.0.modified == archived.modified
+    }
+}
+
+impl Inner {
     fn part(&self, place: usize, part: &Part) -> Result<Rows, StoreError> {
         let mut at_hand = self.at_hand.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, rows)) = at_hand.as_ref().filter(|(at, _)| *at == place) {
             return Ok(rows.clone());
         }
-        let blob = self.runtime.block_on(self.blobs.get(&part.blob));
-        let blob = blob.map_err(|error| StoreError::Backend {
-            message: format!("the archive of a workflow cannot be read: {error}"),
-            source: Some(Arc::new(error)),
-        })?;
+        let blob = match self.runtime.block_on(self.blobs.get(&part.blob)) {
+            Ok(blob) => blob,
+            // An archive's blobs go when it is brought back, or deleted; the snapshot that named it does not keep them.
+            Err(BlobError::NotFound { .. }) if !self.is_there()? => return Err(StoreError::SnapshotExpired),
+            Err(error) => {
+                return Err(StoreError::Backend {
+                    message: format!("the archive of a workflow cannot be read: {error}"),
+                    source: Some(Arc::new(error)),
+                });
+            }
+        };
         let rows = unpack(&blob).map_err(|why| StoreError::Backend {
             message: format!("blob {} is no archive of a workflow: {why}", part.blob),
             source: None,
@@ -49,9 +78,19 @@ impl ArchivedRows {
         *at_hand = Some((place, rows.clone()));
         Ok(rows)
     }
+
+    fn is_there(&self) -> Result<bool, StoreError> {
+        let row = self.store.get(self.key.as_bytes())?;
+        Ok(row.is_some_and(|row| row.modified == self.modified))
+    }
 }
 
-impl Store for ArchivedRows {
+impl Snapshot for ArchivedRows {
+    /// That of the archive.
+    fn revision(&self) -> Result<Revision, StoreError> {
+        Ok(self.0.modified)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
         let after = [key, b"\0"].concat();
         Ok(self.range(key, &after, 1)?.pop())
@@ -62,29 +101,25 @@ impl Store for ArchivedRows {
         if from >= to {
             return Ok(found);
         }
-        let begun = self.parts.partition_point(|part| part.first.as_bytes() <= from);
-        let parts = self.parts.iter().enumerate().skip(begun.saturating_sub(1));
+        let begun = self.0.parts.partition_point(|part| part.first.as_bytes() <= from);
+        let parts = self.0.parts.iter().enumerate().skip(begun.saturating_sub(1));
         for (place, part) in parts {
             if part.first.as_bytes() >= to || found.len() >= limit {
                 break;
             }
-            let rows = self.part(place, part)?;
+            let rows = self.0.part(place, part)?;
             let range = rows.range(Bytes::copy_from_slice(from)..Bytes::copy_from_slice(to));
             found.extend(range.take(limit - found.len()).map(|(_, row)| row.clone()));
         }
         Ok(found)
     }
-
-    fn commit(&self, _: &Commit) -> Result<Revision, StoreError> {
-        Err(StoreError::Backend {
-            message: "what is archived does not change".into(),
-            source: None,
-        })
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use coordinator::database::Batch;
+    use store::MemoryStore;
+
     use super::*;
 
     /// Keys `a` to `f`, two in each blob.
@@ -105,7 +140,21 @@ mod tests {
                 blob: blobs.put(packed).await.unwrap(),
             });
         }
-        ArchivedRows::new(blobs, parts, Handle::current())
+        let head = r#"{"id":"w","name":"w","template":"","state":"SUCCESS","run":1,"tasks":[],"created_at":0,
+            "started_at":null,"ended_at":1,"last_event":1,"last_at":1}"#;
+        let archived = Archived {
+            head: serde_json::from_str(head).unwrap(),
+            tasks: Vec::new(),
+            parts,
+        };
+        let mut batch = Batch::default();
+        batch.put(key("w"), &archived);
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let archived = Stored {
+            value: archived,
+            modified: store.commit(&batch.into_commit()).unwrap(),
+        };
+        ArchivedRows::new("w", &archived, &store, &blobs, &Handle::current())
     }
 
     fn keys(rows: &ArchivedRows, from: &str, to: &str, limit: usize) -> String {
@@ -134,7 +183,7 @@ mod tests {
             }
             assert_eq!(rows.get(b"e").unwrap().unwrap().value, Bytes::from_static(b"E"));
             assert_eq!(rows.get(b"ee").unwrap(), None);
-            assert!(rows.commit(&Commit::default()).is_err());
+            assert_eq!(rows.revision().unwrap(), 1);
         })
         .await
         .unwrap();
@@ -143,7 +192,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_blob_that_is_gone_is_an_error_that_names_it() {
         let rows = rows().await;
-        rows.blobs.delete(&rows.parts[1].blob).await.unwrap();
+        rows.0.blobs.delete(&rows.0.parts[1].blob).await.unwrap();
         tokio::task::spawn_blocking(move || {
             assert_eq!(keys(&rows, "a", "c", 9), "ab");
             let error = rows.get(b"d").unwrap_err();
@@ -151,7 +200,22 @@ mod tests {
                 panic!("{error}")
             };
             let why = source.unwrap().to_string();
-            assert!(why.contains(&rows.parts[1].blob.to_string()), "{why}");
+            assert!(why.contains(&rows.0.parts[1].blob.to_string()), "{why}");
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_blob_that_went_with_its_archive_is_the_snapshots_end() {
+        let rows = rows().await;
+        rows.0.blobs.delete(&rows.0.parts[1].blob).await.unwrap();
+        let mut batch = Batch::default();
+        batch.delete(key("w"));
+        rows.0.store.commit(&batch.into_commit()).unwrap();
+        tokio::task::spawn_blocking(move || {
+            assert_eq!(keys(&rows, "a", "c", 9), "ab");
+            assert!(rows.get(b"d").unwrap_err().is_expired());
         })
         .await
         .unwrap();

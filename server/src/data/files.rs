@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use proto::v1::WorkflowDataFile;
+use store::blobs::BlobError;
 use tokio::sync::mpsc;
 
+use crate::archive::WorkflowRows;
 use crate::control::ControlPlane;
 use coordinator::Error;
 use coordinator::archive;
@@ -22,7 +24,17 @@ impl ControlPlane {
     ) -> Result<(), Error> {
         let workflow = self.workflow(id).await?;
         let root = workflow.root();
-        let (version, manifest) = self.data_of(root, version).await?;
+        let rows = self.rows_of(root);
+        let asked = root.to_owned();
+        let read = rows.read(move |place| {
+            let version = match version {
+                0 => versions::newest(place.rows.rows(), &asked)?,
+                version => version,
+            };
+            let manifest = versions::manifest(place.rows.rows(), &asked, version)?;
+            Ok((version, manifest))
+        });
+        let (version, manifest) = read.await?;
         let manifest = manifest.ok_or_else(|| {
             Error::NotFound(format!(
                 "version {version} of the data of workflow {root} is not kept"
@@ -38,7 +50,7 @@ impl ControlPlane {
             .files()
             .filter(|(name, _)| path.is_empty() || name.as_str() == path);
         for (name, file) in files {
-            let content = self.data_content(root, &file.sha256).await?;
+            let content = self.data_content(root, &rows, &file.sha256).await?;
             let file = WorkflowDataFile {
                 version,
                 path: name.to_string(),
@@ -53,44 +65,43 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The version's number, and its files if it is kept.
-    async fn data_of(&self, root: &str, version: u64) -> Result<(u64, Option<ephemeral::Manifest>), Error> {
-        loop {
-            let place = self.place_of(root).await?;
-            let asked = root.to_owned();
-            let read = place.rows.with(move |view| {
-                let version = match version {
-                    0 => versions::newest(view.store(), &asked)?,
-                    version => version,
-                };
-                Ok((version, versions::manifest(view.store(), &asked, version)?))
-            });
-            let read = read.await;
-            if self.are_still_in(root, &place).await? {
-                return read;
-            }
+    /// A content that a manifest names. It is a blob of its own until the workflow is archived, and a row of the archive then;
+    /// neither ever changes.
+    async fn data_content(
+        &self,
+        root: &str,
+        rows: &WorkflowRows,
+        digest: &ephemeral::Digest,
+    ) -> Result<Bytes, Error> {
+        if let Some(archived) = archived_content(root, rows, digest).await? {
+            return Ok(archived);
+        }
+        let blob = data::blob_of(digest)?;
+        match self.inner.config.blobs.get(&blob).await {
+            // It may be garbage already, as it was archived since.
+            Err(error @ BlobError::NotFound { .. }) => archived_content(root, rows, digest)
+                .await?
+                .ok_or(Error::Blob(error)),
+            content => Ok(content?),
         }
     }
+}
 
-    async fn data_content(&self, root: &str, digest: &ephemeral::Digest) -> Result<Bytes, Error> {
-        loop {
-            let place = self.place_of(root).await?;
-            let read = if place.is_archive() {
-                let key = archive::content_key(&digest.to_string());
-                let read = place.rows.with(move |view| Ok(view.store().get(key.as_bytes())?));
-                read.await.and_then(|row| match row {
-                    Some(row) => Ok(row.value),
-                    None => Err(Error::NotFound(format!(
-                        "the archive of workflow {root} does not have the content {digest}"
-                    ))),
-                })
-            } else {
-                let blob = data::blob_of(digest)?;
-                self.inner.config.blobs.get(&blob).await.map_err(Error::from)
-            };
-            if self.are_still_in(root, &place).await? {
-                return read;
-            }
+/// `None`: the workflow is not archived.
+async fn archived_content(
+    root: &str,
+    rows: &WorkflowRows,
+    digest: &ephemeral::Digest,
+) -> Result<Option<Bytes>, Error> {
+    let key = archive::content_key(&digest.to_string());
+    let missing = format!("the archive of workflow {root} does not have the content {digest}");
+    let read = rows.read(move |place| {
+        if place.archived.is_none() {
+            return Ok(None);
         }
-    }
+        let row = place.rows.rows().get(key.as_bytes())?;
+        let row = row.ok_or_else(|| Error::NotFound(missing.clone()))?;
+        Ok(Some(row.value))
+    });
+    read.await
 }

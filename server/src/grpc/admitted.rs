@@ -17,13 +17,14 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 15] = [
+const VIEWERS: [&str; 16] = [
     "BootLog",
     "ExplainWorkflow",
     "GetMachine",
     "GetTemplate",
     "GetWorkflow",
     "ListMachines",
+    "ListSecrets",
     "ListTemplates",
     "ListWorkflows",
     "RenderTemplate",
@@ -34,19 +35,21 @@ const VIEWERS: [&str; 15] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 12] = [
+const OPERATORS: [&str; 14] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
     "CreateWorkflow",
     "DecideApproval",
     "DeleteMachine",
+    "DeleteSecret",
     "DeleteTemplate",
     "DeleteWorkflow",
     "PauseWorkflow",
     "PutTemplate",
     "ResumeWorkflow",
     "RetryWorkflow",
+    "SetSecret",
 ];
 
 /// The role that a call needs. One that stands nowhere is for admins.

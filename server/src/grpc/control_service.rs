@@ -9,11 +9,12 @@ use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use workflow::engine::{Command, Execution, Waiting};
+use workflow::engine::{self, Command, Execution, Waiting};
 
 use super::admitted::caller;
 use super::convert::{self, Live};
 use super::{Answers, status};
+use crate::agents::{Agent, agent_key};
 use crate::control::ControlPlane;
 use crate::people::NewToken;
 use crate::tasks::caught;
@@ -21,8 +22,10 @@ use crate::timeline::read::Whose;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
+use coordinator::database::View;
 use coordinator::machines::{self, Machine, Strictness};
 use coordinator::people::Caller;
+use coordinator::steps::load;
 use coordinator::templates::Offered;
 use coordinator::{Error, netboot};
 
@@ -105,21 +108,20 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<GetMachineRequest>,
     ) -> Result<Response<v1::Machine>, Status> {
-        let machine = self
-            .machine(&request.into_inner().name_or_mac)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(self.shown(machine).await.map_err(status)?))
+        let shown = self.shown(request.into_inner().name_or_mac);
+        Ok(Response::new(shown.await.map_err(status)?))
     }
 
     async fn list_machines(
         &self,
         _request: Request<ListMachinesRequest>,
     ) -> Result<Response<ListMachinesResponse>, Status> {
-        let mut machines = Vec::new();
-        for machine in self.machines().await.map_err(status)? {
-            machines.push(self.shown(machine).await.map_err(status)?);
-        }
+        let all = self.inner.db.with(|view| {
+            let all = machines::all(view)?.into_iter();
+            all.map(|machine| Around::of(view, machine)).collect()
+        });
+        let all: Vec<Around> = all.await.map_err(status)?;
+        let machines = all.into_iter().map(|around| self.live(around)).collect();
         Ok(Response::new(ListMachinesResponse { machines }))
     }
 
@@ -141,7 +143,37 @@ impl ControlService for ControlPlane {
             .boot_machine_disk(&request.into_inner().name_or_mac)
             .await
             .map_err(status)?;
-        Ok(Response::new(self.shown(machine).await.map_err(status)?))
+        Ok(Response::new(self.shown(machine.name).await.map_err(status)?))
+    }
+
+    async fn set_secret(&self, request: Request<SetSecretRequest>) -> Result<Response<Secret>, Status> {
+        let by = caller(&request)?.name;
+        let SetSecretRequest { name, value } = request.into_inner();
+        let (name, secret) = self.set_secret(name, value.into(), by).await.map_err(status)?;
+        Ok(Response::new(convert::secret(name, secret)))
+    }
+
+    async fn list_secrets(
+        &self,
+        _request: Request<ListSecretsRequest>,
+    ) -> Result<Response<ListSecretsResponse>, Status> {
+        let all = self.secrets().await.map_err(status)?.into_iter();
+        let secrets = all.map(|(name, secret)| convert::secret(name, secret)).collect();
+        Ok(Response::new(ListSecretsResponse { secrets }))
+    }
+
+    async fn delete_secret(
+        &self,
+        request: Request<DeleteSecretRequest>,
+    ) -> Result<Response<DeleteSecretResponse>, Status> {
+        let name = request.into_inner().name;
+        let named_by = self.delete_secret(name.clone()).await.map_err(status)?;
+        let warn = |template: &String| {
+            format!("template {template:?} names the secret {name}: no workflow is made from it without one")
+        };
+        Ok(Response::new(DeleteSecretResponse {
+            warnings: named_by.iter().map(warn).collect(),
+        }))
     }
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
@@ -502,29 +534,27 @@ impl ControlService for ControlPlane {
 }
 
 impl ControlPlane {
-    async fn shown(&self, machine: Machine) -> Result<v1::Machine, Error> {
-        let macs: Vec<_> = machine.interfaces.iter().map(|interface| interface.mac).collect();
+    async fn shown(&self, name_or_mac: String) -> Result<v1::Machine, Error> {
+        let around = self
+            .inner
+            .db
+            .with(move |view| Around::of(view, machines::find(view, &name_or_mac)?.value));
+        Ok(self.live(around.await?))
+    }
+
+    fn live(&self, around: Around) -> v1::Machine {
+        let Around {
+            machine,
+            mut agent,
+            work,
+            boots_next,
+            open,
+        } = around;
         let heard = self.inner.agents.heard(&machine.name);
-        let mut agent: Option<crate::agents::Agent> = None;
-        for mac in &macs {
-            let known = self.agent(*mac).await?;
-            agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
-        }
         if let (Some(agent), Some(heard)) = (&mut agent, heard) {
             agent.last_seen = heard;
         }
-        let names = machine.index_names();
-        let mac = machine.mac();
-        let work = self.inner.coordinator.machine(&machine.name)?;
         let silence = self.inner.silence.of(&machine.name);
-        let (boots_next, open) = self
-            .inner
-            .db
-            .with(move |view| Ok((netboot::of(view, mac)?, netboot::open(view, &names)?)))
-            .await?;
-        let boots_next = boots_next
-            .map(|known| (known.next.as_str().to_owned(), known.reason))
-            .unwrap_or_default();
         let live = Live {
             attached: heard.is_some(),
             agent,
@@ -533,7 +563,7 @@ impl ControlPlane {
             silent: work.current.is_some() && silence >= SHOWN_AFTER,
             work,
         };
-        Ok(convert::machine(machine, live))
+        convert::machine(machine, live)
     }
 
     /// Passes progress on until the workflow has ended; with an empty id, that of all workflows.
@@ -561,6 +591,38 @@ impl ControlPlane {
                 Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
             }
         }
+    }
+}
+
+/// A machine with what the store has about it, as of one snapshot.
+struct Around {
+    machine: Machine,
+    /// That of its interfaces which was heard last.
+    agent: Option<Agent>,
+    work: engine::Machine,
+    /// What it boots next, and why.
+    boots_next: (String, String),
+    /// The first workflow that needs it.
+    open: Option<String>,
+}
+
+impl Around {
+    fn of(view: &View, machine: Machine) -> Result<Around, Error> {
+        let mut agent: Option<Agent> = None;
+        for interface in &machine.interfaces {
+            let known = view.get::<Agent>(&agent_key(interface.mac))?;
+            let known = known.map(|known| known.value);
+            agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
+        }
+        let boots_next = netboot::of(view, machine.mac())?;
+        let boots_next = boots_next.map(|known| (known.next.as_str().to_owned(), known.reason));
+        Ok(Around {
+            agent,
+            work: load::machine(view, &machine.name)?,
+            boots_next: boots_next.unwrap_or_default(),
+            open: netboot::open(view, &machine.index_names())?,
+            machine,
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
 use coordinator::machines::{Machine, mac_text};
 use coordinator::people;
+use coordinator::secrets::Secret;
 use coordinator::templates::Template;
 
 pub(super) use self::workflows::{event, shown, summary};
@@ -79,6 +80,16 @@ pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Templat
         created_at: Some(timestamp(template.created_at)),
         updated_at: Some(timestamp(template.updated_at)),
         warnings,
+    }
+}
+
+pub(super) fn secret(name: String, secret: Secret) -> v1::Secret {
+    v1::Secret {
+        name,
+        version: secret.version,
+        created_at: Some(timestamp(secret.created_at)),
+        updated_at: Some(timestamp(secret.updated_at)),
+        set_by: secret.set_by,
     }
 }
 

@@ -182,6 +182,7 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,
         Error::Store(store::StoreError::Corrupt { .. } | store::StoreError::Damaged { .. }) => Code::DataLoss,
         Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
+        Error::Store(store::StoreError::SnapshotExpired) => Code::Unavailable,
         Error::Store(_) => Code::Internal,
         Error::BrokeDown => Code::Internal,
         Error::Stopping => Code::Unavailable,

@@ -8,6 +8,7 @@ use super::writer::Ring;
 use super::{Placed, STRANGERS, Written};
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
+use coordinator::database::View;
 use coordinator::machines::mac_text;
 
 /// Entries read in one go.
@@ -85,32 +86,36 @@ impl ControlPlane {
         }
     }
 
-    /// What a ring holds from the number in `seen` on, which is moved to its end.
+    /// What a ring holds from the number in `seen` on, which is moved to its end; all of it from one snapshot.
     async fn unseen(&self, ring: &str, seen: &mut BTreeMap<String, u64>) -> Result<Vec<Placed>, Error> {
-        let mut from = seen.get(ring).copied().unwrap_or(0);
-        let mut all = Vec::new();
-        loop {
-            let prefix = format!("boot-log/{ring}/");
-            let start = format!("{prefix}{from:020}");
-            let page = self
-                .inner
-                .db
-                .with(move |view| view.page::<Written>(&prefix, &start, PAGE))
-                .await?;
-            let full = page.len() == PAGE;
-            for (number, entry) in page {
-                let number = number.parse().unwrap_or(from);
-                from = number.saturating_add(1);
-                all.push(Placed {
-                    ring: ring.to_owned(),
-                    number,
-                    entry,
-                });
-            }
-            if !full {
-                seen.insert(ring.to_owned(), from);
-                return Ok(all);
-            }
+        let from = seen.get(ring).copied().unwrap_or(0);
+        let name = ring.to_owned();
+        let all = self.inner.db.with(move |view| entries(view, &name, from)).await?;
+        let end = all.last().map_or(from, |last| last.number.saturating_add(1));
+        seen.insert(ring.to_owned(), end);
+        Ok(all)
+    }
+}
+
+/// What a ring holds from this number on.
+fn entries(view: &View, ring: &str, from: u64) -> Result<Vec<Placed>, Error> {
+    let mut from = from;
+    let mut all = Vec::new();
+    let prefix = format!("boot-log/{ring}/");
+    loop {
+        let page = view.page::<Written>(&prefix, &format!("{prefix}{from:020}"), PAGE)?;
+        let full = page.len() == PAGE;
+        for (number, entry) in page {
+            let number = number.parse().unwrap_or(from);
+            from = number.saturating_add(1);
+            all.push(Placed {
+                ring: ring.to_owned(),
+                number,
+                entry,
+            });
+        }
+        if !full {
+            return Ok(all);
         }
     }
 }

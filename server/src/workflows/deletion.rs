@@ -98,8 +98,9 @@ impl ControlPlane {
         };
         let asked = id.to_owned();
         let workflow = found.workflow.clone();
-        let mut machines = std::mem::take(all_machines);
+        let before = std::mem::take(all_machines);
         let known = self.inner.db.with(move |view| {
+            let mut machines = before.clone();
             let own = tree::machines(view, &workflow)?;
             machines.extend(own.iter().cloned());
             let of = if workflow.head.parent.is_none() {
@@ -175,26 +176,21 @@ impl ControlPlane {
 
     /// `None`: there is none.
     async fn found(&self, id: &str) -> Result<Option<Found>, Error> {
-        let archived = self.archived(id).await?;
-        let place = self.place_of(id).await?;
         let asked = id.to_owned();
-        let read = place.rows.with(move |view| {
-            let Some(head) = view.get::<Head>(&rows::head(&asked))? else {
+        let read = self.rows_of(id).read(move |place| {
+            let Some(head) = place.rows.get::<Head>(&rows::head(&asked))? else {
                 return Ok(None);
             };
-            let text = view.get::<Text>(&format!("workflow-text/{asked}"))?;
-            let workflow = load::workflow(view, &asked)?;
-            Ok(workflow.map(|workflow| (workflow, head.modified, text)))
+            let text = place.rows.get::<Text>(&format!("workflow-text/{asked}"))?;
+            let workflow = load::workflow(place.rows, &asked)?;
+            Ok(workflow.map(|workflow| Found {
+                workflow,
+                modified: head.modified,
+                archived: place.archived.cloned(),
+                idempotency_key: text.map(|text| text.value.idempotency_key).unwrap_or_default(),
+            }))
         });
-        let Some((workflow, modified, text)) = read.await? else {
-            return Ok(None);
-        };
-        Ok(Some(Found {
-            workflow,
-            modified,
-            archived,
-            idempotency_key: text.map(|text| text.value.idempotency_key).unwrap_or_default(),
-        }))
+        read.await
     }
 }
 

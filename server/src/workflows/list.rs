@@ -10,6 +10,7 @@ use crate::control::ControlPlane;
 use coordinator::Error;
 use coordinator::archive::{self, Archived};
 use coordinator::database::View;
+use coordinator::machines;
 use coordinator::steps::rows;
 
 /// Which are to be listed.
@@ -42,15 +43,14 @@ impl Listed {
 impl ControlPlane {
     /// Lists workflows; the cost is that of those that are given, and of those of the machine.
     pub(crate) async fn workflows(&self, list: WorkflowList) -> Result<Vec<Listed>, Error> {
-        let names = match list.machine.as_str() {
-            "" => None,
-            machine => Some(self.machine(machine).await?.index_names()),
-        };
         self.inner
             .db
-            .with(move |view| match names {
-                None => of_all(view, &list),
-                Some(names) => of_machine(view, &names, &list),
+            .with(move |view| match list.machine.as_str() {
+                "" => of_all(view, &list),
+                machine => {
+                    let machine = machines::find(view, machine)?.value;
+                    of_machine(view, &machine.index_names(), &list)
+                }
             })
             .await
     }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use workflow::engine::{AttemptId, ExecutionId, Workflow};
 
-use super::read::workflow_changed;
-use crate::archive::Place;
+use super::read::{no_workflow, workflow_changed};
+use crate::archive::WorkflowRows;
 use crate::bounds::cut;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
@@ -73,7 +73,7 @@ impl ControlPlane {
     ///
     /// Those that come after its workflow was archived, or deleted, are not kept: the attempt ended long before.
     pub(crate) async fn append_log(&self, attempt: &AttemptId, sent: Vec<Lines>) -> Result<(), Error> {
-        let Some(workflow) = self.inner.coordinator.workflow(&attempt.workflow)? else {
+        let Some(workflow) = self.workflow_in_store(&attempt.workflow).await? else {
             return Ok(());
         };
         if !workflow.head.state.is_final() {
@@ -81,7 +81,7 @@ impl ControlPlane {
         }
         // It may be archived in between.
         let _turn = self.archive_turn(workflow.root()).lock().await;
-        match self.inner.coordinator.workflow(&attempt.workflow)? {
+        match self.workflow_in_store(&attempt.workflow).await? {
             Some(_) => self.write_log(attempt, sent).await,
             None => Ok(()),
         }
@@ -176,16 +176,11 @@ impl ControlPlane {
     pub(crate) async fn log(&self, id: &str, follow: bool, to: mpsc::Sender<Line>) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
         let mut sent = Sent::new();
+        let rows = self.rows_of(id);
         loop {
             let workflow = self.workflow(id).await?;
-            let place = self.place_of(id).await?;
-            let read = self.send_log(&workflow, &place, &mut sent, &to).await;
-            if !self.are_still_in(id, &place).await? {
-                // What was sent is not sent again; that there is more may not have been seen.
-                sent.values_mut().for_each(|(next, _)| *next = 0);
-                continue;
-            }
-            if !read? || !follow || workflow.head.state.is_final() {
+            if !send_log(&workflow, &rows, &mut sent, &to).await? || !follow || workflow.head.state.is_final()
+            {
                 return Ok(());
             }
             tokio::select! {
@@ -195,42 +190,48 @@ impl ControlPlane {
             }
         }
     }
+}
 
-    /// Sends what is new; false when nobody listens any more.
-    async fn send_log(
-        &self,
-        workflow: &Workflow,
-        place: &Place,
-        sent: &mut Sent,
-        to: &mpsc::Sender<Line>,
-    ) -> Result<bool, Error> {
-        let id = &workflow.head.id;
-        let totals = format!("log-total/{id}/");
-        let attempts = place.rows.with(move |view| view.list::<Total>(&totals)).await?;
-        for (attempt, total) in attempts {
-            let prefix = format!("log/{id}/{attempt}/");
-            let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
-            let mut more = *next < total.next;
-            *next = total.next;
-            while more {
-                let (below, start) = (prefix.clone(), from.clone());
-                let page = place
-                    .rows
-                    .with(move |view| view.page::<Chunk>(&below, &start, PAGE));
-                let page = page.await?;
-                more = page.len() == PAGE;
-                for (key, chunk) in page {
-                    *from = format!("{prefix}{key}\0");
-                    for line in lines_of(workflow, &format!("{attempt}/{key}"), chunk) {
-                        if to.send(line).await.is_err() {
-                            return Ok(false);
-                        }
+/// Sends what is new; false when nobody listens any more.
+///
+/// Each page is of one snapshot. Chunks never change, so the pages belong together, too; those that came after the totals
+/// were read are sent now, or in the next round.
+async fn send_log(
+    workflow: &Workflow,
+    rows: &WorkflowRows,
+    sent: &mut Sent,
+    to: &mpsc::Sender<Line>,
+) -> Result<bool, Error> {
+    let id = &workflow.head.id;
+    let asked = id.clone();
+    let attempts = rows.read(move |place| {
+        // Without it there would be nothing to send, and that would be no end.
+        if !place.has_workflow(&asked)? {
+            return Err(no_workflow(&asked));
+        }
+        place.rows.list::<Total>(&format!("log-total/{asked}/"))
+    });
+    for (attempt, total) in attempts.await? {
+        let prefix = format!("log/{id}/{attempt}/");
+        let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
+        let mut more = *next < total.next;
+        *next = total.next;
+        while more {
+            let (below, start) = (prefix.clone(), from.clone());
+            let page = rows.read(move |place| place.rows.page::<Chunk>(&below, &start, PAGE));
+            let page = page.await?;
+            more = page.len() == PAGE;
+            for (key, chunk) in page {
+                *from = format!("{prefix}{key}\0");
+                for line in lines_of(workflow, &format!("{attempt}/{key}"), chunk) {
+                    if to.send(line).await.is_err() {
+                        return Ok(false);
                     }
                 }
             }
         }
-        Ok(true)
     }
+    Ok(true)
 }
 
 /// By attempt: the number that its next line has, and the key to go on from.

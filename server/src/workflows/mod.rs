@@ -25,6 +25,7 @@ use crate::tasks::broken_off;
 use coordinator::Error;
 use coordinator::database::{Batch, View};
 use coordinator::making::{self, Identity, Rendering, Source};
+use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
 
@@ -80,7 +81,8 @@ impl ControlPlane {
         // Until it is stored: no machine that it is for goes away in between.
         let _turn = self.inner.machines_turn.read().await;
         let asked = creation.clone();
-        let new = self.inner.db.with(move |view| new_workflow(view, asked)).await?;
+        let new = self.inner.db.with(move |view| new_workflow(view, asked.clone()));
+        let new = new.await?;
         let (new, warnings) = new;
         match self.step_to_its_end(Input::Create(Box::new(new))).await {
             Ok(Answer::Workflow(workflow)) => Ok((workflow, warnings)),
@@ -98,7 +100,7 @@ impl ControlPlane {
     pub(crate) async fn render(&self, asked: Creation) -> Result<Rendering, Error> {
         self.inner
             .db
-            .with(move |view| making::rendering(view, source_of(view, asked)?))
+            .with(move |view| making::rendering(view, source_of(view, asked.clone())?))
             .await
     }
 
@@ -108,10 +110,11 @@ impl ControlPlane {
         let input = Input::Command { workflow, command };
         let mut answer = self.step_to_its_end(input.clone()).await?;
         if matches!(answer, Answer::Refused(engine::Refusal::Missing)) {
-            let Some(archived) = self.archived_workflow(id).await? else {
-                return Err(read::no_workflow(id));
+            answer = match self.archived_workflow(id).await? {
+                Some(archived) => self.ask_archived(&archived, input).await?,
+                // It may have been brought back since.
+                None => self.step_to_its_end(input).await?,
             };
-            answer = self.ask_archived(&archived, input).await?;
         }
         match answer {
             Answer::Workflow(workflow) => Ok(workflow),
@@ -119,6 +122,16 @@ impl ControlPlane {
             Answer::Refused(refusal) => Err(Error::Refused(refusal.to_string())),
             answer => Err(unexpected(&answer)),
         }
+    }
+
+    /// An archived workflow as it was when it was archived.
+    async fn archived_workflow(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+        let asked = id.to_owned();
+        let read = self.rows_of(id).read(move |place| match place.archived {
+            Some(_) => load::workflow(place.rows, &asked),
+            None => Ok(None),
+        });
+        read.await
     }
 
     /// As of one in the store; it is brought back there only for what the engine would do.

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::making::Text;
-use coordinator::steps::rows;
+use coordinator::steps::{load, rows};
 
 /// Events read in one go.
 const PAGE: usize = 200;
@@ -24,30 +24,43 @@ pub(crate) fn no_workflow(id: &str) -> Error {
 impl ControlPlane {
     /// A workflow as it is now, or was when it was archived.
     pub(crate) async fn workflow(&self, id: &str) -> Result<Arc<Workflow>, Error> {
-        loop {
-            if let Some(found) = self.inner.coordinator.workflow(id)? {
-                return Ok(found);
-            }
-            if let Some(found) = self.archived_workflow(id).await? {
-                return Ok(found);
-            }
-            // Between the two looks it may have been brought back.
-            if self.inner.coordinator.workflow(id)?.is_none() && self.archived(id).await?.is_none() {
-                return Err(no_workflow(id));
-            }
+        self.workflow_if_any(id).await?.ok_or_else(|| no_workflow(id))
+    }
+
+    /// As [`ControlPlane::workflow`]; `None`: there is none.
+    pub(crate) async fn workflow_if_any(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+        if let Some(found) = self.workflow_in_store(id).await? {
+            return Ok(Some(found));
         }
+        // It may have been brought back since: then it is read where it is now.
+        let asked = id.to_owned();
+        let read = self.rows_of(id).read(move |place| {
+            let found = load::workflow(place.rows, &asked)?;
+            if found.is_none() && place.archived.is_some() {
+                return Err(Error::Refused(format!(
+                    "the archive of workflow {asked} has no workflow"
+                )));
+            }
+            Ok(found)
+        });
+        read.await
+    }
+
+    /// A workflow that is not archived, out of memory or out of the store.
+    pub(crate) async fn workflow_in_store(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+        if let Some(found) = self.inner.coordinator.at_hand(id) {
+            return Ok(Some(found));
+        }
+        let asked = id.to_owned();
+        self.ask_coordinator(move |coordinator| coordinator.workflow(&asked))
+            .await
     }
 
     /// What a workflow was rendered to.
     pub(crate) async fn workflow_text(&self, id: &str) -> Result<Option<Text>, Error> {
-        loop {
-            let place = self.place_of(id).await?;
-            let key = format!("workflow-text/{id}");
-            let text = place.rows.with(move |view| view.get::<Text>(&key)).await;
-            if self.are_still_in(id, &place).await? {
-                return Ok(text?.map(|text| text.value));
-            }
-        }
+        let key = format!("workflow-text/{id}");
+        let read = self.rows_of(id).read(move |place| place.rows.get::<Text>(&key));
+        Ok(read.await?.map(|text| text.value))
     }
 
     /// Sends events from number `from` on; with `follow`, until the workflow has ended.
@@ -59,21 +72,24 @@ impl ControlPlane {
         to: mpsc::Sender<(Event, Arc<Workflow>)>,
     ) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
+        let rows = self.rows_of(id);
         loop {
             // Before the events: what comes later is seen in the next round.
             let workflow = self.workflow(id).await?;
-            let place = self.place_of(id).await?;
             let mut more = true;
             while more {
-                let (prefix, start) = (format!("event/{id}/"), rows::event(id, from.min(MAX_NUMBER)));
-                let page = place
-                    .rows
-                    .with(move |view| view.page::<Event>(&prefix, &start, PAGE))
-                    .await;
-                let page = match page {
-                    Err(_) if !self.are_still_in(id, &place).await? => break,
-                    page => page?,
-                };
+                // A page is of one snapshot. Events never change, so the pages belong together, too.
+                let (asked, prefix) = (id.to_owned(), format!("event/{id}/"));
+                let start = rows::event(id, from.min(MAX_NUMBER));
+                let page = rows.read(move |place| {
+                    let page = place.rows.page::<Event>(&prefix, &start, PAGE)?;
+                    // An end that is none: it was deleted.
+                    if page.len() < PAGE && !place.has_workflow(&asked)? {
+                        return Err(no_workflow(&asked));
+                    }
+                    Ok(page)
+                });
+                let page = page.await?;
                 more = page.len() == PAGE;
                 for (_, event) in page {
                     from = event.number + 1;
@@ -81,9 +97,6 @@ impl ControlPlane {
                         return Ok(());
                     }
                 }
-            }
-            if !self.are_still_in(id, &place).await? {
-                continue;
             }
             if !follow || workflow.head.state.is_final() {
                 return Ok(());
@@ -109,7 +122,8 @@ impl ControlPlane {
         }
         let mut lines = engine::explain(&workflow, task, clock::now());
         let named = named.and_then(|named| workflow.definition.task_named(named));
-        lines.extend(self.inner.coordinator.queues(&workflow, named)?);
+        let queues = self.ask_coordinator(move |coordinator| coordinator.queues(&workflow, named));
+        lines.extend(queues.await?);
         Ok(lines)
     }
 

@@ -8,9 +8,10 @@ use workflow::engine::Command;
 use super::timers::Timer;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
+use crate::database::off_the_runtime;
 use crate::tasks::broken_off;
 use coordinator::Error;
-use coordinator::{Answer, Input, Next, Plan};
+use coordinator::{Answer, Coordinator, Input, Next, Plan};
 
 /// After this many conflicts a step lets others go first.
 const EAGER_TRIES: usize = 8;
@@ -43,7 +44,7 @@ impl ControlPlane {
         let mut tries = 0;
         loop {
             tries += 1;
-            let mut plan = coordinator.prepare(clock::both(), input)?;
+            let mut plan = self.prepare(input).await?;
             let commit = std::mem::take(&mut plan.commit);
             if commit.operations.is_empty() {
                 let Plan { answer, then, .. } = plan;
@@ -74,6 +75,27 @@ impl ControlPlane {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
+    }
+
+    /// What takes more than a few short reads is done on a thread that may block.
+    async fn prepare(&self, input: &Input) -> Result<Plan, Error> {
+        let coordinator = &self.inner.coordinator;
+        if coordinator.is_prepared_soon(input) {
+            return coordinator.prepare(clock::both(), input);
+        }
+        let input = input.clone();
+        self.ask_coordinator(move |coordinator| coordinator.prepare(clock::both(), &input))
+            .await
+    }
+
+    /// Asks the coordinator for what it may have to read, on a thread that may block.
+    pub(crate) async fn ask_coordinator<T, F>(&self, ask: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Coordinator) -> Result<T, Error> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        off_the_runtime(move || ask(&inner.coordinator)).await
     }
 
     /// `commit`, when what is to be durable before it is.
@@ -115,6 +137,7 @@ fn whose(input: &Input) -> Option<&str> {
         },
         Input::Timer { workflow, .. } => Some(workflow),
         Input::Report(report) => Some(&report.attempt.workflow),
+        Input::Withheld { attempt, .. } => Some(&attempt.workflow),
         Input::Attach { .. }
         | Input::BootDisk { .. }
         | Input::Work { .. }

@@ -73,7 +73,7 @@ impl Kept {
 }
 
 /// All that a person can ask of a workflow.
-async fn all_of(server: &Server, id: &str) -> Vec<String> {
+pub(crate) async fn all_of(server: &Server, id: &str) -> Vec<String> {
     let mut client = server.client().await;
     let mut answers = vec![format!("{:?}", server.workflow(id).await)];
     let explain = ExplainWorkflowRequest {
@@ -131,7 +131,7 @@ fn with_data() -> report::Outcome {
 }
 
 /// A workflow whose first action succeeded with lines and files, and whose second has `ended` like this.
-async fn ended(server: &Server, end: report::Outcome, state: &str) -> String {
+pub(crate) async fn ended(server: &Server, end: report::Outcome, state: &str) -> String {
     server.apply(MACHINE).await.expect("machine");
     server.put(TWO_ACTIONS).await.expect("template");
     let id = server.create("two", MAC).await.expect("workflow").id;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use access::{Authority, PinnedChannel, Secret, Token};
@@ -18,7 +18,9 @@ use proto::v1::{
     Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
 };
 use server::{Config, ControlPlane, Listeners};
-use store::{Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Store, StoreError, StoreHandle};
+use store::{
+    Commit, KeyValue, MemoryStore, Operation, RedbStore, Revision, Snapshot, Store, StoreError, StoreHandle,
+};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
@@ -425,6 +427,10 @@ impl Store for Failing {
 
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         self.store.range(from, to, limit)
+    }
+
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        self.store.snapshot()
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {

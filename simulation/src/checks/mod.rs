@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::netboot::{Netboot, Next};
 use proto::v1;
-use store::{Commit, Operation, Store, StoreError};
+use store::{Commit, Operation, Snapshot, StoreError};
 use workflow::engine::{Event, EventKind, Outcome, WorkflowState};
 
 use crate::archives::Archives;
@@ -44,6 +44,8 @@ pub(crate) struct Checks {
     promised: BTreeMap<String, u64>,
     data: Data,
     disks: Disks,
+    /// What no row may have.
+    secret: String,
 }
 
 /// Where an attempt ran.
@@ -53,6 +55,13 @@ struct Run {
 }
 
 impl Checks {
+    pub(crate) fn new(secret: String) -> Checks {
+        Checks {
+            secret,
+            ..Checks::default()
+        }
+    }
+
     /// Judges a commit.
     ///
     /// # Errors
@@ -70,6 +79,13 @@ impl Checks {
                 _ => None,
             })
         };
+        for (key, value) in puts() {
+            // Rows are JSON.
+            if std::str::from_utf8(value).is_ok_and(|value| value.contains(&self.secret)) {
+                let key = String::from_utf8_lossy(key);
+                return Err(format!("{key} has the value of a secret"));
+            }
+        }
         self.data.begin(puts());
         for (key, value) in puts() {
             let Some(id) = stored::event_of(key) else {
@@ -414,16 +430,13 @@ fn in_words(id: &str, event: &Event) -> String {
 }
 
 /// The events' prefix of a workflow is read in pages by [`stored`]; the store must give them all.
-pub(crate) fn all(store: &dyn Store, prefix: &str) -> Result<Vec<store::KeyValue>, String> {
+pub(crate) fn all(disk: &Disk, prefix: &str) -> Result<Vec<store::KeyValue>, String> {
     let end = store::prefix_end(prefix.as_bytes());
+    let rows = disk.as_it_is();
     let read = || {
-        let rows = store.range(prefix.as_bytes(), &end, usize::MAX)?;
-        let whole = rows
-            .into_iter()
-            .map(|row| coordinator::database::detached::whole(store, row));
-        whole
-            .filter_map(Result::transpose)
-            .collect::<Result<_, StoreError>>()
+        let found = rows.range(prefix.as_bytes(), &end, usize::MAX)?.into_iter();
+        let whole = found.map(|row| coordinator::database::detached::whole(&rows, row));
+        whole.collect::<Result<_, StoreError>>()
     };
     read().map_err(|error| format!("{prefix} cannot be read: {error}"))
 }

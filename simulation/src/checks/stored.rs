@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use store::{KeyValue, Store};
+use store::{KeyValue, Snapshot};
 use workflow::engine::{Event, Head, replay};
 
 use super::all;
@@ -26,8 +26,8 @@ pub(super) fn event_in(disk: &Disk, key: &Bytes, value: &Bytes) -> Result<Event,
         value: value.clone(),
         modified: 0,
     };
-    let whole = coordinator::database::detached::whole(disk, row).map_err(|error| error.to_string())?;
-    event(&whole.ok_or_else(|| "an event is gone".to_owned())?.value)
+    let whole = coordinator::database::detached::whole(&disk.as_it_is(), row);
+    event(&whole.map_err(|error| error.to_string())?.value)
 }
 
 pub(super) fn events(disk: &Disk, id: &str) -> Result<Vec<Event>, String> {
@@ -91,11 +91,12 @@ fn head(disk: &Disk, id: &str) -> Result<Head, String> {
 }
 
 fn get(disk: &Disk, key: &str) -> Result<Option<KeyValue>, String> {
-    let read = || match disk.get(key.as_bytes())? {
-        Some(row) => coordinator::database::detached::whole(disk, row),
-        None => Ok(None),
-    };
-    read().map_err(|error| error.to_string())
+    let rows = disk.as_it_is();
+    let read = rows.get(key.as_bytes()).and_then(|row| {
+        let whole = |row| coordinator::database::detached::whole(&rows, row);
+        row.map(whole).transpose()
+    });
+    read.map_err(|error| error.to_string())
 }
 
 fn same(disk: &Disk, key: &str, value: &impl Serialize) -> Result<(), String> {

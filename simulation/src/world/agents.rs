@@ -2,7 +2,7 @@
 
 use agent::actions::Told;
 use agent::worker::core::{Event, Leaving, Order};
-use coordinator::database::View;
+use coordinator::database;
 use ephemeral::Digest;
 use proto::v1;
 use v1::agent_message::Kind as ToServer;
@@ -56,7 +56,7 @@ impl World {
     fn asks_what_to_boot(&mut self, machine: usize) {
         let mac = self.machines[machine].mac.clone();
         let Ok(known) = mac.parse() else { return };
-        match coordinator::netboot::of(&View::new(self.disk.clone()), known) {
+        match database::read(&*self.disk, |view| coordinator::netboot::of(view, known)) {
             Ok(Some(netboot)) => {
                 let outcome = self.checks.boots(&mac, &netboot);
                 self.must(outcome);
@@ -268,6 +268,7 @@ impl World {
             reboots: run.reboots,
             image: run.image.clone(),
             data_version: run.data_version,
+            says: run.environment.get("SAYS").cloned().unwrap_or_default(),
             outlasts_limit: ms > limit,
         });
         let outcome = self.checks.starts(&mac, &id, &run.attempt_id);
@@ -359,7 +360,7 @@ impl World {
             let reason = *self.dice.pick(&["ExitCode", "WrongDigest", "Custom"]);
             return Outcome::Failed(v1::Failed {
                 reason: reason.to_owned(),
-                message: "it did not work".to_owned(),
+                message: format!("it did not work {}", running.says),
                 exit_code: 1,
                 disks_untouched: self.dice.one_in(3),
             });
@@ -378,7 +379,7 @@ impl World {
             n => format!("{{\"n\": {n}, \"text\": \"t\"}}"),
         };
         Outcome::Succeeded(v1::Succeeded {
-            message: "done".to_owned(),
+            message: format!("done {}", running.says),
             bytes: self.dice.below(1 << 30),
             outputs_json,
             data_changes: self.dice.one_in(3).then(|| data_changes(&mut self.dice, running)),

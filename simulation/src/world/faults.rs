@@ -13,7 +13,7 @@ impl World {
         }
         let after = 1_000 + self.dice.span(self.pace.faults_ms);
         self.plan(after, Happening::Fault);
-        match self.dice.below(18) {
+        match self.dice.below(19) {
             0 => self.fault_of_server("server: crashes"),
             1 => self.arm_server(),
             2 => self.cut_server_power(),
@@ -26,6 +26,7 @@ impl World {
             11 => self.cut_off(),
             12 | 13 => self.stream_breaks(),
             14 => self.stream_is_half_open(),
+            15 => self.snapshots_expire(),
             _ => self.stream_stalls(),
         }
     }
@@ -103,6 +104,12 @@ impl World {
     fn fault_of_disk(&mut self, misbehaviour: Misbehaviour, fault: &'static str) {
         self.note(fault, "");
         self.disk.misbehave(Some(misbehaviour));
+    }
+
+    fn snapshots_expire(&mut self) {
+        self.note("disk: snapshots expire", "");
+        let at_read = 1 + self.dice.span(9);
+        self.disk.expire_snapshots(at_read);
     }
 
     fn clock_jumps(&mut self) {
@@ -209,6 +216,7 @@ impl World {
         self.quiet = true;
         self.say("from here on nothing goes wrong any more");
         self.disk.misbehave(None);
+        self.disk.expire_snapshots(0);
         for server in 0..self.servers.len() {
             self.servers[server].crashes_before_commit = false;
             self.servers[server].crashes_after_commit = false;

@@ -137,6 +137,11 @@ enum Happening {
     Fault,
 }
 
+/// The value of the secret `TOKEN`: one that stands nowhere by chance.
+pub(crate) fn secret_of(seed: u64) -> String {
+    format!("value {seed:016x} of a secret")
+}
+
 impl World {
     pub(crate) fn new(settings: Settings) -> World {
         let mut dice = Dice::new(settings.seed);
@@ -161,7 +166,7 @@ impl World {
             machines: (0..machines).map(Machine::new).collect(),
             servers: Vec::new(),
             people: People::default(),
-            checks: Checks::default(),
+            checks: Checks::new(secret_of(settings.seed)),
             coverage: Coverage::default(),
             trace: Trace::new(settings.trace),
             quiet: false,

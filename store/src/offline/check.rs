@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::read_only::ReadOnly;
 use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
 use crate::blobs::{BlobError, Blobs, Digest};
+use crate::formats::{self, RowFormats};
 use crate::{KeyValue, StoreError};
 
 /// What a check found.
@@ -18,6 +19,8 @@ pub struct Report {
     pub file: PathBuf,
     pub file_bytes: u64,
     pub revision: u64,
+    /// What the rows are in, as the store says.
+    pub rows: RowFormats,
     pub keys: u64,
     /// Keys by their first segment, in order.
     pub segments: Vec<Segment>,
@@ -63,13 +66,22 @@ pub fn check(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, OfflineError> {
     let file = data.join(FILE);
+    let mut stamp = None;
     let Examined {
         revision,
         keys,
         segments,
         mut problems,
         mut named,
-    } = examine(&mut ReadOnly::open(data)?, names, progress, &mut |_| {});
+    } = examine(&mut ReadOnly::open(data)?, names, progress, &mut |row| {
+        if row.key == formats::KEY {
+            stamp = Some(row.clone());
+        }
+    });
+    let rows = RowFormats::read(stamp.as_ref()).unwrap_or_else(|error| {
+        problems.push(message_of(&error));
+        RowFormats::only(1, "")
+    });
     let blobs = match blobs_as_they_are(data)? {
         Some(blobs) => runtime()?.block_on(check_blobs(&blobs, &mut named, progress))?,
         None => BlobsReport::default(),
@@ -90,6 +102,7 @@ pub fn check(
             .len(),
         file,
         revision,
+        rows,
         keys,
         segments,
         blobs,

@@ -12,6 +12,7 @@ use super::manifest::{BLOBS, MANIFEST, ROWS, Summary, digest_of_blobs};
 use super::read_only::ReadOnly;
 use super::{FILE, OfflineError, Progress, blobs_as_they_are, runtime};
 use crate::blobs::{Digest, file_of};
+use crate::formats::{self, RowFormats};
 use crate::rows;
 
 /// Where an export goes.
@@ -38,8 +39,12 @@ pub fn export(
 ) -> Result<Summary, OfflineError> {
     let mut store = ReadOnly::open(data)?;
     let mut counted = Counted::default();
+    let mut stamp = None;
     let mut examined = examine(&mut store, names, &mut |_| {}, &mut |row| {
         counted.add(&rows::to_line(row));
+        if row.key == formats::KEY {
+            stamp = Some(row.clone());
+        }
     });
     let blobs = blobs_as_they_are(data)?;
     let runtime = runtime()?;
@@ -66,6 +71,7 @@ pub fn export(
         blobs: infos.len() as u64,
         blobs_bytes: infos.iter().map(|info| info.len_bytes).sum(),
         blobs_sha256: digest_of_blobs(infos.iter().map(|info| &info.digest)),
+        rows: Some(RowFormats::read(stamp.as_ref())?.into()),
     };
     let mut output = Output::new(target)?;
     output.manifest_first(&summary)?;

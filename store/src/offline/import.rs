@@ -15,6 +15,7 @@ use super::manifest::{self, MANIFEST, MAX_MANIFEST_BYTES, ROWS, Summary, digest_
 use super::read_only::ReadOnly;
 use super::{BLOBS, FILE, OfflineError, Progress, runtime};
 use crate::blobs::{Blobs, Digest, MAX_BLOB_BYTES, file_of};
+use crate::formats::Reader;
 use crate::redb::format::{self, KEYS, REVISION};
 use crate::redb::{Failure, engine_failure, open_error};
 use crate::{KeyValue, StoreError, rows};
@@ -31,15 +32,19 @@ pub enum Import<'a> {
 
 /// Makes the store in `data` out of an export, with the revisions that the keys had.
 ///
+/// Rows stay in the formats that they are in: the server brings them up to date. `reader` is who it will be.
+///
 /// With `replace`, a store that is there is replaced and its blobs stay, those that nothing names as garbage.
 ///
 /// # Errors
 /// [`OfflineError::TargetInUse`] when there is a store and not `replace`; [`StoreError::Locked`] when a server has it
-/// open; [`OfflineError::Damaged`] when the export is not what was written.
+/// open; [`OfflineError::Damaged`] when the export is not what was written; [`OfflineError::Newer`] when `reader` cannot read
+/// it.
 pub fn import(
     from: Import<'_>,
     data: &Path,
     replace: bool,
+    reader: Reader,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Summary, OfflineError> {
     let path = data.join(FILE);
@@ -49,7 +54,7 @@ pub fn import(
     fs::create_dir_all(data).map_err(|error| OfflineError::io("make directory", data, error))?;
     // Held to the end: no server starts on what is about to be replaced.
     let _held = hold(data)?;
-    let mut importing = Importing::new(data, progress)?;
+    let mut importing = Importing::new(data, reader, progress)?;
     let read = match from {
         Import::Directory(directory) => importing.directory(directory),
         Import::Tar(read) => importing.tar(read),
@@ -96,6 +101,7 @@ struct Importing<'a> {
     blobs: Blobs,
     runtime: tokio::runtime::Runtime,
     path: PathBuf,
+    reader: Reader,
     progress: &'a mut dyn FnMut(Progress),
     manifest: Option<Summary>,
     rows: Option<Rows>,
@@ -131,7 +137,11 @@ struct Rows {
 }
 
 impl<'a> Importing<'a> {
-    fn new(data: &Path, progress: &'a mut dyn FnMut(Progress)) -> Result<Importing<'a>, OfflineError> {
+    fn new(
+        data: &Path,
+        reader: Reader,
+        progress: &'a mut dyn FnMut(Progress),
+    ) -> Result<Importing<'a>, OfflineError> {
         let path = unfinished(data);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -144,6 +154,7 @@ impl<'a> Importing<'a> {
             blobs: Blobs::open(data.join(BLOBS))?,
             runtime: runtime()?,
             path,
+            reader,
             progress,
             manifest: None,
             rows: None,
@@ -198,7 +209,7 @@ impl<'a> Importing<'a> {
     fn entry(&mut self, name: &str, content: &mut dyn Read) -> Result<(), OfflineError> {
         if name == MANIFEST && self.manifest.is_none() {
             let text = read_bounded(name, content, MAX_MANIFEST_BYTES)?;
-            self.manifest = Some(Summary::from_manifest(&text)?);
+            self.manifest = Some(Summary::from_manifest(&text, self.reader)?);
             return Ok(());
         }
         let Some(manifest) = self.manifest.clone() else {
@@ -335,6 +346,7 @@ impl<'a> Importing<'a> {
             blobs: self.digests.len() as u64,
             blobs_bytes: self.blobs_bytes,
             blobs_sha256: digest_of_blobs(self.digests.iter()),
+            rows: manifest.rows.clone(),
         };
         if found != manifest {
             return Err(OfflineError::damaged(format!(

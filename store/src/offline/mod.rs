@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::StoreError;
 use crate::blobs::{BlobError, Blobs};
+use crate::formats::Reader;
 
 mod check;
 mod export;
@@ -18,7 +19,7 @@ mod read_only;
 pub use check::{BlobsReport, Named, Names, Report, Segment, check, verify};
 pub use export::{Target, export};
 pub use import::{Import, import};
-pub use manifest::Summary;
+pub use manifest::{Rows, Summary};
 
 /// The store's file in a data directory.
 pub const FILE: &str = "farrier.redb";
@@ -48,6 +49,14 @@ pub enum OfflineError {
     /// The export is not what was written: nothing was imported.
     #[error("the export is damaged: {message}; take another one")]
     Damaged { message: String },
+    /// A later version of Farrier made the export: nothing was imported.
+    #[error("{what}, and this is Farrier {}, which reads {knows}: import it with {cure}", reader.version)]
+    Newer {
+        what: String,
+        reader: Reader,
+        knows: String,
+        cure: String,
+    },
     /// The store is not sound: nothing was exported.
     #[error(
         "{path} is damaged, and was not exported: {message}; restore it from a backup with `farrier store import`"

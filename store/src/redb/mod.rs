@@ -9,17 +9,20 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase, StorageBackend, Table};
 
 use crate::watch::History;
-use crate::{Change, Commit, KeyValue, Operation, Precondition, Revision, Store, StoreError, Watch};
+use crate::{
+    Change, Commit, KeyValue, Operation, Precondition, Revision, Snapshot, Store, StoreError, Watch,
+};
 
 pub(crate) mod format;
 mod opening;
 mod panics;
+mod snapshot;
 
 use format::{KEYS, REVISION, Row};
 use opening::Place;
@@ -58,20 +61,58 @@ engine_errors!(
 /// A store in one redb file.
 #[derive(Debug)]
 pub struct RedbStore {
-    place: Place,
+    health: Arc<Health>,
     /// `None` when it could not be opened again; the next call tries once more.
     database: RwLock<Option<Database>>,
-    /// Set after an error: the database must be opened again before it is used.
-    failed: AtomicBool,
-    /// Held from the beginning of a transaction until its changes are recorded, so that those are in order.
+    /// Held from the beginning of a transaction until its changes are recorded, so that those are in order, and by whoever
+    /// begins to watch.
     writing: Mutex<()>,
     history: History,
 }
 
+/// What a store and its snapshots know of the file together.
+#[derive(Debug)]
+struct Health {
+    place: Place,
+    /// Set after an error: the database must be opened again before it is used.
+    failed: AtomicBool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Doing {
+    /// From a snapshot, whose engine may be closed since.
+    LookingBack,
     Reading,
     Writing,
+}
+
+impl Health {
+    /// Runs `run`, and notes when the database must be opened again after it.
+    fn during<T>(&self, doing: Doing, run: impl FnOnce() -> Result<T, Failure>) -> Result<T, StoreError> {
+        match caught(run) {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => {
+                // Where a place of the file is damaged, opening it again does not help.
+                let helps = match (&failure, doing) {
+                    (Failure::Damaged { .. }, _) => false,
+                    (Failure::Engine(_), Doing::Writing) => true,
+                    (Failure::Engine(error), Doing::Reading) => !opening::is_damage(error),
+                    // Whoever met the error first has noted it.
+                    (Failure::Engine(error), Doing::LookingBack) => {
+                        !opening::is_damage(error) && !is_of_another_call(error)
+                    }
+                };
+                if helps {
+                    self.failed.store(true, Ordering::Release);
+                }
+                Err(self.place.failed(failure))
+            }
+            Err(panic) => {
+                self.failed.store(true, Ordering::Release);
+                Err(self.place.corrupt(panic))
+            }
+        }
+    }
 }
 
 impl RedbStore {
@@ -94,9 +135,11 @@ impl RedbStore {
     fn new(place: Place, database: Database) -> Result<RedbStore, StoreError> {
         let revision = read_revision(&database).map_err(|error| place.failed(error))?;
         Ok(RedbStore {
-            place,
+            health: Arc::new(Health {
+                place,
+                failed: AtomicBool::new(false),
+            }),
             database: RwLock::new(Some(database)),
-            failed: AtomicBool::new(false),
             writing: Mutex::default(),
             history: History::new(revision),
         })
@@ -112,26 +155,9 @@ impl RedbStore {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         // It is not there when another thread has just failed to open it.
         let Some(database) = database.as_ref() else {
-            return Err(self.place.failure(redb::Error::DatabaseClosed));
+            return Err(self.health.place.failure(redb::Error::DatabaseClosed));
         };
-        match caught(|| run(database)) {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(failure)) => {
-                // Where a place of the file is damaged, opening it again does not help.
-                let stays = match &failure {
-                    Failure::Damaged { .. } => true,
-                    Failure::Engine(error) => doing == Doing::Reading && opening::is_damage(error),
-                };
-                if !stays {
-                    self.failed.store(true, Ordering::Release);
-                }
-                Err(self.place.failed(failure))
-            }
-            Err(panic) => {
-                self.failed.store(true, Ordering::Release);
-                Err(self.place.corrupt(panic))
-            }
-        }
+        self.health.during(doing, || run(database))
     }
 
     /// As [`RedbStore::with`]; once more when an error of another thread was in the way.
@@ -139,20 +165,20 @@ impl RedbStore {
         match self.with(Doing::Reading, &run) {
             Err(StoreError::Backend {
                 source: Some(source), ..
-            }) if is_of_another_call(&*source) => self.with(Doing::Reading, &run),
+            }) if source.downcast_ref().is_some_and(is_of_another_call) => self.with(Doing::Reading, &run),
             answer => answer,
         }
     }
 
     fn open_again_after_failure(&self) -> Result<(), StoreError> {
-        if !self.failed.load(Ordering::Acquire) {
+        if !self.health.failed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let Place::File(path) = &self.place else {
-            return Err(self.place.failure(redb::Error::PreviousIo));
+        let Place::File(path) = &self.health.place else {
+            return Err(self.health.place.failure(redb::Error::PreviousIo));
         };
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if !self.failed.load(Ordering::Acquire) {
+        if !self.health.failed.load(Ordering::Acquire) {
             return Ok(());
         }
         // The lock on the file goes with it.
@@ -161,10 +187,10 @@ impl RedbStore {
             tracing::error!(path = %path.display(), panic, "closing the store after an error failed");
         }
         let opened = opening::open(path)?;
-        let revision = read_revision(&opened).map_err(|error| self.place.failed(error))?;
+        let revision = read_revision(&opened).map_err(|error| self.health.place.failed(error))?;
         self.history.reopened(revision);
         *database = Some(opened);
-        self.failed.store(false, Ordering::Release);
+        self.health.failed.store(false, Ordering::Release);
         tracing::warn!(path = %path.display(), revision, "the store was opened again after an error");
         Ok(())
     }
@@ -184,11 +210,19 @@ impl Drop for RedbStore {
     }
 }
 
-/// The answer of each commit of a group, and what those that happened did.
-type Written = (Vec<Result<Revision, StoreError>>, Vec<(Revision, Vec<Change>)>);
+/// The answer of each commit of a group, and what those that happened did, where somebody wants to know.
+type Written = (
+    Vec<Result<Revision, StoreError>>,
+    Vec<(Revision, Option<Vec<Change>>)>,
+);
 
 /// Everything of `commits` in one transaction. After an error it is not known whether they happened.
-fn write(database: &Database, place: &Place, commits: &[&Commit]) -> Result<Written, Failure> {
+fn write(
+    database: &Database,
+    place: &Place,
+    commits: &[&Commit],
+    is_watched: bool,
+) -> Result<Written, Failure> {
     let transaction = opening::begin_write(database)?;
     let mut answers = Vec::with_capacity(commits.len());
     let mut done = Vec::with_capacity(commits.len());
@@ -206,7 +240,9 @@ fn write(database: &Database, place: &Place, commits: &[&Commit]) -> Result<Writ
                 continue;
             }
             revision += 1;
-            done.push((revision, run(&mut keys, commit, revision)?));
+            let mut changes = is_watched.then(Vec::new);
+            run(&mut keys, commit, revision, changes.as_mut())?;
+            done.push((revision, changes));
             answers.push(Ok(revision));
         }
         if !done.is_empty() {
@@ -233,6 +269,11 @@ impl Store for RedbStore {
         self.read(|database| format::range(&database.begin_read()?.open_table(KEYS)?, from, to, limit))
     }
 
+    fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
+        let read = self.read(snapshot::Reading::begin)?;
+        Ok(Arc::new(snapshot::RedbSnapshot::new(self.health.clone(), read)))
+    }
+
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
         let mut answers = self.commit_group(&[commit]);
         answers.pop().expect("one answer for one commit")
@@ -240,7 +281,11 @@ impl Store for RedbStore {
 
     fn commit_group(&self, commits: &[&Commit]) -> Vec<Result<Revision, StoreError>> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.with(Doing::Writing, |database| write(database, &self.place, commits)) {
+        let is_watched = self.history.is_watched();
+        let place = &self.health.place;
+        match self.with(Doing::Writing, |database| {
+            write(database, place, commits, is_watched)
+        }) {
             Ok((answers, done)) => {
                 for (revision, changes) in done {
                     self.history.record(revision, changes);
@@ -256,6 +301,8 @@ impl Store for RedbStore {
     }
 
     fn watch(&self, from: &[u8], to: &[u8], start: Option<Revision>) -> Result<Watch, StoreError> {
+        // A transaction that is under way has looked already whether somebody watches.
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.history.watch(from, to, start)
     }
 }
@@ -288,43 +335,49 @@ fn run(
     keys: &mut Table<'_, &[u8], Row<'static>>,
     commit: &Commit,
     revision: Revision,
-) -> Result<Vec<Change>, Failure> {
-    let mut changes = Vec::with_capacity(commit.operations.len());
+    mut changes: Option<&mut Vec<Change>>,
+) -> Result<(), Failure> {
+    let mut note = |change: &dyn Fn() -> Change| {
+        if let Some(changes) = &mut changes {
+            changes.push(change());
+        }
+    };
+    let deleted = |key: &[u8]| Change::Delete {
+        key: Bytes::copy_from_slice(key),
+        revision,
+    };
     for operation in commit.effective_operations() {
         match operation {
             Operation::Put { key, value } => {
                 keys.insert(&key[..], format::to_row(key, revision, value))?;
-                changes.push(Change::Put(KeyValue {
-                    key: key.clone(),
-                    value: value.clone(),
-                    modified: revision,
-                }));
+                note(&|| {
+                    Change::Put(KeyValue {
+                        key: key.clone(),
+                        value: value.clone(),
+                        modified: revision,
+                    })
+                });
             }
             Operation::Delete { key } => {
                 if keys.remove(&key[..])?.is_some() {
-                    let key = key.clone();
-                    changes.push(Change::Delete { key, revision });
+                    note(&|| deleted(key));
                 }
             }
             Operation::DeleteRange { from, to } if from < to => {
                 keys.retain_in(&from[..]..&to[..], |key, _| {
-                    let key = Bytes::copy_from_slice(key);
-                    changes.push(Change::Delete { key, revision });
+                    note(&|| deleted(key));
                     false
                 })?;
             }
             Operation::DeleteRange { .. } => {}
         }
     }
-    Ok(changes)
+    Ok(())
 }
 
 /// Whether it was another call's I/O error that stopped this one.
-fn is_of_another_call(source: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(
-        source.downcast_ref(),
-        Some(redb::Error::PreviousIo | redb::Error::DatabaseClosed)
-    )
+fn is_of_another_call(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed)
 }
 
 fn read_revision(database: &Database) -> Result<Revision, Failure> {

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod model;
+mod snapshots;
 mod suite;
 mod watching;
 
@@ -14,6 +15,7 @@ macro_rules! suite_for {
                 #[test]
                 fn $test() {
                     let (_keep, store) = $open;
+                    let store = std::sync::Arc::new(store);
                     crate::$suite::$test(&store);
                 }
             )*
@@ -54,7 +56,14 @@ suite_for_all! {
     watching::a_watch_sees_its_range_only
     watching::refused_commits_and_deletes_of_nothing_are_no_changes
     watching::what_is_no_longer_kept_is_compacted
-    watching::reading_then_watching_misses_nothing
+    watching::changes_that_nobody_watched_are_not_kept
+    watching::watching_then_reading_misses_nothing
+    snapshots::a_snapshot_sees_nothing_of_later_commits
+    snapshots::a_snapshot_sees_what_was_answered_before
+    snapshots::several_snapshots_are_each_as_of_their_revision
+    snapshots::a_snapshot_never_sees_half_of_a_commit
+    snapshots::a_snapshot_outlives_much_that_comes_after_it
+    snapshots::an_expired_snapshot_is_begun_again
 }
 
 fn memory_store() -> ((), MemoryStore) {

@@ -1,9 +1,11 @@
 //! What every engine must do.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use store::{Commit, MAX_COMMIT_BYTES, MAX_OPERATIONS, Operation, Precondition, Revision, Store, StoreError};
 
-pub fn gives_back_what_was_put(store: &impl Store) {
+pub fn gives_back_what_was_put(store: &Arc<impl Store>) {
     assert_eq!(store.get(b"a").unwrap(), None);
     let revision = store.commit(&puts(&["a=1"])).unwrap();
     let found = store.get(b"a").unwrap().unwrap();
@@ -20,7 +22,7 @@ pub fn gives_back_what_was_put(store: &impl Store) {
     assert_eq!(store.get(b"a").unwrap(), None);
 }
 
-pub fn revisions_count_commits(store: &impl Store) {
+pub fn revisions_count_commits(store: &Arc<impl Store>) {
     let first = store.commit(&puts(&["a=1", "b=1"])).unwrap();
     let second = store.commit(&puts(&["a=2"])).unwrap();
     assert_eq!(second, first + 1);
@@ -34,7 +36,7 @@ pub fn revisions_count_commits(store: &impl Store) {
     assert_eq!(store.commit(&puts(&["b=2"])).unwrap(), second + 1);
 }
 
-pub fn preconditions_hold_or_nothing_happens(store: &impl Store) {
+pub fn preconditions_hold_or_nothing_happens(store: &Arc<impl Store>) {
     let revision = store.commit(&puts(&["a=1"])).unwrap();
     for (precondition, holds) in [
         (absent("b"), true),
@@ -68,7 +70,7 @@ pub fn preconditions_hold_or_nothing_happens(store: &impl Store) {
     assert_eq!(keys(store, "", "~"), ["a"]);
 }
 
-pub fn a_precondition_sees_the_state_before_the_commit(store: &impl Store) {
+pub fn a_precondition_sees_the_state_before_the_commit(store: &Arc<impl Store>) {
     let commit = Commit {
         preconditions: vec![absent("a"), absent("a")],
         operations: vec![put("a", "1")],
@@ -77,7 +79,7 @@ pub fn a_precondition_sees_the_state_before_the_commit(store: &impl Store) {
     assert!(store.commit(&commit).unwrap_err().is_conflict());
 }
 
-pub fn a_commit_puts_and_deletes(store: &impl Store) {
+pub fn a_commit_puts_and_deletes(store: &Arc<impl Store>) {
     store
         .commit(&puts(&["a=1", "b=1", "c=1", "c1=1", "d=1"]))
         .unwrap();
@@ -101,7 +103,7 @@ pub fn a_commit_puts_and_deletes(store: &impl Store) {
     assert_eq!(modified(store, "d"), revision - 1);
 }
 
-pub fn what_etcd_refuses_is_refused(store: &impl Store) {
+pub fn what_etcd_refuses_is_refused(store: &Arc<impl Store>) {
     store.commit(&puts(&["a=1"])).unwrap();
     let before = store.revision().unwrap();
     for (operations, want) in [
@@ -124,7 +126,7 @@ pub fn what_etcd_refuses_is_refused(store: &impl Store) {
     assert_eq!(store.revision().unwrap(), before);
 }
 
-pub fn ranges_are_half_open_ordered_and_limited(store: &impl Store) {
+pub fn ranges_are_half_open_ordered_and_limited(store: &Arc<impl Store>) {
     store
         .commit(&puts(&["b=1", "a=1", "ab=1", "c=1", "b0=1"]))
         .unwrap();
@@ -141,7 +143,7 @@ pub fn ranges_are_half_open_ordered_and_limited(store: &impl Store) {
     assert_eq!(by_prefix.len(), 2);
 }
 
-pub fn an_empty_range_is_empty(store: &impl Store) {
+pub fn an_empty_range_is_empty(store: &Arc<impl Store>) {
     store.commit(&puts(&["a=1", "b=1"])).unwrap();
     assert!(keys(store, "a", "a").is_empty());
     assert!(keys(store, "b", "a").is_empty());
@@ -156,7 +158,7 @@ pub fn an_empty_range_is_empty(store: &impl Store) {
     assert_eq!(keys(store, "", "~"), ["a", "b"]);
 }
 
-pub fn ranges_are_deleted(store: &impl Store) {
+pub fn ranges_are_deleted(store: &Arc<impl Store>) {
     for chunk in (0..1000).collect::<Vec<_>>().chunks(MAX_OPERATIONS) {
         let operations = chunk
             .iter()
@@ -178,7 +180,7 @@ pub fn ranges_are_deleted(store: &impl Store) {
     assert_eq!(keys(store, "", "~"), ["k0000", "k0999"]);
 }
 
-pub fn limits_are_enforced(store: &impl Store) {
+pub fn limits_are_enforced(store: &Arc<impl Store>) {
     let operations = |count| Commit {
         operations: (0..count).map(|at| put(&format!("a{at}"), "1")).collect(),
         ..Commit::default()
@@ -208,7 +210,7 @@ pub fn limits_are_enforced(store: &impl Store) {
     );
 }
 
-pub fn a_group_is_answered_one_by_one(store: &impl Store) {
+pub fn a_group_is_answered_one_by_one(store: &Arc<impl Store>) {
     let first = Commit {
         preconditions: vec![absent("a")],
         ..puts(&["a=1"])
@@ -240,7 +242,7 @@ pub fn a_group_is_answered_one_by_one(store: &impl Store) {
     assert_eq!(store.commit(&fourth).unwrap(), four + 1);
 }
 
-pub fn threads_that_compete_lose_nothing(store: &impl Store) {
+pub fn threads_that_compete_lose_nothing(store: &Arc<impl Store>) {
     const THREADS: usize = 4;
     const ROUNDS: usize = 25;
     std::thread::scope(|scope| {
@@ -256,7 +258,7 @@ pub fn threads_that_compete_lose_nothing(store: &impl Store) {
     assert_eq!(count.value, (THREADS * ROUNDS).to_string());
 }
 
-fn count_up(store: &impl Store) -> bool {
+fn count_up(store: &Arc<impl Store>) -> bool {
     let (precondition, count) = match store.get(b"count").unwrap() {
         None => (absent("count"), 0),
         Some(row) => {
@@ -277,7 +279,7 @@ fn count_up(store: &impl Store) -> bool {
     }
 }
 
-pub fn keys_and_values_may_be_any_bytes(store: &impl Store) {
+pub fn keys_and_values_may_be_any_bytes(store: &Arc<impl Store>) {
     let rows: Vec<(Bytes, Bytes)> = (0..=255_u8)
         .map(|byte| {
             (
@@ -351,13 +353,13 @@ fn puts(rows: &[&str]) -> Commit {
     }
 }
 
-fn keys(store: &impl Store, from: &str, to: &str) -> Vec<String> {
+fn keys(store: &Arc<impl Store>, from: &str, to: &str) -> Vec<String> {
     let rows = store.range(from.as_bytes(), to.as_bytes(), usize::MAX).unwrap();
     rows.into_iter()
         .map(|row| String::from_utf8(row.key.to_vec()).unwrap())
         .collect()
 }
 
-fn modified(store: &impl Store, key: &str) -> Revision {
+fn modified(store: &Arc<impl Store>, key: &str) -> Revision {
     store.get(key.as_bytes()).unwrap().unwrap().modified
 }

@@ -1,12 +1,13 @@
 //! What every engine must do for those who watch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use store::watch::KEPT_CHANGES;
 use store::{Change, Commit, Operation, Precondition, Revision, Store, StoreError, Watch};
 
-pub fn a_watch_gives_every_change_once_in_order(store: &impl Store) {
+pub fn a_watch_gives_every_change_once_in_order(store: &Arc<impl Store>) {
     store.commit(&puts(&["a=0"])).unwrap();
     let mut watch = store.watch(b"a", b"z", None).unwrap();
     let first = store.commit(&puts(&["b=1", "a=1"])).unwrap();
@@ -26,7 +27,7 @@ pub fn a_watch_gives_every_change_once_in_order(store: &impl Store) {
     assert_eq!(told(&mut watch, 1), [format!("{third} d=3")]);
 }
 
-pub fn a_key_that_is_deleted_and_then_put_is_put(store: &impl Store) {
+pub fn a_key_that_is_deleted_and_then_put_is_put(store: &Arc<impl Store>) {
     store.commit(&puts(&["a=1"])).unwrap();
     let mut watch = store.watch(b"a", b"z", None).unwrap();
     let mut commit = puts(&["a=2"]);
@@ -40,8 +41,10 @@ pub fn a_key_that_is_deleted_and_then_put_is_put(store: &impl Store) {
     );
 }
 
-pub fn a_watch_from_a_revision_gives_what_happened_since(store: &impl Store) {
+pub fn a_watch_from_a_revision_gives_what_happened_since(store: &Arc<impl Store>) {
     let start = store.revision().unwrap() + 1;
+    // As long as somebody watches, changes are kept for others, too.
+    let _watched = store.watch(b"x", b"y", None).unwrap();
     for at in 0..10 {
         store.commit(&puts(&[&format!("k={at}")])).unwrap();
     }
@@ -60,7 +63,7 @@ pub fn a_watch_from_a_revision_gives_what_happened_since(store: &impl Store) {
     assert_eq!(told(&mut watch, 1), [format!("{} k=asked for", next + 1)]);
 }
 
-pub fn a_watch_waits_for_what_comes(store: &impl Store) {
+pub fn a_watch_waits_for_what_comes(store: &Arc<impl Store>) {
     let mut watch = store.watch(b"a", b"z", None).unwrap();
     let waiting = runtime().block_on(async {
         // Polled once: there is nothing yet.
@@ -77,7 +80,7 @@ pub fn a_watch_waits_for_what_comes(store: &impl Store) {
     });
 }
 
-pub fn a_watch_sees_its_range_only(store: &impl Store) {
+pub fn a_watch_sees_its_range_only(store: &Arc<impl Store>) {
     let mut watch = store.watch(b"b", b"c", None).unwrap();
     store.commit(&puts(&["a=1", "c=1"])).unwrap();
     let second = store.commit(&puts(&["a=2", "b=2", "bb=2", "c=2"])).unwrap();
@@ -93,7 +96,7 @@ pub fn a_watch_sees_its_range_only(store: &impl Store) {
     );
 }
 
-pub fn refused_commits_and_deletes_of_nothing_are_no_changes(store: &impl Store) {
+pub fn refused_commits_and_deletes_of_nothing_are_no_changes(store: &Arc<impl Store>) {
     store.commit(&puts(&["a=1"])).unwrap();
     let mut watch = store.watch(b"a", b"z", None).unwrap();
     let refused = Commit {
@@ -114,9 +117,9 @@ pub fn refused_commits_and_deletes_of_nothing_are_no_changes(store: &impl Store)
     );
 }
 
-pub fn what_is_no_longer_kept_is_compacted(store: &impl Store) {
+pub fn what_is_no_longer_kept_is_compacted(store: &Arc<impl Store>) {
+    let mut slow = store.watch(b"a", b"z", None).unwrap();
     let start = store.commit(&puts(&["a=1"])).unwrap();
-    let mut slow = store.watch(b"a", b"z", Some(start)).unwrap();
     let operations: Vec<Operation> = (0..128)
         .map(|at| Operation::Put {
             key: format!("b{at}").into(),
@@ -142,24 +145,46 @@ pub fn what_is_no_longer_kept_is_compacted(store: &impl Store) {
     assert_eq!(told(&mut watch, KEPT_CHANGES).len(), KEPT_CHANGES);
 }
 
-pub fn reading_then_watching_misses_nothing(store: &impl Store) {
-    const KEYS: usize = 200;
+pub fn changes_that_nobody_watched_are_not_kept(store: &Arc<impl Store>) {
+    let unwatched = store.commit(&puts(&["a=1"])).unwrap();
+    let StoreError::Compacted { wanted, oldest } = store.watch(b"a", b"z", Some(unwatched)).unwrap_err()
+    else {
+        panic!("a change of before is kept")
+    };
+    assert_eq!((wanted, oldest), (unwatched, unwatched + 1));
+    let watch = store.watch(b"a", b"z", None).unwrap();
+    let watched = store.commit(&puts(&["a=2"])).unwrap();
+    drop(watch);
+    store.commit(&puts(&["a=3"])).unwrap();
+    assert!(store.watch(b"a", b"z", Some(watched)).is_err());
+    let mut watch = store.watch(b"a", b"z", Some(watched + 2)).unwrap();
+    let last = store.commit(&puts(&["a=4"])).unwrap();
+    assert_eq!(told(&mut watch, 1), [format!("{last} a=4")]);
+}
+
+/// The watch comes first; what the snapshot has already is left out.
+pub fn watching_then_reading_misses_nothing(store: &Arc<impl Store>) {
+    const COMMITS: usize = 200;
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for at in 0..KEYS {
+            for at in 0..COMMITS {
                 store.commit(&puts(&[&format!("k{at:03}=1")])).unwrap();
             }
         });
-        let revision = store.revision().unwrap();
-        let mut known: std::collections::BTreeSet<Bytes> = store
-            .range(b"k", b"l", KEYS)
-            .unwrap()
-            .into_iter()
-            .map(|row| row.key)
-            .collect();
-        let mut watch = store.watch(b"k", b"l", Some(revision + 1)).unwrap();
-        while known.len() < KEYS {
-            known.extend(next(&mut watch).iter().map(|change| change.key().clone()));
+        for _ in 0..20 {
+            let mut watch = store.watch(b"k", b"l", None).unwrap();
+            let snapshot = store.snapshot().unwrap();
+            let revision = snapshot.revision().unwrap();
+            let read = snapshot.range(b"k", b"l", COMMITS).unwrap();
+            let mut known: Vec<Bytes> = read.into_iter().map(|row| row.key).collect();
+            while known.len() < COMMITS {
+                let changes = next(&mut watch);
+                let new = changes.iter().filter(|change| change.revision() > revision);
+                known.extend(new.map(|change| change.key().clone()));
+            }
+            // Each once, in the order in which they were written.
+            let want = (0..COMMITS).map(|at| Bytes::from(format!("k{at:03}")));
+            assert!(known.iter().cloned().eq(want), "{known:?}");
         }
     });
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::UnixMillis;
 use super::decide::next_due_of;
 use super::ids::AttemptId;
+use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::language::Native;
 
@@ -36,6 +37,8 @@ pub struct Dispatch {
     pub action_count: usize,
     /// The ephemeral data to give it.
     pub data_version: u64,
+    /// Where `command` and `environment` have a secret; see [`Dispatch::hand_out`].
+    pub secrets: Vec<SecretHole>,
 }
 
 /// What to push to the machine that the attempt was dispatched to. None when it is not under way, or is to stop.
@@ -61,6 +64,15 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         StepState::Timeout => &action.on_timeout,
         _ => &action.command,
     };
+    let is_command = std::ptr::eq(command, &action.command);
+    let secrets = filled.map(|filled| filled.secrets.as_slice()).unwrap_or_default();
+    let is_handed = |hole: &&SecretHole| match (&hole.action, &hole.text) {
+        (None, SecretText::Environment(variable)) => !action.environment.contains_key(variable),
+        (Some(of), SecretText::Environment(_)) => *of == index,
+        (Some(of), SecretText::Command(_)) => *of == index && is_command,
+        (None, SecretText::Command(_)) => false,
+    };
+    let secrets = secrets.iter().filter(is_handed).cloned().collect();
     let mut environment = filled
         .map_or(&task.environment, |filled| &filled.environment)
         .clone();
@@ -81,6 +93,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         action_index: index,
         action_count: task.actions.len(),
         data_version: progress.data_version,
+        secrets,
     })
 }
 

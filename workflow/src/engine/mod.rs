@@ -19,6 +19,7 @@ mod explain;
 mod graph;
 mod ids;
 pub mod machine;
+mod secrets;
 mod size;
 mod state;
 mod uses;
@@ -33,6 +34,7 @@ pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome};
 pub use explain::{explain, warnings};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
+pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};
 pub use state::{
     ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, Parent, StepState,
     TaskState, Waiting, Workflow, WorkflowState,

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::Failure;
 use super::ids::ExecutionId;
+use super::secrets::SecretHole;
 use crate::Shared;
 use crate::language::{Action, Definition};
 
@@ -268,6 +269,9 @@ pub struct Filled {
     pub template: String,
     #[serde(default)]
     pub inputs: Map<String, Value>,
+    /// Where secrets are put in when its actions are handed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretHole>,
 }
 
 /// What a task execution waits for.

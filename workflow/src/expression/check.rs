@@ -12,6 +12,7 @@ use super::fill::{self, Part};
 use super::functions::{self, Wrong};
 use super::parse::parse;
 use super::run::is_pattern;
+use super::secret::SECRET_PLACES;
 use super::selector::check_selector;
 use super::syntax::{Kind, Loop, Node, Operator};
 use super::types::{Type, Types};
@@ -188,6 +189,7 @@ impl Checker<'_> {
             return kind;
         }
         let message = match name {
+            "secrets" => SECRET_PLACES.to_owned(),
             "item" => "there is no item outside a task with forEach".to_owned(),
             "machine" => "there is no machine in a task without a worker".to_owned(),
             _ if functions::is_known(name) => format!("{name} is a function: write {name}(…)"),

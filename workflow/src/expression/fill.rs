@@ -2,19 +2,28 @@
 
 use serde_json::{Map, Value};
 
+use super::secret::{secret_hole, secret_name};
 use super::{EvaluationError, ExpressionProblem, MAX_RESULT_BYTES, Scope, evaluate};
 
 /// A text with its `${{ }}` filled in. A text that is one expression and nothing else keeps that one's type.
 pub fn fill(text: &str, scope: &Scope) -> Result<Value, EvaluationError> {
     match scanned(text)?.as_slice() {
         [Part::Expression { source, .. }] => evaluate(source.trim(), scope),
-        parts => joined(parts, scope).map(Value::String),
+        parts => joined(parts, scope, None).map(Value::String),
     }
 }
 
 /// A text with its `${{ }}` filled in: strings as they are, other values as JSON.
 pub fn fill_text(text: &str, scope: &Scope) -> Result<String, EvaluationError> {
-    joined(&scanned(text)?, scope)
+    joined(&scanned(text)?, scope, None)
+}
+
+/// The same for a text that an action is handed: `${{ secrets.NAME }}` stays, and beside the text is told at which bytes
+/// which secrets stand. What an expression gives is never one, whatever characters it has.
+pub fn fill_handed(text: &str, scope: &Scope) -> Result<(String, Vec<(usize, String)>), EvaluationError> {
+    let mut secrets = Vec::new();
+    let filled = joined(&scanned(text)?, scope, Some(&mut secrets))?;
+    Ok((filled, secrets))
 }
 
 /// Every text within a value, filled in with [`fill`].
@@ -128,15 +137,31 @@ fn scanned(text: &str) -> Result<Vec<Part<'_>>, EvaluationError> {
     })
 }
 
-fn joined(parts: &[Part<'_>], scope: &Scope) -> Result<String, EvaluationError> {
+/// `secrets`: where those are noted that may stand here; `None`: none may.
+fn joined(
+    parts: &[Part<'_>],
+    scope: &Scope,
+    mut secrets: Option<&mut Vec<(usize, String)>>,
+) -> Result<String, EvaluationError> {
     let mut filled = String::new();
     for part in parts {
-        match part {
-            Part::Plain(text) => filled.push_str(text),
-            Part::Expression { source, .. } => match evaluate(source.trim(), scope)? {
-                Value::String(text) => filled.push_str(&text),
-                other => filled.push_str(&other.to_string()),
-            },
+        match (part, &mut secrets) {
+            (Part::Plain(text), _) => filled.push_str(text),
+            (Part::Expression { source, .. }, Some(secrets)) if secret_name(source).is_some() => {
+                let name = secret_name(source).unwrap_or_default();
+                secrets.push((filled.len(), name.to_owned()));
+                filled.push_str(&secret_hole(name));
+            }
+            (Part::Expression { source, .. }, secrets) => {
+                let text = match evaluate(source.trim(), scope)? {
+                    Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                if secrets.is_some() {
+                    not_of_a_record(source, &text, scope)?;
+                }
+                filled.push_str(&text);
+            }
         }
         if filled.len() > MAX_RESULT_BYTES {
             return Err(EvaluationError(format!(
@@ -145,4 +170,29 @@ fn joined(parts: &[Part<'_>], scope: &Scope) -> Result<String, EvaluationError> 
         }
     }
     Ok(filled)
+}
+
+/// A machine's record may hold `${{ secrets.NAME }}` for those templates that are rendered with it. As the value of an
+/// expression it would reach the action as these characters, and somebody's password would be them.
+fn not_of_a_record(source: &str, value: &str, scope: &Scope) -> Result<(), EvaluationError> {
+    if !value.contains("${{") {
+        return Ok(());
+    }
+    let facts = ["machine", "item"].map(|name| scope.variables.get(name).map(Value::to_string));
+    let found = parts(value).unwrap_or_default();
+    for part in found {
+        let Part::Expression { source: hole, .. } = part else {
+            continue;
+        };
+        let whole = format!("${{{{{hole}}}}}");
+        let is_of_record = facts.iter().flatten().any(|facts| facts.contains(&whole));
+        if secret_name(hole).is_some() && is_of_record {
+            return Err(EvaluationError(format!(
+                "`{}`: it gives {whole} out of a machine's record, and what an expression gives is not looked through for \
+                 secrets: write {whole} where it is wanted, or {{{{ .hardware… }}}} in place of the expression",
+                source.trim()
+            )));
+        }
+    }
+    Ok(())
 }

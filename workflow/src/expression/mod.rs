@@ -6,7 +6,7 @@
 //!
 //! - `parse` (with `lex`, `syntax`): text to tree. `check` (with `types`, `functions`): its names and types.
 //! - `cost`: refuses what would take too long. `lower`, `value`, `run`: the library's tree, values and errors.
-//! - `fill`: `${{ }}` in texts. `selector`: which machines.
+//! - `fill`: `${{ }}` in texts. `secret`: the one that is no expression. `selector`: which machines.
 
 mod check;
 mod cost;
@@ -16,6 +16,7 @@ mod lex;
 mod lower;
 mod parse;
 mod run;
+mod secret;
 mod selector;
 mod syntax;
 mod types;
@@ -32,9 +33,11 @@ use serde_json::{Map, Value};
 
 pub use check::{check, check_text};
 pub use cost::{MAX_BYTES, MAX_STEPS};
-pub use fill::{fill, fill_text, fill_value};
+pub use fill::{fill, fill_handed, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
+pub(crate) use secret::secret_name;
+pub use secret::{SECRET_NAMES, is_secret_name, secret_hole};
 pub use selector::{check_selector, labels, matches};
 pub use types::{Type, Types};
 pub use value::MAX_RESULT_BYTES;

@@ -1,9 +1,11 @@
 //! The expressions of a definition of version 1: found on the way, to be checked all at the end (`expression_types`).
 
-use yaml::{Entry, Kind, Node, Place, What};
+use yaml::{Entry, Finding, Kind, Node, Place, What};
 
+use super::SecretUse;
 use super::fields::Check;
-use super::holes::holes;
+use super::holes::{Hole, holes};
+use crate::expression::secret_name;
 
 /// An expression, and where it stands.
 pub(super) struct Expression<'a> {
@@ -75,13 +77,72 @@ impl<'a> Check<'a> {
 
     /// A text that may hold `${{ }}`.
     pub(super) fn filled(&mut self, node: Option<&'a Node>, what: &str, task: Option<usize>) -> &'a str {
+        self.looked_through(node, what, task, false)
+    }
+
+    /// A text that an action is handed: `${{ secrets.NAME }}` may stand in it, too.
+    pub(super) fn handed(&mut self, node: Option<&'a Node>, what: &str, task: usize) -> &'a str {
+        self.looked_through(node, what, Some(task), true)
+    }
+
+    /// A variable of an action that is recorded as it is handed out.
+    pub(super) fn recorded(&mut self, node: Option<&'a Node>, task: usize, variable: &str) -> &'a str {
+        let before = self.secrets.len();
+        let text = self.handed(node, variable, task);
+        for (_, found) in self.secrets.split_off(before) {
+            let message = format!(
+                "{variable} says which disk is written, and that is recorded: write it out, or make it an input"
+            );
+            self.problem(found.place, Kind::Expression, message);
+        }
+        text
+    }
+
+    /// A hole of `node`'s text is one of a secret, and it may stand there.
+    fn secret(&mut self, node: &'a Node, text: &str, hole: &Hole) -> bool {
+        let name = text.get(hole.source.clone()).and_then(secret_name);
+        let Some(name) = name else { return false };
+        let at = locate(self.yaml, node, text, hole.whole.start);
+        let missing = Finding::new(at, Kind::Missing, SecretUse::missing(name));
+        self.secrets.push((name.to_owned(), missing));
+        true
+    }
+
+    /// What a record holds for templates of version 1 does not become somebody's password as it stands there.
+    pub(super) fn no_secret(&self, node: Option<&'a Node>, text: &str) {
+        let Some(node) = node else { return };
+        let found = holes(text).unwrap_or_default().into_iter().find(|hole| {
+            text.get(hole.source.clone())
+                .is_some_and(|source| secret_name(source).is_some())
+        });
+        if let Some(hole) = found {
+            let written = text.get(hole.whole.clone()).unwrap_or_default();
+            let message = format!("{written} is put in by templates of version 1 only: write version: \"1\"");
+            let at = locate(self.yaml, node, text, hole.whole.start);
+            self.problem(at, Kind::Expression, message);
+        }
+    }
+
+    fn looked_through(
+        &mut self,
+        node: Option<&'a Node>,
+        what: &str,
+        task: Option<usize>,
+        secrets: bool,
+    ) -> &'a str {
         let text = self.text(node, what);
+        if !self.is_version_1 {
+            self.no_secret(node, text);
+        }
         let Some(node) = node.filter(|_| self.is_version_1) else {
             return text;
         };
         match holes(text) {
             Ok(holes) => {
                 for hole in holes {
+                    if secrets && self.secret(node, text, &hole) {
+                        continue;
+                    }
                     let source = text[hole.source.clone()].trim_start();
                     let start = hole.source.end - source.len();
                     if source.is_empty() {

@@ -22,6 +22,8 @@ pub(super) struct Check<'a> {
     pub(super) found: &'a Findings,
     pub(super) undone: Vec<Finding>,
     pub(super) expressions: Vec<Expression<'a>>,
+    /// Secrets that actions are handed, with what is to be said if there is none.
+    pub(super) secrets: Vec<(String, Finding)>,
     /// Where the images of actions stand: task, action.
     pub(super) images: Vec<(usize, usize, Place)>,
     /// Inputs with a wrong declaration: expressions may use them all the same.
@@ -37,6 +39,7 @@ impl<'a> Check<'a> {
             found,
             undone: Vec::new(),
             expressions: Vec::new(),
+            secrets: Vec::new(),
             images: Vec::new(),
             untyped_inputs: Vec::new(),
         }
@@ -91,6 +94,9 @@ impl<'a> Check<'a> {
     /// A text of version 1 that is not looked through for `${{ }}`, and so may have none.
     pub(super) fn plain(&self, node: Option<&'a Node>, what: &str) -> &'a str {
         let text = self.text(node, what);
+        if !self.is_version_1 {
+            self.no_secret(node, text);
+        }
         if let Some(node) = node.filter(|_| self.is_version_1 && text.contains("${{")) {
             let message = format!("{what} is not looked through for ${{{{ }}}}: write it out");
             self.problem(node.at, Kind::Expression, message);

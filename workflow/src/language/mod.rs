@@ -28,6 +28,7 @@ mod native_lines;
 mod problem;
 mod references;
 mod render;
+mod secrets;
 mod steps;
 mod validate;
 
@@ -41,6 +42,7 @@ pub use inputs::{inputs, typed_inputs};
 pub use native::{NATIVE, Native, Writes, native};
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
+pub use secrets::{SecretUse, secrets, secrets_in};
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +61,8 @@ pub struct Rendered {
     pub warnings: Vec<Problem>,
     /// What no agent does: actions that are not built in, fields that those which are do not read.
     pub undone: Vec<Problem>,
+    /// Every secret that an action is handed.
+    pub secrets: Vec<SecretUse>,
 }
 
 /// Checks what can be checked of a template before there are devices: its syntax, the functions and templates that it
@@ -115,6 +119,7 @@ pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
             definition: validated.definition,
             warnings: in_yaml(validated.warnings),
             undone: in_yaml(validated.undone),
+            secrets: secrets::uses(validated.secrets, in_yaml),
             yaml,
         }),
         Err(problems) => Err(Failed { problems, yaml }),

@@ -113,6 +113,14 @@ fn repository(image: &str) -> &str {
     }
 }
 
+/// Whether a variable of this name says which disk an action writes.
+pub(super) fn names_disk(variable: &str) -> bool {
+    NATIVE.iter().any(|native| match native.writes {
+        Writes::Files { disk } | Writes::WholeDisk { disk } => disk.eq_ignore_ascii_case(variable),
+        Writes::Nothing => false,
+    })
+}
+
 fn last_part(repository: &str) -> &str {
     repository.rsplit('/').next().unwrap_or(repository)
 }

@@ -7,7 +7,7 @@ use yaml::{Fields, Finding, Findings, Kind, Node, Place, What};
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
-use super::native::native_by;
+use super::native::{names_disk, native_by};
 use super::{Action, Definition, Task, image_reference};
 
 /// Bytes of a name, as upstream.
@@ -90,6 +90,7 @@ pub(super) struct Validated {
     pub(super) definition: Definition,
     pub(super) warnings: Vec<Finding>,
     pub(super) undone: Vec<Finding>,
+    pub(super) secrets: Vec<(String, Finding)>,
 }
 
 pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding>> {
@@ -104,6 +105,8 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding
     };
     let mut undone = std::mem::take(&mut check.undone);
     undone.sort_by_key(|finding| finding.place);
+    let mut secrets = std::mem::take(&mut check.secrets);
+    secrets.sort_by_key(|(_, finding)| finding.place);
     drop(check);
     let (problems, warnings) = found.into_sorted();
     if problems.is_empty() {
@@ -111,6 +114,7 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding
             definition,
             warnings,
             undone,
+            secrets,
         })
     } else {
         Err(problems)
@@ -248,7 +252,7 @@ impl<'a> Check<'a> {
         // `pid` is the older spelling of namespaces.pid.
         let pid = self.namespace(of_namespaces("pid").or(fields.get("pid")), "pid");
         let network = self.namespace(of_namespaces("network"), "network");
-        let filled = |check: &mut Check<'a>, item| check.filled(Some(item), "command", Some(task)).to_owned();
+        let handed = |check: &mut Check<'a>, item| check.handed(Some(item), "command", task).to_owned();
         let runtime = self.runtime(fields.get("runtime"), &name, &image);
         let command = fields.list("command");
         if let (Some(node), Some(native)) = (
@@ -264,7 +268,7 @@ impl<'a> Check<'a> {
         }
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
-            command: command.iter().map(|item| filled(self, item)).collect(),
+            command: command.iter().map(|item| handed(self, item)).collect(),
             on_timeout: self.arguments(&fields, "on-timeout"),
             on_failure: self.arguments(&fields, "on-failure"),
             volumes: self.volumes(&fields),
@@ -381,7 +385,12 @@ impl<'a> Check<'a> {
         let entries = fields.map("environment").iter();
         entries
             .map(|entry| {
-                let value = self.filled(Some(&entry.node), &entry.name, Some(task));
+                let node = Some(&entry.node);
+                let value = if names_disk(&entry.name) {
+                    self.recorded(node, task, &entry.name)
+                } else {
+                    self.handed(node, &entry.name, task)
+                };
                 (entry.name.clone(), value.to_owned())
             })
             .collect()

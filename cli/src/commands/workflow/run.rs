@@ -7,6 +7,7 @@ use std::time::Duration;
 use proto::v1::{CreateWorkflowRequest, GetMachineRequest};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
+use workflow::language::secrets_in;
 
 use super::super::Asking;
 use super::look::{Lines, ended, exit_code};
@@ -172,12 +173,39 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
             }
         }
     }
+    let has_secrets = secrets_in(&action.to_string()).next().is_some();
     let text = json!({
-        "version": "0.1",
+        // Only version 1 has secrets.
+        "version": if has_secrets { "1" } else { "0.1" },
         "name": "run",
         "tasks": [{"name": "run", "worker": worker, "actions": [action]}],
     });
-    Ok(text.to_string().replace("{{", "{{\"{{\"}}"))
+    Ok(written_out(&text.to_string(), has_secrets))
+}
+
+/// What looks like an action of the template language, or like an expression of version 1, written so that it comes out as
+/// it is; secrets stay what they are.
+fn written_out(text: &str, has_secrets: bool) -> String {
+    let mut written = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("{{") {
+        let (before, from) = rest.split_at(at);
+        let end = from.find("}}").map_or(from.len(), |end| end + 2);
+        let hole = format!("${}", &from[..end]);
+        let is_one = !from[2..end].contains("{{");
+        written.push_str(before);
+        rest = &from[2..];
+        if !has_secrets || !before.ends_with('$') {
+            written.push_str("{{\"{{\"}}");
+        } else if is_one && secrets_in(&hole).next().is_some() {
+            written.push_str(&from[..end]);
+            rest = &from[end..];
+        } else {
+            written.push_str("{{ '${{' }}");
+        }
+    }
+    written.push_str(rest);
+    written
 }
 
 /// Whole ones; a part of one counts. 0 is no limit.
@@ -282,5 +310,37 @@ mod tests {
     fn braces_come_out_as_they_are() {
         let text = written(&["node1", "cexec", "-e", "CMD_LINE=docker ps --format {{.ID}}"]);
         assert!(text.contains(r#"--format {{"{{"}}.ID}}"#), "{text}");
+    }
+
+    /// What an action would be handed by a workflow that is made of this.
+    fn handed(line: &[&str]) -> Vec<String> {
+        use workflow::expression::{Scope, fill_handed};
+        let text = written(line);
+        let rendered = workflow::language::render(&text, &Default::default()).expect("a good template");
+        let action = &rendered.definition.tasks[0].actions[0];
+        let texts = action.environment.values().chain(&action.command);
+        let filled = texts.map(|text| match rendered.definition.version.as_str() {
+            "1" => fill_handed(text, &Scope::default()).expect("it can be filled").0,
+            _ => text.clone(),
+        });
+        filled.collect()
+    }
+
+    #[test]
+    fn secrets_are_put_in_and_all_else_comes_out_as_it_is() {
+        let odd = "{{.ID}} ${{ inputs.a }} $${{ {{ ${{secrets.x}}";
+        let line = ["node1", "x", "-e", "A=${{ secrets.PW }}", "-e"];
+        let with = |more: &str| handed(&[&line[..], &[&format!("B={more}"), "--", "c"]].concat());
+        assert!(written(&line[..4]).contains("\"version\":\"1\""));
+        assert_eq!(
+            with(odd),
+            [
+                "${{ secrets.PW }}",
+                &odd.replace("${{secrets.x}}", "${{ secrets.x }}"),
+                "c"
+            ]
+        );
+        let plain = "{{.ID}} ${{ inputs.a }} ${{";
+        assert_eq!(handed(&["node1", "x", "-e", &format!("B={plain}")]), [plain]);
     }
 }

@@ -2,6 +2,7 @@
 
 mod commit;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,10 +12,10 @@ use workflow::engine::{
     Workflow, decide_within,
 };
 
-use super::load::{Known, KnownMachine, Unwritten, machine_of};
+use super::load::{Found, Known, KnownMachine, Unwritten, machine_of};
 use super::rows::{self, About, ForMachine, Row};
 use super::{Coordinator, Next};
-use crate::database::Batch;
+use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::last::Last;
 
@@ -35,9 +36,13 @@ const OF_DISPATCH: usize = 12;
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
     pub(super) now: Now,
+    /// See [`Step::view`].
+    view: OnceCell<View>,
     workflows: BTreeMap<String, Change>,
     /// Those that refused something, as they were then.
     refused: BTreeMap<String, Known>,
+    /// Those that were asked something, and are archived.
+    archived: BTreeSet<String>,
     machines: BTreeMap<String, (KnownMachine, engine::Machine)>,
     /// The machine whose agent this is about: its caller looks for work itself.
     at_hand: Option<String>,
@@ -99,8 +104,10 @@ impl<'a> Step<'a> {
         Self {
             coordinator,
             now,
+            view: OnceCell::new(),
             workflows: BTreeMap::new(),
             refused: BTreeMap::new(),
+            archived: BTreeSet::new(),
             machines: BTreeMap::new(),
             at_hand: None,
             early_stops: Vec::new(),
@@ -109,6 +116,17 @@ impl<'a> Step<'a> {
             carried: Vec::new(),
             added: Vec::new(),
         }
+    }
+
+    /// The store as it was when the step first read from it: all rows but those of workflows and machines. Of these, what is
+    /// not in memory has a snapshot of its own, taken when it is needed: one that is missing there is no younger than what
+    /// was in memory, and names it.
+    pub(super) fn view(&self) -> Result<&View, Error> {
+        if let Some(view) = self.view.get() {
+            return Ok(view);
+        }
+        let view = self.coordinator.view()?;
+        Ok(self.view.get_or_init(|| view))
     }
 
     /// The machine whose agent speaks.
@@ -147,6 +165,11 @@ impl<'a> Step<'a> {
         Ok(pending.any(|key| !self.carried.contains(key)))
     }
 
+    /// It refused a command because it is archived.
+    pub(super) fn is_archived(&self, id: &str) -> bool {
+        self.archived.contains(id)
+    }
+
     pub(super) fn has(&self, id: &str) -> bool {
         self.workflows.contains_key(id)
     }
@@ -159,7 +182,14 @@ impl<'a> Step<'a> {
     ) -> Result<Result<Vec<Event>, Refusal>, Error> {
         let known = match self.workflows.get(id) {
             Some(_) => None,
-            None => self.coordinator.known(id)?,
+            None => match self.coordinator.find(id)? {
+                Found::Here(known) => Some(known),
+                Found::Archived => {
+                    self.archived.insert(id.to_owned());
+                    None
+                }
+                Found::Nowhere => None,
+            },
         };
         let present = self.workflows.get(id).map(|change| change.after.clone());
         let present = present.or_else(|| known.as_ref().map(|known| known.workflow.clone()));
@@ -295,7 +325,7 @@ impl<'a> Step<'a> {
         let Some(execution) = workflow.execution(attempt.execution) else {
             return Ok(false);
         };
-        Ok(machine_of(&self.coordinator.view, &execution.worker)? == machine)
+        Ok(machine_of(self.view()?, &execution.worker)? == machine)
     }
 
     pub(super) fn row(&mut self, id: &str, row: Row) {
@@ -345,7 +375,7 @@ impl<'a> Step<'a> {
             self.row(id, Row::Other { effect });
             return Ok(());
         };
-        let machine = machine_of(&self.coordinator.view, worker)?;
+        let machine = machine_of(self.view()?, worker)?;
         let change = self.workflows.get(id).expect("a workflow whose effect this is");
         let releases = matches!(effect, Effect::Release { .. });
         let last = releases.then(|| Last::of(&change.after, worker));

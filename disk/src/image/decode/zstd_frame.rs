@@ -19,7 +19,7 @@ pub(super) struct ZstdFrame<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its zstd window is {window_bytes} B, as `zstd --long={}` makes it, and this machine has room for {limit_bytes} B: pack it with `--long={}` or without --long",
-    .window_bytes.next_power_of_two().ilog2(),
+    .window_bytes.checked_next_power_of_two().map_or(u64::BITS, u64::ilog2),
     .limit_bytes.ilog2()
 )]
 pub(super) struct WindowTooLarge {
@@ -121,5 +121,18 @@ mod tests {
         }
         assert_eq!(window_bytes(b"\x28\xb5\x2f\xfd"), None);
         assert_eq!(window_bytes(b""), None);
+    }
+
+    #[test]
+    fn a_window_that_no_number_holds_twice_is_refused_in_words() {
+        // A single segment whose content is said to have 2^64-1 bytes.
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &[0xff; 20]].concat();
+        let input = Ahead::new(Box::new(&frame[..]));
+        let refused = ZstdFrame::new(&frame[..18], input, Limits::of_memory(0));
+        let words = refused.err().unwrap().to_string();
+        assert!(
+            words.contains("18446744073709551615 B") && words.contains("--long=64"),
+            "{words}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What an agent sends of a running action: log lines, kept; progress, passed on.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use proto::v1::ActionProgress;
@@ -32,12 +33,23 @@ pub(super) struct Known {
 }
 
 impl Session {
-    pub(super) async fn log(&mut self, attempt: AttemptId, lines: Lines, bytes: usize) -> Result<(), End> {
+    pub(super) async fn log(
+        &mut self,
+        attempt: AttemptId,
+        mut lines: Lines,
+        bytes: usize,
+    ) -> Result<(), End> {
         if self.logs.as_ref().is_some_and(|logs| logs.attempt != attempt) {
             self.flush_logs().await?;
         }
-        if self.ours(&attempt)?.is_none() {
+        if self.ours(&attempt).await?.is_none() {
             return Ok(());
+        }
+        let secrets = self.secrets_of(&attempt).await?;
+        for line in &mut lines.lines {
+            if let Cow::Owned(hidden) = secrets.hidden(line) {
+                *line = hidden;
+            }
         }
         let logs = self.logs.get_or_insert_with(|| Logs {
             attempt,
@@ -65,9 +77,14 @@ impl Session {
         let Ok(attempt) = progress.attempt_id.parse() else {
             return Ok(());
         };
-        let Some((task, action)) = self.ours(&attempt)? else {
+        let Some((task, action)) = self.ours(&attempt).await? else {
             return Ok(());
         };
+        let stage = self
+            .secrets_of(&attempt)
+            .await?
+            .hidden(&progress.stage)
+            .into_owned();
         let workflow = attempt.workflow.clone();
         let message = ActionProgress {
             task,
@@ -76,7 +93,7 @@ impl Session {
             done_bytes: progress.done_bytes,
             total_bytes: progress.total_bytes,
             rate_bytes_per_s: progress.rate_bytes_per_s,
-            stage: progress.stage,
+            stage,
         };
         // Nobody may be watching.
         let _ = self.control.inner.progress.send(Progress { workflow, message });
@@ -84,12 +101,12 @@ impl Session {
     }
 
     /// The names of an attempt's task and action, if it is of a task of this machine's.
-    pub(super) fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
+    pub(super) async fn ours(&mut self, attempt: &AttemptId) -> Result<Option<(String, String)>, Error> {
         if let Some(known) = self.known.as_ref().filter(|known| known.attempt == *attempt) {
             return Ok(known.ours.clone());
         }
         let coordinator = &self.control.inner.coordinator;
-        let workflow = coordinator.workflow(&attempt.workflow)?;
+        let workflow = self.control.workflow_in_store(&attempt.workflow).await?;
         let execution = workflow
             .as_ref()
             .and_then(|workflow| workflow.execution(attempt.execution));

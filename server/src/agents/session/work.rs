@@ -1,11 +1,13 @@
 //! What an agent is told to do: pushed, stopped, or why it waits.
 
 use proto::v1::{Idle, RunAction, StopAction, server_message};
-use workflow::engine;
+use redaction::Secrets;
+use workflow::engine::{self, AttemptId};
 
 use super::{End, Session, replaced};
 use crate::clock;
-use coordinator::{Answer, Input, Orders};
+use crate::secrets::Withheld;
+use coordinator::{Answer, Coordinator, Input, Orders};
 
 impl Session {
     /// Finds what the machine should do, and has it done.
@@ -21,15 +23,24 @@ impl Session {
     }
 
     pub(super) async fn follow(&mut self, orders: Orders) -> Result<(), End> {
+        let mut next = Some(orders);
+        while let Some(orders) = next {
+            next = self.follow_one(orders).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the orders that come in place of one that could not be followed.
+    async fn follow_one(&mut self, orders: Orders) -> Result<Option<Orders>, End> {
         match orders {
             // It runs that, or still has something else to end: its report brings the orders again.
-            Orders::Run(_) if self.running.is_some() => Ok(()),
-            Orders::Run(attempt) => match self.control.inner.coordinator.dispatch(&attempt)? {
+            Orders::Run(_) if self.running.is_some() => Ok(None),
+            Orders::Run(attempt) => match self.dispatch(&attempt).await? {
                 Some(dispatch) => self.push(dispatch).await,
                 // Its workflow has moved on meanwhile, and there is a poke for that.
-                None => Ok(()),
+                None => Ok(None),
             },
-            Orders::Stop { attempt, .. } if self.stopping.as_ref() == Some(&attempt) => Ok(()),
+            Orders::Stop { attempt, .. } if self.stopping.as_ref() == Some(&attempt) => Ok(None),
             Orders::Stop { attempt, reason } => {
                 let attempt_id = attempt.to_string();
                 self.stopping = Some(attempt);
@@ -39,20 +50,52 @@ impl Session {
                     reason,
                     grace_s: u32::try_from(grace).unwrap_or(u32::MAX),
                 };
-                self.send(server_message::Kind::Stop(stop)).await
+                self.send(server_message::Kind::Stop(stop)).await.map(|()| None)
             }
-            Orders::Leave => Ok(()),
-            Orders::Wait => self.idle().await,
+            Orders::Leave => Ok(None),
+            Orders::Wait => self.idle().await.map(|()| None),
         }
     }
 
-    async fn push(&mut self, dispatch: engine::Dispatch) -> Result<(), End> {
+    /// What to push for an attempt; `None` when it is not under way.
+    async fn dispatch(&self, attempt: &AttemptId) -> Result<Option<engine::Dispatch>, End> {
+        let workflow = self.control.workflow_in_store(&attempt.workflow).await?;
+        Ok(workflow.and_then(|workflow| engine::dispatch(&workflow, attempt)))
+    }
+
+    /// Nothing is pushed: the attempt is over, and there are other orders.
+    async fn withhold(&mut self, attempt: AttemptId, withheld: Withheld) -> Result<Option<Orders>, End> {
+        let Withheld { reason, message } = withheld;
+        tracing::warn!(machine = self.handle.machine, %attempt, reason, why = message, "action not pushed");
+        if self.given.contains(&attempt) {
+            // The agent has it from an earlier stream, and will report how it ends.
+            self.running = Some(attempt);
+            return Ok(None);
+        }
+        let input = Input::Withheld {
+            machine: self.handle.machine.clone(),
+            epoch: self.epoch,
+            attempt,
+            reason: reason.to_owned(),
+            message,
+        };
+        match self.control.step(&input).await? {
+            Answer::Machine(assignment) => Ok(Some(assignment.orders)),
+            _ => Err(replaced()),
+        }
+    }
+
+    async fn push(&mut self, dispatch: engine::Dispatch) -> Result<Option<Orders>, End> {
+        let (handed, values) = match self.control.hand_out(&dispatch).await? {
+            Ok(handed) => handed,
+            Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
+        };
+        self.secrets = Some((dispatch.attempt.clone(), Secrets::new(values.values())));
         tracing::info!(machine = self.handle.machine, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
-        let coordinator = &self.control.inner.coordinator;
-        let workflow = coordinator.workflow(&dispatch.attempt.workflow)?;
-        // The root's newest, which its other workflows have made too.
+        let workflow = self.control.workflow_in_store(&dispatch.attempt.workflow).await?;
+        // The root's newest, which its other workflows have made too: one short read.
         let data_version = match &workflow {
-            Some(workflow) => coordinator.data_version(workflow.root())?,
+            Some(workflow) => self.control.inner.coordinator.data_version(workflow.root())?,
             None => dispatch.data_version,
         };
         let reboots = workflow.is_some_and(|workflow| {
@@ -69,9 +112,9 @@ impl Session {
             action: dispatch.action,
             image: dispatch.image,
             native: dispatch.native.map_or("", |native| native.name).to_owned(),
-            command: dispatch.command,
+            command: handed.command,
             volumes: dispatch.volumes,
-            environment: dispatch.environment.into_iter().collect(),
+            environment: handed.environment.into_iter().collect(),
             timeout_s: dispatch.timeout_s,
             pid: dispatch.pid,
             network: dispatch.network,
@@ -79,10 +122,11 @@ impl Session {
             action_count: index(dispatch.action_count),
             data_version,
             reboots,
+            secrets: values.values().map(|value| value.as_ref().to_owned()).collect(),
         };
         self.running = Some(dispatch.attempt);
         self.idle = None;
-        self.send(server_message::Kind::Run(run)).await
+        self.send(server_message::Kind::Run(run)).await.map(|()| None)
     }
 
     /// Says why there is nothing to do, once.
@@ -90,11 +134,9 @@ impl Session {
         if self.running.is_some() {
             return Ok(());
         }
-        let reason = self
-            .control
-            .inner
-            .coordinator
-            .waits_for(&self.handle.machine, clock::now())?;
+        let machine = self.handle.machine.clone();
+        let waits = move |coordinator: &Coordinator| coordinator.waits_for(&machine, clock::now());
+        let reason = self.control.ask_coordinator(waits).await?;
         if self.idle.as_ref() == Some(&reason) {
             return Ok(());
         }

@@ -1,12 +1,11 @@
 //! Workflows that have ended go into archives, and come back: as the server does it, step by step on the agenda.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use coordinator::Input;
-use coordinator::archive::{Readiness, Restoring};
+use coordinator::archive::{Member, Readiness, Restoring};
 use store::blobs::Digest;
-use store::{Commit, Store};
+use store::{Commit, Store, StoreError};
 
 use super::Origin;
 use crate::Breakage;
@@ -50,8 +49,7 @@ impl World {
         if self.servers[server].life != life || !self.servers[server].is_up() {
             return;
         }
-        let disk: Arc<dyn Store> = self.disk.clone();
-        let members = match Readiness::of(&disk, &root) {
+        let members = match Readiness::of(&*self.disk, &root) {
             Ok(Readiness::Ready(members)) => members,
             Ok(Readiness::Gone) => return,
             Ok(Readiness::NotYet(why)) => {
@@ -62,15 +60,15 @@ impl World {
             Err(error) => return self.break_down(format!("{root} cannot be archived: {error}")),
         };
         let Some(member) = members.first() else { return };
-        let mut packer = member.packer(&*disk, Vec::new());
-        let mut parts = Vec::new();
-        loop {
-            match packer.next_part() {
-                Ok(Some(part)) => parts.push((part.first, self.archives.put(part.bytes))),
-                Ok(None) => break,
-                Err(error) => return self.break_down(format!("{root} cannot be packed: {error}")),
+        let parts = match self.pack(member) {
+            Ok(parts) => parts,
+            // The server tries again later, as after any error.
+            Err(error) if error.is_expired() => {
+                self.coverage.fault("archive: its snapshot expires");
+                return self.archives_after(server, root, AGAIN_MS);
             }
-        }
+            Err(error) => return self.break_down(format!("{root} cannot be packed: {error}")),
+        };
         let blobs = parts.iter().map(|(_, blob)| *blob).collect();
         let archiving = Archiving {
             root,
@@ -84,6 +82,15 @@ impl World {
         this.archiving.insert(job, archiving);
         let after = self.dice.span(100);
         self.plan(after, Happening::ArchiveCommits { server, life, job });
+    }
+
+    fn pack(&mut self, member: &Member) -> Result<Vec<(String, Digest)>, StoreError> {
+        let mut packer = member.packer(&*self.disk, Vec::new())?;
+        let mut parts = Vec::new();
+        while let Some(part) = packer.next_part()? {
+            parts.push((part.first, self.archives.put(part.bytes)));
+        }
+        Ok(parts)
     }
 
     pub(in crate::world) fn archive_commits(&mut self, server: usize, life: u64, job: u64) {

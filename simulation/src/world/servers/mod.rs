@@ -67,6 +67,8 @@ struct Session {
     /// What the agent said it runs, or what was pushed in this stream.
     pushed: Option<AttemptId>,
     stopped: Option<AttemptId>,
+    /// What the agent had been given and not ended when it attached.
+    given: BTreeSet<AttemptId>,
 }
 
 /// What an agent wants, or what is to be looked at for it.
@@ -77,6 +79,8 @@ enum Ask {
     Owed(Box<v1::Report>),
     Report(Box<v1::Report>),
     Work,
+    /// The attempt cannot be handed out.
+    Withhold(AttemptId),
 }
 
 struct Job {
@@ -359,7 +363,7 @@ impl World {
         if let Some(found) = up.workflow(id).ok().flatten() {
             return Some(found);
         }
-        let rows: Arc<dyn Store> = Arc::new(self.archives.unpacked(&self.disk, id).ok().flatten()?);
+        let rows = self.archives.unpacked(&self.disk, id).ok().flatten()?;
         archive::workflow(&rows, id).ok().flatten()
     }
 

@@ -11,8 +11,9 @@ use v1::server_message::Kind as FromServer;
 use workflow::engine::{AttemptId, Outcome};
 
 use super::{Ask, Origin, Session};
+use crate::Breakage;
 use crate::network::{StreamId, Way};
-use crate::world::{Happening, World};
+use crate::world::{Happening, World, secret_of};
 
 impl World {
     pub(in crate::world) fn arrives_at_server(&mut self, stream: StreamId) {
@@ -46,10 +47,11 @@ impl World {
                     machine: name.clone(),
                     boot_id: hello.boot_id.clone(),
                     epoch: None,
-                    asks: VecDeque::from([Ask::Hello(Box::new(hello))]),
                     busy: false,
                     pushed: None,
                     stopped: None,
+                    given: BTreeSet::new(),
+                    asks: VecDeque::from([Ask::Hello(Box::new(hello))]),
                 };
                 this.sessions.insert(stream, session);
             }
@@ -100,6 +102,8 @@ impl World {
             return;
         };
         let machine = session.machine.clone();
+        let hides = self.settings.breakage != Some(Breakage::SecretsAreKept);
+        let secret = hides.then(|| secret_of(self.settings.seed));
         let input = match &ask {
             Ask::Hello(hello) => Some(Input::Attach {
                 machine,
@@ -107,8 +111,15 @@ impl World {
                 running: hello.running_attempt.parse().ok(),
                 knows: knows(hello),
             }),
-            Ask::Owed(report) | Ask::Report(report) => report_input(machine, session, report),
+            Ask::Owed(report) | Ask::Report(report) => report_input(machine, session, report, secret),
             Ask::Work => session.epoch.map(|epoch| Input::Work { machine, epoch }),
+            Ask::Withhold(attempt) => session.epoch.map(|epoch| Input::Withheld {
+                machine,
+                epoch,
+                attempt: attempt.clone(),
+                reason: "SecretMissing".to_owned(),
+                message: "there is no secret TOKEN".to_owned(),
+            }),
         };
         match input {
             Some(input) => {
@@ -129,6 +140,7 @@ impl World {
             Ask::Hello(hello) => {
                 session.epoch = Some(assignment.epoch);
                 session.pushed = hello.running_attempt.parse().ok();
+                session.given = given(hello, assignment.sequence);
                 let mut owed = hello.unacknowledged.clone();
                 owed.sort_by_key(|report| report.sequence);
                 let mut asks: VecDeque<Ask> = owed
@@ -154,7 +166,7 @@ impl World {
                 self.acknowledge(server, stream, report, assignment.sequence);
                 self.give_orders(server, stream, assignment.orders);
             }
-            Ask::Work => self.give_orders(server, stream, assignment.orders),
+            Ask::Work | Ask::Withhold(_) => self.give_orders(server, stream, assignment.orders),
         }
     }
 
@@ -208,6 +220,12 @@ impl World {
             Some(Ok(None)) | None => return,
             Some(Err(error)) => return self.break_down(format!("attempt {attempt} cannot be read: {error}")),
         };
+        // Somebody has taken the secret away.
+        let is_missing = !dispatch.secrets.is_empty() && !self.quiet && self.dice.percent(4);
+        let value = (!is_missing).then(|| ("TOKEN".to_owned(), secret_of(self.settings.seed)));
+        let Ok(handed) = dispatch.hand_out(&value.into_iter().collect()) else {
+            return self.withhold(server, stream, attempt);
+        };
         let run = v1::RunAction {
             attempt_id: attempt.to_string(),
             workflow_id: attempt.workflow.clone(),
@@ -215,7 +233,8 @@ impl World {
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,
-            command: dispatch.command,
+            command: handed.command,
+            environment: handed.environment.into_iter().collect(),
             timeout_s: dispatch.timeout_s,
             reboots: self.reboots(attempt),
             data_version: self.data_version(server, attempt),
@@ -225,6 +244,22 @@ impl World {
             session.pushed = Some(attempt.clone());
         }
         self.send_down(stream, FromServer::Run(run));
+    }
+
+    /// As the production session does: what the agent has already it goes on with.
+    fn withhold(&mut self, server: usize, stream: StreamId, attempt: &AttemptId) {
+        let Some(session) = self.servers[server].sessions.get_mut(&stream) else {
+            return;
+        };
+        if session.given.contains(attempt) {
+            session.pushed = Some(attempt.clone());
+            return;
+        }
+        // Before all else that the agent wants.
+        session.asks.push_front(Ask::Withhold(attempt.clone()));
+        self.coverage.fault("server: an action is withheld");
+        self.say(format!("attempt {attempt} cannot be handed out"));
+        self.serve(server, stream);
     }
 
     /// The root's newest, as the production session has it.
@@ -265,7 +300,32 @@ fn knows(hello: &v1::Hello) -> BTreeSet<AttemptId> {
     all.filter_map(|id| id.parse().ok()).collect()
 }
 
-fn report_input(machine: String, session: &Session, report: &v1::Report) -> Option<Input> {
+/// As the agents' sessions of the server read it.
+fn given(hello: &v1::Hello, sequence: u64) -> BTreeSet<AttemptId> {
+    let is_open = |entry: &&v1::JournalEntry| {
+        let state = entry.state();
+        matches!(state, v1::AttemptState::Waiting | v1::AttemptState::Running) || entry.sequence > sequence
+    };
+    let open = hello.journal.iter().filter(is_open);
+    open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
+}
+
+/// The value of `secret` in it is not kept.
+fn report_input(
+    machine: String,
+    session: &Session,
+    report: &v1::Report,
+    secret: Option<String>,
+) -> Option<Input> {
+    let mut report = report.clone();
+    let words = match &mut report.outcome {
+        Some(Reported::Succeeded(succeeded)) => Some(&mut succeeded.message),
+        Some(Reported::Failed(failed)) => Some(&mut failed.message),
+        _ => None,
+    };
+    if let Some((words, secret)) = words.zip(secret) {
+        *words = words.replace(&secret, "***");
+    }
     Some(Input::Report(Box::new(coordinator::Report {
         machine,
         boot_id: session.boot_id.clone(),
@@ -273,7 +333,7 @@ fn report_input(machine: String, session: &Session, report: &v1::Report) -> Opti
         sequence: report.sequence,
         attempt: report.attempt_id.parse().ok()?,
         outcome: report.outcome.as_ref().map(outcome),
-        data: changed(report),
+        data: changed(&report),
         untouched: report
             .outcome
             .as_ref()

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::super::secrets::{SecretHole, SecretText};
 use super::super::state::Filled;
-use crate::expression::{EvaluationError, Scope, fill_text, fill_value};
+use crate::expression::{EvaluationError, Scope, fill_handed, fill_text, fill_value};
 use crate::language::{Control, Definition, Task};
 
 /// Whether any text of the task (its worker apart) holds an expression.
@@ -49,20 +50,35 @@ pub(super) fn fill(task: &Task, scope: &Scope) -> Result<Filled, EvaluationError
     let text = |text: &String| fill_text(text, scope);
     let texts = |texts: &[String]| texts.iter().map(text).collect::<Result<Vec<_>, _>>();
     let mut filled = Filled::default();
+    let mut secrets = Vec::new();
+    let mut handed = |text: &str, action: Option<usize>, of: SecretText| {
+        let (text, found) = fill_handed(text, scope)?;
+        secrets.extend(found.into_iter().map(|(at, name)| SecretHole {
+            name,
+            action,
+            text: of.clone(),
+            at,
+        }));
+        Ok(text)
+    };
     for (name, value) in &task.environment {
-        filled.environment.insert(name.clone(), text(value)?);
+        let value = handed(value, None, SecretText::Environment(name.clone()))?;
+        filled.environment.insert(name.clone(), value);
     }
-    for action in &task.actions {
+    for (index, action) in task.actions.iter().enumerate() {
         let mut action = action.clone();
         action.image = text(&action.image)?;
-        action.command = texts(&action.command)?;
+        for (number, word) in action.command.iter_mut().enumerate() {
+            *word = handed(word, Some(index), SecretText::Command(number))?;
+        }
         action.on_timeout = texts(&action.on_timeout)?;
         action.on_failure = texts(&action.on_failure)?;
-        for value in action.environment.values_mut() {
-            *value = text(value)?;
+        for (name, value) in &mut action.environment {
+            *value = handed(value, Some(index), SecretText::Environment(name.clone()))?;
         }
         filled.actions.push(action);
     }
+    filled.secrets = secrets;
     if let Some(approve) = &task.approve {
         filled.message = text(&approve.message)?;
     }

@@ -1,0 +1,26 @@
+//! Command lines that an agent is given: the kernel's, with what it says of the network, and that of `cexec`.
+
+use agent::actions::command_line;
+use agent::cmdline::{BootParameters, Cmdline, Ipam};
+
+const TOKEN: &str = "farrier.token";
+
+pub(crate) fn run(bytes: &[u8]) {
+    let text = crate::text(bytes);
+    let kernel = Cmdline::parse(text);
+    let _ = BootParameters::from_cmdline(&kernel);
+    let _ = kernel.is_on(TOKEN);
+    // What actions may see has no token, however it was written.
+    assert_eq!(Cmdline::parse(&kernel.masked()).value(TOKEN), None);
+
+    if let Ok(ipam) = Ipam::parse(text) {
+        assert!(ipam.prefix <= 32 && ipam.vlan_id.is_none_or(|id| (1..=4094).contains(&id)));
+    }
+
+    if let Ok(commands) = command_line::commands(text, None) {
+        assert!(!commands.is_empty() && commands.iter().all(|words| !words.is_empty()));
+    }
+    if let Ok(commands) = command_line::commands("true", Some(text)) {
+        assert!(commands.len() == 1 && commands[0].len() >= 2);
+    }
+}
