@@ -62,6 +62,11 @@ pub trait Inventory: Send + Sync + 'static {
     /// fetches is on its own timeline.
     async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, InventoryError>;
 
+    /// Whether whoever knows the machines can do what a boot asks of it; the words are `/readyz`'s.
+    async fn ready(&self) -> Result<(), InventoryError> {
+        Ok(())
+    }
+
     /// The token that this boot's agent proves itself with. The same boot id gets the same token,
     /// also after a restart of the server.
     async fn boot_token(&self, mac: MacAddr6, boot: &BootId) -> Result<String, InventoryError>;

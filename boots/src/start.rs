@@ -35,7 +35,7 @@ pub struct Running {
     pub dhcp: Option<SocketAddr>,
     /// What works less than asked for, in words for the operator.
     pub notes: Vec<String>,
-    /// Ends after the token was cancelled and every service stopped.
+    /// Ends after the token was cancelled, or a service broke down, and every service stopped.
     pub done: JoinHandle<()>,
 }
 
@@ -90,6 +90,8 @@ impl Boots {
         );
         let router = http::router(site.clone());
 
+        // A service that breaks down takes the others with it: whoever runs them hears of it and starts them again.
+        let shutdown = shutdown.child_token();
         let mut services = JoinSet::new();
         services.spawn(http::serve::serve(listener, router, shutdown.clone()));
         let boot_dir = config.boot_dir.clone();
@@ -105,16 +107,11 @@ impl Boots {
         if let Some(advertiser) = advertiser {
             services.spawn(advertiser.serve(context, shutdown.clone()));
         }
+        let warming = shutdown.clone();
         services.spawn(async move {
-            shutdown.run_until_cancelled(site.warm()).await;
+            warming.run_until_cancelled(site.warm()).await;
         });
-        let done = tokio::spawn(async move {
-            while let Some(ended) = services.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a netboot service has ended");
-                }
-            }
-        });
+        let done = tokio::spawn(until_all_end(services, shutdown));
         for note in &notes {
             tracing::warn!("{note}");
         }
@@ -125,6 +122,19 @@ impl Boots {
             notes,
             done,
         })
+    }
+}
+
+async fn until_all_end(mut services: JoinSet<()>, shutdown: CancellationToken) {
+    while let Some(ended) = services.join_next().await {
+        if let Err(error) = ended {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(
+                error,
+                "a netboot service broke down, which is a defect of Farrier: the others end, too"
+            );
+            shutdown.cancel();
+        }
     }
 }
 
@@ -151,5 +161,24 @@ fn advertiser(name: &str, notes: &mut Vec<String>) -> Option<RouterAdvertiser> {
             ));
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_service_that_breaks_down_is_not_missed_in_silence() {
+        let shutdown = CancellationToken::new();
+        let mut services = JoinSet::new();
+        let others = shutdown.clone();
+        services.spawn(async move { others.cancelled().await });
+        services.spawn(async { panic!("a defect, made for the test") });
+        let done = until_all_end(services, shutdown);
+        let ended = tokio::time::timeout(Duration::from_secs(20), done).await;
+        assert!(ended.is_ok(), "the others go on as if nothing were");
     }
 }

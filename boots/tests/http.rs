@@ -204,6 +204,13 @@ async fn serves_the_boot_directory_and_loaders() {
     let unready = lab.get(MACHINE, "/readyz", &[]).await;
     assert_eq!(unready.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(unready.text().await.unwrap().contains("no vmlinuz"));
+    std::fs::write(lab.boot.path().join("vmlinuz"), "again").unwrap();
+    *lab.world.unready.lock().unwrap() = Some("no room in the store".into());
+    let unready = lab.get(MACHINE, "/readyz", &[]).await;
+    assert_eq!(unready.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(unready.text().await.unwrap(), "no room in the store\n");
+    *lab.world.unready.lock().unwrap() = None;
+    assert_eq!(lab.get(MACHINE, "/readyz", &[]).await.status(), StatusCode::OK);
     assert_eq!(lab.get(MACHINE, "/healthz", &[]).await.status(), StatusCode::OK);
 }
 

@@ -368,6 +368,38 @@ async fn absurd_requests_cost_nothing_and_stop_nothing() {
     lab.world.heard(&["DATA | belongs to no transfer"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_so_many_transfers_and_others_are_served() {
+    let lab = Lab::new(1 << 20).await;
+    let (at, loader) = (lab.at(), lab.loader.clone());
+    let (held, third_party) = tokio::task::spawn_blocking(move || {
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let mut hand = Hand::new(MACHINE);
+            hand.send(at, b"\0\x01snponly.efi\0octet\0");
+            // The first block, which is not acknowledged.
+            assert_eq!(hand.receive().0.len(), 516);
+            held.push(hand);
+        }
+        let mut beyond = Hand::new(MACHINE);
+        beyond.send(at, b"\0\x01snponly.efi\0octet\0");
+        assert!(beyond.is_silent(500), "a 17th transfer of one address");
+        let other = Hand::new(Ipv4Addr::new(127, 0, 0, 12)).read(at, "snponly.efi");
+        (held, other.map(|content| content == loader))
+    })
+    .await
+    .unwrap();
+    assert_eq!(third_party, Ok(true));
+    lab.world
+        .heard(&[
+            "RRQ snponly.efi",
+            "too many transfers of this address at once",
+            "Ignored",
+        ])
+        .await;
+    drop(held);
+}
+
 fn memory_kb() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();

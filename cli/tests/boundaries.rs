@@ -33,12 +33,14 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("redaction", &[]),
         ("mac", &[]),
         ("dhcp", &["mac"]),
-        ("boots", &["dhcp", "mac"]),
+        ("connections", &[]),
+        ("boots", &["connections", "dhcp", "mac"]),
         ("coordinator", &["ephemeral", "mac", "store", "workflow", "yaml"]),
         (
             "server",
             &[
                 "access",
+                "connections",
                 "coordinator",
                 "ephemeral",
                 "proto",

@@ -272,3 +272,40 @@ fn does_not_start_on_a_damaged_store_and_without_the_check_gives_an_error_for_wh
         "{said}"
     );
 }
+
+/// Started with a soft limit that is lower than the hard one, and a hard one that is too low for its machines.
+#[test]
+fn descriptors_are_as_many_as_may_be_and_too_few_are_said() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let file = dir.path().join("m.yaml");
+    std::fs::write(&file, MACHINE).expect("write");
+    let limited = |hard: u64| {
+        let mut limited = std::process::Command::new("prlimit");
+        limited.arg(format!("--nofile=64:{hard}")).arg("--");
+        let serve = command(dir.path());
+        limited.arg(serve.get_program()).args(serve.get_args());
+        limited.env_clear().stderr(std::process::Stdio::piped());
+        for (name, value) in serve.get_envs() {
+            limited.env(name, value.unwrap_or_default());
+        }
+        limited
+    };
+    let serve = Serve::started(limited(1_024), dir.path());
+    serve.run(&["machine", "apply", "-f", file.to_str().expect("text")]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serve.pid())).expect("limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<&str> = line
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(3)
+        .take(2)
+        .collect();
+    assert_eq!(numbers, ["1024", "1024"]);
+    let (_, said) = serve.signal(Signal::SIGTERM);
+    assert!(!said.contains("are too few"), "{said}");
+    let serve = Serve::started(limited(512), dir.path());
+    let (code, said) = serve.signal(Signal::SIGTERM);
+    assert_eq!(code, Some(0), "{said}");
+    let want = "512 file descriptors are too few for 1 machines at once, which take 516";
+    assert!(said.contains(want), "{said}");
+}

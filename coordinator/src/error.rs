@@ -39,7 +39,10 @@ pub enum Error {
     /// The store failed or refused.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A thread of ours ended before it answered.
+    /// A thread or task of ours panicked.
+    #[error("the server broke down while it did this, which is a defect of Farrier; its log says where")]
+    BrokeDown,
+    /// The server ends before it answers.
     #[error("the server is stopping")]
     Stopping,
 }

@@ -1,10 +1,13 @@
 //! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use access::Pin;
+use connections::{Places, Said};
+use futures_util::FutureExt;
 use store::StoreHandle;
 use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -12,8 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
+use crate::data::intake::Intake;
 use crate::database::{Database, off_the_runtime};
+use crate::grpc::{ServeError, with_causes};
 use crate::secrets::KeyFile;
+use crate::tasks::caught;
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -53,6 +59,8 @@ pub struct Config {
     pub secrets_key: Option<PathBuf>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
+    /// What those may take who come from outside.
+    pub limits: crate::Limits,
 }
 
 impl Default for Config {
@@ -70,6 +78,7 @@ impl Default for Config {
             blobs: Blobs::in_memory(),
             secrets_key: None,
             authority: Pin::of(b""),
+            limits: crate::Limits::default(),
         }
     }
 }
@@ -102,11 +111,25 @@ pub(crate) struct Inner {
     pub(crate) outboxes: mpsc::UnboundedSender<String>,
     /// A root has ended.
     pub(crate) ended: mpsc::UnboundedSender<String>,
+    /// Streams that have not said Hello.
+    pub(crate) unspoken: Places<IpAddr>,
+    unspoken_said: Mutex<Said>,
+    /// What agents bring before they report.
+    pub(crate) intake: Intake,
     pub(crate) stopping: watch::Sender<bool>,
+    /// The background task that is gone without having been told to stop.
+    broken: watch::Sender<Option<&'static str>>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// Stops the timeline's writer: after everything that has something to record.
     last: watch::Sender<bool>,
     writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Inner {
+    /// Whether a stream that was refused is to be said.
+    pub(crate) fn unspoken_said(&self) -> MutexGuard<'_, Said> {
+        self.unspoken_said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Something in the store changed: whoever follows it reads again.
@@ -119,7 +142,7 @@ pub(crate) enum Change {
 }
 
 /// Changes that a follower may be behind before it is told to read everything again.
-const CHANGES: usize = 1024;
+pub(crate) const CHANGES: usize = 1024;
 
 impl ControlPlane {
     /// Begins to serve what `store` holds. Must be called on a tokio runtime.
@@ -148,6 +171,10 @@ impl ControlPlane {
             changes.clone(),
             stopped(&last),
         );
+        let unspoken = Places::new(config.limits.unspoken);
+        let intake = Intake::new(&config.limits);
+        let broken = watch::channel(None).0;
+        let writer = watched("the boot timeline", writer, &broken, stopped(&last));
         let inner = Inner {
             db,
             config,
@@ -164,7 +191,11 @@ impl ControlPlane {
             timers,
             outboxes,
             ended,
+            unspoken,
+            unspoken_said: Mutex::default(),
+            intake,
             stopping,
+            broken,
             tasks: Mutex::default(),
             last,
             writer: Mutex::new(Some(tokio::spawn(writer))),
@@ -178,22 +209,45 @@ impl ControlPlane {
             control.follow_up(next);
         }
         let weak = || Arc::downgrade(&control.inner);
-        control.keep(tokio::spawn(timers::run(weak(), timers_due, control.stopped())));
-        control.keep(tokio::spawn(carrier::run(weak(), rows, control.stopped())));
-        control.keep(tokio::spawn(silence::run(weak(), lost_after, control.stopped())));
-        control.keep(tokio::spawn(blocked::run(weak(), control.stopped())));
-        control.keep(tokio::spawn(keeper::run(
-            weak(),
-            roots,
-            archive_after,
-            control.stopped(),
-        )));
-        control.keep(tokio::spawn(retention::run(
-            weak(),
-            keep_ended,
-            control.stopped(),
-        )));
+        let stopped = || control.stopped();
+        control.background("timers", timers::run(weak(), timers_due, stopped()));
+        control.background("outboxes", carrier::run(weak(), rows, stopped()));
+        control.background("silence", silence::run(weak(), lost_after, stopped()));
+        control.background("deadlocks", blocked::run(weak(), stopped()));
+        control.background("archive", keeper::run(weak(), roots, archive_after, stopped()));
+        control.background("retention", retention::run(weak(), keep_ended, stopped()));
         Ok(control)
+    }
+
+    /// Starts a task that runs until [`ControlPlane::close`]. One that is gone before is nothing to go on without: see
+    /// [`ControlPlane::broken`].
+    fn background(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let watched = watched(name, task, &self.inner.broken, self.stopped());
+        self.keep(tokio::spawn(watched));
+    }
+
+    /// Waits until a background task is gone that was not told to stop; its name.
+    pub(crate) async fn broken(&self) -> &'static str {
+        let mut broken = self.inner.broken.subscribe();
+        let name = match broken.wait_for(Option::is_some).await {
+            Ok(name) => *name,
+            Err(_) => None,
+        };
+        match name {
+            Some(name) => name,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether the control plane can do what it is asked: its background tasks are there, and its store can be written.
+    ///
+    /// # Errors
+    /// In words, with the cure.
+    pub fn ready(&self) -> Result<(), String> {
+        if let Some(task) = *self.inner.broken.borrow() {
+            return Err(ServeError::Broken(task).to_string());
+        }
+        self.inner.db.writable().map_err(|error| with_causes(&error))
     }
 
     /// Ends sessions, followers and background work, and waits for them. What was acknowledged is in the store.
@@ -234,10 +288,48 @@ impl ControlPlane {
     }
 }
 
+/// Does `task`, and tells `broken` its name if it ends before `stopped` does.
+fn watched(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+    broken: &watch::Sender<Option<&'static str>>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = ()> + Send + 'static {
+    let broken = broken.clone();
+    async move {
+        if caught(name, task).await.is_none() && stopped.now_or_never().is_none() {
+            broken.send_replace(Some(name));
+        }
+    }
+}
+
 fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut stopping = stopping.subscribe();
     async move {
         // The sender going away means the same.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_background_task_that_breaks_down_is_not_missed_in_silence() {
+        let store = StoreHandle::new(MemoryStore::new());
+        let control = ControlPlane::open(store, Config::default()).await.expect("open");
+        assert_eq!(control.ready(), Ok(()));
+        control.background("made for the test", async { panic!("a defect") });
+        let name = tokio::time::timeout(Duration::from_secs(20), control.broken()).await;
+        assert_eq!(name, Ok("made for the test"));
+        let said = control.ready().expect_err("it is not ready");
+        assert!(
+            said.starts_with("its task \"made for the test\" broke down"),
+            "{said}"
+        );
+        control.close().await;
     }
 }

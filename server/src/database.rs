@@ -5,7 +5,9 @@ use std::sync::Arc;
 use coordinator::Error;
 use coordinator::database::{self, Batch, Stored, View};
 use serde::de::DeserializeOwned;
-use store::{Commit, Revision, Store, StoreHandle};
+use store::{Commit, Revision, Store, StoreError, StoreHandle};
+
+use crate::tasks::broken_off;
 
 #[derive(Clone)]
 pub(crate) struct Database {
@@ -47,6 +49,11 @@ impl Database {
         self.with(move |view| view.list(&prefix)).await
     }
 
+    /// See [`StoreHandle::writable`].
+    pub(crate) fn writable(&self) -> Result<(), StoreError> {
+        self.store.writable()
+    }
+
     /// Returns when the batch is durable.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<Revision, Error> {
         self.commit_of(batch.into_commit()).await
@@ -65,5 +72,5 @@ where
 {
     tokio::task::spawn_blocking(read)
         .await
-        .map_err(|_| Error::Stopping)?
+        .map_err(|error| broken_off(&error))?
 }

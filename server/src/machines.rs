@@ -46,6 +46,11 @@ impl ControlPlane {
         self.inner.db.with(machines::all).await
     }
 
+    /// How many machines there are.
+    pub async fn machine_count(&self) -> Result<u64, Error> {
+        Ok(self.machines().await?.len() as u64)
+    }
+
     /// Every interface that has an address reserved.
     pub async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, Error> {
         let all = self.machines().await?;

@@ -3,7 +3,7 @@
 //! A commit that was queued happens even when its caller stops waiting for the answer. The thread ends, and with it
 //! the store is closed, when the last handle is dropped; that waits for the commits that are queued.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -23,7 +23,11 @@ const GROUP_BYTES: usize = 4 * 1024 * 1024;
 pub struct StoreHandle {
     store: Arc<dyn Store>,
     writer: Arc<Writer>,
+    trouble: Trouble,
 }
+
+/// What the last write failed with; `None`: it did not.
+type Trouble = Arc<Mutex<Option<StoreError>>>;
 
 impl StoreHandle {
     /// Takes a store over and starts its writer thread.
@@ -35,9 +39,13 @@ impl StoreHandle {
     pub fn shared(store: Arc<dyn Store>) -> StoreHandle {
         let (sender, receiver) = mpsc::channel(QUEUE_COMMITS);
         let written = store.clone();
+        let trouble = Trouble::default();
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || write_queued(&*written, receiver))
+            .spawn({
+                let trouble = trouble.clone();
+                move || write_queued(&*written, receiver, &trouble)
+            })
             .expect("the process may start one more thread");
         StoreHandle {
             store,
@@ -45,6 +53,7 @@ impl StoreHandle {
                 sender: Some(sender),
                 thread: Some(thread),
             }),
+            trouble,
         }
     }
 
@@ -58,6 +67,24 @@ impl StoreHandle {
             .await
             .map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
+    }
+
+    /// Whether commits can be made, as far as that is known: the writer thread runs, and the last write did not fail. A store whose
+    /// disk was full is writable again with the first commit that succeeds.
+    ///
+    /// # Errors
+    /// What a commit would say, or what the last one said.
+    pub fn writable(&self) -> Result<(), StoreError> {
+        let is_there = self
+            .writer
+            .sender
+            .as_ref()
+            .is_some_and(|sender| !sender.is_closed());
+        if !is_there {
+            return Err(stopped());
+        }
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone().map_or(Ok(()), Err)
     }
 
     /// Reads one key; from memory or with one short read, so on the calling thread.
@@ -127,7 +154,7 @@ struct Queued {
     answer: oneshot::Sender<Result<Revision, StoreError>>,
 }
 
-fn write_queued(store: &dyn Store, mut receiver: mpsc::Receiver<Queued>) {
+fn write_queued(store: &dyn Store, mut receiver: mpsc::Receiver<Queued>, trouble: &Trouble) {
     let mut left_over = None;
     while let Some(first) = left_over.take().or_else(|| receiver.blocking_recv()) {
         let mut bytes = first.commit.len_bytes();
@@ -144,7 +171,12 @@ fn write_queued(store: &dyn Store, mut receiver: mpsc::Receiver<Queued>) {
         }
         let commits: Vec<&Commit> = group.iter().map(|queued| &queued.commit).collect();
         let answers = store.commit_group(&commits);
-        if let Some(Err(error @ (StoreError::Backend { .. } | StoreError::Full { .. }))) = answers.first() {
+        let failed = match answers.first() {
+            Some(Err(error @ (StoreError::Backend { .. } | StoreError::Full { .. }))) => Some(error),
+            _ => None,
+        };
+        *trouble.lock().unwrap_or_else(PoisonError::into_inner) = failed.cloned();
+        if let Some(error) = failed {
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 commits = group.len(),
@@ -172,7 +204,7 @@ async fn off_the_runtime<T: Send + 'static>(
 
 fn stopped() -> StoreError {
     StoreError::Backend {
-        message: "its writer thread has stopped".into(),
+        message: "its writer thread has stopped (the log says why): start the server again".into(),
         source: None,
     }
 }

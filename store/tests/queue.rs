@@ -108,6 +108,36 @@ async fn commits_that_wait_are_written_together_and_answered_apart() {
     assert_eq!(handle.range("a", "g", 10).await.unwrap().len(), 1);
 }
 
+/// As many as wait in the queue; one more waits outside of it, and is not made when its caller goes.
+#[tokio::test]
+async fn commits_wait_in_a_queue_of_a_bounded_length() {
+    let gate = Arc::new(Gate::default());
+    let handle = StoreHandle::shared(gate.clone());
+    let commit = |key: String| {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.commit(put(&key)).await })
+    };
+    let mut waiting = vec![commit("k-first".into())];
+    tokio::task::spawn_blocking({
+        let gate = gate.clone();
+        move || Gate::wait(&gate.entered)
+    })
+    .await
+    .unwrap();
+    waiting.extend((0..1024).map(|at| commit(format!("k{at}"))));
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    let beyond = handle.commit(put("k-beyond"));
+    let beyond = tokio::time::timeout(std::time::Duration::from_millis(100), beyond).await;
+    assert!(beyond.is_err(), "it waits");
+    Gate::set(&gate.open);
+    for answer in waiting {
+        answer.await.unwrap().unwrap();
+    }
+    assert_eq!(handle.prefix(b"k", 2_000).await.unwrap().len(), 1_025);
+}
+
 #[tokio::test]
 async fn a_commit_over_the_limit_never_reaches_the_writer() {
     let handle = StoreHandle::new(MemoryStore::new());
@@ -204,7 +234,10 @@ async fn a_store_that_panics_gives_errors_and_no_hang() {
     let handle = StoreHandle::new(Broken);
     for _ in 0..3 {
         let error = handle.commit(put("a")).await.unwrap_err();
-        assert_eq!(error.to_string(), "store: its writer thread has stopped");
+        assert_eq!(
+            error.to_string(),
+            "store: its writer thread has stopped (the log says why): start the server again"
+        );
     }
     let error = handle.range("a", "b", 1).await.unwrap_err();
     assert_eq!(error.to_string(), "store: reading was broken off");

@@ -87,7 +87,7 @@ impl DhcpService {
                     take(&context, &queues, bytes, received.from);
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "dhcp: receiving failed");
+                    tracing::warn!(error = &error as &dyn std::error::Error, "dhcp: receiving failed");
                     // Not to spin while the interface is away.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -159,3 +159,74 @@ const QUEUE: usize = 512;
 const MAX_PACKET_BYTES: usize = 2048;
 /// A client asks again after 4 s (RFC 2131 section 4.1).
 const PATIENCE: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use dhcp::MessageType;
+    use macaddr::MacAddr6;
+
+    use super::*;
+    use crate::inventory::{BootId, Inventory, InventoryError, Machine};
+    use crate::scripts::Server;
+    use crate::timeline::{Entry, Timeline};
+
+    #[derive(Default)]
+    struct Nobody(Mutex<Vec<String>>);
+
+    #[async_trait::async_trait]
+    impl Inventory for Nobody {
+        async fn machine(&self, _: MacAddr6) -> Result<Option<Machine>, InventoryError> {
+            Ok(None)
+        }
+
+        async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, InventoryError> {
+            Ok(Vec::new())
+        }
+
+        async fn boot_token(&self, _: MacAddr6, _: &BootId) -> Result<String, InventoryError> {
+            Ok(String::new())
+        }
+    }
+
+    impl Timeline for Nobody {
+        fn record(&self, entry: Entry) {
+            self.0.lock().expect("not poisoned").push(entry.detail);
+        }
+    }
+
+    #[test]
+    fn packets_that_come_faster_than_they_are_answered_are_told_of() {
+        let nobody = Arc::new(Nobody::default());
+        let server = Server {
+            address: Ipv4Addr::LOCALHOST,
+            http_port: 0,
+            grpc_port: 0,
+            consoles: Vec::new(),
+        };
+        let context = Context::new(server, nobody.clone(), nobody.clone());
+        let (first, mut waiting) = mpsc::channel(QUEUE);
+        let (second, mut others) = mpsc::channel(QUEUE);
+        let queues = [first, second];
+        let packet = |last: u8| {
+            let mac = MacAddr6::new(2, 0, 0, 0, 0, last);
+            dhcp::encode(&Packet::request(MessageType::Discover, mac, 1)).expect("a packet")
+        };
+        let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
+        for _ in 0..QUEUE + 3 {
+            take(&context, &queues, &packet(2), from);
+        }
+        take(&context, &queues, &packet(3), from);
+        let said = nobody.0.lock().expect("not poisoned").clone();
+        assert_eq!(said, vec!["too many packets at once; it will ask again"; 3]);
+        let count = |queue: &mut mpsc::Receiver<Packet>| std::iter::from_fn(|| queue.try_recv().ok()).count();
+        let mut counts = [count(&mut waiting), count(&mut others)];
+        counts.sort_unstable();
+        assert_eq!(
+            counts,
+            [1, QUEUE],
+            "another machine's packet waits in another queue"
+        );
+    }
+}

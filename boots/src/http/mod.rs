@@ -6,7 +6,7 @@
 //! | `/ipxe/binary/[<mac>/]<file>` | boot loaders |
 //! | `/boot/<file>` | the boot image directory |
 //! | `/images/<path>` | the images directory |
-//! | `/healthz`, `/readyz` | whether it runs; whether it could boot a machine |
+//! | `/healthz`, `/readyz` | whether it runs; whether it could boot a machine, and if not, why |
 
 mod digest;
 pub mod range;
@@ -30,11 +30,12 @@ use macaddr::MacAddr6;
 
 use self::digest::Digests;
 use self::range::Reply;
-use self::tally::{FileBody, Tally};
+use self::tally::{Downloads, FileBody, Tally};
 use crate::bootfile;
 use crate::context::{Context, ScriptRefusal, Told};
 use crate::directories::{self, KERNEL_FILES};
 use crate::files::{self, Opened};
+use crate::inventory::InventoryError;
 use crate::tftp::name::{Wanted, wanted};
 use crate::timeline::Stage;
 
@@ -44,6 +45,7 @@ pub(crate) struct Site {
     pub(crate) boot_dir: PathBuf,
     pub(crate) images_dir: Option<PathBuf>,
     digests: Digests,
+    downloads: Downloads,
 }
 
 impl Site {
@@ -53,6 +55,7 @@ impl Site {
             boot_dir,
             images_dir,
             digests: Digests::default(),
+            downloads: Downloads::default(),
         })
     }
 
@@ -179,16 +182,20 @@ async fn image(State(site): State<Arc<Site>>, UrlPath(path): UrlPath<String>, re
 
 async fn ready(State(site): State<Arc<Site>>) -> Response {
     let missing = directories::missing(&site.boot_dir, KERNEL_FILES);
-    if missing.is_empty() {
-        return "ready\n".into_response();
-    }
-    say(
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!(
+    let mut lacks = Vec::new();
+    if !missing.is_empty() {
+        lacks.push(format!(
             "the boot image directory has no {}: `farrier image build` makes them",
             missing.join(", ")
-        ),
-    )
+        ));
+    }
+    if let Err(InventoryError(why)) = site.context.inventory.ready().await {
+        lacks.push(why);
+    }
+    if lacks.is_empty() {
+        return "ready\n".into_response();
+    }
+    say(StatusCode::SERVICE_UNAVAILABLE, lacks.join("\n"))
 }
 
 fn other(context: &Context, request: &Request) -> StatusCode {
@@ -282,10 +289,7 @@ async fn send(site: &Site, opened: Opened, etag: &str, asked: Asked) -> Response
         drop(tally);
         Body::empty()
     } else {
-        match FileBody::new(opened.file, part.start, tally).await {
-            Ok(body) => Body::from_stream(body),
-            Err(error) => return say(StatusCode::INTERNAL_SERVER_ERROR, error),
-        }
+        Body::from_stream(FileBody::new(opened.file, part.start, &site.downloads, tally))
     };
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();

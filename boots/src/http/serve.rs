@@ -1,84 +1,50 @@
 //! Accepts connections and serves a router on them.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use hyper::body::Incoming;
+use connections::{Bounds, Connection, Incoming};
+use hyper::body;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 /// Serves until `shutdown` is cancelled, then gives what is being sent a moment to finish.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    accept_all(listener, router, shutdown, HEADER_TIMEOUT).await;
+    accept_all(listener, router, shutdown, BOUNDS).await;
 }
 
-async fn accept_all(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-    header_timeout: Duration,
-) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+async fn accept_all(listener: TcpListener, router: Router, shutdown: CancellationToken, bounds: Bounds) {
+    let mut incoming = Incoming::new("HTTP", listener, bounds);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = incoming.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, peer, permit)) => {
-                let (router, shutdown) = (router.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection(stream, peer, router, shutdown, header_timeout).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "http: accepting failed");
-                // Out of file descriptors: not to spin until some are free.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+        let (router, shutdown) = (router.clone(), shutdown.clone());
+        connections.spawn(connection(accepted, router, shutdown, bounds.speaks_within));
     }
-    drop(listener);
+    drop(incoming);
     connections.close();
     connections.wait().await;
 }
 
-type Permit = tokio::sync::OwnedSemaphorePermit;
-
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, Permit)> {
-    let permit = room
-        .clone()
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
-}
-
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    accepted: Connection,
     router: Router,
     shutdown: CancellationToken,
     header_timeout: Duration,
 ) {
-    limit(&stream);
-    let service = tower::service_fn(move |request: Request<Incoming>| {
+    limit(accepted.stream());
+    let peer = accepted.peer();
+    let service = tower::service_fn(move |request: Request<body::Incoming>| {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.clone().oneshot(request)
@@ -87,7 +53,9 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        // Of a body no more is read ahead than one chunk: who takes nothing costs no more than that.
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(accepted), TowerToHyperService::new(service));
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -97,25 +65,32 @@ async fn connection(
     let _ = tokio::time::timeout(GRACE, connection).await;
 }
 
-/// A peer that is gone or takes nothing any more does not hold its connection for ever.
+/// A peer that is gone does not hold its connection for ever.
 fn limit(stream: &TcpStream) {
     let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_user_timeout(Some(STALL_TIMEOUT));
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALL_TIMEOUT));
+    let _ = socket.set_tcp_user_timeout(Some(BOUNDS.reads_within));
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(BOUNDS.reads_within));
 }
 
-const MAX_CONNECTIONS: usize = 8192;
-/// Until a request's head is complete, also on a connection that is kept for the next one.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A machine that writes its disk may take nothing for a while.
-const STALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A machine has one or two connections at a time; behind a proxy there may be a rack.
+const BOUNDS: Bounds = Bounds {
+    per_peer: 256,
+    per_loopback: 1024,
+    in_all: 8192,
+    // Also until a request's head is complete, the next one's of the same connection too.
+    speaks_within: Duration::from_secs(30),
+    // A machine that writes its disk may take nothing for a while.
+    reads_within: Duration::from_secs(120),
+};
+/// Of a request's head. iPXE and the agent send a few hundred bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 const GRACE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpSocket;
 
     use super::*;
 
@@ -125,8 +100,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let router = Router::new().route("/", get(|| async { "here" }));
-        let within = Duration::from_millis(100);
-        let serving = tokio::spawn(accept_all(listener, router, shutdown.clone(), within));
+        let bounds = Bounds {
+            speaks_within: Duration::from_millis(100),
+            ..BOUNDS
+        };
+        let serving = tokio::spawn(accept_all(listener, router, shutdown.clone(), bounds));
         for beginning in [
             "",
             "P",
@@ -139,6 +117,44 @@ mod tests {
             let mut answer = Vec::new();
             let hung_up = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer));
             assert!(hung_up.await.is_ok(), "{beginning:?} holds its connection");
+        }
+        shutdown.cancel();
+        serving.await.unwrap();
+    }
+    #[tokio::test]
+    async fn one_address_has_so_many_connections_and_others_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(|| async { "here" }));
+        let bounds = Bounds {
+            per_loopback: 2,
+            ..BOUNDS
+        };
+        let serving = tokio::spawn(accept_all(listener, router, shutdown.clone(), bounds));
+        let ask = async |from: &str| {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(from.parse().unwrap()).unwrap();
+            let mut stream = socket.connect(address).await.unwrap();
+            let mut answer = [0; 8192];
+            let _ = stream.write_all(b"GET / HTTP/1.1\r\nHost: farrier\r\n\r\n").await;
+            let len = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
+            let len = len.unwrap().unwrap_or(0);
+            (stream, answer[..len].starts_with(b"HTTP/1.1 200"))
+        };
+        let (first, is_served) = ask("127.0.0.2:0").await;
+        assert!(is_served);
+        let (_second, is_served) = ask("127.0.0.2:0").await;
+        assert!(is_served);
+        assert!(!ask("127.0.0.2:0").await.1, "a third of one address");
+        assert!(ask("127.0.0.3:0").await.1, "another's first");
+        drop(first);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while !ask("127.0.0.2:0").await.1 {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "its place is not free again"
+            );
         }
         shutdown.cancel();
         serving.await.unwrap();

@@ -67,7 +67,10 @@ impl RouterAdvertiser {
                 // It has passed a router (RFC 4861 section 6.1.1).
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "router advertisements: receiving failed");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "router advertisements: receiving failed"
+                    );
                     // Not to spin while the interface is away.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,10 +54,15 @@ pub(crate) async fn serve(
         match received {
             Ok(received) => {
                 let datagram = buffer.get(..received.len_bytes).unwrap_or_default();
-                service.clone().take(received, datagram, &transfers);
+                let taken = AssertUnwindSafe(|| service.clone().take(received, datagram, &transfers));
+                if catch_unwind(taken).is_err() {
+                    let told =
+                        Told::failed("not answered: handling it panicked, which is a defect of Farrier");
+                    service.context.record(Stage::Tftp, None, "packet", told);
+                }
             }
             Err(error) => {
-                tracing::warn!(%error, "tftp: receiving failed");
+                tracing::warn!(error = &error as &dyn std::error::Error, "tftp: receiving failed");
                 // Not to spin should the error stay.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -23,6 +23,8 @@ pub struct World {
     entries: Mutex<Vec<Entry>>,
     /// Asking for this MAC panics, as a defect would.
     pub panics_at: Mutex<Option<MacAddr6>>,
+    /// Why it is not ready, if it is not.
+    pub unready: Mutex<Option<String>>,
 }
 
 impl World {
@@ -94,6 +96,11 @@ impl Inventory for World {
             .values()
             .filter_map(|one| Some((one.mac, one.lease.as_ref()?.address)))
             .collect())
+    }
+
+    async fn ready(&self) -> Result<(), InventoryError> {
+        let why = self.unready.lock().unwrap().clone();
+        why.map_or(Ok(()), |why| Err(InventoryError(why)))
     }
 
     async fn boot_token(&self, _: MacAddr6, boot: &BootId) -> Result<String, InventoryError> {

@@ -1,6 +1,7 @@
 //! `farrier serve`: the control plane and the netboot services in one process.
 
 mod config;
+mod descriptors;
 mod netboot;
 mod notify;
 mod store_check;
@@ -46,13 +47,14 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     // Before anything is started: an early signal must not be lost.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let descriptors = descriptors::raise();
     make_data_dir(&config)?;
     if config.store_check {
         let data_dir = config.data_dir.clone();
         let checked = tokio::task::spawn_blocking(move || store_check::run(&data_dir));
         tokio::select! {
             checked = checked => {
-                checked.map_err(|error| Failure::Failed(format!("checking the store broke off: {error}")))??;
+                checked.map_err(|error| Failure::Failed(format!("checking the store broke off: {}", chain(&error))))??;
             }
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
@@ -62,9 +64,10 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         Authority::open(&config.data_dir.join(AUTHORITY)).map_err(|error| Failure::Failed(chain(&error)))?;
     let identity = authority
         .identity()
-        .map_err(|error| Failure::Failed(format!("no certificate can be made: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("no certificate can be made: {}", chain(&error))))?;
     let control = open(&config, authority.pin()).await?;
     make_first_token(&control, &config.data_dir.join(FIRST_TOKEN)).await?;
+    look_at_descriptors(&control, descriptors).await;
     let wanted = SocketAddr::from((config.listen, config.grpc_port));
     let grpc = TcpListener::bind(wanted).await.map_err(|error| {
         Failure::Failed(format!(
@@ -89,7 +92,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         identity,
     };
     let stop = CancellationToken::new();
-    let serving = tokio::spawn({
+    let mut serving = tokio::spawn({
         let (control, stop) = (control.clone(), stop.clone());
         async move { control.serve(listeners, stop.cancelled_owned()).await }
     });
@@ -115,19 +118,34 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         boots.http, boots.tftp
     ));
     notify::ready();
-    let ended_by_itself = tokio::select! {
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
-        _ = &mut boots.done => true,
-    };
+    let mut served = None;
+    let mut netboot_ended = false;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut serving => served = Some(ended),
+        _ = &mut boots.done => netboot_ended = true,
+    }
     tracing::info!("stopping");
     notify::stopping();
     stop.cancel();
-    let served = serving
-        .await
-        .map_err(|error| Failure::Failed(format!("the control plane broke down: {error}")))?;
-    served.map_err(|error| Failure::Failed(format!("gRPC failed: {}", chain(&error))))?;
+    let ended_by_itself = served.is_some();
+    let served = match served {
+        Some(served) => served,
+        None => serving.await,
+    };
+    let broke_down = |error: &dyn std::error::Error| {
+        Failure::Failed(format!("the control plane broke down: {}", chain(error)))
+    };
+    served
+        .map_err(|error| broke_down(&error))?
+        .map_err(|error| broke_down(&error))?;
     if ended_by_itself {
+        return Err(Failure::Failed(
+            "the control plane ended without having been told to; the log says why".into(),
+        ));
+    }
+    if netboot_ended {
         return Err(Failure::Failed(
             "the netboot services ended; the log says why".into(),
         ));
@@ -136,6 +154,35 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         tracing::warn!("transfers that were under way are broken off");
     }
     Ok(())
+}
+
+/// Says when there are not enough for the machines that there are.
+async fn look_at_descriptors(control: &ControlPlane, raised: Result<u64, nix::errno::Errno>) {
+    let limit = match raised {
+        Ok(limit) => limit,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the limit of file descriptors stays as it is: it cannot be raised"
+            );
+            return;
+        }
+    };
+    match control.machine_count().await {
+        Ok(machines) => {
+            if let Some(said) = descriptors::too_few(limit, machines) {
+                tracing::warn!("{said}");
+            }
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "whether file descriptors are enough is not known: the machines cannot be counted"
+            );
+        }
+    }
 }
 
 fn make_data_dir(config: &ServeConfig) -> Result<(), Failure> {

@@ -9,6 +9,8 @@ use coordinator::netboot::Next;
 use macaddr::MacAddr6;
 use server::{ControlPlane, timeline};
 
+use crate::failure::chain;
+
 /// The control plane, as boots sees it.
 pub(super) struct Netboot {
     control: ControlPlane,
@@ -27,7 +29,7 @@ impl Inventory for Netboot {
             .control
             .netboot(mac)
             .await
-            .map_err(|error| InventoryError(error.to_string()))?;
+            .map_err(|error| InventoryError(chain(&error)))?;
         let Some(known) = known else { return Ok(None) };
         Ok(Some(inventory::Machine {
             name: known.machine.name,
@@ -44,14 +46,18 @@ impl Inventory for Netboot {
         self.control
             .reservations()
             .await
-            .map_err(|error| InventoryError(error.to_string()))
+            .map_err(|error| InventoryError(chain(&error)))
+    }
+
+    async fn ready(&self) -> Result<(), InventoryError> {
+        self.control.ready().map_err(InventoryError)
     }
 
     async fn boot_token(&self, mac: MacAddr6, boot: &BootId) -> Result<String, InventoryError> {
         self.control
             .boot_token(mac, &boot.0)
             .await
-            .map_err(|error| InventoryError(error.to_string()))
+            .map_err(|error| InventoryError(chain(&error)))
     }
 }
 

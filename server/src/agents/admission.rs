@@ -1,7 +1,6 @@
 //! Who may attach: a machine that is known, with the token of its boot.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use macaddr::MacAddr6;
@@ -9,7 +8,7 @@ use proto::v1::Hello;
 use tonic::Status;
 
 use super::described;
-use super::registry::{Handle, Held};
+use super::registry::{Held, Registered};
 use crate::boot_tokens::Verdict;
 use crate::control::ControlPlane;
 use crate::grpc::status;
@@ -21,7 +20,7 @@ const MAX_FIELD_BYTES: usize = 256;
 
 /// An agent that may stay.
 pub(super) struct Admitted {
-    pub(super) handle: Arc<Handle>,
+    pub(super) registered: Registered,
     /// The netboot that its token is of.
     pub(super) boot: Option<String>,
     pub(super) peer: String,
@@ -74,7 +73,7 @@ impl ControlPlane {
             .agents
             .register(&machine.name, mac, &hello.boot_id, boot.is_some())
         {
-            Ok(handle) => {
+            Ok(registered) => {
                 tracing::info!(machine = machine.name, mac = text, peer, "agent attached");
                 self.record(Entry {
                     at: SystemTime::now(),
@@ -90,7 +89,11 @@ impl ControlPlane {
                     bytes: 0,
                     outcome: Outcome::Answered,
                 });
-                Ok(Admitted { handle, boot, peer })
+                Ok(Admitted {
+                    registered,
+                    boot,
+                    peer,
+                })
             }
             Err(Held) => {
                 let why = "another live session holds this MAC, and this one shows no boot token";

@@ -1,7 +1,7 @@
 //! The ephemeral data on its way to an agent and from it, beside its stream.
 
 use ephemeral::Manifest;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use proto::v1::put_data_request::Kind;
 use proto::v1::{DataAccess, DataChanges, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
 use tonic::{Status, Streaming};
@@ -16,13 +16,22 @@ use coordinator::Error;
 use coordinator::data::Trouble;
 use coordinator::machines::{mac_text, parse_mac};
 
+/// Whose data an agent asks for, or brings.
+struct Asked {
+    /// The workflow that has them.
+    root: String,
+    machine: String,
+    attempt: AttemptId,
+}
+
 impl ControlPlane {
     /// The files of the version that an agent asks for.
     pub(crate) async fn data_for_agent(
         &self,
         request: GetDataRequest,
     ) -> Result<impl Stream<Item = Result<DataChunk, Status>> + Send + use<>, Status> {
-        let root = self.root_for(request.access).await?;
+        let Asked { root, machine, .. } = self.asked(request.access).await?;
+        let place = self.inner.intake.call(&machine)?;
         let manifest = self
             .inner
             .coordinator
@@ -34,7 +43,11 @@ impl ControlPlane {
                 request.version
             ))
         })?;
-        Ok(contents::chunks(self.inner.config.blobs.clone(), &manifest))
+        let chunks = contents::chunks(self.inner.config.blobs.clone(), &manifest);
+        Ok(chunks.inspect(move |_| {
+            // Held until the stream is dropped.
+            let _ = &place;
+        }))
     }
 
     /// Stores what an agent brings before it reports.
@@ -46,8 +59,20 @@ impl ControlPlane {
         let Some(Kind::Access(access)) = first else {
             return Err(Status::invalid_argument("the first message must say who asks"));
         };
-        self.root_for(Some(access)).await?;
-        contents::take(&self.inner.config.blobs, requests).await
+        let Asked { machine, attempt, .. } = self.asked(Some(access)).await?;
+        let intake = &self.inner.intake;
+        let _place = intake.call(&machine)?;
+        let counted = requests.and_then(|request| {
+            let counted = intake.count(&machine, &attempt, &request);
+            std::future::ready(counted.map(|()| request))
+        });
+        let within = self.inner.config.limits.data_within;
+        let taken = tokio::time::timeout(within, contents::take(&self.inner.config.blobs, counted));
+        taken.await.unwrap_or_else(|_| {
+            Err(Status::unavailable(format!(
+                "the data have not come within {within:?}: send them again"
+            )))
+        })
     }
 
     /// What a report brings, made durable; a success whose data cannot be taken is a failure.
@@ -70,8 +95,8 @@ impl ControlPlane {
         }
     }
 
-    /// The root whose data an agent may have: that of the attempt which its machine was handed in this boot.
-    async fn root_for(&self, access: Option<DataAccess>) -> Result<String, Status> {
+    /// What an agent may have data for: the attempt which its machine was handed in this boot.
+    async fn asked(&self, access: Option<DataAccess>) -> Result<Asked, Status> {
         let access = access.ok_or_else(|| Status::invalid_argument("it must be said who asks"))?;
         let mac = parse_mac(&access.mac)
             .ok_or_else(|| Status::invalid_argument(format!("{:?} is no MAC", access.mac)))?;
@@ -110,6 +135,10 @@ impl ControlPlane {
         let workflow = self.workflow_in_store(&attempt.workflow).await.map_err(status)?;
         let workflow =
             workflow.ok_or_else(|| Status::not_found(format!("no workflow {}", attempt.workflow)))?;
-        Ok(workflow.root().to_owned())
+        Ok(Asked {
+            root: workflow.root().to_owned(),
+            machine: machine.name,
+            attempt,
+        })
     }
 }

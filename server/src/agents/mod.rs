@@ -8,9 +8,9 @@ mod data;
 pub(crate) mod registry;
 mod session;
 
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use connections::{Place, peer_of};
 use futures_util::{Stream, StreamExt, stream};
 use macaddr::MacAddr6;
 use proto::v1::{AgentMessage, Hello, ServerMessage, agent_message, report};
@@ -27,8 +27,6 @@ use crate::control::ControlPlane;
 
 /// Messages that may wait for an agent to read them.
 const OUTBOUND: usize = 64;
-/// An agent says who it is at once.
-const HELLO_WITHIN: Duration = Duration::from_secs(20);
 
 /// What is remembered of a machine's agent, over restarts of ours. What it runs is the coordinator's.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -52,10 +50,12 @@ impl ControlPlane {
     where
         S: Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
     {
-        let first = tokio::time::timeout(HELLO_WITHIN, inbound.next());
+        let place = self.before_hello(peer)?;
+        let first = tokio::time::timeout(self.inner.config.limits.hello_within, inbound.next());
         let first = first
             .await
             .map_err(|_| Status::deadline_exceeded("no Hello came: an agent says it first"))?;
+        drop(place);
         let Some(agent_message::Kind::Hello(hello)) = first.transpose()?.and_then(|message| message.kind)
         else {
             return Err(Status::invalid_argument(
@@ -68,6 +68,26 @@ impl ControlPlane {
         let session = session::Session::new(self.clone(), admitted, hello, outbound);
         self.keep(tokio::spawn(session.run(inbound)));
         Ok(ReceiverStream::new(messages).map(|message| *message))
+    }
+
+    /// A place for a stream that has not said who it is.
+    fn before_hello(&self, peer: Option<SocketAddr>) -> Result<Place<IpAddr>, Status> {
+        let peer = peer_of(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip()));
+        let limits = &self.inner.config.limits;
+        let most = if peer.is_loopback() {
+            limits.unspoken_per_loopback
+        } else {
+            limits.unspoken_per_peer
+        };
+        let place = self.inner.unspoken.take(peer, most);
+        place.map_err(|full| {
+            if let Some(unsaid) = self.inner.unspoken_said().now() {
+                tracing::warn!(%peer, unsaid, "a stream of an agent is refused before it says Hello: {full}");
+            }
+            Status::resource_exhausted(format!(
+                "too many streams of {peer} have not said Hello: {full}; say it, or come again in some seconds"
+            ))
+        })
     }
 }
 
@@ -169,4 +189,65 @@ fn described(hello: &Hello) -> String {
             disks.join(", ")
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto::v1::{Heartbeat, Report};
+    use store::{MemoryStore, StoreHandle};
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn from_an_agent_that_reads_nothing_no_more_is_taken_than_it_is_answered() {
+        let store = StoreHandle::new(MemoryStore::new());
+        let control = ControlPlane::open(store, Config::default()).await.expect("open");
+        let file = coordinator::machines::File {
+            text: "machine: node1\nmac: 52:54:00:77:00:0b\nnetboot: never\n".into(),
+            source: "m".into(),
+            strictness: coordinator::machines::Strictness::Refuses,
+        };
+        control.apply_machines(file).await.expect("machine");
+        let (to, inbound) = mpsc::channel(1);
+        let hello = Hello {
+            mac: "52:54:00:77:00:0b".into(),
+            boot_id: "k1".into(),
+            ..Hello::default()
+        };
+        let say = |kind| Ok(AgentMessage { kind: Some(kind) });
+        to.send(say(agent_message::Kind::Hello(hello)))
+            .await
+            .expect("open");
+        let outbound = control.attach_agent(ReceiverStream::new(inbound), None).await;
+        let outbound = outbound.expect("attached");
+        let mut taken = 0;
+        let report = |sequence| Report {
+            sequence,
+            attempt_id: "nobody's".into(),
+            outcome: Some(report::Outcome::Started(proto::v1::Started::default())),
+            ..Report::default()
+        };
+        while taken < 10 * OUTBOUND {
+            let message = say(agent_message::Kind::Report(report(taken as u64 + 1)));
+            let sent = tokio::time::timeout(Duration::from_secs(2), to.send(message));
+            if sent.await.is_err() {
+                break;
+            }
+            taken += 1;
+        }
+        assert!(
+            (OUTBOUND - 4..=OUTBOUND + 4).contains(&taken),
+            "{taken} were taken"
+        );
+        // When it reads, all goes on.
+        let reading = tokio::spawn(outbound.for_each(|_| std::future::ready(())));
+        let heartbeat = say(agent_message::Kind::Heartbeat(Heartbeat::default()));
+        let sent = tokio::time::timeout(Duration::from_secs(20), to.send(heartbeat));
+        assert!(sent.await.is_ok(), "it goes on");
+        control.close().await;
+        reading.abort();
+    }
 }

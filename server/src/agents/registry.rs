@@ -27,9 +27,17 @@ pub(crate) struct Handle {
 }
 
 /// By the machines' names: one machine is one agent, whichever of its NICs it booted from.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Registry {
-    sessions: Mutex<HashMap<String, Arc<Handle>>>,
+    sessions: Arc<Mutex<Sessions>>,
+}
+
+type Sessions = HashMap<String, Arc<Handle>>;
+
+/// A session that is there until this is dropped, however its task ends.
+pub(crate) struct Registered {
+    handle: Arc<Handle>,
+    registry: Registry,
 }
 
 /// A stream that may not replace the session that there is.
@@ -46,7 +54,7 @@ impl Registry {
         mac: MacAddr6,
         boot_id: &str,
         proved: bool,
-    ) -> Result<Arc<Handle>, Held> {
+    ) -> Result<Registered, Held> {
         let mut sessions = self.lock();
         let before = sessions.get(machine).cloned();
         if before
@@ -72,18 +80,10 @@ impl Registry {
             before.replaced.notify_one();
         }
         sessions.insert(machine.to_owned(), handle.clone());
-        Ok(handle)
-    }
-
-    /// Forgets a session, unless a newer one has its place.
-    pub(crate) fn forget(&self, handle: &Arc<Handle>) {
-        let mut sessions = self.lock();
-        if sessions
-            .get(&handle.machine)
-            .is_some_and(|current| Arc::ptr_eq(current, handle))
-        {
-            sessions.remove(&handle.machine);
-        }
+        Ok(Registered {
+            handle,
+            registry: self.clone(),
+        })
     }
 
     /// Has the machine's session look for work, if it is attached.
@@ -98,8 +98,27 @@ impl Registry {
         Some(self.lock().get(machine)?.last_heard())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Handle>>> {
+    fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Registered {
+    pub(crate) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+}
+
+/// Forgets it, unless a newer one has its place.
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut sessions = self.registry.lock();
+        if sessions
+            .get(&self.handle.machine)
+            .is_some_and(|current| Arc::ptr_eq(current, &self.handle))
+        {
+            sessions.remove(&self.handle.machine);
+        }
     }
 }
 
@@ -115,5 +134,30 @@ impl Handle {
     /// Waits until the machine's earlier session has ended.
     pub(crate) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
         self.turn.clone().lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_is_there_until_its_task_ends_also_by_a_panic_and_a_newer_one_stays() {
+        let registry = Registry::default();
+        let mac = MacAddr6::new(2, 0, 0, 0, 0, 1);
+        let first = registry.register("node1", mac, "k1", true).ok().expect("free");
+        assert!(registry.heard("node1").is_some());
+        let task = tokio::spawn(async move {
+            let _registered = first;
+            panic!("a defect, made for the test");
+        });
+        assert!(task.await.is_err());
+        assert!(registry.heard("node1").is_none());
+        let older = registry.register("node1", mac, "k1", true).ok().expect("free");
+        let newer = registry.register("node1", mac, "k2", true).ok().expect("proved");
+        drop(older);
+        assert!(registry.heard("node1").is_some());
+        drop(newer);
+        assert!(registry.heard("node1").is_none());
     }
 }

@@ -21,10 +21,12 @@ use tonic::Status;
 use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
-use super::registry::Handle;
+use super::registry::{Handle, Registered};
 use super::{Agent, Message, agent_key, outcome};
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::grpc::with_causes;
+use crate::tasks::caught;
 use crate::timeline::{self, Entry};
 use crate::workflows::logs::Lines;
 use coordinator::Error;
@@ -35,6 +37,7 @@ use printed::{Known, Logs};
 pub(super) struct Session {
     control: ControlPlane,
     handle: Arc<Handle>,
+    _registered: Registered,
     boot: Option<String>,
     peer: String,
     hello: Hello,
@@ -66,7 +69,7 @@ impl From<Error> for End {
     fn from(error: Error) -> Self {
         // The agent keeps what was not acknowledged and comes again.
         tracing::error!(error = &error as &dyn std::error::Error, "agent session ends");
-        End::Told(Status::unavailable(error.to_string()))
+        End::Told(Status::unavailable(redaction::redacted(&with_causes(&error))))
     }
 }
 
@@ -79,10 +82,15 @@ impl Session {
     ) -> Self {
         // What it says in another form than ours is nothing that it got from us.
         let running = hello.running_attempt.parse().ok();
-        let Admitted { handle, boot, peer } = admitted;
+        let Admitted {
+            registered,
+            boot,
+            peer,
+        } = admitted;
         Self {
             control,
-            handle,
+            handle: registered.handle().clone(),
+            _registered: registered,
             boot,
             peer,
             hello,
@@ -109,7 +117,10 @@ impl Session {
             end = self.ended() => Err(end),
         };
         let (end, _turn) = match turn {
-            Ok(turn) => (self.serve(inbound).await, Some(turn)),
+            Ok(turn) => {
+                let served = caught("an agent's session", self.serve(inbound)).await;
+                (served.unwrap_or_else(broke_down), Some(turn))
+            }
             Err(end) => (end, None),
         };
         let why = match &end {
@@ -126,7 +137,6 @@ impl Session {
                 "end of an agent session cannot be stored"
             );
         }
-        self.control.inner.agents.forget(&handle);
     }
 
     /// Does one thing after the other, and none of them half: only waiting is broken off.
@@ -375,6 +385,12 @@ fn given(journal: &[JournalEntry], sequence: u64) -> BTreeSet<AttemptId> {
     };
     let open = journal.iter().filter(is_open);
     open.filter_map(|entry| entry.attempt_id.parse().ok()).collect()
+}
+
+fn broke_down() -> End {
+    End::Told(Status::unavailable(
+        "the session broke down, which is a defect of the server (its log says where): attach again",
+    ))
 }
 
 fn replaced() -> End {

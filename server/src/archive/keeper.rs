@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::control::{ControlPlane, Inner};
 use crate::database::off_the_runtime;
+use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::archive::{Member, Packed, Readiness};
 use coordinator::data;
@@ -56,7 +57,8 @@ pub(crate) async fn run(
                 let Some((_, root)) = due.pop_first() else { continue };
                 let control = ControlPlane { inner };
                 under_way.spawn(async move {
-                    let done = control.try_archive(&root).await;
+                    let archived = caught("archiving a workflow", control.try_archive(&root)).await;
+                    let done = archived.unwrap_or(false);
                     (root, done)
                 });
             }

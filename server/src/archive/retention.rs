@@ -12,6 +12,7 @@ use workflow::engine::UnixMillis;
 
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
+use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::archive::Archived;
 use coordinator::data;
@@ -64,7 +65,7 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
         };
         // Both may be broken off anywhere.
         tokio::select! {
-            () = work => {}
+            _ = caught("deleting what is old", work) => {}
             () = &mut stopped => return,
         }
     }

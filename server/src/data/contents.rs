@@ -7,10 +7,12 @@ use ephemeral::{Digest, MAX_BYTES, MAX_FILES, Manifest};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use proto::v1;
 use proto::v1::put_data_request::Kind;
-use store::blobs::{BlobError, Blobs};
+use store::blobs::Blobs;
 use tonic::Status;
 
 use super::report::Announced;
+use crate::grpc::status;
+use coordinator::Error;
 use coordinator::data::Changed;
 use coordinator::data::{Refused, Trouble, blob_of};
 
@@ -85,8 +87,17 @@ pub(crate) fn chunks(
         .then(move |file| {
             let blobs = blobs.clone();
             async move {
-                let name = file.sha256.parse().map_err(internal)?;
-                let content = blobs.get(&name).await.map_err(internal)?;
+                // The digest is of a manifest that was read.
+                let name = file.sha256.parse().map_err(|_| {
+                    Status::data_loss(format!(
+                        "{} is stored under no digest: {:?}",
+                        file.path, file.sha256
+                    ))
+                })?;
+                let content = blobs
+                    .get(&name)
+                    .await
+                    .map_err(|error| status(Error::Blob(error)))?;
                 Ok::<_, Status>(stream::iter(pieces(file, &content)).map(Ok))
             }
         })
@@ -156,15 +167,11 @@ async fn put(blobs: &Blobs, (file, content): (v1::DataFile, Vec<u8>)) -> Result<
             file.sha256
         )));
     }
-    blobs.put(content).await.map_err(|error| match error {
-        BlobError::Full { .. } => Status::unavailable(error.to_string()),
-        error => internal(error),
-    })?;
+    blobs
+        .put(content)
+        .await
+        .map_err(|error| status(Error::Blob(error)))?;
     Ok(actual)
-}
-
-fn internal(error: impl std::error::Error) -> Status {
-    Status::internal(format!("the workflow's data cannot be read or written: {error}"))
 }
 
 #[cfg(test)]

@@ -9,4 +9,5 @@
 
 pub(crate) mod contents;
 mod files;
+pub(crate) mod intake;
 pub(crate) mod report;

@@ -17,6 +17,7 @@ use super::{Answers, status};
 use crate::agents::{Agent, agent_key};
 use crate::control::ControlPlane;
 use crate::people::NewToken;
+use crate::tasks::caught;
 use crate::timeline::read::Whose;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
@@ -691,7 +692,9 @@ where
     let (end, ended) = tokio::sync::oneshot::channel();
     let produced = produce(to);
     tokio::spawn(async move {
-        if let Err(error) = produced.await {
+        // Half an answer is not to look like a whole one.
+        let produced = caught("answering somebody", produced).await;
+        if let Err(error) = produced.unwrap_or(Err(Error::BrokeDown)) {
             // The client may have gone.
             let _ = end.send(status(error));
         }
@@ -699,4 +702,84 @@ where
     let values = ReceiverStream::new(from).map(move |value| Ok(convert(value)));
     let end = futures_util::stream::once(ended).filter_map(|end| async move { end.ok().map(Err) });
     Response::new(Box::pin(values.chain(end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::TryStreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_reads_nothing_has_few_answers_waiting_and_gets_all_of_them_later() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        let produce = |to: mpsc::Sender<usize>| async move {
+            for number in 0..10 * QUEUE {
+                if to.send(number).await.is_err() {
+                    break;
+                }
+                counted.store(number + 1, Ordering::SeqCst);
+            }
+            Ok(())
+        };
+        let answers = answers(produce, |number| number).into_inner();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(made.load(Ordering::SeqCst), QUEUE);
+        let all: Vec<usize> = answers.try_collect().await.expect("all of them");
+        assert_eq!(all, (0..10 * QUEUE).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn progress_that_was_missed_is_passed_over() {
+        let store = store::StoreHandle::new(store::MemoryStore::new());
+        let control = ControlPlane::open(store, crate::Config::default())
+            .await
+            .expect("open");
+        let (to, mut from) = mpsc::channel(1);
+        let watching = tokio::spawn({
+            let control = control.clone();
+            async move { control.watch_progress("", to).await }
+        });
+        while control.inner.progress.receiver_count() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let count = crate::control::CHANGES as u64 + 100;
+        for done_bytes in 0..count {
+            let message = ActionProgress {
+                done_bytes,
+                ..ActionProgress::default()
+            };
+            let workflow = "w".to_owned();
+            let progress = crate::workflows::logs::Progress { workflow, message };
+            control.inner.progress.send(progress).expect("somebody watches");
+        }
+        let mut got = Vec::new();
+        while got.last() != Some(&(count - 1)) {
+            got.push(from.recv().await.expect("the newest").done_bytes);
+        }
+        assert!(
+            got.len() < usize::try_from(count).expect("few"),
+            "some were missed"
+        );
+        drop(from);
+        control.close().await;
+        assert!(watching.await.expect("no panic").is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_down_does_not_look_whole() {
+        let produce = |to: mpsc::Sender<usize>| async move {
+            to.send(1).await.expect("somebody reads");
+            panic!("a defect, made for the test");
+        };
+        let mut answers = answers(produce, |number| number).into_inner();
+        assert!(matches!(answers.next().await, Some(Ok(1))));
+        let status = answers.next().await.expect("an end").expect_err("not the whole");
+        assert_eq!(status.code(), tonic::Code::Internal);
+        assert!(status.message().contains("a defect of Farrier"), "{status}");
+    }
 }

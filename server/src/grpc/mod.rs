@@ -4,6 +4,7 @@
 mod admitted;
 mod control_service;
 mod convert;
+mod wire;
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -13,15 +14,17 @@ use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
 use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
 use tokio::net::TcpListener;
-use tonic::transport::server::{Router, TcpConnectInfo, TcpIncoming};
+use tonic::transport::server::{Router, TcpConnectInfo};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::Outbound;
 use crate::control::ControlPlane;
+use crate::limits::Limits;
 use access::authority::Identity;
 use admitted::Admitted;
 use coordinator::Error;
+use wire::wires;
 
 /// An agent's reports, log lines and inventory are far below; so is a file of machines.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -41,6 +44,18 @@ pub struct Listeners {
     pub people: TcpListener,
     /// What people see of this server.
     pub identity: Identity,
+}
+
+/// Why a control plane that was not told to stop is served no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// What it did is done by nobody now; a server that is started again finds in the store what is left to do.
+    #[error(
+        "its task \"{0}\" broke down, which is a defect of Farrier (the log says where): start the server again"
+    )]
+    Broken(&'static str),
+    #[error("gRPC failed")]
+    Transport(#[from] tonic::transport::Error),
 }
 
 impl ControlPlane {
@@ -69,36 +84,43 @@ impl ControlPlane {
     /// Serves until `shutdown`, then ends all sessions and background work and returns.
     ///
     /// # Errors
-    /// When a listener fails.
+    /// When a listener cannot be served, and when a background task is gone: then the server would stand still in part.
     pub async fn serve(
         &self,
         listeners: Listeners,
         shutdown: impl Future<Output = ()> + Send,
-    ) -> Result<(), tonic::transport::Error> {
+    ) -> Result<(), ServeError> {
         let Listeners {
             agents,
             people,
             identity,
         } = listeners;
-        // Serving a stream of connections discards the builder's TCP settings.
-        let incoming = |listener| TcpIncoming::from(listener).with_nodelay(Some(true));
+        let Limits {
+            agents: agents_bounds,
+            people: people_bounds,
+            ..
+        } = self.inner.config.limits;
         let agents = self
             .for_agents()
-            .serve_with_incoming_shutdown(incoming(agents), self.stopped());
+            .serve_with_incoming_shutdown(wires("gRPC for agents", agents, agents_bounds), self.stopped());
         let people = self
             .for_people(&identity)?
-            .serve_with_incoming_shutdown(incoming(people), self.stopped());
+            .serve_with_incoming_shutdown(wires("the API for people", people, people_bounds), self.stopped());
         let served = async { tokio::try_join!(agents, people).map(drop) };
         tokio::pin!(served);
         let ended = tokio::select! {
-            ended = &mut served => Some(ended),
+            ended = &mut served => Some(ended.map_err(ServeError::from)),
+            task = self.broken() => Some(Err(ServeError::Broken(task))),
             () = shutdown => None,
         };
         self.close().await;
         match ended {
             Some(ended) => ended,
             // A client that never ends its connection does not keep us.
-            None => tokio::time::timeout(STOP_WITHIN, served).await.unwrap_or(Ok(())),
+            None => match tokio::time::timeout(STOP_WITHIN, served).await {
+                Ok(served) => served.map_err(ServeError::from),
+                Err(_) => Ok(()),
+            },
         }
     }
 }
@@ -162,6 +184,7 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Store(store::StoreError::TooLarge { .. }) => Code::ResourceExhausted,
         Error::Store(store::StoreError::SnapshotExpired) => Code::Unavailable,
         Error::Store(_) => Code::Internal,
+        Error::BrokeDown => Code::Internal,
         Error::Stopping => Code::Unavailable,
         Error::Unknown(_) => Code::Unauthenticated,
     };
@@ -176,7 +199,7 @@ pub(crate) fn status(error: Error) -> Status {
 }
 
 /// An error and its causes, each once.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

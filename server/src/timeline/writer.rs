@@ -12,6 +12,7 @@ use super::{Entry, MAX_TEXT_BYTES, Outcome, STRANGERS, Stage};
 use crate::bounds::cut;
 use crate::control::Change;
 use crate::database::Database;
+use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::database::Batch;
 use coordinator::machines::mac_text;
@@ -92,19 +93,21 @@ pub(crate) async fn write(
         if dropped > 0 {
             batch.push(lost(dropped));
         }
-        match append(&db, &mut rings, std::mem::take(&mut batch), limit).await {
-            Ok(written) => {
+        let appended = append(&db, &mut rings, std::mem::take(&mut batch), limit);
+        match caught("writing the boot timeline", appended).await {
+            // What the rings hold is read again.
+            None => rings.clear(),
+            Some(Ok(written)) => {
                 // Nobody may be following.
                 written
                     .into_iter()
                     .for_each(|ring| drop(changes.send(Change::BootLog(ring))));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "boot timeline cannot be written"
                 );
-                // What the rings hold is read again.
                 rings.clear();
             }
         }

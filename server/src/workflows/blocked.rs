@@ -4,6 +4,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use crate::control::{ControlPlane, Inner};
+use crate::tasks::caught;
 use coordinator::Input;
 
 const LOOK: Duration = Duration::from_secs(1);
@@ -19,7 +20,12 @@ pub(crate) async fn run(control: Weak<Inner>, stopped: impl Future<Output = ()>)
         let Some(inner) = control.upgrade() else { return };
         let control = ControlPlane { inner };
         for machine in control.inner.coordinator.suspects() {
-            if let Err(error) = control.step(&Input::Blocked { machine }).await {
+            let input = Input::Blocked { machine };
+            let looked = caught(
+                "looking for workflows that wait for each other",
+                control.step(&input),
+            );
+            if let Some(Err(error)) = looked.await {
                 tracing::error!(
                     error = &error as &dyn std::error::Error,
                     "machines that workflows wait for cannot be looked at"

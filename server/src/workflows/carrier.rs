@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::control::{ControlPlane, Inner};
+use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::{Input, Next};
 
@@ -36,7 +37,17 @@ pub(crate) async fn run(
             let control = ControlPlane { inner };
             active.insert(outbox.clone());
             emptied.spawn(async move {
-                let done = empty(&control, &outbox).await;
+                let emptied = caught(
+                    "carrying what a workflow wants of others",
+                    empty(&control, &outbox),
+                );
+                let done = match emptied.await {
+                    Some(done) => done,
+                    None => {
+                        pause(&control).await;
+                        false
+                    }
+                };
                 (outbox, done)
             });
         }
@@ -64,6 +75,14 @@ pub(crate) async fn run(
     while emptied.join_next().await.is_some() {}
 }
 
+/// Before it is tried again.
+async fn pause(control: &ControlPlane) {
+    tokio::select! {
+        () = tokio::time::sleep(RETRY) => {}
+        () = control.stopped() => {}
+    }
+}
+
 /// False: it failed, and is to be tried again.
 async fn empty(control: &ControlPlane, outbox: &str) -> bool {
     loop {
@@ -77,10 +96,7 @@ async fn empty(control: &ControlPlane, outbox: &str) -> bool {
                     error = &error as &dyn std::error::Error,
                     "an outbox is tried again in {RETRY:?}"
                 );
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY) => {}
-                    () = control.stopped() => {}
-                }
+                pause(control).await;
                 return false;
             }
         }

@@ -21,6 +21,7 @@ use workflow::engine::{self, Command, Workflow};
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::tasks::broken_off;
 use coordinator::Error;
 use coordinator::database::{Batch, View};
 use coordinator::making::{self, Identity, Rendering, Source};
@@ -150,7 +151,7 @@ impl ControlPlane {
             control.follow_up(Next::Ended { root });
             answer
         });
-        done.await.map_err(|_| Error::Stopping)?
+        done.await.map_err(|error| broken_off(&error))?
     }
 
     pub(crate) async fn cancel_workflow(

@@ -163,3 +163,31 @@ pub(crate) async fn workflow_changed(changes: &mut broadcast::Receiver<Change>, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use store::{MemoryStore, StoreHandle};
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test]
+    async fn who_has_missed_changes_of_others_looks_again() {
+        let store = StoreHandle::new(MemoryStore::new());
+        let control = ControlPlane::open(store, Config::default()).await.expect("open");
+        let mut changes = control.inner.changes.subscribe();
+        let mut others = async |count: usize| {
+            (0..count).for_each(|_| control.changed(Change::Workflow("another".into())));
+            let looked = workflow_changed(&mut changes, "mine");
+            tokio::time::timeout(Duration::from_millis(200), looked).await
+        };
+        assert!(
+            others(crate::control::CHANGES).await.is_err(),
+            "nothing was missed"
+        );
+        assert!(others(crate::control::CHANGES + 1).await.is_ok());
+        control.close().await;
+    }
+}

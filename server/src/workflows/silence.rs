@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::control::{ControlPlane, Inner};
+use crate::tasks::caught;
 use coordinator::Input;
 
 /// A machine that was not heard for so long is shown as silent.
@@ -88,7 +89,10 @@ impl ControlPlane {
                 "nothing was heard of a machine: its attempt is lost"
             );
             let input = Input::Silent { machine, for_ms };
-            if let (Err(error), Input::Silent { machine, .. }) = (self.step(&input).await, &input) {
+            let Some(done) = caught("looking whether an attempt is lost", self.step(&input)).await else {
+                continue;
+            };
+            if let (Err(error), Input::Silent { machine, .. }) = (done, &input) {
                 tracing::error!(
                     machine,
                     error = &error as &dyn std::error::Error,

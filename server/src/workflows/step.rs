@@ -9,6 +9,7 @@ use super::timers::Timer;
 use crate::clock;
 use crate::control::{Change, ControlPlane};
 use crate::database::off_the_runtime;
+use crate::tasks::broken_off;
 use coordinator::Error;
 use coordinator::{Answer, Coordinator, Input, Next, Plan};
 
@@ -30,7 +31,7 @@ impl ControlPlane {
         let control = self.clone();
         tokio::spawn(async move { control.step(&input).await })
             .await
-            .map_err(|_| Error::Stopping)?
+            .map_err(|error| broken_off(&error))?
     }
 
     pub(crate) async fn step_and_then(&self, input: &Input) -> Result<(Answer, Vec<Next>), Error> {

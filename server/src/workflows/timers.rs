@@ -10,6 +10,7 @@ use workflow::engine::{Now, UnixMillis};
 
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
+use crate::tasks::caught;
 use coordinator::{Input, Next};
 
 /// The row that says when to look at a workflow again.
@@ -69,7 +70,10 @@ pub(crate) async fn run(
                 while steps.len() < AT_ONCE && due.first().is_some_and(|(at, _)| *at <= clock::now()) {
                     let Some((_, timer)) = due.pop_first() else { break };
                     let control = control.clone();
-                    steps.spawn(async move { fire(&control, timer).await });
+                    steps.spawn(async move {
+                        let fired = caught("a timer", fire(&control, timer.clone())).await;
+                        fired.unwrap_or_else(|| Some((clock::now() + RETRY_MS, timer)))
+                    });
                 }
             }
         }

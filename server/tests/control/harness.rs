@@ -374,11 +374,43 @@ pub(crate) struct Failing {
     store: MemoryStore,
     refuses_events: AtomicBool,
     before_deletion: Mutex<Option<Commit>>,
+    /// Reading a key that begins so panics, so often.
+    defect: Mutex<Option<(String, usize)>>,
+    commits_panic: AtomicBool,
 }
 
 impl Failing {
     pub(crate) fn refuses_events(&self, refuses: bool) {
         self.refuses_events.store(refuses, Ordering::SeqCst);
+    }
+
+    /// The next reads of keys that begin with `prefix` panic, `times` times.
+    pub(crate) fn panics_at(&self, prefix: &str, times: usize) {
+        *self.defect.lock().expect("not poisoned") = Some((prefix.into(), times));
+    }
+
+    /// True: so often it panicked as it was told to.
+    pub(crate) fn has_panicked(&self) -> bool {
+        matches!(*self.defect.lock().expect("not poisoned"), Some((_, 0)))
+    }
+
+    /// The thread that writes breaks down at the next commit.
+    pub(crate) fn breaks_its_writer(&self) {
+        self.commits_panic.store(true, Ordering::SeqCst);
+    }
+
+    fn may_panic(&self, key: &[u8]) {
+        let is_it = {
+            let mut defect = self.defect.lock().expect("not poisoned");
+            match &mut *defect {
+                Some((prefix, times)) if *times > 0 && key.starts_with(prefix.as_bytes()) => {
+                    *times -= 1;
+                    true
+                }
+                _ => false,
+            }
+        };
+        assert!(!is_it, "a defect, made for the test");
     }
 
     /// What somebody else commits between the reads and the commit of the next deletion of a workflow.
@@ -389,6 +421,7 @@ impl Failing {
 
 impl Store for Failing {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.may_panic(key);
         self.store.get(key)
     }
 
@@ -401,6 +434,8 @@ impl Store for Failing {
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
+        let panics = self.commits_panic.load(Ordering::SeqCst);
+        assert!(!panics, "a defect, made for the test");
         let is_event = |operation: &Operation| matches!(operation, Operation::Put { key, .. } if key.starts_with(b"event/"));
         if self.refuses_events.load(Ordering::SeqCst) && commit.operations.iter().any(is_event) {
             return Err(StoreError::Backend {

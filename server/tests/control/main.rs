@@ -2,12 +2,14 @@
 
 mod agents;
 mod archive;
+mod broken;
 mod data;
 mod deadlock;
 mod disks;
 mod examples;
 mod formats;
 mod harness;
+mod limits;
 mod machines;
 mod names;
 mod outputs;
