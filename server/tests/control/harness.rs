@@ -375,7 +375,7 @@ pub(crate) struct Failing {
     refuses_events: AtomicBool,
     before_deletion: Mutex<Option<Commit>>,
     /// Reading a key that begins so panics, so often.
-    defect: Mutex<Option<(String, usize)>>,
+    defect: Arc<Defect>,
     commits_panic: AtomicBool,
 }
 
@@ -386,12 +386,12 @@ impl Failing {
 
     /// The next reads of keys that begin with `prefix` panic, `times` times.
     pub(crate) fn panics_at(&self, prefix: &str, times: usize) {
-        *self.defect.lock().expect("not poisoned") = Some((prefix.into(), times));
+        *self.defect.0.lock().expect("not poisoned") = Some((prefix.into(), times));
     }
 
     /// True: so often it panicked as it was told to.
     pub(crate) fn has_panicked(&self) -> bool {
-        matches!(*self.defect.lock().expect("not poisoned"), Some((_, 0)))
+        matches!(*self.defect.0.lock().expect("not poisoned"), Some((_, 0)))
     }
 
     /// The thread that writes breaks down at the next commit.
@@ -399,9 +399,20 @@ impl Failing {
         self.commits_panic.store(true, Ordering::SeqCst);
     }
 
+    /// What somebody else commits between the reads and the commit of the next deletion of a workflow.
+    pub(crate) fn comes_before_deletion(&self, commit: Commit) {
+        *self.before_deletion.lock().expect("not poisoned") = Some(commit);
+    }
+}
+
+/// Which key's reading panics, and how often it still does.
+#[derive(Default)]
+struct Defect(Mutex<Option<(String, usize)>>);
+
+impl Defect {
     fn may_panic(&self, key: &[u8]) {
         let is_it = {
-            let mut defect = self.defect.lock().expect("not poisoned");
+            let mut defect = self.0.lock().expect("not poisoned");
             match &mut *defect {
                 Some((prefix, times)) if *times > 0 && key.starts_with(prefix.as_bytes()) => {
                     *times -= 1;
@@ -412,16 +423,32 @@ impl Failing {
         };
         assert!(!is_it, "a defect, made for the test");
     }
+}
 
-    /// What somebody else commits between the reads and the commit of the next deletion of a workflow.
-    pub(crate) fn comes_before_deletion(&self, commit: Commit) {
-        *self.before_deletion.lock().expect("not poisoned") = Some(commit);
+/// A snapshot of a [`Failing`].
+struct FailingSnapshot {
+    snapshot: Arc<dyn Snapshot>,
+    defect: Arc<Defect>,
+}
+
+impl Snapshot for FailingSnapshot {
+    fn revision(&self) -> Result<Revision, StoreError> {
+        self.snapshot.revision()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
+        self.defect.may_panic(key);
+        self.snapshot.get(key)
+    }
+
+    fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.snapshot.range(from, to, limit)
     }
 }
 
 impl Store for Failing {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.may_panic(key);
+        self.defect.may_panic(key);
         self.store.get(key)
     }
 
@@ -430,7 +457,10 @@ impl Store for Failing {
     }
 
     fn snapshot(&self) -> Result<Arc<dyn Snapshot>, StoreError> {
-        self.store.snapshot()
+        Ok(Arc::new(FailingSnapshot {
+            snapshot: self.store.snapshot()?,
+            defect: self.defect.clone(),
+        }))
     }
 
     fn commit(&self, commit: &Commit) -> Result<Revision, StoreError> {
