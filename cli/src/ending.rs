@@ -2,12 +2,15 @@
 
 use std::ffi::c_int;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 /// Where the handler says which signal came.
 static TO: AtomicI32 = AtomicI32::new(-1);
+
+/// A signal came.
+static ENDS: AtomicBool = AtomicBool::new(false);
 
 /// From now on both signals end this process, with the usual status, after `tidy`.
 pub(crate) fn tidied_by(tidy: fn()) {
@@ -19,8 +22,15 @@ pub(crate) fn tidied_by(tidy: fn()) {
     std::thread::spawn(move || wait(&from, tidy));
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // SAFETY: the handler loads an atomic and calls write, both async-signal-safe.
+        // SAFETY: the handler loads and stores atomics and calls write, both async-signal-safe.
         let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+/// Returns, unless a signal came: then this process ends with that, and not with what the work, whose folders have gone, makes of it.
+pub(crate) fn give_way() {
+    while ENDS.load(Ordering::SeqCst) {
+        std::thread::park();
     }
 }
 
@@ -32,6 +42,7 @@ fn wait(from: &OwnedFd, tidy: fn()) {
 }
 
 extern "C" fn note(signal: c_int) {
+    ENDS.store(true, Ordering::SeqCst);
     let to: RawFd = TO.load(Ordering::SeqCst);
     let signal = [u8::try_from(signal).unwrap_or(0)];
     // SAFETY: the descriptor is open as long as the process is; write is async-signal-safe.

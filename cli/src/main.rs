@@ -31,7 +31,9 @@ fn main() -> ExitCode {
     {
         terminal::say("farrier: another TLS provider was installed first");
     }
-    match run(Cli::parse()) {
+    let done = run(Cli::parse());
+    ending::give_way();
+    match done {
         Ok(code) => code,
         Err(failure) => {
             // A reader that went away (`| head`) is no failure.

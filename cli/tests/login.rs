@@ -81,7 +81,10 @@ fn the_first_token_is_made_once_for_whoever_may_read_the_data_directory() {
     let dir = TempDir::new().unwrap();
     let serve = Serve::start(dir.path());
     let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("admin.token"), mode("authority.pem")), (0o600, 0o600));
+    for name in ["admin.token", "authority.pem", "farrier.redb"] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!(mode("blobs"), 0o700);
     // On the host itself nothing is to be done.
     assert_eq!(
         serve.run(&["whoami"]),

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use proto::v1::agent_service_client::AgentServiceClient;
@@ -154,7 +154,7 @@ fn who_waits_goes_on_waiting_as_long_as_it_takes() {
     let mut events = server.follow(&["workflow", "events", "-f", id]);
     assert_eq!(events.lines(1).len(), 1);
     // Who waits prints nothing by which it is seen to be there.
-    server.has_clients(3);
+    server.0.has_clients(3);
     server.ok(&["workflow", "list"]);
     server.end(Signal::SIGKILL);
     let _server = server.again();
@@ -185,7 +185,7 @@ fn who_waits_for_a_server_that_stays_away_is_told_when_its_time_is_over() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    server.has_clients(1);
+    server.0.has_clients(1);
     server.ok(&["workflow", "list"]);
     server.end(Signal::SIGKILL);
     let mut said = String::new();
@@ -221,24 +221,6 @@ impl Server {
 
     fn end(&mut self, signal: Signal) {
         self.0.end(signal);
-    }
-
-    /// Waits until so many have a connection to it (proc(5), /proc/net/tcp: state 01 is ESTABLISHED).
-    fn has_clients(&self, count: usize) {
-        let port: u16 = self.0.api.rsplit(':').next().unwrap().parse().unwrap();
-        let to = format!(" 0100007F:{port:04X} 01 ");
-        let deadline = Instant::now() + WITHIN;
-        loop {
-            let there = std::fs::read_to_string("/proc/net/tcp")
-                .unwrap()
-                .matches(&to)
-                .count();
-            if there >= count {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{there} of {count} are there");
-            std::thread::sleep(Duration::from_millis(2));
-        }
     }
 
     #[track_caller]

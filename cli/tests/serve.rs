@@ -173,6 +173,9 @@ fn whoever_waits_or_follows_notices_a_server_that_is_gone() {
         .command(&["workflow", "wait", id])
         .spawn()
         .expect("farrier runs");
+    // Both have been heard when one that came later is answered.
+    stopped.has_clients(2);
+    stopped.run(&["machine", "list"]);
     let (_listener, address) = silent();
     let waits_at_nobody = ask(&address, &["workflow", "wait", id, "--request-timeout", "3s"])
         .spawn()

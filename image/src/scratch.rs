@@ -4,17 +4,28 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// `None`: they are removed, and the process ends.
+static FOLDERS: Mutex<Option<BTreeSet<PathBuf>>> = Mutex::new(Some(BTreeSet::new()));
 
-/// Removes the folders of all builds of this process: for whoever is told to end, and ends with it.
+/// Times that a folder is removed again into which somebody has written meanwhile.
+const TRIES: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(10);
+
+/// Removes the folders of all builds of this process: for whoever is told to end, and ends with it. Builds make none after that.
 pub fn remove_scratch() {
-    let folders = std::mem::take(&mut *FOLDERS.lock().unwrap_or_else(PoisonError::into_inner));
-    for folder in folders {
-        // What a program of the build still writes there it writes for nobody.
-        let _ = std::fs::remove_dir_all(folder);
+    let folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).take();
+    for folder in folders.unwrap_or_default() {
+        // A program of the build may still write there: it writes for nobody.
+        for _ in 0..TRIES {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(BETWEEN),
+                _ => break,
+            }
+        }
     }
 }
 
@@ -25,7 +36,14 @@ pub(crate) struct Scratch(Option<TempDir>);
 impl Scratch {
     pub(crate) fn make(prefix: &str, parent: &Path) -> io::Result<Scratch> {
         // Made and noted in one, so that nobody ends the process in between.
-        let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(folders) = noted.as_mut() else {
+            drop(noted);
+            // The process ends at any moment, and not with what this build would say of itself.
+            loop {
+                std::thread::park();
+            }
+        };
         let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
         folders.insert(folder.path().to_owned());
         Ok(Scratch(Some(folder)))
@@ -43,7 +61,9 @@ impl Scratch {
 
     fn forget(&self) {
         let mut folders = FOLDERS.lock().unwrap_or_else(PoisonError::into_inner);
-        folders.remove(self.path());
+        if let Some(folders) = folders.as_mut() {
+            folders.remove(self.path());
+        }
     }
 }
 

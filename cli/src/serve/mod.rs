@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use access::{Authority, Pin};
 use boots::{Boots, BootsConfig};
+use nix::sys::stat::{Mode, umask};
 use server::{ControlPlane, Listeners};
 use store::blobs::Blobs;
 use store::{RedbStore, StoreHandle};
@@ -36,6 +37,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let config = ServeConfig::resolve(args)?;
     log_to_stderr(config.log_format, "info");
+    // What it keeps is for its own user: records, templates, logs and keys.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let served = runtime.block_on(serve(config));
     // A blocking read of the store must not keep the process.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use access::{Authority, PinnedChannel, Token};
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +17,8 @@ use proto::v1::control_service_client::ControlServiceClient;
 use server::{Config, ControlPlane, Listeners};
 use store::StoreHandle;
 use tokio::net::TcpListener;
+
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// A token of no server: for servers that are none.
 pub(crate) const NOBODYS: &str = "farrier1-aaaaaaaaaaaaaaaaaaaaaaaaaa-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -162,6 +165,24 @@ impl Serve {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
+    }
+
+    /// Waits until so many have a connection to it (proc(5), /proc/net/tcp: state 01 is ESTABLISHED).
+    pub(crate) fn has_clients(&self, count: usize) {
+        let port: u16 = self.api.rsplit(':').next().unwrap().parse().unwrap();
+        let to = format!(" 0100007F:{port:04X} 01 ");
+        let deadline = Instant::now() + WITHIN;
+        loop {
+            let there = std::fs::read_to_string("/proc/net/tcp")
+                .unwrap()
+                .matches(&to)
+                .count();
+            if there >= count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{there} of {count} are there");
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Sends a signal that ends it, and waits for that.

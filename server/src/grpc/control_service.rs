@@ -766,8 +766,9 @@ mod tests {
             "some were missed"
         );
         drop(from);
-        control.close().await;
+        // Before the server stops, which would be the other reason to end.
         assert!(watching.await.expect("no panic").is_ok());
+        control.close().await;
     }
 
     #[tokio::test]
