@@ -79,8 +79,25 @@ fn ends_a_word(letter: char) -> bool {
     letter.is_whitespace() || letter.is_control() || matches!(letter, '"' | '<' | '>' | '`' | '“' | '”')
 }
 
+/// Looks at a word that changed so often again.
+const AGAIN: u32 = 8;
+
+/// Where a credential went, what is left may read as another URL: that is hidden as it would be later.
 fn word(word: &str, nested: u8) -> String {
-    query::hidden(&authority::hidden(word), nested)
+    let once = |word: &str| query::hidden(&authority::hidden(word), nested);
+    let mut shown = once(word);
+    if shown == word {
+        return shown;
+    }
+    for _ in 0..AGAIN {
+        let again = once(&shown);
+        if again == shown {
+            return shown;
+        }
+        shown = again;
+    }
+    // Nobody writes such a thing, but for whoever wants something to be shown.
+    HIDDEN.to_owned()
 }
 
 #[cfg(test)]

@@ -9,6 +9,19 @@ fn check(text: &str, want: &str) {
 }
 
 #[test]
+fn what_is_left_where_a_credential_went_is_no_other_url() {
+    // Without the first one's `?` the authority goes on to the second `@`.
+    let shown = redacted("https:a:secret@b_proxy=c:secre?t@proxy:3128");
+    assert_eq!(redacted(&shown), shown);
+    assert!(!shown.contains("secre"), "{shown}");
+    // However often it is written so.
+    let many = "https:a:secret@b_proxy=c:secre?t@".repeat(40);
+    let shown = redacted(&many);
+    assert_eq!(redacted(&shown), shown);
+    assert!(!shown.contains("secre"), "{shown}");
+}
+
+#[test]
 fn a_userinfo_is_hidden_whole() {
     check("get http://user:secret@h/x failed", "get http://***@h/x failed");
     // A token may stand in place of the user, with nothing or a fixed word behind it.
