@@ -2,12 +2,13 @@
 //! store or of an export has no secret.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use access::authority::write_new;
 use coordinator::Error;
 use coordinator::database::View;
 use coordinator::secrets::{self, KEY_BYTES, Key, Unavailable, Value};
@@ -178,29 +179,7 @@ fn read(path: &Path) -> Result<Option<Key>, NoKey> {
 /// Writes a new file, whole or not at all, and never over another one.
 fn make(path: &Path, bytes: &[u8; KEY_BYTES]) -> Result<(), NoKey> {
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n", HEXLOWER.encode(bytes)));
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let unfinished = path.with_extension("key.new");
-    let written = || {
-        match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        // Fails where there is one.
-        std::fs::hard_link(&unfinished, path)?;
-        std::fs::remove_file(&unfinished)?;
-        File::open(folder)?.sync_all()
-    };
-    written().map_err(|error| NoKey::Io {
+    write_new(path, &text).map_err(|error| NoKey::Io {
         path: path.display().to_string(),
         what: "made",
         error,
