@@ -131,7 +131,7 @@ pub fn content_key(digest: &str) -> String {
 /// The rows of a blob.
 ///
 /// # Errors
-/// In words: the blob is no archive, or a larger one than is ever written.
+/// In words: the blob is no archive, a larger one than is ever written, or its rows are not in the order of their keys.
 pub fn unpack(blob: &[u8]) -> Result<Vec<KeyValue>, String> {
     let decoder = zstd::stream::read::Decoder::new(blob).map_err(|error| error.to_string())?;
     let mut lines = Vec::new();
@@ -143,10 +143,15 @@ pub fn unpack(blob: &[u8]) -> Result<Vec<KeyValue>, String> {
         return Err(format!("it has more than {MAX_PART_BYTES} B of rows"));
     }
     let lines = lines.strip_suffix(b"\n").ok_or("its last line breaks off")?;
-    lines
+    let rows = lines
         .split(|byte| *byte == b'\n')
-        .map(|line| store::rows::from_line(line).map_err(|error| error.to_string()))
-        .collect()
+        .map(|line| store::rows::from_line(line).map_err(|error| error.to_string()));
+    let rows = rows.collect::<Result<Vec<_>, _>>()?;
+    // A key that stands there twice would be another row to whoever reads it than to whoever brings it back.
+    match rows.windows(2).position(|two| two[0].key >= two[1].key) {
+        Some(before) => Err(format!("its line {} is out of order", before + 2)),
+        None => Ok(rows),
+    }
 }
 
 #[cfg(test)]
@@ -262,6 +267,12 @@ mod tests {
         assert_eq!(unpack(&broken).unwrap_err(), "its last line breaks off");
         let none = zstd::bulk::compress(b"{}\n", 1).unwrap();
         assert!(unpack(&none).unwrap_err().contains("modified"));
+        let row = |key: &str| format!("{{\"key\":\"{key}\",\"value\":\"{{}}\",\"modified\":4}}\n");
+        for keys in [["event/w/1", "event/w/1"], ["workflow/w", "event/w/1"]] {
+            let lines = keys.map(row).concat();
+            let unordered = zstd::bulk::compress(lines.as_bytes(), 1).unwrap();
+            assert_eq!(unpack(&unordered).unwrap_err(), "its line 2 is out of order");
+        }
         let bomb = zstd::bulk::compress(&vec![0; 65 << 20], 1).unwrap();
         assert_eq!(unpack(&bomb).unwrap_err(), "it has more than 67108864 B of rows");
         let whole = zstd::bulk::compress(&vec![7; 4096], 1).unwrap();
