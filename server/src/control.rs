@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use access::Pin;
 use connections::{Places, Said};
-use futures_util::FutureExt;
 use store::StoreHandle;
 use store::blobs::Blobs;
-use tokio::sync::{broadcast, mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
@@ -19,7 +17,7 @@ use crate::data::intake::Intake;
 use crate::database::{Database, off_the_runtime};
 use crate::grpc::{ServeError, with_causes};
 use crate::secrets::KeyFile;
-use crate::tasks::caught;
+use crate::tasks::{Stopped, Tasks};
 use crate::timeline;
 use crate::turns::Turns;
 use crate::workflows::logs::Progress;
@@ -105,24 +103,13 @@ pub(crate) struct Inner {
     pub(crate) changes: broadcast::Sender<Change>,
     pub(crate) progress: broadcast::Sender<Progress>,
     pub(crate) timeline: timeline::writer::Recorder,
-    /// A workflow has a timer, or has a new one.
-    pub(crate) timers: mpsc::UnboundedSender<Timer>,
-    /// A row of an outbox is to be carried.
-    pub(crate) outboxes: mpsc::UnboundedSender<String>,
-    /// A root has ended.
-    pub(crate) ended: mpsc::UnboundedSender<String>,
+    pub(crate) wants: Wants,
     /// Streams that have not said Hello.
     pub(crate) unspoken: Places<IpAddr>,
     unspoken_said: Mutex<Said>,
     /// What agents bring before they report.
     pub(crate) intake: Intake,
-    pub(crate) stopping: watch::Sender<bool>,
-    /// The background task that is gone without having been told to stop.
-    broken: watch::Sender<Option<&'static str>>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Stops the timeline's writer: after everything that has something to record.
-    last: watch::Sender<bool>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    pub(crate) tasks: Tasks,
 }
 
 impl Inner {
@@ -130,6 +117,16 @@ impl Inner {
     pub(crate) fn unspoken_said(&self) -> MutexGuard<'_, Said> {
         self.unspoken_said.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What follows from steps, to the tasks that do it.
+pub(crate) struct Wants {
+    /// A workflow has a timer, or has a new one.
+    pub(crate) timers: mpsc::UnboundedSender<Timer>,
+    /// A row of an outbox is to be carried.
+    pub(crate) outboxes: mpsc::UnboundedSender<String>,
+    /// A root has ended.
+    pub(crate) ended: mpsc::UnboundedSender<String>,
 }
 
 /// Something in the store changed: whoever follows it reads again.
@@ -159,22 +156,17 @@ impl ControlPlane {
         let secrets_key = Arc::new(KeyFile::new(config.secrets_key.clone()));
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
-        let (stopping, last) = (watch::channel(false).0, watch::channel(false).0);
+        let tasks = Tasks::new();
         let (timers, timers_due) = mpsc::unbounded_channel();
         let (outboxes, rows) = mpsc::unbounded_channel();
         let (ended, roots) = mpsc::unbounded_channel();
         let (timeline, entries) = timeline::writer::channel();
-        let writer = timeline::writer::write(
-            db.clone(),
-            entries,
-            config.boot_log_entries,
-            changes.clone(),
-            stopped(&last),
-        );
+        tasks.last("the boot timeline", |stopped| {
+            let most = config.boot_log_entries;
+            timeline::writer::write(db.clone(), entries, most, changes.clone(), stopped)
+        });
         let unspoken = Places::new(config.limits.unspoken);
         let intake = Intake::new(&config.limits);
-        let broken = watch::channel(None).0;
-        let writer = watched("the boot timeline", writer, &broken, stopped(&last));
         let inner = Inner {
             db,
             config,
@@ -188,17 +180,15 @@ impl ControlPlane {
             changes,
             progress: broadcast::channel(CHANGES).0,
             timeline,
-            timers,
-            outboxes,
-            ended,
+            wants: Wants {
+                timers,
+                outboxes,
+                ended,
+            },
             unspoken,
             unspoken_said: Mutex::default(),
             intake,
-            stopping,
-            broken,
-            tasks: Mutex::default(),
-            last,
-            writer: Mutex::new(Some(tokio::spawn(writer))),
+            tasks,
         };
         let control = Self {
             inner: Arc::new(inner),
@@ -209,34 +199,20 @@ impl ControlPlane {
             control.follow_up(next);
         }
         let weak = || Arc::downgrade(&control.inner);
-        let stopped = || control.stopped();
-        control.background("timers", timers::run(weak(), timers_due, stopped()));
-        control.background("outboxes", carrier::run(weak(), rows, stopped()));
-        control.background("silence", silence::run(weak(), lost_after, stopped()));
-        control.background("deadlocks", blocked::run(weak(), stopped()));
-        control.background("archive", keeper::run(weak(), roots, archive_after, stopped()));
-        control.background("retention", retention::run(weak(), keep_ended, stopped()));
+        let tasks = &control.inner.tasks;
+        let stopped = || tasks.stopped();
+        tasks.background("timers", timers::run(weak(), timers_due, stopped()));
+        tasks.background("outboxes", carrier::run(weak(), rows, stopped()));
+        tasks.background("silence", silence::run(weak(), lost_after, stopped()));
+        tasks.background("deadlocks", blocked::run(weak(), stopped()));
+        tasks.background("archive", keeper::run(weak(), roots, archive_after, stopped()));
+        tasks.background("retention", retention::run(weak(), keep_ended, stopped()));
         Ok(control)
-    }
-
-    /// Starts a task that runs until [`ControlPlane::close`]. One that is gone before is nothing to go on without: see
-    /// [`ControlPlane::broken`].
-    fn background(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let watched = watched(name, task, &self.inner.broken, self.stopped());
-        self.keep(tokio::spawn(watched));
     }
 
     /// Waits until a background task is gone that was not told to stop; its name.
     pub(crate) async fn broken(&self) -> &'static str {
-        let mut broken = self.inner.broken.subscribe();
-        let name = match broken.wait_for(Option::is_some).await {
-            Ok(name) => *name,
-            Err(_) => None,
-        };
-        match name {
-            Some(name) => name,
-            None => std::future::pending().await,
-        }
+        self.inner.tasks.broken().await
     }
 
     /// Whether the control plane can do what it is asked: its background tasks are there, and its store can be written.
@@ -244,7 +220,7 @@ impl ControlPlane {
     /// # Errors
     /// In words, with the cure.
     pub fn ready(&self) -> Result<(), String> {
-        if let Some(task) = *self.inner.broken.borrow() {
+        if let Some(task) = self.inner.tasks.broken_now() {
             return Err(ServeError::Broken(task).to_string());
         }
         self.inner.db.writable().map_err(|error| with_causes(&error))
@@ -252,62 +228,17 @@ impl ControlPlane {
 
     /// Ends sessions, followers and background work, and waits for them. What was acknowledged is in the store.
     pub async fn close(&self) {
-        self.inner.stopping.send_replace(true);
-        let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has said so on stderr.
-            let _ = task.await;
-        }
-        self.inner.last.send_replace(true);
-        let writer = self
-            .inner
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(writer) = writer {
-            let _ = writer.await;
-        }
+        self.inner.tasks.close().await;
     }
 
     /// Waits until [`ControlPlane::close`] is called.
-    pub(crate) fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
-        stopped(&self.inner.stopping)
-    }
-
-    /// Has [`ControlPlane::close`] wait for this task, which ends by itself when stopping.
-    pub(crate) fn keep(&self, task: JoinHandle<()>) {
-        let mut tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.retain(|task| !task.is_finished());
-        tasks.push(task);
+    pub(crate) fn stopped(&self) -> Stopped {
+        self.inner.tasks.stopped()
     }
 
     pub(crate) fn changed(&self, change: Change) {
         // Nobody may be following.
         let _ = self.inner.changes.send(change);
-    }
-}
-
-/// Does `task`, and tells `broken` its name if it ends before `stopped` does.
-fn watched(
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-    broken: &watch::Sender<Option<&'static str>>,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> impl Future<Output = ()> + Send + 'static {
-    let broken = broken.clone();
-    async move {
-        if caught(name, task).await.is_none() && stopped.now_or_never().is_none() {
-            broken.send_replace(Some(name));
-        }
-    }
-}
-
-fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
-    let mut stopping = stopping.subscribe();
-    async move {
-        // The sender going away means the same.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }
 
@@ -322,7 +253,10 @@ mod tests {
         let store = StoreHandle::new(MemoryStore::new());
         let control = ControlPlane::open(store, Config::default()).await.expect("open");
         assert_eq!(control.ready(), Ok(()));
-        control.background("made for the test", async { panic!("a defect") });
+        control
+            .inner
+            .tasks
+            .background("made for the test", async { panic!("a defect") });
         let name = tokio::time::timeout(Duration::from_secs(20), control.broken()).await;
         assert_eq!(name, Ok("made for the test"));
         let said = control.ready().expect_err("it is not ready");

@@ -1,4 +1,4 @@
-//! Who may attach: a machine that is known, with the token of its boot.
+//! Who may attach: a machine that is known, with a credential that is good.
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -7,9 +7,9 @@ use macaddr::MacAddr6;
 use proto::v1::Hello;
 use tonic::Status;
 
+use super::credential::{Credential, Known, NotGood};
 use super::described;
 use super::registry::{Held, Registered};
-use crate::boot_tokens::Verdict;
 use crate::control::ControlPlane;
 use crate::grpc::status;
 use crate::timeline::{Entry, Outcome, Stage};
@@ -48,22 +48,17 @@ impl ControlPlane {
                 "no machine has MAC {text}: add it with `farrier machine apply`"
             )));
         };
-        let verdict = if hello.boot_token.is_empty() && !machine.gets_token(mac) {
-            Verdict::Unasked
-        } else {
-            self.judge_token(mac, &hello.boot_token, &hello.boot_id)
-                .await
-                .map_err(status)?
-        };
-        let boot = match verdict {
-            Verdict::Unasked if !machine.gets_token(mac) => None,
-            Verdict::Unasked => {
+        let shown = Credential::of(&hello.boot_token);
+        let judged = self.judge(shown, (&machine, mac), &hello.boot_id).await;
+        let boot = match judged.map_err(status)? {
+            Ok(Known::ByMac) => None,
+            Ok(Known::ByBoot(boot)) => Some(boot),
+            Err(NotGood::Missing) => {
                 let why = "it shows no boot token, and this machine gets one when it netboots: if it never does, say \
                            `netboot: never` in its record (`netboot: {allowPXE: false}` in a Hardware's interface)";
                 return Err(self.turned_away(&machine, mac, None, &peer, why));
             }
-            Verdict::Good { boot, .. } => Some(boot),
-            Verdict::Bad(why) => {
+            Err(NotGood::Wrong(why)) => {
                 let boot = self.latest_boot(mac).await.map_err(status)?;
                 return Err(self.turned_away(&machine, mac, boot, &peer, &why));
             }

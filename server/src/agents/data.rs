@@ -7,7 +7,7 @@ use proto::v1::{DataAccess, DataChanges, DataChunk, GetDataRequest, PutDataReque
 use tonic::{Status, Streaming};
 use workflow::engine::{AttemptId, Outcome};
 
-use crate::boot_tokens::Verdict;
+use super::credential::{Credential, NotGood};
 use crate::control::ControlPlane;
 use crate::data::{contents, report};
 use crate::grpc::status;
@@ -105,19 +105,16 @@ impl ControlPlane {
             machine.ok_or_else(|| Status::not_found(format!("no machine has MAC {}", mac_text(mac))))?;
         let refused =
             |why: &str| Status::permission_denied(format!("machine {:?} gets no data: {why}", machine.name));
-        if !access.boot_token.is_empty() || machine.gets_token(mac) {
-            let verdict = self
-                .judge_token(mac, &access.boot_token, &access.boot_id)
-                .await
-                .map_err(status)?;
-            if let Verdict::Bad(why) = verdict {
-                return Err(refused(&why));
-            }
-            if verdict == Verdict::Unasked && machine.gets_token(mac) {
+        let shown = Credential::of(&access.boot_token);
+        let judged = self.judge(shown, (&machine, mac), &access.boot_id).await;
+        match judged.map_err(status)? {
+            Ok(_) => {}
+            Err(NotGood::Missing) => {
                 return Err(refused(
                     "it shows no boot token, and it gets one when it netboots",
                 ));
             }
+            Err(NotGood::Wrong(why)) => return Err(refused(&why)),
         }
         let name = machine.name.clone();
         let work = self.ask_coordinator(move |coordinator| coordinator.machine(&name));

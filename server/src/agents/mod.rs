@@ -4,6 +4,7 @@
 //! begins when that task has ended. What arrives is committed before it is acknowledged.
 
 mod admission;
+mod credential;
 mod data;
 pub(crate) mod registry;
 mod session;
@@ -66,7 +67,7 @@ impl ControlPlane {
         // Boxed: a channel has room for 32 messages from its beginning on, and most agents are idle.
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let session = session::Session::new(self.clone(), admitted, hello, outbound);
-        self.keep(tokio::spawn(session.run(inbound)));
+        self.inner.tasks.keep(session.run(inbound));
         Ok(ReceiverStream::new(messages).map(|message| *message))
     }
 

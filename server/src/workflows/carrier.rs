@@ -100,7 +100,7 @@ async fn empty(control: &ControlPlane, outbox: &str) -> bool {
                 return false;
             }
         }
-        if *control.inner.stopping.borrow() {
+        if control.inner.tasks.is_stopping() {
             return true;
         }
     }

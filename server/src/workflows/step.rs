@@ -111,9 +111,9 @@ impl ControlPlane {
             Next::Changed { workflow } => self.changed(Change::Workflow(workflow)),
             Next::Wake(machine) => self.inner.agents.poke(&machine),
             // Nobody receives any more when we stop: it is found in the store again.
-            Next::Carry(key) => drop(self.inner.outboxes.send(key)),
-            Next::Ended { root } => drop(self.inner.ended.send(root)),
-            Next::Timer { at, workflow } => drop(self.inner.timers.send(Timer { at, workflow })),
+            Next::Carry(key) => drop(self.inner.wants.outboxes.send(key)),
+            Next::Ended { root } => drop(self.inner.wants.ended.send(root)),
+            Next::Timer { at, workflow } => drop(self.inner.wants.timers.send(Timer { at, workflow })),
         }
     }
 
