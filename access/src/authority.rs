@@ -4,9 +4,7 @@
 //! trusted is the authority that a token names, and a date would only be a day on which nobody gets in.
 //! Source: RFC 5280 section 4.1.2.5 (99991231 is "no well-defined expiration date").
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -17,7 +15,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::pinned::SERVER_NAME;
+use crate::private_file::{self, NotPrivate};
 use crate::token::Pin;
+
+/// Read of a file: an authority has some hundred.
+const MAX_BYTES: u64 = 64 << 10;
 
 /// A server's certificate authority.
 pub struct Authority {
@@ -64,26 +66,23 @@ impl Authority {
             path: path.to_owned(),
             source,
         };
-        match fs::read_to_string(path) {
-            Ok(text) => {
-                let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-                if mode & 0o077 != 0 {
-                    return Err(AuthorityError::Open {
-                        path: path.to_owned(),
-                        mode,
-                    });
-                }
-                Self::read(&text).map_err(|why| AuthorityError::Damaged {
-                    path: path.to_owned(),
-                    why,
-                })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let damaged = |why| AuthorityError::Damaged {
+            path: path.to_owned(),
+            why,
+        };
+        match private_file::read(path, MAX_BYTES) {
+            Ok(Some(text)) => Self::read(&text).map_err(damaged),
+            Ok(None) => {
                 let (made, text) = Self::make().map_err(|error| failed(io::Error::other(error)))?;
-                write_new(path, &text).map_err(failed)?;
+                private_file::write_new(path, &text).map_err(failed)?;
                 Ok(made)
             }
-            Err(error) => Err(failed(error)),
+            Err(NotPrivate::Open(mode)) => Err(AuthorityError::Open {
+                path: path.to_owned(),
+                mode,
+            }),
+            Err(error @ NotPrivate::NoFile) => Err(damaged(error.to_string())),
+            Err(NotPrivate::Io(source)) => Err(failed(source)),
         }
     }
 
@@ -158,37 +157,11 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
     )
 }
 
-/// Writes a file that only its owner may read: it is there whole after a crash, or not at all.
-///
-/// # Errors
-/// When it cannot be written, or is there already.
-pub fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let unfinished = directory.join(name);
-    // What a crash has left.
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    // Fails where there is one, which a rename would replace.
-    let linked = fs::hard_link(&unfinished, path);
-    fs::remove_file(&unfinished)?;
-    linked?;
-    File::open(directory)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -222,15 +195,5 @@ mod tests {
             error.contains("no certificate authority") && error.contains("backup"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_file_that_is_there_is_never_replaced() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let path = dir.path().join("x");
-        fs::write(dir.path().join("x.new"), "left by a crash").unwrap();
-        write_new(&path, "one").unwrap();
-        assert!(write_new(&path, "two").is_err());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
     }
 }

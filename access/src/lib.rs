@@ -8,8 +8,9 @@
 
 pub mod authority;
 mod pinned;
+pub mod private_file;
 mod token;
 
 pub use authority::{Authority, AuthorityError};
 pub use pinned::{Bearer, NotTheServer, Pinned, PinnedChannel, SERVER_NAME, channel};
-pub use token::{BadToken, Pin, SECRET_BYTES, Secret, Token};
+pub use token::{BadToken, NoRandom, Pin, SECRET_BYTES, Secret, Token, random};

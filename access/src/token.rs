@@ -6,6 +6,7 @@ use std::str::FromStr;
 use data_encoding::Encoding;
 use data_encoding::Specification;
 use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
 use std::sync::LazyLock;
 
 /// Bytes of a secret: it cannot be guessed, so that tries need not be counted.
@@ -46,6 +47,21 @@ pub struct Token {
 #[error("{0}")]
 pub struct BadToken(&'static str);
 
+/// The host's generator of random numbers gives none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this host has no random numbers: its kernel's generator failed (getrandom)")]
+pub struct NoRandom;
+
+/// Bytes that nobody can guess, from the kernel.
+///
+/// # Errors
+/// When it has none.
+pub fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| NoRandom)?;
+    Ok(bytes)
+}
+
 impl Pin {
     /// Of a certificate in DER.
     pub fn of(certificate: &[u8]) -> Self {
@@ -62,6 +78,14 @@ impl Secret {
     /// Of bytes that nobody can guess.
     pub fn new(random: [u8; SECRET_BYTES]) -> Self {
         Self(random)
+    }
+
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the host has no random numbers.
+    pub fn random() -> Result<Self, NoRandom> {
+        random().map(Self)
     }
 
     /// What a server keeps of it: the SHA-256 of its bytes, 64 hexadecimal digits.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use access::Token;
+use access::{Token, private_file};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
@@ -78,19 +78,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
             .mode(0o700)
             .create(directory)?;
     }
-    let unfinished = path.with_extension("new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)
+    private_file::replace(path, text)
 }
 
 fn path() -> Option<PathBuf> {

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use access::authority::write_new;
-use access::{Authority, SECRET_BYTES, Secret, Token};
+use access::{Authority, Secret, Token, private_file};
 use coordinator::database::{self, formats};
 use coordinator::people;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 use store::{RedbStore, Store};
 
@@ -36,13 +34,10 @@ pub(super) fn run(data_dir: &Path, format: Format) -> Result<ExitCode, Failure> 
     // A store of a later version is left alone, and an older one is what a server makes of it.
     formats::CURRENT.prepare(&store).map_err(|error| failed(&error))?;
     let authority = Authority::open(&data_dir.join(AUTHORITY)).map_err(|error| failed(&error))?;
-    let mut random = [0; SECRET_BYTES];
-    SystemRandom::new()
-        .fill(&mut random)
-        .map_err(|_| Failure::Failed("this host has no random numbers".into()))?;
+    let secret = Secret::random().map_err(|error| failed(&error))?;
     let token = Token {
         pin: authority.pin(),
-        secret: Secret::new(random),
+        secret,
     };
     // In the file first: there is never a token that nobody has.
     let path = data_dir.join(FIRST_TOKEN);
@@ -70,9 +65,5 @@ pub(crate) fn keep(path: &Path, token: &Token) -> Result<(), Failure> {
     let unwritten = |error: std::io::Error| {
         Failure::Failed(format!("the token cannot be kept in {}: {error}", path.display()))
     };
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(unwritten(error)),
-        _ => {}
-    }
-    write_new(path, &format!("{token}\n")).map_err(unwritten)
+    private_file::replace(path, &format!("{token}\n")).map_err(unwritten)
 }

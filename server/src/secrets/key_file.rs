@@ -2,13 +2,11 @@
 //! store or of an export has no secret.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use access::authority::write_new;
+use access::private_file::{self, NotPrivate};
 use coordinator::Error;
 use coordinator::database::View;
 use coordinator::secrets::{self, KEY_BYTES, Key, Unavailable, Value};
@@ -140,26 +138,13 @@ fn read(path: &Path) -> Result<Option<Key>, NoKey> {
         error,
     };
     let bad = |why: String| NoKey::Bad { path: shown(), why };
-    // A pipe in its place is not waited for.
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
+    let text = match private_file::read(path, MAX_BYTES) {
+        Ok(Some(text)) => text,
+        Ok(None) => return Ok(None),
+        Err(error @ NotPrivate::NoFile) => return Err(bad(error.to_string())),
+        Err(NotPrivate::Open(mode)) => return Err(NoKey::Open { path: shown(), mode }),
+        Err(NotPrivate::Io(error)) => return Err(failed(error)),
     };
-    let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() {
-        return Err(bad("it is no regular file".into()));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(NoKey::Open { path: shown(), mode });
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
     let mut lines = text.lines();
     if lines.next() != Some(FIRST_LINE) {
         return Err(bad(format!("its first line is not {FIRST_LINE:?}")));
@@ -179,7 +164,7 @@ fn read(path: &Path) -> Result<Option<Key>, NoKey> {
 /// Writes a new file, whole or not at all, and never over another one.
 fn make(path: &Path, bytes: &[u8; KEY_BYTES]) -> Result<(), NoKey> {
     let text = Zeroizing::new(format!("{FIRST_LINE}\n{}\n", HEXLOWER.encode(bytes)));
-    write_new(path, &text).map_err(|error| NoKey::Io {
+    private_file::write_new(path, &text).map_err(|error| NoKey::Io {
         path: path.display().to_string(),
         what: "made",
         error,
@@ -188,7 +173,7 @@ fn make(path: &Path, bytes: &[u8; KEY_BYTES]) -> Result<(), NoKey> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use coordinator::database::Batch;
     use store::{MemoryStore, Store};
