@@ -6,4 +6,4 @@ mod fit;
 mod parse;
 
 pub use fit::{Backup, Fitted, GptError, Grow, Grown, fit};
-pub use parse::{Entry, Table, damage, find, has_signature, parse};
+pub use parse::{BadTable, Entry, Table, damage, find, has_signature, parse};

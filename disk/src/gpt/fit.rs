@@ -74,7 +74,7 @@ const ALIGN_BYTES: u64 = 1 << 20;
 /// # Errors
 /// See [`GptError`]; `start` is as it was then.
 pub fn fit(start: &mut [u8], disk_bytes: u64, sector: u64, grow: Grow) -> Result<(Fitted, Backup), GptError> {
-    let before = parse::parse(start, sector).map_err(|why| GptError::NoTable { why })?;
+    let before = parse::parse(start, sector).map_err(|bad| GptError::NoTable { why: bad.why })?;
     let lbas = disk_bytes / sector;
     let entries_sectors = (u64::from(before.entry_count) * 128).div_ceil(sector);
     let need_bytes = before
@@ -114,7 +114,7 @@ pub fn fit(start: &mut [u8], disk_bytes: u64, sector: u64, grow: Grow) -> Result
     backup.write_into(&mut place, sector, &entries)?;
     fit_protective_mbr(&mut fitted, lbas);
 
-    let table = parse::parse(&fitted, sector).map_err(|why| GptError::NoTable { why })?;
+    let table = parse::parse(&fitted, sector).map_err(|bad| GptError::NoTable { why: bad.why })?;
     start.copy_from_slice(&fitted);
     Ok((
         Fitted {

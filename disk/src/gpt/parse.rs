@@ -125,37 +125,58 @@ pub fn damage(start: &[u8], sector_size: u64) -> Option<&'static str> {
     if !has_signature(start, sector_size) {
         return None;
     }
-    parse(start, sector_size)
-        .err()
-        .filter(|why| why.starts_with("checksum"))
+    let bad = parse(start, sector_size).err()?;
+    bad.is_damage.then_some(bad.why)
+}
+
+/// What is wrong with a partition table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct BadTable {
+    pub why: &'static str,
+    /// It was a table: a checksum in it does not match.
+    pub is_damage: bool,
+}
+
+impl From<&'static str> for BadTable {
+    fn from(why: &'static str) -> Self {
+        Self {
+            why,
+            is_damage: false,
+        }
+    }
+}
+
+fn damaged(why: &'static str) -> BadTable {
+    BadTable { why, is_damage: true }
 }
 
 /// Reads the primary table from the first bytes of a disk; they must hold all its entries.
 ///
 /// # Errors
 /// In words: what is wrong with it.
-pub fn parse(start: &[u8], sector_size: u64) -> Result<Table, &'static str> {
+pub fn parse(start: &[u8], sector_size: u64) -> Result<Table, BadTable> {
     let sector = usize::try_from(sector_size).map_err(|_| "sector size out of range")?;
     let header = start
         .get(sector..)
         .and_then(|rest| rest.get(..HEADER_BYTES))
         .ok_or("too short for a header")?;
     if !header.starts_with(SIGNATURE) {
-        return Err("no GPT signature");
+        return Err("no GPT signature".into());
     }
     if u32_at(header, 8)? != 0x0001_0000 {
-        return Err("not revision 1.0");
+        return Err("not revision 1.0".into());
     }
     if u32_at(header, 12)? as usize != HEADER_BYTES {
-        return Err("header size is not 92");
+        return Err("header size is not 92".into());
     }
     let mut zeroed = header.to_vec();
     zeroed.splice(16..20, [0; 4]);
     if crc32(&zeroed) != u32_at(header, 16)? {
-        return Err("checksum of the header does not match");
+        return Err(damaged("checksum of the header does not match"));
     }
     if u64_at(header, 24)? != 1 {
-        return Err("header does not say that it is the primary one");
+        return Err("header does not say that it is the primary one".into());
     }
     let table = Table {
         sector_size,
@@ -167,16 +188,16 @@ pub fn parse(start: &[u8], sector_size: u64) -> Result<Table, &'static str> {
         entries: Vec::new(),
     };
     if u32_at(header, 84)? as usize != ENTRY_BYTES {
-        return Err("entry size is not 128");
+        return Err("entry size is not 128".into());
     }
     if table.entry_count == 0 || table.entry_count > MAX_ENTRIES {
-        return Err("number of entries out of range");
+        return Err("number of entries out of range".into());
     }
     if table.first_usable_lba > table.last_usable_lba || table.last_usable_lba >= table.backup_lba {
-        return Err("usable range is empty or beyond the backup table");
+        return Err("usable range is empty or beyond the backup table".into());
     }
     if table.disk_bytes() == u64::MAX {
-        return Err("disk size out of range");
+        return Err("disk size out of range".into());
     }
     let from = table
         .entries_lba
@@ -187,16 +208,17 @@ pub fn parse(start: &[u8], sector_size: u64) -> Result<Table, &'static str> {
         .and_then(|rest| rest.get(..table.entry_count as usize * ENTRY_BYTES))
         .ok_or("entries are not within the bytes at hand")?;
     if crc32(bytes) != u32_at(header, 88)? {
-        return Err("checksum of the entries does not match");
+        return Err(damaged("checksum of the entries does not match"));
     }
     let entries = bytes
         .chunks_exact(ENTRY_BYTES)
         .zip(1..)
         .filter_map(|(bytes, number)| entry(bytes, number));
-    checked(Table {
+    let table = Table {
         entries: entries.collect::<Result<_, _>>()?,
         ..table
-    })
+    };
+    Ok(checked(table)?)
 }
 
 fn entry(bytes: &[u8], number: u32) -> Option<Result<Entry, &'static str>> {
@@ -329,8 +351,9 @@ mod tests {
             (80, 0_u32.to_le_bytes().to_vec(), "number of entries"),
             (84, 4096_u32.to_le_bytes().to_vec(), "entry size"),
         ] {
-            let why = parse(&forged(at, &bytes), 512).unwrap_err();
-            assert!(why.contains(word), "byte {at}: {why}");
+            let bad = parse(&forged(at, &bytes), 512).unwrap_err();
+            assert!(bad.why.contains(word), "byte {at}: {bad}");
+            assert_eq!(bad.is_damage, word.starts_with("checksum"), "{bad}");
         }
         assert!(parse(&start(512)[..512 + 91], 512).is_err());
         assert!(parse(&start(512), u64::MAX).is_err());
@@ -338,7 +361,7 @@ mod tests {
         start[512 + 60] ^= 1;
         assert_eq!(
             parse(&start, 512).unwrap_err(),
-            "checksum of the header does not match"
+            damaged("checksum of the header does not match")
         );
     }
 

@@ -87,7 +87,7 @@ pub(super) fn judge(case: &Case) -> Result<Judgement, WriteError> {
         && let Some(sector) = [512, 4096]
             .into_iter()
             .find(|sector| gpt::has_signature(start, *sector))
-        && let Err(why) = gpt::parse(start, sector)
+        && let Err(gpt::BadTable { why, .. }) = gpt::parse(start, sector)
     {
         warnings.push(format!("its partition table was not fitted to the disk: {why}"));
     }

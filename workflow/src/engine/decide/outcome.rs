@@ -100,11 +100,12 @@ pub(super) fn of_execution(workflow: &Workflow, execution: &Execution) -> String
         return of_control(&task.name, execution.state, execution.error.as_ref());
     };
     let place = format!("action {:?} of task {:?}", defined.name, task.name);
+    // What ended the task is that of its action, word for word, or its own.
     let is_of_task = execution.state == StepState::Timeout
         && execution
             .error
             .as_ref()
-            .is_some_and(|error| error.message.starts_with("its timeout of "));
+            .is_some_and(|error| error.message != action.message);
     if is_of_task {
         return of_control(&task.name, execution.state, execution.error.as_ref());
     }
