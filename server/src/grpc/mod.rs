@@ -188,7 +188,8 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Stopping => Code::Unavailable,
         Error::Unknown(_) => Code::Unauthenticated,
     };
-    if matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable) {
+    let is_trouble = matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable);
+    if is_trouble && !matches!(error, Error::Stopping) {
         tracing::error!(
             error = &error as &dyn std::error::Error,
             ?code,
@@ -210,4 +211,75 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use store::StoreError;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("the log").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is answered, and what the log has of it.
+    fn answered(error: Error) -> (Status, String) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .finish();
+        let status = tracing::subscriber::with_default(subscriber, || status(error));
+        let log = String::from_utf8(log.0.lock().expect("the log").clone()).expect("text");
+        (status, log)
+    }
+
+    #[test]
+    fn trouble_of_the_servers_own_is_in_its_log_with_what_caused_it_and_a_callers_mistake_is_not() {
+        let backend = Error::from(StoreError::Backend {
+            message: "a write failed".into(),
+            source: Some(Arc::new(io::Error::other("the disk is unplugged"))),
+        });
+        let (status, log) = answered(backend);
+        assert_eq!(status.code(), Code::Internal);
+        let causes = "a write failed: the disk is unplugged";
+        assert!(status.message().contains(causes), "{}", status.message());
+        assert!(
+            log.contains("ERROR") && log.contains("a write failed") && log.contains("the disk is unplugged"),
+            "{log:?}"
+        );
+        for (error, code) in [
+            (Error::BrokeDown, Code::Internal),
+            (Error::Store(StoreError::SnapshotExpired), Code::Unavailable),
+        ] {
+            let words = error.to_string();
+            let (status, log) = answered(error);
+            assert_eq!(status.code(), code);
+            assert!(log.contains(&words), "{log:?} is not about {words:?}");
+        }
+        for error in [
+            Error::NotFound("no workflow".into()),
+            Error::Invalid("bad".into()),
+            // It was told to, and says so elsewhere.
+            Error::Stopping,
+        ] {
+            let (_, log) = answered(error);
+            assert_eq!(log, "");
+        }
+    }
 }
