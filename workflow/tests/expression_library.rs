@@ -1,10 +1,10 @@
 //! Random expressions: our parser against the library's, the checker against the evaluation.
 
-use std::collections::{BTreeMap, HashMap};
+mod library;
 
-use cel::{Context, Program};
+use library::on_a_large_stack;
 use proptest::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use workflow::expression::{self, Scope, Type, Types};
 
 fn scope() -> Scope {
@@ -114,69 +114,6 @@ fn expressions() -> impl Strategy<Value = String> {
     })
 }
 
-/// What the library makes of it with its own parser; None where it refuses the text.
-fn by_the_library(source: &str) -> Option<Result<Value, ()>> {
-    let program = Program::compile(source).ok()?;
-    let mut context = Context::default();
-    for (name, value) in scope().variables {
-        context.add_variable_from_value(name, to_library(&value));
-    }
-    let result = program.execute(&context).map_err(|_| ());
-    Some(result.and_then(|value| json_of(&value).ok_or(())))
-}
-
-/// Whole numbers as ints: the library's own way from JSON makes uints of them.
-fn to_library(value: &Value) -> cel::Value {
-    match value {
-        Value::Null => cel::Value::Null,
-        Value::Bool(value) => cel::Value::Bool(*value),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => cel::Value::Int(number),
-            None => cel::Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => cel::Value::String(text.clone().into()),
-        Value::Array(values) => cel::Value::List(values.iter().map(to_library).collect::<Vec<_>>().into()),
-        Value::Object(entries) => {
-            let entries: HashMap<String, cel::Value> = entries
-                .iter()
-                .map(|(key, value)| (key.clone(), to_library(value)))
-                .collect();
-            cel::Value::Map(entries.into())
-        }
-    }
-}
-
-fn json_of(value: &cel::Value) -> Option<Value> {
-    Some(match value {
-        cel::Value::Null => Value::Null,
-        cel::Value::Bool(value) => json!(value),
-        cel::Value::Int(value) => json!(value),
-        cel::Value::UInt(value) => json!(value),
-        cel::Value::Float(value) => Value::Number(serde_json::Number::from_f64(*value)?),
-        cel::Value::String(text) => json!(text.as_str()),
-        cel::Value::List(values) => Value::Array(values.iter().map(json_of).collect::<Option<_>>()?),
-        cel::Value::Map(entries) => {
-            let mut sorted = BTreeMap::new();
-            for (key, value) in entries.map.iter() {
-                let cel::objects::Key::String(key) = key else {
-                    return None;
-                };
-                sorted.insert(key.as_str().to_owned(), json_of(value)?);
-            }
-            Value::Object(Map::from_iter(sorted))
-        }
-        _ => return None,
-    })
-}
-
-/// The library's ANTLR parser takes far more stack than a test's thread has.
-fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().stack_size(256 << 20);
-    if let Err(panic) = thread.spawn(test).expect("a thread").join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 #[test]
 fn means_what_it_means_to_the_library() {
     on_a_large_stack(|| {
@@ -191,7 +128,7 @@ fn means_what_it_means_to_the_library() {
             let in_order = !(source.contains("inputs.tags.") && source.contains("tags.map(")
                 || source.contains("tags.filter("));
             if !refused && in_order {
-                let theirs = by_the_library(&source);
+                let theirs = library::evaluate(&source, &scope().variables);
                 let ours = ours.map_err(|_| ());
                 let theirs = theirs.unwrap_or(Err(()));
                 prop_assert_eq!(&ours, &theirs, "{}", source);
@@ -267,7 +204,7 @@ fn any_text_is_refused_or_evaluated() {
             let ours = expression::evaluate(&source, &scope());
             // What the library does not read, we do not either.
             if ours.is_ok() {
-                prop_assert!(by_the_library(&source).is_some(), "{source}: {ours:?}");
+                prop_assert!(library::evaluate(&source, &scope().variables).is_some(), "{source}: {ours:?}");
             }
             let _ = expression::fill(&source, &scope());
         });

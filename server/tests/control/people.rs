@@ -148,7 +148,7 @@ async fn a_selector_without_a_value_for_one_machine_fails_the_task_and_a_label_t
     assert_eq!(
         failed.message,
         "task \"roll\" failed (Expression): whether machine n0d is meant cannot be said: `slots != '' && int(slots) > 4`: \
-         int(): string parse error: invalid digit found in string; it saw slots = \"many\""
+         int(): \"many\" is no whole number of 64 bits; it saw slots = \"many\""
     );
     assert_eq!(failed.tasks[1].state, "SUCCESS", "{failed:?}");
     let events = server.events(&failed.id).await;

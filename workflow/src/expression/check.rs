@@ -1,17 +1,14 @@
-//! The checker: names, types and numbers of arguments, before there are any values. The library has none: there,
-//! `n == 'x'` is false for a number, and an unknown name fails when it is evaluated.
+//! The checker: names, types and numbers of arguments, before there are any values. What it lets pass may still have no value
+//! when it is evaluated (an index, a key, an overflow), but not for its types where they are known.
 
 use std::collections::BTreeMap;
 
-use serde_json::Map;
-
 use yaml::nearest;
 
-use super::cost::{self, Values};
+use super::eval::is_pattern;
 use super::fill::{self, Part};
 use super::functions::{self, Wrong};
 use super::parse::parse;
-use super::run::is_pattern;
 use super::secret::SECRET_PLACES;
 use super::selector::check_selector;
 use super::syntax::{Kind, Loop, Node, Operator};
@@ -65,13 +62,6 @@ pub(super) fn check_named(
         problems: Vec::new(),
     };
     let kind = checker.kind(&node);
-    let values = Values {
-        variables: &Map::new(),
-        machines: &BTreeMap::new(),
-    };
-    if let Err(message) = cost::check(&node, &values) {
-        checker.problem(0, message);
-    }
     let mut problems = checker.problems;
     problems.sort_by_key(|problem| problem.offset);
     if problems.is_empty() {

@@ -245,28 +245,3 @@ pub(super) fn sign(operator: Operator) -> &'static str {
         Operator::Subtract => "-",
     }
 }
-
-/// As it is written, from the library's names.
-pub(super) fn operator_named(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "_+_" | "add" => "+",
-        "_-_" | "sub" => "-",
-        "_*_" | "mul" => "*",
-        "_/_" | "div" => "/",
-        "_%_" | "rem" => "%",
-        "_==_" => "==",
-        "_!=_" => "!=",
-        "_<_" => "<",
-        "_<=_" => "<=",
-        "_>_" => ">",
-        "_>=_" => ">=",
-        "_&&_" => "&&",
-        "_||_" => "||",
-        "_[_]" => "[]",
-        "@in" => "in",
-        "!_" => "!",
-        "-_" => "-",
-        "_?_:_" => "? :",
-        _ => return None,
-    })
-}

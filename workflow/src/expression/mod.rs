@@ -1,26 +1,25 @@
 //! CEL in definitions: checked when a workflow is made, evaluated when a task execution is.
 //!
-//! The language is a part of CEL (docs/reference/expressions.md says which). Parsing and checking are ours, evaluation is
-//! the `cel` crate's. Everything is a function of what it is given: there is no clock and no chance, and the keys of maps
-//! are gone over and given out in order. Everything is bounded: the text, the depth, the steps, the result.
+//! The language is a part of CEL (docs/reference/expressions.md says which), read, checked and evaluated here
+//! (docs/decisions/017-expressions-are-evaluated-by-us.md). Everything is a function of what it is given: there is no clock
+//! and no chance, and the keys of maps are gone over and given out in order. Everything is bounded: the text, the depth,
+//! the steps, the memory, the result.
 //!
 //! - `parse` (with `lex`, `syntax`): text to tree. `check` (with `types`, `functions`): its names and types.
-//! - `cost`: refuses what would take too long. `lower`, `value`, `run`: the library's tree, values and errors.
+//! - `eval`: tree to value, counting. `run`: what is around that, and words for what failed.
 //! - `fill`: `${{ }}` in texts. `secret`: the one that is no expression. `selector`: which machines.
 
 mod check;
-mod cost;
+mod eval;
 mod fill;
 mod functions;
 mod lex;
-mod lower;
 mod parse;
 mod run;
 mod secret;
 mod selector;
 mod syntax;
 mod types;
-mod value;
 
 #[cfg(test)]
 mod check_tests;
@@ -32,7 +31,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 pub use check::{check, check_text};
-pub use cost::{MAX_BYTES, MAX_STEPS};
+pub use eval::{MAX_BYTES, MAX_RESULT_BYTES, MAX_STEPS};
 pub use fill::{fill, fill_handed, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
@@ -40,7 +39,6 @@ pub(crate) use secret::secret_name;
 pub use secret::{SECRET_NAMES, is_secret_name, secret_hole};
 pub use selector::{check_selector, labels, matches};
 pub use types::{Type, Types};
-pub use value::MAX_RESULT_BYTES;
 
 /// What an expression sees.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,10 +1,8 @@
 //! An expression's text to its syntax tree. The grammar is CEL's, without messages, bytes, optional values and names
 //! that begin with a dot.
 //!
-//! The parser is our own. The library has two: its ANTLR one takes about a millisecond and, in a debug build, hundreds
-//! of KiB of stack for `1 + 1`, and an expression is parsed again each time that it is evaluated; `parser_pratt` is
-//! hidden from the library's documentation and gives no places of what it parsed, which the checker needs. Neither
-//! bounds the depth of the tree, which is the depth of the evaluation's recursion. `tests` compares the three.
+//! It bounds the depth of the tree, which is the depth of the evaluation's recursion, and keeps the places of everything for
+//! the checker. `tests/expression_library.rs` compares it with the `cel` crate's.
 
 use super::ExpressionProblem;
 use super::lex::{Token, TokenKind, tokens};
@@ -451,7 +449,7 @@ impl Parser<'_> {
             .map(|child| child.depth)
             .max()
             .unwrap_or(0);
-        // A loop and a chain come to more than one level of what is evaluated.
+        // A loop binds and goes over a list besides; a chain is flat, and counted as if it were halved again and again.
         let own = match &node.kind {
             Kind::Loop { .. } => 4,
             Kind::All(terms) | Kind::Any(terms) => terms.len().ilog2() as usize + 1,

@@ -201,7 +201,7 @@ fn says_what_failed_and_what_it_saw() {
         ),
         (
             "int('x')",
-            "`int('x')`: int(): string parse error: invalid digit found in string",
+            "`int('x')`: int(): \"x\" is no whole number of 64 bits",
         ),
         ("size(1)", "`size(1)`: no size() for int"),
         (
@@ -240,7 +240,7 @@ fn says_what_failed_and_what_it_saw() {
         ("1 in 2", "`1 in 2`: no in for int and int"),
         (
             "inputs.n.all(x, x)",
-            "`inputs.n.all(x, x)`: iterable is needed where int is; it saw inputs.n = 3",
+            "`inputs.n.all(x, x)`: all() goes over a list or a map, not int; it saw inputs.n = 3",
         ),
         (
             "machines('rack == 1')",
@@ -277,6 +277,7 @@ fn refuses_what_would_take_too_long() {
     let steps =
         "it would take more than 1000000 steps: loop over fewer elements, or take it apart with `set`";
     let bytes = "it would copy or compare more than 67108864 bytes: use smaller values";
+    let result = "the result is larger than 1048576 bytes";
     for (source, want) in [
         ("numbers.all(a, numbers.all(b, a + b >= 0))", steps),
         ("numbers.map(a, numbers).all(list, list.all(n, n >= 0))", steps),
@@ -285,15 +286,21 @@ fn refuses_what_would_take_too_long() {
             "[numbers, numbers].map(l, l + l).all(l, l.all(a, numbers.all(b, a == b)))",
             "too deep",
         ),
-        ("numbers.map(n, text)", bytes),
+        ("numbers.map(n, text)", result),
+        ("numbers.map(n, text + 'y').size()", bytes),
         ("numbers.map(n, text.contains('y'))", bytes),
-        ("numbers.all(n, text.matches('y'))", bytes),
-        ("numbers.exists(n, text == text)", bytes),
+        ("numbers.exists(n, text.matches('y'))", bytes),
+        ("numbers.all(n, text == text)", bytes),
         (
             "[text, text, text].map(t, [t, t, t, t, t]).map(t, [t, t, t, t, t, t])",
+            result,
+        ),
+        ("numbers.map(n, {'a': text})", result),
+        ("numbers.map(n, numbers + numbers).size()", bytes),
+        (
+            "numbers.filter(n, 'x'.matches(string(n) + '|x')).map(n, numbers.filter(b, 'x'.matches(string(b) + '|x')))",
             bytes,
         ),
-        ("numbers.map(n, {'a': text})", bytes),
     ] {
         match evaluate(source, &scope) {
             Err(EvaluationError(message)) if want == "too deep" => {
@@ -503,7 +510,7 @@ fn selects_machines() {
         ),
         (
             "labels.gpu == '' && int(labels.rack) > 1",
-            "`labels.gpu == '' && int(labels.rack) > 1`: int(): string parse error: invalid digit found in string; it saw \
+            "`labels.gpu == '' && int(labels.rack) > 1`: int(): \"r7\" is no whole number of 64 bits; it saw \
              labels.gpu = \"\", labels.rack = \"r7\"",
         ),
         ("rack =", "`rack =`: a single =: equality is =="),
