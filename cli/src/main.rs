@@ -55,6 +55,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             "--output has no effect on `farrier {command}`: leave it out"
         )));
     }
+    let mut namespace = None;
     let (asked, server, timeout, output) = match cli.command {
         // The lab makes namespaces, which must happen before there are threads.
         Command::Lab(args) => return commands::lab::run(args),
@@ -82,31 +83,49 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             group.request_timeout,
             group.output,
         ),
-        Command::Machine(group) => (
-            Asked::Machine(group.command),
+        Command::Namespace(group) => (
+            Asked::Namespace(group.command),
             group.server,
             group.request_timeout,
             group.output,
         ),
-        Command::Template(group) => (
-            Asked::Template(group.command),
-            group.server,
-            group.request_timeout,
-            group.output,
-        ),
+        Command::Machine(group) => {
+            namespace = group.namespace;
+            (
+                Asked::Machine(group.command),
+                group.server,
+                group.request_timeout,
+                group.output,
+            )
+        }
+        Command::Template(group) => {
+            namespace = group.namespace;
+            (
+                Asked::Template(group.command),
+                group.server,
+                group.request_timeout,
+                group.output,
+            )
+        }
         Command::Run(run) => (Asked::Run(run.args), run.server, run.request_timeout, run.output),
-        Command::Secret(group) => (
-            Asked::Secret(group.command),
-            group.server,
-            group.request_timeout,
-            group.output,
-        ),
-        Command::Workflow(group) => (
-            Asked::Workflow(group.command),
-            group.server,
-            group.request_timeout,
-            group.output,
-        ),
+        Command::Secret(group) => {
+            namespace = group.namespace;
+            (
+                Asked::Secret(group.command),
+                group.server,
+                group.request_timeout,
+                group.output,
+            )
+        }
+        Command::Workflow(group) => {
+            namespace = group.namespace;
+            (
+                Asked::Workflow(group.command),
+                group.server,
+                group.request_timeout,
+                group.output,
+            )
+        }
     };
     commands::log_to_stderr(commands::LogFormat::Text, "warn");
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,6 +138,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             server: logins::server(server.or(cli.server).as_deref())?,
             request_timeout: timeout.unwrap_or(cli.request_timeout),
             output: output.unwrap_or(cli.output),
+            namespace: namespace.or(cli.namespace).unwrap_or_default(),
             out: &mut out,
         };
         match asked {
@@ -127,6 +147,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Asked::WhoAmI => commands::login::who_am_i(asking).await,
             Asked::Token(command) => commands::token::run(command, asking).await,
             Asked::Machine(command) => commands::machine::run(command, asking).await,
+            Asked::Namespace(command) => commands::namespace::run(command, asking).await,
             Asked::Run(args) => commands::workflow::run::run(args, asking).await,
             Asked::Secret(command) => commands::secret::run(command, asking).await,
             Asked::Template(command) => commands::template::run(command, asking).await,
@@ -144,6 +165,7 @@ enum Asked {
     Token(commands::token::TokenCommand),
     WhoAmI,
     Machine(commands::machine::MachineCommand),
+    Namespace(commands::namespace::NamespaceCommand),
     Run(commands::workflow::run::RunArgs),
     Secret(commands::secret::SecretCommand),
     Template(commands::template::TemplateCommand),

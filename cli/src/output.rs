@@ -40,6 +40,29 @@ pub(crate) fn list<T: Rows + Serialize>(out: &mut Out, format: Format, items: &[
     }
 }
 
+/// What is of a namespace.
+pub(crate) trait InNamespace {
+    fn namespace(&self) -> &str;
+}
+
+/// Prints a list of what is in several namespaces: a person sees of each in which.
+pub(crate) fn list_of_all<T: Rows + InNamespace + Serialize>(
+    out: &mut Out,
+    format: Format,
+    items: &[T],
+) -> Result<(), Failure> {
+    if format != Format::Table || items.is_empty() {
+        return list(out, format, items);
+    }
+    let header = [&["NAMESPACE"], T::HEADER].concat();
+    let row = |item: &T| {
+        let mut row = item.row();
+        row.insert(0, item.namespace().to_owned());
+        row
+    };
+    table(out, &header, items.iter().map(row))
+}
+
 /// Prints one thing; `text` is its form for people.
 pub(crate) fn one<T: Serialize>(
     out: &mut Out,

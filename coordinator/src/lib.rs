@@ -18,6 +18,7 @@ mod error;
 pub mod last;
 pub mod machines;
 pub mod making;
+pub mod namespaces;
 pub mod netboot;
 pub mod people;
 pub mod secrets;

@@ -11,6 +11,7 @@ use yaml::Kind;
 use crate::database::View;
 use crate::error::Error;
 use crate::machines::{self, Machine, mac_text, parse_mac};
+use crate::namespaces::{self, Scope};
 use crate::secrets;
 use crate::templates::{self, Meant, described, lines};
 
@@ -47,7 +48,6 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub id: String,
-    pub namespace: String,
     /// Of a sub-workflow.
     pub parent: Option<Parent>,
     /// Empty: none.
@@ -61,15 +61,20 @@ pub struct Identity {
 /// # Errors
 /// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine or secret that there is
 /// not.
-pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation, Text), Error> {
-    let (source, meant) = asked(view, source)?;
+pub fn make(
+    view: &View,
+    scope: &Scope,
+    source: Source,
+    identity: Identity,
+) -> Result<(Creation, Text), Error> {
+    let (source, meant) = asked(view, scope, source)?;
     let Rendering {
         outcome, warnings, ..
-    } = render(view, &source, &meant)?;
+    } = render(view, scope, &source, &meant)?;
     let file = source.file.clone();
     let mut rendered = outcome?;
-    check_workers(view, &mut rendered.definition)?;
-    let unknown = secrets::unknown(view, &rendered.secrets)?;
+    check_workers(view, scope, &mut rendered.definition)?;
+    let unknown = secrets::unknown(view, scope, &rendered.secrets)?;
     if !unknown.is_empty() {
         return Err(Error::NotFound(lines(&unknown, &file)));
     }
@@ -89,7 +94,7 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
     };
     let creation = Creation {
         id: identity.id,
-        namespace: identity.namespace,
+        namespace: scope.namespace().to_owned(),
         name,
         template: source.template,
         // Filled in by whoever commits it, from the machines that there are then.
@@ -107,7 +112,7 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
 ///
 /// # Errors
 /// As [`templates::asked`]; [`Error::NotFound`] when the template is not stored.
-fn asked(view: &View, mut source: Source) -> Result<(Source, Meant), Error> {
+fn asked(view: &View, scope: &Scope, mut source: Source) -> Result<(Source, Meant), Error> {
     if !source.template.is_empty() {
         // One that was stored before it was read as what it is carries its template still.
         let meant = templates::meant(&source.text, "", "")?;
@@ -128,7 +133,7 @@ fn asked(view: &View, mut source: Source) -> Result<(Source, Meant), Error> {
     let meant = match asked.template {
         Ok(meant) => meant,
         Err(stored) => {
-            let template = templates::find(view, &stored)?;
+            let template = templates::find(view, scope, &stored)?;
             source.template = template.name;
             let mut meant = templates::meant(&template.text, "", "")?;
             meant.warnings = asked.warnings;
@@ -153,15 +158,15 @@ pub struct Rendering {
 ///
 /// # Errors
 /// When there is nothing to render: no such template or machine.
-pub fn rendering(view: &View, source: Source) -> Result<Rendering, Error> {
-    let (source, meant) = asked(view, source)?;
-    render(view, &source, &meant)
+pub fn rendering(view: &View, scope: &Scope, source: Source) -> Result<Rendering, Error> {
+    let (source, meant) = asked(view, scope, source)?;
+    render(view, scope, &source, &meant)
 }
 
-fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
+fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
     check_devices(&source.devices)?;
-    let devices = with_macs(view, &source.devices)?;
-    let record = record(view, &source.machine, &devices)?;
+    let devices = with_macs(view, scope, &source.devices)?;
+    let record = record(view, scope, &source.machine, &devices)?;
     let devices = Devices {
         devices,
         hardware: record
@@ -203,9 +208,9 @@ fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Erro
     warnings.extend(all.map(line));
     let unused = source.devices.keys().filter(|name| !is_used(&meant.text, name));
     warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
-    warnings.extend(secrets::unknown(view, &rendered.secrets)?.iter().map(line));
+    warnings.extend(secrets::unknown(view, scope, &rendered.secrets)?.iter().map(line));
     let mut seen = BTreeSet::new();
-    undone_below(view, &rendered.definition, &mut seen, &mut warnings)?;
+    undone_below(view, scope, &rendered.definition, &mut seen, &mut warnings)?;
     Ok(Rendering {
         yaml: rendered.yaml.clone(),
         outcome: Ok(rendered),
@@ -264,6 +269,7 @@ const MAX_BELOW: usize = 32;
 /// What nobody will do of the sub-workflows that a definition names, and of theirs.
 fn undone_below(
     view: &View,
+    scope: &Scope,
     definition: &Definition,
     seen: &mut BTreeSet<String>,
     warnings: &mut Vec<String>,
@@ -276,7 +282,7 @@ fn undone_below(
         if !is_new {
             continue;
         }
-        let found = match templates::find(view, template) {
+        let found = match templates::find(view, scope, template) {
             Ok(found) => found,
             Err(Error::NotFound(_)) => {
                 warnings.push(format!(
@@ -298,11 +304,11 @@ fn undone_below(
             .iter()
             .map(|what| format!("template {template:?}, {}", described(what, "")));
         warnings.extend(told);
-        let unknown = secrets::unknown(view, &language::secrets(&text))?;
+        let unknown = secrets::unknown(view, scope, &language::secrets(&text))?;
         let told = unknown.iter();
         warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what, ""))));
         if let Ok(rendered) = rendered {
-            undone_below(view, &rendered.definition, seen, warnings)?;
+            undone_below(view, scope, &rendered.definition, seen, warnings)?;
         }
     }
     Ok(())
@@ -315,7 +321,7 @@ fn inputs(definition: &Definition, given: &Map<String, Value>) -> Result<Map<Str
 
 /// Every worker that stands in the definition must be a machine that there is. MACs are then written as everywhere else,
 /// and a machine goes by one name in all tasks.
-fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> {
+fn check_workers(view: &View, scope: &Scope, definition: &mut Definition) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for task in &mut definition.tasks {
@@ -325,11 +331,11 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
         if !is_static(&task.worker) {
             continue;
         }
-        let known = match machines::with_worker(view, &task.worker)? {
+        let known = match machines::with_worker(view, scope.only(), &task.worker)? {
             Some(machine) => Some(machine),
             // A name is as good as a MAC: no machine is called like another one's agent id.
             None => {
-                let named = machines::named(view, &task.worker)?;
+                let named = machines::named(view, scope.only(), &task.worker)?;
                 if let Some(named) = &named {
                     task.worker = mac_text(named.mac());
                 }
@@ -341,7 +347,11 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
                 let first = names.entry(machine.name).or_insert_with(|| task.worker.clone());
                 task.worker.clone_from(first);
             }
-            None => problems.push(unknown(&task.name, &task.worker)),
+            None => problems.push(format!(
+                "task {:?}: {}",
+                task.name,
+                unknown(view, scope, &task.worker)?
+            )),
         }
     }
     if problems.is_empty() {
@@ -351,17 +361,34 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
     }
 }
 
-fn unknown(task: &str, worker: &str) -> String {
-    let has = if parse_mac(worker).is_some() {
-        "MAC"
-    } else {
-        "name or agent id"
+/// That no machine of the namespace is meant by a worker. Of one in another namespace whoever reaches that is told.
+fn unknown(view: &View, scope: &Scope, worker: &str) -> Result<String, Error> {
+    let has = match parse_mac(worker) {
+        Some(_) => "MAC",
+        None => "name or agent id",
     };
-    format!("task {task:?}: no machine has {has} {worker}: add it with `farrier machine apply`")
+    let elsewhere = match machines::with_worker(view, scope.reach(), worker)? {
+        Some(machine) => Some(machine),
+        None => machines::named(view, scope.reach(), worker)?,
+    };
+    let cure = match elsewhere {
+        Some(machine) => format!(
+            "machine {:?} is of namespace {:?}: make the workflow there, or move the machine",
+            machine.name, machine.namespace
+        ),
+        None => format!("add it with `farrier machine apply{}`", scope.option()),
+    };
+    let of = namespaces::of(scope.namespace());
+    Ok(format!("no machine{of} has {has} {worker}: {cure}"))
 }
 
 /// What is known of the machines of workers that stand in the definition, by worker.
-pub fn facts_of_workers(view: &View, definition: &Definition) -> Result<BTreeMap<String, Value>, Error> {
+pub fn facts_of_workers(
+    view: &View,
+    namespace: &str,
+    definition: &Definition,
+) -> Result<BTreeMap<String, Value>, Error> {
+    let scope = Scope::inside(namespace);
     let workers: BTreeSet<&String> = definition
         .tasks
         .iter()
@@ -370,7 +397,7 @@ pub fn facts_of_workers(view: &View, definition: &Definition) -> Result<BTreeMap
         .collect();
     let mut known = BTreeMap::new();
     for worker in workers {
-        if let Some(machine) = machines::with_worker(view, worker)? {
+        if let Some(machine) = machines::with_worker(view, scope.only(), worker)? {
             known.insert(worker.clone(), facts(&machine));
         }
     }
@@ -395,11 +422,15 @@ fn is_static(worker: &str) -> bool {
 }
 
 /// The devices, with the MAC of a machine for its name where a template wants a machine: `device_1`, `device_2`, …
-fn with_macs(view: &View, devices: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+fn with_macs(
+    view: &View,
+    scope: &Scope,
+    devices: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Error> {
     let mut all = devices.clone();
     for (_, value) in all.iter_mut().filter(|(key, _)| is_machine(key)) {
-        if machines::with_worker(view, value)?.is_none()
-            && let Some(named) = machines::named(view, value)?
+        if machines::with_worker(view, scope.only(), value)?.is_none()
+            && let Some(named) = machines::named(view, scope.only(), value)?
         {
             *value = mac_text(named.mac());
         }
@@ -419,7 +450,7 @@ enum NoRecord {
     Ambiguous(Vec<(String, String)>),
     /// No device stands for a machine.
     None,
-    /// Devices that stand for machines which nobody knows.
+    /// Devices that stand for machines which nobody knows, with what is told of each.
     Unknown(Vec<(String, String)>),
 }
 
@@ -444,14 +475,7 @@ impl NoRecord {
             NoRecord::Unknown(given) => {
                 let given: Vec<String> = given
                     .iter()
-                    .map(|(device, value)| {
-                        let has = if parse_mac(value).is_some() {
-                            "MAC"
-                        } else {
-                            "name or agent id"
-                        };
-                        format!("{device}: no machine has {has} {value}: add it with `farrier machine apply`")
-                    })
+                    .map(|(device, told)| format!("{device}: {told}"))
                     .collect();
                 Error::NotFound(given.join("\n"))
             }
@@ -466,36 +490,37 @@ impl NoRecord {
 /// [`Error::NotFound`] when the machine that is named is not there.
 fn record(
     view: &View,
+    scope: &Scope,
     machine: &str,
     devices: &BTreeMap<String, String>,
 ) -> Result<Result<Machine, NoRecord>, Error> {
     if !machine.is_empty() {
-        return Ok(Ok(machines::find(view, machine)?.value));
+        return Ok(Ok(machines::find(view, scope.only(), machine)?.value));
     }
-    let mut unknown = Vec::new();
+    let mut missing = Vec::new();
     let mut named: Vec<(String, Machine)> = Vec::new();
     for (device, value) in devices {
-        match machines::with_worker(view, value)? {
+        match machines::with_worker(view, scope.only(), value)? {
             Some(machine) if device == "device_1" => return Ok(Ok(machine)),
             Some(machine) if named.iter().all(|(_, other)| other.name != machine.name) => {
                 named.push((device.clone(), machine));
             }
             Some(_) => {}
             None if is_machine(device) || parse_mac(value).is_some() => {
-                unknown.push((device.clone(), value.clone()));
+                missing.push((device.clone(), unknown(view, scope, value)?));
             }
             None => {}
         }
     }
-    let is_first_unknown = unknown.iter().any(|(device, _)| device == "device_1");
-    Ok(match (named.len(), unknown.is_empty()) {
-        (_, false) if is_first_unknown => Err(NoRecord::Unknown(unknown)),
+    let is_first_unknown = missing.iter().any(|(device, _)| device == "device_1");
+    Ok(match (named.len(), missing.is_empty()) {
+        (_, false) if is_first_unknown => Err(NoRecord::Unknown(missing)),
         (1, _) => match named.pop() {
             Some((_, machine)) => Ok(machine),
             None => Err(NoRecord::None),
         },
         (0, true) => Err(NoRecord::None),
-        (0, false) => Err(NoRecord::Unknown(unknown)),
+        (0, false) => Err(NoRecord::Unknown(missing)),
         _ => {
             let name = |(device, machine): (String, Machine)| (device, machine.name);
             Err(NoRecord::Ambiguous(named.into_iter().map(name).collect()))

@@ -16,6 +16,7 @@ use workflow::engine::UnixMillis;
 
 use crate::database::{Batch, View};
 use crate::error::Error;
+use crate::namespaces::{Reach, Scope};
 
 /// What somebody may do. Each may do what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub enum Role {
     Viewer,
     /// Drive machines, templates and workflows.
     Operator,
-    /// Make and delete tokens: who somebody is, and in which groups.
+    /// Make and delete tokens and namespaces: who somebody is, in which groups, and where. Only with a reach of everything.
     Admin,
 }
 
@@ -43,6 +44,9 @@ pub struct Token {
     pub created_by: String,
     /// After this it is no longer good.
     pub expires_at: Option<UnixMillis>,
+    /// What it reaches; none: every namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
 }
 
 /// Who asks for something.
@@ -51,11 +55,13 @@ pub struct Caller {
     pub name: String,
     pub groups: Vec<String>,
     pub role: Role,
+    pub reach: Reach,
 }
 
 /// Tokens of one server.
 const MAX_TOKENS: usize = 1_000;
 const MAX_GROUPS: usize = 32;
+const MAX_NAMESPACES: usize = 64;
 const MAX_NAME_BYTES: usize = 64;
 /// What names of people and groups are made of.
 const NAME_RULE: &str = "letters, digits, `.`, `_`, `@` and `-`, a letter or digit first, at most 64 bytes";
@@ -74,6 +80,7 @@ impl Token {
             created_at: now,
             created_by: String::new(),
             expires_at: None,
+            namespaces: Vec::new(),
         }
     }
 }
@@ -112,7 +119,8 @@ fn is_name(text: &str) -> bool {
 /// Makes a token.
 ///
 /// # Errors
-/// [`Error::Invalid`] for bad names, [`Error::Exists`] when there is one of this name, [`Error::Refused`] when there are too many.
+/// [`Error::Invalid`] for bad names, [`Error::NotFound`] for a namespace that there is not, [`Error::Exists`] when there is one of
+/// this name, [`Error::Refused`] when there are too many.
 pub fn create(view: &View, token: &Token) -> Result<Batch, Error> {
     if !is_name(&token.name) {
         return Err(Error::Invalid(format!(
@@ -129,6 +137,16 @@ pub fn create(view: &View, token: &Token) -> Result<Batch, Error> {
             token.name,
             token.groups.len()
         )));
+    }
+    if token.namespaces.len() > MAX_NAMESPACES {
+        return Err(Error::Invalid(format!(
+            "token {:?} is for {} namespaces, {MAX_NAMESPACES} are the most: leave them out for one that is for all",
+            token.name,
+            token.namespaces.len()
+        )));
+    }
+    for namespace in &token.namespaces {
+        Scope::within(view, &Reach::everything(), namespace)?;
     }
     if token.expires_at.is_some_and(|at| at <= token.created_at) {
         return Err(Error::Invalid(format!(
@@ -191,11 +209,13 @@ pub fn deletion(view: &View, name: &str) -> Result<Batch, Error> {
     let found = found
         .ok_or_else(|| Error::NotFound(format!("no token is named {name:?}: see `farrier token list`")))?;
     let others = all(view)?;
-    let is_admin = |token: &&Token| token.role == Role::Admin && token.expires_at.is_none();
+    let is_admin = |token: &&Token| {
+        token.role == Role::Admin && token.expires_at.is_none() && token.namespaces.is_empty()
+    };
     let is_last = others.iter().filter(is_admin).all(|token| token.name == name);
     if is_admin(&&found.value) && is_last {
         return Err(Error::Refused(format!(
-            "token {name:?} is the last admin that never expires: make another before, with `farrier token create NAME --role \
+            "token {name:?} is the last admin that never expires and is for all namespaces: make another before, with `farrier token create NAME --role \
              admin`"
         )));
     }
@@ -233,6 +253,7 @@ pub fn caller(view: &View, digest: &str, now: UnixMillis) -> Result<Caller, Erro
     }
     Ok(Caller {
         name,
+        reach: Reach::of_token(&token.namespaces),
         groups: token.groups,
         role: token.role,
     })
@@ -264,6 +285,7 @@ mod tests {
             created_at: 1_000,
             created_by: "admin".into(),
             expires_at: None,
+            namespaces: Vec::new(),
         }
     }
 
@@ -348,6 +370,35 @@ mod tests {
         tokens.commit(replace(&tokens.view(), &admin)).unwrap();
         assert!(caller(&tokens.view(), "digest of admin", 0).is_err());
         assert!(caller(&tokens.view(), "another", 0).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_for_namespaces_that_are_there() {
+        let tokens = Tokens::new();
+        let mut bob = token("bob", Role::Viewer);
+        bob.namespaces = vec!["blue".into()];
+        let refused = create(&tokens.view(), &bob).unwrap_err();
+        assert!(matches!(refused, Error::NotFound(_)), "{refused}");
+        tokens
+            .commit(crate::namespaces::create(&tokens.view(), "blue", "ann", 1))
+            .unwrap();
+        tokens.commit(create(&tokens.view(), &bob)).unwrap();
+        let reach = caller(&tokens.view(), "digest of bob", 1).unwrap().reach;
+        assert!(reach.has("blue") && !reach.has("default") && !reach.is_everything());
+        let mut many = token("many", Role::Viewer);
+        many.namespaces = vec!["blue".into(); MAX_NAMESPACES + 1];
+        let refused = create(&tokens.view(), &many).unwrap_err().to_string();
+        assert!(refused.contains("65 namespaces, 64 are the most"), "{refused}");
+        // An admin of some namespaces makes no tokens, and does not count.
+        let admin = token("admin", Role::Admin);
+        tokens.commit(create(&tokens.view(), &admin)).unwrap();
+        let mut boss = token("boss", Role::Admin);
+        boss.namespaces = vec!["blue".into()];
+        tokens.commit(create(&tokens.view(), &boss)).unwrap();
+        assert!(matches!(
+            deletion(&tokens.view(), "admin"),
+            Err(Error::Refused(_))
+        ));
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Secrets: `secret/<name>`, each a row of its own, sealed with a key that is not in the store.
+//! Secrets: `secret/<namespace>/<name>`, each a row of its own, sealed with a key that is not in the store.
 //!
-//! ChaCha20-Poly1305 (RFC 8439) with a nonce for each time that a value is set, and the name as associated data: a row that
-//! is copied under another name does not open. Pure: whoever calls brings the key, the nonce and the time.
+//! ChaCha20-Poly1305 (RFC 8439) with a nonce for each time that a value is set, and namespace and name as associated data: a
+//! row that is copied under another name, or into another namespace, does not open. Pure: whoever calls brings the key, the nonce and the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::database::{Batch, View};
 use crate::error::Error;
+use crate::namespaces::{Reach, Scope, of, option};
 
 /// The name of the key's file in a server's data directory.
 pub const KEY_FILE: &str = "secrets.key";
@@ -45,6 +46,13 @@ pub struct Secret {
     /// Who set the present value.
     #[serde(default)]
     pub set_by: String,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretId {
+    pub namespace: String,
+    pub name: String,
 }
 
 /// A secret's value. Shows itself nowhere, and is wiped from memory when it goes.
@@ -79,22 +87,22 @@ impl Key {
         &self.id
     }
 
-    fn seal(&self, name: &str, value: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
+    fn seal(&self, (namespace, name): (&str, &str), value: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
         let mut sealed = value.as_bytes().to_vec();
-        let aad = Aad::from(associated(name));
+        let aad = Aad::from(associated(namespace, name));
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
             .expect("a value far below the cipher's bound of 256 GiB");
         sealed
     }
 
-    fn open(&self, name: &str, secret: &Secret) -> Option<Value> {
+    fn open(&self, (namespace, name): (&str, &str), secret: &Secret) -> Option<Value> {
         let nonce = HEXLOWER.decode(secret.nonce.as_bytes()).ok()?;
         let nonce = Nonce::try_assume_unique_for_key(&nonce).ok()?;
         let mut sealed = BASE64.decode(secret.sealed.as_bytes()).ok()?;
         let opened = self
             .key
-            .open_in_place(nonce, Aad::from(associated(name)), &mut sealed);
+            .open_in_place(nonce, Aad::from(associated(namespace, name)), &mut sealed);
         let value = opened
             .ok()
             .and_then(|value| std::str::from_utf8(value).ok())
@@ -104,15 +112,15 @@ impl Key {
     }
 }
 
-fn associated(name: &str) -> Vec<u8> {
-    format!("farrier secret\0{name}").into_bytes()
+fn associated(namespace: &str, name: &str) -> Vec<u8> {
+    format!("farrier secret\0{namespace}\0{name}").into_bytes()
 }
 
 /// Why a secret has no value to put in. Named for programs by [`Unavailable::reason`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    #[error("there is no secret {name}: set it with `farrier secret set {name}`")]
-    Missing { name: String },
+    #[error("there is no secret {name}{}: set it with `farrier secret set{} {name}`", of(.namespace), option(.namespace))]
+    Missing { namespace: String, name: String },
     #[error(
         "secret {name} is sealed with key {sealed_with}, and the server's key file has key {key}: put the file back that \
          belongs to this store, or set the secret again once `farrier secret delete` has taken away those that nobody can \
@@ -130,6 +138,13 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
+    pub fn missing(scope: &Scope, name: &str) -> Self {
+        Unavailable::Missing {
+            namespace: scope.namespace().to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
     /// One word.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -184,6 +199,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 /// [`Error::Invalid`] for the name; [`Error::Refused`] where there are too many, or others are sealed with another key.
 pub fn put(
     view: &View,
+    scope: &Scope,
     key: &Key,
     (name, value): (&str, &str),
     nonce: [u8; NONCE_BYTES],
@@ -191,19 +207,25 @@ pub fn put(
     now: UnixMillis,
 ) -> Result<(Secret, Batch), Error> {
     check_name(name)?;
-    let others = all(view)?;
-    let mut others = others.into_iter().filter(|(other, _)| other != name);
-    if let Some((other, secret)) = others.by_ref().find(|(_, secret)| secret.key != key.id) {
+    let every = all(view, &Reach::everything())?;
+    let count = every.len();
+    let is_other = |id: &SecretId| id.name != name || id.namespace != scope.namespace();
+    let mut others = every.into_iter().filter(|(id, _)| is_other(id));
+    if let Some((other, secret)) = others.find(|(_, secret)| secret.key != key.id) {
+        let name = match scope.reach().has(&other.namespace) {
+            true => other.name,
+            false => "of another namespace".to_owned(),
+        };
         let problem = Unavailable::OtherKey {
-            name: other,
+            name,
             sealed_with: secret.key,
             key: key.id.clone(),
         };
         return Err(Error::Refused(problem.to_string()));
     }
-    let row = row(name);
+    let row = row(scope, name);
     let before = view.get::<Secret>(&row)?;
-    if before.is_none() && all(view)?.len() >= MAX_SECRETS {
+    if before.is_none() && count >= MAX_SECRETS {
         return Err(Error::Refused(format!(
             "there are {MAX_SECRETS} secrets, and no more fit: delete one with `farrier secret delete`"
         )));
@@ -211,7 +233,7 @@ pub fn put(
     let secret = Secret {
         key: key.id.clone(),
         nonce: HEXLOWER.encode(&nonce),
-        sealed: BASE64.encode(&key.seal(name, value, nonce)),
+        sealed: BASE64.encode(&key.seal((scope.namespace(), name), value, nonce)),
         version: before.as_ref().map_or(1, |before| before.value.version + 1),
         created_at: before.as_ref().map_or(now, |before| before.value.created_at),
         updated_at: now,
@@ -227,11 +249,13 @@ pub fn put(
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn deletion(view: &View, name: &str) -> Result<Batch, Error> {
-    let row = row(name);
+pub fn deletion(view: &View, scope: &Scope, name: &str) -> Result<Batch, Error> {
+    let row = row(scope, name);
     let Some(before) = view.get::<Secret>(&row)? else {
         return Err(Error::NotFound(format!(
-            "there is no secret {name:?}: see `farrier secret list`"
+            "there is no secret {name:?}{}: see `farrier secret list{}`",
+            of(scope.namespace()),
+            scope.option()
         )));
     };
     let mut batch = Batch::default();
@@ -240,12 +264,18 @@ pub fn deletion(view: &View, name: &str) -> Result<Batch, Error> {
     Ok(batch)
 }
 
-/// Every secret, by name.
+/// Every secret within reach, by namespace and name.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn all(view: &View) -> Result<Vec<(String, Secret)>, Error> {
-    view.list("secret/")
+pub fn all(view: &View, reach: &Reach) -> Result<Vec<(SecretId, Secret)>, Error> {
+    let rows = view.list::<Secret>("secret/")?.into_iter();
+    let named = rows.filter_map(|(key, secret)| {
+        let (namespace, name) = key.split_once('/')?;
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Some((SecretId { namespace, name }, secret))
+    });
+    Ok(named.filter(|(id, _)| reach.has(&id.namespace)).collect())
 }
 
 /// The values of these secrets, or why one has none.
@@ -254,13 +284,14 @@ pub fn all(view: &View) -> Result<Vec<(String, Secret)>, Error> {
 /// When the store cannot be read.
 pub fn open<'n>(
     view: &View,
+    scope: &Scope,
     key: &Key,
     names: impl IntoIterator<Item = &'n str>,
 ) -> Result<Result<BTreeMap<String, Value>, Unavailable>, Error> {
     let mut values = BTreeMap::new();
     for name in names {
-        let Some(found) = view.get::<Secret>(&row(name))? else {
-            return Ok(Err(Unavailable::Missing { name: name.into() }));
+        let Some(found) = view.get::<Secret>(&row(scope, name))? else {
+            return Ok(Err(Unavailable::missing(scope, name)));
         };
         let secret = found.value;
         if secret.key != key.id {
@@ -270,7 +301,7 @@ pub fn open<'n>(
                 key: key.id.clone(),
             }));
         }
-        let Some(value) = key.open(name, &secret) else {
+        let Some(value) = key.open((scope.namespace(), name), &secret) else {
             return Ok(Err(Unavailable::Damaged { name: name.into() }));
         };
         values.insert(name.to_owned(), value);
@@ -282,26 +313,28 @@ pub fn open<'n>(
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn is_set(view: &View, name: &str) -> Result<bool, Error> {
-    Ok(view.get::<Secret>(&row(name))?.is_some())
+pub fn is_set(view: &View, scope: &Scope, name: &str) -> Result<bool, Error> {
+    Ok(view.get::<Secret>(&row(scope, name))?.is_some())
 }
 
 /// Of the secrets that a template names, the places of those that there are not; each name once.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn unknown(view: &View, named: &[SecretUse]) -> Result<Vec<Problem>, Error> {
+pub fn unknown(view: &View, scope: &Scope, named: &[SecretUse]) -> Result<Vec<Problem>, Error> {
     let (mut seen, mut unknown) = (BTreeSet::new(), Vec::new());
     for secret in named {
-        if seen.insert(&secret.name) && !is_set(view, &secret.name)? {
-            unknown.push(secret.place.clone());
+        if seen.insert(&secret.name) && !is_set(view, scope, &secret.name)? {
+            let mut place = secret.place.clone();
+            place.finding.message = Unavailable::missing(scope, &secret.name).to_string();
+            unknown.push(place);
         }
     }
     Ok(unknown)
 }
 
-fn row(name: &str) -> String {
-    format!("secret/{name}")
+fn row(scope: &Scope, name: &str) -> String {
+    format!("secret/{}/{name}", scope.namespace())
 }
 
 #[cfg(test)]
@@ -317,18 +350,31 @@ mod tests {
         View::now(store).unwrap()
     }
 
+    fn home() -> Scope {
+        Scope::inside("default")
+    }
+
     fn key(byte: u8) -> Key {
         Key::new(&[byte; KEY_BYTES])
     }
 
     fn set(store: &MemoryStore, key: &Key, name: &str, value: &str, now: u64) -> Secret {
-        let (secret, batch) = put(&seen(store), key, (name, value), [7; NONCE_BYTES], "ann", now).unwrap();
+        let (secret, batch) = put(
+            &seen(store),
+            &home(),
+            key,
+            (name, value),
+            [7; NONCE_BYTES],
+            "ann",
+            now,
+        )
+        .unwrap();
         store.commit(&batch.into_commit()).unwrap();
         secret
     }
 
     fn opened(view: &View, key: &Key, name: &str) -> Result<String, Unavailable> {
-        let values = open(view, key, [name]).unwrap();
+        let values = open(view, &home(), key, [name]).unwrap();
         values.map(|values| values[name].as_ref().to_owned())
     }
 
@@ -341,7 +387,7 @@ mod tests {
             (1, 5, "ann")
         );
         assert_eq!(opened(&seen(&store), &key(1), "PW"), Ok(VALUE.into()));
-        let row = store.get(b"secret/PW").unwrap().unwrap().value;
+        let row = store.get(b"secret/default/PW").unwrap().unwrap().value;
         let row = String::from_utf8_lossy(&row);
         assert!(
             !row.contains(VALUE) && !row.contains(&BASE64.encode(VALUE.as_bytes())),
@@ -353,11 +399,14 @@ mod tests {
         assert_eq!(opened(&seen(&store), &key(1), "PW"), Ok("another".into()));
 
         store
-            .commit(&deletion(&seen(&store), "PW").unwrap().into_commit())
+            .commit(&deletion(&seen(&store), &home(), "PW").unwrap().into_commit())
             .unwrap();
-        let missing = Unavailable::Missing { name: "PW".into() };
+        let missing = Unavailable::missing(&home(), "PW");
         assert_eq!(opened(&seen(&store), &key(1), "PW"), Err(missing));
-        assert!(matches!(deletion(&seen(&store), "PW"), Err(Error::NotFound(_))));
+        assert!(matches!(
+            deletion(&seen(&store), &home(), "PW"),
+            Err(Error::NotFound(_))
+        ));
     }
 
     #[test]
@@ -369,14 +418,18 @@ mod tests {
         assert!(said.contains(key(1).id()) && said.contains(key(2).id()), "{said}");
         assert_eq!(problem.reason(), "SecretUnreadable");
 
-        let row = seen(&store).get::<Secret>("secret/A").unwrap().unwrap().value;
+        let row = seen(&store)
+            .get::<Secret>("secret/default/A")
+            .unwrap()
+            .unwrap()
+            .value;
         let mut batch = Batch::default();
-        batch.put("secret/B", &row);
+        batch.put("secret/default/B", &row);
         let cut = Secret {
             sealed: row.sealed[4..].to_owned(),
             ..row
         };
-        batch.put("secret/A", &cut);
+        batch.put("secret/default/A", &cut);
         store.commit(&batch.into_commit()).unwrap();
         for name in ["A", "B"] {
             let damaged = Unavailable::Damaged { name: name.into() };
@@ -385,10 +438,42 @@ mod tests {
     }
 
     #[test]
+    fn namespaces_have_their_own_and_a_row_in_another_namespace_does_not_open() {
+        let store = MemoryStore::new();
+        let row = set(&store, &key(1), "A", VALUE, 1);
+        let blue = Scope::inside("blue");
+        assert!(!is_set(&seen(&store), &blue, "A").unwrap());
+        let told = deletion(&seen(&store), &blue, "A").unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "there is no secret \"A\" of namespace \"blue\": see `farrier secret list -n blue`"
+        );
+        let mut batch = Batch::default();
+        batch.put("secret/blue/A", &row);
+        store.commit(&batch.into_commit()).unwrap();
+        let damaged = Unavailable::Damaged { name: "A".into() };
+        let opened_there = open(&seen(&store), &blue, &key(1), ["A"]).unwrap();
+        assert_eq!(opened_there.map(|_| ()), Err(damaged));
+        assert_eq!(opened(&seen(&store), &key(1), "A"), Ok(VALUE.into()));
+        let names = |reach: Reach| all(&seen(&store), &reach).unwrap().len();
+        assert_eq!((names(Reach::everything()), names(Reach::only("blue"))), (2, 1));
+    }
+
+    #[test]
     fn one_key_seals_all() {
         let store = MemoryStore::new();
         set(&store, &key(1), "A", VALUE, 1);
-        let of_other = |name| put(&seen(&store), &key(2), (name, VALUE), [0; NONCE_BYTES], "", 1);
+        let of_other = |name| {
+            put(
+                &seen(&store),
+                &home(),
+                &key(2),
+                (name, VALUE),
+                [0; NONCE_BYTES],
+                "",
+                1,
+            )
+        };
         assert!(matches!(of_other("B"), Err(Error::Refused(_))));
         // The only one may be set anew.
         assert!(of_other("A").is_ok());
@@ -398,7 +483,15 @@ mod tests {
     fn names_and_values_have_bounds() {
         let store = MemoryStore::new();
         for name in ["", "1a", "a-b", "a/b", "ä", &"a".repeat(101)] {
-            let put = put(&seen(&store), &key(1), (name, VALUE), [0; NONCE_BYTES], "", 1);
+            let put = put(
+                &seen(&store),
+                &home(),
+                &key(1),
+                (name, VALUE),
+                [0; NONCE_BYTES],
+                "",
+                1,
+            );
             assert!(matches!(put, Err(Error::Invalid(_))), "{name}");
         }
         let longest = "x".repeat(MAX_VALUE_BYTES);
@@ -422,10 +515,20 @@ mod tests {
         let row = set(&store, &key(1), "A", VALUE, 1);
         for number in 1..MAX_SECRETS {
             let mut batch = Batch::default();
-            batch.put(format!("secret/N{number}"), &row);
+            batch.put(format!("secret/default/N{number}"), &row);
             store.commit(&batch.into_commit()).unwrap();
         }
-        let put = |name| put(&seen(&store), &key(1), (name, VALUE), [0; NONCE_BYTES], "", 1);
+        let put = |name| {
+            put(
+                &seen(&store),
+                &home(),
+                &key(1),
+                (name, VALUE),
+                [0; NONCE_BYTES],
+                "",
+                1,
+            )
+        };
         assert!(put("A").is_ok());
         assert!(matches!(put("B"), Err(Error::Refused(_))));
     }

@@ -8,12 +8,15 @@ use yaml::{Kind, Place};
 
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
+use crate::namespaces::{Reach, Scope, default_namespace, of};
 use crate::secrets;
 
 /// A stored template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
     pub id: String,
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
     pub name: String,
     pub text: String,
     /// Raised by every change of the text.
@@ -354,7 +357,7 @@ pub struct Offered {
 ///
 /// # Errors
 /// [`Error::Invalid`] with every problem of the text, or what is wrong with the name.
-pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<Put, Error> {
+pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMillis) -> Result<Put, Error> {
     let source = &offered.source;
     let wanted = offered.name.trim();
     let mut meant = meant(&offered.text, wanted, source)?;
@@ -363,7 +366,7 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
         let problems: Vec<Problem> = problems.into_iter().map(in_file).collect();
         Error::Invalid(lines(&problems, source))
     })?;
-    let unknown = secrets::unknown(view, &language::secrets(&meant.text))?;
+    let unknown = secrets::unknown(view, scope, &language::secrets(&meant.text))?;
     let odd: Vec<Problem> = understood.odd.into_iter().chain(unknown).map(in_file).collect();
     let warnings = meant.warnings.iter().chain(&odd);
     let warnings: Vec<String> = warnings.map(|odd| described(odd, source)).collect();
@@ -382,7 +385,7 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
             "bad template name {name:?}: expected 1 to {MAX_NAME_BYTES} bytes of printable text without a slash, and no id"
         )));
     }
-    let key = format!("template/{name}");
+    let key = key(scope.namespace(), &name);
     let before = view.get::<Template>(&key)?;
     let template = match &before {
         Some(before) if before.value.text == text => {
@@ -400,6 +403,7 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
         },
         None => Template {
             id: id.to_owned(),
+            namespace: scope.namespace().to_owned(),
             name,
             text: text.to_owned(),
             version: 1,
@@ -410,7 +414,10 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
     let mut batch = Batch::default();
     batch.expect(&key, before.map(|before| before.modified));
     batch.put(&key, &template);
-    batch.put(format!("template-id/{}", template.id), &template.name);
+    batch.put(
+        format!("template-id/{}", template.id),
+        &format!("{}/{}", template.namespace, template.name),
+    );
     Ok(Put {
         template,
         warnings,
@@ -418,43 +425,52 @@ pub fn put(view: &View, offered: &Offered, id: &str, now: UnixMillis) -> Result<
     })
 }
 
-/// Every template, by name.
+/// Every template within reach, by namespace and name.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn all(view: &View) -> Result<Vec<Template>, Error> {
-    let all = view.list::<Template>("template/")?;
-    Ok(all.into_iter().map(|(_, template)| template).collect())
+pub fn all(view: &View, reach: &Reach) -> Result<Vec<Template>, Error> {
+    let all = view.list::<Template>("template/")?.into_iter();
+    let all = all.map(|(_, template)| template);
+    Ok(all.filter(|template| reach.has(&template.namespace)).collect())
 }
 
 /// Takes a template away. Workflows that were made from it go on: they have their own text.
 ///
 /// # Errors
 /// As [`find`].
-pub fn deletion(view: &View, name_or_id: &str) -> Result<Batch, Error> {
-    let template = find(view, name_or_id)?;
+pub fn deletion(view: &View, scope: &Scope, name_or_id: &str) -> Result<Batch, Error> {
+    let template = find(view, scope, name_or_id)?;
     let mut batch = Batch::default();
-    batch.delete(format!("template/{}", template.name));
+    batch.delete(key(&template.namespace, &template.name));
     batch.delete(format!("template-id/{}", template.id));
     Ok(batch)
 }
 
-/// The template of this name or id.
+/// The template of this name or id in a namespace.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn find(view: &View, name_or_id: &str) -> Result<Template, Error> {
-    if let Some(found) = view.get::<Template>(&format!("template/{name_or_id}"))? {
+pub fn find(view: &View, scope: &Scope, name_or_id: &str) -> Result<Template, Error> {
+    let is_name = !name_or_id.contains('/');
+    if is_name && let Some(found) = view.get::<Template>(&key(scope.namespace(), name_or_id))? {
         return Ok(found.value);
     }
-    if let Some(name) = view.get::<String>(&format!("template-id/{name_or_id}"))?
-        && let Some(found) = view.get::<Template>(&format!("template/{}", name.value))?
+    if let Some(place) = view.get::<String>(&format!("template-id/{name_or_id}"))?
+        && let Some(found) = view.get::<Template>(&format!("template/{}", place.value))?
+        && found.value.namespace == scope.namespace()
     {
         return Ok(found.value);
     }
     Err(Error::NotFound(format!(
-        "no template has name or id {name_or_id:?}: see `farrier template list`"
+        "no template{} has name or id {name_or_id:?}: see `farrier template list{}`",
+        of(scope.namespace()),
+        scope.option()
     )))
+}
+
+fn key(namespace: &str, name: &str) -> String {
+    format!("template/{namespace}/{name}")
 }
 
 /// The top-level `name` of a text that is not rendered yet; `None` when it is itself made by the template.

@@ -67,6 +67,7 @@ mod tests {
         let set = v1::SetSecretRequest {
             name: "PW".into(),
             value: b"hunter22".to_vec(),
+            ..v1::SetSecretRequest::default()
         };
         let shown = format!("{message:?} {message:#?} {set:?}");
         assert!(shown.contains("login") && shown.contains("PW"), "{shown}");

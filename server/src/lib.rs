@@ -18,6 +18,7 @@ mod database;
 mod grpc;
 pub mod limits;
 mod machines;
+mod namespaces;
 mod netboot;
 mod people;
 mod random;
@@ -26,6 +27,7 @@ mod tasks;
 mod templates;
 pub mod timeline;
 mod turns;
+mod within;
 mod workflows;
 
 pub use control::{Config, ControlPlane};

@@ -3,13 +3,16 @@
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
+use coordinator::database::View;
 use coordinator::machines::{self, Applied, Machine};
+use coordinator::namespaces::Reach;
 use coordinator::{Error, Input};
 use macaddr::MacAddr6;
 
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::timeline::{Entry, Outcome, Stage};
+use crate::within::Within;
 
 impl ControlPlane {
     /// Creates and updates the machines of a file.
@@ -18,14 +21,18 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every problem, line and column.
-    pub(crate) async fn apply_machines(&self, file: machines::File) -> Result<Applied, Error> {
+    pub(crate) async fn apply_machines(
+        &self,
+        within: Within,
+        file: machines::File,
+    ) -> Result<Applied, Error> {
         let served = self.inner.config.served.clone();
         let _alone = self.inner.machines_turn.write().await;
         let now = clock::wall();
         let apply = self
             .inner
             .db
-            .with(move |view| machines::apply(view, &file, &served, now));
+            .with(move |view| machines::apply(view, &within.scope(view)?, &file, &served, now));
         let mut applied = apply.await?;
         for step in applied.steps.drain(..) {
             self.inner.db.commit(step).await?;
@@ -33,27 +40,29 @@ impl ControlPlane {
         Ok(applied)
     }
 
-    /// The machine of this name, or with this MAC.
-    pub(crate) async fn machine(&self, name_or_mac: &str) -> Result<Machine, Error> {
-        let asked = name_or_mac.to_owned();
+    /// The machine of this name, or with this MAC, within reach.
+    pub(crate) async fn machine(&self, reach: &Reach, name_or_mac: &str) -> Result<Machine, Error> {
+        let (reach, asked) = (reach.clone(), name_or_mac.to_owned());
         self.inner
             .db
-            .with(move |view| Ok(machines::find(view, &asked)?.value))
+            .with(move |view| Ok(machines::find(view, &reach, &asked)?.value))
             .await
     }
 
-    pub(crate) async fn machines(&self) -> Result<Vec<Machine>, Error> {
-        self.inner.db.with(machines::all).await
+    /// Every machine: for what the server does for machines.
+    async fn every_machine(&self) -> Result<Vec<Machine>, Error> {
+        let all = |view: &View| machines::all(view, &Reach::everything());
+        self.inner.db.with(all).await
     }
 
     /// How many machines there are.
     pub async fn machine_count(&self) -> Result<u64, Error> {
-        Ok(self.machines().await?.len() as u64)
+        Ok(self.every_machine().await?.len() as u64)
     }
 
     /// Every interface that has an address reserved.
     pub async fn reservations(&self) -> Result<Vec<(MacAddr6, Ipv4Addr)>, Error> {
-        let all = self.machines().await?;
+        let all = self.every_machine().await?;
         let interfaces = all.into_iter().flat_map(|machine| machine.interfaces);
         Ok(interfaces
             .filter_map(|interface| Some((interface.mac, interface.lease?.address)))
@@ -72,10 +81,13 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`Error::Refused`] while it has a workflow that has not ended.
-    pub(crate) async fn delete_machine(&self, name_or_mac: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_machine(&self, reach: &Reach, name_or_mac: &str) -> Result<(), Error> {
         let _alone = self.inner.machines_turn.write().await;
-        let asked = name_or_mac.to_owned();
-        let steps = self.inner.db.with(move |view| machines::deletion(view, &asked));
+        let (reach, asked) = (reach.clone(), name_or_mac.to_owned());
+        let steps = self
+            .inner
+            .db
+            .with(move |view| machines::deletion(view, &reach, &asked));
         for step in steps.await? {
             self.inner.db.commit(step).await?;
         }
@@ -86,8 +98,8 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`Error::Refused`] while it has a workflow that has not ended.
-    pub(crate) async fn boot_machine_disk(&self, name_or_mac: &str) -> Result<Machine, Error> {
-        let machine = self.machine(name_or_mac).await?;
+    pub(crate) async fn boot_machine_disk(&self, reach: &Reach, name_or_mac: &str) -> Result<Machine, Error> {
+        let machine = self.machine(reach, name_or_mac).await?;
         let input = Input::BootDisk {
             machine: machine.name.clone(),
         };

@@ -17,6 +17,8 @@ pub(crate) struct NewToken {
     pub(crate) role: Role,
     /// `None`: it never does.
     pub(crate) expires_in: Option<Duration>,
+    /// What it reaches; none: every namespace.
+    pub(crate) namespaces: Vec<String>,
     /// The token that it is made with.
     pub(crate) by: String,
 }
@@ -37,8 +39,11 @@ impl ControlPlane {
             created_at: now,
             created_by: new.by,
             expires_at: expires_in.map(|time| now.saturating_add(time)),
+            namespaces: new.namespaces,
         };
         let made = token.clone();
+        // Its namespaces stay meanwhile.
+        let _turn = self.inner.machines_turn.read().await;
         let batch = self
             .inner
             .db

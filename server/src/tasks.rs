@@ -191,11 +191,16 @@ mod tests {
             text: child.into(),
             source: "child.yaml".into(),
         };
-        control.put_template(offered).await.expect("template");
+        let within = crate::within::Within::of_admin();
+        control
+            .put_template(within.clone(), offered)
+            .await
+            .expect("template");
         DEFECTS.lock().expect("not poisoned").extend(DONE_AGAIN);
         let creation = Creation {
             text: "version: '1'\nname: w\ntasks: [{name: first, wait: 1s}, {name: inner, workflow: child}]\n"
                 .into(),
+            within,
             ..Creation::default()
         };
         let (workflow, _) = control.create_workflow(creation).await.expect("workflow");

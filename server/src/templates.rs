@@ -6,17 +6,24 @@ use uuid::Uuid;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::within::Within;
 
 impl ControlPlane {
     /// Stores a template under the name that it is to have, or that its text gives.
-    pub(crate) async fn put_template(&self, offered: Offered) -> Result<(Template, Vec<String>), Error> {
+    pub(crate) async fn put_template(
+        &self,
+        within: Within,
+        offered: Offered,
+    ) -> Result<(Template, Vec<String>), Error> {
+        // Its namespace stays meanwhile.
+        let _turn = self.inner.machines_turn.read().await;
         loop {
-            let offered = offered.clone();
+            let (within, offered) = (within.clone(), offered.clone());
             let (id, now) = (Uuid::now_v7().to_string(), clock::wall());
             let put = self
                 .inner
                 .db
-                .with(move |view| templates::put(view, &offered, &id, now))
+                .with(move |view| templates::put(view, &within.scope(view)?, &offered, &id, now))
                 .await?;
             let Some(batch) = put.batch else {
                 return Ok((put.template, put.warnings));
@@ -28,21 +35,27 @@ impl ControlPlane {
         }
     }
 
-    pub(crate) async fn template(&self, name_or_id: &str) -> Result<Template, Error> {
+    pub(crate) async fn template(&self, within: Within, name_or_id: &str) -> Result<Template, Error> {
         let asked = name_or_id.to_owned();
         self.inner
             .db
-            .with(move |view| templates::find(view, &asked))
+            .with(move |view| templates::find(view, &within.scope(view)?, &asked))
             .await
     }
 
-    pub(crate) async fn templates(&self) -> Result<Vec<Template>, Error> {
-        self.inner.db.with(templates::all).await
+    pub(crate) async fn templates(&self, within: Within) -> Result<Vec<Template>, Error> {
+        self.inner
+            .db
+            .with(move |view| templates::all(view, &within.list(view)?))
+            .await
     }
 
-    pub(crate) async fn delete_template(&self, name_or_id: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_template(&self, within: Within, name_or_id: &str) -> Result<(), Error> {
         let asked = name_or_id.to_owned();
-        let batch = self.inner.db.with(move |view| templates::deletion(view, &asked));
+        let batch = self
+            .inner
+            .db
+            .with(move |view| templates::deletion(view, &within.scope(view)?, &asked));
         let batch = batch.await?;
         self.inner.db.commit(batch).await?;
         Ok(())

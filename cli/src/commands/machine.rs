@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
-use super::{Asking, read_file, warn, warn_of_hidden};
+use super::{Asking, Listing, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
 use crate::output;
@@ -38,7 +38,7 @@ pub(crate) enum MachineCommand {
     #[command(
         after_help = "Example:\n  farrier machine list -o json | jq -r '.[] | select(.attached) | .name'"
     )]
-    List,
+    List(Listing),
     /// Forget a machine
     #[command(after_help = "Example:\n  farrier machine delete node1")]
     Delete {
@@ -98,7 +98,7 @@ Example, short form:
   disks: [/dev/vda]
   netboot: local        # while it has no workflow: local (its disk), agent or ignore
 
-Also: macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params,
+Also: namespace, macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params,
 consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
 (tinkerbell.org/v1alpha1) is read too, and lists of it, as `kubectl get
 hardware -o yaml` prints them. Several documents a file, split by ---; what is
@@ -115,7 +115,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
     match command {
         MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
         MachineCommand::Get { machine } => get(machine, asking).await?,
-        MachineCommand::List => list(asking).await?,
+        MachineCommand::List(listing) => list(listing, asking).await?,
         MachineCommand::Delete { machine } => delete(machine, asking).await?,
         MachineCommand::Boot {
             machine,
@@ -142,7 +142,12 @@ async fn apply(file: &str, strict: bool, asking: Asking<'_>) -> Result<(), Failu
     let mut client = asking.connect().await?;
     let answer = client
         .control
-        .apply_machines(ApplyMachinesRequest { yaml, source, strict })
+        .apply_machines(ApplyMachinesRequest {
+            yaml,
+            source,
+            strict,
+            namespace: asking.namespace.clone(),
+        })
         .await;
     let answer = client.answer(answer)?;
     warn(&answer.warnings);
@@ -170,6 +175,7 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
     output::one(asking.out, asking.output, &machine, |out| {
         let mut line = |what: &str, value: &str| output::field(out, 13, what, value);
         line("Name", &machine.name)?;
+        line("Namespace", &machine.namespace)?;
         line("MAC", &machine.macs.join(", "))?;
         line("Address", &dash(&machine.addresses.join(", ")))?;
         let seen = machine
@@ -205,16 +211,23 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
     })
 }
 
-async fn list(asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client.control.list_machines(ListMachinesRequest {}).await;
+    let request = ListMachinesRequest {
+        namespace: asking.namespace.clone(),
+        all_namespaces: listing.all_namespaces,
+    };
+    let answer = client.control.list_machines(request).await;
     let machines: Vec<_> = client
         .answer(answer)?
         .machines
         .into_iter()
         .map(views::Machine::from)
         .collect();
-    output::list(asking.out, asking.output, &machines)
+    match listing.all_namespaces {
+        true => output::list_of_all(asking.out, asking.output, &machines),
+        false => output::list(asking.out, asking.output, &machines),
+    }
 }
 
 async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {

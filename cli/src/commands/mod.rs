@@ -6,6 +6,7 @@ pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod login;
 pub(crate) mod machine;
+pub(crate) mod namespace;
 mod progress;
 pub(crate) mod secret;
 pub(crate) mod store;
@@ -62,6 +63,16 @@ pub(crate) struct Cli {
         value_name = "FORMAT"
     )]
     pub(crate) output: Format,
+    /// The namespace of machines, templates, secrets and new workflows [default: default]
+    #[arg(
+        id = "any_namespace",
+        short = 'n',
+        long = "namespace",
+        env = "FARRIER_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAMESPACE"
+    )]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -86,7 +97,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  farrier whoami")]
     Whoami(Box<GroupOfOne<Nothing>>),
     /// Tokens: who may ask the server, and for what
-    Token(Group<token::TokenCommand>),
+    Token(GroupOfAdmins<token::TokenCommand>),
+    /// Namespaces: parts of a server that do not see each other
+    Namespace(GroupOfAdmins<namespace::NamespaceCommand>),
     /// Build what machines netboot
     #[command(subcommand)]
     Image(image::ImageCommand),
@@ -113,6 +126,7 @@ impl Command {
             Command::Login(_)
             | Command::Logout(_)
             | Command::Machine(_)
+            | Command::Namespace(_)
             | Command::Run(_)
             | Command::Secret(_)
             | Command::Store(_)
@@ -145,6 +159,40 @@ pub(crate) struct Group<C: Subcommand> {
         help_heading = ANSWERS
     )]
     pub(crate) output: Option<Format>,
+    /// The namespace that it is about [env: FARRIER_NAMESPACE] [default: default]
+    #[arg(short, long, global = true, value_name = "NAMESPACE", help_heading = ANSWERS)]
+    pub(crate) namespace: Option<String>,
+}
+
+/// Commands that ask a server about what is in no namespace.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GroupOfAdmins<C: Subcommand> {
+    #[command(subcommand)]
+    pub(crate) command: C,
+    /// The server that it asks [env: FARRIER_SERVER] [default: that of `farrier login`, or 127.0.0.1:42115]
+    #[arg(long, global = true, value_name = "HOST:PORT", help_heading = ANSWERS)]
+    pub(crate) server: Option<String>,
+    /// How long it may take for one answer; 0: for ever [env: FARRIER_REQUEST_TIMEOUT] [default: 30s]
+    #[arg(long, global = true, value_name = "TIME", help_heading = ANSWERS)]
+    pub(crate) request_timeout: Option<RequestTimeout>,
+    /// How answers are printed [default: table]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORMAT",
+        help_heading = ANSWERS
+    )]
+    pub(crate) output: Option<Format>,
+}
+
+/// Over what a list is.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Listing {
+    /// Those of all namespaces that your token reaches
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
 }
 
 /// Of a command that has no options of its own.
@@ -188,6 +236,8 @@ pub(crate) struct Asking<'a> {
     /// For each answer.
     pub(crate) request_timeout: RequestTimeout,
     pub(crate) output: Format,
+    /// Empty: the server's `default`.
+    pub(crate) namespace: String,
     pub(crate) out: &'a mut Out,
 }
 

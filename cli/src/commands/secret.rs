@@ -8,7 +8,7 @@ use coordinator::secrets::MAX_VALUE_BYTES;
 use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 use proto::v1::{DeleteSecretRequest, ListSecretsRequest, SetSecretRequest};
 
-use super::{Asking, warn};
+use super::{Asking, Listing, warn};
 use crate::failure::Failure;
 use crate::output;
 use crate::terminal::say;
@@ -31,7 +31,7 @@ ${{ secrets.ROOT_PASSWORD }}, in its command or environment (version \"1\").")]
     },
     /// List secrets; nothing shows a value
     #[command(after_help = "Example:\n  farrier secret list")]
-    List,
+    List(Listing),
     /// Delete a secret; actions that need it fail from then on
     #[command(after_help = "Example:\n  farrier secret delete ROOT_PASSWORD")]
     Delete {
@@ -43,7 +43,7 @@ ${{ secrets.ROOT_PASSWORD }}, in its command or environment (version \"1\").")]
 pub(crate) async fn run(command: SecretCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
     match command {
         SecretCommand::Set { name } => set(name, asking).await?,
-        SecretCommand::List => list(asking).await?,
+        SecretCommand::List(listing) => list(listing, asking).await?,
         SecretCommand::Delete { name } => delete(name, asking).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -52,7 +52,13 @@ pub(crate) async fn run(command: SecretCommand, asking: Asking<'_>) -> Result<Ex
 async fn set(name: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let value = value(&name)?;
-    let answer = client.control.set_secret(SetSecretRequest { name, value }).await;
+    let namespace = asking.namespace.clone();
+    let request = SetSecretRequest {
+        name,
+        value,
+        namespace,
+    };
+    let answer = client.control.set_secret(request).await;
     let secret = views::Secret::from(client.answer(answer)?);
     output::one(asking.out, asking.output, &secret, |out| {
         Ok(writeln!(
@@ -63,21 +69,31 @@ async fn set(name: String, asking: Asking<'_>) -> Result<(), Failure> {
     })
 }
 
-async fn list(asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client.control.list_secrets(ListSecretsRequest {}).await;
+    let request = ListSecretsRequest {
+        namespace: asking.namespace.clone(),
+        all_namespaces: listing.all_namespaces,
+    };
+    let answer = client.control.list_secrets(request).await;
     let secrets: Vec<_> = client
         .answer(answer)?
         .secrets
         .into_iter()
         .map(views::Secret::from)
         .collect();
-    output::list(asking.out, asking.output, &secrets)
+    match listing.all_namespaces {
+        true => output::list_of_all(asking.out, asking.output, &secrets),
+        false => output::list(asking.out, asking.output, &secrets),
+    }
 }
 
 async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let request = DeleteSecretRequest { name: name.clone() };
+    let request = DeleteSecretRequest {
+        name: name.clone(),
+        namespace: asking.namespace.clone(),
+    };
     let answer = client.control.delete_secret(request).await;
     warn(&client.answer(answer)?.warnings);
     output::deleted(asking.out, asking.output, "secret", &name)

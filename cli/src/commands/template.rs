@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use coordinator::templates::Checked;
 
-use super::{Asking, devices, read_file, warn, warn_of_hidden};
+use super::{Asking, Listing, devices, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::output;
 use crate::views;
@@ -26,7 +26,7 @@ pub(crate) enum TemplateCommand {
         #[arg(short, long, value_name = "FILE")]
         file: String,
         /// Its name [default: the one in the file]
-        #[arg(short, long)]
+        #[arg(long)]
         name: Option<String>,
     },
     /// Print a template
@@ -37,7 +37,7 @@ pub(crate) enum TemplateCommand {
     },
     /// List templates
     #[command(after_help = "Example:\n  farrier template list")]
-    List,
+    List(Listing),
     /// Delete a template; workflows made from it stay
     #[command(after_help = "Example:\n  farrier template delete debian")]
     Delete {
@@ -93,7 +93,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
     match command {
         TemplateCommand::Create { file, name } => create(&file, name.unwrap_or_default(), asking).await?,
         TemplateCommand::Get { template } => get(template, asking).await?,
-        TemplateCommand::List => list(asking).await?,
+        TemplateCommand::List(listing) => list(listing, asking).await?,
         TemplateCommand::Delete { template } => delete(template, asking).await?,
         TemplateCommand::Validate { file } => validate(&file, asking)?,
         TemplateCommand::Render {
@@ -109,6 +109,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
                 source,
                 devices: devices(&given)?.into_iter().collect(),
                 machine: machine.unwrap_or_default(),
+                namespace: asking.namespace.clone(),
             };
             render(request, asking).await?;
         }
@@ -122,7 +123,12 @@ async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Fail
     let mut client = asking.connect().await?;
     let answer = client
         .control
-        .put_template(PutTemplateRequest { name, text, source })
+        .put_template(PutTemplateRequest {
+            name,
+            text,
+            source,
+            namespace: asking.namespace.clone(),
+        })
         .await;
     let answer = client.answer(answer)?;
     warn(&answer.warnings);
@@ -141,23 +147,33 @@ async fn get(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let answer = client
         .control
-        .get_template(GetTemplateRequest { name_or_id })
+        .get_template(GetTemplateRequest {
+            name_or_id,
+            namespace: asking.namespace.clone(),
+        })
         .await;
     let template = views::Template::from(client.answer(answer)?);
     // As it was stored, so that it can be changed and given back.
     output::stored(asking.out, asking.output, &template, &template.text)
 }
 
-async fn list(asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client.control.list_templates(ListTemplatesRequest {}).await;
+    let request = ListTemplatesRequest {
+        namespace: asking.namespace.clone(),
+        all_namespaces: listing.all_namespaces,
+    };
+    let answer = client.control.list_templates(request).await;
     let templates: Vec<_> = client
         .answer(answer)?
         .templates
         .into_iter()
         .map(views::Template::from)
         .collect();
-    output::list(asking.out, asking.output, &templates)
+    match listing.all_namespaces {
+        true => output::list_of_all(asking.out, asking.output, &templates),
+        false => output::list(asking.out, asking.output, &templates),
+    }
 }
 
 async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
@@ -166,6 +182,7 @@ async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
         .control
         .delete_template(DeleteTemplateRequest {
             name_or_id: name_or_id.clone(),
+            namespace: asking.namespace.clone(),
         })
         .await;
     client.answer(answer)?;

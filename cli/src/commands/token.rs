@@ -24,6 +24,7 @@ The text is printed once: the server does not keep it.
 Examples:
   farrier token create alice --group ops
   farrier token create monitoring --role viewer
+  farrier token create bob --namespace team-a
   farrier token create guest --expires 8h > guest.token")]
     Create {
         /// Its owner's name: letters, digits, . _ @ -
@@ -31,6 +32,9 @@ Examples:
         /// A group that its owner is in; may be given more than once
         #[arg(long = "group", value_name = "NAME")]
         groups: Vec<String>,
+        /// A namespace that it is for; may be given more than once [default: all, also those that are made later]
+        #[arg(long = "namespace", value_name = "NAMESPACE")]
+        namespaces: Vec<String>,
         /// What it is good for
         #[arg(long, value_enum, default_value_t, value_name = "ROLE")]
         role: Role,
@@ -62,9 +66,10 @@ pub(crate) async fn run(command: TokenCommand, asking: Asking<'_>) -> Result<Exi
         TokenCommand::Create {
             name,
             groups,
+            namespaces,
             role,
             expires,
-        } => create(name, groups, role, expires, asking).await?,
+        } => create(name, groups, namespaces, role, expires, asking).await?,
         TokenCommand::List => list(asking).await?,
         TokenCommand::Delete { name } => delete(name, asking).await?,
     }
@@ -74,6 +79,7 @@ pub(crate) async fn run(command: TokenCommand, asking: Asking<'_>) -> Result<Exi
 async fn create(
     name: String,
     groups: Vec<String>,
+    namespaces: Vec<String>,
     role: Role,
     expires: Option<Duration>,
     asking: Asking<'_>,
@@ -92,6 +98,7 @@ async fn create(
     let request = CreateTokenRequest {
         name,
         groups,
+        namespaces,
         role: role.to_owned(),
         expires_in_s: expires.map_or(0, |time| time.as_secs()),
     };

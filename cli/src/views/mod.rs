@@ -1,5 +1,6 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
+mod namespace;
 mod secret;
 mod token;
 mod workflow;
@@ -9,9 +10,10 @@ use jiff::{Timestamp, Zoned};
 use proto::v1;
 use serde::Serialize;
 
-use crate::output::Rows;
+use crate::output::{InNamespace, Rows};
 use crate::terminal::safe_line;
 
+pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
@@ -19,6 +21,7 @@ pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub(crate) name: String,
+    pub(crate) namespace: String,
     pub(crate) macs: Vec<String>,
     pub(crate) addresses: Vec<String>,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
@@ -47,6 +50,7 @@ impl From<v1::Machine> for Machine {
     fn from(machine: v1::Machine) -> Self {
         Self {
             name: machine.name,
+            namespace: machine.namespace,
             macs: machine.macs,
             addresses: machine.addresses,
             labels: machine.labels.into_iter().collect(),
@@ -89,6 +93,12 @@ impl Rows for Machine {
     }
 }
 
+impl InNamespace for Machine {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
 impl Machine {
     pub(crate) fn agent(&self) -> &'static str {
         match (self.attached, self.silent) {
@@ -102,6 +112,7 @@ impl Machine {
 #[derive(Debug, Serialize)]
 pub(crate) struct Template {
     pub(crate) name: String,
+    pub(crate) namespace: String,
     pub(crate) id: String,
     pub(crate) version: u64,
     pub(crate) created_at: Option<String>,
@@ -113,6 +124,7 @@ impl From<v1::Template> for Template {
     fn from(template: v1::Template) -> Self {
         Self {
             name: template.name,
+            namespace: template.namespace,
             id: template.id,
             version: template.version,
             created_at: time(template.created_at),
@@ -134,6 +146,12 @@ impl Rows for Template {
             updated,
             self.id.clone(),
         ]
+    }
+}
+
+impl InNamespace for Template {
+    fn namespace(&self) -> &str {
+        &self.namespace
     }
 }
 

@@ -4,11 +4,12 @@ use proto::v1;
 use serde::Serialize;
 
 use super::{dash, given, short_age, time};
-use crate::output::Rows;
+use crate::output::{InNamespace, Rows};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Secret {
     pub(crate) name: String,
+    pub(crate) namespace: String,
     pub(crate) version: u64,
     pub(crate) created_at: Option<String>,
     pub(crate) updated_at: Option<String>,
@@ -20,11 +21,18 @@ impl From<v1::Secret> for Secret {
     fn from(secret: v1::Secret) -> Self {
         Self {
             name: secret.name,
+            namespace: secret.namespace,
             version: secret.version,
             created_at: time(secret.created_at),
             updated_at: time(secret.updated_at),
             set_by: given(secret.set_by),
         }
+    }
+}
+
+impl InNamespace for Secret {
+    fn namespace(&self) -> &str {
+        &self.namespace
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Token {
     pub(crate) name: String,
     pub(crate) role: String,
     pub(crate) groups: Vec<String>,
+    /// None: every one.
+    pub(crate) namespaces: Vec<String>,
     pub(crate) created_at: Option<String>,
     /// None: the server made it.
     pub(crate) created_by: Option<String>,
@@ -32,6 +34,7 @@ impl From<v1::Token> for Token {
             name: token.name,
             role: token.role,
             groups: token.groups,
+            namespaces: token.namespaces,
             created_at: time(token.created_at),
             created_by: given(token.created_by),
             expires_at: time(token.expires_at),
@@ -40,19 +43,25 @@ impl From<v1::Token> for Token {
 }
 
 impl Token {
-    /// `alice (operator; groups ops, net)`.
+    /// `alice (operator; groups ops, net; namespace team-a)`.
     pub(crate) fn in_words(&self) -> String {
         let groups = match self.groups.as_slice() {
             [] => String::new(),
             [one] => format!("; group {one}"),
             several => format!("; groups {}", several.join(", ")),
         };
-        format!("{} ({}{groups})", self.name, self.role)
+        let namespaces = match self.namespaces.as_slice() {
+            [] => String::new(),
+            [one] => format!("; namespace {one}"),
+            several => format!("; namespaces {}", several.join(", ")),
+        };
+        format!("{} ({}{groups}{namespaces})", self.name, self.role)
     }
 }
 
 impl Rows for Token {
-    const HEADER: &'static [&'static str] = &["NAME", "ROLE", "GROUPS", "CREATED", "BY", "EXPIRES"];
+    const HEADER: &'static [&'static str] =
+        &["NAME", "ROLE", "GROUPS", "NAMESPACES", "CREATED", "BY", "EXPIRES"];
     const NONE: &'static str = "no tokens: the server makes the first one when it starts";
 
     fn row(&self) -> Vec<String> {
@@ -60,6 +69,10 @@ impl Rows for Token {
             self.name.clone(),
             self.role.clone(),
             dash(&self.groups.join(",")),
+            match self.namespaces.as_slice() {
+                [] => "all".to_owned(),
+                some => some.join(","),
+            },
             short_age(self.created_at.as_deref()),
             dash(self.created_by.as_deref().unwrap_or_default()),
             self.expires_at.clone().unwrap_or_else(|| "never".to_owned()),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{clock, dash, first_line, given, seconds, short_age, time};
-use crate::output::Rows;
+use crate::output::{InNamespace, Rows};
 use crate::terminal::{safe_line, set_in};
 
 #[derive(Debug, Serialize)]
@@ -213,6 +213,12 @@ impl From<v1::ActionState> for Action {
             exit_code: action.exit_code,
             bytes: action.bytes,
         }
+    }
+}
+
+impl InNamespace for Workflow {
+    fn namespace(&self) -> &str {
+        &self.namespace
     }
 }
 

@@ -178,7 +178,7 @@ pub fn machines(view: &View, workflow: &Workflow) -> Result<BTreeSet<String>, Er
     let workers: BTreeSet<&str> = workers.filter(|worker| !worker.is_empty()).collect();
     workers
         .into_iter()
-        .map(|worker| load::machine_of(view, worker))
+        .map(|worker| load::machine_of(view, &workflow.head.namespace, worker))
         .collect()
 }
 

@@ -49,6 +49,7 @@ pub const KINDS: &[&str] = &[
     "machine-queue",
     "machine-work",
     "meta",
+    "namespace",
     "of",
     "open",
     "outbox",

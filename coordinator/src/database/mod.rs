@@ -8,18 +8,20 @@
 //! ```text
 //! machine/<name>                              the record
 //! mac/<mac>  address/<ip>  agent-id/<id>      -> machine name
-//! template/<name>  template-id/<id>           the text; -> name
+//! namespace/<name>                            see [`namespaces`](crate::namespaces)
+//! template/<namespace>/<name>                 the text
+//! template-id/<id>                            -> its namespace and name
 //! workflow/<id> ...                           see [`steps`](crate::steps)
 //! workflow-text/<id>                          what it was rendered to
 //! archived/<id>  sub/<root>/<id>              those that have ended; sub-workflows; see `archive`
 //! of/<worker>/<id>                            every workflow of a worker
 //! open/<worker>/<id>                          those that have not ended
 //! last/<worker>                               the one that ended last
-//! idempotency/<key>                           -> workflow id
+//! idempotency/<namespace>/<key>               -> workflow id
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
-//! secret/<name>                               a secret, sealed; see [`secrets`](crate::secrets)
+//! secret/<namespace>/<name>                   a secret, sealed; see [`secrets`](crate::secrets)
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number

@@ -23,9 +23,11 @@ pub(super) struct Draft {
     pub(super) macs: Vec<(MacAddr6, Place)>,
     pub(super) addresses: Vec<(Ipv4Addr, Place)>,
     pub(super) agent_id: Option<(String, Place)>,
+    /// As the record names it.
+    pub(super) namespace: Option<(String, Place)>,
 }
 
-/// What else owns a MAC, an address or an agent id, by the store.
+/// What else owns a MAC, an address or an agent id, by the store: in words, as a machine out of reach is not named.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) macs: HashMap<MacAddr6, String>,
@@ -169,16 +171,15 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
         for (mac, place) in &draft.macs {
             if let Some(owner) = taken.macs.get(mac) {
                 let mac = mac_text(*mac);
-                let message = format!(
-                    "MAC {mac} belongs to machine {owner:?} already: use another, or delete that machine"
-                );
+                let message =
+                    format!("MAC {mac} belongs to {owner} already: use another, or delete that machine");
                 findings.problem(*place, Kind::Conflict, message);
             }
         }
         for (address, place) in &draft.addresses {
             if let Some(owner) = taken.addresses.get(address) {
                 let message = format!(
-                    "address {address} belongs to machine {owner:?} already: use another, or delete that machine"
+                    "address {address} belongs to {owner} already: use another, or delete that machine"
                 );
                 findings.problem(*place, Kind::Conflict, message);
             }
@@ -186,7 +187,7 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
         if let Some(owner) = taken.agents_named.get(&draft.machine.name) {
             let name = &draft.machine.name;
             let message = format!(
-                "bad machine name {name:?}: it is the agent id of machine {owner:?}; use another, or give that machine another \
+                "bad machine name {name:?}: it is the agent id of {owner}; use another, or give that machine another \
                  agent id"
             );
             findings.problem(draft.place, Kind::Conflict, message);
@@ -203,9 +204,8 @@ pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) 
         if let Some((id, place)) = &draft.agent_id
             && let Some(owner) = taken.agent_ids.get(id)
         {
-            let message = format!(
-                "agent id {id:?} belongs to machine {owner:?} already: use another, or delete that machine"
-            );
+            let message =
+                format!("agent id {id:?} belongs to {owner} already: use another, or delete that machine");
             findings.problem(*place, Kind::Conflict, message);
         }
     }

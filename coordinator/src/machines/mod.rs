@@ -21,18 +21,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use workflow::engine::UnixMillis;
 
+use crate::namespaces::default_namespace;
+
 pub use document::Served;
 pub use file::Strictness;
 pub use mac::{mac_text, parse_mac};
 pub use registry::{
-    Applied, File, all, apply, check, deletion, find, first_open, named, with_mac, with_worker,
+    Applied, File, all, apply, check, deletion, find, first_open, named, namespace_of, with_mac, with_worker,
 };
 
 /// A hardware record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The operator's name for it; unique.
+    /// The operator's name for it; unique, in whatever namespace it is.
     pub name: String,
+    /// Whose workflows may run on it.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
     /// In the order of the document; the first is the machine's identity in messages.
     pub interfaces: Vec<Interface>,
     /// Device names that templates use, `/dev/vda`.
@@ -159,7 +164,8 @@ impl Machine {
 
     /// Under what the index of its workflows may have it: its name, and what it was called before it had a record.
     pub fn index_names(&self) -> Vec<String> {
-        let mut names = self.workers();
+        let own = |worker: String| names::orphan(&self.namespace, &worker);
+        let mut names: Vec<String> = self.workers().into_iter().map(own).collect();
         names.insert(0, self.name.clone());
         names
     }

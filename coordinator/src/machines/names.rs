@@ -32,6 +32,20 @@ pub fn worker_in_keys(worker: &str) -> Cow<'_, str> {
     }
 }
 
+/// What is kept for a worker that no machine of a namespace has, by its key: in each namespace something else. Names have no `%`,
+/// and [`worker_in_keys`] makes no `%40`.
+pub fn orphan(namespace: &str, worker: &str) -> String {
+    match namespace {
+        crate::namespaces::DEFAULT => worker_in_keys(worker).into_owned(),
+        other => format!("{}%40{other}", worker_in_keys(worker)),
+    }
+}
+
+/// The worker and the namespace that a key of [`orphan`] is of, where that is not `default`.
+pub fn of_orphan(key: &str) -> Option<(&str, &str)> {
+    key.split_once("%40")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -81,6 +95,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_kept_for_a_worker_is_its_namespaces_own(
+            one in any::<String>(),
+            other in any::<String>(),
+            (a, b) in ("[a-z0-9]{1,3}|default", "[a-z0-9]{1,3}|default"),
+        ) {
+            let same = a == b && worker_in_keys(&one) == worker_in_keys(&other);
+            prop_assert_eq!(orphan(&a, &one) == orphan(&b, &other), same);
+            prop_assert!(!orphan(&a, &one).contains('/'));
+        }
+
         #[test]
         fn nothing_of_one_machine_lies_below_another(
             one in "[a-z0-9][a-z0-9._-]{0,6}",

@@ -1,17 +1,19 @@
 //! Machines in the store: what applying and deleting them comes to, and who is found by name or MAC.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
-use workflow::engine::UnixMillis;
-use yaml::{Finding, Findings};
+use workflow::engine::{self, UnixMillis};
+use yaml::{Finding, Findings, Kind};
 
 use super::document::{Draft, Served, Taken, check_taken, read};
 use super::file::Strictness;
 use super::{Machine, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
+use crate::namespaces::{self, Reach, Scope};
+use crate::steps::rows;
 
 /// What a file of machines changes.
 #[derive(Debug, Default)]
@@ -51,17 +53,25 @@ pub struct File {
     pub strictness: Strictness,
 }
 
-/// Creates and updates the machines of a file. `now` is what the clock shows.
+/// Creates and updates the machines of a file. `now` is what the clock shows. A new machine is of the namespace that its record
+/// names, else of the scope's.
 ///
 /// Nothing is to be changed when anything is wrong. One file at a time: what is unique is checked against what stays.
 ///
 /// # Errors
 /// [`Error::Invalid`] with every problem, line and column.
-pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Result<Applied, Error> {
+pub fn apply(
+    view: &View,
+    scope: &Scope,
+    file: &File,
+    served: &[Served],
+    now: UnixMillis,
+) -> Result<Applied, Error> {
     let findings = Findings::default();
     let drafts = read(&file.text, served, file.strictness, &findings);
-    let (drafts, before, taken) = stored(view, drafts)?;
+    let (mut drafts, before, taken) = stored(view, scope, drafts)?;
     check_taken(&drafts, &taken, &findings);
+    place(view, scope, &mut drafts, &before, &findings)?;
     secrets::check(view, &drafts, &findings)?;
     let source = match file.source.as_str() {
         "" => "machines",
@@ -93,6 +103,7 @@ pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Re
         })
         .collect();
     check_idle(view, &renamed)?;
+    let mut moved = moved(view, &drafts, &before)?;
     // What is given up goes first, so that a MAC may move from one machine of the file to another.
     let mut given_up = Vec::new();
     let mut written = Vec::new();
@@ -117,6 +128,10 @@ pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Re
         } else {
             applied.created.push(machine.name.clone());
         }
+        // In the same commit: no step that knew the old namespace comes after the record with the new one.
+        if let Some(work) = moved.remove(&machine.name) {
+            batch.merge(work);
+        }
         keys.into_iter().for_each(|key| batch.put(key, &machine.name));
         batch.put(key, &machine);
         written.push(batch);
@@ -130,8 +145,8 @@ pub fn apply(view: &View, file: &File, served: &[Served], now: UnixMillis) -> Re
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Refused`] while it has a workflow that has not ended.
-pub fn deletion(view: &View, name_or_mac: &str) -> Result<Vec<Batch>, Error> {
-    let machine = find(view, name_or_mac)?;
+pub fn deletion(view: &View, reach: &Reach, name_or_mac: &str) -> Result<Vec<Batch>, Error> {
+    let machine = find(view, reach, name_or_mac)?;
     let name = &machine.value.name;
     for worker in machine.value.index_names() {
         if let Some(id) = first_open(view, &worker)? {
@@ -178,16 +193,17 @@ fn in_steps(batches: Vec<Batch>) -> Vec<Batch> {
     steps
 }
 
-/// Every machine, by name.
+/// Every machine within reach, by name.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn all(view: &View) -> Result<Vec<Machine>, Error> {
-    let all = view.list::<Machine>("machine/")?;
-    Ok(all.into_iter().map(|(_, machine)| machine).collect())
+pub fn all(view: &View, reach: &Reach) -> Result<Vec<Machine>, Error> {
+    let all = view.list::<Machine>("machine/")?.into_iter();
+    let all = all.map(|(_, machine)| machine);
+    Ok(all.filter(|machine| reach.has(&machine.namespace)).collect())
 }
 
-/// The machine with this MAC.
+/// The machine with this MAC, in whatever namespace: for what the server does for machines, not for people.
 ///
 /// # Errors
 /// When the store cannot be read.
@@ -201,8 +217,23 @@ pub fn with_mac(view: &View, mac: MacAddr6) -> Result<Option<Machine>, Error> {
 }
 
 /// The machine of this name.
-pub fn named(view: &View, name: &str) -> Result<Option<Machine>, Error> {
-    Ok(view.get(&format!("machine/{name}"))?.map(|found| found.value))
+pub fn named(view: &View, reach: &Reach, name: &str) -> Result<Option<Machine>, Error> {
+    let found = view.get::<Machine>(&format!("machine/{name}"))?;
+    Ok(found
+        .map(|found| found.value)
+        .filter(|machine| reach.has(&machine.namespace)))
+}
+
+/// The namespace of the machine of this name; `None`: there is none.
+pub fn namespace_of(view: &View, name: &str) -> Result<Option<String>, Error> {
+    /// Of a record, which may be long, nothing else is kept.
+    #[derive(serde::Deserialize)]
+    struct Whose {
+        #[serde(default = "namespaces::default_namespace")]
+        namespace: String,
+    }
+    let found = view.get::<Whose>(&format!("machine/{name}"))?;
+    Ok(found.map(|found| found.value.namespace))
 }
 
 /// The first workflow, in order of creation, that a machine has under this name and that has not ended.
@@ -219,30 +250,32 @@ pub fn first_open(view: &View, name: &str) -> Result<Option<String>, Error> {
 }
 
 /// The machine that a task's `worker` means.
-pub fn with_worker(view: &View, worker: &str) -> Result<Option<Machine>, Error> {
-    if let Some(mac) = parse_mac(worker) {
-        return with_mac(view, mac);
-    }
-    let Some(name) = view.get::<String>(&format!("agent-id/{worker}"))? else {
-        return Ok(None);
+pub fn with_worker(view: &View, reach: &Reach, worker: &str) -> Result<Option<Machine>, Error> {
+    let found = match parse_mac(worker) {
+        Some(mac) => with_mac(view, mac)?,
+        None => match view.get::<String>(&format!("agent-id/{worker}"))? {
+            Some(name) => named(view, reach, &name.value)?,
+            None => None,
+        },
     };
-    Ok(view
-        .get(&format!("machine/{}", name.value))?
-        .map(|found| found.value))
+    Ok(found.filter(|machine| reach.has(&machine.namespace)))
 }
 
 /// The machine of this name, or with this MAC.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn find(view: &View, name_or_mac: &str) -> Result<Stored<Machine>, Error> {
-    if let Some(found) = view.get(&format!("machine/{name_or_mac}"))? {
+pub fn find(view: &View, reach: &Reach, name_or_mac: &str) -> Result<Stored<Machine>, Error> {
+    let is_reached = |found: &Stored<Machine>| reach.has(&found.value.namespace);
+    let found = view.get::<Machine>(&format!("machine/{name_or_mac}"))?;
+    if let Some(found) = found.filter(is_reached) {
         return Ok(found);
     }
     if let Some(mac) = parse_mac(name_or_mac) {
         let name = view.get::<String>(&format!("mac/{}", mac_text(mac)))?;
         if let Some(name) = name
-            && let Some(found) = view.get(&format!("machine/{}", name.value))?
+            && let Some(found) = view.get::<Machine>(&format!("machine/{}", name.value))?
+            && is_reached(&found)
         {
             return Ok(found);
         }
@@ -259,13 +292,20 @@ pub fn find(view: &View, name_or_mac: &str) -> Result<Stored<Machine>, Error> {
 type Known = (Vec<Draft>, Vec<Option<Stored<Machine>>>, Taken);
 
 /// What the store has of the drafts, and what machines outside the file have of what the drafts claim.
-fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
+fn stored(view: &View, scope: &Scope, drafts: Vec<Draft>) -> Result<Known, Error> {
     let names: HashSet<&str> = drafts.iter().map(|draft| draft.machine.name.as_str()).collect();
     let mut before = Vec::new();
     let mut taken = Taken::default();
     let owner = |key: String| -> Result<Option<String>, Error> {
         let owner = view.get::<String>(&key)?.map(|found| found.value);
-        Ok(owner.filter(|owner| !names.contains(owner.as_str())))
+        let Some(owner) = owner.filter(|owner| !names.contains(owner.as_str())) else {
+            return Ok(None);
+        };
+        let namespace = namespace_of(view, &owner)?;
+        Ok(Some(match namespace {
+            Some(namespace) if !scope.reach().has(&namespace) => "a machine of another namespace".to_owned(),
+            _ => format!("machine {owner:?}"),
+        }))
     };
     for draft in &drafts {
         before.push(view.get(&format!("machine/{}", draft.machine.name))?);
@@ -299,6 +339,87 @@ fn stored(view: &View, drafts: Vec<Draft>) -> Result<Known, Error> {
         }
     }
     Ok((drafts, before, taken))
+}
+
+/// Says of which namespace each machine is to be, and finds what is wrong with that.
+fn place(
+    view: &View,
+    scope: &Scope,
+    drafts: &mut [Draft],
+    before: &[Option<Stored<Machine>>],
+    findings: &Findings,
+) -> Result<(), Error> {
+    for (draft, before) in drafts.iter_mut().zip(before) {
+        let name = &draft.machine.name;
+        let before = before.as_ref().map(|before| before.value.namespace.as_str());
+        let problem = |place, kind, message: String| findings.problem(place, kind, message);
+        if before.is_some_and(|before| !scope.reach().has(before)) {
+            let message = format!(
+                "machine {name:?} is there already, in another namespace: names of machines are unique on a server; use another \
+                 name"
+            );
+            problem(draft.place, Kind::Conflict, message);
+            continue;
+        }
+        match (&draft.namespace, before) {
+            (Some((namespace, at)), _) => match Scope::within(view, scope.reach(), namespace) {
+                Ok(within) => draft.machine.namespace = within.namespace().to_owned(),
+                Err(Error::NotFound(message)) => problem(*at, Kind::Value, message),
+                Err(error) => return Err(error),
+            },
+            (None, Some(before)) if before != scope.namespace() => {
+                let message = format!(
+                    "machine {name:?} is of namespace {before:?}, and would be moved to {:?}: say so with `namespace: {}` in its \
+                     record, or apply it with `-n {before}`",
+                    scope.namespace(),
+                    scope.namespace()
+                );
+                problem(draft.place, Kind::Conflict, message);
+            }
+            (None, _) => scope.namespace().clone_into(&mut draft.machine.namespace),
+        }
+    }
+    Ok(())
+}
+
+/// What is to be written of machines that move to another namespace: what is kept for each, as it is, so that a step that has
+/// found it under its old namespace meets a conflict.
+///
+/// # Errors
+/// [`Error::Refused`] while a workflow has or waits for one.
+fn moved(
+    view: &View,
+    drafts: &[Draft],
+    before: &[Option<Stored<Machine>>],
+) -> Result<HashMap<String, Batch>, Error> {
+    let mut moved = HashMap::new();
+    for (draft, before) in drafts.iter().zip(before) {
+        let (name, to) = (&draft.machine.name, &draft.machine.namespace);
+        let Some(before) = before.as_ref().filter(|before| before.value.namespace != *to) else {
+            continue;
+        };
+        for index in before.value.index_names() {
+            if let Some(id) = first_open(view, &index)? {
+                return Err(Error::Refused(format!(
+                    "machine {name:?} cannot move to namespace {to:?}: it has workflow {id}, which has not ended; wait for it, or \
+                     cancel it with `farrier workflow cancel {id}`"
+                )));
+            }
+        }
+        let key = rows::machine_work(name);
+        let work = view.get::<engine::Machine>(&key)?;
+        if let Some(current) = work.as_ref().and_then(|work| work.value.current.as_ref()) {
+            return Err(Error::Refused(format!(
+                "machine {name:?} cannot move to namespace {to:?}: attempt {} has not provably stopped on it; let it boot again",
+                current.attempt
+            )));
+        }
+        let mut batch = Batch::default();
+        batch.expect(&key, work.as_ref().map(|work| work.modified));
+        batch.put(&key, &work.map(|work| work.value).unwrap_or_default());
+        moved.insert(name.clone(), batch);
+    }
+    Ok(moved)
 }
 
 /// Workflows find a machine by its workers: those stay with it while a workflow needs them.

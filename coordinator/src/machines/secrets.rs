@@ -10,6 +10,7 @@ use super::Machine;
 use super::document::Draft;
 use crate::database::View;
 use crate::error::Error;
+use crate::namespaces::Scope;
 use crate::secrets::is_set;
 
 /// Finds secrets where Farrier itself would use the text, which puts none in, and names those that there are not.
@@ -38,13 +39,15 @@ pub(super) fn check(view: &View, drafts: &[Draft], findings: &Findings) -> Resul
             );
         }
         for name in named {
-            if !is_set(view, &name)? {
+            let scope = Scope::inside(&machine.namespace);
+            if !is_set(view, &scope, &name)? {
                 findings.warn(
                     draft.place,
                     Kind::Missing,
                     format!(
-                        "machine {:?} names the secret {name}, and there is none: set it with `farrier secret set {name}`",
-                        machine.name
+                        "machine {:?} names the secret {name}, and there is none: set it with `farrier secret set{} {name}`",
+                        machine.name,
+                        scope.option()
                     ),
                 );
             }

@@ -19,9 +19,11 @@ use super::names::is_name;
 use super::typed::{addresses, host_name, lease_time_s, mac, vlan};
 use super::values::{check_lease, host_name_problem};
 use super::{Interface, Lease, Machine, Policy, mac_text};
+use crate::namespaces::DEFAULT;
 
 const FIELDS: &[&str] = &[
     "machine",
+    "namespace",
     "mac",
     "macs",
     "address",
@@ -83,6 +85,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
     let agent_id = fields.placed("agent_id");
     let mut machine = Machine {
         name: name.unwrap_or_default().to_owned(),
+        namespace: DEFAULT.to_owned(),
         interfaces: macs.iter().map(interface).collect(),
         disks: fields.texts("disks"),
         labels: fields.pairs("labels").into_iter().collect(),
@@ -101,6 +104,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
         macs: macs.into_iter().collect(),
         addresses: machine.addresses().into_iter().zip(address_at).collect(),
         agent_id,
+        namespace: fields.placed("namespace"),
         machine,
     })
 }

@@ -13,6 +13,7 @@ use super::document::{Draft, netmask_of};
 use super::typed::{self, addresses, host_name, lease_time_s, vlan};
 use super::values::check_lease;
 use super::{Interface, Lease, Machine, Policy, Route, Script};
+use crate::namespaces::DEFAULT;
 
 const HARDWARE: &[&str] = &["apiVersion", "kind", "metadata", "spec", "status"];
 const SPEC: &[&str] = &[
@@ -75,6 +76,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
         addresses: Vec::new(),
         machine: empty(node),
         agent_id: None,
+        namespace: meta.placed("namespace").filter(|(name, _)| !name.is_empty()),
     };
     let mut kernel_params = Vec::new();
     for item in spec.list("interfaces") {
@@ -122,6 +124,7 @@ fn empty(node: &Node) -> Machine {
     let document = node.json();
     Machine {
         name: String::new(),
+        namespace: DEFAULT.to_owned(),
         interfaces: Vec::new(),
         disks: Vec::new(),
         labels: std::collections::BTreeMap::new(),

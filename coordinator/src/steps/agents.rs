@@ -8,12 +8,15 @@ use workflow::engine::{
     self, AttemptId, Command, Event, EventKind, Loss, Now, Outcome, StepState, WorkflowState,
 };
 
-use super::load::{Known, plain};
+use super::load::Known;
 use super::step::Step;
 use super::{Answer, Assignment, Coordinator, Next, Orders, Plan, Report};
 use crate::data::{Changed, Trouble, versions};
 use crate::error::Error;
 use crate::last::Last;
+use crate::machines::names::orphan;
+use crate::machines::namespace_of;
+use crate::namespaces::Reach;
 
 /// Operations of one claim that is taken over or let go.
 const OF_CLAIM: usize = 3;
@@ -292,12 +295,12 @@ impl Coordinator {
     /// the step. True: there was some.
     fn take_over(&self, step: &mut Step<'_>, machine: &str) -> Result<bool, Error> {
         let mut was_some = false;
-        let Some(record) = crate::machines::named(step.view()?, machine)? else {
+        let Some(record) = crate::machines::named(step.view()?, &Reach::everything(), machine)? else {
             return Ok(was_some);
         };
         for worker in record.workers() {
-            let worker = plain(&worker);
-            if worker == machine || crate::machines::named(step.view()?, &worker)?.is_some() {
+            let worker = orphan(&record.namespace, &worker);
+            if worker == machine || namespace_of(step.view()?, &worker)?.is_some() {
                 continue;
             }
             if self.known_machine(&worker)?.work == engine::Machine::default() {

@@ -12,8 +12,9 @@ use super::{Answer, Coordinator, Next, Plan};
 use crate::archive;
 use crate::database::{Batch, Stored};
 use crate::error::Error;
-use crate::machines::Machine;
+use crate::machines::{self, Machine};
 use crate::making::{self, Identity, Source, Text};
+use crate::namespaces::{Reach, Scope};
 use crate::templates;
 
 /// Sub-workflows of sub-workflows.
@@ -77,7 +78,11 @@ impl Coordinator {
                 instance,
                 selector,
             } => {
-                let known = step.view()?.list::<Machine>("machine/")?;
+                let namespace = step
+                    .workflow(&workflow)?
+                    .map(|workflow| workflow.head.namespace.clone());
+                let reach = Reach::only(&namespace.unwrap_or_default());
+                let known = machines::all(step.view()?, &reach)?;
                 let command = match matching(&known, &selector) {
                     Ok(machines) => Command::Answer {
                         task,
@@ -173,7 +178,8 @@ impl Coordinator {
         let sub = archive::sub_key(&parent.root, &id);
         let problem = match self.child(step, child)? {
             Ok((mut creation, text)) => {
-                creation.machines = making::facts_of_workers(step.view()?, &creation.definition)?;
+                creation.machines =
+                    making::facts_of_workers(step.view()?, &creation.namespace, &creation.definition)?;
                 let mut extra = Batch::default();
                 extra.put(format!("workflow-text/{id}"), &text);
                 extra.put(sub, &());
@@ -228,7 +234,8 @@ impl Coordinator {
             let workflow = step.workflow(&id)?;
             above = workflow.and_then(|workflow| Some(workflow.head.parent.as_ref()?.workflow.clone()));
         }
-        let template = templates::find(step.view()?, &child.template)?;
+        let scope = Scope::inside(&child.namespace);
+        let template = templates::find(step.view()?, &scope, &child.template)?;
         let source = Source {
             template: template.name,
             text: template.text,
@@ -238,20 +245,19 @@ impl Coordinator {
         };
         let identity = Identity {
             id: child.id,
-            namespace: child.namespace,
             parent: Some(child.parent),
             idempotency_key: String::new(),
             by: String::new(),
         };
-        making::make(step.view()?, source, identity)
+        making::make(step.view()?, &scope, source, identity)
     }
 }
 
 /// What is known of the machines that match, by worker, in order of their names; or the first of which it can't be said.
 /// To leave that one out would be to guess: a rollout is over all that are meant.
-fn matching(machines: &[(String, Machine)], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
+fn matching(machines: &[Machine], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
     let mut found = Vec::new();
-    for (_, machine) in machines {
+    for machine in machines {
         let facts = making::facts(machine);
         match workflow::expression::matches(selector, &facts) {
             Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
@@ -268,10 +274,10 @@ fn matching(machines: &[(String, Machine)], selector: &str) -> Result<Vec<(Strin
 }
 
 /// The labels that a selector asks for and no machine has, in words.
-fn unknown_labels(machines: &[(String, Machine)], selector: &str) -> Vec<String> {
+fn unknown_labels(machines: &[Machine], selector: &str) -> Vec<String> {
     let has: BTreeSet<&str> = machines
         .iter()
-        .flat_map(|(_, machine)| machine.labels.keys().map(String::as_str))
+        .flat_map(|machine| machine.labels.keys().map(String::as_str))
         .collect();
     let unknown = |label: &String| {
         let meant = yaml::nearest(label, has.iter().copied())

@@ -114,7 +114,9 @@ impl Coordinator {
             let open = workflow.executions.values();
             for execution in open.filter(|execution| !execution.state.is_final()) {
                 match (execution.waiting, &execution.child) {
-                    (Some(Waiting::Machine), _) => self.add_wait(step, root, execution, &mut waits)?,
+                    (Some(Waiting::Machine), _) => {
+                        self.add_wait(step, root, (&workflow.head.namespace, execution), &mut waits)?
+                    }
                     (Some(Waiting::Children), Some(child)) => below.push(child.clone()),
                     _ => waits.is_active = true,
                 }
@@ -127,10 +129,10 @@ impl Coordinator {
         &self,
         step: &mut Step<'_>,
         root: &str,
-        execution: &Execution,
+        (namespace, execution): (&str, &Execution),
         waits: &mut Waits,
     ) -> Result<(), Error> {
-        let machine = machine_of(step.view()?, &execution.worker)?;
+        let machine = machine_of(step.view()?, namespace, &execution.worker)?;
         let work = step.machine(&machine)?;
         let holder = work.holder().filter(|holder| *holder != root);
         let wants = |of: &str| work.wants.iter().any(|want| want.root == of);

@@ -15,8 +15,8 @@ use super::rows::{self, About, Row};
 use crate::archive;
 use crate::database::{Stored, View};
 use crate::error::Error;
-use crate::machines::names::worker_in_keys;
-use crate::machines::parse_mac;
+use crate::machines::names::{orphan, worker_in_keys};
+use crate::machines::{self, parse_mac};
 
 /// A workflow as it was committed last.
 #[derive(Clone)]
@@ -93,19 +93,28 @@ impl Coordinator {
     }
 }
 
-/// The name of the machine that a worker means; the worker itself when there is no such machine (yet).
-pub fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
+/// The name of the machine that a worker means in a namespace; when there is no such machine there (yet), what is kept for the
+/// worker itself is called so. A machine of another namespace is none.
+pub fn machine_of(view: &View, namespace: &str, worker: &str) -> Result<String, Error> {
+    let kept = orphan(namespace, worker);
     let worker = plain(worker);
     let key = if parse_mac(&worker).is_some() {
         format!("mac/{worker}")
     } else {
         format!("agent-id/{worker}")
     };
-    Ok(view.get::<String>(&key)?.map_or(worker, |name| name.value))
+    let Some(name) = view.get::<String>(&key)? else {
+        return Ok(kept);
+    };
+    let whose = machines::namespace_of(view, &name.value)?;
+    match whose.is_none_or(|whose| whose == namespace) {
+        true => Ok(name.value),
+        false => Ok(kept),
+    }
 }
 
 /// A worker as it is written in keys.
-pub(super) fn plain(worker: &str) -> String {
+fn plain(worker: &str) -> String {
     worker_in_keys(worker).into_owned()
 }
 

@@ -528,9 +528,9 @@ impl Coordinator {
         Ok(database::until_read(|| self.known_machine(machine))?.work)
     }
 
-    /// The name of the machine that a worker means; the worker itself when there is no such machine.
-    pub fn machine_of(&self, worker: &str) -> Result<String, Error> {
-        database::read(&*self.store, |view| load::machine_of(view, worker))
+    /// As [`load::machine_of`].
+    pub fn machine_of(&self, namespace: &str, worker: &str) -> Result<String, Error> {
+        database::read(&*self.store, |view| load::machine_of(view, namespace, worker))
     }
 
     /// The newest version of a root workflow's ephemeral data.
@@ -565,7 +565,9 @@ impl Coordinator {
     fn create(&self, now: Now, new: &NewWorkflow) -> Result<Plan, Error> {
         let mut creation = new.creation.clone();
         let mut step = Step::new(self, now);
-        for (worker, facts) in making::facts_of_workers(step.view()?, &creation.definition)? {
+        for (worker, facts) in
+            making::facts_of_workers(step.view()?, &creation.namespace, &creation.definition)?
+        {
             creation.machines.entry(worker).or_insert(facts);
         }
         let id = creation.id.clone();

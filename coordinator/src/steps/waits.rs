@@ -9,6 +9,8 @@ use super::Coordinator;
 use super::load::machine_of;
 use crate::database;
 use crate::error::Error;
+use crate::machines::names::of_orphan;
+use crate::namespaces::Reach;
 use crate::netboot;
 
 impl Coordinator {
@@ -48,11 +50,18 @@ impl Coordinator {
         for execution in workflow.executions.values() {
             let waits = execution.waiting == Some(Waiting::Machine) && !execution.state.is_final();
             if waits && task.is_none_or(|task| task == execution.id.task) {
-                machines.insert(machine_of(&view, &execution.worker)?);
+                machines.insert(machine_of(&view, &workflow.head.namespace, &execution.worker)?);
             }
         }
         let mut lines = Vec::new();
         for machine in machines {
+            if let Some((worker, namespace)) = of_orphan(&machine) {
+                lines.push(format!(
+                    "machine {worker}: no machine of namespace {namespace:?} is called so: add it with `farrier machine apply -n \
+                     {namespace}`"
+                ));
+                continue;
+            }
             let work = self.machine(&machine)?;
             let mut reasons = Vec::new();
             if let Some(current) = &work.current {
@@ -87,7 +96,8 @@ impl Coordinator {
     fn explained(&self, workflow: &Workflow, machine: &str, now: UnixMillis) -> Result<String, Error> {
         let view = self.view()?;
         for (defined, task) in workflow.definition.tasks.iter().zip(&workflow.head.tasks) {
-            let is_here = !defined.worker.is_empty() && machine_of(&view, &defined.worker)? == machine;
+            let is_here = !defined.worker.is_empty()
+                && machine_of(&view, &workflow.head.namespace, &defined.worker)? == machine;
             if !is_here || task.state.is_final() {
                 continue;
             }
@@ -103,7 +113,7 @@ impl Coordinator {
 
     fn nothing_to_do(&self, machine: &str) -> Result<String, Error> {
         let view = self.view()?;
-        let names = match crate::machines::named(&view, machine)? {
+        let names = match crate::machines::named(&view, &Reach::everything(), machine)? {
             Some(record) => record.index_names(),
             None => vec![machine.to_owned()],
         };

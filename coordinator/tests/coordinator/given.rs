@@ -10,6 +10,8 @@ use coordinator::making::{self, Identity, Source};
 use coordinator::templates::{self, Offered};
 use store::{MemoryStore, Store};
 
+use crate::harness::home;
+
 const MACHINES: &str = "\
 machine: node1
 mac: 52:54:00:77:00:0b
@@ -39,7 +41,7 @@ fn prepared() -> (Arc<dyn Store>, View) {
         text: MACHINES.into(),
         ..machines::File::default()
     };
-    let applied = machines::apply(&view, &file, &[], 1).expect("good machines");
+    let applied = machines::apply(&view, &home(), &file, &[], 1).expect("good machines");
     for step in applied.steps {
         store.commit(&step.into_commit()).expect("committed");
     }
@@ -64,12 +66,11 @@ fn source(devices: &[(&str, &str)], machine: &str) -> Source {
 fn made(view: &View, source: Source) -> Result<(String, String, String), Error> {
     let identity = Identity {
         id: "0".into(),
-        namespace: "default".into(),
         parent: None,
         idempotency_key: String::new(),
         by: String::new(),
     };
-    let (creation, _) = making::make(view, source, identity)?;
+    let (creation, _) = making::make(view, &home(), source, identity)?;
     let task = &creation.definition.tasks[0];
     let of: &BTreeMap<String, String> = &task.actions[0].environment;
     Ok((task.worker.clone(), of["DISK"].clone(), of["HOST"].clone()))
@@ -136,7 +137,7 @@ fn the_record_is_that_of_the_machine_that_is_meant() {
 fn a_rendering_is_there_whatever_is_wrong_with_it() {
     let (_store, view) = prepared();
     let mut bad = source(&[("device_1", "node1"), ("host", "a\"b")], "");
-    let rendering = making::rendering(&view, bad.clone()).unwrap();
+    let rendering = making::rendering(&view, &home(), bad.clone()).unwrap();
     assert!(
         rendering.yaml.ends_with("HOST: \"a\"b\"}}\n"),
         "{}",
@@ -150,7 +151,7 @@ fn a_rendering_is_there_whatever_is_wrong_with_it() {
         )
     );
     bad.text = "{{ if }}x{{ end }}".into();
-    let rendering = making::rendering(&view, bad).unwrap();
+    let rendering = making::rendering(&view, &home(), bad).unwrap();
     assert_eq!(rendering.yaml, "");
     assert_eq!(
         rendering.outcome.unwrap_err().to_string(),
@@ -169,13 +170,14 @@ fn an_object_that_carries_a_template_is_stored_as_the_template_under_its_name() 
         text: carrier.clone(),
         ..Offered::default()
     };
-    let put = templates::put(&view, &offered, "id-1", 1).unwrap();
+    let put = templates::put(&view, &home(), &offered, "id-1", 1).unwrap();
     assert_eq!(
         (put.template.name.as_str(), put.template.text.as_str()),
         ("outer", TEMPLATE)
     );
     // One that was stored as the object, by a server that did not know it, is made all the same.
     let old = templates::Template {
+        namespace: "default".into(),
         text: carrier,
         name: "old".into(),
         ..put.template.clone()

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use coordinator::database::View;
+use coordinator::namespaces::Scope;
 use coordinator::{Answer, Assignment, Coordinator, Input, Limits, NewWorkflow, Next, Orders};
 use store::{Commit, MemoryStore, Operation, Store};
 use workflow::engine::{
@@ -177,8 +178,13 @@ impl Server {
 
     pub(crate) fn template(&self, name: &str, text: &str) {
         let template = serde_json::json!({"id": name, "name": name, "text": text, "version": 1, "created_at": 0, "updated_at": 0});
-        self.put(&format!("template/{name}"), &template);
+        self.put(&format!("template/default/{name}"), &template);
     }
+}
+
+/// The namespace `default`, and nothing else.
+pub(crate) fn home() -> Scope {
+    Scope::inside("default")
 }
 
 /// Agents.

@@ -32,6 +32,7 @@ impl Server {
         let key = Key::new(&[1; secrets::KEY_BYTES]);
         let put = secrets::put(
             &self.view(),
+            &home(),
             &key,
             (name, "value"),
             [0; secrets::NONCE_BYTES],
@@ -47,7 +48,7 @@ impl Server {
             source: "m.yaml".into(),
             ..File::default()
         };
-        machines::apply(&self.view(), &file, &[], 1)
+        machines::apply(&self.view(), &home(), &file, &[], 1)
     }
 }
 
@@ -64,7 +65,8 @@ const RECORD: &str = "machine: m1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/2
 #[test]
 fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflow() {
     let server = Server::new(limits());
-    let put = |server: &Server| templates::put(&server.view(), &offered(), "id", 1).expect("a template");
+    let put =
+        |server: &Server| templates::put(&server.view(), &home(), &offered(), "id", 1).expect("a template");
     assert_eq!(
         put(&server).warnings,
         [
@@ -82,12 +84,11 @@ fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflo
         };
         let identity = Identity {
             id: "w".into(),
-            namespace: "default".into(),
             by: String::new(),
             parent: None,
             idempotency_key: String::new(),
         };
-        make(&server.view(), source, identity).map(|(_, text)| text.warnings)
+        make(&server.view(), &home(), source, identity).map(|(_, text)| text.warnings)
     };
     let Err(Error::NotFound(said)) = make(&server) else {
         panic!("a workflow was made")
@@ -110,7 +111,7 @@ fn a_device_is_no_way_to_a_secret() {
         devices,
         ..Source::default()
     };
-    let rendered = coordinator::making::rendering(&server.view(), source);
+    let rendered = coordinator::making::rendering(&server.view(), &home(), source);
     assert!(matches!(rendered, Err(Error::Invalid(said)) if said.contains("\"device_1\" holds ${{")));
 }
 

@@ -211,7 +211,10 @@ mod tests {
             source: "m".into(),
             strictness: coordinator::machines::Strictness::Refuses,
         };
-        control.apply_machines(file).await.expect("machine");
+        control
+            .apply_machines(crate::within::Within::of_admin(), file)
+            .await
+            .expect("machine");
         let (to, inbound) = mpsc::channel(1);
         let hello = Hello {
             mac: "52:54:00:77:00:0b".into(),

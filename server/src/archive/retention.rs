@@ -186,7 +186,7 @@ fn made_at(id: &str) -> Option<UnixMillis> {
 fn last_ones(view: &View) -> Result<BTreeSet<String>, Error> {
     let mut ids = BTreeSet::new();
     for (machine, last) in view.list::<Last>("last/")? {
-        if !ids.contains(&last.id) && machines::named(view, &machine)?.is_some() {
+        if !ids.contains(&last.id) && machines::namespace_of(view, &machine)?.is_some() {
             ids.insert(last.id);
         }
     }

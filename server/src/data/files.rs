@@ -10,6 +10,7 @@ use crate::control::ControlPlane;
 use coordinator::Error;
 use coordinator::archive;
 use coordinator::data::{self, versions};
+use coordinator::namespaces::Reach;
 
 impl ControlPlane {
     /// Sends the files of a version of a workflow's data; `version` 0: the newest, `path` empty: all.
@@ -17,12 +18,13 @@ impl ControlPlane {
     /// Of a workflow that is archived the newest version is kept.
     pub(crate) async fn data_files(
         &self,
+        reach: &Reach,
         id: &str,
         version: u64,
         path: &str,
         to: mpsc::Sender<WorkflowDataFile>,
     ) -> Result<(), Error> {
-        let workflow = self.workflow(id).await?;
+        let workflow = self.workflow(reach, id).await?;
         let root = workflow.root();
         let rows = self.rows_of(root);
         let asked = root.to_owned();

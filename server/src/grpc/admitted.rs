@@ -17,13 +17,14 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 16] = [
+const VIEWERS: [&str; 17] = [
     "BootLog",
     "ExplainWorkflow",
     "GetMachine",
     "GetTemplate",
     "GetWorkflow",
     "ListMachines",
+    "ListNamespaces",
     "ListSecrets",
     "ListTemplates",
     "ListWorkflows",
@@ -135,6 +136,13 @@ async fn admit(control: &ControlPlane, secret: Option<access::Secret>, call: &st
              token create NAME --role {needed}`)"
         ))));
     }
+    // Whoever gives tokens and namespaces could give itself more than it has.
+    if needed == Role::Admin && !caller.reach.is_everything() {
+        return Err(status(Error::Denied(format!(
+            "{call} is for admins of all namespaces, and the token of {} is for some: ask one who is",
+            caller.name
+        ))));
+    }
     if needed > Role::Viewer {
         tracing::info!(by = caller.name, call, "asked");
     }
@@ -155,7 +163,13 @@ mod tests {
 
     #[test]
     fn each_call_of_the_api_stands_in_one_list() {
-        const ADMINS: [&str; 3] = ["CreateToken", "DeleteToken", "ListTokens"];
+        const ADMINS: [&str; 5] = [
+            "CreateNamespace",
+            "CreateToken",
+            "DeleteNamespace",
+            "DeleteToken",
+            "ListTokens",
+        ];
         let api = include_str!("../../../proto/proto/farrier/v1/control.proto");
         let calls = api.lines().filter_map(|line| line.trim().strip_prefix("rpc "));
         let mut calls: Vec<&str> = calls.filter_map(|line| line.split('(').next()).collect();

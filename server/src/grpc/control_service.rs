@@ -19,11 +19,13 @@ use crate::control::ControlPlane;
 use crate::people::NewToken;
 use crate::tasks::caught;
 use crate::timeline::read::Whose;
+use crate::within::Within;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use crate::workflows::silence::SHOWN_AFTER;
 use coordinator::database::View;
 use coordinator::machines::{self, Machine, Strictness};
+use coordinator::namespaces::Reach;
 use coordinator::people::Caller;
 use coordinator::steps::load;
 use coordinator::templates::Offered;
@@ -54,6 +56,7 @@ impl ControlService for ControlPlane {
             name: request.name,
             groups: request.groups,
             role: request.role.parse().map_err(status)?,
+            namespaces: request.namespaces,
             expires_in: (request.expires_in_s > 0).then(|| Duration::from_secs(request.expires_in_s)),
             by,
         };
@@ -83,10 +86,41 @@ impl ControlService for ControlPlane {
         Ok(Response::new(DeleteTokenResponse {}))
     }
 
+    async fn create_namespace(
+        &self,
+        request: Request<CreateNamespaceRequest>,
+    ) -> Result<Response<Namespace>, Status> {
+        let by = caller(&request)?.name;
+        let name = request.into_inner().name;
+        let made = self.create_namespace(&name, &by).await.map_err(status)?;
+        Ok(Response::new(convert::namespace((name, Some(made)))))
+    }
+
+    async fn list_namespaces(
+        &self,
+        request: Request<ListNamespacesRequest>,
+    ) -> Result<Response<ListNamespacesResponse>, Status> {
+        let reach = caller(&request)?.reach;
+        let all = self.namespaces(reach).await.map_err(status)?;
+        let namespaces = all.into_iter().map(convert::namespace).collect();
+        Ok(Response::new(ListNamespacesResponse { namespaces }))
+    }
+
+    async fn delete_namespace(
+        &self,
+        request: Request<DeleteNamespaceRequest>,
+    ) -> Result<Response<DeleteNamespaceResponse>, Status> {
+        self.delete_namespace(&request.into_inner().name)
+            .await
+            .map_err(status)?;
+        Ok(Response::new(DeleteNamespaceResponse {}))
+    }
+
     async fn apply_machines(
         &self,
         request: Request<ApplyMachinesRequest>,
     ) -> Result<Response<ApplyMachinesResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let file = machines::File {
             text: request.yaml,
@@ -96,7 +130,10 @@ impl ControlService for ControlPlane {
                 false => Strictness::PassesOver,
             },
         };
-        let applied = self.apply_machines(file).await.map_err(status)?;
+        let applied = self
+            .apply_machines(Within::one(&caller, request.namespace), file)
+            .await
+            .map_err(status)?;
         Ok(Response::new(ApplyMachinesResponse {
             created: applied.created,
             updated: applied.updated,
@@ -108,16 +145,20 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<GetMachineRequest>,
     ) -> Result<Response<v1::Machine>, Status> {
-        let shown = self.shown(request.into_inner().name_or_mac);
+        let reach = caller(&request)?.reach;
+        let shown = self.shown(reach, request.into_inner().name_or_mac);
         Ok(Response::new(shown.await.map_err(status)?))
     }
 
     async fn list_machines(
         &self,
-        _request: Request<ListMachinesRequest>,
+        request: Request<ListMachinesRequest>,
     ) -> Result<Response<ListMachinesResponse>, Status> {
-        let all = self.inner.db.with(|view| {
-            let all = machines::all(view)?.into_iter();
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let within = Within::listed(&caller, request.namespace, request.all_namespaces);
+        let all = self.inner.db.with(move |view| {
+            let all = machines::all(view, &within.list(view)?)?.into_iter();
             all.map(|machine| Around::of(view, machine)).collect()
         });
         let all: Vec<Around> = all.await.map_err(status)?;
@@ -129,7 +170,8 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteMachineRequest>,
     ) -> Result<Response<DeleteMachineResponse>, Status> {
-        self.delete_machine(&request.into_inner().name_or_mac)
+        let reach = caller(&request)?.reach;
+        self.delete_machine(&reach, &request.into_inner().name_or_mac)
             .await
             .map_err(status)?;
         Ok(Response::new(DeleteMachineResponse {}))
@@ -139,26 +181,37 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<BootMachineDiskRequest>,
     ) -> Result<Response<v1::Machine>, Status> {
+        let reach = caller(&request)?.reach;
         let machine = self
-            .boot_machine_disk(&request.into_inner().name_or_mac)
+            .boot_machine_disk(&reach, &request.into_inner().name_or_mac)
             .await
             .map_err(status)?;
-        Ok(Response::new(self.shown(machine.name).await.map_err(status)?))
+        Ok(Response::new(
+            self.shown(reach, machine.name).await.map_err(status)?,
+        ))
     }
 
     async fn set_secret(&self, request: Request<SetSecretRequest>) -> Result<Response<Secret>, Status> {
-        let by = caller(&request)?.name;
-        let SetSecretRequest { name, value } = request.into_inner();
-        let (name, secret) = self.set_secret(name, value.into(), by).await.map_err(status)?;
-        Ok(Response::new(convert::secret(name, secret)))
+        let caller = caller(&request)?;
+        let SetSecretRequest {
+            name,
+            value,
+            namespace,
+        } = request.into_inner();
+        let within = Within::one(&caller, namespace);
+        let set = self.set_secret(within, name, value.into(), caller.name);
+        Ok(Response::new(convert::secret(set.await.map_err(status)?)))
     }
 
     async fn list_secrets(
         &self,
-        _request: Request<ListSecretsRequest>,
+        request: Request<ListSecretsRequest>,
     ) -> Result<Response<ListSecretsResponse>, Status> {
-        let all = self.secrets().await.map_err(status)?.into_iter();
-        let secrets = all.map(|(name, secret)| convert::secret(name, secret)).collect();
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let within = Within::listed(&caller, request.namespace, request.all_namespaces);
+        let all = self.secrets(within).await.map_err(status)?;
+        let secrets = all.into_iter().map(convert::secret).collect();
         Ok(Response::new(ListSecretsResponse { secrets }))
     }
 
@@ -166,8 +219,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteSecretRequest>,
     ) -> Result<Response<DeleteSecretResponse>, Status> {
-        let name = request.into_inner().name;
-        let named_by = self.delete_secret(name.clone()).await.map_err(status)?;
+        let caller = caller(&request)?;
+        let DeleteSecretRequest { name, namespace } = request.into_inner();
+        let within = Within::one(&caller, namespace);
+        let named_by = self.delete_secret(within, name.clone()).await.map_err(status)?;
         let warn = |template: &String| {
             format!("template {template:?} names the secret {name}: no workflow is made from it without one")
         };
@@ -177,19 +232,26 @@ impl ControlService for ControlPlane {
     }
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
+        let within = Within::one(&caller, request.namespace);
         let offered = Offered {
             name: request.name,
             text: request.text,
             source: request.source,
         };
-        let (template, warnings) = self.put_template(offered).await.map_err(status)?;
+        let (template, warnings) = self.put_template(within, offered).await.map_err(status)?;
         Ok(Response::new(convert::template(template, warnings)))
     }
 
     async fn get_template(&self, request: Request<GetTemplateRequest>) -> Result<Response<Template>, Status> {
+        let caller = caller(&request)?;
+        let GetTemplateRequest {
+            name_or_id,
+            namespace,
+        } = request.into_inner();
         let template = self
-            .template(&request.into_inner().name_or_id)
+            .template(Within::one(&caller, namespace), &name_or_id)
             .await
             .map_err(status)?;
         Ok(Response::new(convert::template(template, Vec::new())))
@@ -197,9 +259,12 @@ impl ControlService for ControlPlane {
 
     async fn list_templates(
         &self,
-        _request: Request<ListTemplatesRequest>,
+        request: Request<ListTemplatesRequest>,
     ) -> Result<Response<ListTemplatesResponse>, Status> {
-        let templates = self.templates().await.map_err(status)?;
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let within = Within::listed(&caller, request.namespace, request.all_namespaces);
+        let templates = self.templates(within).await.map_err(status)?;
         let templates = templates
             .into_iter()
             .map(|template| convert::template(template, Vec::new()))
@@ -211,7 +276,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteTemplateRequest>,
     ) -> Result<Response<DeleteTemplateResponse>, Status> {
-        self.delete_template(&request.into_inner().name_or_id)
+        let caller = caller(&request)?;
+        let DeleteTemplateRequest {
+            name_or_id,
+            namespace,
+        } = request.into_inner();
+        self.delete_template(Within::one(&caller, namespace), &name_or_id)
             .await
             .map_err(status)?;
         Ok(Response::new(DeleteTemplateResponse {}))
@@ -221,8 +291,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<RenderTemplateRequest>,
     ) -> Result<Response<RenderTemplateResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let asked = Creation {
+            within: Within::one(&caller, request.namespace),
             template: request.template,
             text: request.text,
             file: request.source,
@@ -252,10 +324,11 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
-        let by = caller(&request)?.name;
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let creation = Creation {
-            by,
+            within: Within::one(&caller, request.namespace),
+            by: caller.name,
             template: request.template,
             text: request.text,
             file: request.source,
@@ -272,9 +345,10 @@ impl ControlService for ControlPlane {
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
+        let reach = caller(&request)?.reach;
         let id = request.into_inner().id;
-        let workflow = self.workflow(&id).await.map_err(status)?;
-        let text = self.workflow_text(&id).await.map_err(status)?;
+        let workflow = self.workflow(&reach, &id).await.map_err(status)?;
+        let text = self.workflow_text(&workflow).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, text)))
     }
 
@@ -282,12 +356,15 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
+        let caller = caller(&request)?;
         let ListWorkflowsRequest {
             machine,
             after,
             limit,
             unfinished,
             whole,
+            namespace,
+            all_namespaces,
         } = request.into_inner();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let list = WorkflowList {
@@ -299,6 +376,7 @@ impl ControlService for ControlPlane {
                 limit.min(MAX_LISTED)
             },
             unfinished,
+            within: Within::listed(&caller, namespace, all_namespaces),
         };
         let limit = list.limit;
         let workflows = self.workflows(list).await.map_err(status)?;
@@ -311,7 +389,7 @@ impl ControlService for ControlPlane {
                 shown.push(convert::summary(listed));
                 continue;
             }
-            match self.workflow(listed.id()).await {
+            match self.workflow(&caller.reach, listed.id()).await {
                 Ok(workflow) => shown.push(convert::shown(&workflow, None)),
                 // Deleted since.
                 Err(Error::NotFound(_)) => continue,
@@ -339,7 +417,8 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteWorkflowRequest>,
     ) -> Result<Response<DeleteWorkflowResponse>, Status> {
-        self.delete_workflow(&request.into_inner().id)
+        let reach = caller(&request)?.reach;
+        self.delete_workflow(&reach, &request.into_inner().id)
             .await
             .map_err(status)?;
         Ok(Response::new(DeleteWorkflowResponse {}))
@@ -349,10 +428,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<CancelWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let by = caller(&request)?.name;
+        let Caller { name: by, reach, .. } = caller(&request)?;
         let request = request.into_inner();
         let workflow = self
-            .cancel_workflow(&request.id, &by, &request.reason)
+            .cancel_workflow(&reach, &request.id, &by, &request.reason)
             .await
             .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
@@ -362,10 +441,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<PauseWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let by = caller(&request)?.name;
+        let Caller { name: by, reach, .. } = caller(&request)?;
         let PauseWorkflowRequest { id, reason } = request.into_inner();
         let workflow = self
-            .ask(&id, Command::Pause { by, reason })
+            .ask(&reach, &id, Command::Pause { by, reason })
             .await
             .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
@@ -375,9 +454,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ResumeWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let by = caller(&request)?.name;
+        let Caller { name: by, reach, .. } = caller(&request)?;
         let ResumeWorkflowRequest { id } = request.into_inner();
-        let workflow = self.ask(&id, Command::Unpause { by }).await.map_err(status)?;
+        let workflow = self
+            .ask(&reach, &id, Command::Unpause { by })
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -385,9 +467,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<RetryWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let by = caller(&request)?.name;
+        let Caller { name: by, reach, .. } = caller(&request)?;
         let RetryWorkflowRequest { id } = request.into_inner();
-        let workflow = self.ask(&id, Command::Retry { by }).await.map_err(status)?;
+        let workflow = self
+            .ask(&reach, &id, Command::Retry { by })
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -395,7 +480,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DecideApprovalRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, groups, .. } = caller(&request)?;
+        let Caller {
+            name: by,
+            groups,
+            reach,
+            ..
+        } = caller(&request)?;
         let DecideApprovalRequest {
             id,
             task,
@@ -403,7 +493,7 @@ impl ControlService for ControlPlane {
             comment,
         } = request.into_inner();
         let (task, item) = match task.as_str() {
-            "" => the_one_that_waits(&*self.workflow(&id).await.map_err(status)?).map_err(status)?,
+            "" => the_one_that_waits(&*self.workflow(&reach, &id).await.map_err(status)?).map_err(status)?,
             task => of_item(task),
         };
         let command = Command::Decide {
@@ -414,7 +504,7 @@ impl ControlService for ControlPlane {
             groups,
             comment,
         };
-        let workflow = self.ask(&id, command).await.map_err(status)?;
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -422,9 +512,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ExplainWorkflowRequest>,
     ) -> Result<Response<ExplainWorkflowResponse>, Status> {
+        let reach = caller(&request)?.reach;
         let ExplainWorkflowRequest { id, task } = request.into_inner();
         let lines = self
-            .explain(&id, Some(task.as_str()).filter(|task| !task.is_empty()))
+            .explain(&reach, &id, Some(task.as_str()).filter(|task| !task.is_empty()))
             .await
             .map_err(status)?;
         Ok(Response::new(ExplainWorkflowResponse { lines }))
@@ -434,9 +525,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<WaitWorkflowRequest>,
     ) -> Result<Response<WaitWorkflowResponse>, Status> {
+        let reach = caller(&request)?.reach;
         let WaitWorkflowRequest { id, timeout_ms } = request.into_inner();
         let within = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
-        let workflow = self.wait(&id, within).await.map_err(status)?;
+        let workflow = self.wait(&reach, &id, within).await.map_err(status)?;
         Ok(Response::new(WaitWorkflowResponse {
             ended: workflow.head.state.is_final(),
             workflow: Some(convert::shown(&workflow, None)),
@@ -449,11 +541,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<WorkflowEventsRequest>,
     ) -> Result<Response<Self::WorkflowEventsStream>, Status> {
+        let reach = caller(&request)?.reach;
         let WorkflowEventsRequest { id, from, follow } = request.into_inner();
-        self.workflow(&id).await.map_err(status)?;
+        self.workflow(&reach, &id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.events(&id, from, follow, to).await },
+            |to| async move { control.events(&reach, &id, from, follow, to).await },
             |(event, workflow)| convert::event(&event, &workflow),
         ))
     }
@@ -464,11 +557,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<WorkflowLogsRequest>,
     ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
+        let reach = caller(&request)?.reach;
         let WorkflowLogsRequest { id, follow } = request.into_inner();
-        self.workflow(&id).await.map_err(status)?;
+        self.workflow(&reach, &id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.log(&id, follow, to).await },
+            |to| async move { control.log(&reach, &id, follow, to).await },
             convert::line,
         ))
     }
@@ -479,11 +573,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<WorkflowDataRequest>,
     ) -> Result<Response<Self::WorkflowDataStream>, Status> {
+        let reach = caller(&request)?.reach;
         let WorkflowDataRequest { id, version, path } = request.into_inner();
-        self.workflow(&id).await.map_err(status)?;
+        self.workflow(&reach, &id).await.map_err(status)?;
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.data_files(&id, version, &path, to).await },
+            |to| async move { control.data_files(&reach, &id, version, &path, to).await },
             |file| file,
         ))
     }
@@ -494,13 +589,14 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<WatchProgressRequest>,
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
+        let reach = caller(&request)?.reach;
         let id = request.into_inner().id;
         if !id.is_empty() {
-            self.workflow(&id).await.map_err(status)?;
+            self.workflow(&reach, &id).await.map_err(status)?;
         }
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.watch_progress(&id, to).await },
+            |to| async move { control.watch_progress(&reach, &id, to).await },
             |progress| progress,
         ))
     }
@@ -511,6 +607,7 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<BootLogRequest>,
     ) -> Result<Response<Self::BootLogStream>, Status> {
+        let reach = caller(&request)?.reach;
         let BootLogRequest {
             name_or_mac,
             follow,
@@ -521,24 +618,24 @@ impl ControlService for ControlPlane {
             (true, _) => Whose::Everybody,
             (false, true) => Whose::Strangers,
             (false, false) => {
-                self.machine(&name_or_mac).await.map_err(status)?;
+                self.machine(&reach, &name_or_mac).await.map_err(status)?;
                 Whose::Machine(name_or_mac)
             }
         };
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.boot_log(whose, follow, after, to).await },
+            |to| async move { control.boot_log(&reach, whose, follow, after, to).await },
             convert::boot_log_entry,
         ))
     }
 }
 
 impl ControlPlane {
-    async fn shown(&self, name_or_mac: String) -> Result<v1::Machine, Error> {
+    async fn shown(&self, reach: Reach, name_or_mac: String) -> Result<v1::Machine, Error> {
         let around = self
             .inner
             .db
-            .with(move |view| Around::of(view, machines::find(view, &name_or_mac)?.value));
+            .with(move |view| Around::of(view, machines::find(view, &reach, &name_or_mac)?.value));
         Ok(self.live(around.await?))
     }
 
@@ -567,11 +664,16 @@ impl ControlPlane {
     }
 
     /// Passes progress on until the workflow has ended; with an empty id, that of all workflows.
-    async fn watch_progress(&self, id: &str, to: mpsc::Sender<ActionProgress>) -> Result<(), Error> {
+    async fn watch_progress(
+        &self,
+        reach: &Reach,
+        id: &str,
+        to: mpsc::Sender<ActionProgress>,
+    ) -> Result<(), Error> {
         let mut progress = self.inner.progress.subscribe();
         let mut changes = self.inner.changes.subscribe();
         loop {
-            if !id.is_empty() && self.workflow(id).await?.head.state.is_final() {
+            if !id.is_empty() && self.workflow(reach, id).await?.head.state.is_final() {
                 return Ok(());
             }
             let received = tokio::select! {
@@ -581,7 +683,7 @@ impl ControlPlane {
                 () = self.stopped() => return Err(Error::Stopping),
             };
             match received {
-                Ok(one) if id.is_empty() || one.workflow == id => {
+                Ok(one) if (id.is_empty() && reach.has(&one.namespace)) || one.workflow == id => {
                     if to.send(one.message).await.is_err() {
                         return Ok(());
                     }
@@ -742,7 +844,7 @@ mod tests {
         let (to, mut from) = mpsc::channel(1);
         let watching = tokio::spawn({
             let control = control.clone();
-            async move { control.watch_progress("", to).await }
+            async move { control.watch_progress(&Reach::everything(), "", to).await }
         });
         while control.inner.progress.receiver_count() == 0 {
             tokio::task::yield_now().await;
@@ -754,7 +856,12 @@ mod tests {
                 ..ActionProgress::default()
             };
             let workflow = "w".to_owned();
-            let progress = crate::workflows::logs::Progress { workflow, message };
+            let namespace = "default".to_owned();
+            let progress = crate::workflows::logs::Progress {
+                workflow,
+                namespace,
+                message,
+            };
             control.inner.progress.send(progress).expect("somebody watches");
         }
         let mut got = Vec::new();

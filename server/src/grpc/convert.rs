@@ -10,8 +10,9 @@ use crate::clock::timestamp;
 use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
 use coordinator::machines::{Machine, mac_text};
+use coordinator::namespaces::Namespace;
 use coordinator::people;
-use coordinator::secrets::Secret;
+use coordinator::secrets::{Secret, SecretId};
 use coordinator::templates::Template;
 
 pub(super) use self::workflows::{event, shown, summary};
@@ -52,6 +53,7 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
             .unwrap_or_default(),
         queue: live.work.claims.iter().map(|claim| claim.root.clone()).collect(),
         epoch: live.work.epoch,
+        namespace: machine.namespace,
     }
 }
 
@@ -68,12 +70,14 @@ pub(super) fn token(token: people::Token) -> v1::Token {
         created_at: Some(timestamp(token.created_at)),
         created_by: token.created_by,
         expires_at: token.expires_at.map(timestamp),
+        namespaces: token.namespaces,
     }
 }
 
 pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Template {
     v1::Template {
         id: template.id,
+        namespace: template.namespace,
         name: template.name,
         text: template.text,
         version: template.version,
@@ -83,9 +87,18 @@ pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Templat
     }
 }
 
-pub(super) fn secret(name: String, secret: Secret) -> v1::Secret {
-    v1::Secret {
+pub(super) fn namespace((name, row): (String, Option<Namespace>)) -> v1::Namespace {
+    v1::Namespace {
         name,
+        created_at: row.as_ref().map(|row| timestamp(row.created_at)),
+        created_by: row.map(|row| row.created_by).unwrap_or_default(),
+    }
+}
+
+pub(super) fn secret((id, secret): (SecretId, Secret)) -> v1::Secret {
+    v1::Secret {
+        name: id.name,
+        namespace: id.namespace,
         version: secret.version,
         created_at: Some(timestamp(secret.created_at)),
         updated_at: Some(timestamp(secret.updated_at)),

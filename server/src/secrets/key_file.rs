@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use access::private_file::{self, NotPrivate};
 use coordinator::Error;
 use coordinator::database::View;
+use coordinator::namespaces::{Reach, Scope};
 use coordinator::secrets::{self, KEY_BYTES, Key, Unavailable, Value};
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
@@ -66,7 +67,7 @@ impl KeyFile {
         if let Some(key) = self.read(&mut known).map_err(refused)? {
             return Ok(key);
         }
-        if !secrets::all(view)?.is_empty() {
+        if !secrets::all(view, &Reach::everything())?.is_empty() {
             return Err(refused(self.missing()));
         }
         let bytes = Zeroizing::new(random::<KEY_BYTES>()?);
@@ -90,18 +91,19 @@ impl KeyFile {
     pub(super) fn open<'n>(
         &self,
         view: &View,
+        scope: &Scope,
         names: impl IntoIterator<Item = &'n str>,
     ) -> Result<Result<BTreeMap<String, Value>, Withheld>, Error> {
         let key = self.read(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
         let problem = match key {
-            Ok(Some(key)) => return Ok(secrets::open(view, &key, names)?.map_err(Withheld::from)),
+            Ok(Some(key)) => return Ok(secrets::open(view, scope, &key, names)?.map_err(Withheld::from)),
             Ok(None) => self.missing(),
             Err(problem) => problem,
         };
         // Without a key a secret that there is not is still that.
         for name in names {
-            if !secrets::is_set(view, name)? {
-                return Ok(Err(Unavailable::Missing { name: name.into() }.into()));
+            if !secrets::is_set(view, scope, name)? {
+                return Ok(Err(Unavailable::missing(scope, name).into()));
             }
         }
         Ok(Err(Withheld {
@@ -184,7 +186,15 @@ mod tests {
     fn set(keys: &KeyFile, store: &Arc<MemoryStore>, name: &str) -> Result<(), Error> {
         let view = View::now(&**store).expect("the store");
         let key = keys.for_sealing(&view)?;
-        let put = secrets::put(&view, &key, (name, "correct horse"), random()?, "", 1)?;
+        let put = secrets::put(
+            &view,
+            &Scope::inside("default"),
+            &key,
+            (name, "correct horse"),
+            random()?,
+            "",
+            1,
+        )?;
         store.commit(&put.1.into_commit())?;
         Ok(())
     }
@@ -192,7 +202,11 @@ mod tests {
     fn opened(path: &Path, store: &Arc<MemoryStore>, name: &str) -> Result<String, Withheld> {
         let keys = KeyFile::new(Some(path.to_owned()));
         let values = keys
-            .open(&View::now(&**store).expect("the store"), [name])
+            .open(
+                &View::now(&**store).expect("the store"),
+                &Scope::inside("default"),
+                [name],
+            )
             .expect("the store");
         values.map(|values| values[name].as_ref().to_owned())
     }
@@ -278,7 +292,7 @@ mod tests {
         let (_folder, path, store) = made();
         std::fs::remove_file(&path).expect("remove");
         let mut batch = Batch::default();
-        batch.delete("secret/PW");
+        batch.delete("secret/default/PW");
         store.commit(&batch.into_commit()).expect("commit");
         set(&KeyFile::new(Some(path.clone())), &store, "PW").expect("set");
         assert!(opened(&path, &store, "PW").is_ok());

@@ -4,7 +4,8 @@ mod key_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use coordinator::secrets::{self, NONCE_BYTES, Secret, Unavailable, Value};
+use coordinator::namespaces::{Reach, Scope};
+use coordinator::secrets::{self, NONCE_BYTES, Secret, SecretId, Unavailable, Value};
 use coordinator::{Error, templates};
 use redaction::Secrets;
 use workflow::engine::{AttemptId, Dispatch, Handed, SecretProblem};
@@ -14,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::random::random;
+use crate::within::Within;
 pub(crate) use key_file::KeyFile;
 
 /// Why an action is not handed out.
@@ -53,43 +55,54 @@ impl ControlPlane {
     /// [`Error::Invalid`] for name or value, [`Error::Refused`] for a key file that is missing, another or open to others.
     pub(crate) async fn set_secret(
         &self,
+        within: Within,
         name: String,
         value: Zeroizing<Vec<u8>>,
         by: String,
-    ) -> Result<(String, Secret), Error> {
+    ) -> Result<(SecretId, Secret), Error> {
         secrets::check_value(&value)?;
+        // Its namespace stays meanwhile.
+        let _turn = self.inner.machines_turn.read().await;
         let value = std::sync::Arc::new(value);
         loop {
             let (keys, value) = (self.inner.secrets_key.clone(), value.clone());
             let (called, by, now) = (name.clone(), by.clone(), clock::wall());
+            let within = within.clone();
             let put = self.inner.db.with(move |view| {
+                let scope = within.scope(view)?;
                 let key = keys.for_sealing(view)?;
                 let nonce = random::<NONCE_BYTES>()?;
                 let text = secrets::check_value(&value)?;
-                secrets::put(view, &key, (&called, text), nonce, &by, now)
+                let (secret, batch) = secrets::put(view, &scope, &key, (&called, text), nonce, &by, now)?;
+                let (namespace, name) = (scope.namespace().to_owned(), called.clone());
+                Ok((SecretId { namespace, name }, secret, batch))
             });
-            let (secret, batch) = put.await?;
+            let (id, secret, batch) = put.await?;
             match self.inner.db.commit(batch).await {
                 Err(error) if error.is_conflict() => {}
-                other => return other.map(|_| (name, secret)),
+                other => return other.map(|_| (id, secret)),
             }
         }
     }
 
     /// What there is to say of every secret, by name.
-    pub(crate) async fn secrets(&self) -> Result<Vec<(String, Secret)>, Error> {
-        self.inner.db.with(secrets::all).await
+    pub(crate) async fn secrets(&self, within: Within) -> Result<Vec<(SecretId, Secret)>, Error> {
+        self.inner
+            .db
+            .with(move |view| secrets::all(view, &within.list(view)?))
+            .await
     }
 
     /// Takes a secret away; gives the names of templates that name it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub(crate) async fn delete_secret(&self, name: String) -> Result<Vec<String>, Error> {
+    pub(crate) async fn delete_secret(&self, within: Within, name: String) -> Result<Vec<String>, Error> {
         let deletion = self.inner.db.with(move |view| {
-            let batch = secrets::deletion(view, &name)?;
+            let scope = within.scope(view)?;
+            let batch = secrets::deletion(view, &scope, &name)?;
             let mut named_by = Vec::new();
-            for template in templates::all(view)? {
+            for template in templates::all(view, scope.only())? {
                 if language::secrets(&template.text)
                     .iter()
                     .any(|secret| secret.name == name)
@@ -108,12 +121,13 @@ impl ControlPlane {
     pub(crate) async fn look_at_secrets(&self) -> Result<(), Error> {
         let keys = self.inner.secrets_key.clone();
         let looked = self.inner.db.with(move |view| {
-            let all = secrets::all(view)?;
-            let names = all.iter().map(|(name, _)| name.as_str());
-            match all.is_empty() {
-                true => Ok(None),
-                false => Ok(keys.open(view, names)?.err()),
+            for (id, _) in secrets::all(view, &Reach::everything())? {
+                let opened = keys.open(view, &Scope::inside(&id.namespace), [id.name.as_str()])?;
+                if let Err(problem) = opened {
+                    return Ok(Some(problem));
+                }
             }
+            Ok(None)
         });
         if let Some(problem) = looked.await? {
             tracing::error!("actions cannot be handed their secrets: {}", problem.message);
@@ -132,7 +146,7 @@ impl ControlPlane {
         let names: BTreeSet<String> = dispatch.secret_names().into_iter().map(str::to_owned).collect();
         let values = match names.is_empty() {
             true => BTreeMap::new(),
-            false => match self.open_secrets(names).await? {
+            false => match self.open_secrets(&dispatch.attempt, names).await? {
                 Ok(values) => values,
                 Err(withheld) => return Ok(Err(withheld)),
             },
@@ -147,21 +161,26 @@ impl ControlPlane {
         let names = self.inner.coordinator.secret_names(attempt)?;
         let mut hidden = Vec::new();
         for name in names {
-            if let Ok(values) = self.open_secrets(BTreeSet::from([name])).await? {
+            if let Ok(values) = self.open_secrets(attempt, BTreeSet::from([name])).await? {
                 hidden.extend(values.into_values());
             }
         }
         Ok(Secrets::new(hidden))
     }
 
+    /// Of the namespace of the attempt's workflow.
     async fn open_secrets(
         &self,
+        attempt: &AttemptId,
         names: BTreeSet<String>,
     ) -> Result<Result<BTreeMap<String, Value>, Withheld>, Error> {
+        let workflow = self.workflow_in_store(&attempt.workflow).await?;
+        let namespace = workflow.map(|workflow| workflow.head.namespace.clone());
+        let scope = Scope::inside(&namespace.unwrap_or_default());
         let keys = self.inner.secrets_key.clone();
         self.inner
             .db
-            .with(move |view| keys.open(view, names.iter().map(String::as_str)))
+            .with(move |view| keys.open(view, &scope, names.iter().map(String::as_str)))
             .await
     }
 }

@@ -9,7 +9,8 @@ use super::{Placed, STRANGERS, Written};
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::database::View;
-use coordinator::machines::mac_text;
+use coordinator::machines::{self, mac_text, parse_mac};
+use coordinator::namespaces::Reach;
 
 /// Entries read in one go.
 const PAGE: usize = 200;
@@ -28,6 +29,7 @@ impl ControlPlane {
     /// `known` already, as the number of a ring's last entry, is left out.
     pub(crate) async fn boot_log(
         &self,
+        reach: &Reach,
         whose: Whose,
         follow: bool,
         known: impl IntoIterator<Item = (String, u64)>,
@@ -35,7 +37,7 @@ impl ControlPlane {
     ) -> Result<(), Error> {
         // Before the first read, so that nothing falls between.
         let mut changes = self.inner.changes.subscribe();
-        let mut rings = self.rings(&whose).await?;
+        let mut rings = self.rings(reach, &whose).await?;
         let mut seen: BTreeMap<String, u64> = known
             .into_iter()
             .map(|(ring, number)| (ring, number.saturating_add(1)))
@@ -61,29 +63,52 @@ impl ControlPlane {
                 () = self.stopped() => return Err(Error::Stopping),
             };
             rings = match (&whose, changed) {
-                (Whose::Everybody, Some(ring)) => vec![ring],
-                (Whose::Everybody, None) => self.rings(&whose).await?,
+                (Whose::Everybody, Some(ring)) => self.reached(reach, vec![ring]).await?,
+                (Whose::Everybody, None) => self.rings(reach, &whose).await?,
                 _ => rings,
             };
         }
     }
 
-    async fn rings(&self, whose: &Whose) -> Result<Vec<String>, Error> {
+    async fn rings(&self, reach: &Reach, whose: &Whose) -> Result<Vec<String>, Error> {
         match whose {
             Whose::Everybody => {
                 let all = self.inner.db.list::<Ring>("boot-ring/".into()).await?;
-                Ok(all.into_iter().map(|(name, _)| name).collect())
+                let all = all.into_iter().map(|(name, _)| name).collect();
+                self.reached(reach, all).await
             }
             Whose::Machine(name_or_mac) => {
-                let machine = self.machine(name_or_mac).await?;
+                let machine = self.machine(reach, name_or_mac).await?;
                 Ok(machine
                     .interfaces
                     .iter()
                     .map(|interface| mac_text(interface.mac))
                     .collect())
             }
-            Whose::Strangers => Ok(vec![STRANGERS.to_owned()]),
+            Whose::Strangers => self.reached(reach, vec![STRANGERS.to_owned()]).await,
         }
+    }
+
+    /// Of these rings those of machines within reach. Strangers are nobody's: they are for who reaches everything.
+    async fn reached(&self, reach: &Reach, rings: Vec<String>) -> Result<Vec<String>, Error> {
+        if reach.is_everything() {
+            return Ok(rings);
+        }
+        let reach = reach.clone();
+        let found = self.inner.db.with(move |view| {
+            let mut found = Vec::new();
+            for ring in rings.clone() {
+                let machine = match parse_mac(&ring) {
+                    Some(mac) => machines::with_mac(view, mac)?,
+                    None => None,
+                };
+                if machine.is_some_and(|machine| reach.has(&machine.namespace)) {
+                    found.push(ring);
+                }
+            }
+            Ok(found)
+        });
+        found.await
     }
 
     /// What a ring holds from the number in `seen` on, which is moved to its end; all of it from one snapshot.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use store::Revision;
 use workflow::engine::{Command, Head, Workflow};
 
+use super::idempotency;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::archive::{self, Archived, tree};
 use coordinator::database::{Batch, Stored, View};
 use coordinator::last::Last;
 use coordinator::making::Text;
+use coordinator::namespaces::Reach;
 use coordinator::steps::{load, rows};
 
 /// Why it is deleted.
@@ -25,8 +27,8 @@ enum Because {
 
 impl ControlPlane {
     /// Removes an ended (or not yet started) workflow with its sub-workflows, events and logs.
-    pub(crate) async fn delete_workflow(&self, id: &str) -> Result<(), Error> {
-        let workflow = self.workflow(id).await?;
+    pub(crate) async fn delete_workflow(&self, reach: &Reach, id: &str) -> Result<(), Error> {
+        let workflow = self.workflow(reach, id).await?;
         let head = &workflow.head;
         if let Some(parent) = &head.parent {
             let root = parent.root.clone();
@@ -50,6 +52,7 @@ impl ControlPlane {
             // What it asked machines to keep for it goes first.
             let reason = "it is deleted".to_owned();
             self.ask(
+                reach,
                 id,
                 Command::Cancel {
                     by: String::new(),
@@ -131,7 +134,10 @@ impl ControlPlane {
             None => batch.delete_below(&format!("sub/{id}/")),
         }
         if !found.idempotency_key.is_empty() {
-            batch.delete(format!("idempotency/{}", found.idempotency_key));
+            batch.delete(idempotency(
+                &found.workflow.head.namespace,
+                &found.idempotency_key,
+            ));
         }
         // A rollout over many machines is deleted in several steps; what makes it be gone is the last.
         let mut before = Batch::default();

@@ -7,10 +7,12 @@ use workflow::engine::Head;
 use workflow::language::Definition;
 
 use crate::control::ControlPlane;
+use crate::within::Within;
 use coordinator::Error;
 use coordinator::archive::{self, Archived};
 use coordinator::database::View;
 use coordinator::machines;
+use coordinator::namespaces::Reach;
 use coordinator::steps::rows;
 
 /// Which are to be listed.
@@ -23,6 +25,7 @@ pub(crate) struct WorkflowList {
     pub(crate) limit: usize,
     /// Leaves out those that have ended.
     pub(crate) unfinished: bool,
+    pub(crate) within: Within,
 }
 
 /// What a workflow is as a whole.
@@ -41,22 +44,23 @@ impl Listed {
 }
 
 impl ControlPlane {
-    /// Lists workflows; the cost is that of those that are given, and of those of the machine.
+    /// Lists workflows; the cost is that of those that are given, and of those of the machine; of one
+    /// namespace also that of those which lie between them.
     pub(crate) async fn workflows(&self, list: WorkflowList) -> Result<Vec<Listed>, Error> {
         self.inner
             .db
             .with(move |view| match list.machine.as_str() {
-                "" => of_all(view, &list),
+                "" => of_all(view, &list.within.list(view)?, &list),
                 machine => {
-                    let machine = machines::find(view, machine)?.value;
-                    of_machine(view, &machine.index_names(), &list)
+                    let machine = machines::find(view, list.within.reach(), machine)?.value;
+                    of_machine(view, list.within.reach(), &machine.index_names(), &list)
                 }
             })
             .await
     }
 }
 
-fn of_all(view: &View, list: &WorkflowList) -> Result<Vec<Listed>, Error> {
+fn of_all(view: &View, reach: &Reach, list: &WorkflowList) -> Result<Vec<Listed>, Error> {
     let mut found: BTreeMap<String, Listed> = BTreeMap::new();
     let mut from = after("workflow/", &list.after);
     let mut stored = 0;
@@ -65,7 +69,7 @@ fn of_all(view: &View, list: &WorkflowList) -> Result<Vec<Listed>, Error> {
         let Some((last, _)) = page.last() else { break };
         from = after("workflow/", last);
         for (id, head) in page {
-            if list.unfinished && head.state.is_final() {
+            if (list.unfinished && head.state.is_final()) || !reach.has(&head.namespace) {
                 continue;
             }
             if let Some(listed) = with_definition(view, head)? {
@@ -75,15 +79,29 @@ fn of_all(view: &View, list: &WorkflowList) -> Result<Vec<Listed>, Error> {
         }
     }
     if !list.unfinished {
-        let from = after("archived/", &list.after);
-        for (id, archived) in view.page::<Archived>("archived/", &from, list.limit)? {
-            found.insert(id, Listed::Archived(Box::new(archived)));
+        let mut from = after("archived/", &list.after);
+        let mut archived = 0;
+        while archived < list.limit {
+            let page = view.page::<Archived>("archived/", &from, list.limit)?;
+            let Some((last, _)) = page.last() else { break };
+            from = after("archived/", last);
+            for (id, one) in page {
+                if reach.has(&one.head.namespace) {
+                    archived += 1;
+                    found.insert(id, Listed::Archived(Box::new(one)));
+                }
+            }
         }
     }
     Ok(found.into_values().take(list.limit).collect())
 }
 
-fn of_machine(view: &View, names: &[String], list: &WorkflowList) -> Result<Vec<Listed>, Error> {
+fn of_machine(
+    view: &View,
+    reach: &Reach,
+    names: &[String],
+    list: &WorkflowList,
+) -> Result<Vec<Listed>, Error> {
     let mut ids = std::collections::BTreeSet::new();
     for name in names {
         let of = view.list::<IgnoredAny>(&format!("of/{name}/"))?;
@@ -95,11 +113,14 @@ fn of_machine(view: &View, names: &[String], list: &WorkflowList) -> Result<Vec<
             break;
         }
         if let Some(head) = view.get::<Head>(&rows::head(&id))? {
-            if !(list.unfinished && head.value.state.is_final()) {
+            let is_over = list.unfinished && head.value.state.is_final();
+            // It may be of before the machine moved.
+            if reach.has(&head.value.namespace) && !is_over {
                 found.extend(with_definition(view, head.value)?);
             }
         } else if !list.unfinished {
             let archived = view.get::<Archived>(&archive::key(&id))?;
+            let archived = archived.filter(|archived| reach.has(&archived.value.head.namespace));
             found.extend(archived.map(|archived| Listed::Archived(Box::new(archived.value))));
         }
     }

@@ -13,6 +13,7 @@ use crate::bounds::cut;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::database::Batch;
+use coordinator::namespaces::Reach;
 
 /// Bytes of lines in one stored chunk. Two of them and a line, each byte six in JSON, are below what a commit may have.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -27,6 +28,8 @@ const PAGE: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Progress {
     pub(crate) workflow: String,
+    /// The workflow's.
+    pub(crate) namespace: String,
     pub(crate) message: ActionProgress,
 }
 
@@ -173,12 +176,18 @@ impl ControlPlane {
     }
 
     /// Sends a workflow's log, attempt by attempt; with `follow`, until the workflow has ended.
-    pub(crate) async fn log(&self, id: &str, follow: bool, to: mpsc::Sender<Line>) -> Result<(), Error> {
+    pub(crate) async fn log(
+        &self,
+        reach: &Reach,
+        id: &str,
+        follow: bool,
+        to: mpsc::Sender<Line>,
+    ) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
         let mut sent = Sent::new();
         let rows = self.rows_of(id);
         loop {
-            let workflow = self.workflow(id).await?;
+            let workflow = self.workflow(reach, id).await?;
             if !send_log(&workflow, &rows, &mut sent, &to).await? || !follow || workflow.head.state.is_final()
             {
                 return Ok(());

@@ -22,9 +22,11 @@ use workflow::engine::{self, Command, Workflow};
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::tasks::broken_off;
+use crate::within::Within;
 use coordinator::Error;
 use coordinator::database::{Batch, View};
 use coordinator::making::{self, Identity, Rendering, Source};
+use coordinator::namespaces::{Reach, Scope};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
@@ -48,6 +50,7 @@ pub(crate) struct Creation {
     /// Empty: the template's.
     pub(crate) name: String,
     pub(crate) by: String,
+    pub(crate) within: Within,
 }
 
 /// A client's key, and what was asked with it.
@@ -100,12 +103,24 @@ impl ControlPlane {
     pub(crate) async fn render(&self, asked: Creation) -> Result<Rendering, Error> {
         self.inner
             .db
-            .with(move |view| making::rendering(view, source_of(view, asked.clone())?))
+            .with(move |view| {
+                let scope = asked.within.scope(view)?;
+                making::rendering(view, &scope, source_of(view, &scope, asked.clone())?)
+            })
             .await
     }
 
     /// What a person wants of a workflow.
-    pub(crate) async fn ask(&self, id: &str, command: Command) -> Result<Arc<Workflow>, Error> {
+    pub(crate) async fn ask(
+        &self,
+        reach: &Reach,
+        id: &str,
+        command: Command,
+    ) -> Result<Arc<Workflow>, Error> {
+        // Whoever reaches everything is spared a look.
+        if !reach.is_everything() {
+            self.workflow(reach, id).await?;
+        }
         let workflow = id.to_owned();
         let input = Input::Command { workflow, command };
         let mut answer = self.step_to_its_end(input.clone()).await?;
@@ -156,6 +171,7 @@ impl ControlPlane {
 
     pub(crate) async fn cancel_workflow(
         &self,
+        reach: &Reach,
         id: &str,
         by: &str,
         reason: &str,
@@ -165,15 +181,19 @@ impl ControlPlane {
             reason => reason.to_owned(),
         };
         let by = by.to_owned();
-        self.ask(id, Command::Cancel { by, reason }).await
+        self.ask(reach, id, Command::Cancel { by, reason }).await
     }
 
     async fn asked_before(&self, creation: &Creation) -> Result<Option<(Arc<Workflow>, Vec<String>)>, Error> {
         if creation.idempotency_key.is_empty() {
             return Ok(None);
         }
-        let key = format!("idempotency/{}", creation.idempotency_key);
-        let Some(asked) = self.inner.db.get::<Asked>(key).await?.map(|asked| asked.value) else {
+        let (within, key) = (creation.within.clone(), creation.idempotency_key.clone());
+        let asked = self.inner.db.with(move |view| {
+            let scope = within.scope(view)?;
+            view.get::<Asked>(&idempotency(scope.namespace(), &key))
+        });
+        let Some(asked) = asked.await?.map(|asked| asked.value) else {
             return Ok(None);
         };
         if asked != Asked::of(creation, asked.id.clone()) {
@@ -182,8 +202,8 @@ impl ControlPlane {
                 creation.idempotency_key, asked.id
             )));
         }
-        let workflow = self.workflow(&asked.id).await?;
-        let text = self.workflow_text(&asked.id).await?;
+        let workflow = self.workflow(creation.within.reach(), &asked.id).await?;
+        let text = self.workflow_text(&workflow).await?;
         Ok(Some((
             workflow,
             text.map(|text| text.warnings).unwrap_or_default(),
@@ -192,21 +212,21 @@ impl ControlPlane {
 }
 
 fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String>), Error> {
+    let scope = asked.within.scope(view)?;
     let id = Uuid::now_v7().to_string();
     let mut extra = Batch::default();
     if !asked.idempotency_key.is_empty() {
-        let key = format!("idempotency/{}", asked.idempotency_key);
+        let key = idempotency(scope.namespace(), &asked.idempotency_key);
         extra.absent(&key);
         extra.put(key, &Asked::of(&asked, id.clone()));
     }
     let identity = Identity {
         id: id.clone(),
-        namespace: "default".into(),
         parent: None,
         idempotency_key: asked.idempotency_key.clone(),
         by: asked.by.clone(),
     };
-    let (creation, text) = making::make(view, source_of(view, asked)?, identity)?;
+    let (creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
     extra.put(format!("workflow-text/{id}"), &text);
     let new = NewWorkflow {
         creation,
@@ -215,12 +235,17 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
     Ok((new, text.warnings))
 }
 
+/// Where a client's key is kept: each namespace has its own.
+fn idempotency(namespace: &str, key: &str) -> String {
+    format!("idempotency/{namespace}/{key}")
+}
+
 /// With the text of the template that it names.
-fn source_of(view: &View, asked: Creation) -> Result<Source, Error> {
+fn source_of(view: &View, scope: &Scope, asked: Creation) -> Result<Source, Error> {
     let (template, text) = match asked.template.as_str() {
         "" => (String::new(), asked.text),
         stored => {
-            let template = templates::find(view, stored)?;
+            let template = templates::find(view, scope, stored)?;
             (template.name, template.text)
         }
     };

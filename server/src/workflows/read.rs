@@ -10,6 +10,7 @@ use crate::clock;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::making::Text;
+use coordinator::namespaces::Reach;
 use coordinator::steps::{load, rows};
 
 /// Events read in one go.
@@ -22,13 +23,15 @@ pub(crate) fn no_workflow(id: &str) -> Error {
 }
 
 impl ControlPlane {
-    /// A workflow as it is now, or was when it was archived.
-    pub(crate) async fn workflow(&self, id: &str) -> Result<Arc<Workflow>, Error> {
-        self.workflow_if_any(id).await?.ok_or_else(|| no_workflow(id))
+    /// A workflow as it is now, or was when it was archived. One out of reach is none.
+    pub(crate) async fn workflow(&self, reach: &Reach, id: &str) -> Result<Arc<Workflow>, Error> {
+        let found = self.workflow_if_any(id).await?;
+        let found = found.filter(|workflow| reach.has(&workflow.head.namespace));
+        found.ok_or_else(|| no_workflow(id))
     }
 
-    /// As [`ControlPlane::workflow`]; `None`: there is none.
-    pub(crate) async fn workflow_if_any(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+    /// In any namespace.
+    async fn workflow_if_any(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
         if let Some(found) = self.workflow_in_store(id).await? {
             return Ok(Some(found));
         }
@@ -57,7 +60,8 @@ impl ControlPlane {
     }
 
     /// What a workflow was rendered to.
-    pub(crate) async fn workflow_text(&self, id: &str) -> Result<Option<Text>, Error> {
+    pub(crate) async fn workflow_text(&self, workflow: &Workflow) -> Result<Option<Text>, Error> {
+        let id = &workflow.head.id;
         let key = format!("workflow-text/{id}");
         let read = self.rows_of(id).read(move |place| place.rows.get::<Text>(&key));
         Ok(read.await?.map(|text| text.value))
@@ -66,6 +70,7 @@ impl ControlPlane {
     /// Sends events from number `from` on; with `follow`, until the workflow has ended.
     pub(crate) async fn events(
         &self,
+        reach: &Reach,
         id: &str,
         mut from: u64,
         follow: bool,
@@ -75,7 +80,7 @@ impl ControlPlane {
         let rows = self.rows_of(id);
         loop {
             // Before the events: what comes later is seen in the next round.
-            let workflow = self.workflow(id).await?;
+            let workflow = self.workflow(reach, id).await?;
             let mut more = true;
             while more {
                 // A page is of one snapshot. Events never change, so the pages belong together, too.
@@ -110,8 +115,13 @@ impl ControlPlane {
     }
 
     /// What a workflow or one of its tasks does or waits for; with the queues of the machines that it waits for.
-    pub(crate) async fn explain(&self, id: &str, task: Option<&str>) -> Result<Vec<String>, Error> {
-        let workflow = self.workflow(id).await?;
+    pub(crate) async fn explain(
+        &self,
+        reach: &Reach,
+        id: &str,
+        task: Option<&str>,
+    ) -> Result<Vec<String>, Error> {
+        let workflow = self.workflow(reach, id).await?;
         let named = task.map(|task| task.split('[').next().unwrap_or(task));
         if let Some(named) = named.filter(|named| workflow.definition.task_named(named).is_none()) {
             let names = workflow.definition.tasks.iter().map(|task| task.name.as_str());
@@ -128,7 +138,12 @@ impl ControlPlane {
     }
 
     /// Waits until the workflow has ended, or `within` is over; gives it as it is then.
-    pub(crate) async fn wait(&self, id: &str, within: Option<Duration>) -> Result<Arc<Workflow>, Error> {
+    pub(crate) async fn wait(
+        &self,
+        reach: &Reach,
+        id: &str,
+        within: Option<Duration>,
+    ) -> Result<Arc<Workflow>, Error> {
         let mut changes = self.inner.changes.subscribe();
         let over = async {
             match within {
@@ -138,13 +153,13 @@ impl ControlPlane {
         };
         tokio::pin!(over);
         loop {
-            let workflow = self.workflow(id).await?;
+            let workflow = self.workflow(reach, id).await?;
             if workflow.head.state.is_final() {
                 return Ok(workflow);
             }
             tokio::select! {
                 () = workflow_changed(&mut changes, id) => {}
-                () = &mut over => return self.workflow(id).await,
+                () = &mut over => return self.workflow(reach, id).await,
                 () = self.stopped() => return Err(Error::Stopping),
             }
         }

@@ -73,7 +73,7 @@ async fn what_a_workflow_wants_of_others_is_carried_after_a_panic() {
     let server = over(&store, Config::default()).await;
     server.put(CHILD).await.expect("template");
     let id = server.create_of(WAITS).await.id;
-    store.panics_at("template/child", 1);
+    store.panics_at("template/default/child", 1);
     server.reaches(&id, "SUCCESS").await;
     assert!(store.has_panicked());
 }

@@ -14,8 +14,8 @@ use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
     BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListSecretsRequest,
-    ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, SetSecretRequest, WorkflowDataRequest,
-    WorkflowLogsRequest,
+    ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, PutTemplateRequest, SetSecretRequest,
+    Template, WorkflowDataRequest, WorkflowLogsRequest,
 };
 use serde_json::Value;
 use server::Config;
@@ -155,8 +155,27 @@ async fn written() -> Kept {
     let secret = SetSecretRequest {
         name: "PW".into(),
         value: "correct horse".into(),
+        ..SetSecretRequest::default()
     };
     server.client().await.set_secret(secret).await.expect("a secret");
+    // Another namespace, with something in it of each kind that has one.
+    server.namespace("blue").await;
+    let mut client = server.client().await;
+    let secret = SetSecretRequest {
+        name: "PW".into(),
+        value: "another horse".into(),
+        namespace: "blue".into(),
+    };
+    client.set_secret(secret).await.expect("a secret");
+    let machine = "machine: blue1\nnamespace: blue\nmac: 52:54:00:77:00:b1\n";
+    server.apply(machine).await.expect("machine");
+    let template = PutTemplateRequest {
+        text: INNER.into(),
+        namespace: "blue".into(),
+        ..PutTemplateRequest::default()
+    };
+    client.put_template(template).await.expect("template");
+    server.scoped("bob", "viewer", &["blue"]).await;
     server.stop().await;
     leave_work(&*store, &store);
     kept
@@ -228,17 +247,23 @@ async fn said(server: &Server) -> Vec<String> {
         .expect("tokens");
     // Another is made by every server of these tests.
     let mut tokens = tokens.into_inner().tokens.into_iter();
-    let ann = tokens.find(|token| token.name == "ann").expect("a token");
-    said.push(format!(
-        "person {}: {:?} {} by {:?} at {:?}",
-        ann.name, ann.groups, ann.role, ann.created_by, ann.created_at
-    ));
-    let secrets = client.list_secrets(ListSecretsRequest::default()).await;
+    for name in ["ann", "bob"] {
+        let found = tokens.find(|token| token.name == name).expect("a token");
+        said.push(format!(
+            "person {}: {:?} {} of {:?} by {:?} at {:?}",
+            found.name, found.groups, found.role, found.namespaces, found.created_by, found.created_at
+        ));
+    }
+    let every = ListSecretsRequest {
+        all_namespaces: true,
+        ..ListSecretsRequest::default()
+    };
+    let secrets = client.list_secrets(every).await;
     let secrets = secrets.expect("secrets").into_inner().secrets.into_iter();
     said.extend(secrets.map(|secret| {
         format!(
-            "secret {} by {:?} at {:?}",
-            secret.name, secret.set_by, secret.updated_at
+            "secret {} of {} by {:?} at {:?}",
+            secret.name, secret.namespace, secret.set_by, secret.updated_at
         )
     }));
     let mac = MANY_MAC.parse().expect("a MAC");
@@ -249,13 +274,23 @@ async fn said(server: &Server) -> Vec<String> {
         .expect("a token");
     said.push(format!("token {token}"));
     let templates = client
-        .list_templates(ListTemplatesRequest::default())
+        .list_templates(ListTemplatesRequest {
+            all_namespaces: true,
+            ..ListTemplatesRequest::default()
+        })
         .await
         .expect("templates");
     let templates = templates.into_inner().templates.into_iter();
-    said.extend(
-        templates.map(|template| format!("template {} {}: {:?}", template.id, template.name, template.text)),
-    );
+    said.extend(templates.map(|template| {
+        let Template {
+            id,
+            namespace,
+            name,
+            text,
+            ..
+        } = template;
+        format!("template {id} {namespace} {name}: {text:?}")
+    }));
     let list = ListWorkflowsRequest::default();
     let workflows = client.list_workflows(list).await.expect("workflows");
     for listed in workflows.into_inner().workflows {

@@ -12,10 +12,11 @@ use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
-    CancelWorkflowRequest, CreateTokenRequest, CreateWorkflowRequest, DeleteWorkflowRequest, Failed,
-    GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest, PutTemplateRequest, Report,
-    ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage, Started, StopAction, Stopped,
-    Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
+    CancelWorkflowRequest, CreateNamespaceRequest, CreateTokenRequest, CreateWorkflowRequest,
+    DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest,
+    PutTemplateRequest, Report, ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage,
+    Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message,
+    report, server_message,
 };
 use server::{Config, ControlPlane, Listeners};
 use store::{
@@ -168,6 +169,29 @@ impl Server {
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             role: role.into(),
             expires_in_s: 0,
+            ..CreateTokenRequest::default()
+        };
+        let made = self.client().await.create_token(request).await.expect("a token");
+        self.client_with(&made.into_inner().text.parse().expect("a token"))
+    }
+
+    /// Makes a namespace.
+    pub(crate) async fn namespace(&self, name: &str) {
+        let request = CreateNamespaceRequest { name: name.into() };
+        self.client()
+            .await
+            .create_namespace(request)
+            .await
+            .expect("a namespace");
+    }
+
+    /// A client with a token for some namespaces.
+    pub(crate) async fn scoped(&self, name: &str, role: &str, namespaces: &[&str]) -> Client {
+        let request = CreateTokenRequest {
+            name: name.into(),
+            role: role.into(),
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+            ..CreateTokenRequest::default()
         };
         let made = self.client().await.create_token(request).await.expect("a token");
         self.client_with(&made.into_inner().text.parse().expect("a token"))

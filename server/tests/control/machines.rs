@@ -176,7 +176,7 @@ vlan: 4096
         server
             .client()
             .await
-            .list_machines(proto::v1::ListMachinesRequest {})
+            .list_machines(proto::v1::ListMachinesRequest::default())
             .await
             .expect("list")
             .into_inner()
@@ -470,6 +470,7 @@ async fn what_is_no_machine_is_named_and_passed_over_unless_one_is_strict() {
         yaml: MIXED.into(),
         source: "rack.yaml".into(),
         strict: true,
+        ..ApplyMachinesRequest::default()
     };
     let status = server
         .client()

@@ -12,6 +12,8 @@ mod harness;
 mod limits;
 mod machines;
 mod names;
+mod namespace_uses;
+mod namespaces;
 mod outputs;
 mod people;
 mod races;

@@ -182,7 +182,7 @@ impl Rack {
         let deadline = Instant::now() + WITHIN;
         loop {
             let mut client = self.server.client().await;
-            let all = client.list_machines(ListMachinesRequest {}).await;
+            let all = client.list_machines(ListMachinesRequest::default()).await;
             let all = all.expect("machines").into_inner().machines;
             let queues = (0..MACHINES).zip(all.iter().map(|machine| &machine.queue));
             let held: Vec<usize> = queues

@@ -33,12 +33,16 @@ impl Server {
         let request = SetSecretRequest {
             name: name.into(),
             value: value.into(),
+            ..SetSecretRequest::default()
         };
         Ok(self.client().await.set_secret(request).await?.into_inner())
     }
 
     async fn delete_secret(&self, name: &str) -> Result<Vec<String>, Status> {
-        let request = DeleteSecretRequest { name: name.into() };
+        let request = DeleteSecretRequest {
+            name: name.into(),
+            ..DeleteSecretRequest::default()
+        };
         Ok(self
             .client()
             .await
@@ -64,7 +68,7 @@ impl Server {
         let all = self
             .client()
             .await
-            .list_secrets(ListSecretsRequest {})
+            .list_secrets(ListSecretsRequest::default())
             .await
             .expect("secrets");
         let all = all.into_inner().secrets;
@@ -100,11 +104,12 @@ async fn secrets_are_set_listed_and_deleted_and_never_told() {
     let (server, _dir) = prepared().await;
     assert_eq!(server.secrets().await, ["PW 1", "USER_NAME 1"]);
     let mut viewer = server.person("monitoring", &[], "viewer").await;
-    let listed = viewer.list_secrets(ListSecretsRequest {}).await;
+    let listed = viewer.list_secrets(ListSecretsRequest::default()).await;
     assert_eq!(listed.expect("secrets").into_inner().secrets.len(), 2);
     let request = SetSecretRequest {
         name: "PW".into(),
         value: "another value".into(),
+        ..SetSecretRequest::default()
     };
     let refused = viewer.set_secret(request).await.expect_err("a viewer");
     assert_eq!(refused.code(), Code::PermissionDenied);

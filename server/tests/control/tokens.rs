@@ -19,7 +19,7 @@ use tonic_prost::ProstCodec;
 use crate::harness::*;
 
 /// The names of a service's calls, out of its definition.
-fn calls(definition: &str) -> Vec<&str> {
+pub(crate) fn calls(definition: &str) -> Vec<&str> {
     let lines = definition
         .lines()
         .filter_map(|line| line.trim().strip_prefix("rpc "));
@@ -63,7 +63,7 @@ async fn without_a_token_no_call_of_the_api_does_anything() {
     other.secret = access::Secret::new([8; access::SECRET_BYTES]);
     let status = server
         .client_with(&other)
-        .list_machines(ListMachinesRequest {})
+        .list_machines(ListMachinesRequest::default())
         .await;
     let status = status.expect_err("refused");
     assert_eq!(status.code(), Code::Unauthenticated);
@@ -81,7 +81,7 @@ async fn whoever_stands_in_the_rack_does_not_drive_it() {
     }
     let bearer = access::Bearer::new(&server.token.secret);
     let mut client = ControlServiceClient::with_interceptor(channel, bearer);
-    let status = client.list_machines(ListMachinesRequest {}).await;
+    let status = client.list_machines(ListMachinesRequest::default()).await;
     assert_eq!(status.expect_err("refused").code(), Code::Unimplemented);
     // And what agents ask is nothing for the socket of people.
     let mut agent = AgentServiceClient::new(pinned(&server).await);
@@ -92,7 +92,7 @@ async fn whoever_stands_in_the_rack_does_not_drive_it() {
     if let Ok(channel) = plain.connect().await {
         let mut client = ControlServiceClient::new(channel);
         client
-            .list_machines(ListMachinesRequest {})
+            .list_machines(ListMachinesRequest::default())
             .await
             .expect_err("not understood");
     }
@@ -114,7 +114,7 @@ async fn each_role_may_do_its_own_and_no_more() {
         (vec!["ops".to_owned()], "admin")
     );
 
-    let seen = viewer.list_machines(ListMachinesRequest {}).await;
+    let seen = viewer.list_machines(ListMachinesRequest::default()).await;
     assert_eq!(seen.expect("allowed").into_inner().machines.len(), 1);
     let pause = PauseWorkflowRequest::default();
     let status = viewer.pause_workflow(pause).await.expect_err("refused");
@@ -129,6 +129,7 @@ async fn each_role_may_do_its_own_and_no_more() {
         groups: vec!["board".into()],
         role: "admin".into(),
         expires_in_s: 0,
+        ..CreateTokenRequest::default()
     };
     let status = operator.create_token(mine.clone()).await.expect_err("refused");
     assert_eq!(status.code(), Code::PermissionDenied);

@@ -69,7 +69,7 @@ pub(crate) fn templates() -> Vec<(String, Value)> {
             "id": name, "name": name, "text": text, "version": 1,
             "created_at": 0, "updated_at": 0,
         });
-        (format!("template/{name}"), template)
+        (format!("template/default/{name}"), template)
     };
     definitions::children().into_iter().map(row).collect()
 }

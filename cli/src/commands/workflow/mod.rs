@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
-use super::{Asking, devices, read_file, warn};
+use super::{Asking, Listing, devices, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
@@ -50,7 +50,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         #[arg(long, value_name = "TEXT")]
         idempotency_key: Option<String>,
         /// Its name [default: the template's]
-        #[arg(short, long)]
+        #[arg(long)]
         name: Option<String>,
         /// Print its id only, whatever -o says
         #[arg(short, long)]
@@ -74,6 +74,8 @@ Examples:
         /// Only those that have not ended
         #[arg(short, long)]
         unfinished: bool,
+        #[command(flatten)]
+        listing: Listing,
     },
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
@@ -239,12 +241,17 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 inputs_text: inputs.typed.into_iter().collect(),
                 idempotency_key: idempotency_key.unwrap_or_default(),
                 name: name.unwrap_or_default(),
+                namespace: asking.namespace.clone(),
             };
             create(request, quiet, asking).await?;
         }
         WorkflowCommand::Get { id } => look::get(id, asking).await?,
-        WorkflowCommand::List { machine, unfinished } => {
-            list(machine.unwrap_or_default(), unfinished, asking).await?;
+        WorkflowCommand::List {
+            machine,
+            unfinished,
+            listing,
+        } => {
+            list(machine.unwrap_or_default(), unfinished, listing, asking).await?;
         }
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
         WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
@@ -333,7 +340,12 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
     })
 }
 
-async fn list(machine: String, unfinished: bool, asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(
+    machine: String,
+    unfinished: bool,
+    listing: Listing,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let mut workflows: Vec<Workflow> = Vec::new();
     let mut after = String::new();
@@ -345,13 +357,18 @@ async fn list(machine: String, unfinished: bool, asking: Asking<'_>) -> Result<(
             unfinished,
             // A table shows none of it.
             whole: asking.output != Format::Table,
+            namespace: asking.namespace.clone(),
+            all_namespaces: listing.all_namespaces,
         };
         let answer = client.control.list_workflows(request).await;
         let answer = client.answer(answer)?;
         workflows.extend(answer.workflows.into_iter().map(Workflow::from));
         after = answer.next;
         if after.is_empty() {
-            return output::list(asking.out, asking.output, &workflows);
+            return match listing.all_namespaces {
+                true => output::list_of_all(asking.out, asking.output, &workflows),
+                false => output::list(asking.out, asking.output, &workflows),
+            };
         }
     }
 }

@@ -57,12 +57,19 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         async move { control.get_machine(GetMachineRequest { name_or_mac }).await }
     });
     let machine = answer.await?;
+    if !asking.namespace.is_empty() && asking.namespace != machine.namespace {
+        return Err(Failure::NotFound(format!(
+            "machine {} is not of namespace {:?}, but of {:?}: leave -n out",
+            machine.name, asking.namespace, machine.namespace
+        )));
+    }
     let Some(worker) = machine.macs.first() else {
         return Err(Failure::Failed(format!("machine {} has no MAC", machine.name)));
     };
     let request = CreateWorkflowRequest {
         text: definition(&args, worker)?,
         name: format!("run {}", args.image),
+        namespace: machine.namespace.clone(),
         // Asked for again when the server goes away before it has answered, it is still one workflow.
         idempotency_key: format!("run-{}", Uuid::new_v4()),
         ..CreateWorkflowRequest::default()

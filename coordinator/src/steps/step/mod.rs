@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use store::Revision;
 use workflow::engine::{
-    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Refusal,
-    Workflow, decide_within,
+    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Outcome,
+    Refusal, Workflow, decide_within,
 };
 
 use super::load::{Found, Known, KnownMachine, Unwritten, machine_of};
@@ -18,6 +18,7 @@ use super::{Coordinator, Next};
 use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::last::Last;
+use crate::machines;
 
 /// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
@@ -247,9 +248,11 @@ impl<'a> Step<'a> {
             if self.is_cut_short(&want.workflow) || !self.has_room(OF_DISPATCH + of_workflow) {
                 return Ok(false);
             }
-            let worker = self
-                .workflow(&want.workflow)?
-                .and_then(|workflow| Some(workflow.execution(want.execution)?.worker.clone()));
+            let workflow = self.workflow(&want.workflow)?;
+            let namespace = workflow.as_ref().map(|workflow| workflow.head.namespace.clone());
+            let is_foreign = self.is_foreign(machine, namespace.as_deref())?;
+            let worker =
+                workflow.and_then(|workflow| Some(workflow.execution(want.execution)?.worker.clone()));
             let command = Command::Dispatch {
                 execution: want.execution,
                 worker: worker.unwrap_or_default(),
@@ -272,6 +275,11 @@ impl<'a> Step<'a> {
                 _ => None,
             };
             let early = std::mem::take(&mut self.early_stops);
+            if let (Some(attempt), true) = (&attempt, is_foreign) {
+                self.refuse_foreign(machine, attempt)?;
+                self.machine(machine)?.unwant(&want.workflow, want.execution);
+                continue;
+            }
             let work = self.machine(machine)?;
             match attempt {
                 Some(attempt) => {
@@ -287,6 +295,30 @@ impl<'a> Step<'a> {
                 None => work.unwant(&want.workflow, want.execution),
             }
         }
+    }
+
+    /// Whether the machine's record is of another namespace than a workflow. It may have moved while what the workflow wants of
+    /// it was on its way here.
+    fn is_foreign(&self, machine: &str, namespace: Option<&str>) -> Result<bool, Error> {
+        let whose = machines::namespace_of(self.view()?, machine)?;
+        Ok(matches!((whose.as_deref(), namespace), (Some(whose), Some(namespace)) if whose != namespace))
+    }
+
+    /// An attempt that is not handed out, as its machine is of another namespace, has failed without having begun.
+    fn refuse_foreign(&mut self, machine: &str, attempt: &AttemptId) -> Result<(), Error> {
+        let outcome = Outcome::Failed {
+            reason: "OtherNamespace".to_owned(),
+            message: format!(
+                "machine {machine} is of another namespace: what was to run on it is not handed out"
+            ),
+            exit_code: 0,
+        };
+        let id = attempt.workflow.clone();
+        let attempt = attempt.clone();
+        if let Err(refusal) = self.command(&id, &Command::Report { attempt, outcome })? {
+            tracing::warn!(machine, workflow = id, %refusal, "the end of an attempt that was not handed out was refused");
+        }
+        Ok(())
     }
 
     /// Whether so many operations more fit into the commit. It has as many preconditions at most.
@@ -325,7 +357,7 @@ impl<'a> Step<'a> {
         let Some(execution) = workflow.execution(attempt.execution) else {
             return Ok(false);
         };
-        Ok(machine_of(self.view()?, &execution.worker)? == machine)
+        Ok(machine_of(self.view()?, &workflow.head.namespace, &execution.worker)? == machine)
     }
 
     pub(super) fn row(&mut self, id: &str, row: Row) {
@@ -375,8 +407,8 @@ impl<'a> Step<'a> {
             self.row(id, Row::Other { effect });
             return Ok(());
         };
-        let machine = machine_of(self.view()?, worker)?;
         let change = self.workflows.get(id).expect("a workflow whose effect this is");
+        let machine = machine_of(self.view()?, &change.after.head.namespace, worker)?;
         let releases = matches!(effect, Effect::Release { .. });
         let last = releases.then(|| Last::of(&change.after, worker));
         let item = ForMachine { effect, last };

@@ -86,6 +86,10 @@ impl Session {
             .hidden(&progress.stage)
             .into_owned();
         let workflow = attempt.workflow.clone();
+        let known = self.control.workflow_in_store(&workflow).await?;
+        let namespace = known
+            .map(|known| known.head.namespace.clone())
+            .unwrap_or_default();
         let message = ActionProgress {
             task,
             action,
@@ -96,7 +100,11 @@ impl Session {
             stage,
         };
         // Nobody may be watching.
-        let _ = self.control.inner.progress.send(Progress { workflow, message });
+        let _ = self.control.inner.progress.send(Progress {
+            workflow,
+            namespace,
+            message,
+        });
         Ok(())
     }
 
@@ -107,11 +115,12 @@ impl Session {
         }
         let coordinator = &self.control.inner.coordinator;
         let workflow = self.control.workflow_in_store(&attempt.workflow).await?;
-        let execution = workflow
-            .as_ref()
-            .and_then(|workflow| workflow.execution(attempt.execution));
+        let execution = workflow.as_ref().and_then(|workflow| {
+            let execution = workflow.execution(attempt.execution)?;
+            Some((workflow.head.namespace.as_str(), execution.worker.as_str()))
+        });
         let is_here = match execution {
-            Some(execution) => coordinator.machine_of(&execution.worker)? == self.handle.machine,
+            Some((namespace, worker)) => coordinator.machine_of(namespace, worker)? == self.handle.machine,
             None => false,
         };
         let task = workflow

@@ -161,6 +161,7 @@ impl World {
             let labels = [("rack".to_owned(), format!("r{}", number % 3))];
             let record = machines::Machine {
                 name: machine.name.clone(),
+                namespace: "default".to_owned(),
                 interfaces: machine
                     .mac
                     .parse()
