@@ -68,7 +68,8 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
     } = render(view, &source, &meant)?;
     let file = source.file.clone();
     let mut rendered = outcome?;
-    check_workers(view, &mut rendered.definition)?;
+    let (_, mut resolved) = with_macs(view, &source.devices)?;
+    check_workers(view, &mut rendered.definition, &mut resolved)?;
     let unknown = secrets::unknown(view, &rendered.secrets)?;
     if !unknown.is_empty() {
         return Err(Error::NotFound(lines(&unknown, &file)));
@@ -94,6 +95,7 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
         template: source.template,
         // Filled in by whoever commits it, from the machines that there are then.
         machines: BTreeMap::new(),
+        resolved,
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
@@ -160,7 +162,7 @@ pub fn rendering(view: &View, source: Source) -> Result<Rendering, Error> {
 
 fn render(view: &View, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
     check_devices(&source.devices)?;
-    let devices = with_macs(view, &source.devices)?;
+    let (devices, _) = with_macs(view, &source.devices)?;
     let record = record(view, &source.machine, &devices)?;
     let devices = Devices {
         devices,
@@ -314,8 +316,12 @@ fn inputs(definition: &Definition, given: &Map<String, Value>) -> Result<Map<Str
 }
 
 /// Every worker that stands in the definition must be a machine that there is. MACs are then written as everywhere else,
-/// and a machine goes by one name in all tasks.
-fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> {
+/// and a machine goes by one name in all tasks. Into `resolved` goes what stands for which MAC.
+fn check_workers(
+    view: &View,
+    definition: &mut Definition,
+    resolved: &mut BTreeMap<String, String>,
+) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for task in &mut definition.tasks {
@@ -327,13 +333,14 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
         }
         let known = match machines::with_worker(view, &task.worker)? {
             Some(machine) => Some(machine),
-            // A name is as good as a MAC: no machine is called like another one's agent id.
+            // A name or an address is as good as a MAC: no machine is called like another one's agent id.
             None => {
-                let named = machines::named(view, &task.worker)?;
-                if let Some(named) = &named {
-                    task.worker = mac_text(named.mac());
+                let meant = machines::meant(view, &task.worker)?;
+                if let Some(meant) = &meant {
+                    let mac = mac_text(meant.mac());
+                    resolved.insert(std::mem::replace(&mut task.worker, mac.clone()), mac);
                 }
-                named
+                meant
             }
         };
         match known {
@@ -352,11 +359,7 @@ fn check_workers(view: &View, definition: &mut Definition) -> Result<(), Error> 
 }
 
 fn unknown(task: &str, worker: &str) -> String {
-    let has = if parse_mac(worker).is_some() {
-        "MAC"
-    } else {
-        "name or agent id"
-    };
+    let has = machines::kind_of_word(worker);
     format!("task {task:?}: no machine has {has} {worker}: add it with `farrier machine apply`")
 }
 
@@ -394,17 +397,23 @@ fn is_static(worker: &str) -> bool {
     !worker.is_empty() && !worker.contains("${{")
 }
 
-/// The devices, with the MAC of a machine for its name where a template wants a machine: `device_1`, `device_2`, …
-fn with_macs(view: &View, devices: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Error> {
+/// Words, and what each stands for.
+type Words = BTreeMap<String, String>;
+
+/// The devices, with the MAC of a machine for its name or address where a template wants a machine: `device_1`, `device_2`,
+/// …; and the MAC for each name and address that was there.
+fn with_macs(view: &View, devices: &Words) -> Result<(Words, Words), Error> {
     let mut all = devices.clone();
+    let mut resolved = Words::new();
     for (_, value) in all.iter_mut().filter(|(key, _)| is_machine(key)) {
         if machines::with_worker(view, value)?.is_none()
-            && let Some(named) = machines::named(view, value)?
+            && let Some(meant) = machines::meant(view, value)?
         {
-            *value = mac_text(named.mac());
+            let mac = mac_text(meant.mac());
+            resolved.insert(std::mem::replace(value, mac.clone()), mac);
         }
     }
-    Ok(all)
+    Ok((all, resolved))
 }
 
 /// Whether a device is called as machines are in the templates of the field; others may be any text.
@@ -445,11 +454,7 @@ impl NoRecord {
                 let given: Vec<String> = given
                     .iter()
                     .map(|(device, value)| {
-                        let has = if parse_mac(value).is_some() {
-                            "MAC"
-                        } else {
-                            "name or agent id"
-                        };
+                        let has = machines::kind_of_word(value);
                         format!("{device}: no machine has {has} {value}: add it with `farrier machine apply`")
                     })
                     .collect();

@@ -295,7 +295,7 @@ impl Coordinator {
         let Some(record) = crate::machines::named(step.view()?, machine)? else {
             return Ok(was_some);
         };
-        for worker in record.workers() {
+        for worker in record.words() {
             let worker = plain(&worker);
             if worker == machine || crate::machines::named(step.view()?, &worker)?.is_some() {
                 continue;

@@ -16,7 +16,7 @@ use crate::archive;
 use crate::database::{Stored, View};
 use crate::error::Error;
 use crate::machines::names::worker_in_keys;
-use crate::machines::parse_mac;
+use crate::machines::{self, parse_mac};
 
 /// A workflow as it was committed last.
 #[derive(Clone)]
@@ -101,7 +101,15 @@ pub fn machine_of(view: &View, worker: &str) -> Result<String, Error> {
     } else {
         format!("agent-id/{worker}")
     };
-    Ok(view.get::<String>(&key)?.map_or(worker, |name| name.value))
+    if let Some(name) = view.get::<String>(&key)? {
+        return Ok(name.value);
+    }
+    // What an expression gives is not looked up before this: names are what machines are called anyway.
+    let machine = match worker.parse() {
+        Ok(address) => machines::with_address(view, address)?,
+        Err(_) => None,
+    };
+    Ok(machine.map_or(worker, |machine| machine.name))
 }
 
 /// A worker as it is written in keys.
