@@ -73,7 +73,8 @@ pub fn make(
     } = render(view, scope, &source, &meant)?;
     let file = source.file.clone();
     let mut rendered = outcome?;
-    check_workers(view, scope, &mut rendered.definition)?;
+    let (_, mut resolved) = with_macs(view, scope, &source.devices)?;
+    check_workers(view, scope, &mut rendered.definition, &mut resolved)?;
     let unknown = secrets::unknown(view, scope, &rendered.secrets)?;
     if !unknown.is_empty() {
         return Err(Error::NotFound(lines(&unknown, &file)));
@@ -99,6 +100,7 @@ pub fn make(
         template: source.template,
         // Filled in by whoever commits it, from the machines that there are then.
         machines: BTreeMap::new(),
+        resolved,
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
@@ -165,7 +167,7 @@ pub fn rendering(view: &View, scope: &Scope, source: Source) -> Result<Rendering
 
 fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
     check_devices(&source.devices)?;
-    let devices = with_macs(view, scope, &source.devices)?;
+    let (devices, _) = with_macs(view, scope, &source.devices)?;
     let record = record(view, scope, &source.machine, &devices)?;
     let devices = Devices {
         devices,
@@ -320,8 +322,13 @@ fn inputs(definition: &Definition, given: &Map<String, Value>) -> Result<Map<Str
 }
 
 /// Every worker that stands in the definition must be a machine that there is. MACs are then written as everywhere else,
-/// and a machine goes by one name in all tasks.
-fn check_workers(view: &View, scope: &Scope, definition: &mut Definition) -> Result<(), Error> {
+/// and a machine goes by one name in all tasks. Into `resolved` goes what stands for which MAC.
+fn check_workers(
+    view: &View,
+    scope: &Scope,
+    definition: &mut Definition,
+    resolved: &mut BTreeMap<String, String>,
+) -> Result<(), Error> {
     let mut problems = Vec::new();
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for task in &mut definition.tasks {
@@ -333,13 +340,14 @@ fn check_workers(view: &View, scope: &Scope, definition: &mut Definition) -> Res
         }
         let known = match machines::with_worker(view, scope.only(), &task.worker)? {
             Some(machine) => Some(machine),
-            // A name is as good as a MAC: no machine is called like another one's agent id.
+            // A name or an address is as good as a MAC: no machine is called like another one's agent id.
             None => {
-                let named = machines::named(view, scope.only(), &task.worker)?;
-                if let Some(named) = &named {
-                    task.worker = mac_text(named.mac());
+                let meant = machines::meant(view, scope.only(), &task.worker)?;
+                if let Some(meant) = &meant {
+                    let mac = mac_text(meant.mac());
+                    resolved.insert(std::mem::replace(&mut task.worker, mac.clone()), mac);
                 }
-                named
+                meant
             }
         };
         match known {
@@ -363,15 +371,8 @@ fn check_workers(view: &View, scope: &Scope, definition: &mut Definition) -> Res
 
 /// That no machine of the namespace is meant by a worker. Of one in another namespace whoever reaches that is told.
 fn unknown(view: &View, scope: &Scope, worker: &str) -> Result<String, Error> {
-    let has = match parse_mac(worker) {
-        Some(_) => "MAC",
-        None => "name or agent id",
-    };
-    let elsewhere = match machines::with_worker(view, scope.reach(), worker)? {
-        Some(machine) => Some(machine),
-        None => machines::named(view, scope.reach(), worker)?,
-    };
-    let cure = match elsewhere {
+    let has = machines::kind_of_word(worker);
+    let cure = match machines::meant(view, scope.reach(), worker)? {
         Some(machine) => format!(
             "machine {:?} is of namespace {:?}: make the workflow there, or move the machine",
             machine.name, machine.namespace
@@ -421,21 +422,23 @@ fn is_static(worker: &str) -> bool {
     !worker.is_empty() && !worker.contains("${{")
 }
 
-/// The devices, with the MAC of a machine for its name where a template wants a machine: `device_1`, `device_2`, …
-fn with_macs(
-    view: &View,
-    scope: &Scope,
-    devices: &BTreeMap<String, String>,
-) -> Result<BTreeMap<String, String>, Error> {
+/// Words, and what each stands for.
+type Words = BTreeMap<String, String>;
+
+/// The devices, with the MAC of a machine for its name or address where a template wants a machine: `device_1`, `device_2`,
+/// …; and the MAC for each name and address that was there.
+fn with_macs(view: &View, scope: &Scope, devices: &Words) -> Result<(Words, Words), Error> {
     let mut all = devices.clone();
+    let mut resolved = Words::new();
     for (_, value) in all.iter_mut().filter(|(key, _)| is_machine(key)) {
         if machines::with_worker(view, scope.only(), value)?.is_none()
-            && let Some(named) = machines::named(view, scope.only(), value)?
+            && let Some(meant) = machines::meant(view, scope.only(), value)?
         {
-            *value = mac_text(named.mac());
+            let mac = mac_text(meant.mac());
+            resolved.insert(std::mem::replace(value, mac.clone()), mac);
         }
     }
-    Ok(all)
+    Ok((all, resolved))
 }
 
 /// Whether a device is called as machines are in the templates of the field; others may be any text.

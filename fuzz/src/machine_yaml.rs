@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use coordinator::Error;
 use coordinator::database::View;
 use coordinator::machines::{File, all, apply};
+use coordinator::namespaces::{DEFAULT, Reach, Scope};
 use store::{MemoryStore, Store};
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -16,10 +17,16 @@ pub(crate) fn run(bytes: &[u8]) {
     };
     let store = MemoryStore::default();
     let view = || View::now(&store).expect("a store in memory");
-    let applied = match apply(&view(), &file, &[], 1) {
+    let scope = Scope::inside(DEFAULT);
+    let applied = match apply(&view(), &scope, &file, &[], 1) {
         Ok(applied) => applied,
         Err(Error::Invalid(said)) => {
             assert!(!said.is_empty());
+            return;
+        }
+        // It is for another namespace.
+        Err(Error::NotFound(said)) => {
+            assert!(said.contains("namespace"), "{said}");
             return;
         }
         Err(other) => panic!("an empty store refuses: {other}"),
@@ -32,7 +39,7 @@ pub(crate) fn run(bytes: &[u8]) {
             .commit(&step.into_commit())
             .expect("a step fits into a commit");
     }
-    let stored = all(&view()).expect("what was written is read");
+    let stored = all(&view(), &Reach::everything()).expect("what was written is read");
     let names: BTreeSet<&String> = stored.iter().map(|machine| &machine.name).collect();
     assert_eq!(names, created);
     let macs: Vec<_> = stored
@@ -45,6 +52,6 @@ pub(crate) fn run(bytes: &[u8]) {
         macs.len(),
         "MACs are unique"
     );
-    let again = apply(&view(), &file, &[], 2).expect("what was taken is taken again");
+    let again = apply(&view(), &scope, &file, &[], 2).expect("what was taken is taken again");
     assert!(again.created.is_empty() && again.updated.len() == stored.len());
 }

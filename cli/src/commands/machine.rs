@@ -31,7 +31,7 @@ pub(crate) enum MachineCommand {
     /// Show one machine and what it boots next
     #[command(after_help = "Example:\n  farrier machine get 52:54:00:77:00:0b")]
     Get {
-        /// Its name or MAC
+        /// Its name, MAC or address
         machine: String,
     },
     /// List machines
@@ -42,7 +42,7 @@ pub(crate) enum MachineCommand {
     /// Forget a machine
     #[command(after_help = "Example:\n  farrier machine delete node1")]
     Delete {
-        /// Its name or MAC
+        /// Its name, MAC or address
         machine: String,
     },
     /// Let a machine boot its disk, although a workflow may have left it half written
@@ -54,7 +54,7 @@ is good. `farrier machine get` says what holds it.
 Example:
   farrier machine boot node1 disk")]
     Boot {
-        /// Its name or MAC
+        /// Its name, MAC or address
         machine: String,
         /// What it boots from now on
         #[arg(value_enum)]
@@ -66,7 +66,7 @@ Examples:
   farrier machine boot-log node1 -f      follow a boot as it happens
   farrier machine boot-log --strangers   who asked and is not known")]
     BootLog {
-        /// Its name or MAC
+        /// Its name, MAC or address
         #[arg(required_unless_present_any = ["strangers", "all"], conflicts_with_all = ["strangers", "all"])]
         machine: Option<String>,
         /// Keep printing what comes

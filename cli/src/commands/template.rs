@@ -63,7 +63,7 @@ pub(crate) enum TemplateCommand {
         /// What a variable of the template stands for; more than once, or all of them as a JSON object
         #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
         devices: Vec<String>,
-        /// The machine whose record .hardware is: name or MAC [default: the one that the devices tell]
+        /// The machine whose record .hardware is: name, MAC or address [default: the one that the devices tell]
         #[arg(long, value_name = "MACHINE")]
         machine: Option<String>,
     },

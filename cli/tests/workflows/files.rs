@@ -240,6 +240,43 @@ fn tinkerbell_s_workflow_is_made_as_it_says() {
 }
 
 #[test]
+fn a_machine_is_meant_by_its_address() {
+    let server = Server::start();
+    let machine = "machine: node3\nmac: 52:54:00:77:00:0d\naddress: 10.77.0.13/24\ndisks: [/dev/sdc]\n";
+    let machine = server.file("node3.yaml", machine);
+    server.ok(&["machine", "apply", "-f", &machine]);
+    let template = server.file("ubuntu.yaml", TEMPLATE);
+    for given in ["device_1=10.77.0.13", "{\"device_1\":\"10.77.0.13\"}"] {
+        assert_eq!(server.disk_of(&["-f", &template, "-r", given]), "/dev/sdc");
+    }
+    assert_eq!(
+        server.disk_of(&["-f", &template, "-r", "device_1=node1", "--machine", "10.77.0.13"]),
+        "/dev/sdc"
+    );
+    let shown = server.ok(&["machine", "get", "10.77.0.13"]);
+    assert!(shown.contains("node3"), "{shown}");
+    let given = [
+        "workflow",
+        "create",
+        "-q",
+        "-t",
+        "ubuntu",
+        "-r",
+        "device_1=10.77.0.13",
+    ];
+    server.ok(&["template", "create", "-f", &template]);
+    let id = server.ok(&given);
+    let events = server.ok(&["workflow", "events", id.trim()]);
+    assert!(events.contains("10.77.0.13 is 52:54:00:77:00:0d"), "{events}");
+    let (code, said) = server.said(&["workflow", "create", "-t", "ubuntu", "-r", "device_1=10.77.0.99"]);
+    let unknown = "farrier: device_1: no machine has address 10.77.0.99: add it with `farrier machine apply`";
+    assert_eq!((code, said.as_str()), (Some(3), unknown));
+    let (code, said) = server.said(&["machine", "get", "10.77.0.99"]);
+    let unknown = "farrier: no machine has address 10.77.0.99: see `farrier machine list`";
+    assert_eq!((code, said.as_str()), (Some(3), unknown));
+}
+
+#[test]
 fn a_mixed_file_of_machines_is_applied_and_what_is_none_is_named() {
     let server = Server::start();
     let mixed = format!(

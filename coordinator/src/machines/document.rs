@@ -117,7 +117,7 @@ fn check_name(draft: &Draft, findings: &Findings) {
             Kind::Value,
             format!("bad machine name {name:?}: it is a MAC, and none of this machine's own; write a name"),
         ),
-        None if is_name(name) => {}
+        None if is_name(name) => check_own_address("machine name", name, draft, draft.place, findings),
         None => findings.problem(
             draft.place,
             Kind::Value,
@@ -126,6 +126,20 @@ fn check_name(draft: &Draft, findings: &Findings) {
                  deleted)"
             ),
         ),
+    }
+}
+
+/// A word that is an address means the machine that has it: no other is called so.
+fn check_own_address(what: &str, word: &str, draft: &Draft, place: Place, findings: &Findings) {
+    let Ok(address) = word.parse::<Ipv4Addr>() else {
+        return;
+    };
+    if !draft.addresses.iter().any(|(own, _)| *own == address) {
+        let message = format!(
+            "bad {what} {word:?}: it is an address, and none of this machine's own: a worker of that name would mean the machine \
+             that has it; write another"
+        );
+        findings.problem(place, Kind::Value, message);
     }
 }
 
@@ -155,6 +169,7 @@ fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
         let message = format!("bad agent id {id:?}: expected {NAME_RULE}, or one of this machine's MACs");
         findings.problem(place, Kind::Value, message);
     }
+    check_own_address("agent id", id, draft, place, findings);
     if let Some(mac) = parse_mac(id)
         && draft.macs.iter().all(|(own, _)| *own != mac)
     {

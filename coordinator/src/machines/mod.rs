@@ -27,7 +27,8 @@ pub use document::Served;
 pub use file::Strictness;
 pub use mac::{mac_text, parse_mac};
 pub use registry::{
-    Applied, File, all, apply, check, deletion, find, first_open, named, namespace_of, with_mac, with_worker,
+    Applied, File, all, apply, check, deletion, find, first_open, kind_of_word, meant, named, namespace_of,
+    with_address, with_mac, with_worker,
 };
 
 /// A hardware record.
@@ -165,9 +166,16 @@ impl Machine {
     /// Under what the index of its workflows may have it: its name, and what it was called before it had a record.
     pub fn index_names(&self) -> Vec<String> {
         let own = |worker: String| names::orphan(&self.namespace, &worker);
-        let mut names: Vec<String> = self.workers().into_iter().map(own).collect();
-        names.insert(0, self.name.clone());
+        let mut names = vec![self.name.clone()];
+        names.extend(self.words().into_iter().map(own));
         names
+    }
+
+    /// Everything that a worker may be that an expression gives: [`Machine::workers`], and its addresses.
+    pub fn words(&self) -> Vec<String> {
+        let addresses = self.addresses();
+        let addresses = addresses.iter().map(ToString::to_string);
+        self.workers().into_iter().chain(addresses).collect()
     }
 
     /// Addresses, each once.

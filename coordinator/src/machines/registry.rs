@@ -13,7 +13,7 @@ use super::{Machine, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
 use crate::namespaces::{self, Reach, Scope};
-use crate::steps::rows;
+use crate::steps::{load, rows};
 
 /// What a file of machines changes.
 #[derive(Debug, Default)]
@@ -104,6 +104,13 @@ pub fn apply(
         .collect();
     check_idle(view, &renamed)?;
     let mut moved = moved(view, &drafts, &before)?;
+    for (draft, before) in drafts.iter().zip(&before) {
+        let Some(before) = before else { continue };
+        let now = draft.machine.addresses();
+        let gone = before.value.addresses();
+        let gone: Vec<Ipv4Addr> = gone.into_iter().filter(|old| !now.contains(old)).collect();
+        check_unused(view, &before.value, &gone)?;
+    }
     // What is given up goes first, so that a MAC may move from one machine of the file to another.
     let mut given_up = Vec::new();
     let mut written = Vec::new();
@@ -261,7 +268,47 @@ pub fn with_worker(view: &View, reach: &Reach, worker: &str) -> Result<Option<Ma
     Ok(found.filter(|machine| reach.has(&machine.namespace)))
 }
 
-/// The machine of this name, or with this MAC.
+/// The machine with this address.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn with_address(view: &View, reach: &Reach, address: Ipv4Addr) -> Result<Option<Machine>, Error> {
+    let Some(name) = view.get::<String>(&address_key(address))? else {
+        return Ok(None);
+    };
+    named(view, reach, &name.value)
+}
+
+/// The machine that somebody means with a MAC, an agent id, a name or an address. No word means two: names and agent ids
+/// that are addresses are the machine's own.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn meant(view: &View, reach: &Reach, word: &str) -> Result<Option<Machine>, Error> {
+    if let Some(machine) = with_worker(view, reach, word)? {
+        return Ok(Some(machine));
+    }
+    if let Some(machine) = named(view, reach, word)? {
+        return Ok(Some(machine));
+    }
+    match word.parse() {
+        Ok(address) => with_address(view, reach, address),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What a word is that somebody means a machine with, for "no machine has …".
+pub fn kind_of_word(word: &str) -> &'static str {
+    if parse_mac(word).is_some() {
+        "MAC"
+    } else if word.parse::<Ipv4Addr>().is_ok() {
+        "address"
+    } else {
+        "name or agent id"
+    }
+}
+
+/// The machine of this name, or with this MAC or address.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -270,6 +317,17 @@ pub fn find(view: &View, reach: &Reach, name_or_mac: &str) -> Result<Stored<Mach
     let found = view.get::<Machine>(&format!("machine/{name_or_mac}"))?;
     if let Some(found) = found.filter(is_reached) {
         return Ok(found);
+    }
+    if let Ok(address) = name_or_mac.parse() {
+        let name = view.get::<String>(&address_key(address))?;
+        if let Some(name) = name
+            && let Some(found) = view.get(&format!("machine/{}", name.value))?.filter(is_reached)
+        {
+            return Ok(found);
+        }
+        return Err(Error::NotFound(format!(
+            "no machine has address {address}: see `farrier machine list`"
+        )));
     }
     if let Some(mac) = parse_mac(name_or_mac) {
         let name = view.get::<String>(&format!("mac/{}", mac_text(mac)))?;
@@ -434,6 +492,50 @@ fn check_idle(view: &View, renamed: &[(String, String)]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// An expression may have given an address as the worker of something that has not ended: it then stays with the machine,
+/// as its MACs do.
+fn check_unused(view: &View, machine: &Machine, addresses: &[Ipv4Addr]) -> Result<(), Error> {
+    let name = &machine.name;
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let Some(first) = first_open(view, name)? else {
+        return Ok(());
+    };
+    // Sub-workflows are made after their root, and ids are in the order of creation.
+    let prefix = format!("of/{name}/");
+    let mut from = format!("{prefix}{first}");
+    loop {
+        let page = view.page::<serde::de::IgnoredAny>(&prefix, &from, OPEN_PAGE)?;
+        let Some((last, _)) = page.last() else {
+            return Ok(());
+        };
+        from = format!("{prefix}{last}\0");
+        for (id, _) in page {
+            let Some(workflow) = load::workflow(view, &id)? else {
+                continue;
+            };
+            let is_used = |address: &&Ipv4Addr| {
+                let text = address.to_string();
+                let mut open = workflow
+                    .executions
+                    .values()
+                    .filter(|execution| !execution.state.is_final());
+                open.any(|execution| execution.worker == text)
+            };
+            if let Some(address) = addresses.iter().find(is_used) {
+                return Err(Error::Refused(format!(
+                    "machine {name:?} has workflow {id}, which has not ended and calls it {address}: wait for it, or cancel \
+                     it with `farrier workflow cancel {id}`"
+                )));
+            }
+        }
+    }
+}
+
+/// Rows of [`check_unused`] that are read at once.
+const OPEN_PAGE: usize = 256;
 
 /// The keys that lead to the machine's name.
 fn index_keys(machine: &Machine) -> Vec<String> {

@@ -298,7 +298,7 @@ impl Coordinator {
         let Some(record) = crate::machines::named(step.view()?, &Reach::everything(), machine)? else {
             return Ok(was_some);
         };
-        for worker in record.workers() {
+        for worker in record.words() {
             let worker = orphan(&record.namespace, &worker);
             if worker == machine || namespace_of(step.view()?, &worker)?.is_some() {
                 continue;

@@ -17,6 +17,7 @@ use crate::database::{Stored, View};
 use crate::error::Error;
 use crate::machines::names::{orphan, worker_in_keys};
 use crate::machines::{self, parse_mac};
+use crate::namespaces::Reach;
 
 /// A workflow as it was committed last.
 #[derive(Clone)]
@@ -103,12 +104,22 @@ pub fn machine_of(view: &View, namespace: &str, worker: &str) -> Result<String, 
     } else {
         format!("agent-id/{worker}")
     };
-    let Some(name) = view.get::<String>(&key)? else {
+    let name = match view.get::<String>(&key)? {
+        Some(name) => Some(name.value),
+        // What an expression gives is not looked up before this: names are what machines are called anyway.
+        None => match worker.parse() {
+            Ok(address) => {
+                machines::with_address(view, &Reach::everything(), address)?.map(|machine| machine.name)
+            }
+            Err(_) => None,
+        },
+    };
+    let Some(name) = name else {
         return Ok(kept);
     };
-    let whose = machines::namespace_of(view, &name.value)?;
+    let whose = machines::namespace_of(view, &name)?;
     match whose.is_none_or(|whose| whose == namespace) {
-        true => Ok(name.value),
+        true => Ok(name),
         false => Ok(kept),
     }
 }

@@ -1,10 +1,11 @@
 //! Names, MACs and agent ids: which there are, that none means two machines, and that values of records can work.
 
 use coordinator::netboot::Next;
-use proto::v1::{DeleteMachineRequest, GetMachineRequest};
+use proto::v1::{CreateWorkflowRequest, DeleteMachineRequest, GetMachineRequest};
 use server::Config;
 use store::{Commit, MemoryStore, Operation, Store, StoreHandle};
 use tempfile::TempDir;
+use tonic::Code;
 
 use crate::harness::*;
 
@@ -171,6 +172,175 @@ async fn a_templates_name_is_printable_and_no_id() {
         assert!(status.message().contains("bad template name"), "{status:?}");
     }
     server.put(&named("Ubuntu 22.04 (jammy)")).await.expect("a name");
+}
+
+/// A task whose worker is whatever the input says.
+const WHERE: &str = r#"
+version: "1"
+name: where
+inputs:
+  at: {type: string}
+tasks:
+  - name: go
+    worker: "${{ inputs.at }}"
+    actions:
+      - {name: go, image: cexec}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_or_a_name_is_as_good_as_a_mac_and_stands_in_the_history() {
+    let (server, _dir) = Server::with_machine().await;
+    let literal = TWO_ACTIONS.replace("name: two", "name: literal");
+    for (word, by_device) in [
+        ("10.77.0.11", true),
+        ("node1", true),
+        ("10.77.0.11", false),
+        ("node1", false),
+    ] {
+        let made = match by_device {
+            true => server.create("two", word).await.expect("workflow"),
+            false => server.create_of(&literal.replace("{{.device_1}}", word)).await,
+        };
+        assert_eq!(made.tasks[0].worker, MAC, "{word}");
+        let created = server.history(&made.id).await.remove(0);
+        let meant = format!("{word} is {MAC}");
+        assert!(created.message.ends_with(&meant), "{created:?}");
+        let event: serde_json::Value = serde_json::from_str(&created.json).expect("JSON");
+        assert_eq!(event["resolved"][word], MAC, "{created:?}");
+        server.cancel(&made.id, "").await.expect("cancelled");
+    }
+    // What was given as it is kept is no news.
+    let made = server.create("two", MAC).await.expect("workflow");
+    let created = server.history(&made.id).await.remove(0);
+    assert!(!created.message.contains(" is "), "{created:?}");
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    assert!(run.attempt_id.starts_with(&made.id), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_names_the_machine_that_is_meant() {
+    let (server, _dir) = Server::with_machine().await;
+    let request = CreateWorkflowRequest {
+        text: TWO_ACTIONS.replace(
+            "{{.device_1}}",
+            "{{ (index .hardware.spec.interfaces 0).dhcp.mac }}",
+        ),
+        machine: "10.77.0.11".into(),
+        ..CreateWorkflowRequest::default()
+    };
+    let made = server.make(request.clone()).await.expect("workflow");
+    assert_eq!(made.tasks[0].worker, MAC);
+    let unknown = CreateWorkflowRequest {
+        machine: "10.77.0.99".into(),
+        ..request
+    };
+    let status = server.make(unknown).await.expect_err("no such machine");
+    let want = "no machine has address 10.77.0.99: see `farrier machine list`";
+    assert_eq!((status.code(), status.message()), (Code::NotFound, want));
+    let status = server
+        .create("two", "10.77.0.99")
+        .await
+        .expect_err("no such machine");
+    let want = "task \"install\": no machine has address 10.77.0.99: add it with `farrier machine apply`";
+    assert_eq!((status.code(), status.message()), (Code::NotFound, want));
+    let asked = GetMachineRequest {
+        name_or_mac: "10.77.0.11".into(),
+    };
+    let shown = server.client().await.get_machine(asked).await.expect("shown");
+    assert_eq!(shown.into_inner().name, "node1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_may_give_an_address_and_the_machine_keeps_it_until_the_end() {
+    let (server, _dir) = Server::with_machine().await;
+    let at = |word: &str| CreateWorkflowRequest {
+        text: WHERE.into(),
+        inputs_text: [("at".to_owned(), word.to_owned())].into(),
+        ..CreateWorkflowRequest::default()
+    };
+    let id = server.make(at("10.77.0.11")).await.expect("workflow").id;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let run = agent.run().await;
+    assert!(run.attempt_id.starts_with(&id), "{run:?}");
+    let moved = MACHINE.replace("10.77.0.11", "10.77.0.12");
+    let status = server.apply(&moved).await.expect_err("refused");
+    let want = format!(
+        "machine \"node1\" has workflow {id}, which has not ended and calls it 10.77.0.11: wait for it, or cancel it with \
+         `farrier workflow cancel {id}`"
+    );
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::FailedPrecondition, want.as_str())
+    );
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&id, "SUCCESS").await;
+    server.apply(&moved).await.expect("applied");
+
+    // By name; the address is free to change meanwhile.
+    let id = server.make(at("node1")).await.expect("workflow").id;
+    let run = agent.run().await;
+    assert!(run.attempt_id.starts_with(&id), "{run:?}");
+    server.apply(MACHINE).await.expect("applied");
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&id, "SUCCESS").await;
+
+    // The machine with the address comes later.
+    let id = server.make(at("10.77.0.12")).await.expect("workflow").id;
+    server.apply(&moved).await.expect("applied");
+    let mut agent = server.attach(hello("k2")).await.expect("attach");
+    let run = agent.run().await;
+    assert!(run.attempt_id.starts_with(&id), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_goes_by_two_words_is_kept_until_both_are_done() {
+    let (server, _dir) = Server::with_machine().await;
+    let both = format!(
+        "{WHERE}    needs: []\n  - name: other\n    needs: []\n    worker: \"{MAC}\"\n    actions:\n      - {{name: other, image: \
+         cexec}}\n"
+    );
+    for word in ["10.77.0.11", "node1"] {
+        let request = CreateWorkflowRequest {
+            text: both.clone(),
+            inputs_text: [("at".to_owned(), word.to_owned())].into(),
+            ..CreateWorkflowRequest::default()
+        };
+        let id = server.make(request).await.expect("workflow").id;
+        let next = server.create("two", MAC).await.expect("workflow").id;
+        let mut agent = server.attach(hello(word)).await.expect("attach");
+        for _ in 0..2 {
+            let run = agent.run().await;
+            assert!(run.attempt_id.starts_with(&id), "{word}: {run:?}");
+            agent.report(&run.attempt_id, succeeded()).await;
+        }
+        server.reaches(&id, "SUCCESS").await;
+        let run = agent.run().await;
+        assert!(run.attempt_id.starts_with(&next), "{word}: {run:?}");
+        agent.report(&run.attempt_id, failed()).await;
+        server.reaches(&next, "FAILED").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_an_address_is_the_machines_own() {
+    let (server, _dir) = empty().await;
+    let text = "machine: MAC\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
+    for (text, what) in [
+        (text.replace("MAC", "10.77.0.12"), "machine name"),
+        (
+            text.replace("MAC", "node1") + "agent_id: 10.77.0.12\n",
+            "agent id",
+        ),
+    ] {
+        let want = format!(
+            "bad {what} \"10.77.0.12\": it is an address, and none of this machine's own: a worker of that name would mean the \
+             machine that has it; write another"
+        );
+        assert_eq!(refused(&server, &text).await, [want]);
+    }
+    let own = text.replace("MAC", "10.77.0.11") + "agent_id: 10.77.0.11\n";
+    server.apply(&own).await.expect("its own");
 }
 
 /// What an earlier version has stored can be read and deleted, and is not its neighbour's.

@@ -116,6 +116,8 @@ pub struct Creation {
     pub definition: Definition,
     pub inputs: Map<String, Value>,
     pub machines: BTreeMap<String, Value>,
+    /// The MACs of machines that were named otherwise, by the name or address that was given.
+    pub resolved: BTreeMap<String, String>,
     pub parent: Option<Parent>,
     /// Who made it; empty: not a person.
     pub by: String,

@@ -46,6 +46,9 @@ pub enum EventKind {
         /// What is known of the machines of static workers, by worker.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         machines: BTreeMap<String, Value>,
+        /// The MACs of machines that were named otherwise, by the name or address that was given.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        resolved: BTreeMap<String, String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
         /// Who made it; empty: not a person.
@@ -398,15 +401,25 @@ impl fmt::Display for EventKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         use EventKind::*;
         match self {
-            Created { template, by, .. } => {
+            Created {
+                template,
+                by,
+                resolved,
+                ..
+            } => {
                 match template.as_str() {
                     "" => formatter.write_str("created")?,
                     template => write!(formatter, "created from template {template}")?,
                 }
                 match by.as_str() {
-                    "" => Ok(()),
-                    by => write!(formatter, " by {by}"),
+                    "" => {}
+                    by => write!(formatter, " by {by}")?,
                 }
+                for (n, (word, mac)) in resolved.iter().enumerate() {
+                    let before = if n == 0 { ": " } else { ", " };
+                    write!(formatter, "{before}{word} is {mac}")?;
+                }
+                Ok(())
             }
             Asked { selector, .. } => write!(formatter, "asked for machines({selector:?})"),
             TaskStarted { items: None, .. } => formatter.write_str("started"),

@@ -40,7 +40,7 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         /// What a variable of the template stands for; more than once, or all of them as a JSON object
         #[arg(short = 'r', long = "devices", value_name = "NAME=VALUE")]
         devices: Vec<String>,
-        /// The machine whose record a template's .hardware is: name or MAC [default: the one that the devices tell]
+        /// The machine whose record a template's .hardware is: name, MAC or address [default: the one that the devices tell]
         #[arg(long, value_name = "MACHINE")]
         machine: Option<String>,
         /// The value of an input: the text for one of type string, JSON for others; more than once, or all as a JSON object
@@ -68,7 +68,7 @@ Examples:
   farrier workflow list --machine node1
   farrier workflow list --unfinished")]
     List {
-        /// Only those of this machine: name or MAC
+        /// Only those of this machine: name, MAC or address
         #[arg(short, long)]
         machine: Option<String>,
         /// Only those that have not ended

@@ -28,7 +28,7 @@ Examples:
 Prints what the action prints, and then how it ended. Exit code 0 for SUCCESS only. Interrupting it (Ctrl-C) leaves the
 action running: `farrier workflow cancel ID` stops it.")]
 pub(crate) struct RunArgs {
-    /// The machine: name or MAC
+    /// The machine: name, MAC or address
     machine: String,
     /// The action's image
     image: String,

@@ -18,7 +18,7 @@ use super::{Coordinator, Next};
 use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::last::Last;
-use crate::machines;
+use crate::machines::{self, parse_mac};
 
 /// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
@@ -409,6 +409,11 @@ impl<'a> Step<'a> {
         };
         let change = self.workflows.get(id).expect("a workflow whose effect this is");
         let machine = machine_of(self.view()?, &change.after.head.namespace, worker)?;
+        if matches!(effect, Effect::Release { .. })
+            && is_called_otherwise(self.view()?, &change.after, worker, &machine)?
+        {
+            return Ok(());
+        }
         let releases = matches!(effect, Effect::Release { .. });
         let last = releases.then(|| Last::of(&change.after, worker));
         let item = ForMachine { effect, last };
@@ -490,6 +495,25 @@ impl<'a> Step<'a> {
             self.batch.put(format!("of/{machine}/{workflow}"), &());
         }
     }
+}
+
+/// Whether something that has not ended needs the machine by another word than this one: expressions may give its name or
+/// its address. Whoever ends last gives it back.
+fn is_called_otherwise(view: &View, workflow: &Workflow, worker: &str, machine: &str) -> Result<bool, Error> {
+    if workflow.head.state.is_final() {
+        return Ok(false);
+    }
+    let others = workflow.executions.values().filter(|execution| {
+        // Two MACs are told apart without looking: a definition has one of a machine.
+        let are_macs = parse_mac(worker).is_some() && parse_mac(&execution.worker).is_some();
+        !execution.state.is_final() && execution.worker != worker && !execution.worker.is_empty() && !are_macs
+    });
+    for execution in others {
+        if machine_of(view, &workflow.head.namespace, &execution.worker)? == machine {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Change {

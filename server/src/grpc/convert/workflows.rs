@@ -305,7 +305,11 @@ fn message(kind: &EventKind) -> String {
             Outcome::Leaving { how } => how.clone(),
         },
         EventKind::Created {
-            name, template, by, ..
+            name,
+            template,
+            by,
+            resolved,
+            ..
         } => {
             let from = match template.as_str() {
                 "" => String::new(),
@@ -315,7 +319,10 @@ fn message(kind: &EventKind) -> String {
                 "" => String::new(),
                 by => format!(" by {by}"),
             };
-            format!("{name}{from}{by}")
+            let resolved = resolved.iter().map(|(word, mac)| format!("{word} is {mac}"));
+            let resolved: Vec<String> = resolved.collect();
+            let colon = if resolved.is_empty() { "" } else { ": " };
+            format!("{name}{from}{by}{colon}{}", resolved.join(", "))
         }
         EventKind::ExecutionEnded { state, error, .. } | EventKind::TaskEnded { state, error, .. } => {
             ended(*state, error.as_ref())

@@ -69,6 +69,7 @@ fn created(event: &Event) -> Option<Workflow> {
         inputs,
         machines,
         parent,
+        resolved: _,
         by: _,
     } = &event.kind
     else {

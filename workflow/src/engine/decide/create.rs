@@ -22,6 +22,7 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
             definition: Box::new(creation.definition.clone()),
             inputs: creation.inputs.clone(),
             machines: creation.machines.clone(),
+            resolved: creation.resolved.clone(),
             parent: creation.parent.clone(),
             by: creation.by.clone(),
         },
