@@ -34,10 +34,18 @@ impl ControlPlane {
             .db
             .with(move |view| machines::apply(view, &within.scope(view)?, &file, &served, now));
         let mut applied = apply.await?;
+        let mut committed = Ok(());
         for step in applied.steps.drain(..) {
-            self.inner.db.commit(step).await?;
+            committed = self.inner.db.commit(step).await.map(drop);
+            if committed.is_err() {
+                break;
+            }
         }
-        Ok(applied)
+        // What failed may have happened.
+        for machine in &applied.moved {
+            self.inner.agents.poke(machine);
+        }
+        committed.map(|()| applied)
     }
 
     /// The machine of this name, or with this MAC, within reach.

@@ -60,6 +60,8 @@ pub enum Breakage {
     LazyDisk,
     /// The network loses single messages within a stream.
     LossyStreams,
+    /// A machine's record gets another namespace, whatever goes on on the machine.
+    MachinesMoveUnasked,
     /// The server keeps what agents say as they say it.
     SecretsAreKept,
     /// A server that starts does not look for what the one before has left.

@@ -82,6 +82,11 @@ fn a_stream_that_loses_messages_is_found_out() {
 }
 
 #[test]
+fn a_machine_that_moves_to_another_namespace_unasked_is_found_out() {
+    check(Breakage::MachinesMoveUnasked, &["which is of namespace"]);
+}
+
+#[test]
 fn a_server_that_forgets_what_is_left_is_found_out() {
     check(Breakage::ServerForgetsWhatIsLeft, &["liveness"]);
 }

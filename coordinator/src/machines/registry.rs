@@ -20,6 +20,8 @@ use crate::steps::{load, rows};
 pub struct Applied {
     pub created: Vec<String>,
     pub updated: Vec<String>,
+    /// Those of them that are of another namespace now: what waits for them there is theirs, once they are woken.
+    pub moved: Vec<String>,
     /// A line each, with its place in the file.
     pub warnings: Vec<String>,
     /// To be committed one after the other. What is broken off can be applied again.
@@ -137,6 +139,7 @@ pub fn apply(
         }
         // In the same commit: no step that knew the old namespace comes after the record with the new one.
         if let Some(work) = moved.remove(&machine.name) {
+            applied.moved.push(machine.name.clone());
             batch.merge(work);
         }
         keys.into_iter().for_each(|key| batch.put(key, &machine.name));

@@ -155,7 +155,9 @@ async fn a_machine_of_another_namespace_is_refused_in_words_and_never_runs() {
     let id = server.made_in("blue", &hidden).await.expect("workflow").id;
     let mut agent = server.attach(hello("h")).await.expect("attach");
     assert_eq!(agent.idle().await, "no workflow for this machine");
-    server.until(&id, |workflow| workflow.tasks[0].state == "WAITING").await;
+    server
+        .until(&id, |workflow| workflow.tasks[0].state == "WAITING")
+        .await;
     let request = ExplainWorkflowRequest {
         id: id.clone(),
         task: String::new(),
@@ -171,11 +173,9 @@ async fn a_machine_of_another_namespace_is_refused_in_words_and_never_runs() {
         "machine {MAC}: no machine of namespace \"blue\" is called so: add it with `farrier machine apply -n blue`"
     );
     assert!(lines.contains(&said), "{lines:?}");
-    // Where it moves there, it takes over what waits for it.
+    // Where it moves there, it takes over what waits for it, attached as it is.
     let moved = format!("{MACHINE}namespace: blue\n");
     server.applied_in("", &moved).await.expect("moved");
-    drop(agent);
-    let mut agent = server.attach(hello("k")).await.expect("attach");
     let run = agent.run().await;
     agent.report(&run.attempt_id, succeeded()).await;
     server.reaches(&id, "SUCCESS").await;
@@ -280,7 +280,7 @@ async fn a_namespace_goes_when_nothing_is_in_it() {
                 .map(drop),
             _ => {
                 // Archived or not, it is listed where it is.
-                assert_eq!(server.listed_in("blue").await, [id.clone()]);
+                assert_eq!(server.listed_in("blue").await, std::slice::from_ref(&id));
                 assert_eq!(server.listed_in("").await, Vec::<String>::new());
                 server.delete(&id).await
             }

@@ -163,7 +163,10 @@ macro_rules! in_namespaces {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::needless_update, reason = "requests of one field are made as the others are")]
+#[allow(
+    clippy::needless_update,
+    reason = "requests of one field are made as the others are"
+)]
 async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
     let world = World::new().await;
     let before = world.seen().await;

@@ -106,6 +106,13 @@ impl History {
         }
     }
 
+    pub(crate) fn namespace(&self) -> &str {
+        match self.events.first().map(|event| &event.kind) {
+            Some(EventKind::Created { namespace, .. }) => namespace,
+            _ => "",
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         match self.events.first().map(|event| &event.kind) {
             Some(EventKind::Created { name, .. }) => name,

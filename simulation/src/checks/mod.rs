@@ -171,11 +171,27 @@ impl Checks {
         self.seen(attempt).map(|seen| seen.boot_id.clone())
     }
 
-    /// A machine begins to run an attempt.
+    /// A machine, which is of this namespace, begins to run an attempt.
     ///
     /// # Errors
-    /// It has run before, or something else runs.
-    pub(crate) fn starts(&mut self, machine: &str, boot: &str, attempt: &str) -> Result<(), String> {
+    /// It has run before, something else runs, or it is of another namespace.
+    pub(crate) fn starts(
+        &mut self,
+        machine: &str,
+        boot: &str,
+        attempt: &str,
+        namespace: &str,
+    ) -> Result<(), String> {
+        let workflow = attempt.split('/').next().unwrap_or_default();
+        let history = self.histories.get(workflow);
+        if let Some(whose) = history
+            .map(History::namespace)
+            .filter(|whose| *whose != namespace)
+        {
+            return Err(format!(
+                "attempt {attempt} of namespace {whose} runs on {machine}, which is of namespace {namespace}"
+            ));
+        }
         if let Some(running) = self.running.insert(machine.to_owned(), attempt.to_owned()) {
             return Err(format!(
                 "machine {machine} starts {attempt} while it runs {running}"

@@ -271,7 +271,9 @@ impl World {
             says: run.environment.get("SAYS").cloned().unwrap_or_default(),
             outlasts_limit: ms > limit,
         });
-        let outcome = self.checks.starts(&mac, &id, &run.attempt_id);
+        let outcome = self
+            .checks
+            .starts(&mac, &id, &run.attempt_id, &self.namespace_of(machine));
         self.must(outcome);
         if run.image == "image2disk" {
             self.checks.begins_disk(&mac, &run.attempt_id);

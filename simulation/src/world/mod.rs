@@ -5,6 +5,7 @@
 
 mod agents;
 mod faults;
+mod namespaces;
 mod people;
 mod servers;
 
@@ -56,6 +57,8 @@ pub(crate) struct World {
     broken: Option<String>,
     /// When the last event was committed.
     moved: u64,
+    /// There are two namespaces.
+    divided: bool,
 }
 
 /// How much goes on in a world. Where faults are rare a machine may be silent for long, where they are frequent they meet.
@@ -156,8 +159,10 @@ impl World {
             faults_ms: *dice.pick(&[10_000, 120_000, 1_800_000]),
             people_ms: *dice.pick(&[30_000, 120_000, 1_800_000]),
         };
+        let divided = dice.one_in(2);
         let mut world = World {
             dice,
+            divided,
             pace,
             now: 0,
             agenda: BTreeMap::new(),

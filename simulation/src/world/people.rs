@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use coordinator::namespaces::DEFAULT;
 use coordinator::{Answer, Input, NewWorkflow};
 use serde_json::{Map, Value, json};
 use store::{Commit, Operation, Precondition};
 use workflow::engine::{Command, Creation, StepState, Waiting, Workflow, WorkflowState};
 use workflow::language;
 
+use super::namespaces::BLUE;
 use super::{Happening, World};
 use crate::definitions;
 
@@ -64,14 +66,19 @@ pub(super) fn idempotency_key(name: &str) -> String {
 
 /// What the store has for sub-workflows.
 pub(crate) fn templates() -> Vec<(String, Value)> {
-    let row = |(name, text): (&str, String)| {
+    let row = |namespace: &str, (name, text): (&str, String)| {
         let template = json!({
-            "id": name, "name": name, "text": text, "version": 1,
+            "id": name, "namespace": namespace, "name": name, "text": text, "version": 1,
             "created_at": 0, "updated_at": 0,
         });
-        (format!("template/default/{name}"), template)
+        (format!("template/{namespace}/{name}"), template)
     };
-    definitions::children().into_iter().map(row).collect()
+    let of = |namespace| {
+        definitions::children()
+            .into_iter()
+            .map(move |one| row(namespace, one))
+    };
+    of(DEFAULT).chain(of(BLUE)).collect()
 }
 
 impl World {
@@ -86,6 +93,7 @@ impl World {
         let room = MOST_OPEN.min(2 + self.machines.len());
         match self.dice.below(10) {
             0..=3 if open < room => self.make(),
+            4 if self.divided => self.move_machine(),
             _ => self.meddle(),
         }
     }
@@ -158,7 +166,7 @@ impl World {
         let clock = self.server_clock(0);
         let id = self.new_id();
         let name = format!("w{number}");
-        let workers: Vec<String> = self.machines.iter().map(|machine| machine.mac.clone()).collect();
+        let (namespace, workers) = self.somewhere();
         let definition = match definitions::some(&mut self.dice, &name, &workers, clock) {
             Ok(definition) => definition,
             Err(problem) => return self.break_down(problem),
@@ -169,7 +177,7 @@ impl World {
         };
         let creation = Creation {
             id: id.clone(),
-            namespace: "default".to_owned(),
+            namespace,
             name,
             template: "t".to_owned(),
             definition,
@@ -292,6 +300,10 @@ impl World {
                 self.command(&id, "resume", Command::Unpause { by });
             } else if let Some((what, command)) = self.decision(&workflow) {
                 self.command(&id, what, command);
+            } else if self.waits_in_vain(&workflow) {
+                let by = "somebody".to_owned();
+                let reason = "its machine is not of its namespace".to_owned();
+                self.command(&id, "cancel", Command::Cancel { by, reason });
             }
         }
     }

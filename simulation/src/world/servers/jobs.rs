@@ -310,7 +310,7 @@ impl World {
         }
     }
 
-    pub(super) fn wake(&mut self, server: usize, machine: &str) {
+    pub(in crate::world) fn wake(&mut self, server: usize, machine: &str) {
         let sessions = &mut self.servers[server].sessions;
         let attached = sessions
             .iter_mut()

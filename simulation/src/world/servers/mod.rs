@@ -161,7 +161,7 @@ impl World {
             let labels = [("rack".to_owned(), format!("r{}", number % 3))];
             let record = machines::Machine {
                 name: machine.name.clone(),
-                namespace: "default".to_owned(),
+                namespace: self.first_namespace(number).to_owned(),
                 interfaces: machine
                     .mac
                     .parse()
@@ -189,6 +189,7 @@ impl World {
             rows.push((format!("mac/{}", machine.mac), json(&machine.name)));
         }
         rows.extend(super::people::templates());
+        rows.push(super::namespaces::row());
         for rows in rows.chunks(100) {
             let put = |(key, value): &(String, Value)| Operation::Put {
                 key: key.clone().into(),
