@@ -9,7 +9,14 @@ use workflow::expression::{self, EvaluationError, Scope, Type, Types};
 pub(crate) fn run(bytes: &[u8]) {
     let text = crate::text(bytes);
     let types = Types {
-        inputs: BTreeMap::from([("n".to_owned(), Type::Int), ("disks".to_owned(), Type::list())]),
+        inputs: BTreeMap::from([
+            ("n".to_owned(), Type::Int),
+            ("disks".to_owned(), Type::list()),
+            ("many".to_owned(), Type::list()),
+            ("long".to_owned(), Type::Text),
+        ]),
+        later_vars: BTreeMap::from([("c".to_owned(), Type::Int)]),
+        round: true,
         tasks: BTreeMap::from([("probe".to_owned(), Type::map())]),
         machine: true,
         item: Some(Type::Any),
@@ -33,7 +40,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 
     let variables = json!({
-        "inputs": {"n": 3, "disks": ["/dev/sda", "/dev/sdb"]},
+        "inputs": {"n": 3, "disks": ["/dev/sda", "/dev/sdb"], "many": (0..200).collect::<Vec<i64>>(), "long": "x".repeat(10_000)},
         "tasks": {"probe": {"state": "FAILED", "outputs": {"a": 1, "b": [1.5, null]}, "error": {"reason": "Lost"}}},
         "machine": {"name": "a", "labels": {"rack": "r7"}},
         "item": "/dev/sda",

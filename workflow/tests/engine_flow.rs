@@ -290,6 +290,31 @@ fn goto_runs_the_loop_again_as_often_as_it_may() {
 }
 
 #[test]
+fn a_loop_knows_its_round_and_what_the_one_before_recorded() {
+    let mut script = Script::new(tasks(
+        "
+    - name: probe
+      environment: {ROUND: '${{ round }}', SEEN: \"${{ has(vars.seen) ? vars.seen : 'nothing' }}\"}
+      run: one on a
+    - name: look
+      set: {seen: \"has(vars.seen) ? vars.seen + '+' + string(round) : 'first'\"}
+      goto: {when: round < 2, task: probe, max: 5}
+    - name: last
+      run: one on a
+    ",
+    ));
+    for seen in ["nothing", "first", "first+1"] {
+        let round = script.state().head.tasks[0].iteration.to_string();
+        let attempt = script.hand_out("a");
+        let environment = script.dispatch(&attempt).environment;
+        assert_eq!((&environment["ROUND"], &*environment["SEEN"]), (&round, seen));
+        script.report(&attempt, with_outputs(json!({})));
+    }
+    script.expect_tasks("SUCCESS SUCCESS WAITING");
+    assert_eq!(script.state().head.vars["seen"], json!("first+1+2"));
+}
+
+#[test]
 fn a_loop_within_a_loop_has_its_full_count_again() {
     let mut script = Script::new(tasks(
         "

@@ -60,10 +60,10 @@ tasks:
   waves: [1, 100%]
   when: item.mac != "b"
   worker: ${{ item.mac }}
-  environment: {MAC: "${{ item.mac }}"}
+  environment: {MAC: "${{ item_index }} ${{ item.mac }}"}
   actions: [{name: one, image: example.org/one:v1, reboots: true, retry: {attempts: 3, delay: 5s}}, {name: two, image: example.org/two:v1}]
 - name: check
-  set: {count: size(tasks.roll.outputs)}
+  set: {count: size(tasks.roll.outputs), rounds: "has(vars.rounds) ? vars.rounds + [round] : [round]"}
   goto: {when: workflow.run == 1 && tasks.check.outputs.count == 3, task: check, max: 1}
 "#,
     ));

@@ -96,8 +96,8 @@ fn each_item_has_its_own_condition_and_texts() {
     - name: each
       forEach: '[1, 2, 3]'
       when: item != 2
-      environment: {ITEM: '${{ item * 10 }}'}
-      run: one on m${{ item }}
+      environment: {ITEM: '${{ item * 10 }}', INDEX: '${{ item_index }} of 3'}
+      run: one on m${{ item_index + 1 }}
     - name: last
       when: size(tasks.each.outputs) == 3 && tasks.each.outputs[2].n == 3
       run: two on a
@@ -106,7 +106,8 @@ fn each_item_has_its_own_condition_and_texts() {
     script.expect_tasks("WAITING IDLE");
     assert_eq!(script.execution("0/1/1").state.as_str(), "SKIPPED");
     let attempt = script.hand_out("m3");
-    assert_eq!(script.dispatch(&attempt).environment["ITEM"], "30");
+    let environment = script.dispatch(&attempt).environment;
+    assert_eq!((&*environment["ITEM"], &*environment["INDEX"]), ("30", "2 of 3"));
     script.report(&attempt, with_outputs(json!({"n": 3})));
     script.does("m1", "succeeded");
     script.expect_tasks("SUCCESS WAITING");

@@ -136,6 +136,32 @@ fn a_task_sees_the_variables_that_are_set_before() {
 }
 
 #[test]
+fn a_loop_sees_its_round_and_what_the_one_before_recorded() {
+    // Own, and of a task that comes later in the loop; of one that comes before it is there anyway.
+    check(
+        "- {name: a, set: {x: 'has(vars.y) ? vars.y : round'}}\n- {name: b, set: {y: 'has(vars.y) ? vars.y + vars.x : 0'}, goto: {when: vars.y < 3 && round < 2, task: a, max: 5}}\n",
+        &[],
+    );
+    check(
+        "- {name: a, wait: 1, when: round == 0 || has(vars.y)}\n- {name: b, set: {y: vars.y + 1}, goto: {when: vars.y < 3, task: b, max: 5}}\n\
+         - {name: c, needs: [a], set: {z: '1'}}\n- {name: d, needs: [a, c], wait: 1, when: has(vars.y)}\n- {name: e, needs: [d], wait: 1, when: round == 0}\n",
+        &[
+            "5, 28: there is no round where no goto leads back to",
+            "5, 51: vars has no \"y\" yet: task \"a\" does not come after \"b\"; add that to its needs",
+            "6, 27: vars.y is not there in the first round: write has(vars.y) ? vars.y : …",
+            "8, 52: vars has no \"y\" yet: task \"d\" does not come after \"b\"; add that to its needs",
+            "9, 40: there is no round where no goto leads back to",
+        ],
+    );
+    // What runs beside it in the loop may have recorded its value or not.
+    check(
+        "- {name: a, wait: 1}\n- {name: b, needs: [a], wait: 1, when: has(vars.y)}\n- {name: c, needs: [a], set: {y: '1'}}\n\
+         - {name: d, needs: [b, c], wait: 1, goto: {when: round < 2, task: a, max: 5}}\n",
+        &["6, 49: vars has no \"y\" yet: task \"b\" does not come after \"c\"; add that to its needs"],
+    );
+}
+
+#[test]
 fn item_and_machine_are_there_where_there_are_some() {
     let tasks = "- {name: a, forEach: '[1, 2]', when: item == 'x', approve: {message: '${{ item }} ${{ machine.name }}'}}\n\
                  - {name: b, wait: 1, when: item == 1}\n- {name: c, wait: 1, when: machine.name == 'x'}\n\

@@ -244,3 +244,38 @@ fn a_selector_of_a_label_that_no_machine_has_is_warned_about() {
     let state = json(&address, &["workflow", "state", id]);
     assert_eq!(state["tasks"][0]["warnings"].as_array().expect("a list").len(), 2);
 }
+
+#[test]
+fn a_counting_loop_and_its_items_are_shown_with_what_they_gave() {
+    let runtime = Runtime::new().expect("runtime");
+    let store = StoreHandle::new(MemoryStore::new());
+    let template = "version: \"1\"\nname: counted\noutputs: {found: vars.found, places: tasks.each.outputs}\ntasks:\n  \
+                    - name: each\n    forEach: \"['a', 'b']\"\n    set: {place: item_index}\n  \
+                    - name: look\n    set: {found: 'has(vars.found) ? vars.found + [round] : [round]'}\n    \
+                    goto: {when: size(vars.found) < 3, task: look, max: 5}\n";
+    let (address, _agent) = runtime.block_on(prepared_on(store, Config::default(), template));
+    let id = text(&farrier(&address, &["workflow", "create", "-q", "-t", "counted"]));
+    let id = id.trim();
+    text(&farrier(&address, &["workflow", "wait", id, "--timeout", "20s"]));
+    let shown = text(&farrier(&address, &["workflow", "get", id, "-o", "json"]));
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    let wanted = serde_json::json!({"found": [0, 1, 2], "places": [{"place": 0}, {"place": 1}]});
+    assert_eq!(shown["outputs"], wanted);
+    // Without has() the template is refused, with a cure.
+    let file = tempfile::NamedTempFile::new().expect("file");
+    std::fs::write(
+        file.path(),
+        template.replace(
+            "has(vars.found) ? vars.found + [round] : [round]",
+            "vars.found + [round]",
+        ),
+    )
+    .expect("write");
+    let refused = farrier(
+        &address,
+        &["template", "validate", "-f", &file.path().display().to_string()],
+    );
+    let said = String::from_utf8(refused.stderr).expect("text");
+    let words = "vars.found is not there in the first round: write has(vars.found) ? vars.found : …";
+    assert!(!refused.status.success() && said.contains(words), "{said}");
+}

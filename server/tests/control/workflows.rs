@@ -184,3 +184,39 @@ async fn a_workflow_goes_from_one_machine_to_the_next_that_waits() {
     server.reaches(&id, "SUCCESS").await;
     let _still_attached = node1;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn items_and_rounds_know_where_they_are() {
+    let (server, _dir) = Server::with_machine().await;
+    let made = server
+        .create_of(
+            r#"
+version: "1"
+name: counted
+outputs: {found: vars.found, places: "tasks.each.outputs.map(o, o.place)"}
+tasks:
+  - name: each
+    forEach: "['a', 'b', 'c']"
+    set: {place: "item + string(item_index)"}
+  - name: look
+    set: {found: "has(vars.found) ? vars.found + [round] : [round]"}
+    goto: {when: size(vars.found) < 3, task: look, max: 5}
+"#,
+        )
+        .await;
+    let done = server.reaches(&made.id, "SUCCESS").await;
+    assert_eq!(
+        done.outputs_json,
+        r#"{"found":[0,1,2],"places":["a0","b1","c2"]}"#
+    );
+    let status = server
+        .put("version: \"1\"\nname: uncounted\ntasks:\n  - name: look\n    set: {found: 'vars.found + [round]'}\n")
+        .await
+        .expect_err("refused");
+    for words in [
+        "task \"look\" is not over",
+        "there is no round where no goto leads back to",
+    ] {
+        assert!(status.message().contains(words), "{}", status.message());
+    }
+}

@@ -59,6 +59,7 @@ pub(super) fn check_named(
         names,
         types,
         bound: Vec::new(),
+        known: Vec::new(),
         problems: Vec::new(),
     };
     let kind = checker.kind(&node);
@@ -77,6 +78,8 @@ struct Checker<'a> {
     types: &'a Types,
     /// By loops, innermost last.
     bound: Vec<(String, Type)>,
+    /// The [`Types::later_vars`] that are there, as `has` said.
+    known: Vec<String>,
     problems: Vec<ExpressionProblem>,
 }
 
@@ -91,6 +94,7 @@ impl Checker<'_> {
             Kind::Double(_) => Type::Double,
             Kind::Text(_) => Type::Text,
             Kind::Name(name) => self.named(node.at, name),
+            Kind::Has { of, name } if self.is_later(of, name) => Type::Bool,
             Kind::Field { of, name } | Kind::Has { of, name } => {
                 let whole = of.path().map(|path| path.join("."));
                 let of = self.kind(of);
@@ -126,10 +130,14 @@ impl Checker<'_> {
                 } else {
                     "||"
                 };
+                let known = self.known.len();
                 for term in terms {
                     let kind = self.kind(term);
                     self.condition(term.at, &kind, sign);
+                    // A term is asked where those before it were true (of `&&`), or false.
+                    self.know(term, sign == "&&");
                 }
+                self.known.truncate(known);
                 Type::Bool
             }
             Kind::Binary {
@@ -157,8 +165,14 @@ impl Checker<'_> {
             } => {
                 let kind = self.kind(condition);
                 self.condition(node.at, &kind, "? :");
+                let known = self.known.len();
+                self.know(condition, true);
                 let then = self.kind(then);
-                then.or(self.kind(otherwise))
+                self.known.truncate(known);
+                self.know(condition, false);
+                let otherwise = self.kind(otherwise);
+                self.known.truncate(known);
+                then.or(otherwise)
             }
             Kind::Loop {
                 kind,
@@ -180,7 +194,8 @@ impl Checker<'_> {
         }
         let message = match name {
             "secrets" => SECRET_PLACES.to_owned(),
-            "item" => "there is no item outside a task with forEach".to_owned(),
+            "item" | "item_index" => format!("there is no {name} outside a task with forEach"),
+            "round" => "there is no round where no goto leads back to".to_owned(),
             "machine" => "there is no machine in a task without a worker".to_owned(),
             _ if functions::is_known(name) => format!("{name} is a function: write {name}(…)"),
             _ => {
@@ -201,6 +216,17 @@ impl Checker<'_> {
             Type::Object(mut fields) => {
                 if let Some(kind) = fields.remove(name) {
                     return kind;
+                }
+                if whole == "vars"
+                    && let Some(kind) = self.types.later_vars.get(name)
+                {
+                    if self.known.iter().any(|known| known == name) {
+                        return kind.clone();
+                    }
+                    return self.wrong(
+                        at,
+                        format!("vars.{name} is not there in the first round: write has(vars.{name}) ? vars.{name} : …"),
+                    );
                 }
                 let known: Vec<&str> = fields.keys().map(String::as_str).collect();
                 // `tasks.write-image` is a subtraction.
@@ -252,6 +278,23 @@ impl Checker<'_> {
                 };
                 self.wrong(at, format!("no [] for {of} and {by}{cure}"))
             }
+        }
+    }
+
+    /// Whether `of.name` is a variable that is there from the second round on.
+    fn is_later(&self, of: &Node, name: &str) -> bool {
+        of.path().is_some_and(|path| path == ["vars"]) && self.types.later_vars.contains_key(name)
+    }
+
+    /// Notes what is there where a condition is true, or false.
+    fn know(&mut self, condition: &Node, is_true: bool) {
+        match (&condition.kind, is_true) {
+            (Kind::Has { of, name }, true) if self.is_later(of, name) => self.known.push(name.clone()),
+            (Kind::Not(of), _) => self.know(of, !is_true),
+            (Kind::All(terms), true) | (Kind::Any(terms), false) => {
+                terms.iter().for_each(|term| self.know(term, is_true));
+            }
+            _ => {}
         }
     }
 

@@ -19,6 +19,8 @@ fn types() -> Types {
             ("tags", Type::map()),
         ]),
         vars: names(&[("count", Type::Any)]),
+        later_vars: names(&[("found", Type::Any), ("next", Type::Text)]),
+        round: true,
         tasks: names(&[
             ("probe", Type::map()),
             ("write-image", Type::object([("disk", Type::Text)])),
@@ -67,6 +69,21 @@ fn gives_the_type_of_what_is_right() {
         ("inputs.on ? 1 : 'a'", Type::Any),
         ("machine.labels.rack in ['r1']", Type::Bool),
         ("item.mac", Type::Any),
+        ("item_index + 1", Type::Int),
+        ("round", Type::Int),
+        ("has(vars.found)", Type::Bool),
+        ("has(vars.found) ? vars.found + 1 : 0", Type::Int),
+        ("!has(vars.next) ? '' : vars.next", Type::Text),
+        (
+            "has(vars.next) && vars.next == 'x' && vars['next'] != 'y'",
+            Type::Bool,
+        ),
+        ("!has(vars.next) || vars.next == 'x'", Type::Bool),
+        ("!(has(vars.next) && inputs.on) || vars.next == 'x'", Type::Bool),
+        (
+            "has(vars.next) && has(vars.found) ? [vars.next, vars.found] : []",
+            Type::list(),
+        ),
         (
             "machines('rack == \"r7\"').filter(m, m.name != item)",
             Type::list(),
@@ -133,7 +150,7 @@ fn finds_what_is_wrong_with_names_and_types() {
             "foo",
             &[(
                 0,
-                "there is no \"foo\"; there are inputs, item, machine, tasks, vars, workflow",
+                "there is no \"foo\"; there are inputs, item, item_index, machine, round, tasks, vars, workflow",
             )],
         ),
         (
@@ -158,7 +175,7 @@ fn finds_what_is_wrong_with_names_and_types() {
                 (6, "tasks has no \"write\"; write tasks['write-image']"),
                 (
                     12,
-                    "there is no \"image\"; there are inputs, item, machine, tasks, vars, workflow",
+                    "there is no \"image\"; there are inputs, item, item_index, machine, round, tasks, vars, workflow",
                 ),
             ],
         ),
@@ -320,7 +337,7 @@ fn finds_what_is_wrong_with_names_and_types() {
                 (0, "all() is called on a list or a map: list.all(x, …)"),
                 (
                     18,
-                    "there is no \"d\"; there are inputs, item, machine, tasks, vars, workflow",
+                    "there is no \"d\"; there are inputs, item, item_index, machine, round, tasks, vars, workflow",
                 ),
             ],
         ),
@@ -365,7 +382,7 @@ fn finds_what_is_wrong_with_names_and_types() {
             "[1].map(x, x) + [x]",
             &[(
                 17,
-                "there is no \"x\"; there are inputs, item, machine, tasks, vars, workflow",
+                "there is no \"x\"; there are inputs, item, item_index, machine, round, tasks, vars, workflow",
             )],
         ),
         ("machines(1)", &[(0, "no machines() for int: it takes string")]),
@@ -416,9 +433,18 @@ fn says_where_a_name_or_function_may_not_be_used() {
         item: None,
         machines: false,
         gates: false,
+        round: false,
         ..types()
     };
     let cases: &[(&str, &[(usize, &str)])] = &[
+        (
+            "item_index == 1",
+            &[(0, "there is no item_index outside a task with forEach")],
+        ),
+        (
+            "round == 1",
+            &[(0, "there is no round where no goto leads back to")],
+        ),
         (
             "item == 1",
             &[(0, "there is no item outside a task with forEach")],
@@ -448,6 +474,35 @@ fn says_where_a_name_or_function_may_not_be_used() {
         ("vars.a", &[(5, "vars has no \"a\"; it has no fields")]),
     ];
     all_wrong(cases, |source| check(source, &nothing).err().unwrap_or_default());
+}
+
+#[test]
+fn what_an_earlier_round_recorded_is_asked_for_with_has() {
+    let found = "vars.found is not there in the first round: write has(vars.found) ? vars.found : …";
+    let next = "vars.next is not there in the first round: write has(vars.next) ? vars.next : …";
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("vars.found", &[(5, found)]),
+        ("vars['found']", &[(5, found)]),
+        ("has(vars.next) ? vars.found : 1", &[(22, found)]),
+        ("has(vars.next) ? 1 : vars.next", &[(26, next)]),
+        ("has(vars.next) || vars.next == 'x'", &[(23, next)]),
+        ("vars.next == 'x' && has(vars.next)", &[(5, next)]),
+        ("(has(vars.next) && inputs.on) || vars.next == 'x'", &[(38, next)]),
+        ("(has(vars.next) || inputs.on) && vars.next == 'x'", &[(38, next)]),
+        (
+            "(has(vars.next) && inputs.on) && true || vars.next == 'x'",
+            &[(46, next)],
+        ),
+        ("[has(vars.next), vars.next == 'x']", &[(22, next)]),
+        (
+            "has(vars.next) ? vars.next + 1 : 1",
+            &[(
+                27,
+                "no + for string and int; make a string of the other with string(…)",
+            )],
+        ),
+    ];
+    all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
 }
 
 #[test]

@@ -31,12 +31,16 @@ pub struct Types {
     pub inputs: BTreeMap<String, Type>,
     /// `vars.NAME`: what some `set` records.
     pub vars: BTreeMap<String, Type>,
+    /// `vars.NAME` of those that are there from the second round of a loop on: only behind `has(vars.NAME)`.
+    pub later_vars: BTreeMap<String, Type>,
     /// `tasks.NAME` of the tasks that it may ask for, with the type of `tasks.NAME.outputs`.
     pub tasks: BTreeMap<String, Type>,
     /// `machine`: the task has a worker.
     pub machine: bool,
-    /// `item`, in a task with `forEach`.
+    /// `item`, in a task with `forEach`; `item_index` goes with it.
     pub item: Option<Type>,
+    /// `round`: a `goto` may lead back to the task.
+    pub round: bool,
     /// `machines(selector)` may be called: in the list of a `forEach`.
     pub machines: bool,
     /// `success()`, `failure()` and `always()` may be called: in `when`.
@@ -148,7 +152,9 @@ impl Types {
         Some(match name {
             "inputs" => Type::Object(self.inputs.clone()),
             "item" => self.item.clone()?,
+            "item_index" if self.item.is_some() => Type::Int,
             "machine" if self.machine => Type::Any,
+            "round" if self.round => Type::Int,
             "tasks" => Type::Object(
                 self.tasks
                     .iter()
@@ -167,10 +173,19 @@ impl Types {
     }
 
     pub(super) fn names(&self) -> Vec<&'static str> {
-        ["inputs", "item", "machine", "tasks", "vars", "workflow"]
-            .into_iter()
-            .filter(|name| self.named(name).is_some())
-            .collect()
+        [
+            "inputs",
+            "item",
+            "item_index",
+            "machine",
+            "round",
+            "tasks",
+            "vars",
+            "workflow",
+        ]
+        .into_iter()
+        .filter(|name| self.named(name).is_some())
+        .collect()
     }
 }
 

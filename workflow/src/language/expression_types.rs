@@ -78,6 +78,8 @@ struct Seen<'d> {
     vars: BTreeMap<&'d str, Variable>,
     /// By task: the type of an item of its `forEach`.
     items: BTreeMap<usize, Type>,
+    /// The first and the last task of each loop.
+    loops: Vec<(usize, usize)>,
 }
 
 struct Variable {
@@ -117,6 +119,12 @@ impl<'d> Seen<'d> {
                 .collect(),
             vars,
             items: BTreeMap::new(),
+            loops: definition
+                .tasks
+                .iter()
+                .enumerate()
+                .filter_map(|(last, task)| Some((task.goto.as_ref()?.task, last)))
+                .collect(),
         }
     }
 
@@ -154,6 +162,22 @@ impl<'d> Seen<'d> {
             } else {
                 BTreeMap::new()
             },
+            later_vars: if words.contains("vars") {
+                let later = self.vars.iter().filter(|(_, variable)| {
+                    !variable.set_by.iter().any(|&by| self.is_before(by, expression))
+                        && variable.set_by.iter().any(|&by| self.is_later(by, expression))
+                });
+                shown(
+                    later.map(|(name, _)| (*name, &Type::Any)),
+                    self.vars.len(),
+                    &words,
+                )
+            } else {
+                BTreeMap::new()
+            },
+            round: expression
+                .task
+                .is_some_and(|task| self.loops_with(task).next().is_some()),
             tasks: if words.contains("tasks") {
                 self.tasks(expression, &words)
             } else {
@@ -189,6 +213,30 @@ impl<'d> Seen<'d> {
             }
             _ => true,
         }
+    }
+
+    /// Whether a task is final only after the expression is evaluated, but before that is done once more: it stands later in a
+    /// loop of both, or is the expression's own.
+    fn is_later(&self, task: usize, expression: &Expression<'_>) -> bool {
+        let (Some(own), Some(ancestors)) = (expression.task, self.ancestors) else {
+            return false;
+        };
+        (own == task || ancestors.has(task, own))
+            && self
+                .loops_with(own)
+                .any(|(first, last)| self.is_within(task, first, last))
+    }
+
+    /// The loops that a task is in.
+    fn loops_with(&self, task: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let loops = self.loops.iter().copied();
+        loops.filter(move |(first, last)| self.is_within(task, *first, *last))
+    }
+
+    fn is_within(&self, task: usize, first: usize, last: usize) -> bool {
+        let comes_after =
+            |task, other| task == other || self.ancestors.is_none_or(|ancestors| ancestors.has(task, other));
+        comes_after(task, first) && comes_after(last, task)
     }
 
     /// Remembers what a variable or an item is.

@@ -85,7 +85,7 @@ impl Plan {
                 Work::Workflow { plan, given, hollow } => {
                     let more = hollow.map_or(String::new(), |run| format!(" + 0 / (workflow.run - {run})"));
                     let input = match step.each {
-                        Some(_) => format!("${{{{ item + workflow.run{more} }}}}"),
+                        Some(_) => format!("${{{{ item_index + workflow.run{more} }}}}"),
                         None => format!("${{{{ {given} + workflow.run{more} }}}}"),
                     };
                     Some(Control::Workflow {

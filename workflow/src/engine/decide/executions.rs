@@ -10,7 +10,7 @@ use super::super::state::{Filled, Parent, StepState, Waiting, WorkflowState};
 use super::draft::Draft;
 use super::fill;
 use super::outputs::too_long;
-use super::scope::{bind, scope};
+use super::scope::{Item, bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
 use crate::language::{Control, Task, duration_ms, time_ms};
@@ -72,8 +72,9 @@ impl Draft<'_> {
         }
         let items = self.workflow.items.get(&(task, instance)).cloned();
         let value = items.as_ref().and_then(|items| items.get(item));
+        let bound = value.map(|value| Item { value, index: item });
         let mut condition = None;
-        let prepared = self.prepare(task, defined, value, &mut condition);
+        let prepared = self.prepare(task, defined, bound, &mut condition);
         let (worker, filled) = match prepared {
             Ok(Some(prepared)) => prepared,
             Ok(None) => {
@@ -122,7 +123,7 @@ impl Draft<'_> {
         &mut self,
         index: usize,
         defined: &Task,
-        item: Option<&Value>,
+        item: Option<Item<'_>>,
         condition: &mut Option<Evaluated>,
     ) -> Result<Option<(String, Option<Filled>)>, Failure> {
         let definition = &self.workflow.definition;
@@ -146,7 +147,7 @@ impl Draft<'_> {
         &self,
         scope: &mut Scope,
         defined: &Task,
-        item: Option<&Value>,
+        item: Option<Item<'_>>,
         condition: &mut Option<Evaluated>,
     ) -> Result<Option<(String, Option<Filled>)>, Failure> {
         let definition = &self.workflow.definition;
@@ -278,7 +279,10 @@ impl Draft<'_> {
         match &defined.control {
             Some(Control::Set(values)) => {
                 let mut scope = scope(&self.workflow, Some(id.task));
-                let item = execution.and_then(|execution| execution.item.as_ref());
+                let item = execution.and_then(|execution| {
+                    let (value, index) = (execution.item.as_ref()?, id.item);
+                    Some(Item { value, index })
+                });
                 bind(&mut scope, &self.workflow, item, &defined.worker);
                 let values: Result<Map<String, Value>, _> = values
                     .iter()

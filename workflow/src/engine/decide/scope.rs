@@ -27,6 +27,9 @@ pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
     let (success, failure) = gate(workflow, task);
     let mut variables = Map::new();
     variables.insert("inputs".into(), Value::Object(Map::clone(&head.inputs)));
+    if let Some(state) = task.and_then(|task| head.tasks.get(task)) {
+        variables.insert("round".into(), Value::from(state.iteration));
+    }
     variables.insert("vars".into(), Value::Object(Map::clone(&head.vars)));
     variables.insert("tasks".into(), Value::Object(tasks));
     variables.insert(
@@ -41,14 +44,27 @@ pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
     }
 }
 
-/// The scope, with what `item` and `machine` are. A worker's machine is what was known of it when the workflow was
-/// made; an item with a `mac` is its own machine.
-pub(super) fn bind(scope: &mut Scope, workflow: &Workflow, item: Option<&Value>, worker: &str) {
-    let of_item = item.filter(|item| item.get("mac").is_some());
+/// An element of a `forEach`'s list, and which it is, from 0.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'v> {
+    pub value: &'v Value,
+    pub index: usize,
+}
+
+/// The scope, with what `item`, `item_index` and `machine` are. A worker's machine is what was known of it when the
+/// workflow was made; an item with a `mac` is its own machine.
+pub(super) fn bind(scope: &mut Scope, workflow: &Workflow, item: Option<Item<'_>>, worker: &str) {
+    let of_item = item
+        .map(|item| item.value)
+        .filter(|item| item.get("mac").is_some());
     let machine = of_item.or_else(|| workflow.head.machines.get(worker));
-    for (name, value) in [("item", item), ("machine", machine)] {
+    for (name, value) in [
+        ("item", item.map(|item| item.value.clone())),
+        ("item_index", item.map(|item| Value::from(item.index))),
+        ("machine", machine.cloned()),
+    ] {
         match value {
-            Some(value) => scope.variables.insert(name.into(), value.clone()),
+            Some(value) => scope.variables.insert(name.into(), value),
             None => scope.variables.remove(name),
         };
     }
