@@ -99,6 +99,7 @@ pub fn make(view: &View, source: Source, identity: Identity) -> Result<(Creation
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
+        start_at: None,
         by: identity.by,
     };
     Ok((creation, text))
