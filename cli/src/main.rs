@@ -9,6 +9,7 @@ mod ending;
 mod failure;
 mod following;
 mod logins;
+mod moment;
 mod output;
 mod serve;
 mod terminal;

@@ -104,6 +104,7 @@ pub fn make(
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
+        start_at: None,
         by: identity.by,
     };
     Ok((creation, text))

@@ -57,3 +57,12 @@ pub(crate) fn timestamp(at: UnixMillis) -> Timestamp {
         nanos: i32::try_from((at % 1000) * 1_000_000).unwrap_or(0),
     }
 }
+
+/// Milliseconds since 1970; 0 for times before.
+pub(crate) fn unix_millis(at: Timestamp) -> UnixMillis {
+    let millis = at
+        .seconds
+        .saturating_mul(1000)
+        .saturating_add(i64::from(at.nanos / 1_000_000));
+    UnixMillis::try_from(millis).unwrap_or(0)
+}

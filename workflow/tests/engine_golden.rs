@@ -6,9 +6,9 @@ mod script;
 
 use std::collections::BTreeSet;
 
-use script::{Script, tasks, template, two_tasks, with_outputs};
+use script::{Script, creation, tasks, template, two_tasks, with_outputs};
 use serde_json::json;
-use workflow::engine::{self, Event};
+use workflow::engine::{self, Creation, Event};
 
 /// Histories that have every kind of event, every outcome and every loss.
 fn histories() -> Vec<Script> {
@@ -74,7 +74,21 @@ tasks:
     roll.does("a", "succeeded");
     roll.does("c", "succeeded");
     roll.does("c", "succeeded");
-    vec![old, people, roll]
+    let mut later = Script::made(Creation {
+        start_at: Some(60_000),
+        resolved: [("10.77.0.11".to_owned(), "a".to_owned())].into(),
+        by: "ann".into(),
+        ..creation(two_tasks())
+    });
+    later.run("start 50000; start 70000");
+    later.now = 70_000;
+    later.run("timer; cancel");
+    let mut now = Script::made(Creation {
+        start_at: Some(60_000),
+        ..creation(two_tasks())
+    });
+    now.run("start");
+    vec![old, people, roll, later, now]
 }
 
 #[test]
@@ -84,8 +98,8 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "asked child_asked child_ended created decided delayed dispatched ended execution_ended execution_made late lost \
-         pause_asked paused reported resumed returned run_opened stop_asked stopping task_ended task_started unpaused \
+        "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made late lost \
+         pause_asked paused reported resumed returned run_opened start_moved stop_asked stopping task_ended task_started unpaused \
          wave_opened went_back"
     );
     let written: String = all()

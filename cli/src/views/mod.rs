@@ -234,6 +234,14 @@ pub(crate) fn when(at: Option<&str>) -> String {
     format!("{} ({})", here.strftime("%Y-%m-%d %H:%M:%S %Z"), ago(at))
 }
 
+/// A time that is to come, by the clock here.
+fn at_place(at: &str) -> String {
+    match local(at) {
+        Some(here) => here.strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        None => at.to_owned(),
+    }
+}
+
 /// How long ago, for a column: `18m`.
 fn short_age(at: Option<&str>) -> String {
     let ago = ago(at);

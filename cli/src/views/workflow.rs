@@ -5,7 +5,7 @@ use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{clock, dash, first_line, given, seconds, short_age, time};
+use super::{at_place, clock, dash, first_line, given, seconds, short_age, time};
 use crate::output::{InNamespace, Rows};
 use crate::terminal::{safe_line, set_in};
 
@@ -21,6 +21,8 @@ pub(crate) struct Workflow {
     pub(crate) parent: Option<String>,
     pub(crate) root: Option<String>,
     pub(crate) created_at: Option<String>,
+    /// When it is to begin, until it has.
+    pub(crate) starts_at: Option<String>,
     pub(crate) started_at: Option<String>,
     pub(crate) paused_at: Option<String>,
     pub(crate) ended_at: Option<String>,
@@ -119,6 +121,7 @@ impl From<v1::Workflow> for Workflow {
             parent: given(workflow.parent),
             root: given(workflow.root),
             created_at: time(workflow.created_at),
+            starts_at: time(workflow.starts_at),
             started_at: time(workflow.started_at),
             paused_at: time(workflow.paused_at),
             ended_at: time(workflow.ended_at),
@@ -239,7 +242,7 @@ impl Rows for Workflow {
             self.state.clone(),
             short_age(self.created_at.as_deref()),
             dash(&workers.join(",")),
-            dash(&first_line(self.message.as_deref().unwrap_or_default())),
+            dash(&first_line(&self.why())),
         ]
     }
 }
@@ -250,9 +253,31 @@ const ALL_ITEMS: usize = 20;
 impl Workflow {
     /// `FAILED: why`.
     pub(crate) fn state_in_words(&self) -> String {
-        match &self.message {
-            Some(message) => format!("{}: {}", self.state, set_in(message, 2)),
+        match self.why().as_str() {
+            "" => self.state.clone(),
+            why => format!("{}: {}", self.state, set_in(why, 2)),
+        }
+    }
+
+    /// `PENDING, begins at …`; of others the state alone.
+    pub(crate) fn state_and_time(&self) -> String {
+        match self.begins() {
+            Some(begins) => format!("{}, begins at {begins}", self.state),
             None => self.state.clone(),
+        }
+    }
+
+    /// When it is to begin, by the clock here; `None`: it has, or ended before.
+    pub(crate) fn begins(&self) -> Option<String> {
+        self.starts_at.as_deref().map(at_place)
+    }
+
+    /// What is to be said of its state: when it begins, or why it ended so.
+    fn why(&self) -> String {
+        match (&self.message, &self.starts_at) {
+            (Some(message), _) => message.clone(),
+            (None, Some(at)) => format!("begins at {}", at_place(at)),
+            (None, None) => String::new(),
         }
     }
 

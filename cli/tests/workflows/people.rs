@@ -209,3 +209,92 @@ fn one_action_is_run_now_and_its_output_is_the_output() {
     let words = "farrier: no machine is named \"node9\": see `farrier machine list`";
     story.fails(&["run", "node9", "reboot"], 3, words);
 }
+
+/// Later than any test of it runs, and within what is allowed.
+fn in_days(days: i64) -> jiff::Timestamp {
+    let ahead = jiff::SignedDuration::from_hours(24 * days);
+    let at = jiff::Timestamp::now() + ahead;
+    at.round(jiff::Unit::Second).expect("a second")
+}
+
+#[test]
+fn a_workflow_is_made_to_begin_later_moved_and_begun() {
+    let mut story = Story::begin(TEMPLATE);
+    let at = in_days(30);
+    let create = ["workflow", "create", "-t", "wipe-it", "-r", DEVICE];
+    let made = story.ok(&[&create[..], &["--at", &at.to_string()]].concat());
+    let words = at
+        .to_zoned(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S %Z")
+        .to_string();
+    let id = made.split(' ').nth(1).expect("an id").to_owned();
+    assert_eq!(made, format!("workflow {id} is PENDING, begins at {words}\n"));
+    for command in ["list", "state", "get"] {
+        let args = ["workflow", command, &id];
+        let shown = story.ok(if command == "list" { &args[..2] } else { &args });
+        assert!(shown.contains(&words), "{command}: {shown}");
+    }
+    let explained = story.ok(&["workflow", "explain", &id]);
+    assert!(explained.contains(&format!("it begins at {at};")), "{explained}");
+    let json: serde_json::Value =
+        serde_json::from_str(&story.ok(&["workflow", "state", &id, "-o", "json"])).expect("JSON");
+    let begins: jiff::Timestamp = json["starts_at"]
+        .as_str()
+        .expect("a time")
+        .parse()
+        .expect("a time");
+    assert_eq!(begins, at);
+
+    let moved = story.ok(&["workflow", "start", &id, "--in", "2h"]);
+    assert!(
+        moved.contains("is PENDING, begins at ") && !moved.contains(&words),
+        "{moved}"
+    );
+    let begun = story.ok(&["workflow", "start", &id, "--now"]);
+    assert_eq!(begun, format!("workflow {id} is PENDING\n"));
+    story.ok_as("ann", &["workflow", "approve", &id]);
+    let run = story.runtime.block_on(story.agent.run());
+    assert!(run.attempt_id.starts_with(&id), "{run:?}");
+    story.fails(
+        &["workflow", "start", &id, "--now"],
+        1,
+        &format!("farrier: workflow {id} is RUNNING: it has begun already; farrier workflow pause holds it"),
+    );
+}
+
+#[test]
+fn a_time_to_begin_is_refused_with_what_would_be_one() {
+    let story = Story::begin(TEMPLATE);
+    let create = ["workflow", "create", "-t", "wipe-it", "-r", DEVICE];
+    for (more, code, words) in [
+        (
+            &["--at", "soon"][..],
+            2,
+            "\"soon\" is no time: write one such as 2026-11-29T02:00:00Z",
+        ),
+        (
+            &["--in", "soon"],
+            2,
+            "\"soon\" is no time: write one such as 90s, 30m, 2h or 90d",
+        ),
+        (
+            &["--in", "2h", "--at", "2099-01-01T00:00:00Z"],
+            2,
+            "cannot be used with",
+        ),
+        (
+            &["--at", "2020-01-01T00:00:00Z"],
+            1,
+            "so that has passed; leave the time out to begin at once",
+        ),
+        (&["--in", "400d"], 1, "it may begin 366 days ahead at most"),
+    ] {
+        let output = farrier(&story.address, &[&create[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(words), "{more:?}: {said}");
+    }
+    let output = farrier(&story.address, &["workflow", "start", "0192"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(story.ok(&["workflow", "list", "-o", "json"]).trim(), "[]");
+}

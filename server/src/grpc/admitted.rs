@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 14] = [
+const OPERATORS: [&str; 15] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -51,6 +51,7 @@ const OPERATORS: [&str; 14] = [
     "ResumeWorkflow",
     "RetryWorkflow",
     "SetSecret",
+    "StartWorkflow",
 ];
 
 /// The role that a call needs. One that stands nowhere is for admins.

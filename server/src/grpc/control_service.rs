@@ -15,6 +15,7 @@ use super::admitted::caller;
 use super::convert::{self, Live};
 use super::{Answers, status};
 use crate::agents::{Agent, agent_key};
+use crate::clock;
 use crate::control::ControlPlane;
 use crate::people::NewToken;
 use crate::tasks::caught;
@@ -338,6 +339,7 @@ impl ControlService for ControlPlane {
             devices: request.devices.into_iter().collect(),
             idempotency_key: request.idempotency_key,
             name: request.name,
+            start_at: request.start_at.map(clock::unix_millis),
         };
         let (workflow, warnings) = self.create_workflow(creation).await.map_err(status)?;
         let workflow = Some(convert::shown(&workflow, None));
@@ -447,6 +449,17 @@ impl ControlService for ControlPlane {
             .ask(&reach, &id, Command::Pause { by, reason })
             .await
             .map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn start_workflow(
+        &self,
+        request: Request<StartWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let StartWorkflowRequest { id, at } = request.into_inner();
+        let at = at.map(clock::unix_millis);
+        let workflow = self.start_workflow(&reach, &id, at, by).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 

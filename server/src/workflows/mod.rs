@@ -6,6 +6,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod read;
 pub(crate) mod silence;
+mod start;
 pub(crate) mod step;
 pub(crate) mod timers;
 
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use workflow::engine::{self, Command, Workflow};
+use workflow::engine::{self, Command, UnixMillis, Workflow};
 
 use crate::clock;
 use crate::control::ControlPlane;
@@ -49,6 +50,8 @@ pub(crate) struct Creation {
     pub(crate) idempotency_key: String,
     /// Empty: the template's.
     pub(crate) name: String,
+    /// It begins then; `None`: at once.
+    pub(crate) start_at: Option<UnixMillis>,
     pub(crate) by: String,
     pub(crate) within: Within,
 }
@@ -68,6 +71,8 @@ struct Asked {
     text: String,
     #[serde(default)]
     machine: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start_at: Option<UnixMillis>,
 }
 
 impl ControlPlane {
@@ -80,6 +85,9 @@ impl ControlPlane {
     ) -> Result<(Arc<Workflow>, Vec<String>), Error> {
         if let Some(known) = self.asked_before(&creation).await? {
             return Ok(known);
+        }
+        if let Some(at) = creation.start_at {
+            start::check(at, clock::wall())?;
         }
         // Until it is stored: no machine that it is for goes away in between.
         let _turn = self.inner.machines_turn.read().await;
@@ -226,7 +234,9 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         idempotency_key: asked.idempotency_key.clone(),
         by: asked.by.clone(),
     };
-    let (creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
+    let start_at = asked.start_at;
+    let (mut creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
+    creation.start_at = start_at;
     extra.put(format!("workflow-text/{id}"), &text);
     let new = NewWorkflow {
         creation,
@@ -277,6 +287,7 @@ impl Asked {
             typed_inputs: creation.typed_inputs.clone(),
             text: creation.text.clone(),
             machine: creation.machine.clone(),
+            start_at: creation.start_at,
         }
     }
 }

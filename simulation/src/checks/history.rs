@@ -19,6 +19,8 @@ pub(crate) struct History {
     stopping: bool,
     pub(crate) ended: Option<WorkflowState>,
     run: u32,
+    /// It is to begin later, and has not begun.
+    later: bool,
 }
 
 #[derive(Default)]
@@ -146,11 +148,22 @@ impl History {
 
     fn judge(&mut self, kind: &EventKind) -> Result<(), String> {
         match kind {
-            EventKind::Created { definition, .. } => {
+            EventKind::Created {
+                definition, start_at, ..
+            } => {
+                self.later = start_at.is_some();
                 self.tasks = definition.tasks.iter().map(|_| TaskSeen::default()).collect();
                 self.definition = (**definition).clone();
                 self.run = 1;
                 Ok(())
+            }
+            EventKind::StartMoved { .. } | EventKind::Begun { .. } if !self.later => {
+                Err("it had begun, and begins again".to_owned())
+            }
+            EventKind::StartMoved { .. } => Ok(()),
+            EventKind::Begun { .. } => {
+                self.later = false;
+                self.starts_things("it begins")
             }
             EventKind::Asked { task, .. } => {
                 self.needs_are_over(*task)?;
@@ -241,6 +254,9 @@ impl History {
     }
 
     fn starts_things(&self, what: &str) -> Result<(), String> {
+        if self.later {
+            return Err(format!("{what} before the workflow begins"));
+        }
         if self.paused {
             return Err(format!("{what} in a pause"));
         }
@@ -605,6 +621,8 @@ impl History {
     }
 
     fn run_opened(&mut self, run: u32, tasks: &[usize]) -> Result<(), String> {
+        // It begins at once.
+        self.later = false;
         if self.ended.is_none_or(|state| state == WorkflowState::Success) {
             return Err("a run is opened where none has failed".to_owned());
         }

@@ -175,7 +175,9 @@ impl World {
             Ok(inputs) => inputs,
             Err(problems) => return self.break_down(problems.join("; ")),
         };
+        let start_at = self.dice.one_in(8).then(|| clock + self.dice.below(120_000));
         let creation = Creation {
+            start_at,
             id: id.clone(),
             namespace,
             name,
@@ -231,6 +233,11 @@ impl World {
                 },
             ),
             6 | 7 => ("retry", Command::Retry { by }),
+            8 | 9 if workflow.head.start_at.is_some() => {
+                let clock = self.server_clock(0);
+                let at = self.dice.one_in(2).then(|| clock + self.dice.below(120_000));
+                ("start", Command::Start { at, by })
+            }
             _ => match self.decision(&workflow) {
                 Some(decision) => decision,
                 None if workflow.head.state.is_final() => ("retry", Command::Retry { by }),
@@ -298,6 +305,9 @@ impl World {
             if paused {
                 let by = "somebody".to_owned();
                 self.command(&id, "resume", Command::Unpause { by });
+            } else if workflow.head.start_at.is_some() && !workflow.head.state.is_final() {
+                let by = "somebody".to_owned();
+                self.command(&id, "start", Command::Start { at: None, by });
             } else if let Some((what, command)) = self.decision(&workflow) {
                 self.command(&id, what, command);
             } else if self.waits_in_vain(&workflow) {

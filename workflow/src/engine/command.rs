@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::UnixMillis;
 use super::event::{Event, Failure, Loss, Outcome};
 use super::ids::{AttemptId, ExecutionId};
 use super::state::{Parent, Workflow, WorkflowState};
@@ -76,6 +77,11 @@ pub enum Command {
     Unpause {
         by: String,
     },
+    /// It has not begun: it is to begin then, by the clock on the wall; None: now.
+    Start {
+        at: Option<UnixMillis>,
+        by: String,
+    },
     /// Starts nothing any more, not even `always()` or `on-failure`.
     Cancel {
         /// Who wants it; empty: not a person.
@@ -119,6 +125,8 @@ pub struct Creation {
     /// The MACs of machines that were named otherwise, by the name or address that was given.
     pub resolved: BTreeMap<String, String>,
     pub parent: Option<Parent>,
+    /// It begins then, by the clock on the wall; until then it has no machine, and waits for none.
+    pub start_at: Option<UnixMillis>,
     /// Who made it; empty: not a person.
     pub by: String,
 }

@@ -51,7 +51,21 @@ pub enum EventKind {
         resolved: BTreeMap<String, String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent: Option<Parent>,
+        /// It begins then, and not at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_at: Option<UnixMillis>,
         /// Who made it; empty: not a person.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// It is to begin at another time than it was.
+    StartMoved {
+        start_at: UnixMillis,
+        by: String,
+    },
+    /// The time has come at which it was to begin, or somebody has it begin: it waits for its machines from here on.
+    Begun {
+        /// Empty: its time came.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         by: String,
     },
@@ -303,6 +317,8 @@ impl EventKind {
         use EventKind::*;
         match self {
             Created { .. } => "created",
+            StartMoved { .. } => "start_moved",
+            Begun { .. } => "begun",
             Asked { .. } => "asked",
             TaskStarted { .. } => "task_started",
             ExecutionMade { .. } => "execution_made",
@@ -405,6 +421,7 @@ impl fmt::Display for EventKind {
                 template,
                 by,
                 resolved,
+                start_at,
                 ..
             } => {
                 match template.as_str() {
@@ -419,8 +436,16 @@ impl fmt::Display for EventKind {
                     let before = if n == 0 { ": " } else { ", " };
                     write!(formatter, "{before}{word} is {mac}")?;
                 }
-                Ok(())
+                match start_at {
+                    Some(at) => write!(formatter, "; begins at {}", time_of(*at)),
+                    None => Ok(()),
+                }
             }
+            StartMoved { start_at, by } => {
+                write!(formatter, "is to begin at {}, says {by}", time_of(*start_at))
+            }
+            Begun { by } if by.is_empty() => formatter.write_str("the time has come: it begins"),
+            Begun { by } => write!(formatter, "begins now, says {by}"),
             Asked { selector, .. } => write!(formatter, "asked for machines({selector:?})"),
             TaskStarted { items: None, .. } => formatter.write_str("started"),
             TaskStarted {
@@ -486,6 +511,15 @@ impl fmt::Display for EventKind {
             RunOpened { run, by, .. } => write!(formatter, "run {run} opened by {by}"),
         }
     }
+}
+
+/// A time of day as people and machines read it: RFC 3339, in UTC, in seconds where it has no more.
+pub fn time_of(at: UnixMillis) -> String {
+    let time = i64::try_from(at)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    // Only what no clock shows is not one.
+    time.map_or_else(|| format!("{at} ms after 1970"), |time| time.to_string())
 }
 
 fn ended(formatter: &mut fmt::Formatter<'_>, state: StepState, error: Option<&Failure>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use super::UnixMillis;
 use super::decide::next_due_of;
+use super::event::time_of;
 use super::graph;
 use super::state::{Execution, StepState, TaskState, Waiting, Workflow};
 use crate::language::Task;
@@ -57,6 +58,13 @@ fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
         let line = format!("it will be {} when what is under way has stopped", ending.state);
         lines.push(told(&line, &ending.message));
     }
+    if let Some(at) = head.start_at.filter(|_| !head.state.is_final()) {
+        lines.push(format!(
+            "it begins at {}; until then it waits for no machine (farrier workflow start {} --now)",
+            time_of(at),
+            head.id
+        ));
+    }
     if head.paused_at.is_some() {
         lines.push("it is paused: nothing is started until it is resumed".into());
     }
@@ -66,6 +74,9 @@ fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
     let tasks = workflow.definition.tasks.iter().zip(&head.tasks);
     lines.extend(tasks.flat_map(|(task, state)| warned(task, state)).take(TOLD));
     if head.state.is_final() {
+        return lines;
+    }
+    if head.start_at.is_some() {
         return lines;
     }
     let mut left = 0_usize;

@@ -67,6 +67,9 @@ pub struct Head {
     #[serde(default)]
     pub data_version: u64,
     pub created_at: UnixMillis,
+    /// When it is to begin, until it has: nothing of it is looked at before, and no machine is claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<UnixMillis>,
     /// Of the first dispatch of the run.
     pub started_at: Option<UnixMillis>,
     pub ended_at: Option<UnixMillis>,
@@ -428,6 +431,7 @@ impl Head {
             tasks,
             data_version,
             created_at,
+            start_at,
             started_at,
             ended_at,
             paused_at,
@@ -454,6 +458,7 @@ impl Head {
             && *tasks == other.tasks
             && *data_version == other.data_version
             && *created_at == other.created_at
+            && *start_at == other.start_at
             && *started_at == other.started_at
             && *ended_at == other.ended_at
             && *paused_at == other.paused_at

@@ -13,12 +13,15 @@ pub(crate) enum Choice {
     Answer(usize, usize),
     Approve(usize, usize, usize),
     Boot(usize),
+    Begin(usize),
     Cancel(usize),
     CannotStart(usize),
     Carry(usize),
     HandOut(usize),
     Late(usize),
     LateEnd(usize),
+    /// It begins some seconds later.
+    Move(usize, u64),
     Leave(usize),
     NoAnswer(usize, usize),
     /// A second passes.
@@ -124,6 +127,9 @@ fn choices_of_people(of: usize, model: &Model, all: bool, choices: &mut Vec<Choi
         if all {
             choices.extend([Choice::Approve(of, task, item), Choice::Reject(of, task, item)]);
         }
+    }
+    if all && model.later.is_some() && matches!(model.flow, Flow::Running | Flow::Paused) {
+        choices.extend([Choice::Begin(of), Choice::Move(of, 3), Choice::Move(of, 20)]);
     }
     if all && model.flow == Flow::Running {
         choices.extend([Choice::Pause(of), Choice::Cancel(of)]);

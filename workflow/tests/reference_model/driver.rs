@@ -49,6 +49,7 @@ impl Driver {
             name: "model".into(),
             template: plan.name.clone(),
             definition: plan.definition(),
+            start_at: plan.later.map(|second| second * 1000),
             inputs: [("given".to_owned(), 0.into())].into_iter().collect(),
             ..Creation::default()
         };

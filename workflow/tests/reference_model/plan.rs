@@ -11,6 +11,8 @@ pub(crate) struct Plan {
     pub(crate) tasks: Vec<Step>,
     /// Seconds.
     pub(crate) global_timeout: Option<u64>,
+    /// The second in which it begins; of the root only.
+    pub(crate) later: Option<u64>,
 }
 
 #[derive(Clone, Debug)]

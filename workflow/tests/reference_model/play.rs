@@ -29,6 +29,8 @@ impl Both {
             Choice::Approve(of, task, item) => self.decide(of, task, item, true),
             Choice::Reject(of, task, item) => self.decide(of, task, item, false),
             Choice::Boot(machine) => self.boot(machine),
+            Choice::Begin(of) => self.start(of, None),
+            Choice::Move(of, seconds) => self.start(of, Some(self.driver.now / 1000 + seconds)),
             Choice::Cancel(of) => {
                 let reason = "enough".to_owned();
                 self.tell(
@@ -97,6 +99,13 @@ impl Both {
         }
         self.family.collect();
         self.compare();
+    }
+
+    fn start(&mut self, of: usize, second: Option<u64>) {
+        let at = second.map(|second| second * 1000);
+        let by = "somebody".to_owned();
+        self.tell(of, &Command::Start { at, by });
+        self.family.models[of].moved(second);
     }
 
     fn name(&self, of: usize) -> String {

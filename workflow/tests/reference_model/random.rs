@@ -22,7 +22,11 @@ struct Drawn {
 }
 
 pub(crate) fn plans() -> impl Strategy<Value = Plan> {
-    plans_of(6, 2).prop_map(|plan| plan.named("model"))
+    let later = prop::option::weighted(0.2, 1u64..40);
+    (plans_of(6, 2), later).prop_map(|(plan, later)| Plan {
+        later,
+        ..plan.named("model")
+    })
 }
 
 /// Of so many tasks, with sub-workflows so deep.
@@ -34,6 +38,7 @@ fn plans_of(tasks: usize, depth: usize) -> BoxedStrategy<Plan> {
             name: String::new(),
             tasks: Vec::new(),
             global_timeout,
+            later: None,
         };
         for one in drawn {
             add(&mut plan, one);

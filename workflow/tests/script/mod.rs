@@ -322,6 +322,11 @@ impl Script {
                 by: String::new(),
                 reason: "wrong machine".into(),
             },
+            ["start"] => Command::Start { at: None, by: by() },
+            ["start", at] => Command::Start {
+                at: Some(at.parse().unwrap()),
+                by: by(),
+            },
             ["timer"] => Command::Timer,
             ["timer", now] => panic!("set script.now = {now}"),
             ["continue"] => Command::Continue,

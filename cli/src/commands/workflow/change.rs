@@ -3,7 +3,7 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, PauseWorkflowRequest, ResumeWorkflowRequest,
-    RetryWorkflowRequest,
+    RetryWorkflowRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -27,6 +27,20 @@ pub(super) async fn pause(id: String, reason: String, asking: Asking<'_>) -> Res
 pub(super) async fn resume(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let answer = client.control.resume_workflow(ResumeWorkflowRequest { id }).await;
+    changed(&client, answer, asking)
+}
+
+/// `at`: `None` is now.
+pub(super) async fn start(
+    id: String,
+    at: Option<prost_types::Timestamp>,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .start_workflow(StartWorkflowRequest { id, at })
+        .await;
     changed(&client, answer, asking)
 }
 
@@ -64,7 +78,7 @@ fn changed(
 ) -> Result<(), Failure> {
     let workflow = Workflow::from(client.answer(answer)?);
     output::one(asking.out, asking.output, &workflow, |out| {
-        writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
+        writeln!(out, "workflow {} is {}", workflow.id, workflow.state_and_time())?;
         Ok(())
     })
 }

@@ -37,6 +37,9 @@ pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
             .map(|message| format!(": {message}"))
             .unwrap_or_default();
         line("State", &format!("{}{message}", workflow.state))?;
+        if let Some(begins) = workflow.begins() {
+            line("Begins", &begins)?;
+        }
         if workflow.run > 1 {
             line("Run", &workflow.run.to_string())?;
         }

@@ -10,6 +10,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
 use super::{Asking, Listing, devices, read_file, warn};
@@ -17,6 +18,7 @@ use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::following::Following;
+use crate::moment::{from_now, moment};
 use crate::output::{self, Format};
 use crate::views::Workflow;
 
@@ -28,8 +30,10 @@ Examples:
   farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow create -t rack -i rack=r7 -i 'packages=[\"jq\", \"tmux\"]'
   farrier workflow create -f wipe.yaml -r device_1=node1
+  farrier workflow create -t debian -r device_1=node1 --at '2026-11-29 02:00'
 
-It begins as soon as its machine is attached; a machine that is switched on netboots into it.")]
+It begins as soon as its machine is attached; a machine that is switched on netboots into it. With --at or --in it begins then:
+until that time it has no machine, and waits for none.")]
     Create {
         /// Name or id of the template
         #[arg(short, long, required_unless_present = "file")]
@@ -52,6 +56,8 @@ It begins as soon as its machine is attached; a machine that is switched on netb
         /// Its name [default: the template's]
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        later: Later,
         /// Print its id only, whatever -o says
         #[arg(short, long)]
         quiet: bool,
@@ -91,6 +97,21 @@ Examples:
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
+    },
+    /// Change when a workflow begins that was made with --at or --in
+    #[command(after_help = "\
+Examples:
+  farrier workflow start ID --now
+  farrier workflow start ID --at 2026-11-29T02:00:00Z")]
+    #[command(group = clap::ArgGroup::new("when").required(true).args(["at", "in_time", "now"]))]
+    Start {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        #[command(flatten)]
+        later: Later,
+        /// At once
+        #[arg(long)]
+        now: bool,
     },
     /// Go on with a paused workflow
     #[command(after_help = "Example:\n  farrier workflow resume ID")]
@@ -201,6 +222,31 @@ Examples:
     },
 }
 
+/// When it begins.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Later {
+    /// Begin then: a time with its zone, such as 2026-11-29T02:00:00Z, or by the clock here, such as "2026-11-29 02:00"
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    at: Option<Timestamp>,
+    /// Begin so long from now, such as 90s, 30m, 2h or 7d
+    #[arg(long = "in", id = "in_time", value_name = "TIME", value_parser = duration, conflicts_with = "at")]
+    in_time: Option<Duration>,
+}
+
+impl Later {
+    /// As it is asked of a server; `None`: at once.
+    fn asked(&self) -> Result<Option<prost_types::Timestamp>, Failure> {
+        let at = match self.in_time {
+            Some(span) => Some(from_now(span).map_err(|why| Failure::Usage(format!("bad --in: {why}")))?),
+            None => self.at,
+        };
+        Ok(at.map(|at| prost_types::Timestamp {
+            seconds: at.as_second(),
+            nanos: at.subsec_nanosecond(),
+        }))
+    }
+}
+
 /// What somebody decides, and who.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Decision {
@@ -227,6 +273,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             inputs: values,
             idempotency_key,
             name,
+            later,
             quiet,
         } => {
             let (text, source) = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
@@ -242,6 +289,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 idempotency_key: idempotency_key.unwrap_or_default(),
                 name: name.unwrap_or_default(),
                 namespace: asking.namespace.clone(),
+                start_at: later.asked()?,
             };
             create(request, quiet, asking).await?;
         }
@@ -255,6 +303,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         }
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
         WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
+        WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
         WorkflowCommand::Resume { id } => change::resume(id, asking).await?,
         WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
         WorkflowCommand::Retry { id } => change::retry(id, asking).await?,
@@ -335,7 +384,7 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
         return Ok(writeln!(asking.out, "{}", workflow.id)?);
     }
     output::one(asking.out, asking.output, &workflow, |out| {
-        writeln!(out, "workflow {} is {}", workflow.id, workflow.state)?;
+        writeln!(out, "workflow {} is {}", workflow.id, workflow.state_and_time())?;
         Ok(())
     })
 }

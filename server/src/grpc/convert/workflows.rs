@@ -95,6 +95,7 @@ fn head(head: &Head) -> v1::Workflow {
         outputs_json: object(&head.outputs),
         vars_json: object(&head.vars),
         paused_at: head.paused_at.map(timestamp),
+        starts_at: head.start_at.filter(|_| !head.state.is_final()).map(timestamp),
         last_event: head.last_event,
     }
 }
@@ -291,7 +292,7 @@ fn kind(kind: &EventKind) -> &'static str {
 
 /// What the kind does not say.
 fn message(kind: &EventKind) -> String {
-    use workflow::engine::Outcome;
+    use workflow::engine::{Outcome, time_of};
     match kind {
         EventKind::Reported { outcome, .. } => match outcome {
             Outcome::Started => String::new(),
@@ -309,6 +310,7 @@ fn message(kind: &EventKind) -> String {
             template,
             by,
             resolved,
+            start_at,
             ..
         } => {
             let from = match template.as_str() {
@@ -322,7 +324,11 @@ fn message(kind: &EventKind) -> String {
             let resolved = resolved.iter().map(|(word, mac)| format!("{word} is {mac}"));
             let resolved: Vec<String> = resolved.collect();
             let colon = if resolved.is_empty() { "" } else { ": " };
-            format!("{name}{from}{by}{colon}{}", resolved.join(", "))
+            let later = match start_at {
+                Some(at) => format!("; begins at {}", time_of(*at)),
+                None => String::new(),
+            };
+            format!("{name}{from}{by}{colon}{}{later}", resolved.join(", "))
         }
         EventKind::ExecutionEnded { state, error, .. } | EventKind::TaskEnded { state, error, .. } => {
             ended(*state, error.as_ref())

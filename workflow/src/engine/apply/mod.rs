@@ -70,6 +70,7 @@ fn created(event: &Event) -> Option<Workflow> {
         machines,
         parent,
         resolved: _,
+        start_at,
         by: _,
     } = &event.kind
     else {
@@ -101,6 +102,7 @@ fn created(event: &Event) -> Option<Workflow> {
             outputs_bytes: 0,
             data_version: 0,
             created_at: event.at,
+            start_at: *start_at,
             started_at: None,
             ended_at: None,
             paused_at: None,
@@ -176,6 +178,13 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
         CancelAsked { .. } => Some(()),
+        StartMoved { start_at, .. } => {
+            let head = &mut workflow.head;
+            head.start_at?;
+            head.start_at = Some(*start_at);
+            Some(())
+        }
+        Begun { .. } => workflow.head.start_at.take().map(|_| ()),
         PauseAsked { .. } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {
@@ -386,6 +395,7 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
     head.state = WorkflowState::Pending;
     head.message.clear();
     head.outputs.clear();
+    head.start_at = None;
     head.started_at = None;
     head.ended_at = None;
     head.paused_ms = 0;

@@ -37,7 +37,8 @@ impl Draft<'_> {
 
     /// What this decision has freed. A sub-workflow frees nothing: its root does, when it has ended.
     pub(super) fn release(&mut self) {
-        if self.workflow.head.parent.is_some() {
+        // One that has not begun has claimed nothing.
+        if self.workflow.head.parent.is_some() || self.workflow.head.start_at.is_some() {
             return;
         }
         let is_over = self.workflow.head.state.is_final();

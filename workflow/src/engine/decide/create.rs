@@ -8,7 +8,7 @@ use super::super::state::Workflow;
 use super::super::uses::static_workers;
 use super::draft::Draft;
 
-/// The workflow, and the claims of the machines that its definition names.
+/// The workflow, and the claims of the machines that its definition names, unless it begins later.
 pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'static> {
     let created = Event {
         number: 1,
@@ -24,11 +24,15 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
             machines: creation.machines.clone(),
             resolved: creation.resolved.clone(),
             parent: creation.parent.clone(),
+            start_at: creation.start_at,
             by: creation.by.clone(),
         },
     };
     let workflow = apply(None, &created).expect("a first event that is Created is taken");
-    let effects = claims(&workflow);
+    let effects = match workflow.head.start_at {
+        Some(_) => Vec::new(),
+        None => claims(&workflow),
+    };
     let mut draft = Draft::new(None, workflow, now, vec![created], most_rows);
     draft.effects = effects;
     draft

@@ -17,6 +17,7 @@ mod outputs;
 mod pause;
 mod retry;
 mod scope;
+mod start;
 mod stop;
 mod tasks;
 mod timers;
@@ -107,6 +108,7 @@ pub fn decide_within(
         } => draft.child_ended(*execution, child, *run, (*state, message, outputs), workers),
         Command::Pause { by, reason } => draft.pause(by, reason)?,
         Command::Unpause { by } => draft.unpause(by)?,
+        Command::Start { at, by } => draft.start(*at, by)?,
         Command::Cancel { by, reason } => draft.cancel(by, reason)?,
         Command::Retry { by } => draft.retry(by)?,
         Command::RetryChild { by } => draft.open_run_again(by)?,
@@ -129,7 +131,9 @@ impl Draft<'_> {
     fn go_on(&mut self) {
         loop {
             let head = &self.workflow.head;
-            if head.state.is_final() {
+            // Before its time it can be paused and ended, and nothing else.
+            let is_later = head.start_at.is_some() && head.ending.is_none() && !self.is_paused();
+            if head.state.is_final() || is_later {
                 break;
             }
             let went_on = if head.ending.is_some() {

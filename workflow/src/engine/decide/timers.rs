@@ -15,6 +15,9 @@ pub(in super::super) fn next_due_of(workflow: &Workflow) -> Option<UnixMillis> {
     if !has_clocks(&workflow.head) {
         return None;
     }
+    if workflow.head.start_at.is_some() {
+        return workflow.head.start_at;
+    }
     let executions = timed_executions(workflow).filter_map(|execution| due_of(workflow, execution));
     executions.chain(global_due(workflow)).min()
 }
@@ -73,7 +76,7 @@ fn timeout_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> 
 impl Draft<'_> {
     /// Does what is due.
     pub(super) fn act_on_due(&mut self) {
-        if !has_clocks(&self.workflow.head) {
+        if !has_clocks(&self.workflow.head) || self.is_before_its_time() {
             return;
         }
         let now = self.now;

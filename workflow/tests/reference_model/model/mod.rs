@@ -48,6 +48,8 @@ pub(crate) struct Model {
     /// Seconds of the global timeout that are left, and since when they run.
     pub(super) budget: Option<(u64, Option<u64>)>,
     pub(super) started: bool,
+    /// The second in which it begins, until it has.
+    pub(crate) later: Option<u64>,
     /// It was to end before its tasks did.
     pub(crate) was_stopped: bool,
     /// How often each task has asked for machines.
@@ -76,13 +78,16 @@ impl Model {
             now,
             budget: plan.global_timeout.map(|seconds| (seconds, None)),
             started: false,
+            later: plan.later,
             was_stopped: false,
             born: BTreeMap::new(),
             claims: Vec::new(),
             letters: Vec::new(),
             attempts: BTreeMap::new(),
         };
-        model.claim();
+        if model.later.is_none() {
+            model.claim();
+        }
         model.look();
         model
     }
@@ -91,6 +96,9 @@ impl Model {
     pub(crate) fn next_due(&self) -> Option<u64> {
         if self.flow != Flow::Running {
             return None;
+        }
+        if self.later.is_some() {
+            return self.later;
         }
         let global = self.budget.and_then(|(left, since)| Some(since? + left));
         let items = self.tasks.iter().flat_map(|task| &task.items);

@@ -17,7 +17,7 @@ impl Model {
                 }
                 return;
             }
-            if self.flow != Flow::Running {
+            if self.flow != Flow::Running || self.later.is_some() {
                 return;
             }
             if !self.look_at_all() {
@@ -57,6 +57,21 @@ impl Model {
         }
     }
 
+    /// It waits for its machines from here on.
+    fn begin_late(&mut self) {
+        self.later = None;
+        self.claim();
+    }
+
+    /// Somebody moves the second in which it begins; None: it begins now, or when it is resumed.
+    pub(crate) fn moved(&mut self, second: Option<u64>) {
+        match second {
+            None if self.flow == Flow::Running => self.begin_late(),
+            second => self.later = second.or(Some(self.now)),
+        }
+        self.look();
+    }
+
     pub(crate) fn time_is(&mut self, now: u64) {
         self.now = now;
         self.act_on_due();
@@ -67,6 +82,11 @@ impl Model {
         let now = self.now;
         if self.flow != Flow::Running {
             return;
+        }
+        match self.later {
+            Some(second) if second > now => return,
+            Some(_) => self.begin_late(),
+            None => {}
         }
         if let Some((left, Some(since))) = self.budget
             && now >= since + left
@@ -233,6 +253,7 @@ impl Model {
         self.flow = Flow::Running;
         self.was_stopped = false;
         self.started = false;
+        self.later = None;
         self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
         self.claim();
         self.look();
