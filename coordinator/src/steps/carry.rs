@@ -151,6 +151,7 @@ impl Coordinator {
             | Effect::ReleaseMany { .. }
             | Effect::Want { .. }
             | Effect::Unwant { .. }
+            | Effect::Skipped { .. }
             | Effect::Stop { .. } => Ok(()),
         }
     }

@@ -35,7 +35,7 @@ const VIEWERS: [&str; 16] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 14] = [
+const OPERATORS: [&str; 15] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -50,6 +50,7 @@ const OPERATORS: [&str; 14] = [
     "ResumeWorkflow",
     "RetryWorkflow",
     "SetSecret",
+    "SkipTask",
 ];
 
 /// The role that a call needs. One that stands nowhere is for admins.

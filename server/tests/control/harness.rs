@@ -14,8 +14,9 @@ use proto::v1::{
     self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
     CancelWorkflowRequest, CreateTokenRequest, CreateWorkflowRequest, DeleteWorkflowRequest, Failed,
     GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest, PutTemplateRequest, Report,
-    ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage, Started, StopAction, Stopped,
-    Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
+    ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage, SkipTaskRequest, Started,
+    StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report,
+    server_message,
 };
 use server::{Config, ControlPlane, Listeners};
 use store::{
@@ -247,6 +248,17 @@ impl Server {
     pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
         let request = ResumeWorkflowRequest { id: id.into() };
         let answer = self.client().await.resume_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// `task`: as the command line has it.
+    pub(crate) async fn skip(&self, id: &str, task: &str, reason: &str) -> Result<Workflow, Status> {
+        let request = SkipTaskRequest {
+            id: id.into(),
+            task: task.into(),
+            reason: reason.into(),
+        };
+        let answer = self.client().await.skip_task(request).await?;
         Ok(answer.into_inner())
     }
 

@@ -91,6 +91,9 @@ pub enum EventKind {
         /// The sub-workflow that is started for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         child: Option<String>,
+        /// A person had skipped it before it was made: SKIPPED.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skipped: Option<Failure>,
     },
     /// Somebody decided; an approved execution goes on to wait for what `waiting` says (None: it is over).
     Decided {
@@ -208,6 +211,19 @@ pub enum EventKind {
         by: String,
         reason: String,
     },
+    /// A person wants one thing of it not to be done. SKIPPED follows: at once, when what is under way has stopped, or when its
+    /// turn comes.
+    SkipAsked {
+        task: usize,
+        /// Of a `forEach`; None: the task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<usize>,
+        /// None: it has not been made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution: Option<ExecutionId>,
+        by: String,
+        reason: String,
+    },
     /// A person wants it to end.
     CancelAsked {
         by: String,
@@ -320,6 +336,7 @@ impl EventKind {
             WentBack { .. } => "went_back",
             PauseAsked { .. } => "pause_asked",
             CancelAsked { .. } => "cancel_asked",
+            SkipAsked { .. } => "skip_asked",
             Paused => "paused",
             Unpaused { .. } => "unpaused",
             Stopping { .. } => "stopping",
@@ -353,6 +370,7 @@ impl EventKind {
             | ChildAsked { execution, .. }
             | ChildEnded { execution, .. }
             | ExecutionEnded { execution, .. } => Some(*execution),
+            SkipAsked { execution, .. } => *execution,
             _ => self.attempt().map(|attempt| attempt.execution),
         }
     }
@@ -364,6 +382,7 @@ impl EventKind {
             Asked { task, .. }
             | TaskStarted { task, .. }
             | WaveOpened { task, .. }
+            | SkipAsked { task, .. }
             | TaskEnded { task, .. }
             | WentBack { from: task, .. } => Some(*task),
             _ => self.execution().map(|execution| execution.task),
@@ -414,6 +433,10 @@ impl fmt::Display for EventKind {
                 items: Some(items), ..
             } => write!(formatter, "started for {} items", items.len()),
             ExecutionMade {
+                skipped: Some(skipped),
+                ..
+            } => ended(formatter, StepState::Skipped, Some(skipped)),
+            ExecutionMade {
                 waiting: None,
                 condition,
                 ..
@@ -452,6 +475,7 @@ impl fmt::Display for EventKind {
             WaveOpened { wave, .. } => write!(formatter, "wave {} begins", wave.saturating_add(1)),
             TaskEnded {
                 state: StepState::Skipped,
+                error: None,
                 condition,
                 ..
             } => skipped(formatter, condition.as_ref()),
@@ -466,6 +490,10 @@ impl fmt::Display for EventKind {
             }
             PauseAsked { by, reason } => with(formatter, format_args!("pause asked by {by}"), reason),
             CancelAsked { by, reason } => with(formatter, format_args!("cancel asked by {by}"), reason),
+            SkipAsked { item, by, reason, .. } => match item {
+                None => with(formatter, format_args!("skipped by {by}"), reason),
+                Some(item) => with(formatter, format_args!("item {item} skipped by {by}"), reason),
+            },
             Paused => formatter.write_str("paused"),
             Unpaused { by } => write!(formatter, "resumed by {by}"),
             Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),

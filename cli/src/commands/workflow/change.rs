@@ -3,7 +3,7 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, PauseWorkflowRequest, ResumeWorkflowRequest,
-    RetryWorkflowRequest,
+    RetryWorkflowRequest, SkipTaskRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -27,6 +27,20 @@ pub(super) async fn pause(id: String, reason: String, asking: Asking<'_>) -> Res
 pub(super) async fn resume(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let answer = client.control.resume_workflow(ResumeWorkflowRequest { id }).await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn skip(
+    id: String,
+    task: String,
+    reason: String,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .skip_task(SkipTaskRequest { id, task, reason })
+        .await;
     changed(&client, answer, asking)
 }
 
