@@ -88,7 +88,19 @@ tasks:
         ..creation(two_tasks())
     });
     now.run("start");
-    vec![old, people, roll, later, now]
+    let mut skipped = Script::new(tasks(
+        "
+    - name: roll
+      forEach: '[\"a\", \"b\"]'
+      maxParallel: 1
+      run: one on ${{ item }}
+    - name: last
+      run: two on c
+    ",
+    ));
+    skipped.run("skip last not-today; skip roll[1]; dispatch 0/1/0 a boot1; skip roll[0] broken");
+    skipped.run("report w/0/1/0/0/1 stopped");
+    vec![old, people, roll, later, now, skipped]
 }
 
 #[test]
@@ -99,7 +111,7 @@ fn events_are_written_as_in_the_golden_file() {
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
         "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made late lost \
-         pause_asked paused reported resumed returned run_opened start_moved stop_asked stopping task_ended task_started unpaused \
+         pause_asked paused reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_started unpaused \
          wave_opened went_back"
     );
     let written: String = all()

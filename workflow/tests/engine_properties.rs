@@ -250,6 +250,7 @@ impl World {
                 } => {
                     assert!(self.machine(&worker).stop(&attempt, &reason));
                 }
+                Effect::Skipped { worker, root } => self.machine(&worker).disks.skipped(&root),
                 Effect::Ask {
                     task,
                     instance,
@@ -597,7 +598,7 @@ proptest! {
     fn any_command_in_any_state_is_answered(
         definition in any_definition(),
         steps in prop::collection::vec(any::<(u8, u8)>(), 0..40),
-        wild in prop::collection::vec((0..17_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
+        wild in prop::collection::vec((0..19_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
     ) {
         let mut world = World::new(definition);
         for (what, pick) in steps {
@@ -626,6 +627,9 @@ proptest! {
                     by: "x".into(), groups: vec![], comment: String::new(),
                 },
                 12 => Command::RetryChild { by: "x".into() },
+                17 | 18 => Command::Skip {
+                    task: format!("t{task}"), item: (what == 17).then_some(item), by: "x".into(), reason: String::new(),
+                },
                 13 => script.command("deadlock"),
                 14 => Command::Timer,
                 _ => Command::Continue,

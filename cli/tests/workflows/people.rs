@@ -159,6 +159,43 @@ fn a_no_a_retry_and_a_yes_lead_to_outputs_and_data() {
 }
 
 #[test]
+fn a_task_is_skipped_and_the_rest_goes_on() {
+    let rest = "  - name: last\n    worker: \"{{.device_1}}\"\n    actions: [{name: run, image: cexec}]\n";
+    let text = TEMPLATE.replace("outputs: {serial: tasks.look.outputs.serial}\n", "");
+    let mut story = Story::begin(&format!("{text}{rest}"));
+    let id = story.create();
+    let id = id.as_str();
+    let words = format!("farrier: workflow {id} has no task \"lok\"; it has ask, look, last");
+    story.fails(&["workflow", "skip", id, "lok"], 3, &words);
+    let words =
+        format!("farrier: task \"look\" of workflow {id} has no forEach, so that it has no items: say look");
+    story.fails(&["workflow", "skip", id, "look[0]"], 1, &words);
+    // Before its turn.
+    let skip = ["workflow", "skip", id, "look", "--reason", "dead fan"];
+    assert_eq!(story.ok_as("ann", &skip), format!("workflow {id} is PENDING\n"));
+    assert_eq!(
+        story.ok(&["workflow", "explain", id, "look"]),
+        "task \"look\" waits for \"ask\"; skipped by ann: dead fan; it is SKIPPED when its turn comes\n"
+    );
+    story.ok_as("bob", &["workflow", "approve", id]);
+    let run = story.runtime.block_on(story.agent.run());
+    assert_eq!(run.action, "run");
+    story
+        .runtime
+        .block_on(story.agent.succeeds(&run, Succeeded::default()));
+    let waited = story.ok(&["workflow", "wait", id, "--timeout", "20s"]);
+    assert_eq!(waited, format!("workflow {id} is SUCCESS\n"));
+    let events = story.ok(&["workflow", "events", id]);
+    assert!(
+        events.contains("skipped by ann: dead fan")
+            && events.contains("SKIPPED: Skipped: ann skipped it: dead fan"),
+        "{events}"
+    );
+    let words = format!("farrier: workflow {id} has ended: it is SUCCESS");
+    story.fails(&["workflow", "skip", id, "last"], 1, &words);
+}
+
+#[test]
 fn whoever_watches_sees_it_change_until_it_ends() {
     let mut story = Story::begin(TEMPLATE);
     let id = story.create();

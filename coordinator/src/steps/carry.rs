@@ -156,6 +156,7 @@ impl Coordinator {
             | Effect::ReleaseMany { .. }
             | Effect::Want { .. }
             | Effect::Unwant { .. }
+            | Effect::Skipped { .. }
             | Effect::Stop { .. } => Ok(()),
         }
     }

@@ -128,6 +128,7 @@ pub(super) fn worker(effect: &Effect) -> Option<&str> {
         | Effect::Release { worker, .. }
         | Effect::Want { worker, .. }
         | Effect::Unwant { worker, .. }
+        | Effect::Skipped { worker, .. }
         | Effect::Stop { worker, .. } => Some(worker),
         _ => None,
     }

@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 15] = [
+const OPERATORS: [&str; 16] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -51,6 +51,7 @@ const OPERATORS: [&str; 15] = [
     "ResumeWorkflow",
     "RetryWorkflow",
     "SetSecret",
+    "SkipTask",
     "StartWorkflow",
 ];
 

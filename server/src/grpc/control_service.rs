@@ -476,6 +476,20 @@ impl ControlService for ControlPlane {
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
+    async fn skip_task(&self, request: Request<SkipTaskRequest>) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let SkipTaskRequest { id, task, reason } = request.into_inner();
+        let (task, item) = of_item(&task);
+        let command = Command::Skip {
+            task,
+            item,
+            by,
+            reason,
+        };
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
     async fn retry_workflow(
         &self,
         request: Request<RetryWorkflowRequest>,

@@ -142,6 +142,9 @@ impl ControlPlane {
         match answer {
             Answer::Workflow(workflow) => Ok(workflow),
             Answer::Refused(engine::Refusal::Missing) => Err(read::no_workflow(id)),
+            Answer::Refused(refusal @ engine::Refusal::NoSuchTask { .. }) => {
+                Err(Error::NotFound(refusal.to_string()))
+            }
             Answer::Refused(refusal) => Err(Error::Refused(refusal.to_string())),
             answer => Err(unexpected(&answer)),
         }

@@ -108,3 +108,46 @@ async fn a_machine_that_its_workflow_has_done_with_boots_its_disk_while_the_work
     server.reaches(&id, "CANCELLED").await;
     assert_eq!(boots(&server).await, good);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_skip_leaves_half_written_is_held_although_the_workflow_succeeds() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let id = server.create_of(WRITES).await.id;
+    let attempt = agent.run().await.attempt_id;
+    agent.report(&attempt, started()).await;
+    let unknown = server.skip(&id, "u", "").await.expect_err("there is none");
+    assert_eq!(unknown.code(), tonic::Code::NotFound);
+    assert_eq!(
+        unknown.message(),
+        format!("workflow {id} has no task \"u\"; it has t")
+    );
+    let asked = server.skip(&id, "t", "dead fan").await.expect("skipped");
+    assert_eq!(asked.state, "RUNNING");
+    let stop = agent.stop().await;
+    assert_eq!(stop.attempt_id, attempt);
+    agent.report(&attempt, stopped("")).await;
+    let ended = server.reaches(&id, "SUCCESS").await;
+    let execution = &ended.tasks[0].executions[0];
+    assert_eq!(
+        (execution.state.as_str(), execution.message.as_str()),
+        ("SKIPPED", "admin skipped it: dead fan")
+    );
+    let held = format!(
+        "workflow {id} is SUCCESS and may have left /dev/vda half written; `farrier machine boot node1 disk` boots it all \
+         the same"
+    );
+    assert_eq!(boots(&server).await, (Next::Agent, held));
+    let events = server.history(&id).await;
+    let said = events
+        .iter()
+        .find(|event| event.kind == "skip_asked")
+        .expect("an event");
+    assert!(said.message.contains("dead fan"), "{}", said.message);
+    let over = server.skip(&id, "t", "").await.expect_err("it has ended");
+    assert_eq!(over.code(), tonic::Code::FailedPrecondition);
+    // Written whole by another, it is good.
+    let second = run(&server, &mut agent, WRITES, succeeded(), "SUCCESS").await;
+    let good = format!("workflow {second} has written its disk");
+    assert_eq!(boots(&server).await, (Next::LocalDisk, good));
+}

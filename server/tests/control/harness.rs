@@ -15,8 +15,8 @@ use proto::v1::{
     CancelWorkflowRequest, CreateNamespaceRequest, CreateTokenRequest, CreateWorkflowRequest,
     DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest,
     PutTemplateRequest, Report, ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage,
-    Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message,
-    report, server_message,
+    SkipTaskRequest, Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest,
+    agent_message, report, server_message,
 };
 use server::{Config, ControlPlane, Listeners};
 use store::{
@@ -271,6 +271,17 @@ impl Server {
     pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
         let request = ResumeWorkflowRequest { id: id.into() };
         let answer = self.client().await.resume_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// `task`: as the command line has it.
+    pub(crate) async fn skip(&self, id: &str, task: &str, reason: &str) -> Result<Workflow, Status> {
+        let request = SkipTaskRequest {
+            id: id.into(),
+            task: task.into(),
+            reason: reason.into(),
+        };
+        let answer = self.client().await.skip_task(request).await?;
         Ok(answer.into_inner())
     }
 

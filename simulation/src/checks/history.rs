@@ -216,6 +216,10 @@ impl History {
                 Ok(())
             }
             EventKind::CancelAsked { .. } => Ok(()),
+            EventKind::SkipAsked { task, execution, .. } => {
+                self.task(*task)?;
+                execution.map_or(Ok(()), |execution| self.open(execution).map(|_| ()))
+            }
             EventKind::Unpaused { .. } => {
                 self.paused = false;
                 Ok(())

@@ -238,6 +238,10 @@ impl World {
                 let at = self.dice.one_in(2).then(|| clock + self.dice.below(120_000));
                 ("start", Command::Start { at, by })
             }
+            8 if self.dice.one_in(2) => match self.skip(&workflow) {
+                Some(command) => ("skip", command),
+                None => return,
+            },
             _ => match self.decision(&workflow) {
                 Some(decision) => decision,
                 None if workflow.head.state.is_final() => ("retry", Command::Retry { by }),
@@ -253,6 +257,24 @@ impl World {
             command,
         };
         self.ask(input, id.to_owned(), what);
+    }
+
+    /// One task that is not over is not wanted, or one item of it.
+    fn skip(&mut self, workflow: &Workflow) -> Option<Command> {
+        let tasks = workflow.definition.tasks.iter().zip(workflow.head.tasks.iter());
+        let open: Vec<_> = tasks.filter(|(_, state)| !state.state.is_final()).collect();
+        if open.is_empty() {
+            return None;
+        }
+        let (task, state) = *self.dice.pick(&open);
+        let has_items = task.for_each.is_some() && state.state != StepState::Idle && state.items > 0;
+        let item = has_items.then(|| self.dice.below(state.items as u64) as usize);
+        Some(Command::Skip {
+            task: task.name.clone(),
+            item,
+            by: "somebody".to_owned(),
+            reason: "broken".to_owned(),
+        })
     }
 
     /// Yes or no to one of those that wait for it.

@@ -105,6 +105,13 @@ pub enum Command {
         groups: Vec<String>,
         comment: String,
     },
+    /// One thing of it is not done: a task by its name, or `NAME[item]` for one item of a `forEach`.
+    Skip {
+        task: String,
+        item: Option<usize>,
+        by: String,
+        reason: String,
+    },
     /// Its claims would wait for each other for ever, and it is the younger root.
     Deadlock {
         machine: String,
@@ -166,6 +173,19 @@ pub enum Refusal {
         how: &'static str,
         by: String,
     },
+    #[error("workflow {id} has no task {task:?}; it has {there_are}")]
+    NoSuchTask {
+        id: String,
+        task: String,
+        there_are: String,
+    },
+    /// Of one task or item: why it cannot be done, and what can.
+    #[error("task {task:?} of workflow {id} {why}")]
+    NotOfTask { id: String, task: String, why: String },
+    #[error(
+        "the reason takes {bytes} B, {most} B at most: put the long story where it can be read, and say here where"
+    )]
+    LongReason { bytes: usize, most: usize },
     #[error("workflow {id} is part of workflow {root}: do this there")]
     NotTheRoot { id: String, root: String },
 }
@@ -227,6 +247,12 @@ pub enum Effect {
         worker: String,
         attempt: AttemptId,
         reason: String,
+    },
+    /// To a machine: a person skipped something of this root's that had begun there. What it left half written is not made
+    /// good by the end of the root.
+    Skipped {
+        worker: String,
+        root: String,
     },
     /// Answer with [`Command::Answer`] or [`Command::NoAnswer`].
     Ask {

@@ -43,6 +43,9 @@ pub struct DiskUse {
 struct Writing {
     root: String,
     attempt: AttemptId,
+    /// A person has skipped it: what it leaves half written nobody else answers for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    skipped: bool,
     #[serde(flatten)]
     to: DiskUse,
 }
@@ -55,6 +58,9 @@ struct Mark {
     /// Its last attempt to write there did not end well.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     broken: bool,
+    /// A person has skipped what came to that: the end of the root does not make it good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    skipped: bool,
     /// How the root ended, other than with SUCCESS: the disk is held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     held: Option<WorkflowState>,
@@ -110,6 +116,7 @@ impl Disks {
         self.writing = Some(Writing {
             root: root.to_owned(),
             attempt: attempt.clone(),
+            skipped: false,
             to,
         });
     }
@@ -129,6 +136,18 @@ impl Disks {
         }
     }
 
+    /// A person has skipped what this root has begun here.
+    pub fn skipped(&mut self, root: &str) {
+        let writing = self.writing.iter_mut();
+        writing
+            .filter(|writing| writing.root == root)
+            .for_each(|writing| writing.skipped = true);
+        let marks = self.marks.iter_mut();
+        marks
+            .filter(|mark| mark.root == root && mark.broken)
+            .for_each(|mark| mark.skipped = true);
+    }
+
     /// The root needs the machine no more. `ended`: how it ended; of one that goes on elsewhere, its part on this machine.
     pub fn release(&mut self, root: &str, ended: WorkflowState, is_over: bool) {
         if self.writing.as_ref().is_some_and(|writing| writing.root == root) {
@@ -139,15 +158,16 @@ impl Disks {
             return;
         }
         // Who made a workflow that is over decided what of it may fail. Of one that is not, and whose sub-workflows are not
-        // seen from here, what they wrote says it.
-        let is_broken = !is_over && self.marks.iter().any(|mark| own(mark) && mark.broken);
+        // seen from here, what they wrote says it. What a person skipped meanwhile nobody had decided before.
+        let is_skipped = self.marks.iter().any(|mark| own(mark) && mark.skipped);
+        let is_broken = is_skipped || !is_over && self.marks.iter().any(|mark| own(mark) && mark.broken);
         if ended == WorkflowState::Success && !is_broken {
             self.marks.retain(|mark| !own(mark));
             self.written_by = Some(root.to_owned());
             return;
         }
         let state = match ended {
-            WorkflowState::Success => WorkflowState::Failed,
+            WorkflowState::Success if !(is_skipped && is_over) => WorkflowState::Failed,
             other => other,
         };
         let marks = self.marks.iter_mut().filter(|mark| mark.root == root);
@@ -174,7 +194,10 @@ impl Disks {
 
     /// What may have been written becomes what was, well or not.
     fn settle(&mut self, well: bool) {
-        let Some(Writing { root, to, .. }) = self.writing.take() else {
+        let Some(Writing {
+            root, to, skipped, ..
+        }) = self.writing.take()
+        else {
             return;
         };
         let DiskUse { disk, whole } = to;
@@ -188,6 +211,7 @@ impl Disks {
             root,
             disk,
             broken: !well,
+            skipped: skipped && !well,
             held: None,
         });
         if self.marks.len() > MAX_MARKS {
@@ -309,6 +333,38 @@ mod tests {
         write(&mut disks, "w1", &[("/dev/sda1", false, true)]);
         disks.release("w1", Success, true);
         assert_eq!(disks.hold(), None);
+    }
+
+    #[test]
+    fn what_a_person_skipped_half_way_is_held_whatever_the_end_of_its_root() {
+        // While it writes, and after a try that broke off; what was written well is not meant.
+        let mut writing = Disks::default();
+        writing.begin("w1", &attempt("w1", 1), to("/dev/sda", true));
+        writing.skipped("w1");
+        writing.end(&attempt("w1", 1), false, false);
+        let mut broken = Disks::default();
+        write(&mut broken, "w1", &[("/dev/sda", true, false)]);
+        broken.skipped("w1");
+        for mut disks in [writing, broken] {
+            disks.release("w1", Success, true);
+            assert_eq!(held_by(&disks), Some(("w1", Success)));
+            write(&mut disks, "w2", &[("/dev/sda", true, true)]);
+            disks.release("w2", Success, true);
+            assert_eq!(disks.hold(), None);
+        }
+        let mut done = Disks::default();
+        write(&mut done, "w1", &[("/dev/sda", true, true)]);
+        done.skipped("w1");
+        done.skipped("w2");
+        done.release("w1", Success, true);
+        assert_eq!(done.hold(), None);
+        // One that was to be stopped, and was done before.
+        let mut late = Disks::default();
+        late.begin("w1", &attempt("w1", 1), to("/dev/sda", true));
+        late.skipped("w1");
+        late.end(&attempt("w1", 1), true, false);
+        late.release("w1", Success, true);
+        assert_eq!(late.hold(), None);
     }
 
     #[test]

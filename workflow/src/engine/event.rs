@@ -108,6 +108,9 @@ pub enum EventKind {
         /// The sub-workflow that is started for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         child: Option<String>,
+        /// A person had skipped it before it was made: SKIPPED.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        skipped: Option<Failure>,
     },
     /// Somebody decided; an approved execution goes on to wait for what `waiting` says (None: it is over).
     Decided {
@@ -225,6 +228,19 @@ pub enum EventKind {
         by: String,
         reason: String,
     },
+    /// A person wants one thing of it not to be done. SKIPPED follows: at once, when what is under way has stopped, or when its
+    /// turn comes.
+    SkipAsked {
+        task: usize,
+        /// Of a `forEach`; None: the task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<usize>,
+        /// None: it has not been made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution: Option<ExecutionId>,
+        by: String,
+        reason: String,
+    },
     /// A person wants it to end.
     CancelAsked {
         by: String,
@@ -339,6 +355,7 @@ impl EventKind {
             WentBack { .. } => "went_back",
             PauseAsked { .. } => "pause_asked",
             CancelAsked { .. } => "cancel_asked",
+            SkipAsked { .. } => "skip_asked",
             Paused => "paused",
             Unpaused { .. } => "unpaused",
             Stopping { .. } => "stopping",
@@ -372,6 +389,7 @@ impl EventKind {
             | ChildAsked { execution, .. }
             | ChildEnded { execution, .. }
             | ExecutionEnded { execution, .. } => Some(*execution),
+            SkipAsked { execution, .. } => *execution,
             _ => self.attempt().map(|attempt| attempt.execution),
         }
     }
@@ -383,6 +401,7 @@ impl EventKind {
             Asked { task, .. }
             | TaskStarted { task, .. }
             | WaveOpened { task, .. }
+            | SkipAsked { task, .. }
             | TaskEnded { task, .. }
             | WentBack { from: task, .. } => Some(*task),
             _ => self.execution().map(|execution| execution.task),
@@ -452,6 +471,10 @@ impl fmt::Display for EventKind {
                 items: Some(items), ..
             } => write!(formatter, "started for {} items", items.len()),
             ExecutionMade {
+                skipped: Some(skipped),
+                ..
+            } => ended(formatter, StepState::Skipped, Some(skipped)),
+            ExecutionMade {
                 waiting: None,
                 condition,
                 ..
@@ -490,6 +513,7 @@ impl fmt::Display for EventKind {
             WaveOpened { wave, .. } => write!(formatter, "wave {} begins", wave.saturating_add(1)),
             TaskEnded {
                 state: StepState::Skipped,
+                error: None,
                 condition,
                 ..
             } => skipped(formatter, condition.as_ref()),
@@ -504,6 +528,10 @@ impl fmt::Display for EventKind {
             }
             PauseAsked { by, reason } => with(formatter, format_args!("pause asked by {by}"), reason),
             CancelAsked { by, reason } => with(formatter, format_args!("cancel asked by {by}"), reason),
+            SkipAsked { item, by, reason, .. } => match item {
+                None => with(formatter, format_args!("skipped by {by}"), reason),
+                Some(item) => with(formatter, format_args!("item {item} skipped by {by}"), reason),
+            },
             Paused => formatter.write_str("paused"),
             Unpaused { by } => write!(formatter, "resumed by {by}"),
             Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),

@@ -4,7 +4,7 @@ use super::UnixMillis;
 use super::decide::next_due_of;
 use super::event::time_of;
 use super::graph;
-use super::state::{Execution, StepState, TaskState, Waiting, Workflow};
+use super::state::{Execution, Said, StepState, TaskState, Waiting, Workflow};
 use crate::language::Task;
 
 /// Tasks or items that are told of; the rest is counted.
@@ -133,10 +133,17 @@ fn of_named(workflow: &Workflow, name: &str, now: UnixMillis) -> Vec<String> {
         .find(|execution| execution.id.item == item)
     {
         Some(execution) => vec![of_execution(workflow, task, execution, now)],
-        None if item < state.items => vec![format!(
-            "item {item} of task {plain:?} has not been started: {}",
-            window(task, state)
-        )],
+        None if item < state.items => {
+            let skip = state
+                .skips
+                .get(&item)
+                .map(|said| format!("; {} then", of_skip(said)));
+            vec![format!(
+                "item {item} of task {plain:?} has not been started: {}{}",
+                window(task, state),
+                skip.unwrap_or_default()
+            )]
+        }
         None => vec![format!(
             "task {plain:?} has {} items and no item {item}",
             state.items
@@ -158,7 +165,12 @@ fn of_task(
         )];
     }
     if state.state == StepState::Idle {
-        return vec![format!("task {name:?} {}", needs(workflow, index))];
+        let skip = state
+            .skip
+            .as_ref()
+            .map(|said| format!("; {} when its turn comes", of_skip(said)));
+        let needs = needs(workflow, index);
+        return vec![format!("task {name:?} {needs}{}", skip.unwrap_or_default())];
     }
     if state.state.is_final() {
         let error = state.error.as_ref();
@@ -180,6 +192,12 @@ fn of_task(
             state.failed,
             window(task, state)
         ));
+        let ahead = state.skips.iter().take(TOLD);
+        lines.extend(
+            ahead.map(|(item, said)| {
+                format!("task {name:?} item {item}: {} when its turn comes", of_skip(said))
+            }),
+        );
     }
     let mut open = workflow
         .executions_of(index)
@@ -257,9 +275,12 @@ fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: Un
             StepState::Running => "runs",
             _ => "runs the extra command of",
         };
+        let skip = execution.skip.as_ref();
+        let skip = skip.map(|said| format!("; {} when that has stopped", of_skip(said)));
         return format!(
-            "{place} {what} action {name:?} on {worker}, attempt {}",
-            action.attempts
+            "{place} {what} action {name:?} on {worker}, attempt {}{}",
+            action.attempts,
+            skip.unwrap_or_default()
         );
     }
     let next = execution
@@ -282,6 +303,13 @@ fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: Un
         (_, Some(Waiting::Time)) => format!("{place} waits; it is over{}", until(execution.due)),
         (state, None) => format!("{place} is {state}"),
     }
+}
+
+/// Continues a line.
+fn of_skip(said: &Said) -> String {
+    let Said { by, reason } = said;
+    let colon = if reason.is_empty() { "" } else { ": " };
+    format!("skipped by {by}{colon}{reason}; it is SKIPPED")
 }
 
 fn of_approval(

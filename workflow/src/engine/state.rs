@@ -181,6 +181,12 @@ pub struct TaskState {
     /// What was odd about its list: labels that no machine has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// A person has skipped it before it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<Said>,
+    /// The same of its items, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skips: BTreeMap<usize, Said>,
     /// Its failure was made good by a task that `recovers` it.
     #[serde(default)]
     pub recovered: bool,
@@ -235,6 +241,9 @@ pub struct Execution {
     pub wanted: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<ApprovalDecision>,
+    /// A person has skipped it: it is SKIPPED when what is under way has stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<Said>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// Of its actions, later ones above earlier ones; of its sub-workflow; of its `set`.
@@ -304,6 +313,14 @@ pub struct ApprovalDecision {
     pub by: String,
     pub comment: String,
     pub at: UnixMillis,
+}
+
+/// Who wanted something of one task or item, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    pub by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// States of tasks, task executions and actions.
@@ -467,6 +484,25 @@ impl Head {
     }
 }
 
+impl Said {
+    /// The reason of what is SKIPPED because a person wanted that.
+    pub(super) const SKIPPED: &str = "Skipped";
+
+    pub(super) fn new(by: &str, reason: &str) -> Said {
+        Said {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Why what was skipped is SKIPPED.
+    pub(super) fn skipped(&self) -> Failure {
+        let Said { by, reason } = self;
+        let colon = if reason.is_empty() { "" } else { ": " };
+        Failure::new(Said::SKIPPED, format!("{by} skipped it{colon}{reason}"))
+    }
+}
+
 impl TaskState {
     pub fn idle() -> TaskState {
         TaskState {
@@ -484,6 +520,8 @@ impl TaskState {
             wave: 0,
             warnings: Vec::new(),
             asking: None,
+            skip: None,
+            skips: BTreeMap::new(),
             recovered: false,
             error: None,
             outputs: Value::Null,

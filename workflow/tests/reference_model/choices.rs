@@ -32,6 +32,7 @@ pub(crate) enum Choice {
     /// By a person.
     Retry,
     Silence(usize),
+    Skip(usize, usize, Option<usize>),
     Start(usize),
     Unpause(usize),
 }
@@ -56,6 +57,12 @@ impl Both {
         }
         for (of, model) in self.family.models.iter().enumerate() {
             choices_of_people(of, model, all, &mut choices);
+            // One of what could be skipped, now and then: a world where everything is skipped shows nothing.
+            let things = model.skippable();
+            if all && !things.is_empty() && self.history.len().is_multiple_of(3) {
+                let (task, item) = things[self.history.len() / 3 % things.len()];
+                choices.push(Choice::Skip(of, task, item));
+            }
         }
         if self.family.next_due().is_some() {
             choices.push(Choice::Advance);
@@ -146,5 +153,6 @@ fn reboots(model: &Model, task: usize, item: usize) -> bool {
 
 /// Whether the machine was asked to stop what it runs.
 pub(crate) fn is_stopped(model: &Model, task: usize, item: usize) -> bool {
-    matches!(model.flow, Flow::Stopping(_)) || model.tasks[task].items[item].timed_out
+    let item = &model.tasks[task].items[item];
+    matches!(model.flow, Flow::Stopping(_)) || item.timed_out || item.skipped
 }

@@ -46,6 +46,7 @@ impl Driver {
             | Effect::Release { worker, .. }
             | Effect::Want { worker, .. }
             | Effect::Unwant { worker, .. }
+            | Effect::Skipped { worker, .. }
             | Effect::Stop { worker, .. } => {
                 let worker = worker.clone();
                 if !self.comes_late() && !self.is_behind(name, &worker) {
@@ -239,6 +240,7 @@ impl Driver {
             } => {
                 self.machine(&worker).stop(&attempt, &reason);
             }
+            Effect::Skipped { worker, root } => self.machine(&worker).disks.skipped(&root),
             other => panic!("{other:?} is for no machine"),
         }
     }

@@ -90,6 +90,16 @@ impl Both {
                 self.driver.silent(machine);
                 self.family.models[of].ended(task, item, Outcome::Lost);
             }
+            Choice::Skip(of, task, item) => {
+                let skip = Command::Skip {
+                    task: format!("t{task}"),
+                    item,
+                    by: "somebody".into(),
+                    reason: String::new(),
+                };
+                self.tell(of, &skip);
+                self.family.models[of].skipped(task, item);
+            }
             Choice::Start(machine) => self.driver.report(machine, Said::Started),
             Choice::Unpause(of) => {
                 let by = "somebody".to_owned();

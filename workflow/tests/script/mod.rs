@@ -335,6 +335,8 @@ impl Script {
                 reason: "lunch".into(),
             },
             ["unpause"] => Command::Unpause { by: by() },
+            ["skip", task] => skip(task, ""),
+            ["skip", task, reason] => skip(task, reason),
             ["retry"] => Command::Retry { by: by() },
             ["retry-child"] => Command::RetryChild { by: by() },
             ["deadlock"] => Command::Deadlock {
@@ -368,6 +370,19 @@ impl Script {
             },
             _ => panic!("no command: {line}"),
         }
+    }
+}
+
+fn skip(task: &str, reason: &str) -> Command {
+    let (task, item) = match task.split_once('[') {
+        Some((task, item)) => (task, item.trim_end_matches(']').parse().ok()),
+        None => (task, None),
+    };
+    Command::Skip {
+        task: task.into(),
+        item,
+        by: "ann".into(),
+        reason: reason.into(),
     }
 }
 
@@ -463,6 +478,11 @@ fn print(event: &Event) -> String {
             action: Some(action), ..
         } => format!("action {action}"),
         Decided { approved, .. } => if *approved { "yes" } else { "no" }.into(),
+        SkipAsked {
+            item: Some(item),
+            execution: None,
+            ..
+        } => format!("item {item}"),
         StopAsked { then, .. } => then.to_string(),
         ChildAsked { request, .. } => format!("{request:?}").to_lowercase(),
         WentBack { tasks, .. } | RunOpened { tasks, .. } => format!("{tasks:?}"),
@@ -494,6 +514,7 @@ pub fn print_effect(effect: &Effect) -> String {
             worker, execution, ..
         } => format!("unwant {worker} for {execution}"),
         Effect::Stop { attempt, reason, .. } => format!("stop {attempt}: {reason}"),
+        Effect::Skipped { worker, root } => format!("skipped on {worker} by {root}"),
         Effect::Ask { task, selector, .. } => format!("ask {task} {selector}"),
         Effect::StartChild {
             template,

@@ -3,7 +3,7 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, PauseWorkflowRequest, ResumeWorkflowRequest,
-    RetryWorkflowRequest, StartWorkflowRequest,
+    RetryWorkflowRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -40,6 +40,20 @@ pub(super) async fn start(
     let answer = client
         .control
         .start_workflow(StartWorkflowRequest { id, at })
+        .await;
+    changed(&client, answer, asking)
+}
+
+pub(super) async fn skip(
+    id: String,
+    task: String,
+    reason: String,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client
+        .control
+        .skip_task(SkipTaskRequest { id, task, reason })
         .await;
     changed(&client, answer, asking)
 }

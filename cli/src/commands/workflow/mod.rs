@@ -119,6 +119,20 @@ Examples:
         /// Its id, from `farrier workflow list`
         id: String,
     },
+    /// Do not do one task, or one item of a forEach; the rest goes on
+    #[command(after_help = "\
+Examples:
+  farrier workflow skip ID 'image[3]' --reason 'dead fan'    one machine of a rollout
+  farrier workflow skip ID burn-in                           a task, also before its turn")]
+    Skip {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        #[arg(help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0")]
+        task: String,
+        /// Why, for those who look later
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
     /// Start nothing more of a workflow, and stop what runs
     #[command(after_help = "Example:\n  farrier workflow cancel ID --reason 'wrong image'")]
     Cancel {
@@ -305,6 +319,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
         WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
         WorkflowCommand::Resume { id } => change::resume(id, asking).await?,
+        WorkflowCommand::Skip { id, task, reason } => change::skip(id, task, reason, asking).await?,
         WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
         WorkflowCommand::Retry { id } => change::retry(id, asking).await?,
         WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,

@@ -475,6 +475,7 @@ impl<'a> Step<'a> {
             Effect::Unwant {
                 workflow, execution, ..
             } => work.unwant(&workflow, execution),
+            Effect::Skipped { root, .. } => work.disks.skipped(&root),
             Effect::Stop { attempt, reason, .. } => {
                 let is_here = work.stop(&attempt, &reason);
                 if !is_here {

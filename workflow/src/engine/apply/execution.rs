@@ -8,7 +8,7 @@ use super::super::event::{Event, EventKind, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
 use super::super::size::json_bytes;
 use super::super::state::{
-    ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, StepState, Waiting, Workflow,
+    ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, Said, StepState, Waiting, Workflow,
     WorkflowState,
 };
 use super::super::uses::is_last_on_machine;
@@ -61,6 +61,12 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
                 .filter(|execution| execution.state == StepState::Delayed || execution.waiting.is_some())?;
             goes_on(workflow, *execution, Some(*waiting), *due, child.as_ref(), at);
         }
+        SkipAsked {
+            execution: Some(execution),
+            by,
+            reason,
+            ..
+        } => open(workflow, *execution)?.skip = Some(Said::new(by, reason)),
         Dispatched { .. } => dispatched(workflow, &event.kind, at)?,
         Reported { attempt, outcome } => reported(workflow, attempt, outcome, at)?,
         StopAsked { attempt, then, .. } => {
@@ -118,6 +124,7 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         waiting,
         due,
         child,
+        skipped: unwanted,
         ..
     } = kind
     else {
@@ -135,6 +142,7 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         return None;
     }
     let items = workflow.items.get(&(id.task, id.instance));
+    let skip = task.skips.remove(&id.item).or_else(|| task.skip.clone());
     task.made = task.made.saturating_add(1);
     let skipped = waiting.is_none();
     if skipped {
@@ -169,7 +177,8 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         child_workers: Vec::new(),
         wanted: 0,
         decision: None,
-        error: None,
+        skip: skip.filter(|_| unwanted.is_some()),
+        error: unwanted.clone(),
         outputs: Default::default(),
         created_at: at,
         started_at: is_kept.then_some(at),

@@ -11,7 +11,7 @@ use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
 use super::size::json_bytes;
-use super::state::{Ending, Execution, Head, StepState, TaskState, Workflow, WorkflowState};
+use super::state::{Ending, Execution, Head, Said, StepState, TaskState, Workflow, WorkflowState};
 use crate::Shared;
 use crate::language::Control;
 
@@ -185,6 +185,26 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             Some(())
         }
         Begun { .. } => workflow.head.start_at.take().map(|_| ()),
+        SkipAsked {
+            task,
+            item,
+            execution: None,
+            by,
+            reason,
+        } => {
+            let state = workflow.head.tasks.get_mut(*task)?;
+            if state.state.is_final() {
+                return None;
+            }
+            let said = Said::new(by, reason);
+            match item {
+                None => state.skip = Some(said),
+                Some(item) => {
+                    state.skips.insert(*item, said);
+                }
+            }
+            Some(())
+        }
         PauseAsked { .. } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {
@@ -282,6 +302,8 @@ fn begin_again(state: &TaskState) -> TaskState {
         went_back: state.went_back,
         carries: state.carries,
         carries_since: state.carries_since,
+        // Also one that a `goto` goes over before its turn has come.
+        skip: state.skip.clone().filter(|_| state.state == StepState::Idle),
         ..TaskState::idle()
     }
 }
@@ -308,6 +330,8 @@ fn end_task(
         None => running(head, task, instance)?,
     };
     state.state = end;
+    state.skip = None;
+    state.skips.clear();
     state.error = error.cloned();
     state.outputs = outputs.clone();
     state.ended_at = Some(at);
@@ -382,6 +406,8 @@ fn end(head: &mut Head, state: WorkflowState, message: &str, outputs: &Map<Strin
     for task in head.tasks.iter_mut().filter(|task| !task.state.is_final()) {
         task.state = StepState::Cancelled;
         task.asking = None;
+        task.skip = None;
+        task.skips.clear();
         task.ended_at = Some(at);
     }
 }

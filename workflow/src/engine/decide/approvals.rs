@@ -122,6 +122,6 @@ impl Draft<'_> {
     }
 }
 
-fn named(task: &str, item: Option<usize>) -> String {
+pub(super) fn named(task: &str, item: Option<usize>) -> String {
     item.map_or(task.to_owned(), |item| format!("{task}[{item}]"))
 }

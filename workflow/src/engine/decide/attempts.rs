@@ -144,7 +144,7 @@ impl Draft<'_> {
         };
         let ending = self.workflow.head.ending.is_some();
         if let Some((_, action)) = execution.under_way() {
-            if action.leaving && (ending || asked.is_some()) {
+            if action.leaving && (ending || asked.is_some() || execution.skip.is_some()) {
                 // A machine that leaves has stopped, too.
                 self.stopped(id, asked.unwrap_or(StepState::Cancelled));
             }
@@ -158,6 +158,8 @@ impl Draft<'_> {
             return;
         };
         match action.state {
+            // Whatever came of it: it is not wanted any more.
+            _ if execution.skip.is_some() => self.stopped(id, StepState::Skipped),
             _ if asked.is_some() && action.cleanup.is_none() => {
                 self.stopped(id, asked.unwrap_or(StepState::Cancelled));
             }
@@ -189,7 +191,9 @@ impl Draft<'_> {
 
     /// What was to be stopped has stopped.
     pub(super) fn stopped(&mut self, id: ExecutionId, then: StepState) {
-        if then == StepState::Timeout {
+        if let Some(failure) = self.skipped(id) {
+            self.end_execution(id, StepState::Skipped, Some(failure), Map::new());
+        } else if then == StepState::Timeout {
             self.timed_out(id);
         } else {
             self.end_execution(id, then, None, Map::new());

@@ -70,6 +70,14 @@ impl Draft<'_> {
         if self.carry_over(id) {
             return;
         }
+        if let Some(failure) = self.skipped_ahead(id) {
+            let mut kind = made(id, String::new(), None, None);
+            if let EventKind::ExecutionMade { skipped, .. } = &mut kind {
+                *skipped = Some(failure);
+            }
+            self.push(kind);
+            return;
+        }
         let items = self.workflow.items.get(&(task, instance)).cloned();
         let value = items.as_ref().and_then(|items| items.get(item));
         let bound = value.map(|value| Item { value, index: item });
@@ -371,6 +379,7 @@ fn made(
         waiting: None,
         due: None,
         child: None,
+        skipped: None,
     }
 }
 

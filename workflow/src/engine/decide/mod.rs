@@ -17,6 +17,7 @@ mod outputs;
 mod pause;
 mod retry;
 mod scope;
+mod skip;
 mod start;
 mod stop;
 mod tasks;
@@ -120,6 +121,12 @@ pub fn decide_within(
             groups,
             comment,
         } => draft.decided(task, *item, *approved, (by, groups, comment))?,
+        Command::Skip {
+            task,
+            item,
+            by,
+            reason,
+        } => draft.skip(task, *item, (by, reason))?,
         Command::Deadlock { machine, with } => draft.deadlock(machine, with)?,
     }
     draft.go_on();

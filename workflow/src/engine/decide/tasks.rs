@@ -9,7 +9,7 @@ use super::super::event::{Evaluated, EventKind, Failure};
 use super::super::graph;
 use super::super::ids::ExecutionId;
 use super::super::size::json_bytes;
-use super::super::state::{Execution, StepState, TaskState, Waiting};
+use super::super::state::{Execution, Said, StepState, TaskState, Waiting};
 use super::super::{MAX_EXECUTIONS, MAX_ITEMS_BYTES};
 use super::draft::Draft;
 use super::outcome;
@@ -84,6 +84,16 @@ impl Draft<'_> {
         let Some(defined) = definition.tasks.get(task) else {
             return false;
         };
+        let skip = self
+            .workflow
+            .head
+            .tasks
+            .get(task)
+            .and_then(|state| state.skip.as_ref());
+        if let Some(failure) = skip.map(Said::skipped) {
+            self.end_task(task, StepState::Skipped, None, Some(failure));
+            return true;
+        }
         let gates = defined.when.as_deref().is_some_and(has_gate);
         if !gates && !super::scope::gate(&self.workflow, Some(task)).0 {
             self.end_task(task, StepState::Skipped, None, None);

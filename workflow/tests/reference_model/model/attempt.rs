@@ -23,6 +23,8 @@ impl Model {
     pub(crate) fn ended(&mut self, task: usize, item: usize, outcome: Outcome) {
         if matches!(self.flow, Flow::Stopping(_)) {
             self.tasks[task].items[item].at = At::Over(self.end_while_stopping(task, item, outcome));
+        } else if self.is_skipped_with(task, item, outcome) {
+            self.over(task, item, End::Skipped);
         } else if let Some(how) = self.tasks[task].items[item].cleaning.take() {
             self.give_up(task, item, how);
         } else if self.tasks[task].items[item].timed_out && !self.is_last_done(task, item, outcome) {
@@ -33,6 +35,12 @@ impl Model {
             self.failed(task, item, outcome);
         }
         self.look();
+    }
+
+    /// Whether a person's skip counts: it does unless that was the end of its last action, and a good one.
+    fn is_skipped_with(&self, task: usize, item: usize, outcome: Outcome) -> bool {
+        let one = &self.tasks[task].items[item];
+        one.skipped && (one.is_cleaning() || !self.is_last_done(task, item, outcome))
     }
 
     /// Whether that was the end of the last action, and a good one: the task is done, whatever was asked of it meanwhile.
@@ -148,6 +156,7 @@ impl Model {
     pub(super) fn end_while_stopping(&self, task: usize, item: usize, outcome: Outcome) -> End {
         let one = &self.tasks[task].items[item];
         match (one.cleaning, outcome) {
+            _ if self.is_skipped_with(task, item, outcome) => End::Skipped,
             (Some(Outcome::TimedOut), _) => End::Timeout,
             (Some(_), _) => End::Failed,
             (None, _) if self.is_last_done(task, item, outcome) => End::Success,

@@ -233,6 +233,7 @@ impl Model {
         let is_stopping = matches!(self.flow, Flow::Stopping(_));
         match end {
             End::Success => one.at = At::Over(End::Success),
+            _ if one.skipped => one.at = At::Over(End::Skipped),
             _ if is_stopping => {
                 one.at = At::Over(if one.timed_out {
                     End::Timeout

@@ -22,6 +22,8 @@ pub(crate) struct Item {
     pub(crate) outputs: Option<Outputs>,
     /// The time for this try of the task has passed: what it has under way was asked to stop.
     pub(crate) timed_out: bool,
+    /// A person has skipped it: what it has under way was asked to stop.
+    pub(crate) skipped: bool,
     /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
     pub(super) budget: Option<(u64, Option<u64>)>,
 }
@@ -63,13 +65,14 @@ impl Item {
             has_run: false,
             outputs: None,
             timed_out: false,
+            skipped: false,
             budget: None,
         }
     }
 
     /// When its task's time is over; None where it is being stopped for that.
     pub(super) fn times_out(&self) -> Option<u64> {
-        let is_open = self.end().is_none() && !self.timed_out;
+        let is_open = self.end().is_none() && !self.timed_out && !self.skipped;
         let (left, since) = self.budget.filter(|_| is_open)?;
         Some(since? + left)
     }

@@ -67,7 +67,7 @@ impl Model {
         let one = &mut self.tasks[task].items[item];
         if is_done {
             self.ended(task, item, Outcome::Succeeded);
-        } else if one.timed_out || matches!(self.flow, Flow::Stopping(_)) {
+        } else if one.timed_out || one.skipped || matches!(self.flow, Flow::Stopping(_)) {
             // A machine that reboots has stopped.
             self.ended(task, item, Outcome::Stopped);
         } else {

@@ -1,9 +1,9 @@
 //! A task: its turn, its condition, its items, its end and its way back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::item::{At, Item};
-use super::{End, Flow, Model};
+use super::{End, Flow, Letter, Model, Told};
 use crate::plan::{Budget, Each, Outputs, When, Work};
 
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub(crate) struct Task {
     pub(super) stopped: bool,
     pub(super) recovered: bool,
     pub(super) went_back: u32,
+    /// A person has skipped it, or items of it, before their turn.
+    pub(super) skipped: bool,
+    pub(super) skipped_items: BTreeSet<usize>,
     pub(super) ended_at: u64,
 }
 
@@ -40,6 +43,8 @@ impl Task {
             stopped: false,
             recovered: false,
             went_back: 0,
+            skipped: false,
+            skipped_items: BTreeSet::new(),
             ended_at: 0,
         }
     }
@@ -85,6 +90,50 @@ impl Model {
         self.look();
     }
 
+    /// A person does not want it, or one item of it.
+    pub(crate) fn skipped(&mut self, task: usize, item: Option<usize>) {
+        let state = &mut self.tasks[task];
+        let made = item.unwrap_or(0);
+        if made < state.items.len() {
+            state.items[made].skipped = true;
+            match state.items[made].at {
+                At::Away | At::Sub { told: Told::Cancel } => {}
+                At::Sub { .. } => self.tell_sub(task, made, Told::Cancel, Letter::Cancel),
+                _ => self.over(task, made, End::Skipped),
+            }
+        } else if let Some(item) = item {
+            state.skipped_items.insert(item);
+        } else if state.asking {
+            state.asking = false;
+            state.end = Some(End::Skipped);
+            state.ended_at = self.now;
+        } else {
+            state.skipped = true;
+        }
+        self.look();
+    }
+
+    /// What a person can skip.
+    pub(crate) fn skippable(&self) -> Vec<(usize, Option<usize>)> {
+        let mut all = Vec::new();
+        for (task, state) in self.tasks.iter().enumerate() {
+            if !matches!(self.flow, Flow::Running | Flow::Paused) || state.end.is_some() {
+                continue;
+            }
+            let is_over = |item: usize| state.items.get(item).is_some_and(|item| item.end().is_some());
+            if self.plan.tasks[task].each.is_none() || !state.active {
+                all.extend((!is_over(0)).then_some((task, None)));
+                continue;
+            }
+            all.extend(
+                (0..self.total(task))
+                    .filter(|&item| !is_over(item))
+                    .map(|item| (task, Some(item))),
+            );
+        }
+        all
+    }
+
     /// Whether something changed.
     pub(super) fn look_at(&mut self, task: usize) -> bool {
         if self.tasks[task].end.is_some() {
@@ -116,6 +165,11 @@ impl Model {
     }
 
     pub(super) fn begin(&mut self, task: usize) {
+        if self.tasks[task].skipped {
+            self.tasks[task].end = Some(End::Skipped);
+            self.tasks[task].ended_at = self.now;
+            return;
+        }
         let gate = match self.plan.tasks[task].when {
             When::Plain | When::PlainFalse | When::OddItems | When::Broken | When::Success => {
                 self.success(task)
@@ -210,6 +264,10 @@ impl Model {
             self.over(task, made, End::Success);
             return true;
         }
+        if self.tasks[task].skipped || self.tasks[task].skipped_items.contains(&made) {
+            self.over(task, made, End::Skipped);
+            return true;
+        }
         let when = match self.plan.tasks[task].when {
             When::Never | When::PlainFalse => Some(End::Skipped),
             When::IfFailed(other) => (self.tasks[other].end != Some(End::Failed)).then_some(End::Skipped),
@@ -281,7 +339,9 @@ impl Model {
         let went_back = self.tasks[task].went_back + 1;
         // What comes behind this task has not begun; and how often it went back itself still counts.
         for again in self.plan.looped(task, back.to) {
+            let had_its_turn = self.tasks[again].active || self.tasks[again].end.is_some();
             self.tasks[again] = Task {
+                skipped: self.tasks[again].skipped && !had_its_turn,
                 went_back: if again == task { went_back } else { 0 },
                 ..Task::new()
             };
