@@ -60,7 +60,7 @@ pub enum Breakage {
     LazyDisk,
     /// The network loses single messages within a stream.
     LossyStreams,
-    /// A machine's record gets another namespace, whatever goes on on the machine.
+    /// A machine's record gets another namespace while an attempt is on its way to the machine.
     MachinesMoveUnasked,
     /// The server keeps what agents say as they say it.
     SecretsAreKept,

@@ -271,6 +271,7 @@ impl World {
             says: run.environment.get("SAYS").cloned().unwrap_or_default(),
             outlasts_limit: ms > limit,
         });
+        self.may_move_unasked(machine);
         let outcome = self
             .checks
             .starts(&mac, &id, &run.attempt_id, &self.namespace_of(machine));

@@ -64,9 +64,6 @@ impl World {
             _ => DEFAULT,
         };
         let (name, mac) = (&self.machines[machine].name, &self.machines[machine].mac);
-        if self.settings.breakage == Some(Breakage::MachinesMoveUnasked) {
-            return self.move_unasked(&name.clone(), to);
-        }
         let file = File {
             text: format!(
                 "machine: {name}\nnamespace: {to}\nmac: {mac}\ndisks: [/dev/vda]\nlabels: {{rack: r{}}}\nnetboot: agent\n",
@@ -102,8 +99,17 @@ impl World {
         self.say(said);
     }
 
-    /// The broken way: the record alone is changed, whatever goes on.
-    fn move_unasked(&mut self, name: &str, to: &str) {
+    /// The broken way: the record alone is changed, while an attempt is on its way to the machine.
+    pub(super) fn may_move_unasked(&mut self, machine: usize) {
+        let is_broken = self.settings.breakage == Some(Breakage::MachinesMoveUnasked);
+        if !is_broken || !self.dice.one_in(4) {
+            return;
+        }
+        let name = self.machines[machine].name.clone();
+        let to = match self.namespace_of(machine).as_str() {
+            DEFAULT => BLUE,
+            _ => DEFAULT,
+        };
         let key = format!("machine/{name}");
         let Some(row) = self.disk.as_it_is().get(key.as_bytes()).ok().flatten() else {
             return;
