@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use workflow::engine::{Head, StepState, Workflow, WorkflowState};
+use workflow::language::Boots;
 
 /// The workflow that ended last on a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,9 @@ pub struct Last {
     /// Whether the workflow was over, or only its part on the worker. None: an older version wrote it.
     #[serde(default)]
     over: Option<bool>,
+    /// What the machine boots, as the workflow's template says, when this is SUCCESS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boots: Option<Boots>,
 }
 
 impl Last {
@@ -19,7 +23,11 @@ impl Last {
     pub fn of(workflow: &Workflow, worker: &str) -> Self {
         let head = &workflow.head;
         if head.state.is_final() && head.parent.is_none() {
-            return Self::of_head(head);
+            let boots = workflow.definition.boots;
+            return Self {
+                boots,
+                ..Self::of_head(head)
+            };
         }
         let failed = workflow.executions.values().find(|execution| {
             use StepState::*;
@@ -45,7 +53,18 @@ impl Last {
             state,
             message,
             over: Some(false),
+            boots: workflow.definition.boots,
         }
+    }
+
+    /// What the template of the workflow says that the machine boots, now that it has succeeded there.
+    pub fn boots(&self) -> Option<Boots> {
+        self.boots.filter(|_| self.state == WorkflowState::Success)
+    }
+
+    /// The same, and somebody has said since what the machine boots.
+    pub fn without_boots(self) -> Self {
+        Self { boots: None, ..self }
     }
 
     pub fn is_over(&self) -> bool {
@@ -64,6 +83,7 @@ impl Last {
             state: head.state,
             message: head.message.clone(),
             over: Some(true),
+            boots: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use macaddr::MacAddr6;
 use workflow::engine::{self, BootsNext, Disks, Head, WorkflowState};
+use workflow::language::Boots;
 
 use crate::database::View;
 use crate::error::Error;
@@ -133,6 +134,20 @@ fn decide(
                 _ => BootsNext::Agent,
             };
             (next, format!("the last workflow {} is {}", last.id, last.state))
+        }
+        // A disk that may be half written is not booted, whatever a template says.
+        Some(last) if open.is_none() && disks.hold().is_none() && last.boots().is_some() => {
+            let (next, what) = match last.boots() {
+                Some(Boots::Agent) => (BootsNext::Agent, "the agent"),
+                _ => (BootsNext::LocalDisk, "its disk"),
+            };
+            (
+                next,
+                format!(
+                    "workflow {} has succeeded, and its template says that the machine boots {what}",
+                    last.id
+                ),
+            )
         }
         _ => engine::boots_next(open, &disks),
     };

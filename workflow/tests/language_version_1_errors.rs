@@ -63,7 +63,7 @@ fn unknown_fields_are_errors() {
         &format!("nme: x\nowner: me\n{TASKS}"),
         &[
             "3, 1: \"nme\" is no field of a workflow; did you mean \"name\"?",
-            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, inputs, outputs",
+            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, boots, inputs, outputs",
         ],
     );
     for (fields, message) in [
@@ -742,4 +742,14 @@ fn everything_wrong_is_said_at_once_in_the_order_of_the_text() {
 fn check_says_all_of_it_before_there_are_devices() {
     let text = "version: '1'\nname: w\ntasks: [{name: t, wait: soon, when: \"${{ 'x' }}\", worker: w}]\n";
     assert_eq!(check(text).unwrap_err().len(), 3);
+}
+
+#[test]
+fn what_a_machine_boots_is_one_of_two() {
+    let fields = format!("boots: disk\n{TASKS}");
+    let want = "3, 8: bad boots \"disk\": expected agent (the in-memory agent) or local (its own disk)";
+    check_workflow(&fields, &[want]);
+    for good in ["agent", "local"] {
+        check_workflow(&format!("boots: {good}\n{TASKS}"), &[]);
+    }
 }

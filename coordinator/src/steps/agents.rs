@@ -288,6 +288,13 @@ impl Coordinator {
             )));
         }
         work.disks.boot_by_hand();
+        let key = format!("last/{machine}");
+        if let Some(last) = step.view()?.get::<Last>(&key)?
+            && last.value.boots().is_some()
+        {
+            step.batch.unchanged(&key, last.modified);
+            step.batch.put(key, &last.value.without_boots());
+        }
         step.plan(Answer::Done)
     }
 

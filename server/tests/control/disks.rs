@@ -151,3 +151,51 @@ async fn what_a_skip_leaves_half_written_is_held_although_the_workflow_succeeds(
     let good = format!("workflow {second} has written its disk");
     assert_eq!(boots(&server).await, (Next::LocalDisk, good));
 }
+
+/// Of one action that writes no disk, whose template says what the machine boots afterwards.
+fn that_boots(what: &str) -> String {
+    of("writefile").replace("tasks:", &format!("boots: {what}\ntasks:"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_says_what_its_machine_boots_after_success() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let says = |id: &str, what: &str| {
+        format!("workflow {id} has succeeded, and its template says that the machine boots {what}")
+    };
+    let by_hand = "; `farrier machine boot node1 disk` boots it all the same";
+    // Nothing was installed: the agent comes again.
+    let id = run(&server, &mut agent, &that_boots("agent"), succeeded(), "SUCCESS").await;
+    let want = says(&id, "the agent") + by_hand;
+    assert_eq!(boots(&server).await, (Next::Agent, want));
+    // Also when an earlier one has installed something; and the other way round.
+    let written = run(&server, &mut agent, WRITES, succeeded(), "SUCCESS").await;
+    let good = format!("workflow {written} has written its disk");
+    assert_eq!(boots(&server).await, (Next::LocalDisk, good.clone()));
+    run(&server, &mut agent, &that_boots("agent"), succeeded(), "SUCCESS").await;
+    assert_eq!(boots(&server).await.0, Next::Agent);
+    let id = run(&server, &mut agent, &that_boots("local"), succeeded(), "SUCCESS").await;
+    assert_eq!(boots(&server).await, (Next::LocalDisk, says(&id, "its disk")));
+    // It counts after SUCCESS only.
+    run(&server, &mut agent, &that_boots("agent"), failed(), "FAILED").await;
+    assert_eq!(boots(&server).await.0, Next::LocalDisk);
+    // A person has the last word.
+    run(&server, &mut agent, &that_boots("agent"), succeeded(), "SUCCESS").await;
+    assert_eq!(boots(&server).await.0, Next::Agent);
+    server.boot_disk("node1").await.expect("done");
+    assert_eq!(
+        boots(&server).await,
+        (Next::LocalDisk, "somebody said that its disk is good".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_template_has_a_half_written_disk_booted() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    run(&server, &mut agent, WRITES, failed(), "FAILED").await;
+    run(&server, &mut agent, &that_boots("local"), succeeded(), "SUCCESS").await;
+    let (next, why) = boots(&server).await;
+    assert!(next == Next::Agent && why.contains("half written"), "{why}");
+}

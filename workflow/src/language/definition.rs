@@ -22,12 +22,25 @@ pub struct Definition {
     /// Seconds that the workflow may run, pauses not counted; 0: no limit.
     #[serde(default)]
     pub global_timeout_s: u64,
+    /// What its machines boot after its SUCCESS; `None`: what was written to their disks says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boots: Option<Boots>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub inputs: BTreeMap<String, Input>,
     /// Name to CEL, evaluated when the workflow succeeds.
     #[serde(default, skip_serializing_if = "is_default")]
     pub outputs: BTreeMap<String, String>,
     pub tasks: Vec<Task>,
+}
+
+/// What a machine boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Boots {
+    /// The in-memory agent.
+    Agent,
+    /// Its own disk.
+    Local,
 }
 
 /// A value that is given when a workflow is made.

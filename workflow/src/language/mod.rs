@@ -34,7 +34,8 @@ mod validate;
 
 pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
-    Action, Amount, Approve, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime, Task,
+    Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime,
+    Task,
 };
 pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};

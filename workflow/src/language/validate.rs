@@ -8,7 +8,7 @@ use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
 use super::native::{names_disk, native_by};
-use super::{Action, Definition, Task, image_reference};
+use super::{Action, Boots, Definition, Task, image_reference};
 
 /// Bytes of a name, as upstream.
 const MAX_NAME_BYTES: usize = 199;
@@ -36,7 +36,7 @@ const VOLUME_OPTIONS: [&str; 17] = [
 const WORKFLOW: Known = Known {
     whose: "a workflow",
     old: &["version", "name", "id", "global_timeout", "tasks"],
-    new: &["inputs", "outputs"],
+    new: &["boots", "inputs", "outputs"],
 };
 const TASK: Known = Known {
     whose: "a task",
@@ -137,6 +137,7 @@ impl<'a> Check<'a> {
             let message = "the workflow has no tasks: it needs at least one";
             self.problem(fields.at("tasks"), Kind::Missing, message);
         }
+        let boots = self.boots(&fields);
         let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
@@ -156,6 +157,7 @@ impl<'a> Check<'a> {
             name,
             id: self.plain(fields.get("id"), "id").to_owned(),
             global_timeout_s,
+            boots,
             inputs,
             outputs,
             tasks,
@@ -163,6 +165,22 @@ impl<'a> Check<'a> {
         self.check_expressions(&definition, ancestors.as_ref());
         self.check_images(&definition, ancestors.as_ref());
         definition
+    }
+
+    fn boots(&mut self, fields: &Fields<'a>) -> Option<Boots> {
+        let node = fields.get("boots")?;
+        match self.plain(Some(node), "boots") {
+            "agent" => Some(Boots::Agent),
+            "local" => Some(Boots::Local),
+            _ => {
+                let message = format!(
+                    "bad boots {}: expected agent (the in-memory agent) or local (its own disk)",
+                    node.describe()
+                );
+                self.problem(node.at, Kind::Value, message);
+                None
+            }
+        }
     }
 
     fn version(&mut self, tree: &'a Node) -> String {
