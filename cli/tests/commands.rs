@@ -2,6 +2,7 @@
 
 mod servers;
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use server::Config;
@@ -599,13 +600,111 @@ fn a_boot_image_takes_no_directory_that_holds_something_else() {
     refused(&[&build[..], &["--force"]].concat(), "the directory \"blobs\"");
 }
 
+/// A boot image directory with drivers that the kernel itself has.
+fn boot_image(directory: &Path) {
+    let mut tree = image::cpio::Tree::default();
+    let aliases = "alias pci:v00008086d00001572sv*sd*bc*sc*i* i40e\nalias pci:v*d*sv*sd*bc01sc08i02* nvme\n";
+    let content = aliases.as_bytes().to_vec();
+    let file = image::cpio::Node::File {
+        permissions: 0o644,
+        content,
+    };
+    tree.add("lib/modules/6.12/modules.builtin.alias", file)
+        .expect("a path");
+    let mut archive = Vec::new();
+    tree.write_to(&mut archive).expect("it fits");
+    let packed = zstd::encode_all(&archive[..], 1).expect("it is packed");
+    std::fs::write(directory.join("initramfs.img"), packed).expect("write");
+}
+
+#[test]
+fn a_boot_image_is_asked_for_a_card() {
+    let boot = tempfile::tempdir().expect("directory");
+    let asked = |id: &str| {
+        let directory = boot.path().to_str().expect("text");
+        let args = ["image", "modules", "--boot-dir", directory, "--pci", id];
+        let output = farrier("127.0.0.1:1", &args);
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (code, said) = asked("8086:1572");
+    assert!(code == Some(1) && said.contains("initramfs.img"), "{said}");
+    boot_image(boot.path());
+    let (code, said) = asked("8086:1572");
+    assert!(
+        code == Some(0) && said.contains("i40e") && said.contains("built in"),
+        "{said}"
+    );
+    let (code, said) = asked("144d:a80a/010802");
+    assert!(code == Some(0) && said.contains("nvme"), "{said}");
+    for (id, want) in [
+        ("144d:a80a", "144d:a80a/CLASS would find"),
+        (
+            "8086:10fb/020000",
+            "has no driver for 8086:10fb/020000: build it with --profile server",
+        ),
+    ] {
+        let (code, said) = asked(id);
+        assert!(code == Some(1) && said.contains(want), "{said}");
+    }
+    let (code, said) = asked("8086");
+    assert!(code == Some(2) && said.contains("write vendor:device"), "{said}");
+}
+
+#[test]
+fn what_an_image_is_built_from_is_refused_in_words() {
+    let place = tempfile::tempdir().expect("directory");
+    let at = |name: &str| place.path().join(name).to_str().expect("text").to_owned();
+    // A kernel that says its release where the boot protocol has it.
+    let mut kernel = vec![0; 0x400];
+    kernel[0x202..0x206].copy_from_slice(b"HdrS");
+    kernel[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+    kernel[0x300..0x307].copy_from_slice(b"6.12.1 ");
+    std::fs::write(at("vmlinuz"), kernel).expect("write");
+    std::fs::write(at("agent"), "agent").expect("write");
+    std::fs::create_dir_all(at("none/6.12.1")).expect("directory");
+    std::fs::create_dir_all(at("other/6.1.0")).expect("directory");
+    std::fs::write(at("other/6.1.0/modules.builtin"), "").expect("write");
+    let (agent, boot, vmlinuz) = (at("agent"), at("boot"), at("vmlinuz"));
+    let (none, other) = (at("none/6.12.1"), at("other/6.1.0"));
+    let build = ["image", "build", "--agent", &agent, "--boot-dir", &boot];
+    for (more, code, want) in [
+        (&["--profile", "desktop"][..], 2, "the profiles are: lab, server"),
+        (&["--firmware", "all"], 2, "say none, free or non-free"),
+        (&["--suite", "stable"], 2, "such as bookworm or trixie"),
+        (&["--kernel-package=--x=1"], 2, "such as linux-image-amd64"),
+        (&["--kernel-package", "a b"], 2, "such as linux-image-amd64"),
+        (
+            &["--kernel", &vmlinuz, "--modules", &none],
+            1,
+            "holds no kernel modules",
+        ),
+        (
+            &["--kernel", &vmlinuz, "--modules", &other],
+            1,
+            "is Linux 6.12.1, and ",
+        ),
+    ] {
+        let output = farrier("127.0.0.1:1", &[&build[..], more].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{more:?}: {stderr}");
+        assert!(stderr.contains(want), "{more:?}: {stderr}");
+        let mut left: Vec<_> = std::fs::read_dir(place.path())
+            .expect("it is there")
+            .map(|entry| entry.expect("it is read").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["agent", "none", "other", "vmlinuz"], "{more:?}");
+    }
+}
+
 #[test]
 fn help_teaches_with_examples_and_completions_are_printed() {
     let groups = [
         ("machine", "apply boot-log delete get list"),
         ("template", "create delete get list render validate"),
         ("workflow", "cancel create delete events get list logs state wait"),
-        ("image", "build"),
+        ("image", "build modules"),
         ("lab", "enter prepare"),
         ("store", "check export import"),
     ];

@@ -226,6 +226,8 @@ mod tests {
             profile: "lab".to_owned(),
             kernel: "6.1".to_owned(),
             modules: vec![],
+            firmware: vec![],
+            firmware_left_out: Default::default(),
             files: vec![ManifestFile {
                 name: "vmlinuz".to_owned(),
                 bytes: content.len() as u64,

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::apt::{AptError, Archive, Package};
+use crate::apt::{AptError, Archive, Package, Suite};
 use crate::boot_dir::{BootDirError, MANIFEST, Others, Place};
+use crate::cards::{self, CardError};
 use crate::checksum::sha256_of_bytes;
 use crate::deb::{self, DebError};
 use crate::files::{self, About, FileError};
+use crate::firmware::{Firmware, FirmwareError, Found};
 use crate::grub::{self, Grub, GrubError};
 use crate::initramfs::{self, InitramfsError};
 use crate::manifest::{Component, FORMAT, Manifest, ManifestFile, license_of};
@@ -29,6 +31,12 @@ pub struct Options {
     pub cache: PathBuf,
     /// Which kernel and drivers.
     pub profile: Profile,
+    /// Which firmware is taken along; `None` for what the profile says.
+    pub firmware: Option<Firmware>,
+    /// The suite of Debian that kernel, firmware and boot loaders come from.
+    pub suite: Suite,
+    /// Another kernel package than the profile's: a name, or `name=version`.
+    pub kernel_package: Option<String>,
     /// The Debian mirror, as [`crate::apt::Mirror::parse`] reads it; `None` for the host's own or the public one.
     pub mirror: Option<String>,
     /// Whether to look for newer packages although the cache has some.
@@ -57,12 +65,18 @@ pub enum BuildError {
     /// The boot image directory holds what is not to be deleted, or could not be replaced.
     #[error(transparent)]
     BootDir(#[from] BootDirError),
+    /// A card that the profile promises would not be served.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// A package could not be unpacked.
     #[error(transparent)]
     Deb(#[from] DebError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Firmware could not be taken along.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
     /// The loader for local boot could not be made.
     #[error(transparent)]
     Grub(#[from] GrubError),
@@ -75,6 +89,18 @@ pub enum BuildError {
     /// A file that should hold certificates does not.
     #[error("{} holds no certificate: it must be PEM (-----BEGIN CERTIFICATE-----)", .path.display())]
     NoCertificate { path: PathBuf },
+    /// The modules are those of another kernel.
+    #[error(
+        "{} is Linux {kernel}, and {} are the modules of {modules}: name the lib/modules/{kernel} that was built with this kernel",
+        image.display(),
+        directory.display()
+    )]
+    OtherModules {
+        image: PathBuf,
+        directory: PathBuf,
+        kernel: String,
+        modules: String,
+    },
     /// The kernel package is not made as expected.
     #[error("the package {package} has no {what}")]
     NoKernel { package: String, what: &'static str },
@@ -90,19 +116,27 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     let place = Place::find(&options.output, options.others, report)?;
     let fresh = place.beside()?;
 
-    let mut archive = Archive::open(options.mirror.as_deref(), &options.cache, options.refresh)?;
+    let mut archive = Archive::open(
+        options.mirror.as_deref(),
+        options.suite.clone(),
+        &options.cache,
+        options.refresh,
+    )?;
     let agent = files::read(&options.agent)?;
     let mut components = vec![Component {
         name: "farrier-agent".to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         license: license_of("farrier-agent").to_string(),
         sha256: sha256_of_bytes(&agent),
+        suite: String::new(),
+        path: String::new(),
     }];
     let kernel = step(report, "kernel", None, |report| {
         kernel(options, &mut archive, &mut components, report)
     })?;
     files::write(&fresh.path().join("vmlinuz"), &kernel.image)?;
-    let modules = initramfs(options, agent, &kernel, fresh.path(), report)?;
+    let content = initramfs(options, agent, &kernel, &mut archive, fresh.path(), report)?;
+    components.extend(content.firmware.packages.iter().map(component));
     step(report, "boot loaders", None, |report| {
         boot_loaders(&mut archive, fresh.path(), &mut components, report)
     })?;
@@ -111,7 +145,9 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         version: FORMAT,
         profile: options.profile.to_string(),
         kernel: kernel.version,
-        modules,
+        modules: content.modules,
+        firmware: content.firmware.files.into_keys().collect(),
+        firmware_left_out: content.firmware.left_out,
         files: files_of(fresh.path())?,
         components,
     };
@@ -144,38 +180,48 @@ fn kernel(
             .to_string_lossy()
             .into_owned();
         let image = files::read(&own.image)?;
+        let modules = ModuleTree::read(&own.modules)?;
+        if let Some(kernel) = release_of(&image)
+            && kernel != version
+        {
+            return Err(BuildError::OtherModules {
+                image: own.image.clone(),
+                directory: own.modules.clone(),
+                kernel,
+                modules: version,
+            });
+        }
         components.push(Component {
             name: "linux".to_string(),
             version: version.clone(),
             license: license_of("linux-").to_string(),
             sha256: sha256_of_bytes(&image),
+            suite: String::new(),
+            path: String::new(),
         });
         return Ok(Kernel {
             version,
             image,
-            modules: ModuleTree::read(&own.modules)?,
+            modules,
             _unpacked: None,
         });
     }
-    let meta = archive.package(options.profile.kernel_package(), report)?;
-    let missing = |package: &Package, what| BuildError::NoKernel {
-        package: package.name.clone(),
-        what,
-    };
-    let name = meta
-        .first_dependency
-        .clone()
-        .ok_or_else(|| missing(&meta, "kernel among its dependencies"))?;
-    let package = archive.package(&name, report)?;
-    components.push(component(&package));
-
+    let asked = options.kernel_package.as_deref();
+    let package = archive.package(asked.unwrap_or(options.profile.kernel_package()), report)?;
     let temporary = std::env::temp_dir();
     let unpacked = Scratch::make("farrier-kernel-", &temporary).about("create directory", &temporary)?;
-    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || path.starts_with("lib/modules/");
-    deb::unpack(&package.file, unpacked.path(), wanted)?;
-    let image = only_entry(&unpacked.path().join("boot")).ok_or_else(|| missing(&package, "boot/vmlinuz"))?;
-    let modules =
-        only_entry(&unpacked.path().join("lib/modules")).ok_or_else(|| missing(&package, "lib/modules"))?;
+    let exactly = asked.is_some_and(|name| name.contains('='));
+    unpack_kernel(package, exactly, &unpacked, archive, components, report)?;
+    let missing = |what| BuildError::NoKernel {
+        package: asked.unwrap_or(options.profile.kernel_package()).to_string(),
+        what,
+    };
+    let root = unpacked.path();
+    let image = only_entry(&root.join("boot")).ok_or_else(|| missing("boot/vmlinuz"))?;
+    let modules = MODULE_DIRECTORIES
+        .iter()
+        .find_map(|directory| only_entry(&root.join(directory)))
+        .ok_or_else(|| missing("lib/modules"))?;
     Ok(Kernel {
         version: modules
             .file_name()
@@ -188,19 +234,112 @@ fn kernel(
     })
 }
 
-/// Writes the initramfs and returns the names of the modules in it.
+/// Unpacks the kernel and its modules: of the package itself, or of those that it depends on. Newer kernels come in parts.
+/// With `exactly` those are of the version that it names, otherwise the newest.
+fn unpack_kernel(
+    package: Package,
+    exactly: bool,
+    into: &Scratch,
+    archive: &mut Archive,
+    components: &mut Vec<Component>,
+    report: &mut Report<'_>,
+) -> Result<(), BuildError> {
+    let wanted = |path: &str| {
+        path.starts_with("boot/vmlinuz-")
+            || MODULE_DIRECTORIES.iter().any(|directory| {
+                path.strip_prefix(directory)
+                    .is_some_and(|rest| rest.starts_with('/'))
+            })
+    };
+    let mut seen = Vec::new();
+    let mut open = vec![package];
+    while let Some(package) = open.pop() {
+        let unpacked = deb::unpack(&package.file, into.path(), wanted)?;
+        if !unpacked.is_empty() {
+            components.push(component(&package));
+        }
+        // What an older version put into the cache has the first alone.
+        let first = package
+            .first_dependency
+            .iter()
+            .filter(|_| package.dependencies.is_empty());
+        for dependency in first.chain(&package.dependencies) {
+            let name = match dependency.split_once('=') {
+                Some((name, _)) if !exactly => name,
+                _ => dependency,
+            };
+            let is_part = KERNEL_PARTS.iter().any(|part| {
+                let rest = name.strip_prefix(part);
+                rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+            });
+            if is_part && !seen.iter().any(|done| done == name) {
+                seen.push(name.to_string());
+                open.push(archive.package(name, report)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The release that a bzImage says it is.
+///
+/// Source: Linux `Documentation/arch/x86/boot.rst`, `kernel_version`.
+fn release_of(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
+    let text = image.get(usize::from(at) + 0x200..)?;
+    let text = text.split(|byte| *byte == 0 || *byte == b' ').next()?;
+    let release = std::str::from_utf8(text).ok()?;
+    (at != 0 && !release.is_empty()).then(|| release.to_string())
+}
+
+struct Content {
+    /// Names of the modules.
+    modules: Vec<String>,
+    firmware: Found,
+}
+
+/// Writes the initramfs and returns what is in it.
 fn initramfs(
     options: &Options,
     agent: Vec<u8>,
     kernel: &Kernel,
+    archive: &mut Archive,
     into: &Path,
     report: &mut Report<'_>,
-) -> Result<Vec<String>, BuildError> {
-    let profile = options.profile;
-    let modules = kernel
-        .modules
-        .select(profile.required_modules(), profile.optional_modules())?;
+) -> Result<Content, BuildError> {
+    let contents = options.profile.contents();
+    let wanted = contents.wanted(&kernel.modules);
+    if options.profile == Profile::Server && !wanted.unknown.is_empty() {
+        let text = format!(
+            "kernel {} has none of: {}",
+            kernel.version,
+            wanted.unknown.join(" ")
+        );
+        report(Progress::Noted { text: &text });
+    }
+    let modules = step(report, "modules", None, |_| {
+        kernel.modules.select(&wanted.required, &wanted.optional)
+    })?;
+    let choice = options.firmware.unwrap_or(contents.firmware);
+    let firmware = choice.fetch(&modules, archive, report)?;
+    if options.profile == Profile::Server {
+        let without = cards::check(&cards::list(), &kernel.version, &modules, choice, &firmware)?;
+        if !without.is_empty() {
+            let ids: Vec<String> = without.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "with --firmware {choice}, cards that load firmware may not work: {}; --firmware non-free has it",
+                ids.join(" ")
+            );
+            report(Progress::Noted { text: &text });
+        }
+    }
     let mut tree = initramfs::tree(agent, &kernel.version, &modules)?;
+    for (name, content) in &firmware.files {
+        initramfs::add_firmware(&mut tree, name, content.clone())?;
+    }
     let mut authorities = Vec::new();
     for path in &options.ca_files {
         let pem = files::read(path)?;
@@ -217,7 +356,10 @@ fn initramfs(
         initramfs::compress(&tree, &mut |bytes| report(Progress::Advanced { bytes }))
     })?;
     files::write(&into.join("initramfs.img"), compressed)?;
-    Ok(modules.iter().map(|(name, _)| name.to_string()).collect())
+    Ok(Content {
+        modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
+        firmware,
+    })
 }
 
 fn boot_loaders(
@@ -251,6 +393,8 @@ fn component(package: &Package) -> Component {
         version: package.version.clone(),
         license: license_of(&package.name).to_string(),
         sha256: package.sha256.clone(),
+        suite: package.suite.clone(),
+        path: package.path.clone(),
     }
 }
 
@@ -277,4 +421,26 @@ fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
     }
     listed.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(listed)
+}
+
+/// What a meta package of a kernel leads to.
+const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+/// Debian 12 has the first, Debian 13 the second.
+const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_says_its_release() {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x30f].copy_from_slice(b"6.12.1-amd64 (x");
+        assert_eq!(release_of(&image).as_deref(), Some("6.12.1-amd64"));
+        assert_eq!(release_of(b"text"), None);
+        image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
+        assert_eq!(release_of(&image), None);
+    }
 }

@@ -69,10 +69,16 @@ pub(crate) fn tree(agent: Vec<u8>, kernel: &str, modules: &Selection<'_>) -> Res
         ("modules.alias", indexes.aliases),
         ("modules.softdep", indexes.soft_dependencies),
         ("modules.builtin", indexes.builtin),
+        ("modules.builtin.alias", indexes.builtin_aliases),
     ] {
         tree.add(&format!("{directory}/{name}"), file(content.into_bytes()))?;
     }
     Ok(tree)
+}
+
+/// Puts firmware where the kernel looks for it.
+pub(crate) fn add_firmware(tree: &mut Tree, name: &str, content: Vec<u8>) -> Result<(), InitramfsError> {
+    Ok(tree.add(&format!("lib/firmware/{name}"), file(content))?)
 }
 
 /// Puts the site's own certificate authorities where the agent looks for them.

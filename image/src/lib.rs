@@ -5,12 +5,13 @@
 //! root or user namespaces. Two builds of the same inputs give the same bytes. Everything blocks; callers that
 //! are asynchronous run it on a thread of its own.
 //!
-//! Packages come from Debian 12 through a private apt root ([`apt`]), so that the release of the host does not
-//! matter, and are unpacked here ([`deb`]), never installed.
+//! Packages come from a suite of Debian's through a private apt root ([`apt`]), so that the release of the host does
+//! not matter, and are unpacked here ([`deb`]), never installed.
 
 pub mod apt;
 mod boot_dir;
 mod boot_image;
+mod cards;
 mod checksum;
 mod command;
 pub mod cpio;
@@ -18,21 +19,28 @@ pub mod deb;
 pub mod debian_disk;
 pub mod elf;
 mod files;
+mod firmware;
 pub mod grub;
 mod initramfs;
+mod inspect;
 mod manifest;
 pub mod modules;
 pub mod packages;
+mod pci;
 mod profile;
 mod progress;
 mod scratch;
 
 pub use boot_dir::{BootDirError, Others};
 pub use boot_image::{BuildError, Options, OwnKernel, build};
+pub use cards::CardError;
 pub use checksum::{sha256_of_bytes, sha256_of_file};
 pub use command::CommandError;
 pub use files::FileError;
+pub use firmware::{Firmware, FirmwareError, UnknownFirmware};
+pub use inspect::{Carried, Driver, InspectError};
 pub use manifest::{Component, Manifest, ManifestFile};
+pub use pci::{NoPciId, PciId};
 pub use profile::Profile;
 pub use progress::{Progress, Report};
 pub use scratch::remove_scratch;

@@ -1,5 +1,7 @@
 //! `manifest.json`: what is in a boot image directory, from what it was made, and under which licences.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The content of `manifest.json`.
@@ -13,6 +15,12 @@ pub struct Manifest {
     pub kernel: String,
     /// Names of the kernel modules in the initramfs.
     pub modules: Vec<String>,
+    /// Names of the firmware files in the initramfs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
+    /// By module, firmware that it may ask for and that the image does not have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub firmware_left_out: BTreeMap<String, Vec<String>>,
     /// The files beside the manifest, sorted by name.
     pub files: Vec<ManifestFile>,
     /// What the files were made from.
@@ -41,6 +49,12 @@ pub struct Component {
     pub license: String,
     /// SHA-256 of the package or binary.
     pub sha256: String,
+    /// The suite of Debian that it is from; empty for what is no package.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub suite: String,
+    /// Path of the package below the mirror's URL.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
 }
 
 impl Manifest {

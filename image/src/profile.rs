@@ -1,7 +1,10 @@
-//! Profiles: which kernel and which drivers a boot image carries.
+//! Profiles: which kernel and which drivers a boot image carries. What is in one is a list, in `profiles/NAME.profile`.
 
 use std::fmt;
 use std::str::FromStr;
+
+use crate::firmware::Firmware;
+use crate::modules::{ModuleTree, module_name};
 
 /// What kind of machine a boot image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -9,42 +12,158 @@ pub enum Profile {
     /// Virtual machines: Debian's cloud kernel, virtio and NVMe, the common filesystems.
     #[default]
     Lab,
+    /// Physical servers: Debian's kernel with its Ethernet, storage, RAID, Fibre Channel and filesystem drivers.
+    Server,
+}
+
+/// What the list of a profile says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// The Debian package of the kernel, or one that depends on it.
+    pub(crate) kernel_package: &'static str,
+    /// What firmware is taken unless another is asked for.
+    pub(crate) firmware: Firmware,
+    pub(crate) families: Vec<Family>,
+}
+
+/// Modules that are taken for one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) reason: &'static str,
+    /// Modules without which the image is of no use.
+    pub(crate) required: Vec<&'static str>,
+    /// Names, with `*` for anything, and folders, ending with `/`.
+    pub(crate) taken: Vec<&'static str>,
+    /// What is left out again.
+    pub(crate) left_out: Vec<&'static str>,
+}
+
+/// The modules of one kernel that a profile names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) required: Vec<String>,
+    pub(crate) optional: Vec<String>,
+    /// Entries of the list that this kernel has nothing for.
+    pub(crate) unknown: Vec<&'static str>,
 }
 
 impl Profile {
     /// The Debian package whose first dependency is the kernel of this profile.
     pub fn kernel_package(self) -> &'static str {
-        match self {
-            Profile::Lab => "linux-image-cloud-amd64",
-        }
+        self.contents().kernel_package
     }
 
-    /// Modules without which the image is of no use: a kernel that has them neither as module nor built in is refused.
-    pub(crate) fn required_modules(self) -> &'static [&'static str] {
-        match self {
-            Profile::Lab => &["virtio_pci", "virtio_net", "virtio_blk", "ext4"],
-        }
+    pub(crate) fn contents(self) -> Contents {
+        let text = match self {
+            Profile::Lab => include_str!("../profiles/lab.profile"),
+            Profile::Server => include_str!("../profiles/server.profile"),
+        };
+        parse(text).expect("a test reads every profile")
     }
+}
 
-    /// Modules that are taken along where the kernel has them.
-    pub(crate) fn optional_modules(self) -> &'static [&'static str] {
-        match self {
-            Profile::Lab => LAB_OPTIONAL,
+impl Contents {
+    /// Finds what the list names among the modules of a kernel.
+    pub(crate) fn wanted(&self, tree: &ModuleTree) -> Wanted {
+        let mut wanted = Wanted::default();
+        for family in &self.families {
+            wanted
+                .required
+                .extend(family.required.iter().map(|name| (*name).to_string()));
+            for entry in &family.taken {
+                let found = tree.iter().filter(|(name, path)| matches(entry, name, path));
+                let found: Vec<(&str, &str)> = found.collect();
+                if found.is_empty() && !tree.is_builtin(entry) {
+                    wanted.unknown.push(entry);
+                }
+                let left_out =
+                    |name: &str, path: &str| family.left_out.iter().any(|entry| matches(entry, name, path));
+                let kept = found.into_iter().filter(|(name, path)| !left_out(name, path));
+                wanted.optional.extend(kept.map(|(name, _)| name.to_string()));
+            }
+        }
+        wanted
+    }
+}
+
+/// Returns whether an entry of the list means the module; `name` is the kernel's, with `_` for `-`.
+fn matches(entry: &str, name: &str, path: &str) -> bool {
+    if entry.ends_with('/') {
+        return path.starts_with(entry);
+    }
+    let entry = module_name(entry);
+    let mut parts = entry.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut last = None;
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = rest.get(at + part.len()..).unwrap_or_default();
+        last = Some(part);
+    }
+    // After a final `*` anything may follow; otherwise the name has to end as the entry does.
+    match last {
+        None => rest.is_empty(),
+        Some(part) => part.is_empty() || name.ends_with(part),
+    }
+}
+
+/// Reads a list; `lab.profile` says how one is written.
+fn parse(text: &'static str) -> Result<Contents, String> {
+    let (mut kernel, mut firmware, mut families) = (None, Firmware::None, Vec::<Family>::new());
+    for (index, line) in text.lines().enumerate() {
+        let at = |what: &str| format!("line {}: {what}: {line:?}", index + 1);
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        let mut words = line.split_whitespace();
+        if !line.starts_with(' ') {
+            match (words.next(), words.next(), line.split_once(": ")) {
+                (Some("kernel"), Some(name), None) => kernel = Some(name),
+                (Some("firmware"), Some(name), None) => {
+                    firmware = name.parse().map_err(|_| at("no such firmware"))?;
+                }
+                (_, _, Some((name, reason))) => families.push(Family {
+                    name,
+                    reason,
+                    required: Vec::new(),
+                    taken: Vec::new(),
+                    left_out: Vec::new(),
+                }),
+                _ => return Err(at("neither a setting nor `family: reason`")),
+            }
+            continue;
+        }
+        let family = families.last_mut().ok_or_else(|| at("no family before it"))?;
+        match line.split_whitespace().next() {
+            Some("required") => family.required.extend(words.skip(1)),
+            Some("not") => family.left_out.extend(words.skip(1)),
+            _ => family.taken.extend(words),
         }
     }
+    Ok(Contents {
+        kernel_package: kernel.ok_or("no kernel")?,
+        firmware,
+        families,
+    })
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Profile::Lab => "lab",
+            Profile::Server => "server",
         })
     }
 }
 
 /// The name is not that of a profile.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no image profile {0:?}: the profiles are: lab")]
+#[error("there is no image profile {0:?}: the profiles are: lab, server")]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {
@@ -53,31 +172,81 @@ impl FromStr for Profile {
     fn from_str(name: &str) -> Result<Self, UnknownProfile> {
         match name {
             "lab" => Ok(Profile::Lab),
+            "server" => Ok(Profile::Server),
             other => Err(UnknownProfile(other.to_string())),
         }
     }
 }
 
-const LAB_OPTIONAL: &[&str] = &[
-    "virtio_mmio",
-    "virtio_scsi",
-    "virtio_rng",
-    "virtio_console",
-    "nvme",
-    "sd_mod",
-    "ahci",
-    "e1000",
-    "e1000e",
-    "loop",
-    "overlay",
-    "xfs",
-    "vfat",
-    // What vfat asks for by default, and its usual alternatives; without a modprobe the kernel cannot ask for them.
-    "nls_ascii",
-    "nls_cp437",
-    "nls_iso8859-1",
-    "nls_utf8",
-    "efivarfs",
-    "af_packet",
-    "8021q",
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::tests::tree_with;
+
+    #[test]
+    fn every_profile_is_read_and_gives_a_reason_per_family() {
+        for profile in [Profile::Lab, Profile::Server] {
+            assert_eq!(profile.to_string().parse::<Profile>().unwrap(), profile);
+            let contents = profile.contents();
+            assert!(contents.families.iter().any(|family| !family.required.is_empty()));
+            for family in contents.families {
+                assert!(family.reason.len() > 10, "{}: {:?}", family.name, family.reason);
+                assert!(
+                    !family.taken.is_empty() || !family.required.is_empty(),
+                    "{}",
+                    family.name
+                );
+            }
+        }
+        assert_eq!(Profile::Lab.contents().firmware, Firmware::None);
+        assert_eq!(Profile::Server.contents().firmware, Firmware::Free);
+    }
+
+    #[test]
+    fn a_list_that_is_wrong_is_named_by_its_line() {
+        for (text, want) in [
+            ("kernel k\n  nvme\n", "line 2: no family before it"),
+            ("kernel k\nnvme\n", "line 2: neither a setting nor"),
+            ("kernel k\nfirmware some\n", "line 2: no such firmware"),
+            ("a: reason\n", "no kernel"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn entries_are_names_patterns_and_folders() {
+        let directory = tempfile::tempdir().unwrap();
+        let modules = [
+            ("kernel/drivers/net/ethernet/a/one.ko.xz", "depends= "),
+            ("kernel/drivers/net/ethernet/mlxsw/mlxsw-core.ko", "depends= "),
+            ("kernel/drivers/net/ethernet_not/two.ko", "depends= "),
+            ("kernel/net/nft_nat.ko", "depends= "),
+            ("kernel/net/nft.ko", "depends= "),
+            ("kernel/net/usb-storage.ko", "depends= "),
+        ];
+        let tree = tree_with(directory.path(), &modules, "kernel/net/af_packet.ko\n");
+        let text = "kernel k\nall: for a test\n  kernel/drivers/net/ethernet/ nft_* usb-storage af_packet none*\n  not mlxsw_*\n  \
+                    required nft\n";
+        let wanted = parse(text).unwrap().wanted(&tree);
+        assert_eq!(wanted.required, ["nft"]);
+        assert_eq!(wanted.optional, ["one", "nft_nat", "usb_storage"]);
+        assert_eq!(wanted.unknown, ["none*"]);
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        let cases = [
+            ("a*", "abc", true),
+            ("a*c", "abc", true),
+            ("a*c", "acd", false),
+            ("abc", "abcd", false),
+            ("*b*", "abc", true),
+            ("crct10dif-*", "crct10dif_pclmul", true),
+        ];
+        for (entry, name, want) in cases {
+            assert_eq!(matches(entry, name, "kernel/x.ko"), want, "{entry} {name}");
+        }
+    }
+}

@@ -1,9 +1,10 @@
-//! `farrier image build`.
+//! `farrier image build` and `farrier image modules`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use image::{Options, Others, OwnKernel, Profile, Progress};
+use image::apt::Suite;
+use image::{Carried, Driver, Firmware, Options, Others, OwnKernel, PciId, Profile, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::ending;
@@ -14,6 +15,8 @@ use crate::terminal::{Out, is_shown_to_a_person, safe_line, say};
 pub(crate) enum ImageCommand {
     /// Build the kernel, initramfs and boot loaders that machines netboot
     Build(Box<BuildArgs>),
+    /// Show which drivers and firmware a boot image has, all or for a card
+    Modules(ModulesArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -22,8 +25,9 @@ Examples:
   farrier image build --boot-dir /var/lib/farrier/boot
   farrier image build --boot-dir boot --agent ./farrier-agent
   farrier image build --boot-dir boot --mirror http://mirror.example/debian
+  farrier image build --boot-dir boot --profile server --suite trixie --firmware non-free
 
-Needs no root. Packages come from Debian 12 through a private apt root and are
+Needs no root. Packages come from Debian through a private apt root and are
 kept in the cache. An earlier boot image is replaced when the new one is whole;
 a directory that holds anything else is left as it is.")]
 pub(crate) struct BuildArgs {
@@ -43,9 +47,18 @@ pub(crate) struct BuildArgs {
     /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
     #[arg(long, value_name = "FILE", env = "FARRIER_AGENT", hide_env_values = true)]
     agent: Option<PathBuf>,
-    /// Which kernel and drivers
-    #[arg(long, value_name = "NAME", default_value = "lab")]
-    profile: String,
+    /// Which kernel and drivers: lab (virtual machines) or server (physical ones)
+    #[arg(long, value_name = "NAME", default_value = "lab", value_parser = parsed::<Profile>)]
+    profile: Profile,
+    /// Firmware: none, free, or non-free too [default: none for lab, free for server]
+    #[arg(long, value_name = "KIND", value_parser = parsed::<Firmware>)]
+    firmware: Option<Firmware>,
+    /// Suite of Debian: a code name such as bookworm or trixie, or trixie-backports
+    #[arg(long, value_name = "SUITE", default_value = "bookworm", value_parser = parsed::<Suite>)]
+    suite: Suite,
+    /// Another kernel package than the profile's
+    #[arg(long, value_name = "NAME[=VERSION]", conflicts_with = "kernel", value_parser = package)]
+    kernel_package: Option<String>,
     /// Where packages are kept [default: ~/.cache/farrier/packages]
     #[arg(long, value_name = "DIR", env = "FARRIER_CACHE", hide_env_values = true)]
     cache: Option<PathBuf>,
@@ -67,12 +80,14 @@ pub(crate) struct BuildArgs {
 }
 
 pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
-    let ImageCommand::Build(args) = command;
+    match command {
+        ImageCommand::Build(args) => build(*args),
+        ImageCommand::Modules(args) => modules(&args),
+    }
+}
+
+fn build(args: BuildArgs) -> Result<ExitCode, Failure> {
     super::log_to_stderr(super::LogFormat::Text, "warn");
-    let profile: Profile = args
-        .profile
-        .parse()
-        .map_err(|error| Failure::Usage(format!("{error}")))?;
     let options = Options {
         agent: args.agent.map_or_else(find_agent, named_agent)?,
         output: args.boot_dir,
@@ -82,7 +97,10 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
             Others::Refuse
         },
         cache: args.cache.unwrap_or_else(default_cache),
-        profile,
+        profile: args.profile,
+        firmware: args.firmware,
+        suite: args.suite,
+        kernel_package: args.kernel_package,
         mirror: args.mirror,
         refresh: args.refresh,
         ca_files: args.ca_files,
@@ -102,6 +120,90 @@ pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
         .map(|file| vec![file.name.clone(), file.bytes.to_string(), file.sha256.clone()]);
     crate::output::table(&mut Out::stdout(), &["FILE", "BYTES", "SHA-256"], rows)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  farrier image modules --boot-dir boot
+  farrier image modules --boot-dir boot --pci 8086:1572
+  farrier image modules --boot-dir boot --pci 144d:a80a/010802
+
+Reads the initramfs that machines get. Ids are those of lspci -nn; with the class
+after a slash, drivers that go by class are found too (NVMe, AHCI). Exits with 1
+when the image has no driver for the card.")]
+pub(crate) struct ModulesArgs {
+    /// Directory of the boot image
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "FARRIER_BOOT_DIR",
+        hide_env_values = true,
+        value_parser = directory
+    )]
+    boot_dir: PathBuf,
+    /// Only the drivers of this card
+    #[arg(long, value_name = "VENDOR:DEVICE[/CLASS]", value_parser = parsed::<PciId>)]
+    pci: Option<PciId>,
+}
+
+fn modules(args: &ModulesArgs) -> Result<ExitCode, Failure> {
+    let carried = Carried::read(&args.boot_dir).map_err(|error| Failure::Failed(chain(&error)))?;
+    let drivers: Vec<Driver> = match &args.pci {
+        Some(id) => carried.drivers_of(id),
+        None => carried.modules().cloned().collect(),
+    };
+    if let (Some(id), true) = (&args.pci, drivers.is_empty()) {
+        let class = if id.class.is_none() {
+            format!(", nor one that goes by class, which {id}/CLASS would find")
+        } else {
+            String::new()
+        };
+        return Err(Failure::Failed(format!(
+            "{} has no driver for {id}{class}: build it with --profile server, with a newer kernel (--suite, --kernel-package), or \
+             with one of your own (--kernel, --modules)",
+            args.boot_dir.display()
+        )));
+    }
+    let rows = drivers.into_iter().map(|driver| {
+        let from = driver.path.unwrap_or_else(|| "built in".to_owned());
+        let missing = driver
+            .firmware_missing
+            .iter()
+            .map(|name| format!("{name} (missing)"));
+        let firmware: Vec<String> = driver.firmware.iter().cloned().chain(missing).collect();
+        let needs = driver.needs.join(" ");
+        vec![
+            driver.name,
+            driver.bytes.to_string(),
+            from,
+            needs,
+            firmware.join(", "),
+        ]
+    });
+    let head = ["MODULE", "BYTES", "FROM", "NEEDS", "FIRMWARE"];
+    crate::output::table(&mut Out::stdout(), &head, rows)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A value whose errors say what it may be.
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// A package's name as apt takes it, and nothing that it would take for an option or a pattern.
+fn package(text: &str) -> Result<String, String> {
+    let (name, version) = text.split_once('=').unwrap_or((text, "0"));
+    let all = |text: &str, more: &str| {
+        text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text
+                .chars()
+                .all(|one| one.is_ascii_alphanumeric() || more.contains(one))
+    };
+    if all(name, "+-.") && all(version, "+-.:~") {
+        return Ok(text.to_owned());
+    }
+    Err("name a package of Debian's, such as linux-image-amd64 or linux-image-amd64=6.12.1-1".to_owned())
 }
 
 /// `--boot-dir` was `--output` once, which is a format everywhere else.

@@ -32,15 +32,21 @@ impl Cache {
     }
 
     /// Returns the package if its file is there with the right content.
-    pub(super) fn find(&self, name: &str) -> Option<Package> {
-        let mut package = self.packages.get(name)?.clone();
+    /// `key` is what was asked for: a name, with the suite and version where they are not the default.
+    pub(super) fn find(&self, key: &str) -> Option<Package> {
+        let mut package = self.packages.get(key)?.clone();
         package.file = self.directory.join(file_name(&package));
         let same = sha256_of_file(&package.file).is_ok_and(|actual| actual == package.sha256);
         same.then_some(package)
     }
 
     /// Takes the file `downloaded` over as the content of `package`, after checking that it is.
-    pub(super) fn put(&mut self, mut package: Package, downloaded: &Path) -> Result<Package, AptError> {
+    pub(super) fn put(
+        &mut self,
+        key: &str,
+        mut package: Package,
+        downloaded: &Path,
+    ) -> Result<Package, AptError> {
         let actual = sha256_of_file(downloaded).about("read", downloaded)?;
         if actual != package.sha256 {
             let file = downloaded.to_path_buf();
@@ -52,8 +58,11 @@ impl Cache {
         }
         package.file = self.directory.join(file_name(&package));
         fs::rename(downloaded, &package.file).about("write", &package.file)?;
-        if let Some(older) = self.packages.insert(package.name.clone(), package.clone())
-            && file_name(&older) != file_name(&package)
+        if let Some(older) = self.packages.insert(key.to_string(), package.clone())
+            && self
+                .packages
+                .values()
+                .all(|kept| file_name(kept) != file_name(&older))
         {
             // What the index no longer names would never be used again.
             let _ = fs::remove_file(self.directory.join(file_name(&older)));
@@ -88,6 +97,9 @@ mod tests {
             name: "ipxe".into(),
             version: version.into(),
             first_dependency: None,
+            dependencies: vec![],
+            suite: "bookworm".into(),
+            path: "pool/ipxe.deb".into(),
             bytes: content.len() as u64,
             sha256: sha256_of_bytes(content),
             file: PathBuf::new(),
@@ -103,7 +115,7 @@ mod tests {
             let mut cache = Cache::open(directory.path()).unwrap();
             let version = String::from_utf8_lossy(content);
             cache
-                .put(package(&format!("1:{version}"), content), &downloaded)
+                .put("ipxe", package(&format!("1:{version}"), content), &downloaded)
                 .unwrap();
         }
         let found = Cache::open(directory.path()).unwrap().find("ipxe").unwrap();
@@ -120,7 +132,7 @@ mod tests {
         let downloaded = directory.path().join("download");
         fs::write(&downloaded, "one").unwrap();
         let mut cache = Cache::open(directory.path()).unwrap();
-        let put = cache.put(package("1", b"one"), &downloaded).unwrap();
+        let put = cache.put("ipxe", package("1", b"one"), &downloaded).unwrap();
         fs::write(&put.file, "on").unwrap();
         assert_eq!(cache.find("ipxe"), None);
     }
@@ -132,7 +144,7 @@ mod tests {
         fs::write(&downloaded, "other").unwrap();
         let error = Cache::open(directory.path())
             .unwrap()
-            .put(package("1", b"one"), &downloaded)
+            .put("ipxe", package("1", b"one"), &downloaded)
             .unwrap_err();
         assert!(matches!(error, AptError::Checksum { .. }));
     }

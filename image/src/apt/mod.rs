@@ -1,4 +1,4 @@
-//! Packages of one Debian release, fetched through an apt root of our own.
+//! Packages of a Debian suite, fetched through an apt root of our own.
 //!
 //! The root has its own sources, state and key, so the release of the host, what is installed there and whether
 //! we are root do not matter; only the host's ways to reach the network (its `Acquire` settings) are kept.
@@ -7,6 +7,7 @@
 mod cache;
 mod mirror;
 mod root;
+mod suite;
 
 use std::path::PathBuf;
 
@@ -15,11 +16,12 @@ use serde::{Deserialize, Serialize};
 pub use mirror::Mirror;
 pub use root::Archive;
 pub(crate) use root::host_acquire_settings;
+pub use suite::{Suite, UnknownSuite};
 
 use crate::command::CommandError;
 use crate::files::FileError;
 
-/// The release whose packages are used.
+/// The release that the lab installs, and whose packages are used unless another suite is named.
 pub const RELEASE: &str = "bookworm";
 /// Names a mirror, as `--mirror` does: one URL, or two with the security archive's as the second.
 pub const MIRROR_VARIABLE: &str = "FARRIER_MIRROR";
@@ -33,6 +35,15 @@ pub struct Package {
     pub version: String,
     /// The first package it depends on, which is the real one for a meta package.
     pub first_dependency: Option<String>,
+    /// All packages that it depends on, the first of alternatives; `name=version` where only that version will do.
+    #[serde(default)]
+    pub dependencies: Vec<String>,
+    /// The suite that was asked for it; empty in what older versions kept.
+    #[serde(default)]
+    pub suite: String,
+    /// Path of the file below the mirror's URL, as the archive's signed index gives it.
+    #[serde(default)]
+    pub path: String,
     /// Size of the file.
     pub bytes: u64,
     /// SHA-256 of the file, as the archive's signed index gives it.
@@ -65,9 +76,13 @@ pub enum AptError {
     /// The key that signs the archive is not on the host.
     #[error("{} is missing: install the Debian package debian-archive-keyring", KEYRING)]
     NoKeyring,
-    /// The release has no such package.
-    #[error("Debian {RELEASE} at {mirror} has no package {name}")]
-    NoPackage { name: String, mirror: String },
+    /// The suite has no such package, or not in this version.
+    #[error("Debian {suite} at {mirror} has no package {name}")]
+    NoPackage {
+        name: String,
+        suite: Suite,
+        mirror: String,
+    },
     /// The mirror did not answer, and the cache does not have everything either.
     #[error(
         "the Debian mirror {mirror} cannot be reached, and {} does not hold all packages that are needed: \

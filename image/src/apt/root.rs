@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::apt::cache::Cache;
-use crate::apt::{AptError, KEYRING, Mirror, Package, RELEASE};
+use crate::apt::{AptError, KEYRING, Mirror, Package, Suite};
 use crate::command::{self, CommandError};
 use crate::files::{self, About};
 use crate::progress::{Progress, Report};
 use crate::scratch::Scratch;
 
-/// The packages of Debian [`RELEASE`], from the cache where it has them and from a mirror where not.
+/// The packages of a Debian [`Suite`], from the cache where it has them and from a mirror where not.
 #[derive(Debug)]
 pub struct Archive {
     mirror: Mirror,
+    suite: Suite,
     cache: Cache,
     refresh: bool,
     /// Made when the first package has to be fetched.
@@ -27,10 +28,11 @@ impl Archive {
     ///
     /// # Errors
     /// [`AptError::File`] if the cache directory cannot be made.
-    pub fn open(mirror: Option<&str>, cache: &Path, refresh: bool) -> Result<Self, AptError> {
+    pub fn open(mirror: Option<&str>, suite: Suite, cache: &Path, refresh: bool) -> Result<Self, AptError> {
         let cache = Cache::open(&cache.join("debs"))?;
         Ok(Self {
             mirror: Mirror::choose(mirror),
+            suite,
             cache,
             refresh,
             root: None,
@@ -42,19 +44,25 @@ impl Archive {
         &self.mirror
     }
 
-    /// Returns the package called `name`, fetched if need be.
+    /// The suite whose packages these are.
+    pub fn suite(&self) -> &Suite {
+        &self.suite
+    }
+
+    /// Returns the package called `name`, or `name=version` for that version alone, fetched if need be.
     ///
     /// # Errors
     /// [`AptError`]: no such package, no network, a broken download.
     pub fn package(&mut self, name: &str, report: &mut Report<'_>) -> Result<Package, AptError> {
-        let cached = self.cache.find(name);
+        let key = self.key(name);
+        let cached = self.cache.find(&key);
         if let (false, Some(package)) = (self.refresh, &cached) {
             return Ok(package.clone());
         }
         let newest = self.root(report)?.describe(name)?;
         match cached {
             Some(package) if package.sha256 == newest.sha256 => Ok(package),
-            _ => self.fetch(newest, report),
+            _ => self.fetch(name, newest, report),
         }
     }
 
@@ -72,32 +80,42 @@ impl Archive {
             None => {
                 let text = format!("asking {} for its packages", self.mirror.archive);
                 report(Progress::Noted { text: &text });
-                Root::make(&self.mirror, self.cache.directory())?
+                Root::make(&self.mirror, &self.suite, self.cache.directory())?
             }
         };
         Ok(self.root.insert(root))
     }
 
-    fn fetch(&mut self, package: Package, report: &mut Report<'_>) -> Result<Package, AptError> {
+    /// What the cache knows a package by. Those of the default suite are known by name, as they always were.
+    fn key(&self, name: &str) -> String {
+        if self.suite.is_default() {
+            name.to_string()
+        } else {
+            format!("{}/{name}", self.suite)
+        }
+    }
+
+    fn fetch(&mut self, name: &str, package: Package, report: &mut Report<'_>) -> Result<Package, AptError> {
         let text = format!(
-            "fetching {} {} ({} B)",
-            package.name, package.version, package.bytes
+            "fetching {} {} ({} B) from {} of {}",
+            package.name, package.version, package.bytes, package.path, package.suite
         );
         report(Progress::Noted { text: &text });
         // Beside the cache, so that the file can be renamed into it.
         let directory = self.cache.directory().to_path_buf();
         let download = Scratch::make(".download-", &directory).about("create directory", &directory)?;
-        self.root(report)?.download(&package.name, download.path())?;
+        self.root(report)?.download(name, download.path())?;
         let mut files = fs::read_dir(download.path())
             .about("list", download.path())?
             .flatten();
         let no_package = || AptError::NoPackage {
-            name: package.name.clone(),
+            name: name.to_string(),
+            suite: self.suite.clone(),
             mirror: self.mirror.archive.clone(),
         };
         let file = files.next().ok_or_else(no_package)?.path();
         let bytes = package.bytes;
-        let put = self.cache.put(package, &file)?;
+        let put = self.cache.put(&self.key(name), package, &file)?;
         report(Progress::Advanced { bytes });
         Ok(put)
     }
@@ -107,11 +125,12 @@ impl Archive {
 struct Root {
     directory: Scratch,
     mirror: Mirror,
+    suite: Suite,
     cache: PathBuf,
 }
 
 impl Root {
-    fn make(mirror: &Mirror, cache: &Path) -> Result<Self, AptError> {
+    fn make(mirror: &Mirror, suite: &Suite, cache: &Path) -> Result<Self, AptError> {
         if !Path::new(KEYRING).exists() {
             return Err(AptError::NoKeyring);
         }
@@ -120,6 +139,7 @@ impl Root {
         let root = Self {
             directory,
             mirror: mirror.clone(),
+            suite: suite.clone(),
             cache: cache.to_path_buf(),
         };
         for part in DIRECTORIES {
@@ -128,8 +148,11 @@ impl Root {
         files::write(&root.path().join("state/status"), "")?;
         files::write(
             &root.path().join("etc/sources.list.d/debian.sources"),
-            sources(mirror),
+            sources(mirror, suite),
         )?;
+        if let Some(preferences) = suite.preferences() {
+            files::write(&root.path().join("etc/preferences.d/suite"), preferences)?;
+        }
         files::write(
             &root.configuration(),
             configuration(root.path(), &host_acquire_settings()),
@@ -166,6 +189,7 @@ impl Root {
     fn describe(&self, name: &str) -> Result<Package, AptError> {
         let no_package = || AptError::NoPackage {
             name: name.to_string(),
+            suite: self.suite.clone(),
             mirror: self.mirror.archive.clone(),
         };
         let stanza = match self.run("apt-cache", &["show", "--no-all-versions", name]) {
@@ -178,7 +202,11 @@ impl Root {
                 });
             }
         };
-        parse_stanza(&String::from_utf8_lossy(&stanza)).ok_or_else(no_package)
+        let package = parse_stanza(&String::from_utf8_lossy(&stanza)).ok_or_else(no_package)?;
+        Ok(Package {
+            suite: self.suite.to_string(),
+            ..package
+        })
     }
 
     fn download(&self, name: &str, into: &Path) -> Result<(), AptError> {
@@ -203,14 +231,14 @@ impl Root {
     }
 }
 
-fn sources(mirror: &Mirror) -> String {
+fn sources(mirror: &Mirror, suite: &Suite) -> String {
     let stanza = |url: &str, suites: &str| {
         format!(
-            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main\nArchitectures: amd64\nSigned-By: {KEYRING}\n\n"
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main non-free-firmware\nArchitectures: amd64\nSigned-By: {KEYRING}\n\n"
         )
     };
-    let archive = stanza(&mirror.archive, &format!("{RELEASE} {RELEASE}-updates"));
-    archive + &stanza(&mirror.security, &format!("{RELEASE}-security"))
+    let archive = stanza(&mirror.archive, &suite.of_archive());
+    archive + &stanza(&mirror.security, &format!("{}-security", suite.release()))
 }
 
 fn configuration(root: &Path, acquire: &str) -> String {
@@ -267,7 +295,20 @@ fn parse_stanza(text: &str) -> Option<Package> {
         let first = depends.split([',', '|', ' ', '(']).next()?;
         (!first.is_empty()).then(|| first.to_string())
     });
+    let dependencies = field("Depends").unwrap_or_default();
+    let dependencies = dependencies.split(',').filter_map(|one| {
+        let first = one.split('|').next()?.trim();
+        let name = first.split([' ', '(']).next()?;
+        let exact = first
+            .split_once("(= ")
+            .and_then(|(_, version)| version.strip_suffix(')'));
+        let exact = exact.map(|version| format!("{name}={version}"));
+        (!name.is_empty()).then(|| exact.unwrap_or_else(|| name.to_string()))
+    });
     Some(Package {
+        dependencies: dependencies.collect(),
+        suite: String::new(),
+        path: field("Filename").unwrap_or_default(),
         name: field("Package")?,
         version: field("Version")?,
         first_dependency,
@@ -318,7 +359,7 @@ mod tests {
     #[test]
     fn reads_what_the_index_says_of_a_package() {
         let text = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
-                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other\nSize: 1504\n\
+                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other\nSize: 1504\nFilename: pool/main/l/linux.deb\n\
                     SHA256: 00be21\nDescription: meta\n more\n\nPackage: another\n";
         let package = parse_stanza(text).unwrap();
         assert_eq!(package.name, "linux-image-cloud-amd64");
@@ -327,12 +368,17 @@ mod tests {
             Some("linux-image-6.1.0-56-cloud-amd64")
         );
         assert_eq!((package.bytes, package.sha256.as_str()), (1504, "00be21"));
+        assert_eq!(
+            package.dependencies,
+            ["linux-image-6.1.0-56-cloud-amd64=6.1.192-2", "other"]
+        );
+        assert_eq!(package.path, "pool/main/l/linux.deb");
         assert_eq!(parse_stanza("Package: x\n"), None);
     }
 
     #[test]
     fn sources_name_the_release_and_the_key() {
-        let text = sources(&Mirror::default());
+        let text = sources(&Mirror::default(), &Suite::default());
         assert!(
             text.contains("URIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n"),
             "{text}"

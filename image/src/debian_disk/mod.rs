@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::apt::{AptError, Archive};
+use crate::apt::{AptError, Archive, Suite};
 use crate::checksum::sha256_of_file;
 use crate::command::CommandError;
 use crate::files::{self, About, FileError};
@@ -98,7 +98,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, Di
         return Ok(image);
     }
     let work = Workspace::make(&options.output)?;
-    let mut archive = Archive::open(options.mirror.as_deref(), &options.cache, false)?;
+    let mut archive = Archive::open(options.mirror.as_deref(), Suite::default(), &options.cache, false)?;
     let boot = step(report, "boot loaders of the disk image", None, |report| {
         assemble::BootLoaders::make(&mut archive, report)
     })?;

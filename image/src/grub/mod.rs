@@ -154,7 +154,11 @@ impl Grub {
             .iter()
             .map(|part| root.join(part).display().to_string())
             .collect();
-        let mut command = Command::new(root.join(LOADER));
+        let places = LIBRARIES
+            .iter()
+            .map(|directory| root.join(directory).join(LOADER));
+        let loader = places.clone().find(|place| place.exists());
+        let mut command = Command::new(loader.or_else(|| places.clone().next()).unwrap_or_default());
         command
             .arg("--library-path")
             .arg(libraries.join(":"))
@@ -184,5 +188,6 @@ const TOOL_PACKAGES: [&str; 7] = [
     "libudev1",
 ];
 const MKIMAGE: &str = "usr/bin/grub-mkimage";
-const LOADER: &str = "lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
+const LOADER: &str = "ld-linux-x86-64.so.2";
+/// Debian 12 has the loader in the first, Debian 13 everything in the second.
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];

@@ -18,17 +18,29 @@ pub struct Indexes {
     pub soft_dependencies: String,
     /// `modules.builtin`: the modules that the kernel itself has, as its package lists them.
     pub builtin: String,
+    /// `modules.builtin.alias`: which PCI devices the kernel itself drives, written as in `modules.alias`.
+    pub builtin_aliases: String,
 }
 
 impl Indexes {
-    pub(super) fn of(modules: &BTreeMap<String, &Module>, builtin: &BTreeMap<String, String>) -> Self {
-        let mut by_path: Vec<(&String, &&Module)> = modules.iter().collect();
+    pub(super) fn of(
+        modules: &BTreeMap<String, Module>,
+        builtin: &BTreeMap<String, String>,
+        builtin_aliases: &BTreeMap<String, Vec<String>>,
+    ) -> Self {
+        let mut by_path: Vec<(&String, &Module)> = modules.iter().collect();
         by_path.sort_by(|(_, one), (_, other)| one.path.cmp(&other.path));
         let mut indexes = Self {
             dependencies: String::new(),
             aliases: String::new(),
             soft_dependencies: String::new(),
             builtin: builtin.values().map(|path| format!("{path}\n")).collect(),
+            builtin_aliases: builtin_aliases
+                .iter()
+                .flat_map(|(name, aliases)| {
+                    aliases.iter().map(move |alias| format!("alias {alias} {name}\n"))
+                })
+                .collect(),
         };
         for (name, module) in by_path {
             indexes.add(name, module, modules);
@@ -36,7 +48,7 @@ impl Indexes {
         indexes
     }
 
-    fn add(&mut self, name: &str, module: &Module, modules: &BTreeMap<String, &Module>) {
+    fn add(&mut self, name: &str, module: &Module, modules: &BTreeMap<String, Module>) {
         let mut first_loaded_first = Vec::new();
         visit(
             module,
@@ -68,7 +80,7 @@ impl Indexes {
 /// Puts what `module` needs into `order`, everything after what it itself needs. A circle ends where it began.
 fn visit<'a>(
     module: &Module,
-    modules: &BTreeMap<String, &'a Module>,
+    modules: &'a BTreeMap<String, Module>,
     seen: &mut BTreeSet<String>,
     order: &mut Vec<&'a str>,
 ) {

@@ -30,6 +30,9 @@ pub enum ModuleError {
     /// A file could not be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The directory has no module.
+    #[error("{} holds no kernel modules: name the lib/modules/VERSION of the kernel", tree.display())]
+    NoModules { tree: PathBuf },
     /// A file called like a module is none.
     #[error("{} is not a kernel module", path.display())]
     NotAModule {
@@ -42,13 +45,16 @@ pub enum ModuleError {
     Required { module: String, tree: PathBuf },
 }
 
-/// The modules below one `lib/modules/<version>` directory.
+/// The modules below one `lib/modules/<version>` directory: where they are. What they say is read when they are chosen.
 #[derive(Debug)]
 pub struct ModuleTree {
     directory: PathBuf,
-    modules: BTreeMap<String, Module>,
+    /// By name, path below the tree without compression suffix, and the file.
+    files: BTreeMap<String, (String, PathBuf)>,
     /// By name, the path that `modules.builtin` gives.
     builtin: BTreeMap<String, String>,
+    /// By name, the PCI ids that `modules.builtin.modinfo` says the module answers to.
+    builtin_aliases: BTreeMap<String, Vec<String>>,
 }
 
 /// One module: where it is and what it says about itself.
@@ -63,38 +69,35 @@ pub struct Module {
 }
 
 impl ModuleTree {
-    /// Reads the metadata of every module below `directory`, which is a `lib/modules/<version>`.
+    /// Lists the modules below `directory`, which is a `lib/modules/<version>`.
     ///
     /// # Errors
-    /// [`ModuleError`] if a file cannot be read or is no module.
+    /// [`ModuleError`] if the directory cannot be read or has no modules.
     pub fn read(directory: &Path) -> Result<Self, ModuleError> {
-        let mut tree = Self {
-            directory: directory.to_path_buf(),
-            modules: BTreeMap::new(),
-            builtin: BTreeMap::new(),
-        };
+        let mut files = BTreeMap::new();
         for file in module_files(directory)? {
-            let bytes = decompressed(&file)?;
-            let info = modinfo::of_module(&bytes).map_err(|source| ModuleError::NotAModule {
-                path: file.clone(),
-                source,
-            })?;
-            let below = file
-                .strip_prefix(directory)
-                .unwrap_or(&file)
-                .to_string_lossy()
-                .into_owned();
+            let below = file.strip_prefix(directory).unwrap_or(&file).to_string_lossy();
             let path = without_compression(&below).to_string();
-            tree.modules
-                .insert(module_name(&path), Module { path, file, info });
+            files.insert(module_name(&path), (path, file));
         }
         let builtin = directory.join("modules.builtin");
+        if files.is_empty() && !builtin.exists() {
+            return Err(ModuleError::NoModules {
+                tree: directory.to_path_buf(),
+            });
+        }
         let text = fs::read_to_string(&builtin).about("read", &builtin)?;
-        tree.builtin = text
-            .lines()
-            .map(|path| (module_name(path), path.to_string()))
-            .collect();
-        Ok(tree)
+        // Kernels before 5.2 have none.
+        let aliases = fs::read(directory.join("modules.builtin.modinfo")).unwrap_or_default();
+        Ok(Self {
+            directory: directory.to_path_buf(),
+            files,
+            builtin: text
+                .lines()
+                .map(|path| (module_name(path), path.to_string()))
+                .collect(),
+            builtin_aliases: modinfo::builtin_pci_aliases(&aliases),
+        })
     }
 
     /// Returns whether the kernel itself has the module.
@@ -102,17 +105,34 @@ impl ModuleTree {
         self.builtin.contains_key(&module_name(name))
     }
 
+    /// Returns the PCI ids that the built-in module `name` answers to, as patterns of device names.
+    pub fn builtin_aliases(&self, name: &str) -> &[String] {
+        self.builtin_aliases
+            .get(&module_name(name))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the names and paths of all modules that are files.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files
+            .iter()
+            .map(|(name, (path, _))| (name.as_str(), path.as_str()))
+    }
+
     /// Returns the `required` and, where the kernel has them, the `optional` modules with all they depend on.
     ///
     /// # Errors
-    /// [`ModuleError::Required`] and [`ModuleError::Broken`] for what is missing.
-    pub fn select(&self, required: &[&str], optional: &[&str]) -> Result<Selection<'_>, ModuleError> {
+    /// [`ModuleError::Required`] and [`ModuleError::Broken`] for what is missing, others for files that are no modules.
+    pub fn select<S: AsRef<str>>(
+        &self,
+        required: &[S],
+        optional: &[S],
+    ) -> Result<Selection<'_>, ModuleError> {
         let mut chosen = BTreeMap::new();
-        for name in required {
-            if !self.is_builtin(name) && !self.modules.contains_key(&module_name(name)) {
-                let module = (*name).to_string();
+        for name in required.iter().map(AsRef::as_ref) {
+            if !self.is_builtin(name) && !self.files.contains_key(&module_name(name)) {
                 return Err(ModuleError::Required {
-                    module,
+                    module: name.to_string(),
                     tree: self.directory.clone(),
                 });
             }
@@ -120,17 +140,22 @@ impl ModuleTree {
         let mut open: Vec<String> = required
             .iter()
             .chain(optional)
-            .map(|name| module_name(name))
+            .map(|name| module_name(name.as_ref()))
             .collect();
         while let Some(name) = open.pop() {
-            let Some(module) = self.modules.get(&name) else {
+            let Some((path, file)) = self.files.get(&name) else {
                 continue;
             };
-            if chosen.insert(name.clone(), module).is_some() {
+            if chosen.contains_key(&name) {
                 continue;
             }
-            for needed in &module.info.depends {
-                if !self.modules.contains_key(needed) && !self.is_builtin(needed) {
+            let info =
+                modinfo::of_module(&decompressed(file)?).map_err(|source| ModuleError::NotAModule {
+                    path: file.clone(),
+                    source,
+                })?;
+            for needed in &info.depends {
+                if !self.files.contains_key(needed) && !self.is_builtin(needed) {
                     return Err(ModuleError::Broken {
                         module: name,
                         needs: needed.clone(),
@@ -140,7 +165,9 @@ impl ModuleTree {
                 open.push(needed.clone());
             }
             // A soft dependency may name an alias; what is built in or absent is simply not pulled in.
-            open.extend(module.info.soft_before.iter().map(|name| module_name(name)));
+            open.extend(info.soft_before.iter().map(|name| module_name(name)));
+            let (path, file) = (path.clone(), file.clone());
+            chosen.insert(name, Module { path, file, info });
         }
         Ok(Selection {
             tree: self,
@@ -154,13 +181,13 @@ impl ModuleTree {
 pub struct Selection<'a> {
     tree: &'a ModuleTree,
     /// INVARIANT: whatever one of these depends on is here or built in.
-    modules: BTreeMap<String, &'a Module>,
+    modules: BTreeMap<String, Module>,
 }
 
 impl Selection<'_> {
     /// Returns the modules by name, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
-        self.modules.iter().map(|(name, module)| (name.as_str(), *module))
+        self.modules.iter().map(|(name, module)| (name.as_str(), module))
     }
 
     /// Returns the bytes of a module, decompressed, as its file has them (signature included).
@@ -171,9 +198,19 @@ impl Selection<'_> {
         decompressed(&module.file)
     }
 
+    /// Returns the module called `name`, if it was chosen.
+    pub fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.get(&module_name(name))
+    }
+
+    /// The modules that these were chosen from.
+    pub fn tree(&self) -> &ModuleTree {
+        self.tree
+    }
+
     /// Returns the index files to be put beside the modules.
     pub fn indexes(&self) -> Indexes {
-        Indexes::of(&self.modules, &self.tree.builtin)
+        Indexes::of(&self.modules, &self.tree.builtin, &self.tree.builtin_aliases)
     }
 }
 
@@ -339,10 +376,22 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_folder_without_modules_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let error = ModuleTree::read(directory.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("holds no kernel modules: name the lib/modules/VERSION"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_file_that_is_no_module_is_named() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("odd.ko"), "text").unwrap();
-        let error = ModuleTree::read(directory.path()).unwrap_err().to_string();
+        fs::write(directory.path().join("modules.builtin"), "").unwrap();
+        let tree = ModuleTree::read(directory.path()).unwrap();
+        let error = tree.select(&["odd"], &[]).unwrap_err().to_string();
         assert!(error.ends_with("odd.ko is not a kernel module"), "{error}");
     }
 }

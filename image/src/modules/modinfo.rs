@@ -2,6 +2,8 @@
 //!
 //! Source: Linux `include/linux/moduleparam.h` (`MODULE_INFO`), `scripts/mod/modpost.c`.
 
+use std::collections::BTreeMap;
+
 use crate::elf::{self, ElfError};
 use crate::modules::module_name;
 
@@ -12,6 +14,8 @@ pub struct Modinfo {
     pub aliases: Vec<String>,
     /// Names of the modules whose symbols it uses.
     pub depends: Vec<String>,
+    /// Names of the firmware files that it may ask for, below `/lib/firmware`.
+    pub firmware: Vec<String>,
     /// Names that should be loaded before it, without being needed (`softdep=pre:`).
     pub soft_before: Vec<String>,
 }
@@ -22,6 +26,24 @@ pub struct Modinfo {
 /// [`ElfError`] if the module is not an ELF file that can be read.
 pub fn of_module(module: &[u8]) -> Result<Modinfo, ElfError> {
     Ok(parse(elf::section(module, ".modinfo")?.unwrap_or_default()))
+}
+
+/// Reads `modules.builtin.modinfo`, NUL-separated `module.key=value`: the PCI patterns by module.
+///
+/// Source: Linux `Documentation/kbuild/kbuild.rst`, "modules.builtin.modinfo".
+pub(super) fn builtin_pci_aliases(text: &[u8]) -> BTreeMap<String, Vec<String>> {
+    let mut aliases: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let entries = text.split(|byte| *byte == 0).filter_map(|entry| {
+        let (module, rest) = std::str::from_utf8(entry).ok()?.split_once('.')?;
+        Some((module, rest.strip_prefix("alias=")?))
+    });
+    for (module, alias) in entries.filter(|(_, alias)| alias.starts_with("pci:")) {
+        aliases
+            .entry(module_name(module))
+            .or_default()
+            .push(alias.to_string());
+    }
+    aliases
 }
 
 fn parse(section: &[u8]) -> Modinfo {
@@ -40,6 +62,7 @@ fn parse(section: &[u8]) -> Modinfo {
                 let names = value.split(',').map(module_name);
                 info.depends.extend(names.filter(|name| !name.is_empty()));
             }
+            "firmware" => info.firmware.push(value.to_string()),
             "softdep" => info.soft_before.extend(before(value).map(str::to_string)),
             _ => {}
         }
@@ -64,11 +87,23 @@ mod tests {
     fn reads_what_loading_needs() {
         let info = parse(
             b"license=GPL\0alias=pci:v00001AF4d*\0alias=fs-xfs\0depends=libcrc32c,nls-base\0\0\xff=odd\0novalue\0\
-              softdep=pre: crypto-crc32c crc32c post: late\0",
+              softdep=pre: crypto-crc32c crc32c post: late\0firmware=ql2500_fw.bin\0",
         );
         assert_eq!(info.aliases, ["pci:v00001AF4d*", "fs-xfs"]);
         assert_eq!(info.depends, ["libcrc32c", "nls_base"]);
+        assert_eq!(info.firmware, ["ql2500_fw.bin"]);
         assert_eq!(info.soft_before, ["crypto-crc32c", "crc32c"]);
+    }
+
+    #[test]
+    fn built_in_modules_have_their_pci_ids() {
+        let text =
+            b"virtio_pci.license=GPL\0virtio_pci.alias=pci:v00001AF4d*\0virtio-rng.alias=virtio:d4\0odd\0";
+        let aliases = builtin_pci_aliases(text);
+        assert_eq!(
+            aliases.into_iter().collect::<Vec<_>>(),
+            [("virtio_pci".to_owned(), vec!["pci:v00001AF4d*".to_owned()])]
+        );
     }
 
     #[test]

@@ -1,0 +1,236 @@
+//! The cards that an image of the server profile must serve: `profiles/cards.list`, held against the modules that were chosen.
+
+use crate::firmware::{Firmware, Found};
+use crate::modules::Selection;
+use crate::pci::PciId;
+
+/// A card of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Card {
+    pub(crate) id: PciId,
+    /// The first drives it, the others are its other parts.
+    pub(crate) modules: Vec<&'static str>,
+    /// Names of which one has to be there; empty if it works without.
+    pub(crate) firmware: Vec<&'static str>,
+    pub(crate) name: &'static str,
+}
+
+/// A card of the list that the image would not serve.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CardError {
+    /// The kernel's module does not claim the card.
+    #[error(
+        "card {id} ({name}) needs the module {module}, and that of kernel {kernel} does not know it: take a newer kernel \
+         (--suite, --kernel-package), or strike the card from cards.list"
+    )]
+    NotClaimed {
+        id: PciId,
+        name: &'static str,
+        module: &'static str,
+        kernel: String,
+    },
+    /// The module is neither chosen nor built in.
+    #[error(
+        "card {id} ({name}) needs the module {module}, which is not in the image: kernel {kernel} does not have it, or no family of \
+         the profile takes it; take another kernel (--suite, --kernel-package), or --profile lab for virtual machines"
+    )]
+    NoModule {
+        id: PciId,
+        name: &'static str,
+        module: &'static str,
+        kernel: String,
+    },
+    /// The firmware is in no package.
+    #[error(
+        "card {id} ({name}) needs {module} with the firmware {firmware}, which no firmware package of the suite has: take another \
+         --suite, or --firmware free to go without"
+    )]
+    NoFirmware {
+        id: PciId,
+        name: &'static str,
+        module: &'static str,
+        firmware: String,
+    },
+}
+
+/// Checks that every card has its modules and, with non-free firmware, its firmware. Returns those that go without.
+///
+/// # Errors
+/// [`CardError`] for the first card that is not served.
+pub(crate) fn check(
+    cards: &[Card],
+    kernel: &str,
+    modules: &Selection<'_>,
+    firmware: Firmware,
+    found: &Found,
+) -> Result<Vec<PciId>, CardError> {
+    let mut without = Vec::new();
+    for card in cards {
+        let (id, name) = (card.id, card.name);
+        for module in &card.modules {
+            if modules.module(module).is_none() && !modules.tree().is_builtin(module) {
+                let kernel = kernel.to_string();
+                return Err(CardError::NoModule {
+                    id,
+                    name,
+                    module,
+                    kernel,
+                });
+            }
+        }
+        let Some(driver) = card.modules.first() else {
+            continue;
+        };
+        // A kernel that does not list what its built-in drivers answer to is believed.
+        let aliases = match modules.module(driver) {
+            Some(module) => module.info.aliases.as_slice(),
+            None => modules.tree().builtin_aliases(driver),
+        };
+        let unlisted = modules.module(driver).is_none() && aliases.is_empty();
+        if !unlisted && !aliases.iter().any(|alias| id.is_meant_by(alias)) {
+            let kernel = kernel.to_string();
+            return Err(CardError::NotClaimed {
+                id,
+                name,
+                module: driver,
+                kernel,
+            });
+        }
+        let there = |file: &&str| found.files.contains_key(*file);
+        if card.firmware.is_empty() || card.firmware.iter().any(there) {
+            continue;
+        }
+        if firmware == Firmware::NonFree {
+            let firmware = card.firmware.join(" or ");
+            return Err(CardError::NoFirmware {
+                id,
+                name,
+                module: driver,
+                firmware,
+            });
+        }
+        without.push(id);
+    }
+    Ok(without)
+}
+
+/// The list that is in the program.
+pub(crate) fn list() -> Vec<Card> {
+    let lines = LIST.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| parse(line).expect("a test reads every line"))
+        .collect()
+}
+
+fn parse(line: &'static str) -> Option<Card> {
+    let mut words = line.splitn(4, ' ');
+    let id = words.next()?.parse().ok()?;
+    let modules = words.next()?.split('+').collect();
+    let firmware = match words.next()? {
+        "-" => Vec::new(),
+        names => names.split('|').collect(),
+    };
+    Some(Card {
+        id,
+        modules,
+        firmware,
+        name: words.next()?,
+    })
+}
+
+const LIST: &str = include_str!("../profiles/cards.list");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules::tests::tree_with;
+
+    const MODULES: &[(&str, &str)] = &[
+        (
+            "kernel/net/i40e.ko.xz",
+            "depends=libie alias=pci:v00008086d00001572sv*sd*bc*sc*i* ",
+        ),
+        ("kernel/net/libie.ko.xz", "depends= "),
+        (
+            "kernel/net/bnx2.ko",
+            "depends= firmware=bnx2/mips.fw alias=pci:v000014E4d00001639sv*sd*bc*sc*i* ",
+        ),
+    ];
+
+    fn checked(
+        line: &'static str,
+        chosen: &[&str],
+        firmware: Firmware,
+        files: &[&str],
+    ) -> Result<Vec<PciId>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree_with(directory.path(), MODULES, "kernel/drivers/virtio/virtio_pci.ko\n");
+        let selection = tree.select(chosen, &[]).unwrap();
+        let mut found = Found::default();
+        for name in files {
+            found.files.insert((*name).to_owned(), vec![1]);
+        }
+        check(&[parse(line).unwrap()], "6.12", &selection, firmware, &found)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_list_is_read_and_long_enough() {
+        let cards = list();
+        assert!(cards.len() >= 60, "{}", cards.len());
+        let mut ids: Vec<String> = cards.iter().map(|card| card.id.to_string()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), cards.len(), "an id is there twice");
+    }
+
+    #[test]
+    fn a_card_has_its_module_and_firmware() {
+        let x710 = "8086:1572 i40e - X710";
+        assert_eq!(checked(x710, &["i40e"], Firmware::None, &[]), Ok(vec![]));
+        assert_eq!(
+            checked("1af4:1000 virtio_pci - virtio", &[], Firmware::None, &[]),
+            Ok(vec![])
+        );
+        let bnx2 = "14e4:1639 bnx2 bnx2/other.fw|bnx2/mips.fw BCM5709";
+        assert_eq!(
+            checked(bnx2, &["bnx2"], Firmware::NonFree, &["bnx2/mips.fw"]),
+            Ok(vec![])
+        );
+        // Without being asked for, it is only said.
+        assert_eq!(
+            checked(bnx2, &["bnx2"], Firmware::Free, &[]),
+            Ok(vec!["14e4:1639".parse().unwrap()])
+        );
+    }
+
+    #[test]
+    fn a_card_that_is_not_served_ends_the_build_with_its_id_module_and_cure() {
+        for (line, chosen, want) in [
+            (
+                "8086:1572 i40e - X710",
+                &[][..],
+                "which is not in the image: kernel 6.12",
+            ),
+            (
+                "8086:1572 i40e+i40e_part - X710",
+                &["i40e"],
+                "needs the module i40e_part",
+            ),
+            (
+                "8086:9999 i40e - X999",
+                &["i40e"],
+                "does not know it: take a newer kernel",
+            ),
+            (
+                "14e4:1639 bnx2 bnx2/mips.fw BCM5709",
+                &["bnx2"],
+                "the firmware bnx2/mips.fw, which no firmware package",
+            ),
+        ] {
+            let error = checked(line, chosen, Firmware::NonFree, &[]).unwrap_err();
+            assert!(error.contains(want) && error.contains(&line[..9]), "{error}");
+            assert!(error.contains("--suite"), "{error}");
+        }
+    }
+}
