@@ -194,7 +194,7 @@ fn problems_of_a_carried_template_are_at_the_lines_of_its_file() {
     );
     for args in [
         &["template", "validate"][..],
-        &["template", "create", "-n", "x"],
+        &["template", "create", "--name", "x"],
         &["workflow", "create"],
     ] {
         let (code, said) = server.said(&[args, &["-f", &nothing]].concat());
