@@ -7,6 +7,7 @@
 mod access_token;
 mod agent_messages;
 mod archive;
+mod boot_image;
 mod command_lines;
 mod deb;
 mod dhcp_decode;
@@ -36,10 +37,11 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 21] = [
+pub const TARGETS: [Target; 22] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
+    target("boot_image", boot_image::run),
     target("command_lines", command_lines::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),

@@ -68,7 +68,8 @@ impl Carried {
         carried.ok_or(InspectError::Damaged { path })
     }
 
-    fn of_archive(archive: &[u8]) -> Option<Self> {
+    /// Reads an unpacked initramfs (cpio, newc); `None`: it is damaged.
+    pub fn of_archive(archive: &[u8]) -> Option<Self> {
         let mut carried = Self::default();
         let mut wanted = Vec::new();
         let mut needs = BTreeMap::new();
