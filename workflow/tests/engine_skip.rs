@@ -302,3 +302,35 @@ fn so_many_items_are_skipped_before_their_turn() {
     let next = script.hand_out("m257");
     assert!(next.starts_with("w/0/1/257/"), "{next}");
 }
+
+#[test]
+fn what_stops_an_attempt_before_or_cleans_up_after_it_does_not_undo_a_skip() {
+    let definition = |more: &str| {
+        let text = format!("\n    - name: only\n{more}      run: one two on a\n    ");
+        tasks(&text)
+    };
+    // Its task's time was over, and it was told to stop when somebody skipped it.
+    let mut script = Script::new(definition("      timeout: 10\n"));
+    let attempt = script.hand_out("a");
+    script.run(&format!("report {attempt} started"));
+    script.now = 12_000;
+    script.check("timer", &format!("stop_asked {attempt} TIMEOUT"));
+    script.check("skip only late", "skip_asked 0/1/0");
+    script.run(&format!("report {attempt} stopped"));
+    script.expect_tasks("SKIPPED");
+    script.expect_state(WorkflowState::Success, "");
+    // Its action had failed, and what is done on failure runs.
+    let mut definition = definition("");
+    definition.tasks[0].actions[0].on_failure = vec!["rescue".into()];
+    for end in ["succeeded", "failed", "stopped"] {
+        let mut script = Script::new(definition.clone());
+        let attempt = script.hand_out("a");
+        script.run(&format!("report {attempt} failed"));
+        let rescue = script.hand_out("a");
+        assert_ne!(rescue, attempt);
+        script.run(&format!("report {rescue} started; skip only"));
+        script.run(&format!("report {rescue} {end}"));
+        script.expect_tasks("SKIPPED");
+        script.expect_state(WorkflowState::Success, "");
+    }
+}
