@@ -2,7 +2,7 @@
 
 mod commit;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,6 +39,8 @@ pub(super) struct Step<'a> {
     pub(super) now: Now,
     /// See [`Step::view`].
     view: OnceCell<View>,
+    /// Machines by namespace and worker, as the view has them: a step asks for the same again.
+    machine_names: RefCell<BTreeMap<(String, String), String>>,
     workflows: BTreeMap<String, Change>,
     /// Those that refused something, as they were then.
     refused: BTreeMap<String, Known>,
@@ -106,6 +108,7 @@ impl<'a> Step<'a> {
             coordinator,
             now,
             view: OnceCell::new(),
+            machine_names: RefCell::default(),
             workflows: BTreeMap::new(),
             refused: BTreeMap::new(),
             archived: BTreeSet::new(),
@@ -297,9 +300,27 @@ impl<'a> Step<'a> {
         }
     }
 
+    /// See [`machine_of`].
+    fn machine_of(&self, namespace: &str, worker: &str) -> Result<String, Error> {
+        let key = (namespace.to_owned(), worker.to_owned());
+        if let Some(known) = self.machine_names.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let machine = machine_of(self.view()?, namespace, worker)?;
+        self.machine_names.borrow_mut().insert(key, machine.clone());
+        Ok(machine)
+    }
+
     /// Whether the machine's record is of another namespace than a workflow. It may have moved while what the workflow wants of
     /// it was on its way here.
     fn is_foreign(&self, machine: &str, namespace: Option<&str>) -> Result<bool, Error> {
+        // What was found there for a worker is there.
+        let is_found = |((of, _), found): (&(String, String), &String)| {
+            Some(of.as_str()) == namespace && found == machine
+        };
+        if self.machine_names.borrow().iter().any(is_found) {
+            return Ok(false);
+        }
         let whose = machines::namespace_of(self.view()?, machine)?;
         Ok(matches!((whose.as_deref(), namespace), (Some(whose), Some(namespace)) if whose != namespace))
     }
@@ -357,7 +378,7 @@ impl<'a> Step<'a> {
         let Some(execution) = workflow.execution(attempt.execution) else {
             return Ok(false);
         };
-        Ok(machine_of(self.view()?, &workflow.head.namespace, &execution.worker)? == machine)
+        Ok(self.machine_of(&workflow.head.namespace, &execution.worker)? == machine)
     }
 
     pub(super) fn row(&mut self, id: &str, row: Row) {
@@ -408,7 +429,7 @@ impl<'a> Step<'a> {
             return Ok(());
         };
         let change = self.workflows.get(id).expect("a workflow whose effect this is");
-        let machine = machine_of(self.view()?, &change.after.head.namespace, worker)?;
+        let machine = self.machine_of(&change.after.head.namespace, worker)?;
         if matches!(effect, Effect::Release { .. })
             && is_called_otherwise(self.view()?, &change.after, worker, &machine)?
         {
