@@ -2,43 +2,35 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use prost::Message;
 use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use workflow::engine::{self, Command, Execution, Waiting};
+use workflow::engine::{Command, Execution, Waiting};
 
 use super::admitted::caller;
-use super::convert::{self, Live};
-use super::{Answers, status};
-use crate::agents::{Agent, agent_key};
+use super::answers::{Answers, answers};
+use super::convert;
+use super::machines::Around;
+use super::status;
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::people::NewToken;
-use crate::tasks::caught;
 use crate::timeline::read::Whose;
 use crate::within::Within;
 use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
-use crate::workflows::silence::SHOWN_AFTER;
-use coordinator::database::View;
-use coordinator::machines::{self, Machine, Strictness};
+use coordinator::Error;
+use coordinator::machines::{self, Strictness};
 use coordinator::namespaces::Reach;
 use coordinator::people::Caller;
-use coordinator::steps::load;
 use coordinator::templates::Offered;
-use coordinator::{Error, netboot};
 
 /// Bytes after which an answer with whole workflows ends.
 const WHOLE_BYTES: usize = 1 << 20;
 /// Workflows in one answer.
 const MAX_LISTED: usize = 500;
-/// Answers that may wait for a client to read them.
-const QUEUE: usize = 64;
-
 #[tonic::async_trait]
 impl ControlService for ControlPlane {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<Token>, Status> {
@@ -658,38 +650,6 @@ impl ControlService for ControlPlane {
 }
 
 impl ControlPlane {
-    async fn shown(&self, reach: Reach, name_or_mac: String) -> Result<v1::Machine, Error> {
-        let around = self
-            .inner
-            .db
-            .with(move |view| Around::of(view, machines::find(view, &reach, &name_or_mac)?.value));
-        Ok(self.live(around.await?))
-    }
-
-    fn live(&self, around: Around) -> v1::Machine {
-        let Around {
-            machine,
-            mut agent,
-            work,
-            boots_next,
-            open,
-        } = around;
-        let heard = self.inner.agents.heard(&machine.name);
-        if let (Some(agent), Some(heard)) = (&mut agent, heard) {
-            agent.last_seen = heard;
-        }
-        let silence = self.inner.silence.of(&machine.name);
-        let live = Live {
-            attached: heard.is_some(),
-            agent,
-            boots_next,
-            running_workflow: work.holder().map(str::to_owned).or(open).unwrap_or_default(),
-            silent: work.current.is_some() && silence >= SHOWN_AFTER,
-            work,
-        };
-        convert::machine(machine, live)
-    }
-
     /// Passes progress on until the workflow has ended; with an empty id, that of all workflows.
     async fn watch_progress(
         &self,
@@ -720,38 +680,6 @@ impl ControlPlane {
                 Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
             }
         }
-    }
-}
-
-/// A machine with what the store has about it, as of one snapshot.
-struct Around {
-    machine: Machine,
-    /// That of its interfaces which was heard last.
-    agent: Option<Agent>,
-    work: engine::Machine,
-    /// What it boots next, and why.
-    boots_next: (String, String),
-    /// The first workflow that needs it.
-    open: Option<String>,
-}
-
-impl Around {
-    fn of(view: &View, machine: Machine) -> Result<Around, Error> {
-        let mut agent: Option<Agent> = None;
-        for interface in &machine.interfaces {
-            let known = view.get::<Agent>(&agent_key(interface.mac))?;
-            let known = known.map(|known| known.value);
-            agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
-        }
-        let boots_next = netboot::of(view, machine.mac())?;
-        let boots_next = boots_next.map(|known| (known.next.as_str().to_owned(), known.reason));
-        Ok(Around {
-            agent,
-            work: load::machine(view, &machine.name)?,
-            boots_next: boots_next.unwrap_or_default(),
-            open: netboot::open(view, &machine.index_names())?,
-            machine,
-        })
     }
 }
 
@@ -807,60 +735,9 @@ fn the_one_that_waits(workflow: &workflow::engine::Workflow) -> Result<(String, 
     }
 }
 
-/// Runs `produce` beside the stream that it feeds; its error is the stream's end.
-fn answers<T, M, F>(
-    produce: impl FnOnce(mpsc::Sender<T>) -> F,
-    convert: impl Fn(T) -> M + Send + 'static,
-) -> Response<Answers<M>>
-where
-    T: Send + 'static,
-    M: Send + 'static,
-    F: Future<Output = Result<(), Error>> + Send + 'static,
-{
-    let (to, from) = mpsc::channel(QUEUE);
-    let (end, ended) = tokio::sync::oneshot::channel();
-    let produced = produce(to);
-    tokio::spawn(async move {
-        // Half an answer is not to look like a whole one.
-        let produced = caught("answering somebody", produced).await;
-        if let Err(error) = produced.unwrap_or(Err(Error::BrokeDown)) {
-            // The client may have gone.
-            let _ = end.send(status(error));
-        }
-    });
-    let values = ReceiverStream::new(from).map(move |value| Ok(convert(value)));
-    let end = futures_util::stream::once(ended).filter_map(|end| async move { end.ok().map(Err) });
-    Response::new(Box::pin(values.chain(end)))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use futures_util::TryStreamExt;
-
     use super::*;
-
-    #[tokio::test]
-    async fn who_reads_nothing_has_few_answers_waiting_and_gets_all_of_them_later() {
-        let made = Arc::new(AtomicUsize::new(0));
-        let counted = made.clone();
-        let produce = |to: mpsc::Sender<usize>| async move {
-            for number in 0..10 * QUEUE {
-                if to.send(number).await.is_err() {
-                    break;
-                }
-                counted.store(number + 1, Ordering::SeqCst);
-            }
-            Ok(())
-        };
-        let answers = answers(produce, |number| number).into_inner();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(made.load(Ordering::SeqCst), QUEUE);
-        let all: Vec<usize> = answers.try_collect().await.expect("all of them");
-        assert_eq!(all, (0..10 * QUEUE).collect::<Vec<_>>());
-    }
 
     #[tokio::test]
     async fn progress_that_was_missed_is_passed_over() {
@@ -903,18 +780,5 @@ mod tests {
         // Before the server stops, which would be the other reason to end.
         assert!(watching.await.expect("no panic").is_ok());
         control.close().await;
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_breaks_down_does_not_look_whole() {
-        let produce = |to: mpsc::Sender<usize>| async move {
-            to.send(1).await.expect("somebody reads");
-            panic!("a defect, made for the test");
-        };
-        let mut answers = answers(produce, |number| number).into_inner();
-        assert!(matches!(answers.next().await, Some(Ok(1))));
-        let status = answers.next().await.expect("an end").expect_err("not the whole");
-        assert_eq!(status.code(), tonic::Code::Internal);
-        assert!(status.message().contains("a defect of Farrier"), "{status}");
     }
 }

@@ -2,14 +2,15 @@
 //! there.
 
 mod admitted;
+mod answers;
 mod control_service;
 mod convert;
+mod machines;
 mod wire;
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::Stream;
+use answers::Answers;
 use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
 use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
@@ -162,9 +163,6 @@ impl AgentService for ControlPlane {
         Ok(Response::new(self.data_from_agent(request.into_inner()).await?))
     }
 }
-
-/// A stream of answers.
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// How an error looks on the wire: with what caused it. What is the server's own trouble is in its log, too.
 pub(crate) fn status(error: Error) -> Status {

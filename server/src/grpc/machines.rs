@@ -1,0 +1,80 @@
+//! Machines as people are shown them: the record, the agent, the work, and what is booted next.
+
+use proto::v1;
+use workflow::engine;
+
+use super::convert::{self, Live};
+use crate::agents::{Agent, agent_key};
+use crate::control::ControlPlane;
+use crate::workflows::silence::SHOWN_AFTER;
+use coordinator::database::View;
+use coordinator::machines::{self, Machine};
+use coordinator::namespaces::Reach;
+use coordinator::steps::load;
+use coordinator::{Error, netboot};
+
+impl ControlPlane {
+    pub(super) async fn shown(&self, reach: Reach, name_or_mac: String) -> Result<v1::Machine, Error> {
+        let around = self
+            .inner
+            .db
+            .with(move |view| Around::of(view, machines::find(view, &reach, &name_or_mac)?.value));
+        Ok(self.live(around.await?))
+    }
+
+    pub(super) fn live(&self, around: Around) -> v1::Machine {
+        let Around {
+            machine,
+            mut agent,
+            work,
+            boots_next,
+            open,
+        } = around;
+        let heard = self.inner.agents.heard(&machine.name);
+        if let (Some(agent), Some(heard)) = (&mut agent, heard) {
+            agent.last_seen = heard;
+        }
+        let silence = self.inner.silence.of(&machine.name);
+        let live = Live {
+            attached: heard.is_some(),
+            agent,
+            boots_next,
+            running_workflow: work.holder().map(str::to_owned).or(open).unwrap_or_default(),
+            silent: work.current.is_some() && silence >= SHOWN_AFTER,
+            work,
+        };
+        convert::machine(machine, live)
+    }
+}
+
+/// A machine with what the store has about it, as of one snapshot.
+pub(super) struct Around {
+    machine: Machine,
+    /// That of its interfaces which was heard last.
+    agent: Option<Agent>,
+    work: engine::Machine,
+    /// What it boots next, and why.
+    boots_next: (String, String),
+    /// The first workflow that needs it.
+    open: Option<String>,
+}
+
+impl Around {
+    pub(super) fn of(view: &View, machine: Machine) -> Result<Around, Error> {
+        let mut agent: Option<Agent> = None;
+        for interface in &machine.interfaces {
+            let known = view.get::<Agent>(&agent_key(interface.mac))?;
+            let known = known.map(|known| known.value);
+            agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
+        }
+        let boots_next = netboot::of(view, machine.mac())?;
+        let boots_next = boots_next.map(|known| (known.next.as_str().to_owned(), known.reason));
+        Ok(Around {
+            agent,
+            work: load::machine(view, &machine.name)?,
+            boots_next: boots_next.unwrap_or_default(),
+            open: netboot::open(view, &machine.index_names())?,
+            machine,
+        })
+    }
+}
