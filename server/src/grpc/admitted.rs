@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 16] = [
+const OPERATORS: [&str; 18] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -46,8 +46,10 @@ const OPERATORS: [&str; 16] = [
     "DeleteSecret",
     "DeleteTemplate",
     "DeleteWorkflow",
+    "PauseTask",
     "PauseWorkflow",
     "PutTemplate",
+    "ResumeTask",
     "ResumeWorkflow",
     "RetryWorkflow",
     "SetSecret",
