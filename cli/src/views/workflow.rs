@@ -26,6 +26,8 @@ pub(crate) struct Workflow {
     pub(crate) started_at: Option<String>,
     pub(crate) paused_at: Option<String>,
     pub(crate) ended_at: Option<String>,
+    /// The first rule that fits an action counts.
+    pub(crate) policy: Vec<String>,
     pub(crate) inputs: Option<Value>,
     pub(crate) vars: Option<Value>,
     pub(crate) outputs: Option<Value>,
@@ -129,6 +131,8 @@ pub(crate) struct Action {
     pub(crate) message: Option<String>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) bytes: Option<u64>,
+    /// Who said that it may be done, where the policy had somebody asked.
+    pub(crate) released: Option<Decision>,
 }
 
 impl From<v1::Workflow> for Workflow {
@@ -148,6 +152,7 @@ impl From<v1::Workflow> for Workflow {
             started_at: time(workflow.started_at),
             paused_at: time(workflow.paused_at),
             ended_at: time(workflow.ended_at),
+            policy: workflow.policy,
             inputs: json(&workflow.inputs_json),
             vars: json(&workflow.vars_json),
             outputs: json(&workflow.outputs_json),
@@ -205,12 +210,7 @@ impl From<v1::TaskExecution> for Execution {
             due: time(execution.due),
             tries: execution.tries,
             child: given(execution.child),
-            decision: execution.decision.map(|decision| Decision {
-                approved: decision.approved,
-                by: decision.by,
-                comment: decision.comment,
-                at: time(decision.at),
-            }),
+            decision: execution.decision.map(Decision::from),
             approve_message: given(execution.approve_message),
             skip: execution.skip.map(Said::from),
             pause: execution.pause.map(Said::from),
@@ -221,6 +221,17 @@ impl From<v1::TaskExecution> for Execution {
             started_at: time(execution.started_at),
             ended_at: time(execution.ended_at),
             actions: execution.actions.into_iter().map(Action::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Decision> for Decision {
+    fn from(decision: v1::Decision) -> Self {
+        Self {
+            approved: decision.approved,
+            by: decision.by,
+            comment: decision.comment,
+            at: time(decision.at),
         }
     }
 }
@@ -263,6 +274,7 @@ impl From<v1::ActionState> for Action {
             message: given(action.message),
             exit_code: action.exit_code,
             bytes: action.bytes,
+            released: action.released.map(Decision::from),
         }
     }
 }

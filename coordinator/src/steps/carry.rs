@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use store::Revision;
+use workflow::Shared;
 use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
+use workflow::language::PolicyRule;
 
 use super::rows::{self, Row};
 use super::step::Step;
@@ -108,6 +110,7 @@ impl Coordinator {
                 template,
                 name,
                 inputs,
+                policy,
             } => {
                 let child = Child {
                     id,
@@ -116,6 +119,7 @@ impl Coordinator {
                     template,
                     name,
                     inputs,
+                    policy,
                 };
                 self.start_child(step, child)
             }
@@ -250,7 +254,9 @@ impl Coordinator {
             idempotency_key: String::new(),
             by: String::new(),
         };
-        making::make(step.view()?, &scope, source, identity)
+        let (mut creation, text) = making::make(step.view()?, &scope, source, identity)?;
+        creation.policy = child.policy.to_vec();
+        Ok((creation, text))
     }
 }
 
@@ -308,4 +314,6 @@ struct Child {
     template: String,
     name: String,
     inputs: Map<String, Value>,
+    /// Of its parent.
+    policy: Shared<Vec<PolicyRule>>,
 }

@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 18] = [
+const OPERATORS: [&str; 19] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -52,6 +52,7 @@ const OPERATORS: [&str; 18] = [
     "ResumeTask",
     "ResumeWorkflow",
     "RetryWorkflow",
+    "SetPolicy",
     "SetSecret",
     "SkipTask",
     "StartWorkflow",

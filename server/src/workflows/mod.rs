@@ -31,6 +31,7 @@ use coordinator::namespaces::{Reach, Scope};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
+use workflow::language::PolicyRule;
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +53,8 @@ pub(crate) struct Creation {
     pub(crate) name: String,
     /// It begins then; `None`: at once.
     pub(crate) start_at: Option<UnixMillis>,
+    /// Rules that come before the template's.
+    pub(crate) policy: Vec<PolicyRule>,
     pub(crate) by: String,
     pub(crate) within: Within,
 }
@@ -73,6 +76,8 @@ struct Asked {
     machine: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_at: Option<UnixMillis>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    policy: Vec<PolicyRule>,
 }
 
 impl ControlPlane {
@@ -237,9 +242,10 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         idempotency_key: asked.idempotency_key.clone(),
         by: asked.by.clone(),
     };
-    let start_at = asked.start_at;
+    let (start_at, policy) = (asked.start_at, asked.policy.clone());
     let (mut creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
     creation.start_at = start_at;
+    creation.policy = policy;
     extra.put(format!("workflow-text/{id}"), &text);
     let new = NewWorkflow {
         creation,
@@ -291,6 +297,7 @@ impl Asked {
             text: creation.text.clone(),
             machine: creation.machine.clone(),
             start_at: creation.start_at,
+            policy: creation.policy.clone(),
         }
     }
 }

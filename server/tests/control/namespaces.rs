@@ -318,6 +318,7 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "ResumeTask" => of_workflow!(call, eve, world, resume_task, ResumeTaskRequest {}),
             "ResumeWorkflow" => of_workflow!(call, eve, world, resume_workflow, ResumeWorkflowRequest {}),
             "RetryWorkflow" => of_workflow!(call, eve, world, retry_workflow, RetryWorkflowRequest {}),
+            "SetPolicy" => of_workflow!(call, eve, world, set_policy, SetPolicyRequest {}),
             "SkipTask" => of_workflow!(call, eve, world, skip_task, SkipTaskRequest {}),
             "StartWorkflow" => of_workflow!(call, eve, world, start_workflow, StartWorkflowRequest {}),
             "DecideApproval" => {

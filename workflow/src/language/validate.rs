@@ -36,7 +36,7 @@ const VOLUME_OPTIONS: [&str; 17] = [
 const WORKFLOW: Known = Known {
     whose: "a workflow",
     old: &["version", "name", "id", "global_timeout", "tasks"],
-    new: &["boots", "inputs", "outputs"],
+    new: &["boots", "policy", "inputs", "outputs"],
 };
 const TASK: Known = Known {
     whose: "a task",
@@ -138,6 +138,7 @@ impl<'a> Check<'a> {
             self.problem(fields.at("tasks"), Kind::Missing, message);
         }
         let boots = self.boots(&fields);
+        let policy = self.policy(&fields);
         let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
@@ -158,6 +159,7 @@ impl<'a> Check<'a> {
             id: self.plain(fields.get("id"), "id").to_owned(),
             global_timeout_s,
             boots,
+            policy,
             inputs,
             outputs,
             tasks,

@@ -91,7 +91,13 @@ impl Driver {
     pub(crate) fn letters(&self) -> Letters {
         let letter = |effect: &Effect| {
             Some(match effect {
-                Effect::StartChild { template, inputs, .. } => Letter::Start {
+                Effect::StartChild {
+                    template,
+                    inputs,
+                    policy,
+                    ..
+                } => Letter::Start {
+                    steps: !policy.is_empty(),
                     template: template.clone(),
                     given: inputs["given"].as_u64().expect("a number"),
                 },
@@ -150,6 +156,7 @@ impl Driver {
                 template,
                 name,
                 inputs,
+                policy,
             } => {
                 let creation = Creation {
                     id,
@@ -158,6 +165,7 @@ impl Driver {
                     definition: self.templates[&template].definition(),
                     template,
                     inputs,
+                    policy: policy.to_vec(),
                     parent: Some(parent),
                     ..Creation::default()
                 };

@@ -3,7 +3,7 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, PauseTaskRequest, PauseWorkflowRequest, ResumeTaskRequest,
-    ResumeWorkflowRequest, RetryWorkflowRequest, SkipTaskRequest, StartWorkflowRequest,
+    ResumeWorkflowRequest, RetryWorkflowRequest, SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -52,6 +52,13 @@ pub(super) async fn start(
         .control
         .start_workflow(StartWorkflowRequest { id, at })
         .await;
+    changed(&client, answer, asking)
+}
+
+/// No rules: everything is done at once.
+pub(super) async fn policy(id: String, policy: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client.control.set_policy(SetPolicyRequest { id, policy }).await;
     changed(&client, answer, asking)
 }
 

@@ -71,6 +71,7 @@ fn created(event: &Event) -> Option<Workflow> {
         parent,
         resolved: _,
         start_at,
+        policy,
         by: _,
     } = &event.kind
     else {
@@ -92,6 +93,8 @@ fn created(event: &Event) -> Option<Workflow> {
             vars: Shared::default(),
             outputs: Map::new(),
             machines: machines.clone().into(),
+            policy: policy.clone().into(),
+            policies: u32::from(!policy.is_empty()),
             tasks: Shared::from(
                 definition
                     .tasks
@@ -178,6 +181,12 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
         CancelAsked { .. } => Some(()),
+        PolicySet { policy, .. } => {
+            let head = &mut workflow.head;
+            head.policy = policy.clone().into();
+            head.policies = head.policies.saturating_add(1);
+            Some(())
+        }
         StartMoved { start_at, .. } => {
             let head = &mut workflow.head;
             head.start_at?;

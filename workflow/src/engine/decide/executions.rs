@@ -260,6 +260,7 @@ impl Draft<'_> {
                     root: self.workflow.root().to_owned(),
                 };
                 let namespace = head.namespace.clone();
+                let policy = head.policy.clone();
                 self.effects.push(if again {
                     Effect::RetryChild {
                         id: child,
@@ -273,6 +274,7 @@ impl Draft<'_> {
                         template,
                         name,
                         inputs,
+                        policy,
                     }
                 });
             }

@@ -22,6 +22,7 @@ pub(crate) enum Letter {
     Start {
         template: String,
         given: u64,
+        steps: bool,
     },
     Unpause,
 }
@@ -113,10 +114,17 @@ impl Family {
         let letter = self.take(way);
         let (from, to) = way;
         let now = self.root().now;
-        if let Letter::Start { template, given } = letter {
+        if let Letter::Start {
+            template,
+            given,
+            steps,
+        } = letter
+        {
             let plan = &self.templates[&template];
             let parent = Some(self.parents[to].clone());
-            self.models.push(Model::new(plan, to, given, now, parent));
+            let mut plan = plan.clone();
+            plan.steps = steps;
+            self.models.push(Model::new(&plan, to, given, now, parent));
         } else if let Some(at) = self.named(to) {
             self.models[at].receive(from, letter);
         }
@@ -182,7 +190,13 @@ impl Model {
                 };
                 let template = plan.name.clone();
                 let given = base + u64::from(self.run);
-                (name, Letter::Start { template, given })
+                let steps = self.steps;
+                let start = Letter::Start {
+                    template,
+                    given,
+                    steps,
+                };
+                (name, start)
             }
         };
         let one = &mut self.tasks[task].items[item];
