@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 19] = [
+const OPERATORS: [&str; 20] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -51,6 +51,7 @@ const OPERATORS: [&str; 19] = [
     "PutTemplate",
     "ResumeTask",
     "ResumeWorkflow",
+    "RetryTask",
     "RetryWorkflow",
     "SetPolicy",
     "SetSecret",
