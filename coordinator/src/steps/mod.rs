@@ -233,6 +233,8 @@ pub struct Coordinator {
     limits: Limits,
     workflows: Cache<Known>,
     machines: Cache<KnownMachine>,
+    /// The namespaces of records, with what wrote the record; see [`Coordinator::namespace_of`].
+    namespaces: Cache<(Revision, Arc<str>)>,
     /// Machines whose silence matters; see [`Coordinator::busy`].
     busy: Mutex<BTreeSet<String>>,
     /// See [`Coordinator::suspects`].
@@ -266,6 +268,7 @@ impl Coordinator {
             store,
             workflows: Cache::new(limits.workflows),
             machines: Cache::new(limits.machines),
+            namespaces: Cache::new(limits.machines),
             busy: Mutex::default(),
             suspects: Mutex::default(),
             limits,

@@ -18,7 +18,7 @@ use super::{Coordinator, Next};
 use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::last::Last;
-use crate::machines::{self, parse_mac};
+use crate::machines::parse_mac;
 
 /// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
@@ -300,13 +300,13 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// See [`machine_of`].
+    /// See [`Coordinator::machine_in`].
     fn machine_of(&self, namespace: &str, worker: &str) -> Result<String, Error> {
         let key = (namespace.to_owned(), worker.to_owned());
         if let Some(known) = self.machine_names.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let machine = machine_of(self.view()?, namespace, worker)?;
+        let machine = self.coordinator.machine_in(self.view()?, namespace, worker)?;
         self.machine_names.borrow_mut().insert(key, machine.clone());
         Ok(machine)
     }
@@ -321,7 +321,7 @@ impl<'a> Step<'a> {
         if self.machine_names.borrow().iter().any(is_found) {
             return Ok(false);
         }
-        let whose = machines::namespace_of(self.view()?, machine)?;
+        let whose = self.coordinator.namespace_of(self.view()?, machine)?;
         Ok(matches!((whose.as_deref(), namespace), (Some(whose), Some(namespace)) if whose != namespace))
     }
 
