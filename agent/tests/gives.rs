@@ -101,6 +101,41 @@ async fn what_an_action_writes_to_its_output_file_is_in_the_report() {
 }
 
 #[tokio::test]
+async fn an_action_sees_the_labels_of_its_workflow_and_what_it_is_part_of() {
+    let mut world = World::new().await;
+    let labels = [("rack", "r7"), ("example.com/owner", "ann")];
+    let told = v1::RunAction {
+        workflow_id: "w".into(),
+        workflow_name: "install".into(),
+        namespace: "blue".into(),
+        task: "write".into(),
+        labels: labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        ..shell(
+            "w/1",
+            r#"test "$FARRIER_LABELS" = example.com/owner=ann,rack=r7 && cat "$FARRIER_METADATA" > "$FARRIER_OUTPUT""#,
+        )
+    };
+    let done = succeeded(world.end_of(&told).await);
+    let metadata: serde_json::Value = serde_json::from_str(&done.outputs_json).expect("JSON");
+    let labels = serde_json::json!({"rack": "r7", "example.com/owner": "ann"});
+    let workflow = serde_json::json!({"id": "w", "name": "install", "namespace": "blue", "labels": labels});
+    assert_eq!(metadata["workflow"], workflow);
+    assert_eq!(
+        (metadata["task"].as_str(), metadata["attempt"].as_str()),
+        (Some("write"), Some("w/1"))
+    );
+    // It is no data of the workflow, and without labels the variable is there, and empty.
+    assert_eq!(done.data_changes, None);
+    succeeded(
+        world
+            .end_of(&shell("w/2", r#"test "${FARRIER_LABELS-unset}" = """#))
+            .await,
+    );
+}
+
+#[tokio::test]
 async fn an_action_that_fails_may_say_why_in_its_own_words() {
     let mut world = World::new().await;
     let text = r#"echo '{"reason": "NoLicence", "message": "buy one"}' > $FARRIER_OUTPUT; exit 3"#;

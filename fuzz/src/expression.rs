@@ -56,7 +56,8 @@ pub(crate) fn run(bytes: &[u8]) {
     assert_eq!(first, expression::evaluate(text, &scope));
     is_said(&expression::fill(text, &scope));
     is_said(&expression::selectors(text, &scope));
-    is_said(&expression::matches(text, &scope.variables["machine"]));
+    let selector = expression::Selector::parse(text);
+    is_said(&selector.and_then(|selector| selector.matches(&scope.variables["machine"])));
     expression::has_gate(text);
 }
 

@@ -78,9 +78,10 @@ tasks:
         start_at: Some(60_000),
         resolved: [("10.77.0.11".to_owned(), "a".to_owned())].into(),
         by: "ann".into(),
+        labels: [("change".to_owned(), "4711".to_owned())].into(),
         ..creation(two_tasks())
     });
-    later.run("start 50000; start 70000");
+    later.run("start 50000; start 70000; label owner=ann rack=r7; label owner-");
     later.now = 70_000;
     later.run("timer; cancel");
     let mut now = Script::made(Creation {
@@ -110,7 +111,7 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made late lost \
+        "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made labelled late lost \
          pause_asked paused reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_started unpaused \
          wave_opened went_back"
     );

@@ -60,6 +60,8 @@ pub(super) async fn run(
         shown: Vec::new(),
     };
     spec.environment.extend(place.surroundings.variables(env));
+    spec.environment
+        .insert("FARRIER_LABELS".into(), scratch::labels(action));
     let needed = needed(&spec)?;
     let mount_points = show(&mut spec, &scratch, place.setting, action.reboots);
     let mount_points = match mount_points {
@@ -154,12 +156,17 @@ fn show(
     let in_place = !spec.chroot && setting == Setting::Host;
     for (from, at) in seen {
         let named = if in_place { from.clone() } else { PathBuf::from(at) };
-        let (variable, value) = match at {
-            WORKFLOW => ("FARRIER_WORKFLOW_DIR", named),
-            _ => ("FARRIER_OUTPUT", named.join(Scratch::OUTPUT)),
+        let variables = match at {
+            WORKFLOW => vec![("FARRIER_WORKFLOW_DIR", named)],
+            _ => vec![
+                ("FARRIER_OUTPUT", named.join(Scratch::OUTPUT)),
+                ("FARRIER_METADATA", named.join(Scratch::METADATA)),
+            ],
         };
-        spec.environment
-            .insert(variable.to_owned(), value.display().to_string());
+        for (variable, value) in variables {
+            spec.environment
+                .insert(variable.to_owned(), value.display().to_string());
+        }
         spec.shown.push(Shown {
             from,
             at: (!in_place).then(|| PathBuf::from(at)),

@@ -3,6 +3,7 @@
 //! Both lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
 //! and nothing in it is a link to somewhere else.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ephemeral::{Changes, Manifest};
@@ -18,6 +19,7 @@ const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
 /// Contents that travel in the report.
 const MAX_INLINE_BYTES: u64 = 256 << 10;
 const OUTPUT: &str = "output";
+const METADATA: &str = "metadata.json";
 
 /// What an action that ended well gives.
 #[derive(Debug, Default, PartialEq)]
@@ -52,12 +54,14 @@ impl Scratch {
         };
         let manifest = given.manifest();
         let mounts = place.mounts.clone();
+        let metadata = metadata(run);
         let mounted = blocking(move || {
             let mounted = Mounted::mount_with(&mounts, Path::new("tmpfs"), "tmpfs", Some(TMPFS))?;
             let made = ["workflow", "run"]
                 .iter()
                 .try_for_each(|name| std::fs::create_dir(mounted.path().join(name)))
-                .and_then(|()| given.write(&mounted.path().join("workflow")));
+                .and_then(|()| given.write(&mounted.path().join("workflow")))
+                .and_then(|()| std::fs::write(mounted.path().join("run").join(METADATA), metadata));
             made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
             Ok(mounted)
         })
@@ -83,6 +87,8 @@ impl Scratch {
 
     /// The name in [`Scratch::run`] that `$FARRIER_OUTPUT` names.
     pub(super) const OUTPUT: &'static str = OUTPUT;
+    /// The one that `$FARRIER_METADATA` names.
+    pub(super) const METADATA: &'static str = METADATA;
 
     /// Takes what an action that succeeded leaves.
     ///
@@ -134,6 +140,29 @@ impl Scratch {
         });
         explained.await.unwrap_or_else(|failure| failure)
     }
+}
+
+/// What an action can read of what it is part of.
+fn metadata(run: &v1::RunAction) -> String {
+    let labels: BTreeMap<&String, &String> = run.labels.iter().collect();
+    let metadata = serde_json::json!({
+        "workflow": {"id": run.workflow_id, "name": run.workflow_name, "namespace": run.namespace, "labels": labels},
+        "task": run.task,
+        "action": run.action,
+        "attempt": run.attempt_id,
+    });
+    format!("{metadata}\n")
+}
+
+/// The workflow's labels in one line, in order of their keys: `owner=ann,rack=r7`. None has a comma, a space or a quote.
+pub(super) fn labels(run: &v1::RunAction) -> String {
+    let mut labels: Vec<String> = run
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    labels.sort();
+    labels.join(",")
 }
 
 /// What goes into the report, and what has to be stored before: small files first into the report.

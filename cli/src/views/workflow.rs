@@ -1,12 +1,14 @@
 //! Workflows, their events and their logs as they are printed.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{at_place, clock, dash, first_line, given, seconds, short_age, time};
-use crate::output::{InNamespace, Rows};
+use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::{safe_line, set_in};
 
 #[derive(Debug, Serialize)]
@@ -15,6 +17,7 @@ pub(crate) struct Workflow {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) template: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) state: String,
     pub(crate) message: Option<String>,
     pub(crate) run: u32,
@@ -115,6 +118,7 @@ impl From<v1::Workflow> for Workflow {
             name: workflow.name,
             namespace: workflow.namespace,
             template: given(workflow.template),
+            labels: workflow.labels.into_iter().collect(),
             state: workflow.state,
             message: given(workflow.message),
             run: workflow.run,
@@ -222,6 +226,12 @@ impl From<v1::ActionState> for Action {
 impl InNamespace for Workflow {
     fn namespace(&self) -> &str {
         &self.namespace
+    }
+}
+
+impl Labelled for Workflow {
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 use store::Revision;
 use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
+use workflow::expression::Selector;
+use workflow::labels::Labels;
 
 use super::rows::{self, Row};
 use super::step::Step;
@@ -66,7 +68,7 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            Row::Other { effect } => self.other(step, effect),
+            Row::Other { effect } => self.other(step, *effect),
         }
     }
 
@@ -108,6 +110,7 @@ impl Coordinator {
                 template,
                 name,
                 inputs,
+                labels,
             } => {
                 let child = Child {
                     id,
@@ -116,6 +119,7 @@ impl Coordinator {
                     template,
                     name,
                     inputs,
+                    labels,
                 };
                 self.start_child(step, child)
             }
@@ -242,6 +246,8 @@ impl Coordinator {
             text: template.text,
             inputs: child.inputs,
             name: child.name,
+            template_labels: template.labels,
+            labels: child.labels,
             ..Source::default()
         };
         let identity = Identity {
@@ -258,9 +264,11 @@ impl Coordinator {
 /// To leave that one out would be to guess: a rollout is over all that are meant.
 fn matching(machines: &[Machine], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
     let mut found = Vec::new();
+    let selector = Selector::parse(selector);
     for machine in machines {
         let facts = making::facts(machine);
-        match workflow::expression::matches(selector, &facts) {
+        let matches = selector.as_ref().map_err(Clone::clone);
+        match matches.and_then(|selector| selector.matches(&facts)) {
             Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
             Ok(false) => {}
             Err(error) => {
@@ -308,4 +316,5 @@ struct Child {
     template: String,
     name: String,
     inputs: Map<String, Value>,
+    labels: Labels,
 }

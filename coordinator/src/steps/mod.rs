@@ -16,6 +16,7 @@
 //! execution/<id>/<task:05>/<instance:05>/<item:05>   engine::Execution, as of the head
 //! items/<id>/<task:05>/<instance:05>       the list of a forEach
 //! event/<id>/<number:010>                  engine::Event
+//! label/<namespace>/<key>/<value>/<id>     a workflow is found by its labels; `:` for the slash of a key
 //! machine-work/<machine>                   engine::Machine, by the machine's name (a worker that no machine has: by itself)
 //! machine-queue/<machine>                  its engine::machine::Queue, unless empty; never changes without machine-work
 //! timer/<at:013>/<id>                      when the workflow is due; one row a workflow

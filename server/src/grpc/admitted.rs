@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 16] = [
+const OPERATORS: [&str; 17] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -46,6 +46,7 @@ const OPERATORS: [&str; 16] = [
     "DeleteSecret",
     "DeleteTemplate",
     "DeleteWorkflow",
+    "LabelWorkflow",
     "PauseWorkflow",
     "PutTemplate",
     "ResumeWorkflow",

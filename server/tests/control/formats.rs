@@ -126,6 +126,7 @@ async fn written() -> Kept {
     let outer = CreateWorkflowRequest {
         template: "outer".into(),
         idempotency_key: "once".into(),
+        labels: [("example.com/rack".to_owned(), "r7".to_owned())].into(),
         ..CreateWorkflowRequest::default()
     };
     let outer = server.make(outer).await.expect("workflow").id;
@@ -300,6 +301,7 @@ async fn said(server: &Server) -> Vec<String> {
     let again = CreateWorkflowRequest {
         template: "outer".into(),
         idempotency_key: "once".into(),
+        labels: [("example.com/rack".to_owned(), "r7".to_owned())].into(),
         ..CreateWorkflowRequest::default()
     };
     said.push(format!(

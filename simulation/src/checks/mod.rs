@@ -357,8 +357,11 @@ impl Checks {
     /// What is different.
     pub(crate) fn replays(&self, disk: &Disk, archives: &Archives, id: &str) -> Result<(), String> {
         let unpacked = archives.unpacked(disk, id)?;
+        // What it is found by stays in the store when it is archived.
+        let index = disk;
         let disk = unpacked.as_ref().unwrap_or(disk);
         let events = stored::events(disk, id)?;
+        stored::is_found_by_its_labels(index, id, &events)?;
         let seen = self
             .histories
             .get(id)

@@ -9,6 +9,7 @@ use super::UnixMillis;
 use super::event::{Event, Failure, Loss, Outcome};
 use super::ids::{AttemptId, ExecutionId};
 use super::state::{Parent, Workflow, WorkflowState};
+use crate::labels::{LabelError, Labels};
 use crate::language::Definition;
 
 /// What somebody wants of a workflow.
@@ -77,6 +78,13 @@ pub enum Command {
     Unpause {
         by: String,
     },
+    /// Its labels change, whatever its state is.
+    Label {
+        set: Labels,
+        /// Keys of those that go; of one that it has not, nothing.
+        remove: BTreeSet<String>,
+        by: String,
+    },
     /// It has not begun: it is to begin then, by the clock on the wall; None: now.
     Start {
         at: Option<UnixMillis>,
@@ -126,6 +134,8 @@ pub struct Creation {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    /// As [`labels::check`](crate::labels::check) has them.
+    pub labels: Labels,
     pub definition: Definition,
     pub inputs: Map<String, Value>,
     pub machines: BTreeMap<String, Value>,
@@ -186,6 +196,8 @@ pub enum Refusal {
         "the reason takes {bytes} B, {most} B at most: put the long story where it can be read, and say here where"
     )]
     LongReason { bytes: usize, most: usize },
+    #[error(transparent)]
+    Label(#[from] LabelError),
     #[error("workflow {id} is part of workflow {root}: do this there")]
     NotTheRoot { id: String, root: String },
 }
@@ -269,6 +281,9 @@ pub enum Effect {
         template: String,
         name: String,
         inputs: Map<String, Value>,
+        /// The parent's: it begins with them, beside its template's.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: Labels,
     },
     CancelChild {
         id: String,

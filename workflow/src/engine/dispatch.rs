@@ -7,6 +7,7 @@ use super::decide::next_due_of;
 use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
+use crate::labels::Labels;
 use crate::language::Native;
 
 /// An attempt with everything that is needed to run it.
@@ -14,6 +15,9 @@ use crate::language::Native;
 pub struct Dispatch {
     pub attempt: AttemptId,
     pub workflow_name: String,
+    pub namespace: String,
+    /// Of the workflow, as they are when it is handed out.
+    pub labels: Labels,
     /// Name of the task.
     pub task: String,
     /// Name of the action.
@@ -80,6 +84,8 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
     Some(Dispatch {
         attempt: attempt.clone(),
         workflow_name: head.name.clone(),
+        namespace: head.namespace.clone(),
+        labels: Labels::clone(&head.labels),
         task: task.name.clone(),
         action: action.name.clone(),
         image: action.image.clone(),

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::ids::{AttemptId, ExecutionId};
 use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
+use crate::labels::{Labels, in_one_line};
 use crate::language::Definition;
 
 /// What happened, numbered within its workflow.
@@ -40,6 +41,8 @@ pub enum EventKind {
         namespace: String,
         name: String,
         template: String,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: Labels,
         definition: Box<Definition>,
         #[serde(default, skip_serializing_if = "Map::is_empty")]
         inputs: Map<String, Value>,
@@ -56,6 +59,15 @@ pub enum EventKind {
         start_at: Option<UnixMillis>,
         /// Who made it; empty: not a person.
         #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// Somebody changed its labels. It may have ended.
+    Labelled {
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        set: Labels,
+        /// Keys of those that it has not any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
         by: String,
     },
     /// It is to begin at another time than it was.
@@ -333,6 +345,7 @@ impl EventKind {
         use EventKind::*;
         match self {
             Created { .. } => "created",
+            Labelled { .. } => "labelled",
             StartMoved { .. } => "start_moved",
             Begun { .. } => "begun",
             Asked { .. } => "asked",
@@ -459,6 +472,15 @@ impl fmt::Display for EventKind {
                     Some(at) => write!(formatter, "; begins at {}", time_of(*at)),
                     None => Ok(()),
                 }
+            }
+            Labelled { set, removed, by } => {
+                let removed = removed.iter().map(|key| format!("{key}-"));
+                let changes: Vec<String> = Some(in_one_line(set))
+                    .filter(|set| !set.is_empty())
+                    .into_iter()
+                    .chain(removed)
+                    .collect();
+                write!(formatter, "labelled by {by}: {}", changes.join(","))
             }
             StartMoved { start_at, by } => {
                 write!(formatter, "is to begin at {}, says {by}", time_of(*start_at))

@@ -15,6 +15,7 @@ use super::event::Failure;
 use super::ids::ExecutionId;
 use super::secrets::SecretHole;
 use crate::Shared;
+use crate::labels::Labels;
 use crate::language::{Action, Definition};
 
 /// A workflow with all its parts.
@@ -35,6 +36,8 @@ pub struct Head {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    #[serde(default, skip_serializing_if = "has_no_labels")]
+    pub labels: Shared<Labels>,
     /// The workflow whose task this one is; none for a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
@@ -99,6 +102,10 @@ fn is_empty_map(map: &Map<String, Value>) -> bool {
 
 fn has_no_machines(machines: &BTreeMap<String, Value>) -> bool {
     machines.is_empty()
+}
+
+fn has_no_labels(labels: &Labels) -> bool {
+    labels.is_empty()
 }
 
 fn default_namespace() -> String {
@@ -436,6 +443,7 @@ impl Head {
             namespace,
             name,
             template,
+            labels,
             parent,
             state,
             run,
@@ -463,6 +471,7 @@ impl Head {
             && *namespace == other.namespace
             && *name == other.name
             && *template == other.template
+            && *labels == other.labels
             && *parent == other.parent
             && *state == other.state
             && *run == other.run

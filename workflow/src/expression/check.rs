@@ -78,8 +78,8 @@ struct Checker<'a> {
     types: &'a Types,
     /// By loops, innermost last.
     bound: Vec<(String, Type)>,
-    /// The [`Types::later_vars`] that are there, as `has` said.
-    known: Vec<String>,
+    /// What may be missing and is there, as `has` or `in` said: the map that it is in, and its name.
+    known: Vec<(&'static str, String)>,
     problems: Vec<ExpressionProblem>,
 }
 
@@ -94,7 +94,7 @@ impl Checker<'_> {
             Kind::Double(_) => Type::Double,
             Kind::Text(_) => Type::Text,
             Kind::Name(name) => self.named(node.at, name),
-            Kind::Has { of, name } if self.is_later(of, name) => Type::Bool,
+            Kind::Has { of, name } if self.is_later(of, name) || is_labels(of) => Type::Bool,
             Kind::Field { of, name } | Kind::Has { of, name } => {
                 let whole = of.path().map(|path| path.join("."));
                 let of = self.kind(of);
@@ -212,6 +212,16 @@ impl Checker<'_> {
         let whole = whole.unwrap_or("this map");
         match of {
             Type::Any => Type::Any,
+            Type::Map(_) if whole == LABELS && !self.is_known(LABELS, name) => {
+                let (there, label) = match is_field_name(name) {
+                    true => (format!("has({LABELS}.{name})"), format!("{LABELS}.{name}")),
+                    false => (format!("'{name}' in {LABELS}"), format!("{LABELS}['{name}']")),
+                };
+                self.wrong(
+                    at,
+                    format!("a workflow may not have the label {name:?}: write {there} ? {label} : …"),
+                )
+            }
             Type::Map(of) => *of,
             Type::Object(mut fields) => {
                 if let Some(kind) = fields.remove(name) {
@@ -220,7 +230,7 @@ impl Checker<'_> {
                 if whole == "vars"
                     && let Some(kind) = self.types.later_vars.get(name)
                 {
-                    if self.known.iter().any(|known| known == name) {
+                    if self.is_known("vars", name) {
                         return kind.clone();
                     }
                     return self.wrong(
@@ -286,10 +296,31 @@ impl Checker<'_> {
         of.path().is_some_and(|path| path == ["vars"]) && self.types.later_vars.contains_key(name)
     }
 
+    fn is_known(&self, of: &str, name: &str) -> bool {
+        self.known
+            .iter()
+            .any(|known| (known.0, known.1.as_str()) == (of, name))
+    }
+
     /// Notes what is there where a condition is true, or false.
     fn know(&mut self, condition: &Node, is_true: bool) {
         match (&condition.kind, is_true) {
-            (Kind::Has { of, name }, true) if self.is_later(of, name) => self.known.push(name.clone()),
+            (Kind::Has { of, name }, true) if self.is_later(of, name) => {
+                self.known.push(("vars", name.clone()))
+            }
+            (Kind::Has { of, name }, true) if is_labels(of) => self.known.push((LABELS, name.clone())),
+            (
+                Kind::Binary {
+                    operator: Operator::In,
+                    left,
+                    right,
+                },
+                true,
+            ) if is_labels(right) => {
+                if let Kind::Text(name) = &left.kind {
+                    self.known.push((LABELS, name.clone()));
+                }
+            }
             (Kind::Not(of), _) => self.know(of, !is_true),
             (Kind::All(terms), true) | (Kind::Any(terms), false) => {
                 terms.iter().for_each(|term| self.know(term, is_true));
@@ -453,6 +484,25 @@ impl Checker<'_> {
             missing: None,
         });
     }
+}
+
+/// A workflow's labels, each of which somebody may take away at any time.
+const LABELS: &str = "workflow.labels";
+
+fn is_labels(node: &Node) -> bool {
+    node.path().is_some_and(|path| path == ["workflow", "labels"])
+}
+
+/// Whether a name can stand behind a dot.
+fn is_field_name(name: &str) -> bool {
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    begins
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn collect_names<'n>(node: &'n Node, names: &mut Vec<(&'n str, usize)>) {

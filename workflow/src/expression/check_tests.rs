@@ -387,7 +387,7 @@ fn finds_what_is_wrong_with_names_and_types() {
         ),
         ("machines(1)", &[(0, "no machines() for int: it takes string")]),
         (
-            "machines('rack = 1')",
+            "machines('rack = (1)')",
             &[(9, "in this selector, at its column 6: a single =: equality is ==")],
         ),
         (
@@ -665,15 +665,15 @@ fn checks_texts_and_selectors() {
         ("rack == 'r7' && labels['a'] != '' && metadata.cores > 3", &[]),
         ("labels.exists(l, l == 'a')", &[]),
         (
-            "rack",
+            "(rack)",
             &[(0, "a selector is true or false for a machine, not string")],
         ),
         (
-            "rack == 7",
+            "rack == (7)",
             &[(5, "string == int is always false: compare values of one type")],
         ),
         (
-            "machines('a') == []",
+            "machines('(a)') == []",
             &[
                 (0, "machines() can be called in the list of a forEach only"),
                 (
@@ -687,4 +687,66 @@ fn checks_texts_and_selectors() {
     all_wrong(cases, |selector| {
         check_selector(selector).err().unwrap_or_default()
     });
+}
+
+#[test]
+fn a_label_of_the_workflow_is_asked_for_where_it_is_there() {
+    for (source, want) in [
+        ("workflow.labels", Type::Map(Box::new(Type::Text))),
+        ("has(workflow.labels.rack)", Type::Bool),
+        (
+            "has(workflow.labels.rack) ? workflow.labels.rack : ''",
+            Type::Text,
+        ),
+        (
+            "has(workflow.labels.rack) && workflow.labels['rack'] == 'r7'",
+            Type::Bool,
+        ),
+        (
+            "'a/b-c' in workflow.labels ? workflow.labels['a/b-c'] : ''",
+            Type::Text,
+        ),
+        (
+            "!('a' in workflow.labels) || workflow.labels.a == 'x'",
+            Type::Bool,
+        ),
+        (
+            "workflow.labels.exists(key, workflow.labels[key] == 'x')",
+            Type::Bool,
+        ),
+        ("workflow.labels == {'a': 'b'}", Type::Bool),
+    ] {
+        assert_eq!(check(source, &types()), Ok(want), "{source}");
+    }
+    let rack = "a workflow may not have the label \"rack\": write has(workflow.labels.rack) ? workflow.labels.rack : …";
+    for (source, at, want) in [
+        ("workflow.labels.rack", 16, rack),
+        ("workflow.labels['rack'] == 'r7'", 16, rack),
+        ("has(workflow.labels.row) ? workflow.labels.rack : ''", 43, rack),
+        ("has(workflow.labels.rack) ? '' : workflow.labels.rack", 49, rack),
+        (
+            "has(vars.next) ? workflow.labels.next : ''",
+            33,
+            "a workflow may not have the label \"next\": write has(workflow.labels.next) ? workflow.labels.next : …",
+        ),
+        (
+            "workflow.labels['a/b-c']",
+            16,
+            "a workflow may not have the label \"a/b-c\": write 'a/b-c' in workflow.labels ? workflow.labels['a/b-c'] : …",
+        ),
+    ] {
+        let found = check(source, &types()).expect_err(source);
+        let found: Vec<(usize, &str)> = found
+            .iter()
+            .map(|one| (one.offset, one.message.as_str()))
+            .collect();
+        assert_eq!(found, [(at, want)], "{source}");
+    }
+    assert!(
+        check(
+            "has(workflow.labels.rack) ? workflow.labels.rack + 1 : 1",
+            &types()
+        )
+        .is_err()
+    );
 }

@@ -164,6 +164,7 @@ impl Types {
             "vars" => Type::Object(self.vars.clone()),
             "workflow" => Type::object([
                 ("id", Type::Text),
+                ("labels", Type::Map(Box::new(Type::Text))),
                 ("name", Type::Text),
                 ("namespace", Type::Text),
                 ("run", Type::Int),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::labels::Labels;
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -25,6 +27,9 @@ pub struct Definition {
     /// What its machines boot after its SUCCESS; `None`: what was written to their disks says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boots: Option<Boots>,
+    /// That workflows begin with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Labels,
     #[serde(default, skip_serializing_if = "is_default")]
     pub inputs: BTreeMap<String, Input>,
     /// Name to CEL, evaluated when the workflow succeeds.

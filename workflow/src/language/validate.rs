@@ -9,6 +9,7 @@ use super::fields::{Check, Known};
 use super::flow::Links;
 use super::native::{names_disk, native_by};
 use super::{Action, Boots, Definition, Task, image_reference};
+use crate::labels::{self, Labels};
 
 /// Bytes of a name, as upstream.
 const MAX_NAME_BYTES: usize = 199;
@@ -36,7 +37,7 @@ const VOLUME_OPTIONS: [&str; 17] = [
 const WORKFLOW: Known = Known {
     whose: "a workflow",
     old: &["version", "name", "id", "global_timeout", "tasks"],
-    new: &["boots", "inputs", "outputs"],
+    new: &["boots", "labels", "inputs", "outputs"],
 };
 const TASK: Known = Known {
     whose: "a task",
@@ -138,6 +139,7 @@ impl<'a> Check<'a> {
             self.problem(fields.at("tasks"), Kind::Missing, message);
         }
         let boots = self.boots(&fields);
+        let labels = self.labels(&fields);
         let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
@@ -158,6 +160,7 @@ impl<'a> Check<'a> {
             id: self.plain(fields.get("id"), "id").to_owned(),
             global_timeout_s,
             boots,
+            labels,
             inputs,
             outputs,
             tasks,
@@ -181,6 +184,21 @@ impl<'a> Check<'a> {
                 None
             }
         }
+    }
+
+    fn labels(&mut self, fields: &Fields<'a>) -> Labels {
+        let mut labels = Labels::new();
+        for entry in fields.map("labels") {
+            let value = self.plain(Some(&entry.node), &format!("label {:?}", entry.name));
+            match labels::check_one(&entry.name, value) {
+                Ok(()) => drop(labels.insert(entry.name.clone(), value.to_owned())),
+                Err(error) => self.problem(entry.at, Kind::Value, error.to_string()),
+            }
+        }
+        if let Err(error) = labels::check(&labels) {
+            self.problem(fields.at("labels"), Kind::Value, error.to_string());
+        }
+        labels
     }
 
     fn version(&mut self, tree: &'a Node) -> String {

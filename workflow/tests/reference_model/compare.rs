@@ -49,6 +49,7 @@ impl Both {
         let workflow = self.engine(model);
         let (name, state) = (&model.name, workflow.head.state);
         let told = || self.told();
+        assert_eq!(workflow.head.labels, model.labels, "labels of {name} {}", told());
         match model.flow {
             Flow::Over(end) => {
                 let message = &workflow.head.message;

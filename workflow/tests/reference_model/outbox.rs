@@ -91,7 +91,13 @@ impl Driver {
     pub(crate) fn letters(&self) -> Letters {
         let letter = |effect: &Effect| {
             Some(match effect {
-                Effect::StartChild { template, inputs, .. } => Letter::Start {
+                Effect::StartChild {
+                    template,
+                    inputs,
+                    labels,
+                    ..
+                } => Letter::Start {
+                    labels: labels.clone(),
                     template: template.clone(),
                     given: inputs["given"].as_u64().expect("a number"),
                 },
@@ -150,8 +156,10 @@ impl Driver {
                 template,
                 name,
                 inputs,
+                labels,
             } => {
                 let creation = Creation {
+                    labels,
                     id,
                     namespace,
                     name,

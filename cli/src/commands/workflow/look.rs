@@ -12,6 +12,7 @@ use proto::v1::{
 };
 use serde::Serialize;
 use tonic::{Response, Status, Streaming};
+use workflow::labels::in_one_line;
 
 use super::super::{Asking, progress};
 use super::{fetch, fetch_once};
@@ -52,6 +53,9 @@ pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
             line("Paused", &when(Some(paused)))?;
         }
         line("Ended", &when(workflow.ended_at.as_deref()))?;
+        if !workflow.labels.is_empty() {
+            line("Labels", &in_one_line(&workflow.labels))?;
+        }
         for (what, values) in [("Inputs", &workflow.inputs), ("Outputs", &workflow.outputs)] {
             if let Some(values) = values {
                 line(what, &values.to_string())?;

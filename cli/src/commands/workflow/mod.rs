@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
-use super::{Asking, Listing, devices, read_file, warn};
+use super::{Asking, Listing, Selecting, devices, labels, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
@@ -30,6 +30,7 @@ Examples:
   farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow create -t rack -i rack=r7 -i 'packages=[\"jq\", \"tmux\"]'
   farrier workflow create -f wipe.yaml -r device_1=node1
+  farrier workflow create -t debian -r device_1=node1 -l change=4711 -l owner=ann
   farrier workflow create -t debian -r device_1=node1 --at '2026-11-29 02:00'
 
 It begins as soon as its machine is attached; a machine that is switched on netboots into it. With --at or --in it begins then:
@@ -56,6 +57,9 @@ until that time it has no machine, and waits for none.")]
         /// Its name [default: the template's]
         #[arg(long)]
         name: Option<String>,
+        /// A label to find it by, beside those of the template; more than once
+        #[arg(short, long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
         #[command(flatten)]
         later: Later,
         /// Print its id only, whatever -o says
@@ -72,7 +76,8 @@ until that time it has no machine, and waits for none.")]
     #[command(after_help = "\
 Examples:
   farrier workflow list --machine node1
-  farrier workflow list --unfinished")]
+  farrier workflow list --unfinished
+  farrier workflow list -l 'change=4711,owner!=bob' --show-labels")]
     List {
         /// Only those of this machine: name, MAC or address
         #[arg(short, long)]
@@ -81,7 +86,21 @@ Examples:
         #[arg(short, long)]
         unfinished: bool,
         #[command(flatten)]
+        selecting: Selecting,
+        #[command(flatten)]
         listing: Listing,
+    },
+    /// Set labels of a workflow, or take them away, whatever its state is
+    #[command(after_help = "\
+Examples:
+  farrier workflow label ID owner=ann reviewed=yes
+  farrier workflow label ID owner-                   takes it away")]
+    Label {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// KEY=VALUE sets a label, KEY- takes it away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-", allow_hyphen_values = true)]
+        changes: Vec<String>,
     },
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
@@ -287,6 +306,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             inputs: values,
             idempotency_key,
             name,
+            labels: given_labels,
             later,
             quiet,
         } => {
@@ -304,6 +324,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 name: name.unwrap_or_default(),
                 namespace: asking.namespace.clone(),
                 start_at: later.asked()?,
+                labels: labels(&given_labels)?.into_iter().collect(),
             };
             create(request, quiet, asking).await?;
         }
@@ -311,10 +332,13 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::List {
             machine,
             unfinished,
+            selecting,
             listing,
         } => {
-            list(machine.unwrap_or_default(), unfinished, listing, asking).await?;
+            let machine = machine.unwrap_or_default();
+            list(machine, unfinished, selecting, listing, asking).await?;
         }
+        WorkflowCommand::Label { id, changes } => change::label(id, &changes, asking).await?,
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
         WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
         WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
@@ -407,6 +431,7 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
 async fn list(
     machine: String,
     unfinished: bool,
+    selecting: Selecting,
     listing: Listing,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
@@ -423,16 +448,14 @@ async fn list(
             whole: asking.output != Format::Table,
             namespace: asking.namespace.clone(),
             all_namespaces: listing.all_namespaces,
+            selector: selecting.selector.clone(),
         };
         let answer = client.control.list_workflows(request).await;
         let answer = client.answer(answer)?;
         workflows.extend(answer.workflows.into_iter().map(Workflow::from));
         after = answer.next;
         if after.is_empty() {
-            return match listing.all_namespaces {
-                true => output::list_of_all(asking.out, asking.output, &workflows),
-                false => output::list(asking.out, asking.output, &workflows),
-            };
+            return output::list_with(asking.out, asking.output, &workflows, selecting.columns(listing));
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use workflow::language::secrets_in;
 
-use super::super::Asking;
+use super::super::{Asking, labels};
 use super::look::{Lines, ended, exit_code};
 use crate::duration::duration;
 use crate::failure::Failure;
@@ -44,6 +44,9 @@ pub(crate) struct RunArgs {
     /// How long it may take, such as 90s, 30m or 2h; 0: as long as it takes
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     timeout: Duration,
+    /// A label to find its workflow by; may be given more than once
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
     /// Print its id and do not wait
     #[arg(short, long)]
     detach: bool,
@@ -70,6 +73,7 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         text: definition(&args, worker)?,
         name: format!("run {}", args.image),
         namespace: machine.namespace.clone(),
+        labels: labels(&args.labels)?.into_iter().collect(),
         // Asked for again when the server goes away before it has answered, it is still one workflow.
         idempotency_key: format!("run-{}", Uuid::new_v4()),
         ..CreateWorkflowRequest::default()

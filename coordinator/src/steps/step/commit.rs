@@ -132,6 +132,7 @@ impl Step<'_> {
             if change.before.is_none() {
                 self.batch.put(rows::definition(id), &*after.definition);
             }
+            self.write_labels(change);
             for (task, instance) in &change.expanded {
                 if let Some(list) = after.items.get(&(*task, *instance)) {
                     self.batch.put(rows::items(id, *task, *instance), &**list);
@@ -158,6 +159,19 @@ impl Step<'_> {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }
         }
+    }
+
+    /// Rows of labels that it has not any more, and of those that are new.
+    fn write_labels(&mut self, change: &Change) {
+        let before = change.before.as_ref().map(|before| &before.workflow.head);
+        let after = &change.after.head;
+        if before.is_some_and(|before| before.labels == after.labels) {
+            return;
+        }
+        let before: BTreeSet<String> = before.into_iter().flat_map(rows::labels).collect();
+        let after: BTreeSet<String> = rows::labels(after).collect();
+        before.difference(&after).for_each(|row| self.batch.delete(row));
+        after.difference(&before).for_each(|row| self.batch.put(row, &()));
     }
 
     /// Those that have changed since the head was written.

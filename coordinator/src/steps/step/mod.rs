@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use store::Revision;
 use workflow::engine::{
-    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Outcome,
+    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Head, Now, Outcome,
     Refusal, Workflow, decide_within,
 };
 
@@ -204,7 +204,12 @@ impl<'a> Step<'a> {
             expanded,
             effects,
             more,
-        } = match decide_within(present.as_deref(), command, self.now, self.room_for_rows(id)) {
+        } = match decide_within(
+            present.as_deref(),
+            command,
+            self.now,
+            self.room_for_rows(id, command),
+        ) {
             Ok(decision) => decision,
             Err(refusal) => {
                 if let Some(known) = known {
@@ -357,10 +362,16 @@ impl<'a> Step<'a> {
         most.saturating_sub(operations.max(preconditions) + FOR_CALLER)
     }
 
-    /// Rows that a decision on this workflow may write.
-    fn room_for_rows(&self, id: &str) -> usize {
+    /// Rows that a decision on this workflow may write, beside those by which it is found.
+    fn room_for_rows(&self, id: &str, command: &Command) -> usize {
         let of_workflow = if self.has(id) { 0 } else { OF_WORKFLOW };
-        self.room().saturating_sub(of_workflow)
+        let of_labels = match command {
+            Command::Create(creation) => creation.labels.len(),
+            // Of another value than before there is a row that goes, too.
+            Command::Label { set, remove, .. } => 2 * set.len() + remove.len(),
+            _ => 0,
+        };
+        self.room().saturating_sub(of_workflow + of_labels)
     }
 
     /// A decision on the workflow was as long as one may be: another in the same step would not fit into its commit. The
@@ -425,6 +436,7 @@ impl<'a> Step<'a> {
             return Ok(());
         }
         let Some(worker) = rows::worker(&effect) else {
+            let effect = Box::new(effect);
             self.row(id, Row::Other { effect });
             return Ok(());
         };
@@ -541,7 +553,13 @@ fn is_called_otherwise(view: &View, workflow: &Workflow, worker: &str, machine: 
 impl Change {
     /// Operations that it comes to.
     fn operations(&self) -> usize {
-        OF_WORKFLOW + self.events.len() + self.changed.len() + self.expanded.len()
+        let labels = |head: &Head| head.labels.len();
+        let before = self.before.as_ref().map(|before| &before.workflow.head);
+        let of_labels = match before {
+            Some(before) if before.labels == self.after.head.labels => 0,
+            before => before.map_or(0, labels) + labels(&self.after.head),
+        };
+        OF_WORKFLOW + of_labels + self.events.len() + self.changed.len() + self.expanded.len()
     }
 
     /// Something for this machine is still to be carried.

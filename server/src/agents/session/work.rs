@@ -108,6 +108,8 @@ impl Session {
             attempt_id: dispatch.attempt.to_string(),
             workflow_id: dispatch.attempt.workflow.clone(),
             workflow_name: dispatch.workflow_name,
+            namespace: dispatch.namespace,
+            labels: dispatch.labels.into_iter().collect(),
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,

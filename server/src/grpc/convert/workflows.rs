@@ -97,6 +97,11 @@ fn head(head: &Head) -> v1::Workflow {
         paused_at: head.paused_at.map(timestamp),
         starts_at: head.start_at.filter(|_| !head.state.is_final()).map(timestamp),
         last_event: head.last_event,
+        labels: head
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
     }
 }
 

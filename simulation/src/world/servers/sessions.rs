@@ -230,6 +230,8 @@ impl World {
             attempt_id: attempt.to_string(),
             workflow_id: attempt.workflow.clone(),
             workflow_name: dispatch.workflow_name,
+            namespace: dispatch.namespace,
+            labels: dispatch.labels.into_iter().collect(),
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,

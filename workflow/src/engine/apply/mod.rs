@@ -65,6 +65,7 @@ fn created(event: &Event) -> Option<Workflow> {
         namespace,
         name,
         template,
+        labels,
         definition,
         inputs,
         machines,
@@ -83,6 +84,7 @@ fn created(event: &Event) -> Option<Workflow> {
             namespace: namespace.clone(),
             name: name.clone(),
             template: template.clone(),
+            labels: labels.clone().into(),
             parent: parent.clone(),
             state: WorkflowState::Pending,
             run: 1,
@@ -133,8 +135,9 @@ pub(super) fn happen(workflow: &mut Workflow, event: &Event) -> bool {
 /// `None` when the event cannot have happened to this workflow; then nothing has changed.
 fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
     use EventKind::*;
-    let after_end = matches!(event.kind, Late { .. } | RunOpened { .. });
-    if workflow.head.state.is_final() != after_end && !matches!(event.kind, Late { .. }) {
+    let is_any_time = matches!(event.kind, Late { .. } | Labelled { .. });
+    let after_end = matches!(event.kind, RunOpened { .. });
+    if workflow.head.state.is_final() != after_end && !is_any_time {
         return None;
     }
     let at = event.at;
@@ -178,6 +181,12 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
         CancelAsked { .. } => Some(()),
+        Labelled { set, removed, .. } => {
+            let labels = &mut *workflow.head.labels;
+            labels.extend(set.clone());
+            removed.iter().for_each(|key| drop(labels.remove(key)));
+            Some(())
+        }
         StartMoved { start_at, .. } => {
             let head = &mut workflow.head;
             head.start_at?;

@@ -19,6 +19,7 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
             namespace: creation.namespace.clone(),
             name: creation.name.clone(),
             template: creation.template.clone(),
+            labels: creation.labels.clone(),
             definition: Box::new(creation.definition.clone()),
             inputs: creation.inputs.clone(),
             machines: creation.machines.clone(),

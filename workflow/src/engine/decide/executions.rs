@@ -13,6 +13,7 @@ use super::outputs::too_long;
 use super::scope::{Item, bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
+use crate::labels::Labels;
 use crate::language::{Control, Task, duration_ms, time_ms};
 
 /// What an execution does when nothing holds it up any more.
@@ -269,6 +270,7 @@ impl Draft<'_> {
                         template,
                         name,
                         inputs,
+                        labels: Labels::clone(&self.workflow.head.labels),
                     }
                 });
             }

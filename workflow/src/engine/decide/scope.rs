@@ -34,7 +34,7 @@ pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
     variables.insert("tasks".into(), Value::Object(tasks));
     variables.insert(
         "workflow".into(),
-        json!({"id": head.id, "name": head.name, "run": head.run, "namespace": head.namespace}),
+        json!({"id": head.id, "name": head.name, "run": head.run, "namespace": head.namespace, "labels": *head.labels}),
     );
     Scope {
         variables,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use workflow::labels::Labels;
+
 use super::{At, End, Flow, Model, Outcome};
 use crate::plan::{Outputs, Plan, Work};
 
@@ -22,6 +24,7 @@ pub(crate) enum Letter {
     Start {
         template: String,
         given: u64,
+        labels: Labels,
     },
     Unpause,
 }
@@ -53,7 +56,7 @@ impl Family {
     pub(crate) fn new(plan: &Plan) -> Family {
         let mut family = Family {
             templates: plan.templates(),
-            models: vec![Model::new(plan, ROOT, 0, 0, None)],
+            models: vec![Model::new(plan, ROOT, (0, Labels::new()), 0, None)],
             letters: Letters::new(),
             parents: BTreeMap::new(),
             claimed: BTreeSet::new(),
@@ -113,10 +116,16 @@ impl Family {
         let letter = self.take(way);
         let (from, to) = way;
         let now = self.root().now;
-        if let Letter::Start { template, given } = letter {
+        if let Letter::Start {
+            template,
+            given,
+            labels,
+        } = letter
+        {
             let plan = &self.templates[&template];
             let parent = Some(self.parents[to].clone());
-            self.models.push(Model::new(plan, to, given, now, parent));
+            self.models
+                .push(Model::new(plan, to, (given, labels), now, parent));
         } else if let Some(at) = self.named(to) {
             self.models[at].receive(from, letter);
         }
@@ -182,7 +191,15 @@ impl Model {
                 };
                 let template = plan.name.clone();
                 let given = base + u64::from(self.run);
-                (name, Letter::Start { template, given })
+                let labels = self.labels.clone();
+                (
+                    name,
+                    Letter::Start {
+                        template,
+                        given,
+                        labels,
+                    },
+                )
             }
         };
         let one = &mut self.tasks[task].items[item];

@@ -10,6 +10,8 @@ mod task;
 
 use std::collections::BTreeMap;
 
+use workflow::labels::Labels;
+
 use super::plan::Plan;
 pub(crate) use attempt::Outcome;
 pub(crate) use family::{Family, Letter, Letters, Parent, ROOT, Told, sub_name};
@@ -40,6 +42,7 @@ pub(crate) struct Model {
     /// Its input.
     pub(super) given: u64,
     pub(super) run: u32,
+    pub(crate) labels: Labels,
     pub(crate) plan: Plan,
     pub(crate) tasks: Vec<Task>,
     pub(crate) flow: Flow,
@@ -65,7 +68,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(plan: &Plan, name: &str, given: u64, now: u64, parent: Option<Parent>) -> Model {
+    pub(super) fn new(
+        plan: &Plan,
+        name: &str,
+        (given, labels): (u64, Labels),
+        now: u64,
+        parent: Option<Parent>,
+    ) -> Model {
         let mut model = Model {
             tasks: vec![Task::new(); plan.tasks.len()],
             asked: vec![0; plan.tasks.len()],
@@ -74,6 +83,7 @@ impl Model {
             name: name.to_owned(),
             parent,
             given,
+            labels,
             run: 1,
             now,
             budget: plan.global_timeout.map(|seconds| (seconds, None)),
@@ -111,6 +121,14 @@ impl Model {
             own.into_iter().chain(item.times_out()).min()
         });
         dues.chain(global).min()
+    }
+
+    /// In any state.
+    pub(crate) fn labelled(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => drop(self.labels.insert(key.to_owned(), value.to_owned())),
+            None => drop(self.labels.remove(key)),
+        }
     }
 
     pub(crate) fn is_over(&self) -> bool {
