@@ -106,6 +106,8 @@ pub(crate) struct Action {
     pub(crate) message: Option<String>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) bytes: Option<u64>,
+    pub(crate) input: Option<Value>,
+    pub(crate) outputs: Option<Value>,
 }
 
 impl From<v1::Workflow> for Workflow {
@@ -215,6 +217,8 @@ impl From<v1::ActionState> for Action {
             message: given(action.message),
             exit_code: action.exit_code,
             bytes: action.bytes,
+            input: json(&action.input_json),
+            outputs: json(&action.outputs_json),
         }
     }
 }

@@ -372,6 +372,9 @@ pub struct ActionState {
     pub exit_code: i32,
     #[serde(default)]
     pub bytes: u64,
+    /// What it gave, when it succeeded.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub outputs: Map<String, Value>,
     /// Where the run of `on-failure` or `on-timeout` is, for an action that has failed and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<Cleanup>,
@@ -564,6 +567,7 @@ impl ActionState {
             message: String::new(),
             exit_code: 0,
             bytes: 0,
+            outputs: Map::new(),
             cleanup: None,
         }
     }

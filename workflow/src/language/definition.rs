@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -127,6 +127,10 @@ pub struct Action {
     /// Values may hold `${{ }}`.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// What it is given as data, `$FARRIER_INPUT`; a built-in action takes its variables from it, too. Texts in it may hold
+    /// `${{ }}`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub input: Map<String, Value>,
     /// `host` or empty.
     #[serde(default)]
     pub pid: String,

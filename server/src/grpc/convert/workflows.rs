@@ -247,6 +247,8 @@ fn action_state(action: &Action, state: &ActionState, execution: StepState) -> v
         reason: state.reason.clone(),
         bytes: (state.state == StepState::Success).then_some(state.bytes),
         exit_code: exit_code(state),
+        input_json: object(&action.input),
+        outputs_json: object(&state.outputs),
     }
 }
 
