@@ -38,6 +38,7 @@ pub(crate) struct Workflow {
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) kind: String,
+    pub(crate) group: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) state: String,
     pub(crate) needs: Vec<String>,
@@ -142,6 +143,7 @@ impl From<v1::TaskState> for Task {
         Self {
             name: task.name,
             kind: task.kind,
+            group: given(task.group),
             worker: given(task.worker),
             state: task.state,
             needs: task.needs,

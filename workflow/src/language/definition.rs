@@ -71,6 +71,9 @@ pub enum InputType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub name: String,
+    /// The group that it is a branch of, whose tasks stand one after the other; empty: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub group: String,
     /// A MAC (lower case, colons), or an operator's agent id. May hold `${{ }}`. Empty for a control task.
     #[serde(default)]
     pub worker: String,
@@ -256,6 +259,20 @@ impl Definition {
     /// Whether texts are looked through for `${{ }}`.
     pub fn has_expressions(&self) -> bool {
         self.version != "0.1"
+    }
+
+    /// The tasks of each group, in the order of the file.
+    pub fn groups(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, task) in self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| !task.group.is_empty())
+        {
+            groups.entry(&task.group).or_default().push(index);
+        }
+        groups
     }
 
     pub fn task_named(&self, name: &str) -> Option<usize> {

@@ -42,6 +42,7 @@ const TASK: Known = Known {
     whose: "a task",
     old: &["name", "worker", "actions", "volumes", "environment"],
     new: &[
+        "group",
         "needs",
         "when",
         "recovers",

@@ -109,6 +109,7 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
     v1::TaskState {
         name: task.name.clone(),
         worker: task.worker.clone(),
+        group: task.group.clone(),
         state: state.state.to_string(),
         actions: Vec::new(),
         kind: kind_of(task).into(),
