@@ -155,15 +155,24 @@ fn actions(dice: &mut Dice, old: bool) -> Value {
             (true, _) => "reboot",
         };
         action.insert("image".to_owned(), json!(image));
-        let mut environment = Map::new();
-        if image == "image2disk" {
+        let (mut environment, mut input) = (Map::new(), Map::new());
+        if image == "image2disk" && !old && dice.percent(50) {
+            input.insert("dest_disk".to_owned(), json!("/dev/vda"));
+        } else if image == "image2disk" {
             environment.insert("DEST_DISK".to_owned(), json!("/dev/vda"));
+        } else if image == "work" && !old && dice.percent(50) {
+            let says = json!({"says": "with ${{ secrets.TOKEN }}"});
+            input.insert("run".to_owned(), json!("${{ workflow.run }}"));
+            input.insert("list".to_owned(), json!(["${{ inputs.text }}", says]));
         }
         if !old && dice.percent(25) {
             environment.insert("SAYS".to_owned(), json!("with ${{ secrets.TOKEN }}"));
         }
         if !environment.is_empty() {
             action.insert("environment".to_owned(), Value::Object(environment));
+        }
+        if !input.is_empty() {
+            action.insert("input".to_owned(), Value::Object(input));
         }
         if reboots && !old {
             action.insert("reboots".to_owned(), json!(true));

@@ -101,7 +101,19 @@ tasks:
     ));
     skipped.run("skip last not-today; skip roll[1]; dispatch 0/1/0 a boot1; skip roll[0] broken");
     skipped.run("report w/0/1/0/0/1 stopped");
-    vec![old, people, roll, later, now, skipped]
+    let mut given = Script::new(template(
+        r#"
+version: "1"
+name: given
+tasks:
+- name: give
+  worker: a
+  actions: [{name: one, image: cexec, input: {fs_type: ext4, run: "${{ workflow.run }}", list: [{pw: "is ${{ secrets.PW }}"}]}}]
+"#,
+    ));
+    let attempt = given.hand_out("a");
+    given.report(&attempt, with_outputs(json!({"n": [1]})));
+    vec![old, people, roll, later, now, skipped, given]
 }
 
 #[test]

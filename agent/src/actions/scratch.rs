@@ -1,9 +1,12 @@
-//! What an attempt is given to work with beside its environment: `/workflow`, and a place for its outputs.
+//! What an attempt is given to work with beside its environment: `/workflow`, its input, and a place for its outputs.
 //!
-//! Both lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
+//! They lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
 //! and nothing in it is a link to somewhere else.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ephemeral::{Changes, Manifest};
@@ -14,12 +17,13 @@ use super::{Failure, Feed, Halt, Place, output};
 use crate::data::tree::{self, Tree};
 use crate::data::{DataError, DataServer, transfer};
 
-/// Room for the data, the outputs and what is written beside them on the way.
+/// Room for the data, the input, the outputs and what is written beside them on the way.
 const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
 /// Contents that travel in the report.
 const MAX_INLINE_BYTES: u64 = 256 << 10;
 const OUTPUT: &str = "output";
 const METADATA: &str = "metadata.json";
+const INPUT: &str = "input";
 
 /// What an action that ended well gives.
 #[derive(Debug, Default, PartialEq)]
@@ -38,7 +42,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it, with the ephemeral data in it that the attempt is given.
+    /// Makes it, with the ephemeral data and the input in it that the attempt is given.
     ///
     /// # Errors
     /// `MountFailed`, `DataRefused`, `DataDamaged`; `Stopped` when that was asked for meanwhile.
@@ -55,6 +59,7 @@ impl Scratch {
         let manifest = given.manifest();
         let mounts = place.mounts.clone();
         let metadata = metadata(run);
+        let input = run.input_json.clone();
         let mounted = blocking(move || {
             let mounted = Mounted::mount_with(&mounts, Path::new("tmpfs"), "tmpfs", Some(TMPFS))?;
             let made = ["workflow", "run"]
@@ -63,6 +68,10 @@ impl Scratch {
                 .and_then(|()| given.write(&mounted.path().join("workflow")))
                 .and_then(|()| std::fs::write(mounted.path().join("run").join(METADATA), metadata));
             made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
+            if !input.is_empty() {
+                write_input(&mounted.path().join("run").join(INPUT), &input)
+                    .map_err(|e| Failure::new("MountFailed", format!("the input cannot be written: {e}")))?;
+            }
             Ok(mounted)
         })
         .await?;
@@ -89,6 +98,8 @@ impl Scratch {
     pub(super) const OUTPUT: &'static str = OUTPUT;
     /// The one that `$FARRIER_METADATA` names.
     pub(super) const METADATA: &'static str = METADATA;
+    /// The same of `$FARRIER_INPUT`.
+    pub(super) const INPUT: &'static str = INPUT;
 
     /// Takes what an action that succeeded leaves.
     ///
@@ -163,6 +174,16 @@ pub(super) fn labels(run: &v1::RunAction) -> String {
         .collect();
     labels.sort();
     labels.join(",")
+}
+
+/// Values of secrets may stand in it: it is for whoever runs the action.
+fn write_input(path: &Path, json: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(json.as_bytes())
 }
 
 /// What goes into the report, and what has to be stored before: small files first into the report.

@@ -41,6 +41,7 @@ pub(crate) struct Workflow {
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) kind: String,
+    pub(crate) group: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) state: String,
     pub(crate) needs: Vec<String>,
@@ -109,6 +110,8 @@ pub(crate) struct Action {
     pub(crate) message: Option<String>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) bytes: Option<u64>,
+    pub(crate) input: Option<Value>,
+    pub(crate) outputs: Option<Value>,
 }
 
 impl From<v1::Workflow> for Workflow {
@@ -144,6 +147,7 @@ impl From<v1::TaskState> for Task {
         Self {
             name: task.name,
             kind: task.kind,
+            group: given(task.group),
             worker: given(task.worker),
             state: task.state,
             needs: task.needs,
@@ -219,6 +223,8 @@ impl From<v1::ActionState> for Action {
             message: given(action.message),
             exit_code: action.exit_code,
             bytes: action.bytes,
+            input: json(&action.input_json),
+            outputs: json(&action.outputs_json),
         }
     }
 }

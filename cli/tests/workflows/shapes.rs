@@ -27,7 +27,15 @@ tasks:
 
 /// Every key, by the way to it; values that may be any document count as one.
 fn keys(value: &Value, at: &str, all: &mut BTreeSet<String>) {
-    const ANY: [&str; 6] = [".inputs", ".vars", ".outputs", ".item", ".document", ".decision"];
+    const ANY: [&str; 7] = [
+        ".input",
+        ".inputs",
+        ".vars",
+        ".outputs",
+        ".item",
+        ".document",
+        ".decision",
+    ];
     match value {
         Value::Object(fields) if !ANY.iter().any(|any| at.ends_with(any)) => {
             for (name, value) in fields {

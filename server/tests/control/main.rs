@@ -9,6 +9,7 @@ mod disks;
 mod examples;
 mod formats;
 mod harness;
+mod inputs;
 mod labels;
 mod later;
 mod limits;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::UnixMillis;
 use super::decide::next_due_of;
 use super::ids::AttemptId;
@@ -29,8 +31,10 @@ pub struct Dispatch {
     pub command: Vec<String>,
     /// The task's, then the action's.
     pub volumes: Vec<String>,
-    /// The task's, overlaid by the action's.
+    /// The task's, overlaid by the action's; see [`Dispatch::hand_out`] for what the input sets.
     pub environment: BTreeMap<String, String>,
+    /// What it is given as data.
+    pub input: Map<String, Value>,
     /// 0: none.
     pub timeout_s: u64,
     pub pid: String,
@@ -41,7 +45,7 @@ pub struct Dispatch {
     pub action_count: usize,
     /// The ephemeral data to give it.
     pub data_version: u64,
-    /// Where `command` and `environment` have a secret; see [`Dispatch::hand_out`].
+    /// Where `command`, `environment` and `input` have a secret; see [`Dispatch::hand_out`].
     pub secrets: Vec<SecretHole>,
 }
 
@@ -72,9 +76,9 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
     let secrets = filled.map(|filled| filled.secrets.as_slice()).unwrap_or_default();
     let is_handed = |hole: &&SecretHole| match (&hole.action, &hole.text) {
         (None, SecretText::Environment(variable)) => !action.environment.contains_key(variable),
-        (Some(of), SecretText::Environment(_)) => *of == index,
+        (Some(of), SecretText::Environment(_) | SecretText::Input(_)) => *of == index,
         (Some(of), SecretText::Command(_)) => *of == index && is_command,
-        (None, SecretText::Command(_)) => false,
+        (None, SecretText::Command(_) | SecretText::Input(_)) => false,
     };
     let secrets = secrets.iter().filter(is_handed).cloned().collect();
     let mut environment = filled
@@ -93,6 +97,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),
         environment,
+        input: action.input.clone(),
         timeout_s: action.timeout_s,
         pid: action.pid.clone(),
         network: action.network.clone(),

@@ -202,8 +202,20 @@ pub struct TaskState {
     /// `tasks.NAME.outputs`, once final. Null with `forEach`: there it is the list of its executions' outputs.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub outputs: Value,
+    /// How it ended before a `goto` went back over it the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Box<LastRound>>,
     pub started_at: Option<UnixMillis>,
     pub ended_at: Option<UnixMillis>,
+}
+
+/// What a task came to in the round of a loop before. Its outputs are those of the executions of that instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRound {
+    pub instance: u32,
+    pub state: StepState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// A task, for one item, in one instance.
@@ -379,6 +391,9 @@ pub struct ActionState {
     pub exit_code: i32,
     #[serde(default)]
     pub bytes: u64,
+    /// What it gave, when it succeeded.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub outputs: Map<String, Value>,
     /// Where the run of `on-failure` or `on-timeout` is, for an action that has failed and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<Cleanup>,
@@ -428,6 +443,11 @@ impl Workflow {
     /// The executions of a task's latest instance, in the order of their items.
     pub fn executions_of(&self, task: usize) -> impl Iterator<Item = &Execution> {
         let instance = self.head.tasks.get(task).map_or(0, |state| state.instance);
+        self.executions_in(task, instance)
+    }
+
+    /// The executions of one instance of a task, in the order of their items.
+    pub(super) fn executions_in(&self, task: usize, instance: u32) -> impl Iterator<Item = &Execution> {
         let bound = |item| ExecutionId { task, instance, item };
         self.executions
             .range(bound(0)..=bound(usize::MAX))
@@ -534,6 +554,7 @@ impl TaskState {
             recovered: false,
             error: None,
             outputs: Value::Null,
+            last: None,
             started_at: None,
             ended_at: None,
         }
@@ -573,6 +594,7 @@ impl ActionState {
             message: String::new(),
             exit_code: 0,
             bytes: 0,
+            outputs: Map::new(),
             cleanup: None,
         }
     }

@@ -21,6 +21,9 @@ fn types() -> Types {
         vars: names(&[("count", Type::Any)]),
         later_vars: names(&[("found", Type::Any), ("next", Type::Text)]),
         round: true,
+        branch: false,
+        groups: BTreeMap::new(),
+        later_tasks: names(&[("look", Type::Any), ("write-log", Type::list())]),
         tasks: names(&[
             ("probe", Type::map()),
             ("write-image", Type::object([("disk", Type::Text)])),
@@ -503,6 +506,78 @@ fn what_an_earlier_round_recorded_is_asked_for_with_has() {
         ),
     ];
     all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+}
+
+#[test]
+fn what_a_task_came_to_in_the_round_before_is_asked_for_with_has() {
+    let look = "tasks.look is not there in the first round: write has(tasks.look) ? tasks.look : …";
+    let log = "tasks['write-log'] is not there in the first round: write 'write-log' in tasks ? tasks['write-log'] : …";
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("tasks.look.outputs.n", &[(6, look)]),
+        ("has(tasks.look.outputs.n)", &[(10, look)]),
+        ("has(tasks.look) ? 1 : tasks.look.outputs.n", &[(28, look)]),
+        // A variable of the same name is another thing.
+        ("has(vars.found) && tasks.look.state == ''", &[(25, look)]),
+        ("tasks['write-log'].outputs[0]", &[(6, log)]),
+        (
+            "!('write-log' in tasks) && tasks['write-log'].state == ''",
+            &[(33, log)],
+        ),
+        (
+            "'write-log' in inputs.tags && tasks['write-log'].state == ''",
+            &[(36, log)],
+        ),
+        (
+            "has(tasks.look) && tasks.look.staet == ''",
+            &[(30, "tasks.look has no \"staet\"; did you mean \"state\"?")],
+        ),
+    ];
+    all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+    for (source, want) in [
+        (
+            "has(tasks.look) && has(tasks.look.outputs.n) ? tasks.look.outputs.n : 0",
+            Type::Any,
+        ),
+        ("has(tasks.look) ? tasks.look.state : ''", Type::Text),
+        (
+            "'write-log' in tasks ? tasks['write-log'].outputs : []",
+            Type::list(),
+        ),
+        (
+            "!('write-log' in tasks) || tasks['write-log'].state == ''",
+            Type::Bool,
+        ),
+    ] {
+        assert_eq!(check(source, &types()), Ok(want), "{source}");
+    }
+}
+
+#[test]
+fn a_group_has_the_outputs_of_its_tasks_by_name() {
+    let outputs = Type::object([("a", Type::Any), ("b-1", Type::list())]);
+    let types = Types {
+        branch: true,
+        groups: BTreeMap::from([("scan".to_owned(), outputs)]),
+        ..types()
+    };
+    for (source, want) in [
+        ("tasks.scan.outputs.a", Type::Any),
+        ("tasks.scan.outputs['b-1']", Type::list()),
+        ("tasks.scan.state == 'SUCCESS'", Type::Bool),
+        ("branch_index + 1", Type::Int),
+    ] {
+        assert_eq!(check(source, &types), Ok(want), "{source}");
+    }
+    let cases: &[(&str, &[(usize, &str)])] = &[(
+        "tasks.scan.outputs.c",
+        &[(19, "tasks.scan.outputs has no \"c\"; did you mean \"a\"?")],
+    )];
+    all_wrong(cases, |source| check(source, &types).err().unwrap_or_default());
+    let nothing = check("branch_index", &Types::default()).unwrap_err();
+    assert_eq!(
+        nothing[0].message,
+        "there is no branch_index outside a task of a group"
+    );
 }
 
 #[test]

@@ -33,7 +33,7 @@ use serde_json::{Map, Value};
 
 pub use check::{check, check_text};
 pub use eval::{MAX_BYTES, MAX_RESULT_BYTES, MAX_STEPS};
-pub use fill::{fill, fill_handed, fill_text, fill_value};
+pub use fill::{SecretWithin, fill, fill_handed, fill_handed_value, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
 pub(crate) use secret::secret_name;

@@ -43,6 +43,7 @@ const TASK: Known = Known {
     whose: "a task",
     old: &["name", "worker", "actions", "volumes", "environment"],
     new: &[
+        "group",
         "needs",
         "when",
         "recovers",
@@ -78,7 +79,7 @@ const ACTION: Known = Known {
         "pid",
         "namespaces",
     ],
-    new: &["retry", "reboots", "runtime"],
+    new: &["input", "retry", "reboots", "runtime"],
 };
 const NAMESPACES: Known = Known {
     whose: "namespaces",
@@ -302,13 +303,16 @@ impl<'a> Check<'a> {
             let message = format!("command of action {name:?} has no effect: {cure}");
             self.not_done(node.at, message);
         }
+        let environment = self.environment(&fields, task);
+        let known = native_by(runtime, &image).filter(|_| !image.contains("${{"));
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
             command: command.iter().map(|item| handed(self, item)).collect(),
             on_timeout: self.arguments(&fields, "on-timeout"),
             on_failure: self.arguments(&fields, "on-failure"),
             volumes: self.volumes(&fields),
-            environment: self.environment(&fields, task),
+            input: self.action_input(&fields, (&name, task), known, &environment),
+            environment,
             reboots: self.flag(fields.get("reboots"), "reboots"),
             retry: fields.get("retry").map(|node| self.retry(node)),
             runtime,

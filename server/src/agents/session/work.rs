@@ -124,6 +124,7 @@ impl Session {
             action_count: index(dispatch.action_count),
             data_version,
             reboots,
+            input_json: handed.input_json,
             secrets: values.values().map(|value| value.as_ref().to_owned()).collect(),
         };
         self.running = Some(dispatch.attempt);

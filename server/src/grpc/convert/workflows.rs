@@ -114,6 +114,7 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
     v1::TaskState {
         name: task.name.clone(),
         worker: task.worker.clone(),
+        group: task.group.clone(),
         state: state.state.to_string(),
         actions: Vec::new(),
         kind: kind_of(task).into(),
@@ -252,6 +253,8 @@ fn action_state(action: &Action, state: &ActionState, execution: StepState) -> v
         reason: state.reason.clone(),
         bytes: (state.state == StepState::Success).then_some(state.bytes),
         exit_code: exit_code(state),
+        input_json: object(&action.input),
+        outputs_json: object(&state.outputs),
     }
 }
 

@@ -237,6 +237,7 @@ impl World {
             image: dispatch.image,
             command: handed.command,
             environment: handed.environment.into_iter().collect(),
+            input_json: handed.input_json,
             timeout_s: dispatch.timeout_s,
             reboots: self.reboots(attempt),
             data_version: self.data_version(server, attempt),

@@ -11,7 +11,7 @@ use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
 use super::size::json_bytes;
-use super::state::{Ending, Execution, Head, Said, StepState, TaskState, Workflow, WorkflowState};
+use super::state::{Ending, Execution, Head, LastRound, Said, StepState, TaskState, Workflow, WorkflowState};
 use crate::Shared;
 use crate::language::Control;
 
@@ -311,6 +311,7 @@ fn begin_again(state: &TaskState) -> TaskState {
         went_back: state.went_back,
         carries: state.carries,
         carries_since: state.carries_since,
+        last: state.last.clone(),
         // Also one that a `goto` goes over before its turn has come.
         skip: state.skip.clone().filter(|_| state.state == StepState::Idle),
         ..TaskState::idle()
@@ -373,6 +374,11 @@ fn go_back(workflow: &mut Workflow, from: usize, tasks: &[usize]) -> Option<()> 
                 iteration: state.iteration.saturating_add(1),
                 carries: 0,
                 carries_since: 0,
+                last: Some(Box::new(LastRound {
+                    instance: state.instance,
+                    state: state.state,
+                    error: state.error.clone(),
+                })),
                 went_back: if task == from {
                     state.went_back.saturating_add(1)
                 } else {

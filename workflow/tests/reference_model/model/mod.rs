@@ -61,6 +61,8 @@ pub(crate) struct Model {
     pub(super) born: BTreeMap<(usize, usize), u32>,
     /// Machines that a run which has begun names.
     pub(super) claims: Vec<usize>,
+    /// By task: the rounds in which it recorded something, and what it counted to last.
+    pub(crate) vars: BTreeMap<usize, (Vec<u32>, u64)>,
     /// What it has told others, and nobody has taken yet.
     pub(super) letters: Vec<(String, Letter)>,
     /// Handed out in all: by task, item, action.
@@ -92,6 +94,7 @@ impl Model {
             was_stopped: false,
             born: BTreeMap::new(),
             claims: Vec::new(),
+            vars: BTreeMap::new(),
             letters: Vec::new(),
             attempts: BTreeMap::new(),
         };

@@ -216,7 +216,11 @@ impl Model {
         again.dedup();
         for task in again {
             let state = &self.tasks[task];
-            let mut next = Task::new();
+            let mut next = Task {
+                round: state.round,
+                last: state.last,
+                ..Task::new()
+            };
             let is_many = self.plan.tasks[task].each.is_some();
             if is_many && state.end != Some(End::Success) {
                 let mut kept = state.kept.clone();
