@@ -66,6 +66,17 @@ fn drive(state: &Workflow) {
             machine: "m".into(),
             why: "none".into(),
         });
+        let name = || state.definition.tasks.get(task).map(|task| task.name.clone());
+        for item in [None, Some(0)] {
+            let (task, by) = (name().unwrap_or_default(), "me".to_owned());
+            commands.push(Command::PauseOne {
+                task: task.clone(),
+                item,
+                by: by.clone(),
+                reason: String::new(),
+            });
+            commands.push(Command::UnpauseOne { task, item, by });
+        }
         commands.push(Command::Answer {
             unknown: vec![],
             task,

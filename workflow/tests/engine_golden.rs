@@ -113,7 +113,24 @@ tasks:
     ));
     let attempt = given.hand_out("a");
     given.report(&attempt, with_outputs(json!({"n": [1]})));
-    vec![old, people, roll, later, now, skipped, given]
+    let mut held = Script::new(tasks(
+        "
+    - name: roll
+      forEach: '[\"a\", \"b\"]'
+      maxParallel: 1
+      run: one on ${{ item }}
+    - name: last
+      run: two on c
+    ",
+    ));
+    held.run(
+        "pause last not-yet; pause roll[1]; pause roll[0] look; unpause roll[0]; dispatch 0/1/0 a boot1",
+    );
+    held.run(
+        "report w/0/1/0/0/1 succeeded; unpause roll[1]; dispatch 0/1/1 b boot1; report w/0/1/1/0/1 succeeded",
+    );
+    held.run("unpause last");
+    vec![old, people, roll, later, now, skipped, given, held]
 }
 
 #[test]
@@ -124,8 +141,8 @@ fn events_are_written_as_in_the_golden_file() {
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
         "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made labelled late lost \
-         pause_asked paused reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_started unpaused \
-         wave_opened went_back"
+         pause_asked paused reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_paused task_resumed \
+         task_started unpaused wave_opened went_back"
     );
     let written: String = all()
         .map(|event| serde_json::to_string(event).unwrap() + "\n")

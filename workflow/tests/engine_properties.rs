@@ -442,6 +442,47 @@ impl World {
         self.decide(&command);
     }
 
+    /// Somebody holds some task, or some item; where it cannot be held it is refused.
+    fn hold(&mut self, pick: u8) {
+        let pick = usize::from(pick);
+        let tasks = &self.script.state().definition.tasks;
+        let task = &tasks[pick % tasks.len()];
+        let command = Command::PauseOne {
+            task: task.name.clone(),
+            item: task
+                .for_each
+                .as_ref()
+                .and_then(|_| (!pick.is_multiple_of(4)).then_some(pick / 8 % 4)),
+            by: "ann".into(),
+            reason: String::new(),
+        };
+        self.decide(&command);
+    }
+
+    /// Nothing is held any more.
+    fn let_go(&mut self) {
+        let state = self.script.state().clone();
+        for (index, (task, progress)) in state
+            .definition
+            .tasks
+            .iter()
+            .zip(state.head.tasks.iter())
+            .enumerate()
+        {
+            let items = state.executions_of(index).filter(|one| one.pause.is_some());
+            let items = items.map(|one| task.for_each.as_ref().map(|_| one.id.item));
+            let ahead = progress.pauses.keys().map(|item| Some(*item));
+            let whole = progress.pause.iter().map(|_| None);
+            for item in items.chain(ahead).chain(whole) {
+                self.decide(&Command::UnpauseOne {
+                    task: task.name.clone(),
+                    item,
+                    by: "ann".into(),
+                });
+            }
+        }
+    }
+
     fn step(&mut self, what: u8, pick: u8) {
         match what % 32 {
             0..=17 => {
@@ -464,7 +505,9 @@ impl World {
             27 => self.attach(WORKERS[usize::from(pick) % 3], pick.is_multiple_of(2)),
             28 => self.decide(&self.script.command("pause")),
             29 => self.decide(&self.script.command("unpause")),
+            30 if pick >= 128 => self.hold(pick),
             30 if pick < 32 => self.decide(&self.script.command("cancel")),
+            31 if pick >= 192 => self.let_go(),
             31 if pick < 128 => self.decide(&self.script.command("retry")),
             _ => self.decide(&Command::Continue),
         }
@@ -477,6 +520,7 @@ impl World {
                 return;
             }
             self.decide(&self.script.command("unpause"));
+            self.let_go();
             let workers: Vec<String> = self.machines.keys().cloned().collect();
             let mut worked = false;
             for worker in workers {
@@ -598,7 +642,7 @@ proptest! {
     fn any_command_in_any_state_is_answered(
         definition in any_definition(),
         steps in prop::collection::vec(any::<(u8, u8)>(), 0..40),
-        wild in prop::collection::vec((0..19_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
+        wild in prop::collection::vec((0..22_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
     ) {
         let mut world = World::new(definition);
         for (what, pick) in steps {
@@ -630,6 +674,10 @@ proptest! {
                 17 | 18 => Command::Skip {
                     task: format!("t{task}"), item: (what == 17).then_some(item), by: "x".into(), reason: String::new(),
                 },
+                19 | 20 => Command::PauseOne {
+                    task: format!("t{task}"), item: (what == 19).then_some(item), by: "x".into(), reason: String::new(),
+                },
+                21 => Command::UnpauseOne { task: format!("t{task}"), item: (item > 0).then_some(item), by: "x".into() },
                 13 => script.command("deadlock"),
                 14 => Command::Timer,
                 _ => Command::Continue,

@@ -60,6 +60,11 @@ pub(crate) struct Task {
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) warnings: Vec<String>,
+    /// Somebody skipped it, or holds it, before its turn.
+    pub(crate) skip: Option<Said>,
+    pub(crate) pause: Option<Said>,
+    /// Items whose turn has not come, of which somebody wants something.
+    pub(crate) ahead: Vec<Ahead>,
     pub(crate) outputs: Option<Value>,
     pub(crate) started_at: Option<String>,
     pub(crate) ended_at: Option<String>,
@@ -80,6 +85,8 @@ pub(crate) struct Execution {
     pub(crate) child: Option<String>,
     pub(crate) decision: Option<Decision>,
     pub(crate) approve_message: Option<String>,
+    pub(crate) skip: Option<Said>,
+    pub(crate) pause: Option<Said>,
     pub(crate) reason: Option<String>,
     pub(crate) message: Option<String>,
     pub(crate) outputs: Option<Value>,
@@ -87,6 +94,22 @@ pub(crate) struct Execution {
     pub(crate) started_at: Option<String>,
     pub(crate) ended_at: Option<String>,
     pub(crate) actions: Vec<Action>,
+}
+
+/// An item of a `forEach`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ahead {
+    pub(crate) item_number: u64,
+    pub(crate) skip: Option<Said>,
+    pub(crate) pause: Option<Said>,
+}
+
+/// Who wanted something of one task or item, and why.
+#[derive(Debug, Serialize)]
+pub(crate) struct Said {
+    pub(crate) by: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) since: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -166,6 +189,9 @@ impl From<v1::TaskState> for Task {
             reason: given(task.reason),
             message: given(task.message),
             warnings: task.warnings,
+            skip: task.skip.map(Said::from),
+            pause: task.pause.map(Said::from),
+            ahead: task.ahead.into_iter().map(Ahead::from).collect(),
             outputs: json(&task.outputs_json),
             started_at: time(task.started_at),
             ended_at: time(task.ended_at),
@@ -194,6 +220,8 @@ impl From<v1::TaskExecution> for Execution {
                 at: time(decision.at),
             }),
             approve_message: given(execution.approve_message),
+            skip: execution.skip.map(Said::from),
+            pause: execution.pause.map(Said::from),
             reason: given(execution.reason),
             message: given(execution.message),
             outputs: json(&execution.outputs_json),
@@ -201,6 +229,26 @@ impl From<v1::TaskExecution> for Execution {
             started_at: time(execution.started_at),
             ended_at: time(execution.ended_at),
             actions: execution.actions.into_iter().map(Action::from).collect(),
+        }
+    }
+}
+
+impl From<v1::ItemAhead> for Ahead {
+    fn from(ahead: v1::ItemAhead) -> Self {
+        Self {
+            item_number: ahead.item,
+            skip: ahead.skip.map(Said::from),
+            pause: ahead.pause.map(Said::from),
+        }
+    }
+}
+
+impl From<v1::Said> for Said {
+    fn from(said: v1::Said) -> Self {
+        Self {
+            by: said.by,
+            reason: given(said.reason),
+            since: time(said.since),
         }
     }
 }
@@ -323,10 +371,12 @@ impl Task {
             if actions.is_empty() || before {
                 return vec![self.row(&self.name, worker, &self.kind, execution)];
             }
-            return actions
-                .iter()
-                .map(|action| action.row(&self.name, worker))
-                .collect();
+            let mut rows = Vec::new();
+            if !self.wanted(execution).is_empty() {
+                rows.push(self.row(&self.name, worker, &self.kind, execution));
+            }
+            rows.extend(actions.iter().map(|action| action.row(&self.name, worker)));
+            return rows;
         }
         let items = match self.items {
             0 => String::new(),
@@ -343,10 +393,46 @@ impl Task {
             if execution.actions.is_empty() || self.is_before_actions(Some(execution)) {
                 rows.push(self.row(&name, worker, &self.kind, Some(execution)));
             } else {
+                if !self.wanted(Some(execution)).is_empty() {
+                    rows.push(self.row(&name, worker, &self.kind, Some(execution)));
+                }
                 rows.extend(execution.actions.iter().map(|action| action.row(&name, worker)));
             }
         }
+        rows.extend(self.ahead.iter().map(|ahead| {
+            let (skip, pause) = (ahead.skip.as_ref(), ahead.pause.as_ref());
+            let message = wanted(skip.map(|said| (said, TURN)), pause);
+            let name = format!("{}[{}]", self.name, ahead.item_number);
+            let dash = || "-".to_owned();
+            vec![
+                name,
+                dash(),
+                self.kind.clone(),
+                "IDLE".to_owned(),
+                dash(),
+                dash(),
+                first_line(&message),
+            ]
+        }));
         rows
+    }
+
+    /// What somebody wants of it, or of an execution of it; empty: nothing.
+    fn wanted(&self, execution: Option<&Execution>) -> String {
+        match execution {
+            Some(execution) if execution.ended_at.is_some() => String::new(),
+            Some(execution) => wanted(
+                execution
+                    .skip
+                    .as_ref()
+                    .map(|said| (said, "when what it runs has stopped")),
+                execution
+                    .pause
+                    .as_ref()
+                    .or(self.pause.as_ref().filter(|_| !self.for_each)),
+            ),
+            None => wanted(self.skip.as_ref().map(|said| (said, TURN)), self.pause.as_ref()),
+        }
     }
 
     /// What its actions would show says less than what the execution waits for, or why it was skipped.
@@ -365,6 +451,12 @@ impl Task {
                 &self.ended_at,
                 self.message.clone().unwrap_or_default(),
             ),
+        };
+        let wanted = self.wanted(execution);
+        let message = match (wanted.as_str(), message.as_str()) {
+            ("", _) => message,
+            (_, "") => wanted,
+            (wanted, message) => format!("{wanted}; {message}"),
         };
         let tries = execution.map_or_else(String::new, |execution| execution.tries.to_string());
         vec![
@@ -393,7 +485,7 @@ impl Execution {
             (Some("children"), _) => {
                 format!("waits for workflow {}", self.child.as_deref().unwrap_or_default())
             }
-            (Some("machine"), _) => "waits for its machine".to_owned(),
+            (Some("machine"), _) if self.pause.is_none() => "waits for its machine".to_owned(),
             (None, Some(due)) if self.state == "DELAYED" => format!("tried again at {due}"),
             _ => self.message.clone().unwrap_or_default(),
         }
@@ -419,6 +511,21 @@ impl Action {
             Some(seconds) => format!("{seconds:.1} s"),
             None => between(self.started_at.as_deref(), None),
         }
+    }
+}
+
+const TURN: &str = "when its turn comes";
+
+/// What somebody wants of one thing: who, why, and when a skip is done.
+fn wanted(skip: Option<(&Said, &str)>, pause: Option<&Said>) -> String {
+    let who = |what: &str, said: &Said| match &said.reason {
+        Some(reason) => format!("{what} by {}: {reason}", said.by),
+        None => format!("{what} by {}", said.by),
+    };
+    match (skip, pause) {
+        (Some((said, when)), _) => format!("{}; it is SKIPPED {when}", who("skipped", said)),
+        (None, Some(said)) => who("paused", said),
+        (None, None) => String::new(),
     }
 }
 

@@ -177,6 +177,17 @@ fn a_task_is_skipped_and_the_rest_goes_on() {
         story.ok(&["workflow", "explain", id, "look"]),
         "task \"look\" waits for \"ask\"; skipped by ann: dead fan; it is SKIPPED when its turn comes\n"
     );
+    // Not in words alone.
+    let state = story.ok(&["workflow", "state", id]);
+    let words = "skipped by ann: dead fan; it is SKIPPED when its turn comes";
+    assert!(state.contains(words), "{state}");
+    let shown: serde_json::Value =
+        serde_json::from_str(&story.ok(&["workflow", "get", id, "-o", "json"])).expect("JSON");
+    let skip = &shown["tasks"][1]["skip"];
+    assert_eq!(
+        (&skip["by"], &skip["reason"]),
+        (&"ann".into(), &"dead fan".into())
+    );
     story.ok_as("bob", &["workflow", "approve", id]);
     let run = story.runtime.block_on(story.agent.run());
     assert_eq!(run.action, "run");
@@ -193,6 +204,57 @@ fn a_task_is_skipped_and_the_rest_goes_on() {
     );
     let words = format!("farrier: workflow {id} has ended: it is SUCCESS");
     story.fails(&["workflow", "skip", id, "last"], 1, &words);
+}
+
+#[test]
+fn a_task_is_held_shown_and_resumed() {
+    let text = TEMPLATE.replace("outputs: {serial: tasks.look.outputs.serial}\n", "");
+    let mut story = Story::begin(&text);
+    let id = story.create();
+    let id = id.as_str();
+    let words = format!("farrier: task \"look\" of workflow {id} is not paused");
+    story.fails(&["workflow", "resume", id, "look"], 1, &words);
+    let pause = ["workflow", "pause", id, "look", "--reason", "look first"];
+    assert_eq!(story.ok_as("ann", &pause), format!("workflow {id} is PENDING\n"));
+    let state = story.ok(&["workflow", "state", id]);
+    assert!(state.contains("paused by ann: look first"), "{state}");
+    story.ok_as("bob", &["workflow", "approve", id]);
+    let explained = story.ok(&["workflow", "explain", id, "look"]);
+    assert_eq!(
+        explained,
+        format!(
+            "task \"look\" has its turn next; paused by ann: look first (farrier workflow resume {id} look)\n"
+        )
+    );
+    let shown: serde_json::Value =
+        serde_json::from_str(&story.ok(&["workflow", "get", id, "-o", "json"])).expect("JSON");
+    let look = &shown["tasks"][1];
+    assert_eq!(
+        (
+            &shown["state"],
+            &look["state"],
+            &look["pause"]["by"],
+            &look["pause"]["reason"]
+        ),
+        (
+            &"PENDING".into(),
+            &"IDLE".into(),
+            &"ann".into(),
+            &"look first".into()
+        )
+    );
+    story.ok_as("eve", &["workflow", "resume", id, "look"]);
+    let run = story.runtime.block_on(story.agent.run());
+    story
+        .runtime
+        .block_on(story.agent.succeeds(&run, Succeeded::default()));
+    let waited = story.ok(&["workflow", "wait", id, "--timeout", "20s"]);
+    assert_eq!(waited, format!("workflow {id} is SUCCESS\n"));
+    let events = story.ok(&["workflow", "events", id]);
+    assert!(
+        events.contains("it is paused by ann: look first") && events.contains("it is resumed by eve"),
+        "{events}"
+    );
 }
 
 #[test]

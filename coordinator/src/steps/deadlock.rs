@@ -114,7 +114,8 @@ impl Coordinator {
             let open = workflow.executions.values();
             for execution in open.filter(|execution| !execution.state.is_final()) {
                 match (execution.waiting, &execution.child) {
-                    (Some(Waiting::Machine), _) => {
+                    // What a person holds waits for that person.
+                    (Some(Waiting::Machine), _) if execution.pause.is_none() => {
                         self.add_wait(step, root, (&workflow.head.namespace, execution), &mut waits)?
                     }
                     (Some(Waiting::Children), Some(child)) => below.push(child.clone()),

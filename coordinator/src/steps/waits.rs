@@ -48,7 +48,8 @@ impl Coordinator {
         let view = self.view()?;
         let mut machines = BTreeSet::new();
         for execution in workflow.executions.values() {
-            let waits = execution.waiting == Some(Waiting::Machine) && !execution.state.is_final();
+            let is_held = execution.state.is_final() || execution.pause.is_some();
+            let waits = execution.waiting == Some(Waiting::Machine) && !is_held;
             if waits && task.is_none_or(|task| task == execution.id.task) {
                 machines.insert(machine_of(&view, &workflow.head.namespace, &execution.worker)?);
             }

@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 17] = [
+const OPERATORS: [&str; 19] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -47,8 +47,10 @@ const OPERATORS: [&str; 17] = [
     "DeleteTemplate",
     "DeleteWorkflow",
     "LabelWorkflow",
+    "PauseTask",
     "PauseWorkflow",
     "PutTemplate",
+    "ResumeTask",
     "ResumeWorkflow",
     "RetryWorkflow",
     "SetSecret",

@@ -492,6 +492,29 @@ impl ControlService for ControlPlane {
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
+    async fn pause_task(&self, request: Request<PauseTaskRequest>) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let PauseTaskRequest { id, task, reason } = request.into_inner();
+        let (task, item) = of_item(&task);
+        let command = Command::PauseOne {
+            task,
+            item,
+            by,
+            reason,
+        };
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn resume_task(&self, request: Request<ResumeTaskRequest>) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let ResumeTaskRequest { id, task } = request.into_inner();
+        let (task, item) = of_item(&task);
+        let command = Command::UnpauseOne { task, item, by };
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
     async fn skip_task(&self, request: Request<SkipTaskRequest>) -> Result<Response<Workflow>, Status> {
         let Caller { name: by, reach, .. } = caller(&request)?;
         let SkipTaskRequest { id, task, reason } = request.into_inner();
@@ -751,7 +774,10 @@ fn of_item(task: &str) -> (String, Option<usize>) {
 
 /// The only execution that waits for approval.
 fn the_one_that_waits(workflow: &workflow::engine::Workflow) -> Result<(String, Option<usize>), Error> {
-    let waits = |execution: &&std::sync::Arc<Execution>| execution.waiting == Some(Waiting::Approval);
+    // One that is held keeps its decision until it goes on.
+    let waits = |execution: &&std::sync::Arc<Execution>| {
+        execution.waiting == Some(Waiting::Approval) && execution.decision.is_none()
+    };
     let waiting: Vec<_> = workflow.executions.values().filter(waits).collect();
     let name = |execution: &Execution| {
         let task = workflow.definition.tasks.get(execution.id.task);

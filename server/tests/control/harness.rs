@@ -13,10 +13,10 @@ use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
     CancelWorkflowRequest, CreateNamespaceRequest, CreateTokenRequest, CreateWorkflowRequest,
-    DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines, PauseWorkflowRequest,
-    PutTemplateRequest, Report, ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage,
-    SkipTaskRequest, Started, StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest,
-    agent_message, report, server_message,
+    DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines, PauseTaskRequest,
+    PauseWorkflowRequest, PutTemplateRequest, Report, ResumeTaskRequest, ResumeWorkflowRequest,
+    RetryWorkflowRequest, RunAction, ServerMessage, SkipTaskRequest, Started, StopAction, Stopped, Succeeded,
+    Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
 };
 use server::{Config, ControlPlane, Listeners};
 use store::{
@@ -271,6 +271,26 @@ impl Server {
     pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
         let request = ResumeWorkflowRequest { id: id.into() };
         let answer = self.client().await.resume_workflow(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    /// `task`: as the command line has it.
+    pub(crate) async fn pause_task(&self, id: &str, task: &str, reason: &str) -> Result<Workflow, Status> {
+        let request = PauseTaskRequest {
+            id: id.into(),
+            task: task.into(),
+            reason: reason.into(),
+        };
+        let answer = self.client().await.pause_task(request).await?;
+        Ok(answer.into_inner())
+    }
+
+    pub(crate) async fn resume_task(&self, id: &str, task: &str) -> Result<Workflow, Status> {
+        let request = ResumeTaskRequest {
+            id: id.into(),
+            task: task.into(),
+        };
+        let answer = self.client().await.resume_task(request).await?;
         Ok(answer.into_inner())
     }
 

@@ -322,7 +322,9 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             }
             "DeleteWorkflow" => of_workflow!(call, eve, world, delete_workflow, DeleteWorkflowRequest {}),
             "CancelWorkflow" => of_workflow!(call, eve, world, cancel_workflow, CancelWorkflowRequest {}),
+            "PauseTask" => of_workflow!(call, eve, world, pause_task, PauseTaskRequest {}),
             "PauseWorkflow" => of_workflow!(call, eve, world, pause_workflow, PauseWorkflowRequest {}),
+            "ResumeTask" => of_workflow!(call, eve, world, resume_task, ResumeTaskRequest {}),
             "ResumeWorkflow" => of_workflow!(call, eve, world, resume_workflow, ResumeWorkflowRequest {}),
             "RetryWorkflow" => of_workflow!(call, eve, world, retry_workflow, RetryWorkflowRequest {}),
             "LabelWorkflow" => {

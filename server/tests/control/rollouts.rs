@@ -487,3 +487,47 @@ async fn a_cancel_in_a_wave_stops_what_runs_begins_nothing_and_gives_every_machi
         "what has ended stays as it is"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_machine_is_held_between_its_actions_and_others_before_their_turn() {
+    let mut rack = Rack::new(&[]).await;
+    let id = rack.id.clone();
+    rack.begins(0, "write").await;
+    let held = rack.server.pause_task(&id, "update[0]", "look first").await;
+    let said = held.expect("paused").tasks[0].executions[0].pause.clone();
+    let said = said.expect("held");
+    assert_eq!((said.by.as_str(), said.reason.as_str()), ("admin", "look first"));
+    assert!(said.since.is_some());
+    rack.ends_with_nothing_after_it(0, succeeded()).await;
+    rack.server
+        .pause_task(&id, "update[7]", "")
+        .await
+        .expect("paused");
+    rack.server
+        .skip(&id, "update[8]", "dead fan")
+        .await
+        .expect("skipped");
+    let task = rack.task().await;
+    let ahead: Vec<(u64, Option<&str>)> = task
+        .ahead
+        .iter()
+        .map(|ahead| (ahead.item, ahead.skip.as_ref().map(|said| said.reason.as_str())))
+        .collect();
+    assert_eq!(ahead, [(7, None), (8, Some("dead fan"))]);
+    assert!(task.ahead[0].pause.is_some());
+    let explained = rack.explained().await;
+    let words = "does not begin action \"check\" on 52:54:00:77:01:00; paused by admin: look first";
+    assert!(explained.contains(words), "{explained}");
+    let resumed = rack.server.resume_task(&id, "update[0]").await.expect("resumed");
+    assert_eq!(resumed.tasks[0].executions[0].pause, None);
+    rack.goes_on_to_its_end(0).await;
+    let unknown = rack.server.resume_task(&id, "updat").await;
+    assert_eq!(unknown.expect_err("there is none").code(), tonic::Code::NotFound);
+    let twice = rack.server.resume_task(&id, "update[7]").await.map(|_| ());
+    twice.expect("it was held before its turn");
+    let twice = rack.server.resume_task(&id, "update[7]").await;
+    assert_eq!(
+        twice.expect_err("it is not held").code(),
+        tonic::Code::FailedPrecondition
+    );
+}

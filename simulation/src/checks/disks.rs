@@ -11,7 +11,7 @@ pub(super) struct Disks(BTreeMap<String, Disk>);
 
 #[derive(Default)]
 struct Disk {
-    /// The workflow whose action began to write it and did not end well.
+    /// The attempt that began to write it and did not end well.
     half: Option<String>,
     /// Before the action that runs now.
     before: Option<String>,
@@ -26,9 +26,9 @@ impl Disks {
     }
 
     /// An action that overwrites the disk begins.
-    pub(super) fn begins(&mut self, machine: &str, workflow: &str) {
+    pub(super) fn begins(&mut self, machine: &str, attempt: &str) {
         let disk = self.of(machine);
-        disk.before = disk.half.replace(workflow.to_owned());
+        disk.before = disk.half.replace(attempt.to_owned());
     }
 
     /// It has ended, well or without having touched the disk.
@@ -57,7 +57,7 @@ impl Disks {
             && !is_good(half)
         {
             return Err(format!(
-                "machine {machine} is told to boot its disk, which workflow {half} has half written"
+                "machine {machine} is told to boot its disk, which attempt {half} has half written"
             ));
         }
         if open {

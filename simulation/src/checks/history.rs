@@ -33,6 +33,9 @@ struct TaskSeen {
     items: usize,
     wave: usize,
     failed: usize,
+    /// Somebody holds it, or items of it that were not made.
+    held: bool,
+    held_items: BTreeSet<usize>,
 }
 
 #[derive(Default)]
@@ -40,6 +43,10 @@ struct ExecutionSeen {
     worker: String,
     approved: bool,
     ended: bool,
+    /// Somebody holds it.
+    held: bool,
+    /// Somebody has skipped it since it was made.
+    skipped: bool,
     /// By action: done in this try of the task.
     done: BTreeSet<usize>,
     /// By action: the number of its last attempt.
@@ -125,6 +132,12 @@ impl History {
         }
     }
 
+    /// Whether somebody skipped it after it was made.
+    pub(crate) fn was_skipped(&self, id: ExecutionId) -> bool {
+        let execution = self.executions.get(&id);
+        execution.is_some_and(|execution| execution.skipped)
+    }
+
     /// Attempts that were handed out and are neither over nor given up.
     pub(crate) fn under_way(&self) -> impl Iterator<Item = &AttemptId> {
         self.executions
@@ -203,7 +216,7 @@ impl History {
             EventKind::Delayed {
                 execution, action, ..
             } => self.delayed(*execution, *action),
-            EventKind::Resumed { execution, .. } => self.open(*execution).map(|_| ()),
+            EventKind::Resumed { execution, .. } => self.not_held(*execution, "goes on"),
             EventKind::ChildAsked { execution, .. } | EventKind::ChildEnded { execution, .. } => {
                 self.open(*execution).map(|_| ())
             }
@@ -219,10 +232,35 @@ impl History {
                 Ok(())
             }
             EventKind::CancelAsked { .. } | EventKind::Labelled { .. } => Ok(()),
-            EventKind::SkipAsked { task, execution, .. } => {
-                self.task(*task)?;
-                execution.map_or(Ok(()), |execution| self.open(execution).map(|_| ()))
+            EventKind::SkipAsked {
+                task,
+                item,
+                execution,
+                ..
+            } => {
+                if let Some(execution) = execution {
+                    self.open(*execution)?.skipped = true;
+                }
+                self.holds(*task, *item, *execution, false).map(|_| ())
             }
+            EventKind::TaskPaused {
+                task,
+                item,
+                execution,
+                ..
+            } => match self.holds(*task, *item, *execution, true)? {
+                true => Err(format!("task {task} is paused twice")),
+                false => Ok(()),
+            },
+            EventKind::TaskResumed {
+                task,
+                item,
+                execution,
+                ..
+            } => match self.holds(*task, *item, *execution, false)? {
+                true => Ok(()),
+                false => Err(format!("task {task} is resumed, and was not paused")),
+            },
             EventKind::Unpaused { .. } => {
                 self.paused = false;
                 Ok(())
@@ -240,6 +278,33 @@ impl History {
         self.tasks
             .get_mut(task)
             .ok_or_else(|| format!("there is no task {task}"))
+    }
+
+    /// From here on somebody holds this, or nobody does. Gives whether somebody did before.
+    fn holds(
+        &mut self,
+        task: usize,
+        item: Option<usize>,
+        execution: Option<ExecutionId>,
+        held: bool,
+    ) -> Result<bool, String> {
+        if let Some(id) = execution {
+            let execution = self.open(id)?;
+            return Ok(std::mem::replace(&mut execution.held, held));
+        }
+        let seen = self.task(task)?;
+        Ok(match (item, held) {
+            (None, _) => std::mem::replace(&mut seen.held, held),
+            (Some(item), true) => !seen.held_items.insert(item),
+            (Some(item), false) => seen.held_items.remove(&item),
+        })
+    }
+
+    fn not_held(&mut self, id: ExecutionId, what: &str) -> Result<(), String> {
+        match self.open(id)?.held {
+            true => Err(format!("execution {id} {what} although somebody holds it")),
+            false => Ok(()),
+        }
     }
 
     fn needs_are_over(&self, task: usize) -> Result<(), String> {
@@ -277,6 +342,10 @@ impl History {
         self.needs_are_over(task)?;
         let seen = self.task(task)?;
         let is_answer = std::mem::take(&mut seen.asked);
+        let held = seen.held;
+        if held && !is_answer {
+            return Err(format!("task {task} is started although somebody holds it"));
+        }
         // An answer to what was asked before the pause is written down in it; nothing is made from it yet.
         if !(is_answer && self.paused) {
             self.starts_things("a task is started")?;
@@ -292,6 +361,7 @@ impl History {
             instance,
             started: true,
             items,
+            held,
             ..TaskSeen::default()
         };
         Ok(())
@@ -303,10 +373,15 @@ impl History {
         if !task.started || task.ended || task.instance != id.instance || id.item >= task.items {
             return Err(format!("execution {id} is none of its task's present instance"));
         }
+        if task.held {
+            return Err(format!("execution {id} is made although somebody holds its task"));
+        }
+        let held = task.held_items.remove(&id.item) && !skipped;
         self.window(id)?;
         let seen = ExecutionSeen {
             worker: worker.to_owned(),
             ended: skipped,
+            held,
             ..ExecutionSeen::default()
         };
         match self.executions.insert(id, seen) {
@@ -382,6 +457,7 @@ impl History {
         let may_be_extra = id.attempt > 1 && has_extra;
         self.needs_are_over(id.execution.task)?;
         self.has_left(id.execution, StepState::Idle)?;
+        self.not_held(id.execution, "is handed out")?;
         let execution = self.open(id.execution)?;
         if asks && !execution.approved {
             return Err(format!("attempt {id} is handed out before the task was approved"));
@@ -590,6 +666,8 @@ impl History {
             return Err(format!("task {task} ends twice"));
         }
         seen.ended = true;
+        seen.held = false;
+        seen.held_items.clear();
         match self.made(task, instance).find(|(_, execution)| !execution.ended) {
             Some((id, _)) => Err(format!("task {task} ends before its execution {id}")),
             None => Ok(()),
@@ -624,6 +702,10 @@ impl History {
             return Err(format!("it succeeds before task {task} is over"));
         }
         self.ended = Some(state);
+        for task in &mut self.tasks {
+            task.held = false;
+            task.held_items.clear();
+        }
         Ok(())
     }
 

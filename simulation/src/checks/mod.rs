@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coordinator::netboot::{Netboot, Next};
 use proto::v1;
 use store::{Commit, Operation, Snapshot, StoreError};
-use workflow::engine::{Event, EventKind, Outcome, WorkflowState};
+use workflow::engine::{AttemptId, Event, EventKind, Outcome, WorkflowState};
 
 use crate::archives::Archives;
 use crate::coverage::Coverage;
@@ -226,8 +226,7 @@ impl Checks {
 
     /// The machine begins to overwrite its disk.
     pub(crate) fn begins_disk(&mut self, machine: &str, attempt: &str) {
-        let workflow = attempt.split('/').next().unwrap_or_default();
-        self.disks.begins(machine, workflow);
+        self.disks.begins(machine, attempt);
     }
 
     /// It has ended that.
@@ -248,12 +247,17 @@ impl Checks {
     /// # Errors
     /// Its disk is half written, or nothing was done and it is something else than before.
     pub(crate) fn boots(&mut self, machine: &str, netboot: &Netboot) -> Result<(), String> {
-        // Whoever made a workflow that ended with SUCCESS decided what of it may fail.
+        // Whoever made a workflow that ended with SUCCESS decided what of it may fail. What a person skipped in the middle nobody
+        // had decided.
         let histories = &self.histories;
-        let is_good = |workflow: &str| {
-            let history = histories
-                .get(workflow)
-                .and_then(|history| histories.get(history.root()));
+        let is_good = |attempt: &str| {
+            let attempt: Option<AttemptId> = attempt.parse().ok();
+            let history = attempt.and_then(|attempt| {
+                let history = histories.get(&attempt.workflow)?;
+                histories
+                    .get(history.root())
+                    .filter(|_| !history.was_skipped(attempt.execution))
+            });
             history.is_some_and(|root| root.ended == Some(WorkflowState::Success))
         };
         let open = netboot.needed_by.is_some();

@@ -240,8 +240,32 @@ impl World {
                 ("start", Command::Start { at, by })
             }
             9 if self.dice.one_in(3) => ("label", self.label()),
-            8 if self.dice.one_in(2) => match self.skip(&workflow) {
-                Some(command) => ("skip", command),
+            8 if self.dice.one_in(2) => match self.thing(&workflow) {
+                Some((task, item)) => (
+                    "skip",
+                    Command::Skip {
+                        task,
+                        item,
+                        by,
+                        reason: "broken".to_owned(),
+                    },
+                ),
+                None => return,
+            },
+            9 | 10 => match self.thing(&workflow) {
+                Some((task, item)) => (
+                    "pause-one",
+                    Command::PauseOne {
+                        task,
+                        item,
+                        by,
+                        reason: "look".to_owned(),
+                    },
+                ),
+                None => return,
+            },
+            11 | 12 if held(&workflow).is_some() => match held(&workflow) {
+                Some((task, item)) => ("resume-one", Command::UnpauseOne { task, item, by }),
                 None => return,
             },
             _ => match self.decision(&workflow) {
@@ -272,8 +296,8 @@ impl World {
         }
     }
 
-    /// One task that is not over is not wanted, or one item of it.
-    fn skip(&mut self, workflow: &Workflow) -> Option<Command> {
+    /// One task that is not over, or one item of it.
+    fn thing(&mut self, workflow: &Workflow) -> Option<(String, Option<usize>)> {
         let tasks = workflow.definition.tasks.iter().zip(workflow.head.tasks.iter());
         let open: Vec<_> = tasks.filter(|(_, state)| !state.state.is_final()).collect();
         if open.is_empty() {
@@ -282,12 +306,7 @@ impl World {
         let (task, state) = *self.dice.pick(&open);
         let has_items = task.for_each.is_some() && state.state != StepState::Idle && state.items > 0;
         let item = has_items.then(|| self.dice.below(state.items as u64) as usize);
-        Some(Command::Skip {
-            task: task.name.clone(),
-            item,
-            by: "somebody".to_owned(),
-            reason: "broken".to_owned(),
-        })
+        Some((task.name.clone(), item))
     }
 
     /// Yes or no to one of those that wait for it.
@@ -296,7 +315,8 @@ impl World {
             .executions
             .values()
             .filter(|execution| {
-                execution.state == StepState::Waiting && execution.waiting == Some(Waiting::Approval)
+                let is_asked = execution.waiting == Some(Waiting::Approval) && execution.decision.is_none();
+                execution.state == StepState::Waiting && is_asked
             })
             .collect();
         if waiting.is_empty() {
@@ -343,6 +363,9 @@ impl World {
             } else if workflow.head.start_at.is_some() && !workflow.head.state.is_final() {
                 let by = "somebody".to_owned();
                 self.command(&id, "start", Command::Start { at: None, by });
+            } else if let Some((task, item)) = held(&workflow).filter(|_| !is_over(&workflow)) {
+                let by = "somebody".to_owned();
+                self.command(&id, "resume-one", Command::UnpauseOne { task, item, by });
             } else if let Some((what, command)) = self.decision(&workflow) {
                 self.command(&id, what, command);
             } else if self.waits_in_vain(&workflow) {
@@ -352,4 +375,22 @@ impl World {
             }
         }
     }
+}
+
+/// Nobody is heard any more.
+fn is_over(workflow: &Workflow) -> bool {
+    workflow.head.state.is_final() || workflow.head.ending.is_some()
+}
+
+/// Something that somebody holds: a task, or an item of it.
+fn held(workflow: &Workflow) -> Option<(String, Option<usize>)> {
+    let tasks = workflow.definition.tasks.iter().zip(workflow.head.tasks.iter());
+    tasks.enumerate().find_map(|(index, (task, state))| {
+        let mut made = workflow.executions_of(index);
+        let made = made.find(|execution| execution.pause.is_some() && !execution.state.is_final());
+        let made = made.map(|execution| task.for_each.as_ref().map(|_| execution.id.item));
+        let ahead = state.pauses.keys().next().map(|item| Some(*item));
+        let whole = state.pause.as_ref().map(|_| None);
+        Some((task.name.clone(), made.or(ahead).or(whole)?))
+    })
 }

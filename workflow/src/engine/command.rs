@@ -120,6 +120,19 @@ pub enum Command {
         by: String,
         reason: String,
     },
+    /// One thing of it does not go on until it is resumed; what of it is under way runs to the end of its action.
+    PauseOne {
+        task: String,
+        item: Option<usize>,
+        by: String,
+        reason: String,
+    },
+    /// It goes on, unless the workflow is paused as well.
+    UnpauseOne {
+        task: String,
+        item: Option<usize>,
+        by: String,
+    },
     /// Its claims would wait for each other for ever, and it is the younger root.
     Deadlock {
         machine: String,

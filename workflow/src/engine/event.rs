@@ -253,6 +253,27 @@ pub enum EventKind {
         by: String,
         reason: String,
     },
+    /// A person holds one thing of it: nothing more of it begins.
+    TaskPaused {
+        task: usize,
+        /// Of a `forEach`; None: the task.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<usize>,
+        /// None: it has not been made.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution: Option<ExecutionId>,
+        by: String,
+        reason: String,
+    },
+    /// It goes on.
+    TaskResumed {
+        task: usize,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        item: Option<usize>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        execution: Option<ExecutionId>,
+        by: String,
+    },
     /// A person wants it to end.
     CancelAsked {
         by: String,
@@ -369,6 +390,8 @@ impl EventKind {
             PauseAsked { .. } => "pause_asked",
             CancelAsked { .. } => "cancel_asked",
             SkipAsked { .. } => "skip_asked",
+            TaskPaused { .. } => "task_paused",
+            TaskResumed { .. } => "task_resumed",
             Paused => "paused",
             Unpaused { .. } => "unpaused",
             Stopping { .. } => "stopping",
@@ -402,7 +425,9 @@ impl EventKind {
             | ChildAsked { execution, .. }
             | ChildEnded { execution, .. }
             | ExecutionEnded { execution, .. } => Some(*execution),
-            SkipAsked { execution, .. } => *execution,
+            SkipAsked { execution, .. } | TaskPaused { execution, .. } | TaskResumed { execution, .. } => {
+                *execution
+            }
             _ => self.attempt().map(|attempt| attempt.execution),
         }
     }
@@ -415,6 +440,8 @@ impl EventKind {
             | TaskStarted { task, .. }
             | WaveOpened { task, .. }
             | SkipAsked { task, .. }
+            | TaskPaused { task, .. }
+            | TaskResumed { task, .. }
             | TaskEnded { task, .. }
             | WentBack { from: task, .. } => Some(*task),
             _ => self.execution().map(|execution| execution.task),
@@ -554,6 +581,14 @@ impl fmt::Display for EventKind {
                 None => with(formatter, format_args!("skipped by {by}"), reason),
                 Some(item) => with(formatter, format_args!("item {item} skipped by {by}"), reason),
             },
+            TaskPaused { item, by, reason, .. } => match item {
+                None => with(formatter, format_args!("it is paused by {by}"), reason),
+                Some(item) => with(formatter, format_args!("item {item} is paused by {by}"), reason),
+            },
+            TaskResumed { item, by, .. } => match item {
+                None => write!(formatter, "it is resumed by {by}"),
+                Some(item) => write!(formatter, "item {item} is resumed by {by}"),
+            },
             Paused => formatter.write_str("paused"),
             Unpaused { by } => write!(formatter, "resumed by {by}"),
             Stopping { state, message } => with(formatter, format_args!("will be {state}"), message),
@@ -599,6 +634,7 @@ fn waits(
         (Waiting::Children, Some(child)) => write!(formatter, "waits for sub-workflow {child}"),
         (Waiting::Children, None) => formatter.write_str("waits for its sub-workflow"),
         (Waiting::Time, _) => formatter.write_str("waits"),
+        (Waiting::Resume, _) => formatter.write_str("waits until it is resumed"),
     }
 }
 

@@ -138,10 +138,12 @@ fn of_named(workflow: &Workflow, name: &str, now: UnixMillis) -> Vec<String> {
                 .skips
                 .get(&item)
                 .map(|said| format!("; {} then", of_skip(said)));
+            let pause = state.pauses.get(&item);
+            let pause = pause.map(|said| format!("; {}", of_pause(workflow, name, said)));
             vec![format!(
                 "item {item} of task {plain:?} has not been started: {}{}",
-                window(task, state),
-                skip.unwrap_or_default()
+                window(workflow, task, state),
+                skip.or(pause).unwrap_or_default()
             )]
         }
         None => vec![format!(
@@ -160,8 +162,11 @@ fn of_task(
 ) -> Vec<String> {
     let name = &task.name;
     if let Some(selector) = &state.asking {
+        let pause = state.pause.as_ref();
+        let pause = pause.map(|said| format!("; {}", of_pause(workflow, name, said)));
         return vec![format!(
-            "task {name:?} waits to be told the machines for {selector:?}"
+            "task {name:?} waits to be told the machines for {selector:?}{}",
+            pause.unwrap_or_default()
         )];
     }
     if state.state == StepState::Idle {
@@ -169,8 +174,13 @@ fn of_task(
             .skip
             .as_ref()
             .map(|said| format!("; {} when its turn comes", of_skip(said)));
+        let pause = state.pause.as_ref();
+        let pause = pause.map(|said| format!("; {}", of_pause(workflow, name, said)));
         let needs = needs(workflow, index);
-        return vec![format!("task {name:?} {needs}{}", skip.unwrap_or_default())];
+        return vec![format!(
+            "task {name:?} {needs}{}",
+            skip.or(pause).unwrap_or_default()
+        )];
     }
     if state.state.is_final() {
         let error = state.error.as_ref();
@@ -190,7 +200,7 @@ fn of_task(
             state.ended,
             state.items,
             state.failed,
-            window(task, state)
+            window(workflow, task, state)
         ));
         let ahead = state.skips.iter().take(TOLD);
         lines.extend(
@@ -198,6 +208,11 @@ fn of_task(
                 format!("task {name:?} item {item}: {} when its turn comes", of_skip(said))
             }),
         );
+        let ahead = state.pauses.iter().take(TOLD);
+        lines.extend(ahead.map(|(item, said)| {
+            let thing = format!("{name}[{item}]");
+            format!("task {name:?} item {item}: {}", of_pause(workflow, &thing, said))
+        }));
     }
     let mut open = workflow
         .executions_of(index)
@@ -231,12 +246,16 @@ fn needs(workflow: &Workflow, index: usize) -> String {
 }
 
 /// Why the next item of a `forEach` is not started yet.
-fn window(task: &Task, state: &TaskState) -> String {
+fn window(workflow: &Workflow, task: &Task, state: &TaskState) -> String {
     let Some(for_each) = &task.for_each else {
         return String::new();
     };
     if state.made >= state.items {
         return "all are started".into();
+    }
+    if let Some(said) = &state.pause {
+        let pause = of_pause(workflow, &task.name, said);
+        return format!("no further one is started: {pause}");
     }
     let waves = for_each.waves.len();
     let running = state.made.saturating_sub(state.ended);
@@ -253,6 +272,25 @@ fn window(task: &Task, state: &TaskState) -> String {
 }
 
 fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: UnixMillis) -> String {
+    let line = of_state(workflow, task, execution, now);
+    match execution.pause.as_ref().filter(|_| !execution.state.is_final()) {
+        Some(pause) => {
+            let pause = of_pause(workflow, &named(task, execution), &pause.said);
+            format!("{line}; {pause}")
+        }
+        None => line,
+    }
+}
+
+/// As people name it.
+fn named(task: &Task, execution: &Execution) -> String {
+    match task.for_each {
+        Some(_) => format!("{}[{}]", task.name, execution.id.item),
+        None => task.name.clone(),
+    }
+}
+
+fn of_state(workflow: &Workflow, task: &Task, execution: &Execution, now: UnixMillis) -> String {
     let place = match task.for_each {
         Some(_) => format!("task {:?} item {}", task.name, execution.id.item),
         None => format!("task {:?}", task.name),
@@ -289,11 +327,19 @@ fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: Un
         .map_or("", |action| &action.name);
     match (execution.state, execution.waiting) {
         (StepState::Delayed, _) => format!("{place} is tried again{}", until(execution.due)),
+        (_, Some(Waiting::Machine)) if execution.pause.is_some() => {
+            format!("{place} does not begin action {next:?} on {worker}")
+        }
         (_, Some(Waiting::Machine)) => {
             format!("{place} is ready for action {next:?} and waits for machine {worker}")
         }
         (_, Some(Waiting::Approval)) if execution.decision.is_some() => {
-            format!("{place} is approved and goes on when the workflow is resumed")
+            let what = if execution.pause.is_some() {
+                "it"
+            } else {
+                "the workflow"
+            };
+            format!("{place} is approved and goes on when {what} is resumed")
         }
         (_, Some(Waiting::Approval)) => of_approval(workflow, &place, task, execution, now),
         (_, Some(Waiting::Children)) => format!(
@@ -301,6 +347,7 @@ fn of_execution(workflow: &Workflow, task: &Task, execution: &Execution, now: Un
             execution.child.as_deref().unwrap_or_default()
         ),
         (_, Some(Waiting::Time)) => format!("{place} waits; it is over{}", until(execution.due)),
+        (_, Some(Waiting::Resume)) => format!("{place} does not begin"),
         (state, None) => format!("{place} is {state}"),
     }
 }
@@ -310,6 +357,14 @@ fn of_skip(said: &Said) -> String {
     let Said { by, reason } = said;
     let colon = if reason.is_empty() { "" } else { ": " };
     format!("skipped by {by}{colon}{reason}; it is SKIPPED")
+}
+
+/// Continues a line.
+fn of_pause(workflow: &Workflow, thing: &str, said: &Said) -> String {
+    let Said { by, reason } = said;
+    let colon = if reason.is_empty() { "" } else { ": " };
+    let id = &workflow.head.id;
+    format!("paused by {by}{colon}{reason} (farrier workflow resume {id} {thing})")
 }
 
 fn of_approval(
@@ -325,10 +380,7 @@ fn of_approval(
     } else {
         approve.by.join(" or ")
     };
-    let name = match task.for_each {
-        Some(_) => format!("{}[{}]", task.name, execution.id.item),
-        None => task.name.clone(),
-    };
+    let name = named(task, execution);
     let filled = execution.filled.as_ref();
     let message = filled.map_or(&approve.message, |filled| &filled.message);
     let until = execution

@@ -36,8 +36,8 @@ pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};
 pub use state::{
-    ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, LastRound, Parent,
-    Said, StepState, TaskState, Waiting, Workflow, WorkflowState,
+    ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, LastRound,
+    OwnPause, Parent, Said, StepState, TaskState, Waiting, Workflow, WorkflowState,
 };
 
 /// Milliseconds since the Unix epoch.
@@ -71,7 +71,9 @@ pub const MAX_LOST_ATTEMPTS: u32 = 3;
 pub const MAX_EXECUTIONS: usize = 10_000;
 /// Items of one task that are skipped before their turn: they stand in the workflow's head.
 pub const MAX_SKIPPED_AHEAD: usize = 256;
-/// Why a person skips one thing.
+/// Items of one task that are held before their turn.
+pub const MAX_PAUSED_AHEAD: usize = 256;
+/// Why a person skips or holds one thing.
 pub const MAX_REASON_BYTES: usize = 1024;
 /// Executions that one decision makes, stops or ends; then it asks to be continued.
 pub const MAX_STEPS: usize = 32;

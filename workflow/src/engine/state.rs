@@ -194,6 +194,12 @@ pub struct TaskState {
     /// The same of its items, by number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub skips: BTreeMap<usize, Said>,
+    /// A person holds it: it does not begin; of a `forEach` that has begun, no further item does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Said>,
+    /// The same of its items that were not made, by number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pauses: BTreeMap<usize, Said>,
     /// Its failure was made good by a task that `recovers` it.
     #[serde(default)]
     pub recovered: bool,
@@ -263,6 +269,9 @@ pub struct Execution {
     /// A person has skipped it: it is SKIPPED when what is under way has stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Said>,
+    /// A person holds it: nothing more of it begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<OwnPause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// Of its actions, later ones above earlier ones; of its sub-workflow; of its `set`.
@@ -274,6 +283,9 @@ pub struct Execution {
     /// The run's `paused_ms` at that time: what was paused before does not count for the timeout.
     #[serde(default)]
     pub paused_before_ms: u64,
+    /// Pauses of its own since then, without the present one and without what was a pause of the workflow too.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub own_paused_ms: u64,
     pub ended_at: Option<UnixMillis>,
 }
 
@@ -314,6 +326,8 @@ pub enum Waiting {
     Machine,
     Children,
     Time,
+    /// A person holds it since before it was made: it goes on when it is resumed.
+    Resume,
 }
 
 /// What a workflow asks of a sub-workflow.
@@ -340,6 +354,17 @@ pub struct Said {
     pub by: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+}
+
+/// A pause of one task execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnPause {
+    #[serde(flatten)]
+    pub said: Said,
+    pub since: UnixMillis,
+    /// Pauses of the workflow in this run up to then: what comes to these meanwhile is not counted twice.
+    #[serde(default)]
+    pub paused_ms: u64,
 }
 
 /// States of tasks, task executions and actions.
@@ -456,6 +481,12 @@ impl Workflow {
 }
 
 impl Head {
+    /// Pauses of this run up to `at`, the present one included.
+    pub(super) fn paused_ms_at(&self, at: UnixMillis) -> u64 {
+        let present = self.paused_at.map_or(0, |since| at.saturating_sub(since));
+        self.paused_ms.saturating_add(present)
+    }
+
     /// Whether nothing but the last event, and the bytes of outputs, is another one than in `other`.
     pub fn differs_in_last_event_only(&self, other: &Head) -> bool {
         let Head {
@@ -551,6 +582,8 @@ impl TaskState {
             asking: None,
             skip: None,
             skips: BTreeMap::new(),
+            pause: None,
+            pauses: BTreeMap::new(),
             recovered: false,
             error: None,
             outputs: Value::Null,

@@ -18,10 +18,12 @@ pub(crate) enum Choice {
     CannotStart(usize),
     Carry(usize),
     HandOut(usize),
+    Hold(usize, usize, Option<usize>),
     /// A label is set or, without a value, taken away.
     Label(usize, &'static str, Option<&'static str>),
     Late(usize),
     LateEnd(usize),
+    LetGo(usize, usize, Option<usize>),
     /// It begins some seconds later.
     Move(usize, u64),
     Leave(usize),
@@ -54,6 +56,10 @@ impl Both {
                 choices.push(Choice::Unpause(of));
             }
         }
+        for (of, model) in self.family.models.iter().enumerate() {
+            let held = model.all_held().into_iter();
+            choices.extend(held.map(|(task, item)| Choice::LetGo(of, task, item)));
+        }
         for machine in 0..MACHINES {
             self.choices_of_machine(machine, all, &mut choices);
         }
@@ -64,6 +70,11 @@ impl Both {
             if all && !things.is_empty() && self.history.len().is_multiple_of(3) {
                 let (task, item) = things[self.history.len() / 3 % things.len()];
                 choices.push(Choice::Skip(of, task, item));
+            }
+            let things = model.holdable();
+            if all && !things.is_empty() && self.history.len() % 3 == 1 {
+                let (task, item) = things[self.history.len() / 3 % things.len()];
+                choices.push(Choice::Hold(of, task, item));
             }
         }
         if self.family.next_due().is_some() {

@@ -167,7 +167,8 @@ impl Both {
             .executions
             .values()
             .filter(|execution| {
-                execution.state == StepState::Waiting && execution.waiting == Some(Waiting::Approval)
+                let is_asked = execution.waiting == Some(Waiting::Approval) && execution.decision.is_none();
+                execution.state == StepState::Waiting && is_asked
             })
             .map(|execution| (execution.id.task, execution.id.item))
             .collect();

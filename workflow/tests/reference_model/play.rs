@@ -75,6 +75,25 @@ impl Both {
                 self.tell(of, &label);
                 self.family.models[of].labelled(key, value.as_deref());
             }
+            Choice::Hold(of, task, item) => {
+                let pause = Command::PauseOne {
+                    task: format!("t{task}"),
+                    item,
+                    by: "somebody".into(),
+                    reason: String::new(),
+                };
+                self.tell(of, &pause);
+                self.family.models[of].held(task, item);
+            }
+            Choice::LetGo(of, task, item) => {
+                let resume = Command::UnpauseOne {
+                    task: format!("t{task}"),
+                    item,
+                    by: "somebody".into(),
+                };
+                self.tell(of, &resume);
+                self.family.models[of].let_go(task, item);
+            }
             Choice::Late(at) => {
                 let attempt = self.driver.lost[at].clone();
                 let name = self.driver.name_of(&attempt.workflow).to_owned();

@@ -348,6 +348,12 @@ impl Script {
                 reason: "lunch".into(),
             },
             ["unpause"] => Command::Unpause { by: by() },
+            ["pause", task] => pause(task, ""),
+            ["pause", task, reason] => pause(task, reason),
+            ["unpause", task] => {
+                let (task, item) = of_item(task);
+                Command::UnpauseOne { task, item, by: by() }
+            }
             ["skip", task] => skip(task, ""),
             ["skip", task, reason] => skip(task, reason),
             ["retry"] => Command::Retry { by: by() },
@@ -386,13 +392,28 @@ impl Script {
     }
 }
 
+/// A task's name, or `NAME[item]`.
+fn of_item(text: &str) -> (String, Option<usize>) {
+    match text.split_once('[') {
+        Some((task, item)) => (task.into(), item.trim_end_matches(']').parse().ok()),
+        None => (text.into(), None),
+    }
+}
+
+fn pause(task: &str, reason: &str) -> Command {
+    let (task, item) = of_item(task);
+    Command::PauseOne {
+        task,
+        item,
+        by: "ann".into(),
+        reason: reason.into(),
+    }
+}
+
 fn skip(task: &str, reason: &str) -> Command {
-    let (task, item) = match task.split_once('[') {
-        Some((task, item)) => (task, item.trim_end_matches(']').parse().ok()),
-        None => (task, None),
-    };
+    let (task, item) = of_item(task);
     Command::Skip {
-        task: task.into(),
+        task,
         item,
         by: "ann".into(),
         reason: reason.into(),
@@ -400,12 +421,9 @@ fn skip(task: &str, reason: &str) -> Command {
 }
 
 fn decided(word: &str, task: &str, by: &str, groups: &[&str]) -> Command {
-    let (task, item) = match task.split_once('[') {
-        Some((task, item)) => (task, item.trim_end_matches(']').parse().ok()),
-        None => (task, None),
-    };
+    let (task, item) = of_item(task);
     Command::Decide {
-        task: task.into(),
+        task,
         item,
         approved: word == "approve",
         by: by.into(),
@@ -492,6 +510,16 @@ fn print(event: &Event) -> String {
         } => format!("action {action}"),
         Decided { approved, .. } => if *approved { "yes" } else { "no" }.into(),
         SkipAsked {
+            item: Some(item),
+            execution: None,
+            ..
+        }
+        | TaskPaused {
+            item: Some(item),
+            execution: None,
+            ..
+        }
+        | TaskResumed {
             item: Some(item),
             execution: None,
             ..

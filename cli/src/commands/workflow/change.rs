@@ -2,8 +2,9 @@
 
 use proto::v1;
 use proto::v1::{
-    CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseWorkflowRequest,
-    ResumeWorkflowRequest, RetryWorkflowRequest, SkipTaskRequest, StartWorkflowRequest,
+    CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseTaskRequest,
+    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryWorkflowRequest, SkipTaskRequest,
+    StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -16,18 +17,29 @@ use crate::failure::Failure;
 use crate::output;
 use crate::views::{Workflow, dash};
 
-pub(super) async fn pause(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {
+/// `task`: `None` is all of it.
+pub(super) async fn pause(
+    id: String,
+    task: Option<String>,
+    reason: String,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .pause_workflow(PauseWorkflowRequest { id, reason })
-        .await;
+    let control = &mut client.control;
+    let answer = match task {
+        Some(task) => control.pause_task(PauseTaskRequest { id, task, reason }).await,
+        None => control.pause_workflow(PauseWorkflowRequest { id, reason }).await,
+    };
     changed(&client, answer, asking)
 }
 
-pub(super) async fn resume(id: String, asking: Asking<'_>) -> Result<(), Failure> {
+pub(super) async fn resume(id: String, task: Option<String>, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client.control.resume_workflow(ResumeWorkflowRequest { id }).await;
+    let control = &mut client.control;
+    let answer = match task {
+        Some(task) => control.resume_task(ResumeTaskRequest { id, task }).await,
+        None => control.resume_workflow(ResumeWorkflowRequest { id }).await,
+    };
     changed(&client, answer, asking)
 }
 

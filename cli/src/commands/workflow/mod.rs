@@ -108,11 +108,19 @@ Examples:
         /// Its id, from `farrier workflow list`
         id: String,
     },
-    /// Start nothing more until it is resumed; what runs, runs on
-    #[command(after_help = "Example:\n  farrier workflow pause ID --reason 'power work in row 3'")]
+    /// Start nothing more of it, or of one task, until it is resumed; what runs, runs on
+    #[command(after_help = "\
+Examples:
+  farrier workflow pause ID --reason 'power work in row 3'
+  farrier workflow pause ID burn-in                            a task, also before its turn; the rest goes on
+  farrier workflow pause ID 'image[3]' --reason 'look first'   one machine of a rollout
+
+What is paused by itself and with the workflow goes on when both are resumed.")]
     Pause {
         /// Its id, from `farrier workflow list`
         id: String,
+        #[arg(help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all of it]")]
+        task: Option<String>,
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
@@ -132,11 +140,16 @@ Examples:
         #[arg(long)]
         now: bool,
     },
-    /// Go on with a paused workflow
-    #[command(after_help = "Example:\n  farrier workflow resume ID")]
+    /// Go on with a paused workflow, or with one paused task of it
+    #[command(after_help = "\
+Examples:
+  farrier workflow resume ID
+  farrier workflow resume ID 'image[3]'   what was paused by itself")]
     Resume {
         /// Its id, from `farrier workflow list`
         id: String,
+        #[arg(help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]")]
+        task: Option<String>,
     },
     /// Do not do one task, or one item of a forEach; the rest goes on
     #[command(after_help = "\
@@ -340,9 +353,9 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         }
         WorkflowCommand::Label { id, changes } => change::label(id, &changes, asking).await?,
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
-        WorkflowCommand::Pause { id, reason } => change::pause(id, reason, asking).await?,
+        WorkflowCommand::Pause { id, task, reason } => change::pause(id, task, reason, asking).await?,
         WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
-        WorkflowCommand::Resume { id } => change::resume(id, asking).await?,
+        WorkflowCommand::Resume { id, task } => change::resume(id, task, asking).await?,
         WorkflowCommand::Skip { id, task, reason } => change::skip(id, task, reason, asking).await?,
         WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
         WorkflowCommand::Retry { id } => change::retry(id, asking).await?,

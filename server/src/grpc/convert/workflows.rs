@@ -1,10 +1,12 @@
 //! Workflows and their events as messages.
 
+use std::collections::BTreeSet;
+
 use proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use workflow::engine::{
-    ActionState, Event, EventKind, Execution, Failure, Head, StepState, TaskState, Waiting, Workflow,
+    ActionState, Event, EventKind, Execution, Failure, Head, Said, StepState, TaskState, Waiting, Workflow,
 };
 use workflow::language::{Action, Control, Definition, Task};
 
@@ -142,6 +144,28 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
         ended_at: state.ended_at.map(timestamp),
         executions: Vec::new(),
         warnings: workflow::engine::warnings(task, state),
+        skip: state.skip.as_ref().map(said),
+        pause: state.pause.as_ref().map(said),
+        ahead: items_ahead(state),
+    }
+}
+
+/// Items whose turn has not come, of which somebody wants something.
+fn items_ahead(state: &TaskState) -> Vec<v1::ItemAhead> {
+    let items: BTreeSet<usize> = state.skips.keys().chain(state.pauses.keys()).copied().collect();
+    let ahead = items.into_iter().map(|item| v1::ItemAhead {
+        item: count(item),
+        skip: state.skips.get(&item).map(said),
+        pause: state.pauses.get(&item).map(said),
+    });
+    ahead.collect()
+}
+
+fn said(said: &Said) -> v1::Said {
+    v1::Said {
+        by: said.by.clone(),
+        reason: said.reason.clone(),
+        since: None,
     }
 }
 
@@ -190,6 +214,11 @@ fn execution(task: &Task, state: &Execution) -> v1::TaskExecution {
         created_at: Some(timestamp(state.created_at)),
         started_at: state.started_at.map(timestamp),
         ended_at: state.ended_at.map(timestamp),
+        skip: state.skip.as_ref().map(said),
+        pause: state.pause.as_ref().map(|pause| v1::Said {
+            since: Some(timestamp(pause.since)),
+            ..said(&pause.said)
+        }),
     }
 }
 
@@ -199,6 +228,7 @@ fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Machine => "machine",
         Waiting::Children => "children",
         Waiting::Time => "time",
+        Waiting::Resume => "resume",
     }
 }
 

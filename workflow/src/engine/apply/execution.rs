@@ -8,8 +8,8 @@ use super::super::event::{Event, EventKind, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
 use super::super::size::json_bytes;
 use super::super::state::{
-    ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, Said, StepState, Waiting, Workflow,
-    WorkflowState,
+    ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, OwnPause, Said, StepState, Waiting,
+    Workflow, WorkflowState,
 };
 use super::super::uses::is_last_on_machine;
 use super::super::{UnixMillis, state::Head};
@@ -66,7 +66,36 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             by,
             reason,
             ..
-        } => open(workflow, *execution)?.skip = Some(Said::new(by, reason)),
+        } => {
+            let execution = open(workflow, *execution)?;
+            execution.skip = Some(Said::new(by, reason));
+            execution.pause = None;
+        }
+        TaskPaused {
+            execution: Some(execution),
+            by,
+            reason,
+            ..
+        } => {
+            let pause = own_pause(&workflow.head, Said::new(by, reason), at);
+            open(workflow, *execution)
+                .filter(|execution| execution.pause.is_none())?
+                .pause = Some(pause);
+        }
+        TaskResumed {
+            execution: Some(execution),
+            ..
+        } => {
+            let paused_ms = workflow.head.paused_ms_at(at);
+            let execution = open(workflow, *execution)?;
+            let pause = execution.pause.take()?;
+            // The clock of one that has not begun does not run.
+            if execution.started_at.is_some() {
+                let both_ms = paused_ms.saturating_sub(pause.paused_ms);
+                let alone_ms = at.saturating_sub(pause.since).saturating_sub(both_ms);
+                execution.own_paused_ms = execution.own_paused_ms.saturating_add(alone_ms);
+            }
+        }
         Dispatched { .. } => dispatched(workflow, &event.kind, at)?,
         Reported { attempt, outcome } => reported(workflow, attempt, outcome, at)?,
         StopAsked { attempt, then, .. } => {
@@ -143,12 +172,14 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
     }
     let items = workflow.items.get(&(id.task, id.instance));
     let skip = task.skips.remove(&id.item).or_else(|| task.skip.clone());
+    let held = task.pauses.remove(&id.item).filter(|_| waiting.is_some());
     task.made = task.made.saturating_add(1);
     let skipped = waiting.is_none();
     if skipped {
         task.ended = task.ended.saturating_add(1);
         task.skipped = task.skipped.saturating_add(1);
     }
+    let pause = held.map(|said| own_pause(&workflow.head, said, at));
     let earlier = workflow.earlier(id);
     // What an earlier run did is no beginning of this one: its clocks wait for something that runs.
     let is_kept = earlier.is_some_and(|earlier| earlier.state == StepState::Success);
@@ -178,11 +209,13 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         wanted: 0,
         decision: None,
         skip: skip.filter(|_| unwanted.is_some()),
+        pause,
         error: unwanted.clone(),
         outputs: Default::default(),
         created_at: at,
         started_at: is_kept.then_some(at),
         paused_before_ms: 0,
+        own_paused_ms: 0,
         ended_at: skipped.then_some(at),
     };
     workflow.executions.insert(id, Arc::new(execution));
@@ -224,10 +257,19 @@ fn goes_on(
             if execution.started_at.is_none() {
                 execution.started_at = Some(at);
                 execution.paused_before_ms = paused_ms;
+                execution.own_paused_ms = 0;
             }
             start(&mut workflow.head, at);
         }
-        Some(Waiting::Approval) | None => {}
+        Some(Waiting::Approval | Waiting::Resume) | None => {}
+    }
+}
+
+fn own_pause(head: &Head, said: Said, since: UnixMillis) -> OwnPause {
+    OwnPause {
+        said,
+        since,
+        paused_ms: head.paused_ms_at(since),
     }
 }
 
@@ -287,6 +329,7 @@ fn dispatched(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Opti
     if execution.started_at.is_none() {
         execution.started_at = Some(at);
         execution.paused_before_ms = paused_ms;
+        execution.own_paused_ms = 0;
     }
     let action = execution.actions.get_mut(attempt.action)?;
     action.attempts = number;
@@ -556,6 +599,7 @@ fn ended(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Option<()
     execution.waiting = None;
     execution.due = None;
     execution.stopping = None;
+    execution.pause = None;
     execution.ended_at = Some(at);
     for (name, value) in outputs {
         execution.outputs.insert(name.clone(), value.clone());

@@ -207,12 +207,49 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             }
             let said = Said::new(by, reason);
             match item {
-                None => state.skip = Some(said),
+                None => {
+                    state.pause = None;
+                    state.skip = Some(said);
+                }
                 Some(item) => {
+                    state.pauses.remove(item);
                     state.skips.insert(*item, said);
                 }
             }
             Some(())
+        }
+        TaskPaused {
+            task,
+            item,
+            execution: None,
+            by,
+            reason,
+        } => {
+            let state = workflow.head.tasks.get_mut(*task)?;
+            if state.state.is_final() {
+                return None;
+            }
+            let said = Said::new(by, reason);
+            match item {
+                None => state.pause = Some(said),
+                Some(item) => {
+                    state.pauses.insert(*item, said);
+                }
+            }
+            Some(())
+        }
+        TaskResumed {
+            task,
+            item,
+            execution: None,
+            ..
+        } => {
+            let state = workflow.head.tasks.get_mut(*task)?;
+            let said = match item {
+                None => state.pause.take(),
+                Some(item) => state.pauses.remove(item),
+            };
+            said.map(|_| ())
         }
         PauseAsked { .. } => {
             let head = &mut workflow.head;
@@ -314,6 +351,7 @@ fn begin_again(state: &TaskState) -> TaskState {
         last: state.last.clone(),
         // Also one that a `goto` goes over before its turn has come.
         skip: state.skip.clone().filter(|_| state.state == StepState::Idle),
+        pause: state.pause.clone().filter(|_| state.state == StepState::Idle),
         ..TaskState::idle()
     }
 }
@@ -340,8 +378,7 @@ fn end_task(
         None => running(head, task, instance)?,
     };
     state.state = end;
-    state.skip = None;
-    state.skips.clear();
+    forget_what_was_said(state);
     state.error = error.cloned();
     state.outputs = outputs.clone();
     state.ended_at = Some(at);
@@ -421,10 +458,17 @@ fn end(head: &mut Head, state: WorkflowState, message: &str, outputs: &Map<Strin
     for task in head.tasks.iter_mut().filter(|task| !task.state.is_final()) {
         task.state = StepState::Cancelled;
         task.asking = None;
-        task.skip = None;
-        task.skips.clear();
+        forget_what_was_said(task);
         task.ended_at = Some(at);
     }
+}
+
+/// What people wanted of it before its turn is of no use any more.
+fn forget_what_was_said(task: &mut TaskState) {
+    task.skip = None;
+    task.skips.clear();
+    task.pause = None;
+    task.pauses.clear();
 }
 
 fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {

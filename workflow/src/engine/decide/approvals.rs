@@ -67,6 +67,7 @@ impl Draft<'_> {
             });
         }
         let filled = execution.filled.clone();
+        let is_held = self.is_paused() || execution.pause.is_some();
         let kind = |waiting, due, child| EventKind::Decided {
             execution: id,
             approved,
@@ -81,7 +82,7 @@ impl Draft<'_> {
             let colon = if comment.is_empty() { "" } else { ": " };
             let failure = Failure::new("Rejected", format!("{by} rejected it{colon}{comment}"));
             self.end_execution(id, StepState::Failed, Some(failure), Map::new());
-        } else if self.is_paused() {
+        } else if is_held {
             self.push(kind(None, None, None));
         } else {
             match self.plan(id, defined, filled.as_deref()) {

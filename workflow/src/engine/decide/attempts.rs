@@ -22,6 +22,7 @@ impl Draft<'_> {
             self.is_going()
                 && execution.worker == worker
                 && execution.waiting == Some(Waiting::Machine)
+                && execution.pause.is_none()
                 && self.is_latest(id)
         });
         let ready = execution.and_then(|execution| {
@@ -257,7 +258,7 @@ impl Draft<'_> {
         };
         if execution.waiting == Some(Waiting::Machine) {
             self.want(id);
-        } else if delay_ms == 0 && !self.is_paused() {
+        } else if delay_ms == 0 && !self.is_paused() && execution.pause.is_none() {
             self.resume(id);
         }
     }

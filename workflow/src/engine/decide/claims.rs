@@ -10,12 +10,12 @@ use super::super::uses::{claimed, may_use, may_use_any};
 use super::draft::Draft;
 
 impl Draft<'_> {
-    /// Tells the machine that the execution is ready for it; not during a pause.
+    /// Tells the machine that the execution is ready for it; not during a pause, of the workflow or of the execution.
     pub(super) fn want(&mut self, id: ExecutionId) {
         if self.is_paused() {
             return;
         }
-        if let Some(execution) = self.workflow.execution(id) {
+        if let Some(execution) = self.workflow.execution(id).filter(|one| one.pause.is_none()) {
             self.effects.push(Effect::Want {
                 worker: execution.worker.clone(),
                 root: self.workflow.root().to_owned(),

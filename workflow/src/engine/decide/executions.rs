@@ -103,6 +103,10 @@ impl Draft<'_> {
             self.push(kind.waits(Waiting::Approval, due, None));
             return;
         }
+        if self.is_held_ahead(id) {
+            self.push(kind.waits(Waiting::Resume, None, None));
+            return;
+        }
         match self.plan(id, defined, filled.as_ref()) {
             Ok(plan) => {
                 self.push(kind.waits(plan.waiting(), plan.due(), plan.child()));

@@ -16,12 +16,14 @@ mod label;
 mod outcome;
 mod outputs;
 mod pause;
+mod pause_one;
 mod retry;
 mod scope;
 mod skip;
 mod start;
 mod stop;
 mod tasks;
+mod thing;
 mod timers;
 
 pub(super) use timers::next_due_of;
@@ -129,6 +131,13 @@ pub fn decide_within(
             by,
             reason,
         } => draft.skip(task, *item, (by, reason))?,
+        Command::PauseOne {
+            task,
+            item,
+            by,
+            reason,
+        } => draft.pause_one(task, *item, (by, reason))?,
+        Command::UnpauseOne { task, item, by } => draft.unpause_one(task, *item, by)?,
         Command::Deadlock { machine, with } => draft.deadlock(machine, with)?,
     }
     draft.go_on();

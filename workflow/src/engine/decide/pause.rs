@@ -22,7 +22,7 @@ impl Draft<'_> {
         });
         // A machine that still thinks that one is ready is refused when it asks for it.
         let ready: Vec<ExecutionId> = open_executions(&self.workflow)
-            .filter(|execution| execution.waiting == Some(Waiting::Machine))
+            .filter(|execution| execution.waiting == Some(Waiting::Machine) && execution.pause.is_none())
             .map(|execution| execution.id)
             .take(MAX_STEPS)
             .collect();
@@ -71,10 +71,12 @@ impl Draft<'_> {
             return false;
         }
         let asleep = self.all(|execution| match execution.waiting {
+            _ if execution.pause.is_some() => false,
             Some(Waiting::Machine) => execution.wanted != pauses,
             Some(Waiting::Approval) => execution.decision.is_some(),
             Some(Waiting::Children) => execution.child_asked == Some(ChildRequest::Pause),
-            _ => false,
+            Some(Waiting::Resume) => true,
+            Some(Waiting::Time) | None => false,
         });
         let mut went_on = false;
         for id in asleep {
@@ -86,25 +88,30 @@ impl Draft<'_> {
                 return went_on;
             }
             went_on = true;
-            let waiting = self
-                .workflow
-                .execution(id)
-                .and_then(|execution| execution.waiting);
-            match waiting {
-                Some(Waiting::Machine) => {
-                    self.push(EventKind::Resumed {
-                        execution: id,
-                        waiting: Waiting::Machine,
-                        due: None,
-                        child: None,
-                    });
-                    self.want(id);
-                }
-                Some(Waiting::Children) => self.ask_child(id, ChildRequest::Unpause, None, ""),
-                _ => self.resume(id),
-            }
+            self.wake_one(id);
         }
         went_on
+    }
+
+    /// Goes on with an execution that has slept.
+    pub(super) fn wake_one(&mut self, id: ExecutionId) {
+        let waiting = self
+            .workflow
+            .execution(id)
+            .and_then(|execution| execution.waiting);
+        match waiting {
+            Some(Waiting::Machine) => {
+                self.push(EventKind::Resumed {
+                    execution: id,
+                    waiting: Waiting::Machine,
+                    due: None,
+                    child: None,
+                });
+                self.want(id);
+            }
+            Some(Waiting::Children) => self.ask_child(id, ChildRequest::Unpause, None, ""),
+            _ => self.resume(id),
+        }
     }
 
     fn all(&self, which: impl Fn(&Execution) -> bool) -> Vec<ExecutionId> {

@@ -1,21 +1,12 @@
 //! One thing of a workflow is not to be done: a person skips it.
 
+use super::super::MAX_SKIPPED_AHEAD;
 use super::super::command::{Effect, Refusal};
 use super::super::event::{EventKind, Failure};
 use super::super::ids::{AttemptId, ExecutionId};
 use super::super::state::{ChildRequest, Said, StepState, Waiting};
-use super::super::{MAX_REASON_BYTES, MAX_SKIPPED_AHEAD};
 use super::draft::Draft;
-
-/// What is meant by a task's name, or `NAME[item]`.
-enum Thing {
-    Execution(ExecutionId),
-    /// No execution was made for it.
-    Ahead {
-        task: usize,
-        item: Option<usize>,
-    },
-}
+use super::thing::{Thing, refuse_long};
 
 impl Draft<'_> {
     pub(super) fn skip(
@@ -24,16 +15,8 @@ impl Draft<'_> {
         item: Option<usize>,
         (by, reason): (&str, &str),
     ) -> Result<(), Refusal> {
-        self.refuse_ended()?;
-        if self.is_stopping() {
-            return Err(self.wrong_state("it ends as soon as what is under way has stopped"));
-        }
-        if reason.len() > MAX_REASON_BYTES {
-            return Err(Refusal::LongReason {
-                bytes: reason.len(),
-                most: MAX_REASON_BYTES,
-            });
-        }
+        self.refuse_over()?;
+        refuse_long(reason)?;
         let asked = |task, item, execution| EventKind::SkipAsked {
             task,
             item,
@@ -41,7 +24,12 @@ impl Draft<'_> {
             by: by.to_owned(),
             reason: reason.to_owned(),
         };
-        match self.thing(task, item)? {
+        match self.thing(task, item, "skip")? {
+            Thing::Begun { items, .. } => {
+                let why =
+                    format!("has begun and goes over {items} items: name one of them, such as {task}[0]");
+                return Err(self.not_of_task(task, None, why));
+            }
             Thing::Ahead { task: index, item } => {
                 let Some(state) = self.workflow.head.tasks.get(index) else {
                     return Ok(());
@@ -144,62 +132,6 @@ impl Draft<'_> {
         said.map(Said::skipped)
     }
 
-    fn thing(&self, task: &str, item: Option<usize>) -> Result<Thing, Refusal> {
-        let definition = &self.workflow.definition;
-        let Some(index) = definition.task_named(task) else {
-            let names = definition.tasks.iter().map(|task| task.name.as_str());
-            return Err(Refusal::NoSuchTask {
-                id: self.workflow.head.id.clone(),
-                task: task.to_owned(),
-                there_are: names.collect::<Vec<_>>().join(", "),
-            });
-        };
-        let (Some(defined), Some(state)) = (definition.tasks.get(index), self.workflow.head.tasks.get(index))
-        else {
-            return Ok(Thing::Ahead { task: index, item });
-        };
-        let refused = |why: String| Err(self.not_of_task(task, None, why));
-        let is_idle = state.state == StepState::Idle;
-        if defined.for_each.is_none() && item.is_some() {
-            return refused(format!("has no forEach, so that it has no items: say {task}"));
-        }
-        if defined.for_each.is_some() && !is_idle {
-            let Some(item) = item else {
-                if state.state.is_final() {
-                    return Ok(Thing::Ahead { task: index, item });
-                }
-                return refused(format!(
-                    "has begun and goes over {} items: name one of them, such as {task}[0]",
-                    state.items
-                ));
-            };
-            if item >= state.items {
-                return refused(match state.items {
-                    0 => "has no items".to_owned(),
-                    items => format!(
-                        "has {items} items, 0 to {}, and no item {item}",
-                        items.saturating_sub(1)
-                    ),
-                });
-            }
-        }
-        if is_idle && item.is_some() {
-            return refused(format!(
-                "has not begun, so that its items are not known: skip all of it ({task}), or wait until it has begun"
-            ));
-        }
-        let id = ExecutionId {
-            task: index,
-            instance: state.instance,
-            item: item.unwrap_or(0),
-        };
-        // One that is to run again has executions of an earlier instance.
-        match self.workflow.execution(id).filter(|_| !is_idle) {
-            Some(_) => Ok(Thing::Execution(id)),
-            None => Ok(Thing::Ahead { task: index, item }),
-        }
-    }
-
     /// What has ended is not skipped any more. That a person has skipped it already is no error.
     fn is_over(
         &self,
@@ -211,21 +143,6 @@ impl Draft<'_> {
         if state == StepState::Skipped && error.is_some_and(|error| error.reason == Said::SKIPPED) {
             return Ok(());
         }
-        let cure = match state {
-            StepState::Failed | StepState::Timeout | StepState::Cancelled => {
-                "; when the workflow has ended, farrier workflow retry does it again"
-            }
-            _ => "",
-        };
-        let why = format!("is {state} already: nothing of it is left to skip{cure}");
-        Err(self.not_of_task(task, item, why))
-    }
-
-    fn not_of_task(&self, task: &str, item: Option<usize>, why: String) -> Refusal {
-        Refusal::NotOfTask {
-            id: self.workflow.head.id.clone(),
-            task: super::approvals::named(task, item),
-            why,
-        }
+        Err(self.nothing_left(task, item, state, "skip"))
     }
 }

@@ -41,14 +41,10 @@ impl Draft<'_> {
     }
 
     fn may_begin(&self, task: usize) -> bool {
-        let is_asking = self
-            .workflow
-            .head
-            .tasks
-            .get(task)
-            .is_some_and(|state| state.asking.is_some());
+        let state = self.workflow.head.tasks.get(task);
+        let is_held = state.is_some_and(|state| state.asking.is_some() || state.pause.is_some());
         let needs = graph::needs(&self.workflow.definition, task);
-        !is_asking && needs.iter().all(|&need| self.task_state(need).is_final())
+        !is_held && needs.iter().all(|&need| self.task_state(need).is_final())
     }
 
     /// The answer to what a task's list asked for.
@@ -282,7 +278,10 @@ impl Draft<'_> {
         }
         let has_not_begun = |execution: &&Execution| {
             execution.state == StepState::Waiting
-                && matches!(execution.waiting, Some(Waiting::Approval | Waiting::Machine))
+                && matches!(
+                    execution.waiting,
+                    Some(Waiting::Approval | Waiting::Machine | Waiting::Resume)
+                )
                 && execution.actions.iter().all(|action| action.attempts == 0)
         };
         let waiting: Vec<ExecutionId> = self
@@ -401,6 +400,9 @@ fn next_step(task: &Task, state: &TaskState) -> Step {
     }
     if state.made >= state.items {
         return if under_way == 0 { Step::End } else { Step::Wait };
+    }
+    if state.pause.is_some() {
+        return Step::Wait;
     }
     let Some(for_each) = for_each else {
         return Step::Make;

@@ -10,7 +10,8 @@ use super::super::state::{ChildRequest, Execution, Head, StepState, Waiting, Wor
 use super::draft::{Draft, open_executions};
 use crate::language::{Control, Retry, Task};
 
-/// When something of the workflow is due. A pause stops all clocks; what became due in it is due after it.
+/// When something of the workflow is due. A pause stops all clocks, that of one thing its own; what became due in it is due
+/// after it.
 pub(in super::super) fn next_due_of(workflow: &Workflow) -> Option<UnixMillis> {
     if !has_clocks(&workflow.head) {
         return None;
@@ -57,20 +58,25 @@ fn timed_executions(workflow: &Workflow) -> impl Iterator<Item = &Execution> {
 }
 
 fn due_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
-    let own = execution.due;
+    let own = execution.due.filter(|_| execution.pause.is_none());
     own.into_iter().chain(timeout_of(workflow, execution)).min()
 }
 
-/// Of the whole task; None once it is being stopped for it.
+/// Of the whole task; None once it is being stopped for it, and while somebody holds it.
 fn timeout_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
     let seconds = workflow.definition.tasks.get(execution.id.task)?.timeout_s;
     let is_stopping = execution.stopping.is_some()
         || execution
             .under_way()
             .is_some_and(|(_, action)| action.stopping.is_some());
-    let started = execution.started_at.filter(|_| seconds > 0 && !is_stopping)?;
+    let is_running = !is_stopping && execution.pause.is_none();
+    let started = execution.started_at.filter(|_| seconds > 0 && is_running)?;
     let paused_ms = workflow.head.paused_ms.saturating_sub(execution.paused_before_ms);
-    Some(after(started, seconds, paused_ms))
+    Some(after(
+        started,
+        seconds,
+        paused_ms.saturating_add(execution.own_paused_ms),
+    ))
 }
 
 impl Draft<'_> {
@@ -104,7 +110,7 @@ impl Draft<'_> {
         // One that is to be tried again waits like others.
         let by_wall = is_until && execution.waiting == Some(Waiting::Time);
         let now = if by_wall { self.wall } else { self.now };
-        execution.due.is_some_and(|due| due <= now)
+        execution.pause.is_none() && execution.due.is_some_and(|due| due <= now)
             || timeout_of(&self.workflow, execution).is_some_and(|due| due <= self.now)
     }
 

@@ -126,7 +126,8 @@ impl Model {
             };
             // A pause holds it back.
             if delay == 0
-                && (self.flow == Flow::Running || matches!(self.plan.tasks[task].work, Work::Actions(..)))
+                && (self.flow == Flow::Running && !self.tasks[task].items[item].held
+                    || matches!(self.plan.tasks[task].work, Work::Actions(..)))
             {
                 self.try_now(task, item);
             }

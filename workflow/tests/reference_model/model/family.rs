@@ -224,12 +224,18 @@ impl Model {
             let At::Sub { told } = self.tasks[task].items[item].at else {
                 continue;
             };
+            let is_held = self.tasks[task].items[item].held;
             match (self.flow, told) {
                 (Flow::Stopping(_), Told::Nothing | Told::Pause) => {
                     self.tell_sub(task, item, Told::Cancel, Letter::Cancel);
                 }
+                (Flow::Running, Told::Nothing) if is_held => {
+                    self.tell_sub(task, item, Told::Pause, Letter::Pause);
+                }
                 (Flow::Paused, Told::Nothing) => self.tell_sub(task, item, Told::Pause, Letter::Pause),
-                (Flow::Running, Told::Pause) => self.tell_sub(task, item, Told::Nothing, Letter::Unpause),
+                (Flow::Running, Told::Pause) if !is_held => {
+                    self.tell_sub(task, item, Told::Nothing, Letter::Unpause)
+                }
                 _ => {}
             }
         }

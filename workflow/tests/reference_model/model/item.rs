@@ -24,6 +24,8 @@ pub(crate) struct Item {
     pub(crate) timed_out: bool,
     /// A person has skipped it: what it has under way was asked to stop.
     pub(crate) skipped: bool,
+    /// A person holds it: nothing more of it begins.
+    pub(crate) held: bool,
     /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
     pub(super) budget: Option<(u64, Option<u64>)>,
 }
@@ -33,8 +35,10 @@ pub(crate) enum At {
     Approval {
         due: Option<u64>,
     },
-    /// During a pause: it goes on when that is over.
+    /// During a pause, of the workflow or its own: it goes on when that is over.
     Approved,
+    /// Held since before its turn came.
+    Held,
     Ready,
     Away,
     /// The machine has left and is to come back.
@@ -66,6 +70,7 @@ impl Item {
             outputs: None,
             timed_out: false,
             skipped: false,
+            held: false,
             budget: None,
         }
     }
@@ -106,7 +111,7 @@ impl Model {
     }
 
     pub(crate) fn decided(&mut self, task: usize, item: usize, approved: bool) {
-        if approved && self.flow == Flow::Paused {
+        if approved && (self.flow == Flow::Paused || self.tasks[task].items[item].held) {
             self.tasks[task].items[item].at = At::Approved;
         } else if approved {
             self.go_on(task, item);

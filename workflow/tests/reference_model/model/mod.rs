@@ -3,6 +3,7 @@
 
 mod attempt;
 mod family;
+mod held;
 mod item;
 mod machine;
 mod run;
@@ -115,7 +116,7 @@ impl Model {
         }
         let global = self.budget.and_then(|(left, since)| Some(since? + left));
         let items = self.tasks.iter().flat_map(|task| &task.items);
-        let dues = items.filter_map(|item| {
+        let dues = items.filter(|item| !item.held).filter_map(|item| {
             let own = match item.at {
                 At::Approval { due } => due,
                 At::Delayed { due } | At::Waiting { due } => Some(due),

@@ -2,7 +2,7 @@
 
 use super::item::Item;
 use super::task::Task;
-use super::{At, End, Flow, Letter, Model, Outcome, Told};
+use super::{At, End, Flow, Model, Outcome};
 
 impl Model {
     /// Until nothing changes any more.
@@ -78,7 +78,7 @@ impl Model {
         self.look();
     }
 
-    fn act_on_due(&mut self) {
+    pub(super) fn act_on_due(&mut self) {
         let now = self.now;
         if self.flow != Flow::Running {
             return;
@@ -97,6 +97,9 @@ impl Model {
         for task in 0..self.tasks.len() {
             for item in 0..self.tasks[task].items.len() {
                 let one = &mut self.tasks[task].items[item];
+                if one.held {
+                    continue;
+                }
                 if one.times_out().is_some_and(|due| due <= now) {
                     self.time_out(task, item);
                     continue;
@@ -125,7 +128,7 @@ impl Model {
     fn budgets(&mut self) -> impl Iterator<Item = &mut (u64, Option<u64>)> {
         let items = self.tasks.iter_mut().flat_map(|task| &mut task.items);
         let global = self.budget.as_mut().filter(|_| self.started);
-        let open = items.filter(|item| item.end().is_none() && !item.timed_out);
+        let open = items.filter(|item| item.end().is_none() && !item.timed_out && !item.held);
         open.filter_map(|item| item.budget.as_mut()).chain(global)
     }
 
@@ -136,17 +139,9 @@ impl Model {
             *since = Some(now);
         }
         self.act_on_due();
-        let told = At::Sub { told: Told::Pause };
-        for (task, item) in self.all(|at| at == At::Approved || at == told) {
-            // One that acts may end the workflow, and with it the others.
-            if self.flow != Flow::Running {
-                break;
-            }
-            if self.tasks[task].items[item].at == told {
-                self.tell_sub(task, item, Told::Nothing, Letter::Unpause);
-            } else {
-                self.go_on(task, item);
-            }
+        // One that acts may end the workflow, and with it the others.
+        for (task, item) in self.all(|_| true) {
+            self.wake(task, item);
         }
         self.look();
     }

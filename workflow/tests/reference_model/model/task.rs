@@ -32,6 +32,9 @@ pub(crate) struct Task {
     /// A person has skipped it, or items of it, before their turn.
     pub(super) skipped: bool,
     pub(super) skipped_items: BTreeSet<usize>,
+    /// A person holds it, or items of it, before their turn.
+    pub(crate) held: bool,
+    pub(crate) held_items: BTreeSet<usize>,
     pub(super) ended_at: u64,
 }
 
@@ -53,6 +56,8 @@ impl Task {
             last: None,
             skipped: false,
             skipped_items: BTreeSet::new(),
+            held: false,
+            held_items: BTreeSet::new(),
             ended_at: 0,
         }
     }
@@ -104,6 +109,7 @@ impl Model {
         let made = item.unwrap_or(0);
         if made < state.items.len() {
             state.items[made].skipped = true;
+            state.items[made].held = false;
             match state.items[made].at {
                 At::Away | At::Sub { told: Told::Cancel } => {}
                 At::Sub { .. } => self.tell_sub(task, made, Told::Cancel, Letter::Cancel),
@@ -111,12 +117,14 @@ impl Model {
             }
         } else if let Some(item) = item {
             state.skipped_items.insert(item);
+            state.held_items.remove(&item);
         } else if state.asking {
             state.asking = false;
             state.end = Some(End::Skipped);
             state.ended_at = self.now;
         } else {
             state.skipped = true;
+            state.held = false;
         }
         self.look();
     }
@@ -151,6 +159,9 @@ impl Model {
             return false;
         }
         if !self.tasks[task].active {
+            if self.tasks[task].held {
+                return false;
+            }
             let needs = &self.plan.tasks[task].needs;
             if needs.iter().any(|&need| self.tasks[need].end.is_none()) {
                 return false;
@@ -255,7 +266,7 @@ impl Model {
 
     pub(super) fn make_next(&mut self, task: usize) -> bool {
         let made = self.tasks[task].items.len();
-        if made >= self.total(task) || self.tasks[task].stopped {
+        if made >= self.total(task) || self.tasks[task].stopped || self.tasks[task].held {
             return false;
         }
         if let Some(each) = &self.plan.tasks[task].each {
@@ -270,6 +281,7 @@ impl Model {
             }
         }
         self.tasks[task].items.push(Item::new());
+        let is_held = self.tasks[task].held_items.remove(&made);
         if let Some(outputs) = self.tasks[task].kept.get(&made).cloned() {
             self.tasks[task].items[made].outputs = outputs;
             self.over(task, made, End::Success);
@@ -300,6 +312,10 @@ impl Model {
         } else if let Some(ask) = &self.plan.tasks[task].approve {
             let due = ask.timeout.map(|seconds| self.now + seconds);
             self.tasks[task].items[made].at = At::Approval { due };
+            self.tasks[task].items[made].held = is_held;
+        } else if is_held {
+            self.tasks[task].items[made].at = At::Held;
+            self.tasks[task].items[made].held = true;
         } else {
             self.go_on(task, made);
         }
@@ -354,6 +370,7 @@ impl Model {
             let had_its_turn = self.tasks[again].active || self.tasks[again].end.is_some();
             self.tasks[again] = Task {
                 skipped: self.tasks[again].skipped && !had_its_turn,
+                held: self.tasks[again].held && !had_its_turn,
                 went_back: if again == task { went_back } else { 0 },
                 round: self.tasks[again].round + 1,
                 last: self.tasks[again].count,
