@@ -76,7 +76,7 @@ fn expressions_in_it_are_checked_at_any_depth() {
             "7, 51: the key \"${{ inputs.n }}\" is not looked through for ${{ }}: write it out",
         ],
     );
-    check("alpine", "input: [a]", &["7, 8: input must be a map, not a list"]);
+    check("alpine", "input: [a]", &["7, 8: input must be a map (key: value), not a list"]);
     check(
         "alpine",
         "input:",
