@@ -98,6 +98,24 @@ fn a_built_in_action_has_its_variables_from_it_above_its_task_s_environment() {
     assert_eq!((disk.disk.as_str(), disk.whole), ("/dev/vda1", false));
 }
 
+/// The agent heeds `http_proxy` before `HTTP_PROXY`.
+#[test]
+fn an_input_goes_before_the_task_s_environment_in_either_spelling() {
+    let mut script = Script::new(template(
+        "version: \"1\"\nname: w\ntasks:\n- {name: do, worker: a, environment: {http_proxy: 'http://task', IMG_URL: 'http://task/i', \
+         OTHER: o}, actions: [{name: do, image: image2disk, input: {http_proxy: 'http://own', img_url: 'http://own/i'}}]}\n",
+    ));
+    let attempt = script.hand_out("a");
+    let handed = script.dispatch(&attempt).hand_out(&values()).unwrap();
+    let want = [
+        ("HTTP_PROXY", "http://own"),
+        ("IMG_URL", "http://own/i"),
+        ("OTHER", "o"),
+    ];
+    let want = want.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(handed.environment, BTreeMap::from(want));
+}
+
 #[test]
 fn what_expressions_make_of_no_use_fails_the_task_before_anything_is_handed_out() {
     for (image, fields, message) in [
