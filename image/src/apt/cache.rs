@@ -35,6 +35,10 @@ impl Cache {
     /// `key` is what was asked for: `suite/name`, or `suite/name=version`.
     pub(super) fn find(&self, key: &str) -> Option<Package> {
         let mut package = self.packages.get(key)?.clone();
+        if package.path.is_empty() {
+            // Kept by Farrier 0.1: a manifest could not say where it came from, so it is fetched once more.
+            return None;
+        }
         package.file = self.directory.join(file_name(&package));
         let same = sha256_of_file(&package.file).is_ok_and(|actual| actual == package.sha256);
         same.then_some(package)
@@ -154,7 +158,16 @@ mod tests {
         let mut old = package("1", b"one");
         old.suite.clear();
         cache.put("ipxe", old, &downloaded).unwrap();
+        let mut nowhere = package("1", b"two");
+        nowhere.path.clear();
+        fs::write(&downloaded, "two").unwrap();
+        cache.put("bookworm/grub", nowhere, &downloaded).unwrap();
         let cache = Cache::open(directory.path()).unwrap();
+        assert_eq!(
+            cache.find("bookworm/grub"),
+            None,
+            "it is not known where it is from"
+        );
         assert_eq!(cache.find("bookworm/ipxe").unwrap().suite, "bookworm");
         assert_eq!((cache.find("ipxe"), cache.find("trixie/ipxe")), (None, None));
     }
