@@ -76,11 +76,15 @@ fn expressions_in_it_are_checked_at_any_depth() {
             "7, 51: the key \"${{ inputs.n }}\" is not looked through for ${{ }}: write it out",
         ],
     );
-    check("alpine", "input: [a]", &["7, 8: input must be a map, not a list"]);
+    check(
+        "alpine",
+        "input: [a]",
+        &["7, 8: input must be a map (key: value), not a list"],
+    );
     check(
         "alpine",
         "input:",
-        &["7, 7: input is empty: give it a value or leave it out"],
+        &["7, 6: input is empty: give it a value or leave it out"],
     );
 }
 
