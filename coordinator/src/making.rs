@@ -115,6 +115,7 @@ pub fn make(
         definition: rendered.definition,
         inputs,
         parent: identity.parent,
+        policy: Vec::new(),
         start_at: None,
         by: identity.by,
     };

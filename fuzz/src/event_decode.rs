@@ -47,6 +47,13 @@ fn drive(state: &Workflow) {
             reason: String::new(),
         },
         Command::Unpause { by: "me".into() },
+        Command::SetPolicy {
+            policy: ["auto action=a", "deny writes=disk", "step"]
+                .iter()
+                .filter_map(|rule| rule.parse().ok())
+                .collect(),
+            by: "me".into(),
+        },
         Command::Retry { by: "me".into() },
         Command::RetryChild { by: "me".into() },
         Command::Deadlock {

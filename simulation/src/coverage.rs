@@ -100,6 +100,8 @@ pub const EVENTS: &[&str] = &[
     "paused",
     "unpaused",
     "skip_asked",
+    "policy_set",
+    "action_asked",
     "task_paused",
     "task_resumed",
     "stopping",

@@ -130,7 +130,17 @@ tasks:
         "report w/0/1/0/0/1 succeeded; unpause roll[1]; dispatch 0/1/1 b boot1; report w/0/1/1/0/1 succeeded",
     );
     held.run("unpause last");
-    vec![old, people, roll, later, now, skipped, given, held]
+    let mut policed = Script::made(Creation {
+        policy: vec![
+            "ask action=one by=ops".parse().unwrap(),
+            "auto image=two".parse().unwrap(),
+        ],
+        ..creation(tasks("\n    - name: only\n      run: one two three on a\n    "))
+    });
+    policed.run("approve only bob ops; dispatch 0/1/0 a boot1; policy step; report w/0/1/0/0/1 succeeded");
+    policed
+        .run("approve only; dispatch 0/1/0 a boot1; report w/0/1/0/1/1 succeeded; policy deny action=three");
+    vec![old, people, roll, later, now, skipped, given, held, policed]
 }
 
 #[test]
@@ -140,8 +150,8 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made labelled late lost \
-         pause_asked paused reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_paused task_resumed \
+        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made labelled late \
+         lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_paused task_resumed \
          task_started unpaused wave_opened went_back"
     );
     let written: String = all()

@@ -63,7 +63,7 @@ fn unknown_fields_are_errors() {
         &format!("nme: x\nowner: me\n{TASKS}"),
         &[
             "3, 1: \"nme\" is no field of a workflow; did you mean \"name\"?",
-            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, boots, labels, inputs, outputs",
+            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, boots, labels, policy, inputs, outputs",
         ],
     );
     for (fields, message) in [
@@ -752,4 +752,25 @@ fn what_a_machine_boots_is_one_of_two() {
     for good in ["agent", "local"] {
         check_workflow(&format!("boots: {good}\n{TASKS}"), &[]);
     }
+}
+
+#[test]
+fn a_rule_of_a_policy_is_refused_where_it_stands() {
+    let text = "version: '1'\nname: w\npolicy: [step, ask disk]\ntasks: [{name: t, wait: 1s}]\n";
+    let problems = render(text, &Devices::default()).unwrap_err();
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].contains("line 3, column 16: policy \"ask disk\" says \"disk\", which is none of action=NAME, image=IMAGE and writes=disk"),
+        "{lines:?}"
+    );
+    let text = "version: '0.1'\nname: w\npolicy: [step]\ntasks: [{name: t, worker: w, actions: [{name: a, image: alpine}]}]\n";
+    let rendered = render(text, &Devices::default()).unwrap();
+    assert!(rendered.definition.policy.is_empty());
+    assert!(
+        rendered
+            .warnings
+            .iter()
+            .any(|warning| warning.to_string().contains("policy"))
+    );
 }

@@ -29,6 +29,8 @@ pub(crate) struct Workflow {
     pub(crate) started_at: Option<String>,
     pub(crate) paused_at: Option<String>,
     pub(crate) ended_at: Option<String>,
+    /// The first rule that fits an action counts.
+    pub(crate) policy: Vec<String>,
     pub(crate) inputs: Option<Value>,
     pub(crate) vars: Option<Value>,
     pub(crate) outputs: Option<Value>,
@@ -135,6 +137,8 @@ pub(crate) struct Action {
     pub(crate) bytes: Option<u64>,
     pub(crate) input: Option<Value>,
     pub(crate) outputs: Option<Value>,
+    /// Who said that it may be done, where the policy had somebody asked.
+    pub(crate) released: Option<Decision>,
 }
 
 impl From<v1::Workflow> for Workflow {
@@ -155,6 +159,7 @@ impl From<v1::Workflow> for Workflow {
             started_at: time(workflow.started_at),
             paused_at: time(workflow.paused_at),
             ended_at: time(workflow.ended_at),
+            policy: workflow.policy,
             inputs: json(&workflow.inputs_json),
             vars: json(&workflow.vars_json),
             outputs: json(&workflow.outputs_json),
@@ -213,12 +218,7 @@ impl From<v1::TaskExecution> for Execution {
             due: time(execution.due),
             tries: execution.tries,
             child: given(execution.child),
-            decision: execution.decision.map(|decision| Decision {
-                approved: decision.approved,
-                by: decision.by,
-                comment: decision.comment,
-                at: time(decision.at),
-            }),
+            decision: execution.decision.map(Decision::from),
             approve_message: given(execution.approve_message),
             skip: execution.skip.map(Said::from),
             pause: execution.pause.map(Said::from),
@@ -229,6 +229,17 @@ impl From<v1::TaskExecution> for Execution {
             started_at: time(execution.started_at),
             ended_at: time(execution.ended_at),
             actions: execution.actions.into_iter().map(Action::from).collect(),
+        }
+    }
+}
+
+impl From<v1::Decision> for Decision {
+    fn from(decision: v1::Decision) -> Self {
+        Self {
+            approved: decision.approved,
+            by: decision.by,
+            comment: decision.comment,
+            at: time(decision.at),
         }
     }
 }
@@ -273,6 +284,7 @@ impl From<v1::ActionState> for Action {
             bytes: action.bytes,
             input: json(&action.input_json),
             outputs: json(&action.outputs_json),
+            released: action.released.map(Decision::from),
         }
     }
 }

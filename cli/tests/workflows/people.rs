@@ -237,7 +237,7 @@ fn a_task_is_held_shown_and_resumed() {
             &look["pause"]["reason"]
         ),
         (
-            &"PENDING".into(),
+            &"RUNNING".into(),
             &"IDLE".into(),
             &"ann".into(),
             &"look first".into()
@@ -253,6 +253,63 @@ fn a_task_is_held_shown_and_resumed() {
     let events = story.ok(&["workflow", "events", id]);
     assert!(
         events.contains("it is paused by ann: look first") && events.contains("it is resumed by eve"),
+        "{events}"
+    );
+}
+
+#[test]
+fn actions_are_released_one_by_one_until_somebody_says_otherwise() {
+    let rest = "  - name: last\n    worker: \"{{.device_1}}\"\n    actions: [{name: run, image: cexec}]\n";
+    let text = TEMPLATE.replace("outputs: {serial: tasks.look.outputs.serial}\n", "");
+    let mut story = Story::begin(&format!("{text}{rest}"));
+    let create = [
+        "workflow", "create", "-t", "wipe-it", "-q", "-r", DEVICE, "--policy",
+    ];
+    let bad = farrier(&story.address, &[&create[..], &["ask disk"]].concat());
+    let said = String::from_utf8_lossy(&bad.stderr).into_owned();
+    assert!(
+        said.contains(
+            "policy \"ask disk\" says \"disk\", which is none of action=NAME, image=IMAGE and writes=disk"
+        ),
+        "{said}"
+    );
+    let id = story.ok(&[&create[..], &["step by=ops"]].concat());
+    let id = id.trim();
+    story.ok_as("bob", &["workflow", "approve", id]);
+    let explained = story.ok(&["workflow", "explain", id, "look"]);
+    assert_eq!(
+        explained,
+        format!(
+            "task \"look\" waits for approval of action \"inventory\" by ops (farrier workflow approve {id} look): the policy \
+             says step by=ops\n"
+        )
+    );
+    let state = story.ok(&["workflow", "state", id]);
+    assert!(
+        state.contains("waits for approval: action \"inventory\" (the policy says step by=ops)"),
+        "{state}"
+    );
+    story.ok_as("ann", &["workflow", "approve", id, "look"]);
+    let run = story.runtime.block_on(story.agent.run());
+    story
+        .runtime
+        .block_on(story.agent.succeeds(&run, Succeeded::default()));
+    let usage = farrier(&story.address, &["workflow", "policy", id]);
+    assert_eq!(usage.status.code(), Some(2));
+    let set = ["workflow", "policy", id, "--none", "-o", "json"];
+    let shown: serde_json::Value = serde_json::from_str(&story.ok_as("eve", &set)).expect("JSON");
+    assert_eq!(shown["policy"], serde_json::json!([]));
+    assert_eq!(shown["tasks"][1]["actions"][0]["released"]["by"], "ann");
+    let run = story.runtime.block_on(story.agent.run());
+    assert_eq!(run.action, "run");
+    story
+        .runtime
+        .block_on(story.agent.succeeds(&run, Succeeded::default()));
+    story.ok(&["workflow", "wait", id, "--timeout", "20s"]);
+    let events = story.ok(&["workflow", "events", id]);
+    assert!(
+        events.contains("waits for approval of its action 1: step by=ops")
+            && events.contains("nothing is asked for or refused from here on, says eve"),
         "{events}"
     );
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use store::Revision;
+use workflow::Shared;
 use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
 use workflow::expression::Selector;
 use workflow::labels::Labels;
+use workflow::language::PolicyRule;
 
 use super::rows::{self, Row};
 use super::step::Step;
@@ -111,6 +113,7 @@ impl Coordinator {
                 name,
                 inputs,
                 labels,
+                policy,
             } => {
                 let child = Child {
                     id,
@@ -120,6 +123,7 @@ impl Coordinator {
                     name,
                     inputs,
                     labels,
+                    policy,
                 };
                 self.start_child(step, child)
             }
@@ -256,7 +260,9 @@ impl Coordinator {
             idempotency_key: String::new(),
             by: String::new(),
         };
-        making::make(step.view()?, &scope, source, identity)
+        let (mut creation, text) = making::make(step.view()?, &scope, source, identity)?;
+        creation.policy = child.policy.to_vec();
+        Ok((creation, text))
     }
 }
 
@@ -317,4 +323,6 @@ struct Child {
     name: String,
     inputs: Map<String, Value>,
     labels: Labels,
+    /// Of its parent.
+    policy: Shared<Vec<PolicyRule>>,
 }

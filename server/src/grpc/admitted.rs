@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 19] = [
+const OPERATORS: [&str; 20] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -53,6 +53,7 @@ const OPERATORS: [&str; 19] = [
     "ResumeTask",
     "ResumeWorkflow",
     "RetryWorkflow",
+    "SetPolicy",
     "SetSecret",
     "SkipTask",
     "StartWorkflow",

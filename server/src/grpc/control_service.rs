@@ -8,8 +8,9 @@ use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
 use tonic::{Request, Response, Status};
-use workflow::engine::{Command, Execution, Waiting};
+use workflow::engine::{Command, Execution};
 use workflow::expression::{Selector, check_selector};
+use workflow::language::{self, PolicyRule};
 
 use super::admitted::caller;
 use super::answers::{Answers, answers};
@@ -340,6 +341,7 @@ impl ControlService for ControlPlane {
             name: request.name,
             start_at: request.start_at.map(clock::unix_millis),
             labels: request.labels.into_iter().collect(),
+            policy: policy(&request.policy).map_err(status)?,
         };
         let (workflow, warnings) = self.create_workflow(creation).await.map_err(status)?;
         let workflow = Some(convert::shown(&workflow, None));
@@ -489,6 +491,15 @@ impl ControlService for ControlPlane {
             .ask(&reach, &id, Command::Unpause { by })
             .await
             .map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let SetPolicyRequest { id, policy: rules } = request.into_inner();
+        let policy = policy(&rules).map_err(status)?;
+        let command = Command::SetPolicy { policy, by };
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -763,6 +774,11 @@ fn inputs(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Erro
     })
 }
 
+/// The rules that a client gave.
+fn policy(rules: &[String]) -> Result<Vec<PolicyRule>, Error> {
+    language::policy(rules.iter().map(String::as_str)).map_err(Error::Invalid)
+}
+
 /// `NAME`, or `NAME[item]`.
 fn of_item(task: &str) -> (String, Option<usize>) {
     let parts = task.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
@@ -774,10 +790,7 @@ fn of_item(task: &str) -> (String, Option<usize>) {
 
 /// The only execution that waits for approval.
 fn the_one_that_waits(workflow: &workflow::engine::Workflow) -> Result<(String, Option<usize>), Error> {
-    // One that is held keeps its decision until it goes on.
-    let waits = |execution: &&std::sync::Arc<Execution>| {
-        execution.waiting == Some(Waiting::Approval) && execution.decision.is_none()
-    };
+    let waits = |execution: &&std::sync::Arc<Execution>| execution.is_asked();
     let waiting: Vec<_> = workflow.executions.values().filter(waits).collect();
     let name = |execution: &Execution| {
         let task = workflow.definition.tasks.get(execution.id.task);

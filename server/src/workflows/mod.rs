@@ -32,6 +32,7 @@ use coordinator::namespaces::{Reach, Scope};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
+use workflow::language::PolicyRule;
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,8 @@ pub(crate) struct Creation {
     pub(crate) start_at: Option<UnixMillis>,
     /// Beside those of the template, and before them.
     pub(crate) labels: Labels,
+    /// Rules that come before the template's.
+    pub(crate) policy: Vec<PolicyRule>,
     pub(crate) by: String,
     pub(crate) within: Within,
 }
@@ -78,6 +81,8 @@ struct Asked {
     start_at: Option<UnixMillis>,
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     labels: Labels,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    policy: Vec<PolicyRule>,
 }
 
 impl ControlPlane {
@@ -279,9 +284,10 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         idempotency_key: asked.idempotency_key.clone(),
         by: asked.by.clone(),
     };
-    let start_at = asked.start_at;
+    let (start_at, policy) = (asked.start_at, asked.policy.clone());
     let (mut creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
     creation.start_at = start_at;
+    creation.policy = policy;
     extra.put(format!("workflow-text/{id}"), &text);
     let new = NewWorkflow {
         creation,
@@ -336,6 +342,7 @@ impl Asked {
             machine: creation.machine.clone(),
             start_at: creation.start_at,
             labels: creation.labels.clone(),
+            policy: creation.policy.clone(),
         }
     }
 }

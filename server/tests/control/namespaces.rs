@@ -337,6 +337,7 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                     LabelWorkflowRequest { set: owner() }
                 );
             }
+            "SetPolicy" => of_workflow!(call, eve, world, set_policy, SetPolicyRequest {}),
             "SkipTask" => of_workflow!(call, eve, world, skip_task, SkipTaskRequest {}),
             "StartWorkflow" => of_workflow!(call, eve, world, start_workflow, StartWorkflowRequest {}),
             "DecideApproval" => {

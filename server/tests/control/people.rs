@@ -1,6 +1,9 @@
 //! What people do to a running workflow, and the parts of version 1 that machines have a say in.
 
-use proto::v1::{CreateWorkflowRequest, DecideApprovalRequest, ExplainWorkflowRequest, WaitWorkflowRequest};
+use proto::v1::{
+    CreateWorkflowRequest, DecideApprovalRequest, ExplainWorkflowRequest, SetPolicyRequest,
+    WaitWorkflowRequest,
+};
 use server::Config;
 use tonic::Code;
 
@@ -82,6 +85,102 @@ async fn an_approval_is_asked_for_and_the_first_decision_counts() {
     assert_eq!(status.expect_err("too late").code(), Code::FailedPrecondition);
     agent.report(&run.attempt_id, succeeded()).await;
     server.reaches(&id, "SUCCESS").await;
+}
+
+const STEPS: &str = r#"
+version: "1"
+name: steps
+policy: [auto action=look]
+tasks:
+  - name: install
+    worker: "52:54:00:77:00:0b"
+    actions:
+      - {name: look, image: cexec}
+      - {name: write, image: image2disk, environment: {DEST_DISK: /dev/vda, IMG_URL: "http://10.77.0.1/d.raw"}}
+      - {name: tell, image: cexec}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_asks_for_actions_is_changed_and_outlives_the_server() {
+    let (server, dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    let make = |rule: &str| CreateWorkflowRequest {
+        text: STEPS.into(),
+        policy: vec![rule.to_owned()],
+        ..CreateWorkflowRequest::default()
+    };
+    let wrong = server.make(make("ask disks")).await.expect_err("it is no rule");
+    assert_eq!(wrong.code(), Code::InvalidArgument);
+    let words =
+        "policy \"ask disks\" says \"disks\", which is none of action=NAME, image=IMAGE and writes=disk";
+    assert!(wrong.message().starts_with(words), "{}", wrong.message());
+    let made = server
+        .make(make("ask writes=disk by=ops"))
+        .await
+        .expect("workflow");
+    assert_eq!(made.policy, ["ask writes=disk by=ops", "auto action=look"]);
+    let id = made.id;
+    let look = agent.run().await;
+    agent.report(&look.attempt_id, succeeded()).await;
+    agent.acknowledged().await;
+    let shown = server.workflow(&id).await;
+    let execution = &shown.tasks[0].executions[0];
+    assert_eq!(
+        (execution.waiting.as_str(), execution.approve_message.as_str()),
+        (
+            "approval",
+            "action \"write\" (the policy says ask writes=disk by=ops)"
+        )
+    );
+    server.stop().await;
+
+    let server = Server::start(&dir, Config::default()).await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    agent.sequence = 1;
+    agent.idle().await;
+    let decide = || DecideApprovalRequest {
+        id: id.clone(),
+        approved: true,
+        ..DecideApprovalRequest::default()
+    };
+    let mut bob = server.person("bob", &["dev"], "operator").await;
+    let refused = bob.decide_approval(decide()).await;
+    assert_eq!(
+        refused.expect_err("he is not of ops").code(),
+        Code::FailedPrecondition
+    );
+    let mut ann = server.person("ann", &["ops"], "operator").await;
+    let decided = ann
+        .decide_approval(decide())
+        .await
+        .expect("released")
+        .into_inner();
+    let released = decided.tasks[0].executions[0].actions[1].released.clone();
+    assert_eq!(released.expect("a decision").by, "ann");
+    let write = agent.run().await;
+    assert_eq!(write.action, "write");
+    let deny = SetPolicyRequest {
+        id: id.clone(),
+        policy: vec!["deny action=tell".into()],
+    };
+    let set = ann.set_policy(deny).await.expect("set").into_inner();
+    assert_eq!(set.policy, ["deny action=tell"]);
+    agent.report(&write.attempt_id, succeeded()).await;
+    let ended = server.reaches(&id, "FAILED").await;
+    let execution = &ended.tasks[0].executions[0];
+    assert_eq!(
+        (execution.reason.as_str(), execution.message.as_str()),
+        (
+            "Denied",
+            "the policy of this workflow does not let action \"tell\" be done: deny action=tell"
+        )
+    );
+    let events = server.history(&id).await;
+    let set = events
+        .iter()
+        .find(|event| event.kind == "policy_set")
+        .expect("an event");
+    assert_eq!(set.message, "the policy is deny action=tell, says ann");
 }
 
 const EVERYWHERE: &str = r#"

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use workflow::engine::{AttemptId, Event, EventKind, ExecutionId, Loss, Outcome, StepState, WorkflowState};
-use workflow::language::{Amount, Control, Definition};
+use workflow::language::{Amount, Control, Definition, PolicyRule};
 
 /// What its events have said so far.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct History {
     run: u32,
     /// It is to begin later, and has not begun.
     later: bool,
+    /// Its first rule is that somebody releases every action.
+    steps: bool,
 }
 
 #[derive(Default)]
@@ -45,6 +47,9 @@ struct ExecutionSeen {
     ended: bool,
     /// Somebody holds it.
     held: bool,
+    /// The action that it asks for, and those that were released.
+    asks: Option<usize>,
+    released: BTreeSet<usize>,
     /// Somebody has skipped it since it was made.
     skipped: bool,
     /// By action: done in this try of the task.
@@ -165,8 +170,12 @@ impl History {
     fn judge(&mut self, kind: &EventKind) -> Result<(), String> {
         match kind {
             EventKind::Created {
-                definition, start_at, ..
+                definition,
+                start_at,
+                policy,
+                ..
             } => {
+                self.steps = is_step(policy);
                 self.later = start_at.is_some();
                 self.tasks = definition.tasks.iter().map(|_| TaskSeen::default()).collect();
                 self.definition = (**definition).clone();
@@ -216,7 +225,11 @@ impl History {
             EventKind::Delayed {
                 execution, action, ..
             } => self.delayed(*execution, *action),
-            EventKind::Resumed { execution, .. } => self.not_held(*execution, "goes on"),
+            EventKind::Resumed { execution, .. } => {
+                self.not_held(*execution, "goes on")?;
+                self.open(*execution)?.asks = None;
+                Ok(())
+            }
             EventKind::ChildAsked { execution, .. } | EventKind::ChildEnded { execution, .. } => {
                 self.open(*execution).map(|_| ())
             }
@@ -232,6 +245,17 @@ impl History {
                 Ok(())
             }
             EventKind::CancelAsked { .. } | EventKind::Labelled { .. } => Ok(()),
+            EventKind::PolicySet { policy, .. } => {
+                self.steps = is_step(policy);
+                Ok(())
+            }
+            EventKind::ActionAsked {
+                execution, action, ..
+            } => {
+                self.not_held(*execution, "asks for an action")?;
+                self.open(*execution)?.asks = Some(*action);
+                Ok(())
+            }
             EventKind::SkipAsked {
                 task,
                 item,
@@ -440,6 +464,12 @@ impl History {
 
     fn decided(&mut self, id: ExecutionId, approved: bool) -> Result<(), String> {
         let execution = self.open(id)?;
+        if let Some(action) = execution.asks.take() {
+            if approved {
+                execution.released.insert(action);
+            }
+            return Ok(());
+        }
         if execution.approved {
             return Err(format!("execution {id} is decided twice"));
         }
@@ -458,7 +488,16 @@ impl History {
         self.needs_are_over(id.execution.task)?;
         self.has_left(id.execution, StepState::Idle)?;
         self.not_held(id.execution, "is handed out")?;
+        let steps = self.steps;
         let execution = self.open(id.execution)?;
+        if steps && !execution.released.contains(&id.action) && !may_be_extra {
+            return Err(format!(
+                "attempt {id} is handed out, and nobody has released its action"
+            ));
+        }
+        if execution.asks.is_some() {
+            return Err(format!("attempt {id} is handed out while somebody is asked"));
+        }
         if asks && !execution.approved {
             return Err(format!("attempt {id} is handed out before the task was approved"));
         }
@@ -732,4 +771,9 @@ fn count(amount: Amount, items: usize) -> usize {
         Amount::Count(count) => count as usize,
         Amount::Percent(percent) => (items * percent as usize).div_ceil(100),
     }
+}
+
+/// Whether every action is to be released by somebody, whatever other rules there are.
+fn is_step(policy: &[PolicyRule]) -> bool {
+    policy.first().is_some_and(|rule| rule.to_string() == "step")
 }

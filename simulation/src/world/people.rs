@@ -7,7 +7,7 @@ use coordinator::namespaces::DEFAULT;
 use coordinator::{Answer, Input, NewWorkflow};
 use serde_json::{Map, Value, json};
 use store::{Commit, Operation, Precondition};
-use workflow::engine::{Command, Creation, StepState, Waiting, Workflow, WorkflowState};
+use workflow::engine::{Command, Creation, StepState, Workflow, WorkflowState};
 use workflow::language;
 
 use super::namespaces::BLUE;
@@ -264,6 +264,12 @@ impl World {
                 ),
                 None => return,
             },
+            13 if self.dice.one_in(2) => {
+                let rules = ["step", "ask writes=disk", "deny action=a1", "auto image=cexec"];
+                let rules = rules.into_iter().filter(|_| self.dice.one_in(4));
+                let policy = rules.filter_map(|rule| rule.parse().ok()).collect();
+                ("policy", Command::SetPolicy { policy, by })
+            }
             11 | 12 if held(&workflow).is_some() => match held(&workflow) {
                 Some((task, item)) => ("resume-one", Command::UnpauseOne { task, item, by }),
                 None => return,
@@ -314,10 +320,7 @@ impl World {
         let waiting: Vec<_> = workflow
             .executions
             .values()
-            .filter(|execution| {
-                let is_asked = execution.waiting == Some(Waiting::Approval) && execution.decision.is_none();
-                execution.state == StepState::Waiting && is_asked
-            })
+            .filter(|execution| !execution.state.is_final() && execution.is_asked())
             .collect();
         if waiting.is_empty() {
             return None;

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::{Event, Failure, Loss, Outcome};
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{Parent, Workflow, WorkflowState};
+use super::state::{Parent, Workflow, WorkflowState, has_no_rules};
+use crate::Shared;
 use crate::labels::{LabelError, Labels};
-use crate::language::Definition;
+use crate::language::{Definition, PolicyRule};
 
 /// What somebody wants of a workflow.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,6 +134,11 @@ pub enum Command {
         item: Option<usize>,
         by: String,
     },
+    /// From here on these rules say which of its actions a person releases, and which are refused.
+    SetPolicy {
+        policy: Vec<PolicyRule>,
+        by: String,
+    },
     /// Its claims would wait for each other for ever, and it is the younger root.
     Deadlock {
         machine: String,
@@ -155,6 +161,8 @@ pub struct Creation {
     /// The MACs of machines that were named otherwise, by the name or address that was given.
     pub resolved: BTreeMap<String, String>,
     pub parent: Option<Parent>,
+    /// Rules that come before its template's; of a sub-workflow those of its parent.
+    pub policy: Vec<PolicyRule>,
     /// It begins then, by the clock on the wall; until then it has no machine, and waits for none.
     pub start_at: Option<UnixMillis>,
     /// Who made it; empty: not a person.
@@ -297,6 +305,9 @@ pub enum Effect {
         /// The parent's: it begins with them, beside its template's.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         labels: Labels,
+        /// Of its parent.
+        #[serde(default, skip_serializing_if = "has_no_rules")]
+        policy: Shared<Vec<PolicyRule>>,
     },
     CancelChild {
         id: String,

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::AttemptId;
-use super::state::{Workflow, WorkflowState};
+use super::state::{Execution, Workflow, WorkflowState};
 use crate::language::Writes;
 
 /// See the module. Kept with the machine, as the reports of one attempt after the other say it.
@@ -80,11 +80,15 @@ pub struct Hold<'a> {
 impl DiskUse {
     /// What an attempt of this workflow may write; `None`: nothing.
     pub fn of(workflow: &Workflow, attempt: &AttemptId) -> Option<Self> {
-        let execution = workflow.execution(attempt.execution)?;
-        let task = workflow.definition.tasks.get(attempt.execution.task)?;
+        Self::of_action(workflow, workflow.execution(attempt.execution)?, attempt.action)
+    }
+
+    /// The same of an action of an execution.
+    pub(super) fn of_action(workflow: &Workflow, execution: &Execution, index: usize) -> Option<Self> {
+        let task = workflow.definition.tasks.get(execution.id.task)?;
         let filled = execution.filled.as_ref();
-        let action = filled.and_then(|filled| filled.actions.get(attempt.action));
-        let action = action.or_else(|| task.actions.get(attempt.action))?;
+        let action = filled.and_then(|filled| filled.actions.get(index));
+        let action = action.or_else(|| task.actions.get(index))?;
         let of_task = filled.map_or(&task.environment, |filled| &filled.environment);
         let of_input = action.set_by_input();
         let variable = |name: &str| {

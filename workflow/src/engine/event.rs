@@ -13,7 +13,7 @@ use super::UnixMillis;
 use super::ids::{AttemptId, ExecutionId};
 use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
 use crate::labels::{Labels, in_one_line};
-use crate::language::Definition;
+use crate::language::{Definition, PolicyRule};
 
 /// What happened, numbered within its workflow.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,6 +57,9 @@ pub enum EventKind {
         /// It begins then, and not at once.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         start_at: Option<UnixMillis>,
+        /// All its rules, those of its template too.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        policy: Vec<PolicyRule>,
         /// Who made it; empty: not a person.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         by: String,
@@ -136,6 +139,17 @@ pub enum EventKind {
         due: Option<UnixMillis>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         child: Option<String>,
+    },
+    /// The policy has somebody asked before this action is handed out. `decided` answers.
+    ActionAsked {
+        execution: ExecutionId,
+        action: usize,
+        rule: PolicyRule,
+    },
+    /// Its rules are these.
+    PolicySet {
+        policy: Vec<PolicyRule>,
+        by: String,
     },
     /// The attempt was handed to the machine; from here on it may run.
     Dispatched {
@@ -373,6 +387,8 @@ impl EventKind {
             TaskStarted { .. } => "task_started",
             ExecutionMade { .. } => "execution_made",
             Decided { .. } => "decided",
+            ActionAsked { .. } => "action_asked",
+            PolicySet { .. } => "policy_set",
             Dispatched { .. } => "dispatched",
             Reported { .. } => "reported",
             StopAsked { .. } => "stop_asked",
@@ -420,6 +436,7 @@ impl EventKind {
         match self {
             ExecutionMade { execution, .. }
             | Decided { execution, .. }
+            | ActionAsked { execution, .. }
             | Delayed { execution, .. }
             | Resumed { execution, .. }
             | ChildAsked { execution, .. }
@@ -542,6 +559,23 @@ impl fmt::Display for EventKind {
             } => {
                 let verb = if *approved { "approved" } else { "rejected" };
                 with(formatter, format_args!("{verb} by {by}"), comment)
+            }
+            ActionAsked { action, rule, .. } => {
+                write!(
+                    formatter,
+                    "waits for approval of its action {}: {rule}",
+                    action.saturating_add(1)
+                )
+            }
+            PolicySet { policy, by } if policy.is_empty() => {
+                write!(
+                    formatter,
+                    "nothing is asked for or refused from here on, says {by}"
+                )
+            }
+            PolicySet { policy, by } => {
+                let rules: Vec<String> = policy.iter().map(ToString::to_string).collect();
+                write!(formatter, "the policy is {}, says {by}", rules.join("; "))
             }
             Dispatched { worker, .. } => write!(formatter, "handed to {worker}"),
             Reported { outcome, .. } => outcome.fmt(formatter),

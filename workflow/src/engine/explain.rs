@@ -68,6 +68,10 @@ fn of_workflow(workflow: &Workflow, now: UnixMillis) -> Vec<String> {
     if head.paused_at.is_some() {
         lines.push("it is paused: nothing is started until it is resumed".into());
     }
+    if !head.policy.is_empty() && !head.state.is_final() {
+        let rules: Vec<String> = head.policy.iter().map(ToString::to_string).collect();
+        lines.push(format!("its policy: {}", rules.join("; ")));
+    }
     if let Some(parent) = &head.parent {
         lines.push(format!("it is part of workflow {}", parent.workflow));
     }
@@ -333,6 +337,9 @@ fn of_state(workflow: &Workflow, task: &Task, execution: &Execution, now: UnixMi
         (_, Some(Waiting::Machine)) => {
             format!("{place} is ready for action {next:?} and waits for machine {worker}")
         }
+        (_, Some(Waiting::Approval)) if execution.asks.is_some() => {
+            of_asks(workflow, &place, task, execution)
+        }
         (_, Some(Waiting::Approval)) if execution.decision.is_some() => {
             let what = if execution.pause.is_some() {
                 "it"
@@ -365,6 +372,23 @@ fn of_pause(workflow: &Workflow, thing: &str, said: &Said) -> String {
     let colon = if reason.is_empty() { "" } else { ": " };
     let id = &workflow.head.id;
     format!("paused by {by}{colon}{reason} (farrier workflow resume {id} {thing})")
+}
+
+/// An action that the policy asks for.
+fn of_asks(workflow: &Workflow, place: &str, task: &Task, execution: &Execution) -> String {
+    let Some(asks) = &execution.asks else {
+        return place.to_owned();
+    };
+    let by = match asks.rule.by.as_slice() {
+        [] => "anybody".to_owned(),
+        groups => groups.join(" or "),
+    };
+    let action = task.actions.get(asks.action).map_or("", |action| &action.name);
+    let (id, name) = (&workflow.head.id, named(task, execution));
+    format!(
+        "{place} waits for approval of action {action:?} by {by} (farrier workflow approve {id} {name}): the policy says {}",
+        asks.rule
+    )
 }
 
 fn of_approval(

@@ -36,8 +36,8 @@ pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};
 pub use state::{
-    ActionState, ApprovalDecision, ChildRequest, Cleanup, Ending, Execution, Filled, Head, LastRound,
-    OwnPause, Parent, Said, StepState, TaskState, Waiting, Workflow, WorkflowState,
+    ActionState, ApprovalDecision, Asks, ChildRequest, Cleanup, Ending, Execution, Filled, Head, LastRound,
+    OwnPause, Parent, Said, StepState, StoppedClock, TaskState, Waiting, Workflow, WorkflowState,
 };
 
 /// Milliseconds since the Unix epoch.

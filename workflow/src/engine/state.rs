@@ -16,7 +16,7 @@ use super::ids::ExecutionId;
 use super::secrets::SecretHole;
 use crate::Shared;
 use crate::labels::Labels;
-use crate::language::{Action, Definition};
+use crate::language::{Action, Definition, PolicyRule};
 
 /// A workflow with all its parts.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,6 +61,12 @@ pub struct Head {
     /// What is known of machines, by worker: what `machine` means in expressions. Recorded at creation.
     #[serde(default, skip_serializing_if = "has_no_machines")]
     pub machines: Shared<BTreeMap<String, Value>>,
+    /// Which actions a person releases, and which are refused: the first rule that fits.
+    #[serde(default, skip_serializing_if = "has_no_rules")]
+    pub policy: Shared<Vec<PolicyRule>>,
+    /// How often it had another one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub policies: u32,
     /// One for each task of the definition: its latest instance.
     pub tasks: Shared<Vec<TaskState>>,
     /// Of outputs and values that were recorded in this run, and of those that tasks have from earlier ones, as JSON.
@@ -98,6 +104,10 @@ fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
 
 fn is_empty_map(map: &Map<String, Value>) -> bool {
     map.is_empty()
+}
+
+pub(super) fn has_no_rules(policy: &[PolicyRule]) -> bool {
+    policy.is_empty()
 }
 
 fn has_no_machines(machines: &BTreeMap<String, Value>) -> bool {
@@ -272,6 +282,12 @@ pub struct Execution {
     /// A person holds it: nothing more of it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<OwnPause>,
+    /// The policy has somebody asked before its next action is handed out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asks: Option<Asks>,
+    /// Since when its own clock stands still, for one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped_clock: Option<StoppedClock>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
     /// Of its actions, later ones above earlier ones; of its sub-workflow; of its `set`.
@@ -283,7 +299,7 @@ pub struct Execution {
     /// The run's `paused_ms` at that time: what was paused before does not count for the timeout.
     #[serde(default)]
     pub paused_before_ms: u64,
-    /// Pauses of its own since then, without the present one and without what was a pause of the workflow too.
+    /// How long its own clock stood still since then, without the present time and without what was a pause of the workflow.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub own_paused_ms: u64,
     pub ended_at: Option<UnixMillis>,
@@ -362,8 +378,21 @@ pub struct OwnPause {
     #[serde(flatten)]
     pub said: Said,
     pub since: UnixMillis,
+}
+
+/// An action that is not handed out before somebody has said yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asks {
+    pub action: usize,
+    pub rule: PolicyRule,
+    pub since: UnixMillis,
+}
+
+/// The clock of a task execution that stands still while the workflow's runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoppedClock {
+    pub since: UnixMillis,
     /// Pauses of the workflow in this run up to then: what comes to these meanwhile is not counted twice.
-    #[serde(default)]
     pub paused_ms: u64,
 }
 
@@ -422,6 +451,9 @@ pub struct ActionState {
     /// Where the run of `on-failure` or `on-timeout` is, for an action that has failed and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<Cleanup>,
+    /// Whether the action may be handed out, where the policy asked: for all its tries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<ApprovalDecision>,
 }
 
 /// The extra run of a failed action, with the arguments of its `on-failure` or `on-timeout`.
@@ -504,6 +536,8 @@ impl Head {
             vars,
             outputs,
             machines,
+            policy,
+            policies,
             tasks,
             data_version,
             created_at,
@@ -532,6 +566,8 @@ impl Head {
             && *vars == other.vars
             && *outputs == other.outputs
             && *machines == other.machines
+            && *policy == other.policy
+            && *policies == other.policies
             && *tasks == other.tasks
             && *data_version == other.data_version
             && *created_at == other.created_at
@@ -602,6 +638,11 @@ impl Execution {
             .position(|action| action.state != StepState::Success)
     }
 
+    /// Somebody is asked for a yes or no: to all of it, or to its next action.
+    pub fn is_asked(&self) -> bool {
+        self.waiting == Some(Waiting::Approval) && (self.asks.is_some() || self.decision.is_none())
+    }
+
     /// The action whose attempt was handed out and has not ended.
     pub fn under_way(&self) -> Option<(usize, &ActionState)> {
         self.actions
@@ -629,6 +670,7 @@ impl ActionState {
             bytes: 0,
             outputs: Map::new(),
             cleanup: None,
+            released: None,
         }
     }
 

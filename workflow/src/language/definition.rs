@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::labels::Labels;
 
+use super::PolicyRule;
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -30,6 +32,9 @@ pub struct Definition {
     /// That workflows begin with.
     #[serde(default, skip_serializing_if = "is_default")]
     pub labels: Labels,
+    /// Which actions a person releases, and which are refused; before these come those that are given when a workflow is made.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub policy: Vec<PolicyRule>,
     #[serde(default, skip_serializing_if = "is_default")]
     pub inputs: BTreeMap<String, Input>,
     /// Name to CEL, evaluated when the workflow succeeds.

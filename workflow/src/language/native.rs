@@ -152,6 +152,12 @@ fn repository(image: &str) -> &str {
     }
 }
 
+/// Whether `text` names an image: as it is written, without its tag, or by the last part of its name.
+pub(super) fn names_image(text: &str, image: &str) -> bool {
+    let repository = repository(image);
+    text == image || text == repository || text == last_part(repository)
+}
+
 /// Whether a variable of this name says which disk an action writes.
 pub(super) fn names_disk(variable: &str) -> bool {
     NATIVE.iter().any(|native| match native.writes {

@@ -37,7 +37,7 @@ const VOLUME_OPTIONS: [&str; 17] = [
 const WORKFLOW: Known = Known {
     whose: "a workflow",
     old: &["version", "name", "id", "global_timeout", "tasks"],
-    new: &["boots", "labels", "inputs", "outputs"],
+    new: &["boots", "labels", "policy", "inputs", "outputs"],
 };
 const TASK: Known = Known {
     whose: "a task",
@@ -141,6 +141,7 @@ impl<'a> Check<'a> {
         }
         let boots = self.boots(&fields);
         let labels = self.labels(&fields);
+        let policy = self.policy(&fields);
         let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
@@ -162,6 +163,7 @@ impl<'a> Check<'a> {
             global_timeout_s,
             boots,
             labels,
+            policy,
             inputs,
             outputs,
             tasks,

@@ -31,6 +31,8 @@ pub(crate) enum Choice {
     /// A second passes.
     Pass,
     Pause(usize),
+    /// Somebody releases every action from here on, or nobody does.
+    Policy(usize, bool),
     Reject(usize, usize, usize),
     Report(usize, Outcome),
     /// By a person.
@@ -70,6 +72,10 @@ impl Both {
             if all && !things.is_empty() && self.history.len().is_multiple_of(3) {
                 let (task, item) = things[self.history.len() / 3 % things.len()];
                 choices.push(Choice::Skip(of, task, item));
+            }
+            let is_open = matches!(model.flow, Flow::Running | Flow::Paused);
+            if all && is_open && self.history.len() % 7 == 2 {
+                choices.push(Choice::Policy(of, !model.steps));
             }
             let things = model.holdable();
             if all && !things.is_empty() && self.history.len() % 3 == 1 {

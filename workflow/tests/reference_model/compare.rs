@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use workflow::engine::{AttemptId, StepState, Waiting, Workflow, WorkflowState, next_due};
+use workflow::engine::{AttemptId, StepState, Workflow, WorkflowState, next_due};
 
 use crate::Both;
 use crate::choices::is_stopped;
@@ -166,10 +166,7 @@ impl Both {
         let asking: Vec<(usize, usize)> = workflow
             .executions
             .values()
-            .filter(|execution| {
-                let is_asked = execution.waiting == Some(Waiting::Approval) && execution.decision.is_none();
-                execution.state == StepState::Waiting && is_asked
-            })
+            .filter(|execution| !execution.state.is_final() && execution.is_asked())
             .map(|execution| (execution.id.task, execution.id.item))
             .collect();
         assert_eq!(asking, model.asking(), "{name} asks: engine, model {}", told());

@@ -12,6 +12,11 @@ impl Plan {
             version: "1".into(),
             name: self.name.clone(),
             global_timeout_s: self.global_timeout.unwrap_or(0),
+            policy: self
+                .steps
+                .then(|| "step".parse().expect("a rule"))
+                .into_iter()
+                .collect(),
             outputs: [("twice", "inputs.given * 2"), ("run", "workflow.run")]
                 .map(|(name, cel)| (name.to_owned(), cel.to_owned()))
                 .into(),

@@ -95,9 +95,11 @@ impl Driver {
                     template,
                     inputs,
                     labels,
+                    policy,
                     ..
                 } => Letter::Start {
                     labels: labels.clone(),
+                    steps: !policy.is_empty(),
                     template: template.clone(),
                     given: inputs["given"].as_u64().expect("a number"),
                 },
@@ -157,6 +159,7 @@ impl Driver {
                 name,
                 inputs,
                 labels,
+                policy,
             } => {
                 let creation = Creation {
                     labels,
@@ -166,6 +169,7 @@ impl Driver {
                     definition: self.templates[&template].definition(),
                     template,
                     inputs,
+                    policy: policy.to_vec(),
                     parent: Some(parent),
                     ..Creation::default()
                 };

@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) global_timeout: Option<u64>,
     /// The second in which it begins; of the root only.
     pub(crate) later: Option<u64>,
+    /// Somebody releases every action; of the root only, whose sub-workflows have it from there.
+    pub(crate) steps: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -111,6 +111,12 @@ impl Both {
                 self.tell(of, &Command::Pause { by, reason });
                 self.family.models[of].paused();
             }
+            Choice::Policy(of, steps) => {
+                let policy = steps.then(|| "step".parse().expect("a rule"));
+                let (policy, by) = (policy.into_iter().collect(), "somebody".to_owned());
+                self.tell(of, &Command::SetPolicy { policy, by });
+                self.family.models[of].steps_are(steps);
+            }
             Choice::Report(machine, outcome) => {
                 let (of, task, item) = self.on(machine).expect("something runs");
                 self.driver.report(machine, said(outcome));

@@ -23,8 +23,9 @@ struct Drawn {
 
 pub(crate) fn plans() -> impl Strategy<Value = Plan> {
     let later = prop::option::weighted(0.2, 1u64..40);
-    (plans_of(6, 2), later).prop_map(|(plan, later)| Plan {
+    (plans_of(6, 2), later, prop::bool::weighted(0.15)).prop_map(|(plan, later, steps)| Plan {
         later,
+        steps,
         ..plan.named("model")
     })
 }
@@ -39,6 +40,7 @@ fn plans_of(tasks: usize, depth: usize) -> BoxedStrategy<Plan> {
             tasks: Vec::new(),
             global_timeout,
             later: None,
+            steps: false,
         };
         for one in drawn {
             add(&mut plan, one);

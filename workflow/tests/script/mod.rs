@@ -354,6 +354,14 @@ impl Script {
                 let (task, item) = of_item(task);
                 Command::UnpauseOne { task, item, by: by() }
             }
+            ["policy", ref rules @ ..] => {
+                let rules = rules.join(" ");
+                let rules = rules.split(',').filter(|rule| !rule.is_empty());
+                Command::SetPolicy {
+                    policy: rules.map(|rule| rule.parse().unwrap()).collect(),
+                    by: by(),
+                }
+            }
             ["skip", task] => skip(task, ""),
             ["skip", task, reason] => skip(task, reason),
             ["retry"] => Command::Retry { by: by() },
@@ -508,6 +516,11 @@ fn print(event: &Event) -> String {
         Delayed {
             action: Some(action), ..
         } => format!("action {action}"),
+        ActionAsked { action, rule, .. } => format!("action {action}: {rule}"),
+        PolicySet { policy, .. } => {
+            let rules: Vec<String> = policy.iter().map(ToString::to_string).collect();
+            rules.join(", ")
+        }
         Decided { approved, .. } => if *approved { "yes" } else { "no" }.into(),
         SkipAsked {
             item: Some(item),

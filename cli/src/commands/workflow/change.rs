@@ -3,8 +3,8 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseTaskRequest,
-    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryWorkflowRequest, SkipTaskRequest,
-    StartWorkflowRequest,
+    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryWorkflowRequest, SetPolicyRequest,
+    SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -74,6 +74,13 @@ pub(super) async fn label(id: String, changes: &[String], asking: Asking<'_>) ->
         let labels = dash(&in_one_line(&workflow.labels));
         Ok(writeln!(out, "workflow {} has the labels {labels}", workflow.id)?)
     })
+}
+
+/// No rules: everything is done at once.
+pub(super) async fn policy(id: String, policy: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let answer = client.control.set_policy(SetPolicyRequest { id, policy }).await;
+    changed(&client, answer, asking)
 }
 
 pub(super) async fn skip(

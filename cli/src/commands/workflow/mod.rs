@@ -32,6 +32,7 @@ Examples:
   farrier workflow create -f wipe.yaml -r device_1=node1
   farrier workflow create -t debian -r device_1=node1 -l change=4711 -l owner=ann
   farrier workflow create -t debian -r device_1=node1 --at '2026-11-29 02:00'
+  farrier workflow create -t debian -r device_1=node1 --policy 'ask writes=disk by=ops'
 
 It begins as soon as its machine is attached; a machine that is switched on netboots into it. With --at or --in it begins then:
 until that time it has no machine, and waits for none.")]
@@ -60,6 +61,10 @@ until that time it has no machine, and waits for none.")]
         /// A label to find it by, beside those of the template; more than once
         #[arg(short, long = "label", value_name = "KEY=VALUE")]
         labels: Vec<String>,
+        /// A rule about its actions, before those of the template: ask, deny or auto with action=NAME, image=IMAGE or writes=disk,
+        /// or step; more than once, the first that fits counts
+        #[arg(long, value_name = "RULE")]
+        policy: Vec<String>,
         #[command(flatten)]
         later: Later,
         /// Print its id only, whatever -o says
@@ -150,6 +155,28 @@ Examples:
         id: String,
         #[arg(help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]")]
         task: Option<String>,
+    },
+    /// Change which of its actions a person releases, and which are refused
+    #[command(after_help = "\
+Examples:
+  farrier workflow policy ID 'ask writes=disk by=ops'      before each action that writes a disk somebody of ops is asked
+  farrier workflow policy ID 'auto image=cexec' step       every action but cexec is released one by one
+  farrier workflow policy ID 'deny action=wipe'            its task fails with Denied
+  farrier workflow policy ID --none                        all are done at once
+
+The rules replace those that it has; the first that fits an action counts. What is asked is answered with approve and reject.")]
+    #[command(group = clap::ArgGroup::new("rules").required(true).args(["policy", "none"]))]
+    Policy {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        #[arg(
+            value_name = "RULE",
+            help = "ask, deny or auto, with action=NAME, image=IMAGE, writes=disk or nothing; step is ask; by=GROUP,… says who decides"
+        )]
+        policy: Vec<String>,
+        /// No rules
+        #[arg(long)]
+        none: bool,
     },
     /// Do not do one task, or one item of a forEach; the rest goes on
     #[command(after_help = "\
@@ -320,6 +347,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             idempotency_key,
             name,
             labels: given_labels,
+            policy,
             later,
             quiet,
         } => {
@@ -338,6 +366,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 namespace: asking.namespace.clone(),
                 start_at: later.asked()?,
                 labels: labels(&given_labels)?.into_iter().collect(),
+                policy,
             };
             create(request, quiet, asking).await?;
         }
@@ -356,6 +385,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::Pause { id, task, reason } => change::pause(id, task, reason, asking).await?,
         WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
         WorkflowCommand::Resume { id, task } => change::resume(id, task, asking).await?,
+        WorkflowCommand::Policy { id, policy, none: _ } => change::policy(id, policy, asking).await?,
         WorkflowCommand::Skip { id, task, reason } => change::skip(id, task, reason, asking).await?,
         WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
         WorkflowCommand::Retry { id } => change::retry(id, asking).await?,

@@ -6,7 +6,8 @@ use proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use workflow::engine::{
-    ActionState, Event, EventKind, Execution, Failure, Head, Said, StepState, TaskState, Waiting, Workflow,
+    ActionState, ApprovalDecision, Event, EventKind, Execution, Failure, Head, Said, StepState, TaskState,
+    Waiting, Workflow,
 };
 use workflow::language::{Action, Control, Definition, Task};
 
@@ -97,6 +98,7 @@ fn head(head: &Head) -> v1::Workflow {
         outputs_json: object(&head.outputs),
         vars_json: object(&head.vars),
         paused_at: head.paused_at.map(timestamp),
+        policy: head.policy.iter().map(ToString::to_string).collect(),
         starts_at: head.start_at.filter(|_| !head.state.is_final()).map(timestamp),
         last_event: head.last_event,
         labels: head
@@ -187,6 +189,10 @@ fn execution(task: &Task, state: &Execution) -> v1::TaskExecution {
     let error = state.error.clone().unwrap_or_default();
     let message = task.approve.as_ref().map(|approve| approve.message.clone());
     let filled = state.filled.as_ref().map(|filled| filled.message.clone());
+    let asks = state.asks.as_ref().map(|asks| {
+        let action = task.actions.get(asks.action).map_or("", |action| &action.name);
+        format!("action {action:?} (the policy says {})", asks.rule)
+    });
     v1::TaskExecution {
         id: state.id.to_string(),
         item: count(state.id.item),
@@ -198,14 +204,9 @@ fn execution(task: &Task, state: &Execution) -> v1::TaskExecution {
         tries: state.tries,
         actions: actions(task, state),
         child: state.child.clone().unwrap_or_default(),
-        decision: state.decision.as_ref().map(|decision| v1::Decision {
-            approved: decision.approved,
-            by: decision.by.clone(),
-            comment: decision.comment.clone(),
-            at: Some(timestamp(decision.at)),
-        }),
-        approve_message: filled
-            .filter(|filled| !filled.is_empty())
+        decision: state.decision.as_ref().map(decision),
+        approve_message: asks
+            .or(filled.filter(|filled| !filled.is_empty()))
             .or(message)
             .unwrap_or_default(),
         reason: error.reason,
@@ -285,6 +286,16 @@ fn action_state(action: &Action, state: &ActionState, execution: StepState) -> v
         exit_code: exit_code(state),
         input_json: object(&action.input),
         outputs_json: object(&state.outputs),
+        released: state.released.as_ref().map(decision),
+    }
+}
+
+fn decision(decision: &ApprovalDecision) -> v1::Decision {
+    v1::Decision {
+        approved: decision.approved,
+        by: decision.by.clone(),
+        comment: decision.comment.clone(),
+        at: Some(timestamp(decision.at)),
     }
 }
 

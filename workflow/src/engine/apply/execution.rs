@@ -8,8 +8,8 @@ use super::super::event::{Event, EventKind, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
 use super::super::size::json_bytes;
 use super::super::state::{
-    ActionState, ApprovalDecision, ChildRequest, Cleanup, Execution, OwnPause, Said, StepState, Waiting,
-    Workflow, WorkflowState,
+    ActionState, ApprovalDecision, Asks, ChildRequest, Cleanup, Execution, OwnPause, Said, StepState,
+    StoppedClock, Waiting, Workflow, WorkflowState,
 };
 use super::super::uses::is_last_on_machine;
 use super::super::{UnixMillis, state::Head};
@@ -36,9 +36,13 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
                 at,
             };
             let execution = open(workflow, *execution).filter(|execution| {
-                execution.waiting == Some(Waiting::Approval) && execution.decision.is_none()
+                let is_open = execution.asks.is_some() || execution.decision.is_none();
+                execution.waiting == Some(Waiting::Approval) && is_open
             })?;
-            execution.decision = Some(decision);
+            match execution.asks.as_ref().map(|asks| asks.action) {
+                None => execution.decision = Some(decision),
+                Some(action) => execution.actions.get_mut(action)?.released = Some(decision),
+            }
             execution.due = None;
             if waiting.is_some() {
                 goes_on(
@@ -77,10 +81,11 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             reason,
             ..
         } => {
-            let pause = own_pause(&workflow.head, Said::new(by, reason), at);
-            open(workflow, *execution)
-                .filter(|execution| execution.pause.is_none())?
-                .pause = Some(pause);
+            let paused_ms = workflow.head.paused_ms_at(at);
+            let execution = open(workflow, *execution).filter(|execution| execution.pause.is_none())?;
+            let said = Said::new(by, reason);
+            execution.pause = Some(OwnPause { said, since: at });
+            stop_clock(execution, paused_ms, at);
         }
         TaskResumed {
             execution: Some(execution),
@@ -88,13 +93,27 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
         } => {
             let paused_ms = workflow.head.paused_ms_at(at);
             let execution = open(workflow, *execution)?;
-            let pause = execution.pause.take()?;
-            // The clock of one that has not begun does not run.
-            if execution.started_at.is_some() {
-                let both_ms = paused_ms.saturating_sub(pause.paused_ms);
-                let alone_ms = at.saturating_sub(pause.since).saturating_sub(both_ms);
-                execution.own_paused_ms = execution.own_paused_ms.saturating_add(alone_ms);
-            }
+            execution.pause.take()?;
+            start_clock(execution, paused_ms, at);
+        }
+        ActionAsked {
+            execution,
+            action,
+            rule,
+        } => {
+            let paused_ms = workflow.head.paused_ms_at(at);
+            let execution = open(workflow, *execution).filter(|execution| {
+                let is_asked = execution.waiting == Some(Waiting::Approval) && execution.asks.is_some();
+                is_asked || execution.waiting == Some(Waiting::Machine)
+            })?;
+            execution.actions.get(*action)?;
+            execution.waiting = Some(Waiting::Approval);
+            execution.asks = Some(Asks {
+                action: *action,
+                rule: rule.clone(),
+                since: at,
+            });
+            stop_clock(execution, paused_ms, at);
         }
         Dispatched { .. } => dispatched(workflow, &event.kind, at)?,
         Reported { attempt, outcome } => reported(workflow, attempt, outcome, at)?,
@@ -179,7 +198,9 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         task.ended = task.ended.saturating_add(1);
         task.skipped = task.skipped.saturating_add(1);
     }
-    let pause = held.map(|said| own_pause(&workflow.head, said, at));
+    let paused_ms = workflow.head.paused_ms_at(at);
+    let stopped_clock = held.as_ref().map(|_| StoppedClock { since: at, paused_ms });
+    let pause = held.map(|said| OwnPause { said, since: at });
     let earlier = workflow.earlier(id);
     // What an earlier run did is no beginning of this one: its clocks wait for something that runs.
     let is_kept = earlier.is_some_and(|earlier| earlier.state == StepState::Success);
@@ -210,6 +231,8 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         decision: None,
         skip: skip.filter(|_| unwanted.is_some()),
         pause,
+        asks: None,
+        stopped_clock,
         error: unwanted.clone(),
         outputs: Default::default(),
         created_at: at,
@@ -235,9 +258,13 @@ fn goes_on(
     at: UnixMillis,
 ) {
     let (wanted, paused_ms) = (wanted(&workflow.head), paused_in_run(&workflow.head));
+    let paused_ms_now = workflow.head.paused_ms_at(at);
     let Some(execution) = open(workflow, id) else {
         return;
     };
+    if execution.asks.take().is_some() {
+        start_clock(execution, paused_ms_now, at);
+    }
     execution.waiting = waiting;
     execution.due = due;
     if execution.state == StepState::Delayed {
@@ -265,11 +292,24 @@ fn goes_on(
     }
 }
 
-fn own_pause(head: &Head, said: Said, since: UnixMillis) -> OwnPause {
-    OwnPause {
-        said,
-        since,
-        paused_ms: head.paused_ms_at(since),
+/// Its clock stands still from here on, where it does not already. `paused_ms`: pauses of the workflow up to now.
+fn stop_clock(execution: &mut Execution, paused_ms: u64, at: UnixMillis) {
+    let since = || StoppedClock { since: at, paused_ms };
+    execution.stopped_clock.get_or_insert_with(since);
+}
+
+/// Its clock goes on, unless something else keeps it.
+fn start_clock(execution: &mut Execution, paused_ms: u64, at: UnixMillis) {
+    if execution.pause.is_some() || execution.asks.is_some() {
+        return;
+    }
+    // That of one that has not begun does not run.
+    if let Some(clock) = execution.stopped_clock.take()
+        && execution.started_at.is_some()
+    {
+        let both_ms = paused_ms.saturating_sub(clock.paused_ms);
+        let alone_ms = at.saturating_sub(clock.since).saturating_sub(both_ms);
+        execution.own_paused_ms = execution.own_paused_ms.saturating_add(alone_ms);
     }
 }
 
@@ -600,6 +640,8 @@ fn ended(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Option<()
     execution.due = None;
     execution.stopping = None;
     execution.pause = None;
+    execution.asks = None;
+    execution.stopped_clock = None;
     execution.ended_at = Some(at);
     for (name, value) in outputs {
         execution.outputs.insert(name.clone(), value.clone());

@@ -72,6 +72,7 @@ fn created(event: &Event) -> Option<Workflow> {
         parent,
         resolved: _,
         start_at,
+        policy,
         by: _,
     } = &event.kind
     else {
@@ -94,6 +95,8 @@ fn created(event: &Event) -> Option<Workflow> {
             vars: Shared::default(),
             outputs: Map::new(),
             machines: machines.clone().into(),
+            policy: policy.clone().into(),
+            policies: u32::from(!policy.is_empty()),
             tasks: Shared::from(
                 definition
                     .tasks
@@ -185,6 +188,12 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             let labels = &mut *workflow.head.labels;
             labels.extend(set.clone());
             removed.iter().for_each(|key| drop(labels.remove(key)));
+            Some(())
+        }
+        PolicySet { policy, .. } => {
+            let head = &mut workflow.head;
+            head.policy = policy.clone().into();
+            head.policies = head.policies.saturating_add(1);
             Some(())
         }
         StartMoved { start_at, .. } => {

@@ -44,7 +44,16 @@ impl Draft<'_> {
         let Some(execution) = execution else {
             return Err(self.nothing_to_approve(task, item));
         };
-        let said = execution.decision.as_ref();
+        if let Some(asks) = execution.asks.clone() {
+            self.refuse_others(task, &asks.rule.by, groups, by)?;
+            self.released(id, asks.action, approved, (by, comment));
+            return Ok(());
+        }
+        let next = execution
+            .next_action()
+            .and_then(|index| execution.actions.get(index));
+        let released = next.and_then(|action| action.released.as_ref());
+        let said = released.or(execution.decision.as_ref());
         if said.is_some_and(|said| said.approved == approved && said.by == by) {
             return Ok(());
         }
@@ -59,13 +68,7 @@ impl Draft<'_> {
             return Err(self.nothing_to_approve(task, item));
         }
         let wanted = defined.approve.as_ref().map_or(&[][..], |approve| &approve.by);
-        if !wanted.is_empty() && !wanted.iter().any(|group| groups.contains(group)) {
-            return Err(Refusal::NotYours {
-                task: task.to_owned(),
-                by: wanted.join(", "),
-                who: by.to_owned(),
-            });
-        }
+        self.refuse_others(task, wanted, groups, by)?;
         let filled = execution.filled.clone();
         let is_held = self.is_paused() || execution.pause.is_some();
         let kind = |waiting, due, child| EventKind::Decided {
@@ -99,6 +102,24 @@ impl Draft<'_> {
         Ok(())
     }
 
+    /// Refuses whoever is in none of the groups that decide; where there are none anybody does.
+    fn refuse_others(
+        &self,
+        task: &str,
+        wanted: &[String],
+        groups: &[String],
+        who: &str,
+    ) -> Result<(), Refusal> {
+        if wanted.is_empty() || wanted.iter().any(|group| groups.contains(group)) {
+            return Ok(());
+        }
+        Err(Refusal::NotYours {
+            task: task.to_owned(),
+            by: wanted.join(", "),
+            who: who.to_owned(),
+        })
+    }
+
     fn nothing_to_approve(&self, task: &str, item: Option<usize>) -> Refusal {
         let name = |id: ExecutionId| {
             let defined = self.workflow.definition.tasks.get(id.task)?;
@@ -108,7 +129,7 @@ impl Draft<'_> {
             })
         };
         let waiting: Vec<String> = open_executions(&self.workflow)
-            .filter(|execution| execution.waiting == Some(Waiting::Approval) && execution.decision.is_none())
+            .filter(|execution| execution.is_asked())
             .filter_map(|execution| name(execution.id))
             .take(10)
             .collect();

@@ -23,6 +23,7 @@ impl Draft<'_> {
                 && execution.worker == worker
                 && execution.waiting == Some(Waiting::Machine)
                 && execution.pause.is_none()
+                && self.held_by_policy(execution).is_none()
                 && self.is_latest(id)
         });
         let ready = execution.and_then(|execution| {

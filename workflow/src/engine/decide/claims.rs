@@ -15,7 +15,9 @@ impl Draft<'_> {
         if self.is_paused() {
             return;
         }
-        if let Some(execution) = self.workflow.execution(id).filter(|one| one.pause.is_none()) {
+        let execution = self.workflow.execution(id).filter(|one| one.pause.is_none());
+        // What is to be asked for first, or refused, is seen to before the decision ends.
+        if let Some(execution) = execution.filter(|one| self.held_by_policy(one).is_none()) {
             self.effects.push(Effect::Want {
                 worker: execution.worker.clone(),
                 root: self.workflow.root().to_owned(),

@@ -7,6 +7,7 @@ use super::super::event::{Event, EventKind};
 use super::super::state::Workflow;
 use super::super::uses::static_workers;
 use super::draft::Draft;
+use crate::language::PolicyRule;
 
 /// The workflow, and the claims of the machines that its definition names, unless it begins later.
 pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'static> {
@@ -26,6 +27,7 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
             resolved: creation.resolved.clone(),
             parent: creation.parent.clone(),
             start_at: creation.start_at,
+            policy: rules(creation),
             by: creation.by.clone(),
         },
     };
@@ -37,6 +39,17 @@ pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'
     let mut draft = Draft::new(None, workflow, now, vec![created], most_rows);
     draft.effects = effects;
     draft
+}
+
+/// What was given comes before what its template has. A template that starts itself does not add its rules again.
+fn rules(creation: &Creation) -> Vec<PolicyRule> {
+    let mut rules = creation.policy.clone();
+    for rule in &creation.definition.policy {
+        if !rules.contains(rule) {
+            rules.push(rule.clone());
+        }
+    }
+    rules
 }
 
 /// In the root's name, for every machine that the definition names.

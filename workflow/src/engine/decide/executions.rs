@@ -264,6 +264,7 @@ impl Draft<'_> {
                     root: self.workflow.root().to_owned(),
                 };
                 let namespace = head.namespace.clone();
+                let policy = head.policy.clone();
                 self.effects.push(if again {
                     Effect::RetryChild {
                         id: child,
@@ -278,6 +279,7 @@ impl Draft<'_> {
                         name,
                         inputs,
                         labels: Labels::clone(&self.workflow.head.labels),
+                        policy,
                     }
                 });
             }

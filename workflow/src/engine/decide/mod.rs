@@ -17,6 +17,7 @@ mod outcome;
 mod outputs;
 mod pause;
 mod pause_one;
+mod policy;
 mod retry;
 mod scope;
 mod skip;
@@ -138,6 +139,7 @@ pub fn decide_within(
             reason,
         } => draft.pause_one(task, *item, (by, reason))?,
         Command::UnpauseOne { task, item, by } => draft.unpause_one(task, *item, by)?,
+        Command::SetPolicy { policy, by } => draft.set_policy(policy, by)?,
         Command::Deadlock { machine, with } => draft.deadlock(machine, with)?,
     }
     draft.go_on();
@@ -159,7 +161,7 @@ impl Draft<'_> {
             } else if self.is_paused() {
                 self.settle_pause()
             } else {
-                self.wake() | self.advance_tasks()
+                self.wake() | self.police() | self.advance_tasks()
             };
             // An answer during a pause may have been the end of the last task; that of the workflow waits.
             if self.workflow.head.ending.is_none() && !self.is_paused() && !self.is_cut_short() {

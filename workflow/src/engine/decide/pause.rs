@@ -73,7 +73,7 @@ impl Draft<'_> {
         let asleep = self.all(|execution| match execution.waiting {
             _ if execution.pause.is_some() => false,
             Some(Waiting::Machine) => execution.wanted != pauses,
-            Some(Waiting::Approval) => execution.decision.is_some(),
+            Some(Waiting::Approval) => !execution.is_asked(),
             Some(Waiting::Children) => execution.child_asked == Some(ChildRequest::Pause),
             Some(Waiting::Resume) => true,
             Some(Waiting::Time) | None => false,

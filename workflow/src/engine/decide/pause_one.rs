@@ -155,7 +155,7 @@ impl Draft<'_> {
         let execution = self.workflow.execution(id);
         execution.is_some_and(|execution| match execution.waiting {
             Some(Waiting::Machine | Waiting::Resume) => true,
-            Some(Waiting::Approval) => execution.decision.is_some(),
+            Some(Waiting::Approval) => !execution.is_asked(),
             Some(Waiting::Children) => execution.child_asked == Some(ChildRequest::Pause),
             Some(Waiting::Time) | None => false,
         })

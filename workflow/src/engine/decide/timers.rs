@@ -62,14 +62,14 @@ fn due_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
     own.into_iter().chain(timeout_of(workflow, execution)).min()
 }
 
-/// Of the whole task; None once it is being stopped for it, and while somebody holds it.
+/// Of the whole task; None once it is being stopped for it, while somebody holds it, and while it asks for an action.
 fn timeout_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
     let seconds = workflow.definition.tasks.get(execution.id.task)?.timeout_s;
     let is_stopping = execution.stopping.is_some()
         || execution
             .under_way()
             .is_some_and(|(_, action)| action.stopping.is_some());
-    let is_running = !is_stopping && execution.pause.is_none();
+    let is_running = !is_stopping && execution.stopped_clock.is_none();
     let started = execution.started_at.filter(|_| seconds > 0 && is_running)?;
     let paused_ms = workflow.head.paused_ms.saturating_sub(execution.paused_before_ms);
     Some(after(

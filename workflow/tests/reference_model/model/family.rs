@@ -25,6 +25,7 @@ pub(crate) enum Letter {
         template: String,
         given: u64,
         labels: Labels,
+        steps: bool,
     },
     Unpause,
 }
@@ -120,12 +121,15 @@ impl Family {
             template,
             given,
             labels,
+            steps,
         } = letter
         {
             let plan = &self.templates[&template];
             let parent = Some(self.parents[to].clone());
+            let mut plan = plan.clone();
+            plan.steps = steps;
             self.models
-                .push(Model::new(plan, to, (given, labels), now, parent));
+                .push(Model::new(&plan, to, (given, labels), now, parent));
         } else if let Some(at) = self.named(to) {
             self.models[at].receive(from, letter);
         }
@@ -192,14 +196,14 @@ impl Model {
                 let template = plan.name.clone();
                 let given = base + u64::from(self.run);
                 let labels = self.labels.clone();
-                (
-                    name,
-                    Letter::Start {
-                        template,
-                        given,
-                        labels,
-                    },
-                )
+                let steps = self.steps;
+                let start = Letter::Start {
+                    template,
+                    given,
+                    labels,
+                    steps,
+                };
+                (name, start)
             }
         };
         let one = &mut self.tasks[task].items[item];

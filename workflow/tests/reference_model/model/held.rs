@@ -11,11 +11,7 @@ impl Model {
             (None, _) if is_many => state.held = true,
             (_, Some(one)) => {
                 one.held = true;
-                if let Some((left, since)) = one.budget.as_mut().filter(|_| !one.timed_out)
-                    && let Some(since) = since.take()
-                {
-                    *left -= now - since;
-                }
+                one.stop_clock(now);
             }
             (Some(item), None) => {
                 state.held_items.insert(item);
@@ -34,10 +30,7 @@ impl Model {
             (_, Some(one)) => {
                 one.held = false;
                 if self.flow == Flow::Running {
-                    // A clock that was stopped while its time was over is not set on again.
-                    if let Some((_, since)) = one.budget.as_mut().filter(|_| !one.timed_out) {
-                        *since = Some(now);
-                    }
+                    one.start_clock(now);
                     self.act_on_due();
                     self.wake(task, made);
                 }

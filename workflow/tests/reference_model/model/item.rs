@@ -1,5 +1,7 @@
 //! A task for one item of its list, or for none: where it is, and how it begins.
 
+use std::collections::BTreeSet;
+
 use super::{End, Flow, Model, Outcome, Told};
 use crate::plan::{Outputs, Work};
 
@@ -26,6 +28,10 @@ pub(crate) struct Item {
     pub(crate) skipped: bool,
     /// A person holds it: nothing more of it begins.
     pub(crate) held: bool,
+    /// Somebody is asked whether its next action may be done.
+    pub(crate) asked: bool,
+    /// Actions that somebody has released.
+    pub(super) released: BTreeSet<usize>,
     /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
     pub(super) budget: Option<(u64, Option<u64>)>,
 }
@@ -71,6 +77,8 @@ impl Item {
             timed_out: false,
             skipped: false,
             held: false,
+            asked: false,
+            released: BTreeSet::new(),
             budget: None,
         }
     }
@@ -94,6 +102,25 @@ impl Item {
         }
     }
 
+    pub(super) fn stop_clock(&mut self, now: u64) {
+        // That of one whose time is over stands still for good.
+        if let Some((left, since)) = self.budget.as_mut().filter(|_| !self.timed_out)
+            && let Some(since) = since.take()
+        {
+            *left -= now - since;
+        }
+    }
+
+    /// Of a workflow that runs; unless something else keeps it.
+    pub(super) fn start_clock(&mut self, now: u64) {
+        if self.held || self.asked || self.timed_out {
+            return;
+        }
+        if let Some((_, since)) = &mut self.budget {
+            *since = Some(now);
+        }
+    }
+
     pub(crate) fn end(&self) -> Option<End> {
         match self.at {
             At::Over(end) => Some(end),
@@ -107,11 +134,18 @@ impl Model {
         if !matches!(self.flow, Flow::Running | Flow::Paused) {
             return Vec::new();
         }
-        self.all(|at| matches!(at, At::Approval { .. }))
+        let mut asking = self.all(|at| !matches!(at, At::Over(_)));
+        asking.retain(|&(task, item)| {
+            let one = &self.tasks[task].items[item];
+            one.asked || matches!(one.at, At::Approval { .. })
+        });
+        asking
     }
 
     pub(crate) fn decided(&mut self, task: usize, item: usize, approved: bool) {
-        if approved && (self.flow == Flow::Paused || self.tasks[task].items[item].held) {
+        if self.tasks[task].items[item].asked {
+            self.answered(task, item, approved);
+        } else if approved && (self.flow == Flow::Paused || self.tasks[task].items[item].held) {
             self.tasks[task].items[item].at = At::Approved;
         } else if approved {
             self.go_on(task, item);
@@ -143,7 +177,9 @@ impl Model {
             Work::Actions(..) => {
                 one.at = At::Ready;
                 // Also where it does not come to more: what stops the workflow may follow at once.
-                self.claims.extend(self.machine(task, item));
+                if !self.needs_release(task, item) {
+                    self.claims.extend(self.machine(task, item));
+                }
             }
             Work::Workflow { .. } => self.begin_sub(task, item),
             Work::Wait(seconds) => {

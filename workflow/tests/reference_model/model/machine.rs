@@ -11,7 +11,7 @@ impl Model {
         }
         self.all(|at| at == At::Ready)
             .into_iter()
-            .filter(|&(task, item)| !self.tasks[task].items[item].held)
+            .filter(|&(task, item)| !self.tasks[task].items[item].held && !self.needs_release(task, item))
             .filter_map(|(task, item)| Some((self.machine(task, item)?, task, item)))
             .collect()
     }

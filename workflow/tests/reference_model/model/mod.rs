@@ -6,6 +6,7 @@ mod family;
 mod held;
 mod item;
 mod machine;
+mod policy;
 mod run;
 mod task;
 
@@ -52,6 +53,8 @@ pub(crate) struct Model {
     /// Seconds of the global timeout that are left, and since when they run.
     pub(super) budget: Option<(u64, Option<u64>)>,
     pub(super) started: bool,
+    /// Somebody releases every action.
+    pub(crate) steps: bool,
     /// The second in which it begins, until it has.
     pub(crate) later: Option<u64>,
     /// It was to end before its tasks did.
@@ -91,6 +94,7 @@ impl Model {
             now,
             budget: plan.global_timeout.map(|seconds| (seconds, None)),
             started: false,
+            steps: plan.steps,
             later: plan.later,
             was_stopped: false,
             born: BTreeMap::new(),
