@@ -103,8 +103,8 @@ impl Item {
     }
 
     pub(super) fn stop_clock(&mut self, now: u64) {
-        // That of one whose time is over stands still for good.
-        if let Some((left, since)) = self.budget.as_mut().filter(|_| !self.timed_out)
+        // That of one whose time is over, or that was skipped, counts no more.
+        if let Some((left, since)) = self.budget.as_mut().filter(|_| !self.timed_out && !self.skipped)
             && let Some(since) = since.take()
         {
             *left -= now - since;
@@ -113,7 +113,7 @@ impl Item {
 
     /// Of a workflow that runs; unless something else keeps it.
     pub(super) fn start_clock(&mut self, now: u64) {
-        if self.held || self.asked || self.timed_out {
+        if self.held || self.asked || self.timed_out || self.skipped {
             return;
         }
         if let Some((_, since)) = &mut self.budget {

@@ -129,7 +129,9 @@ impl Model {
     fn budgets(&mut self) -> impl Iterator<Item = &mut (u64, Option<u64>)> {
         let items = self.tasks.iter_mut().flat_map(|task| &mut task.items);
         let global = self.budget.as_mut().filter(|_| self.started);
-        let open = items.filter(|item| item.end().is_none() && !item.timed_out && !item.held && !item.asked);
+        let open = items.filter(|item| {
+            item.end().is_none() && !item.timed_out && !item.skipped && !item.held && !item.asked
+        });
         open.filter_map(|item| item.budget.as_mut()).chain(global)
     }
 
