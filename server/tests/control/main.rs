@@ -19,6 +19,7 @@ mod namespaces;
 mod outputs;
 mod people;
 mod races;
+mod record;
 mod restarts;
 mod rollouts;
 mod secrets;
