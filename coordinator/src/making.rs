@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use workflow::engine::{Creation, Parent};
+use workflow::engine::{Creation, MadeFrom, Parent};
 use workflow::expression::Selector;
 use workflow::labels::{self, Labels};
 use workflow::language::{self, Control, Definition, Devices, Problem, Rendered};
@@ -45,6 +45,8 @@ pub struct Source {
     /// Empty: the template's.
     pub name: String,
     /// Of the stored template.
+    pub template_id: String,
+    pub template_version: u64,
     pub template_labels: Labels,
     /// Beside the template's, and before them.
     pub labels: Labels,
@@ -108,6 +110,11 @@ pub fn make(
         namespace: scope.namespace().to_owned(),
         name,
         template: source.template,
+        made_from: Some(MadeFrom {
+            id: source.template_id,
+            version: source.template_version,
+            sha256: ephemeral::Digest::of(meant.text.as_bytes()).to_string(),
+        }),
         labels,
         // Filled in by whoever commits it, from the machines that there are then.
         machines: BTreeMap::new(),
@@ -154,6 +161,8 @@ fn asked(view: &View, scope: &Scope, mut source: Source) -> Result<(Source, Mean
         Err(stored) => {
             let template = templates::find(view, scope, &stored)?;
             source.template = template.name;
+            source.template_id = template.id;
+            source.template_version = template.version;
             let mut meant = templates::meant(&template.text, "", "")?;
             meant.warnings = asked.warnings;
             meant.labels.extend(template.labels);

@@ -7,7 +7,7 @@ use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{at_place, clock, dash, first_line, given, seconds, short_age, time};
+use super::{at_place, clock, dash, first_line, given, seconds, short_age, time, when};
 use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::{safe_line, set_in};
 
@@ -17,6 +17,9 @@ pub(crate) struct Workflow {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) template: Option<String>,
+    pub(crate) template_id: Option<String>,
+    pub(crate) template_version: Option<u64>,
+    pub(crate) template_sha256: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) state: String,
     pub(crate) message: Option<String>,
@@ -31,12 +34,47 @@ pub(crate) struct Workflow {
     pub(crate) ended_at: Option<String>,
     /// The first rule that fits an action counts.
     pub(crate) policy: Vec<String>,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) paused: Option<Intervention>,
+    pub(crate) resumed: Option<Intervention>,
+    pub(crate) cancelled: Option<Intervention>,
     pub(crate) inputs: Option<Value>,
     pub(crate) vars: Option<Value>,
     pub(crate) outputs: Option<Value>,
     pub(crate) last_event: u64,
+    pub(crate) stamp: String,
     pub(crate) tasks: Vec<Task>,
     pub(crate) definition: Option<String>,
+}
+
+/// What somebody wanted of a workflow.
+#[derive(Debug, Serialize)]
+pub(crate) struct Intervention {
+    pub(crate) by: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) at: Option<String>,
+}
+
+impl From<v1::Intervention> for Intervention {
+    fn from(asked: v1::Intervention) -> Self {
+        Self {
+            by: asked.by,
+            reason: given(asked.reason),
+            at: time(asked.at),
+        }
+    }
+}
+
+impl Intervention {
+    /// `2026-11-29 … by ann: why`
+    pub(crate) fn line(&self) -> String {
+        let reason = self
+            .reason
+            .as_ref()
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        format!("{} by {}{reason}", when(self.at.as_deref()), self.by)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -148,6 +186,9 @@ impl From<v1::Workflow> for Workflow {
             name: workflow.name,
             namespace: workflow.namespace,
             template: given(workflow.template),
+            template_id: given(workflow.template_id),
+            template_version: Some(workflow.template_version).filter(|version| *version > 0),
+            template_sha256: given(workflow.template_sha256),
             labels: workflow.labels.into_iter().collect(),
             state: workflow.state,
             message: given(workflow.message),
@@ -160,10 +201,15 @@ impl From<v1::Workflow> for Workflow {
             paused_at: time(workflow.paused_at),
             ended_at: time(workflow.ended_at),
             policy: workflow.policy,
+            updated_at: time(workflow.updated_at),
+            paused: workflow.paused.map(Intervention::from),
+            resumed: workflow.resumed.map(Intervention::from),
+            cancelled: workflow.cancelled.map(Intervention::from),
             inputs: json(&workflow.inputs_json),
             vars: json(&workflow.vars_json),
             outputs: json(&workflow.outputs_json),
             last_event: workflow.last_event,
+            stamp: workflow.stamp,
             tasks: workflow.tasks.into_iter().map(Task::from).collect(),
             definition: given(workflow.definition_yaml),
         }
@@ -561,6 +607,7 @@ fn between(started: Option<&str>, ended: Option<&str>) -> String {
 pub(crate) struct Event {
     pub(crate) number: u64,
     pub(crate) at: Option<String>,
+    pub(crate) stamp: String,
     pub(crate) kind: String,
     pub(crate) task: Option<String>,
     pub(crate) execution: Option<String>,
@@ -575,6 +622,7 @@ impl From<v1::WorkflowEvent> for Event {
         Self {
             number: event.number,
             at: time(event.at),
+            stamp: event.stamp,
             kind: event.kind,
             task: given(event.task),
             execution: given(event.execution),

@@ -52,6 +52,8 @@ impl Coordinator {
         row: Row,
     ) -> Result<(), Error> {
         step.carried(key, modified);
+        // What comes of it is stamped above what it came of.
+        step.workflow(id)?;
         match row {
             Row::Machine { machine, effects } => {
                 for item in effects {
@@ -247,6 +249,8 @@ impl Coordinator {
         let template = templates::find(step.view()?, &scope, &child.template)?;
         let source = Source {
             template: template.name,
+            template_id: template.id,
+            template_version: template.version,
             text: template.text,
             inputs: child.inputs,
             name: child.name,

@@ -23,6 +23,9 @@
 //! outbox/<id>/<event number:010>/<n:03>    what its decision wants of others; carried in this order
 //! ```
 //!
+//! Stamps of events are above all that their commit has read: of the workflows that it loaded, of whose outbox row it carries, and of the
+//! machines, which keep the highest that was decided about them.
+//!
 //! The events are the truth. Head and executions are written when something has changed by which a workflow is found,
 //! listed or followed, at the latest after [`step::UNWRITTEN_EVENTS`]: between those, a report writes its events alone,
 //! and whoever loads the workflow applies what came after the head. What a step was decided from is then not told by the
@@ -44,7 +47,7 @@ use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
-    self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, UnixMillis, Workflow,
+    self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, Stamp, UnixMillis, Workflow,
 };
 
 use crate::data::{Changed, versions};
@@ -156,6 +159,8 @@ pub struct Plan {
     pub answer: Answer,
     /// To be done after the commit. All but [`Next::Changed`] and [`Next::Wake`] are in the store, too.
     pub then: Vec<Next>,
+    /// A stamp that was read too late: what is to be committed has one that is not above it.
+    late: Option<Stamp>,
     touched: Touched,
 }
 
@@ -282,8 +287,15 @@ impl Coordinator {
     /// When the store fails, or holds what this version cannot read. [`Error::Archived`]: that workflow is to be brought back
     /// first. Nothing has changed then.
     pub fn prepare(&self, now: impl Into<Now>, input: &Input) -> Result<Plan, Error> {
-        let now = now.into();
-        database::until_read(|| self.try_prepare(now, input))
+        let mut now = now.into();
+        loop {
+            let plan = database::until_read(|| self.try_prepare(now, input))?;
+            match plan.late {
+                None => return Ok(plan),
+                // Only after the clock went back while no server was there: once more, above all that was read.
+                late => now.after = now.after.max(late),
+            }
+        }
     }
 
     fn try_prepare(&self, now: Now, input: &Input) -> Result<Plan, Error> {

@@ -11,5 +11,6 @@ mod races;
 mod rollouts;
 mod secrets;
 mod small_commits;
+mod stamps;
 mod subworkflows;
 mod written;

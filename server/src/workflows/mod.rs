@@ -303,24 +303,32 @@ fn idempotency(namespace: &str, key: &str) -> String {
 
 /// With the text of the template that it names.
 fn source_of(view: &View, scope: &Scope, asked: Creation) -> Result<Source, Error> {
-    let (template, text, template_labels) = match asked.template.as_str() {
-        "" => (String::new(), asked.text, Labels::new()),
+    let stored = match asked.template.as_str() {
+        "" => Source {
+            text: asked.text,
+            ..Source::default()
+        },
         stored => {
             let template = templates::find(view, scope, stored)?;
-            (template.name, template.text, template.labels)
+            Source {
+                template: template.name,
+                template_id: template.id,
+                template_version: template.version,
+                template_labels: template.labels,
+                text: template.text,
+                ..Source::default()
+            }
         }
     };
     Ok(Source {
-        template,
-        template_labels,
         labels: asked.labels,
-        text,
         file: asked.file,
         devices: asked.devices,
         machine: asked.machine,
         inputs: asked.inputs,
         typed_inputs: asked.typed_inputs,
         name: asked.name,
+        ..stored
     })
 }
 

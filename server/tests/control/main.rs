@@ -20,6 +20,7 @@ mod namespaces;
 mod outputs;
 mod people;
 mod races;
+mod record;
 mod restarts;
 mod rollouts;
 mod secrets;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::{Event, Failure, Loss, Outcome};
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{Parent, Workflow, WorkflowState, has_no_rules};
+use super::state::{MadeFrom, Parent, Workflow, WorkflowState, has_no_rules};
 use crate::Shared;
 use crate::labels::{LabelError, Labels};
 use crate::language::{Definition, PolicyRule};
@@ -153,6 +153,7 @@ pub struct Creation {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    pub made_from: Option<MadeFrom>,
     /// As [`labels::check`](crate::labels::check) has them.
     pub labels: Labels,
     pub definition: Definition,

@@ -9,9 +9,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::UnixMillis;
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
+use super::state::{ChildRequest, Filled, MadeFrom, Parent, StepState, Waiting, WorkflowState};
+use super::{Stamp, UnixMillis};
 use crate::labels::{Labels, in_one_line};
 use crate::language::{Definition, PolicyRule};
 
@@ -41,6 +41,8 @@ pub enum EventKind {
         namespace: String,
         name: String,
         template: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_from: Option<Box<MadeFrom>>,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         labels: Labels,
         definition: Box<Definition>,
@@ -374,6 +376,15 @@ pub enum Outcome {
     },
 }
 
+impl Event {
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            at: self.at,
+            tick: self.tick,
+        }
+    }
+}
+
 impl EventKind {
     /// The word that stands for it in JSON.
     pub fn name(&self) -> &'static str {
@@ -413,6 +424,15 @@ impl EventKind {
             Stopping { .. } => "stopping",
             Ended { .. } => "ended",
             RunOpened { .. } => "run_opened",
+        }
+    }
+
+    /// The sub-workflow that an execution has from here on.
+    pub fn child(&self) -> Option<&str> {
+        use EventKind::*;
+        match self {
+            ExecutionMade { child, .. } | Decided { child, .. } | Resumed { child, .. } => child.as_deref(),
+            _ => None,
         }
     }
 

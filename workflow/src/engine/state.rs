@@ -10,10 +10,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::UnixMillis;
 use super::event::Failure;
 use super::ids::ExecutionId;
 use super::secrets::SecretHole;
+use super::{Stamp, UnixMillis};
 use crate::Shared;
 use crate::labels::Labels;
 use crate::language::{Action, Definition, PolicyRule};
@@ -36,6 +36,8 @@ pub struct Head {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<Box<MadeFrom>>,
     #[serde(default, skip_serializing_if = "has_no_labels")]
     pub labels: Shared<Labels>,
     /// The workflow whose task this one is; none for a root.
@@ -91,6 +93,14 @@ pub struct Head {
     /// How often it was paused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pauses: u32,
+    /// Who paused it last in this run, and why; who had it go on; who cancelled it. What a workflow asks of its sub-workflows is not
+    /// a person's cancel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Intervention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Intervention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Intervention>,
     /// The last event: its number and stamp. The next number is one more, the next stamp is above.
     pub last_event: u64,
     pub last_at: UnixMillis,
@@ -120,6 +130,28 @@ fn has_no_labels(labels: &Labels) -> bool {
 
 fn default_namespace() -> String {
     "default".into()
+}
+
+/// The template that a workflow was made from, as it was then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeFrom {
+    /// Of the stored template; empty: it was given as a text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Of the stored template; 0: it was given as a text.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub version: u64,
+    /// Of the text, before it was rendered.
+    pub sha256: String,
+}
+
+/// What somebody wanted of a workflow, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intervention {
+    pub by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    pub at: UnixMillis,
 }
 
 /// Whose task a workflow is.
@@ -519,6 +551,14 @@ impl Head {
         self.paused_ms.saturating_add(present)
     }
 
+    /// Of the last event.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            at: self.last_at,
+            tick: self.last_tick,
+        }
+    }
+
     /// Whether nothing but the last event, and the bytes of outputs, is another one than in `other`.
     pub fn differs_in_last_event_only(&self, other: &Head) -> bool {
         let Head {
@@ -526,6 +566,7 @@ impl Head {
             namespace,
             name,
             template,
+            made_from,
             labels,
             parent,
             state,
@@ -547,6 +588,9 @@ impl Head {
             paused_at,
             paused_ms,
             pauses,
+            paused,
+            resumed,
+            cancelled,
             outputs_bytes: _,
             last_event: _,
             last_at: _,
@@ -556,6 +600,7 @@ impl Head {
             && *namespace == other.namespace
             && *name == other.name
             && *template == other.template
+            && *made_from == other.made_from
             && *labels == other.labels
             && *parent == other.parent
             && *state == other.state
@@ -577,6 +622,19 @@ impl Head {
             && *paused_at == other.paused_at
             && *paused_ms == other.paused_ms
             && *pauses == other.pauses
+            && *paused == other.paused
+            && *resumed == other.resumed
+            && *cancelled == other.cancelled
+    }
+}
+
+impl Intervention {
+    pub(super) fn new(by: &str, reason: &str, at: UnixMillis) -> Intervention {
+        Intervention {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            at,
+        }
     }
 }
 

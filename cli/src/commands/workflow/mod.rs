@@ -104,7 +104,7 @@ Examples:
         /// Its id, from `farrier workflow list`
         id: String,
         /// KEY=VALUE sets a label, KEY- takes it away
-        #[arg(required = true, value_name = "KEY=VALUE|KEY-", allow_hyphen_values = true)]
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         changes: Vec<String>,
     },
     /// Delete a workflow that has ended, with its events and logs

@@ -22,10 +22,13 @@ impl Step<'_> {
             added: std::mem::take(&mut self.added),
             ..Touched::default()
         };
+        let late = self.late();
+        let newest = self.seen.get().max(self.issued.map(|(_, last)| last));
         let machines = std::mem::take(&mut self.machines);
-        for (name, (known, work)) in machines {
+        for (name, (known, mut work)) in machines {
             let changed = work != known.work;
             if changed {
+                work.stamp = work.stamp.max(newest.unwrap_or_default());
                 let key = rows::machine_work(&name);
                 self.batch.expect(&key, known.modified);
                 self.batch.put(key, &work);
@@ -80,6 +83,7 @@ impl Step<'_> {
             commit,
             answer,
             then: self.then,
+            late,
             touched,
         })
     }

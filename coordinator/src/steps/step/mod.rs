@@ -2,14 +2,14 @@
 
 mod commit;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use store::Revision;
 use workflow::engine::{
     self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Head, Now, Outcome,
-    Refusal, Workflow, decide_within,
+    Refusal, Stamp, Workflow, decide_within,
 };
 
 use super::load::{Found, Known, KnownMachine, Unwritten, machine_of};
@@ -37,6 +37,10 @@ const OF_DISPATCH: usize = 12;
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
     pub(super) now: Now,
+    /// The highest stamp that it has read.
+    seen: Cell<Option<Stamp>>,
+    /// The first and the last stamp of its events.
+    issued: Option<(Stamp, Stamp)>,
     /// See [`Step::view`].
     view: OnceCell<View>,
     /// Machines by namespace and worker, as the view has them: a step asks for the same again.
@@ -107,6 +111,8 @@ impl<'a> Step<'a> {
         Self {
             coordinator,
             now,
+            seen: Cell::new(None),
+            issued: None,
             view: OnceCell::new(),
             machine_names: RefCell::default(),
             workflows: BTreeMap::new(),
@@ -142,6 +148,7 @@ impl<'a> Step<'a> {
     pub(super) fn machine(&mut self, machine: &str) -> Result<&mut engine::Machine, Error> {
         if !self.machines.contains_key(machine) {
             let known = self.coordinator.known_machine(machine)?;
+            self.saw(known.work.stamp);
             let work = known.work.clone();
             self.machines.insert(machine.to_owned(), (known, work));
         }
@@ -154,7 +161,24 @@ impl<'a> Step<'a> {
         if let Some(change) = self.workflows.get(id) {
             return Ok(Some(change.after.clone()));
         }
-        Ok(self.coordinator.known(id)?.map(|known| known.workflow))
+        let known = self.coordinator.known(id)?;
+        if let Some(known) = &known {
+            self.saw(known.workflow.head.stamp());
+        }
+        Ok(known.map(|known| known.workflow))
+    }
+
+    /// What it decides from here on has a stamp above this one.
+    fn saw(&self, stamp: Stamp) {
+        if stamp != Stamp::default() {
+            self.seen.set(self.seen.get().max(Some(stamp)));
+        }
+    }
+
+    /// A stamp that was read after something had been decided that is not above it.
+    fn late(&self) -> Option<Stamp> {
+        let (first, _) = self.issued?;
+        self.seen.get().filter(|seen| *seen >= first)
     }
 
     /// Whether rows of its outbox are still to be carried, but for those that this step carries.
@@ -195,6 +219,17 @@ impl<'a> Step<'a> {
                 Found::Nowhere => None,
             },
         };
+        if let Some(known) = &known {
+            self.saw(known.workflow.head.stamp());
+        }
+        let now = Now {
+            after: self
+                .now
+                .after
+                .max(self.seen.get())
+                .max(self.issued.map(|(_, last)| last)),
+            ..self.now
+        };
         let present = self.workflows.get(id).map(|change| change.after.clone());
         let present = present.or_else(|| known.as_ref().map(|known| known.workflow.clone()));
         let Decision {
@@ -204,12 +239,7 @@ impl<'a> Step<'a> {
             expanded,
             effects,
             more,
-        } = match decide_within(
-            present.as_deref(),
-            command,
-            self.now,
-            self.room_for_rows(id, command),
-        ) {
+        } = match decide_within(present.as_deref(), command, now, self.room_for_rows(id, command)) {
             Ok(decision) => decision,
             Err(refusal) => {
                 if let Some(known) = known {
@@ -218,6 +248,10 @@ impl<'a> Step<'a> {
                 return Ok(Err(refusal));
             }
         };
+        if let (Some(first), Some(last)) = (events.first(), events.last()) {
+            let first = self.issued.map_or(first.stamp(), |(first, _)| first);
+            self.issued = Some((first, last.stamp()));
+        }
         let after = Arc::new(workflow);
         let change = self.workflows.entry(id.to_owned()).or_insert_with(|| Change {
             before: known,

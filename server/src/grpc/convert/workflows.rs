@@ -6,8 +6,8 @@ use proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use workflow::engine::{
-    ActionState, ApprovalDecision, Event, EventKind, Execution, Failure, Head, Said, StepState, TaskState,
-    Waiting, Workflow,
+    ActionState, ApprovalDecision, Event, EventKind, Execution, Failure, Head, Intervention, Said, StepState,
+    TaskState, Waiting, Workflow,
 };
 use workflow::language::{Action, Control, Definition, Task};
 
@@ -79,7 +79,16 @@ fn head(head: &Head) -> v1::Workflow {
         Some(parent) => (parent.workflow.clone(), parent.root.clone()),
         None => (String::new(), head.id.clone()),
     };
+    let made_from = head.made_from.as_deref().cloned().unwrap_or_default();
     v1::Workflow {
+        updated_at: Some(timestamp(head.last_at)),
+        stamp: head.stamp().to_string(),
+        paused: head.paused.as_ref().map(intervention),
+        resumed: head.resumed.as_ref().map(intervention),
+        cancelled: head.cancelled.as_ref().map(intervention),
+        template_id: made_from.id,
+        template_version: made_from.version,
+        template_sha256: made_from.sha256,
         id: head.id.clone(),
         name: head.name.clone(),
         template: head.template.clone(),
@@ -106,6 +115,14 @@ fn head(head: &Head) -> v1::Workflow {
             .iter()
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
+    }
+}
+
+fn intervention(asked: &Intervention) -> v1::Intervention {
+    v1::Intervention {
+        by: asked.by.clone(),
+        reason: asked.reason.clone(),
+        at: Some(timestamp(asked.at)),
     }
 }
 
@@ -316,6 +333,7 @@ pub(crate) fn event(event: &Event, workflow: &Workflow) -> v1::WorkflowEvent {
     let action = attempt.and_then(|attempt| task?.actions.get(attempt.action));
     v1::WorkflowEvent {
         number: event.number,
+        stamp: event.stamp().to_string(),
         at: Some(timestamp(event.at)),
         kind: kind(&event.kind).to_owned(),
         task: task.map(|task| task.name.clone()).unwrap_or_default(),

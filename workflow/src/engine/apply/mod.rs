@@ -11,7 +11,9 @@ use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
 use super::size::json_bytes;
-use super::state::{Ending, Execution, Head, LastRound, Said, StepState, TaskState, Workflow, WorkflowState};
+use super::state::{
+    Ending, Execution, Head, Intervention, LastRound, Said, StepState, TaskState, Workflow, WorkflowState,
+};
 use crate::Shared;
 use crate::language::Control;
 
@@ -65,6 +67,7 @@ fn created(event: &Event) -> Option<Workflow> {
         namespace,
         name,
         template,
+        made_from,
         labels,
         definition,
         inputs,
@@ -85,6 +88,7 @@ fn created(event: &Event) -> Option<Workflow> {
             namespace: namespace.clone(),
             name: name.clone(),
             template: template.clone(),
+            made_from: made_from.clone(),
             labels: labels.clone().into(),
             parent: parent.clone(),
             state: WorkflowState::Pending,
@@ -113,6 +117,9 @@ fn created(event: &Event) -> Option<Workflow> {
             paused_at: None,
             paused_ms: 0,
             pauses: 0,
+            paused: None,
+            resumed: None,
+            cancelled: None,
             last_event: 1,
             last_at: event.at,
             last_tick: event.tick,
@@ -183,7 +190,10 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             ..
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
-        CancelAsked { .. } => Some(()),
+        CancelAsked { by, reason } => {
+            workflow.head.cancelled = Some(Intervention::new(by, reason, at));
+            Some(())
+        }
         Labelled { set, removed, .. } => {
             let labels = &mut *workflow.head.labels;
             labels.extend(set.clone());
@@ -260,21 +270,23 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             };
             said.map(|_| ())
         }
-        PauseAsked { .. } => {
+        PauseAsked { by, reason } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {
                 head.state = WorkflowState::Pausing;
                 head.paused_at = Some(at);
                 head.pauses = head.pauses.saturating_add(1);
+                head.paused = Some(Intervention::new(by, reason, at));
             })
         }
         Paused => {
             let head = &mut workflow.head;
             (head.state == WorkflowState::Pausing).then(|| head.state = WorkflowState::Paused)
         }
-        Unpaused { .. } => {
+        Unpaused { by } => {
             let head = &mut workflow.head;
             head.paused_at?;
+            head.resumed = Some(Intervention::new(by, "", at));
             head.state = match head.started_at {
                 Some(_) => WorkflowState::Running,
                 None => WorkflowState::Pending,
@@ -489,6 +501,7 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
     head.state = WorkflowState::Pending;
     head.message.clear();
     head.outputs.clear();
+    (head.paused, head.resumed, head.cancelled) = (None, None, None);
     head.start_at = None;
     head.started_at = None;
     head.ended_at = None;
