@@ -56,10 +56,15 @@ impl Coordinator {
         step.workflow(id)?;
         match row {
             Row::Machine { machine, effects } => {
+                let mut machines = BTreeSet::from([machine.clone()]);
                 for item in effects {
-                    step.apply(&machine, item)?;
+                    let whom = step.whom(id, &machine, &item.effect)?;
+                    step.apply(&whom, item)?;
+                    machines.insert(whom);
                 }
-                self.check_blocked(step, &machine)
+                machines
+                    .iter()
+                    .try_for_each(|machine| self.check_blocked(step, machine))
             }
             Row::Several { rows } => {
                 step.apart(key, rows);

@@ -116,16 +116,25 @@ impl Coordinator {
 
     /// As [`machines::namespace_of`]: a record that is as it was is not read again.
     pub(super) fn namespace_of(&self, view: &View, machine: &str) -> Result<Option<Arc<str>>, Error> {
+        Ok(self.record_of(view, machine)?.map(|(_, namespace)| namespace))
+    }
+
+    /// What wrote a machine's record last, and its namespace.
+    pub(super) fn record_of(
+        &self,
+        view: &View,
+        machine: &str,
+    ) -> Result<Option<(Revision, Arc<str>)>, Error> {
         let known = self.namespaces.get(machine);
         let modified = known.as_ref().map(|(modified, _)| *modified);
         let found = machines::namespace_unless(view, machine, modified)?;
         Ok(match found {
             Seen::Nothing => None,
-            Seen::AsKnown => known.map(|(_, namespace)| namespace),
+            Seen::AsKnown => known,
             Seen::Now(Stored { value, modified }) => {
                 let namespace: Arc<str> = value.into();
                 self.namespaces.put(machine, (modified, namespace.clone()));
-                Some(namespace)
+                Some((modified, namespace))
             }
         })
     }

@@ -528,7 +528,7 @@ impl Coordinator {
             Input::Carry { key } => {
                 let known = rows::whose(key).and_then(|id| self.workflows.get(id));
                 let first = known.as_ref().and_then(|known| known.pending.values().next());
-                matches!(first, Some(About::Machine(machine)) if self.machines.get(machine).is_some())
+                matches!(first, Some(About::Machine { name, .. }) if self.machines.get(name).is_some())
             }
             Input::Attach { .. }
             | Input::Blocked { .. }

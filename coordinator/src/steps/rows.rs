@@ -1,5 +1,7 @@
 //! Keys of the coordinator, and the rows of an outbox.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use workflow::engine::{Effect, ExecutionId, Head, UnixMillis};
 
@@ -116,7 +118,11 @@ pub(super) struct ForMachine {
 /// Which machine a row is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum About {
-    Machine(String),
+    Machine {
+        name: String,
+        /// What the workflow calls it: until it is claimed they may come to mean another machine.
+        workers: BTreeSet<String>,
+    },
     /// It may be any.
     Any,
     None,
@@ -125,7 +131,13 @@ pub(super) enum About {
 impl Row {
     pub(super) fn about(&self) -> About {
         match self {
-            Row::Machine { machine, .. } => About::Machine(machine.clone()),
+            Row::Machine { machine, effects } => {
+                let workers = effects.iter().filter_map(|item| worker(&item.effect));
+                About::Machine {
+                    name: machine.clone(),
+                    workers: workers.map(str::to_owned).collect(),
+                }
+            }
             Row::Several { .. } => About::Any,
             Row::Other { .. } | Row::Continue | Row::Deadlock { .. } => About::None,
         }
@@ -133,9 +145,10 @@ impl Row {
 }
 
 impl About {
-    pub(super) fn is(&self, machine: &str) -> bool {
+    /// Whether it may be about this machine, which the workflow calls `worker`.
+    pub(super) fn may_be(&self, machine: &str, worker: &str) -> bool {
         match self {
-            About::Machine(name) => name == machine,
+            About::Machine { name, workers } => name == machine || workers.contains(worker),
             About::Any => true,
             About::None => false,
         }

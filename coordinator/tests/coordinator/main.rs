@@ -7,6 +7,7 @@ mod given;
 mod harness;
 mod large;
 mod machines;
+mod moving;
 mod races;
 mod rollouts;
 mod secrets;

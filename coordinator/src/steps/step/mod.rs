@@ -483,9 +483,9 @@ impl<'a> Step<'a> {
         }
         let releases = matches!(effect, Effect::Release { .. });
         let last = releases.then(|| Last::of(&change.after, worker));
-        let item = ForMachine { effect, last };
         // What was said before of the same machine comes first.
-        let behind = change.is_behind(&machine, &self.carried);
+        let behind = change.is_behind(&machine, worker, &self.carried);
+        let item = ForMachine { effect, last };
         let within = self.machines.contains_key(&machine)
             || self.machines.len() < self.coordinator.limits.inline_machines;
         if !behind && within && self.has_room(OF_EFFECT) {
@@ -506,6 +506,24 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
+    /// The machine that an effect out of the workflow's outbox is for: `machine` if that has the claim of the workflow's root, and
+    /// else whatever its worker means now. Until a machine is claimed it may move to another namespace, go, or come to be.
+    pub(super) fn whom(&mut self, id: &str, machine: &str, effect: &Effect) -> Result<String, Error> {
+        let (Some(worker), Some(workflow)) = (rows::worker(effect), self.workflow(id)?) else {
+            return Ok(machine.to_owned());
+        };
+        let root = workflow.root();
+        match self
+            .machine(machine)?
+            .claims
+            .iter()
+            .any(|claim| claim.root == root)
+        {
+            true => Ok(machine.to_owned()),
+            false => self.machine_of(&workflow.head.namespace, worker),
+        }
+    }
+
     /// Does to a machine what is for it, and keeps the index of what it boots next.
     pub(super) fn apply(&mut self, machine: &str, item: ForMachine) -> Result<(), Error> {
         let ForMachine { effect, last } = item;
@@ -514,7 +532,7 @@ impl<'a> Step<'a> {
             Effect::Claim { root, .. } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
                 work.claim(&root);
-                self.open(known, machine, &root, &root);
+                self.open(known, machine, &root, &root)?;
             }
             Effect::Want {
                 root,
@@ -524,7 +542,7 @@ impl<'a> Step<'a> {
             } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
                 work.want(&root, &workflow, execution);
-                self.open(known, machine, &root, &workflow);
+                self.open(known, machine, &root, &workflow)?;
             }
             Effect::Release { root, .. } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
@@ -554,14 +572,19 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    fn open(&mut self, known: bool, machine: &str, root: &str, workflow: &str) {
+    fn open(&mut self, known: bool, machine: &str, root: &str, workflow: &str) -> Result<(), Error> {
         if !known {
+            // From here on it does not move. It has not moved since the step found it, either.
+            if let Some((modified, _)) = self.coordinator.record_of(self.view()?, machine)? {
+                self.batch.unchanged(format!("machine/{machine}"), modified);
+            }
             self.batch.put(format!("open/{machine}/{root}"), &());
             self.batch.put(format!("of/{machine}/{root}"), &());
         }
         if workflow != root {
             self.batch.put(format!("of/{machine}/{workflow}"), &());
         }
+        Ok(())
     }
 }
 
@@ -597,9 +620,10 @@ impl Change {
     }
 
     /// Something for this machine is still to be carried.
-    fn is_behind(&self, machine: &str, carried: &[String]) -> bool {
+    fn is_behind(&self, machine: &str, worker: &str, carried: &[String]) -> bool {
         let pending = self.before.iter().flat_map(|before| &before.pending);
         let mut pending = pending.filter(|(key, _)| !carried.contains(key));
-        pending.any(|(_, about)| about.is(machine)) || self.rows.iter().any(|row| row.about().is(machine))
+        pending.any(|(_, about)| about.may_be(machine, worker))
+            || self.rows.iter().any(|row| row.about().may_be(machine, worker))
     }
 }
