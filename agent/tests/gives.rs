@@ -101,6 +101,85 @@ async fn what_an_action_writes_to_its_output_file_is_in_the_report() {
 }
 
 #[tokio::test]
+async fn an_action_sees_the_labels_of_its_workflow_and_what_it_is_part_of() {
+    let mut world = World::new().await;
+    let labels = [("rack", "r7"), ("example.com/owner", "ann")];
+    let told = v1::RunAction {
+        workflow_id: "w".into(),
+        workflow_name: "install".into(),
+        namespace: "blue".into(),
+        task: "write".into(),
+        labels: labels
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into(),
+        ..shell(
+            "w/1",
+            r#"test "$FARRIER_LABELS" = example.com/owner=ann,rack=r7 && cat "$FARRIER_METADATA" > "$FARRIER_OUTPUT""#,
+        )
+    };
+    let done = succeeded(world.end_of(&told).await);
+    let metadata: serde_json::Value = serde_json::from_str(&done.outputs_json).expect("JSON");
+    let labels = serde_json::json!({"rack": "r7", "example.com/owner": "ann"});
+    let workflow = serde_json::json!({"id": "w", "name": "install", "namespace": "blue", "labels": labels});
+    assert_eq!(metadata["workflow"], workflow);
+    assert_eq!(
+        (metadata["task"].as_str(), metadata["attempt"].as_str()),
+        (Some("write"), Some("w/1"))
+    );
+    // It is no data of the workflow, and without labels the variable is there, and empty.
+    assert_eq!(done.data_changes, None);
+    succeeded(
+        world
+            .end_of(&shell("w/2", r#"test "${FARRIER_LABELS-unset}" = """#))
+            .await,
+    );
+}
+
+#[tokio::test]
+async fn the_input_is_a_file_that_only_its_owner_reads() {
+    let mut world = World::new().await;
+    let with = |attempt_id: &str, input: &str, text: &str| v1::RunAction {
+        input_json: input.to_owned(),
+        ..shell(attempt_id, text)
+    };
+    let input = r#"{"users":["ann","bob"],"count":2,"pw":"it's \"mine\""}"#;
+    let text = "cat $FARRIER_INPUT > $FARRIER_OUTPUT; stat -c %a $FARRIER_INPUT";
+    let done = succeeded(world.end_of(&with("w/1", input, text)).await);
+    assert_eq!(
+        (done.outputs_json.as_str(), done.message.as_str()),
+        (input, "600")
+    );
+    // Without one there is neither a file nor the variable, whatever the attempt before had.
+    let text = "test -z \"$FARRIER_INPUT\" && ! ls $(dirname $FARRIER_OUTPUT) | grep -vx metadata.json";
+    succeeded(world.end_of(&shell("w/2", text)).await);
+    // What is written into it is no output and no file of the workflow's.
+    let done = succeeded(
+        world
+            .end_of(&with("w/3", input, "echo '{}' > $FARRIER_INPUT"))
+            .await,
+    );
+    assert_eq!((done.outputs_json.as_str(), done.data_changes), ("", None));
+}
+
+#[tokio::test]
+async fn an_action_after_which_the_machine_reboots_has_its_input_too() {
+    let mut world = World::new().await;
+    let run = v1::RunAction {
+        input_json: r#"{"n":1}"#.to_owned(),
+        reboots: true,
+        ..shell(
+            "w/1",
+            "test -z \"$FARRIER_OUTPUT\" && grep -q '\"n\":1' $FARRIER_INPUT && ! touch $FARRIER_INPUT.2",
+        )
+    };
+    let outcome = world.end_of(&run).await;
+    assert!(
+        matches!(&outcome, Outcome::Leaving(leaving) if leaving.how == "reboot"),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
 async fn an_action_that_fails_may_say_why_in_its_own_words() {
     let mut world = World::new().await;
     let text = r#"echo '{"reason": "NoLicence", "message": "buy one"}' > $FARRIER_OUTPUT; exit 3"#;

@@ -24,6 +24,10 @@ use commands::{Cli, Command};
 use failure::Failure;
 use terminal::Out;
 
+// A server makes and frees many small values: docs/decisions/020-allocator.md has what that costs with glibc's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     // TLS code panics where no provider was chosen.
     if rustls::crypto::ring::default_provider()

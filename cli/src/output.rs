@@ -1,15 +1,18 @@
 //! How answers are printed: tables for people, JSON and YAML for programs.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use comfy_table::{ContentArrangement, Table};
 use redaction::redacted;
 use serde::Serialize;
 use serde_json::Value;
+use workflow::labels::in_one_line;
 
 use crate::failure::Failure;
 use crate::terminal::{Out, acts, is_shown_to_a_person, json_safe, safe_line, say, set_in};
+use crate::views::dash;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
@@ -43,6 +46,48 @@ pub(crate) fn list<T: Rows + Serialize>(out: &mut Out, format: Format, items: &[
 /// What is of a namespace.
 pub(crate) trait InNamespace {
     fn namespace(&self) -> &str;
+}
+
+/// What has labels.
+pub(crate) trait Labelled {
+    fn labels(&self) -> &BTreeMap<String, String>;
+}
+
+/// Columns that a table has beside those of its kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Columns {
+    pub(crate) namespace: bool,
+    pub(crate) labels: bool,
+}
+
+/// Prints a list with more columns for a person; programs get everything anyway.
+pub(crate) fn list_with<T: Rows + InNamespace + Labelled + Serialize>(
+    out: &mut Out,
+    format: Format,
+    items: &[T],
+    columns: Columns,
+) -> Result<(), Failure> {
+    if format != Format::Table || items.is_empty() {
+        return list(out, format, items);
+    }
+    let mut header = T::HEADER.to_vec();
+    if columns.namespace {
+        header.insert(0, "NAMESPACE");
+    }
+    if columns.labels {
+        header.push("LABELS");
+    }
+    let row = |item: &T| {
+        let mut row = item.row();
+        if columns.namespace {
+            row.insert(0, item.namespace().to_owned());
+        }
+        if columns.labels {
+            row.push(dash(&in_one_line(item.labels())));
+        }
+        row
+    };
+    table(out, &header, items.iter().map(row))
 }
 
 /// Prints a list of what is in several namespaces: a person sees of each in which.

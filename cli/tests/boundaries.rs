@@ -79,6 +79,15 @@ fn each_part_uses_only_the_parts_that_it_may() {
 fn the_actions_that_templates_may_name_are_those_that_the_agent_has() {
     let known = workflow::language::NATIVE.map(|native| native.name);
     assert_eq!(known, agent::actions::NATIVE);
+    for native in workflow::language::NATIVE {
+        // What an input may set, and what the action reads.
+        assert_eq!(
+            native.variables,
+            agent::actions::variables(native.name),
+            "{}",
+            native.name
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use workflow::engine::{Creation, Parent};
+use workflow::engine::{Creation, MadeFrom, Parent};
+use workflow::expression::Selector;
+use workflow::labels::{self, Labels};
 use workflow::language::{self, Control, Definition, Devices, Problem, Rendered};
 use yaml::Kind;
 
@@ -42,6 +44,12 @@ pub struct Source {
     pub typed_inputs: BTreeMap<String, String>,
     /// Empty: the template's.
     pub name: String,
+    /// Of the stored template.
+    pub template_id: String,
+    pub template_version: u64,
+    pub template_labels: Labels,
+    /// Beside the template's, and before them.
+    pub labels: Labels,
 }
 
 /// Whose workflow it is to be.
@@ -59,7 +67,7 @@ pub struct Identity {
 /// Renders a template, checks what came of it against the machines that there are, and fills in inputs and name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem of text or inputs, [`Error::NotFound`] with every machine or secret that there is
+/// [`Error::Invalid`] with every problem of text, inputs or labels, [`Error::NotFound`] with every machine or secret that there is
 /// not.
 pub fn make(
     view: &View,
@@ -87,6 +95,10 @@ pub fn make(
     } else {
         source.name
     };
+    let mut labels = meant.labels;
+    labels.extend(rendered.definition.labels.clone());
+    labels.extend(source.labels);
+    labels::check(&labels).map_err(|error| Error::Invalid(error.to_string()))?;
     let text = Text {
         yaml: rendered.yaml,
         devices: source.devices,
@@ -98,6 +110,12 @@ pub fn make(
         namespace: scope.namespace().to_owned(),
         name,
         template: source.template,
+        made_from: Some(MadeFrom {
+            id: source.template_id,
+            version: source.template_version,
+            sha256: ephemeral::Digest::of(meant.text.as_bytes()).to_string(),
+        }),
+        labels,
         // Filled in by whoever commits it, from the machines that there are then.
         machines: BTreeMap::new(),
         resolved,
@@ -119,7 +137,8 @@ pub fn make(
 fn asked(view: &View, scope: &Scope, mut source: Source) -> Result<(Source, Meant), Error> {
     if !source.template.is_empty() {
         // One that was stored before it was read as what it is carries its template still.
-        let meant = templates::meant(&source.text, "", "")?;
+        let mut meant = templates::meant(&source.text, "", "")?;
+        meant.labels.extend(std::mem::take(&mut source.template_labels));
         return Ok((source, meant));
     }
     let asked = templates::asked(&source.text, &source.name, &source.file)?;
@@ -133,14 +152,20 @@ fn asked(view: &View, scope: &Scope, mut source: Source) -> Result<(Source, Mean
         if source.name.is_empty() {
             source.name = workflow.name;
         }
+        let given = std::mem::take(&mut source.labels);
+        source.labels = workflow.labels;
+        source.labels.extend(given);
     }
     let meant = match asked.template {
         Ok(meant) => meant,
         Err(stored) => {
             let template = templates::find(view, scope, &stored)?;
             source.template = template.name;
+            source.template_id = template.id;
+            source.template_version = template.version;
             let mut meant = templates::meant(&template.text, "", "")?;
             meant.warnings = asked.warnings;
+            meant.labels.extend(template.labels);
             meant
         }
     };
@@ -417,6 +442,21 @@ pub fn facts(machine: &Machine) -> Value {
         "metadata": metadata.filter(Value::is_object).unwrap_or_else(|| json!({})),
         "addresses": machine.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
+}
+
+/// Those that a selector means.
+///
+/// # Errors
+/// [`Error::Invalid`] when it has no value for one, which is not left out in silence.
+pub fn selected(selector: &Selector, machines: Vec<Machine>) -> Result<Vec<Machine>, Error> {
+    let mut meant = Vec::new();
+    for machine in machines {
+        let said = selector.matches(&facts(&machine));
+        if said.map_err(|error| Error::Invalid(format!("machine {}: {error}", machine.name)))? {
+            meant.push(machine);
+        }
+    }
+    Ok(meant)
 }
 
 /// A worker that names a machine: not a control task's, and no expression.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use workflow::engine::UnixMillis;
+use workflow::labels::Labels;
 use workflow::language::{self, Carried, CarriedTemplate, CarriedWorkflow, Problem};
 use yaml::{Kind, Place};
 
@@ -19,7 +20,10 @@ pub struct Template {
     pub namespace: String,
     pub name: String,
     pub text: String,
-    /// Raised by every change of the text.
+    /// Of the object that carried it: workflows begin with them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Raised by every change of the text, or of the labels.
     pub version: u64,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
@@ -149,12 +153,22 @@ pub struct Meant {
     pub text: String,
     /// The name that it has; `None`: it gives none.
     pub name: Option<String>,
+    /// Of the object that carries it.
+    pub labels: Labels,
     /// What is odd about what carries it.
     pub warnings: Vec<Problem>,
     carrier: Option<CarriedTemplate>,
 }
 
 impl Meant {
+    /// That its object names; empty: none.
+    fn namespace(&self) -> String {
+        let carrier = self.carrier.as_ref();
+        carrier
+            .map(|template| template.namespace.clone())
+            .unwrap_or_default()
+    }
+
     /// A problem of the template at its place in what was given.
     pub fn in_file(&self, problem: Problem) -> Problem {
         match &self.carrier {
@@ -174,6 +188,7 @@ pub fn meant(text: &str, name: &str, source: &str) -> Result<Meant, Error> {
         return Ok(Meant {
             name: named(text),
             text: text.to_owned(),
+            labels: Labels::new(),
             warnings: Vec::new(),
             carrier: None,
         });
@@ -194,6 +209,7 @@ fn out_of(mut carried: Carried, index: usize) -> Meant {
     Meant {
         text: template.text.clone(),
         name: Some(template.name.clone()),
+        labels: template.labels.clone(),
         warnings: carried.warnings,
         carrier: Some(template),
     }
@@ -234,16 +250,37 @@ pub fn asked(text: &str, name: &str, source: &str) -> Result<Asked, Error> {
         .as_ref()
         .map(|workflow| workflow.template.clone())
         .unwrap_or_default();
-    let own = carried
-        .templates
-        .iter()
-        .position(|template| template.name == wanted);
+    let namespace = workflow.as_ref().map(|workflow| workflow.namespace.as_str());
+    let own = carried.templates.iter().position(|template| {
+        template.name == wanted && is_one(namespace.unwrap_or_default(), &template.namespace)
+    });
     let warnings = carried.warnings.clone();
     Ok(Asked {
         template: own.map(|index| out_of(carried, index)).ok_or(wanted),
         workflow,
         warnings,
     })
+}
+
+/// Whether two objects may be of one namespace: one that names none is of whichever it is taken for.
+fn is_one(namespace: &str, other: &str) -> bool {
+    namespace == other || namespace.is_empty() || other.is_empty()
+}
+
+/// The namespace that what a text asks for is of, as its object says; empty: it says none. Where the text has several, of the
+/// one called `name`.
+///
+/// # Errors
+/// As [`asked`].
+pub fn namespace_of(text: &str, name: &str, source: &str) -> Result<String, Error> {
+    // Most texts are templates, and say nothing of it.
+    if !text.contains("namespace") {
+        return Ok(String::new());
+    }
+    let asked = asked(text, name, source)?;
+    let of_workflow = asked.workflow.map(|workflow| workflow.namespace);
+    let of_workflow = of_workflow.filter(|namespace| !namespace.is_empty());
+    Ok(of_workflow.unwrap_or_else(|| asked.template.map(|meant| meant.namespace()).unwrap_or_default()))
 }
 
 /// The only one, or the one of this name.
@@ -388,7 +425,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
     let key = key(scope.namespace(), &name);
     let before = view.get::<Template>(&key)?;
     let template = match &before {
-        Some(before) if before.value.text == text => {
+        Some(before) if before.value.text == text && before.value.labels == meant.labels => {
             return Ok(Put {
                 template: before.value.clone(),
                 warnings,
@@ -397,6 +434,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
         }
         Some(Stored { value, .. }) => Template {
             text: text.to_owned(),
+            labels: meant.labels.clone(),
             version: value.version + 1,
             updated_at: now,
             ..value.clone()
@@ -406,6 +444,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
             namespace: scope.namespace().to_owned(),
             name,
             text: text.to_owned(),
+            labels: meant.labels.clone(),
             version: 1,
             created_at: now,
             updated_at: now,

@@ -16,7 +16,10 @@ pub(crate) fn run(bytes: &[u8]) {
             ("long".to_owned(), Type::Text),
         ]),
         later_vars: BTreeMap::from([("c".to_owned(), Type::Int)]),
+        later_tasks: BTreeMap::from([("look".to_owned(), Type::Any)]),
         round: true,
+        branch: true,
+        groups: BTreeMap::from([("scan".to_owned(), Type::object([("a", Type::Any)]))]),
         tasks: BTreeMap::from([("probe".to_owned(), Type::map())]),
         machine: true,
         item: Some(Type::Any),
@@ -56,7 +59,8 @@ pub(crate) fn run(bytes: &[u8]) {
     assert_eq!(first, expression::evaluate(text, &scope));
     is_said(&expression::fill(text, &scope));
     is_said(&expression::selectors(text, &scope));
-    is_said(&expression::matches(text, &scope.variables["machine"]));
+    let selector = expression::Selector::parse(text);
+    is_said(&selector.and_then(|selector| selector.matches(&scope.variables["machine"])));
     expression::has_gate(text);
 }
 

@@ -16,7 +16,7 @@ pub mod v1 {
     tonic::include_proto!("farrier.v1");
 }
 
-/// Names what it is, and shows neither command nor environment: secrets stand in them.
+/// Names what it is, and shows neither command, environment nor input: secrets stand in them.
 impl fmt::Debug for v1::RunAction {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("RunAction")
@@ -58,6 +58,7 @@ mod tests {
             action: "login".into(),
             command: vec!["hunter22".into()],
             environment: [("PW".to_owned(), "hunter22".to_owned())].into(),
+            input_json: r#"{"pw":"hunter22"}"#.into(),
             secrets: vec!["hunter22".into()],
             ..v1::RunAction::default()
         };

@@ -37,7 +37,11 @@ pub(crate) fn both() -> Now {
     } else {
         ahead_ms
     };
-    Now { at, wall_ahead_ms }
+    Now {
+        at,
+        wall_ahead_ms,
+        after: None,
+    }
 }
 
 /// Time that passes also while the machine is suspended. Source: clock_gettime(2), CLOCK_BOOTTIME.

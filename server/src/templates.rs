@@ -15,6 +15,8 @@ impl ControlPlane {
         within: Within,
         offered: Offered,
     ) -> Result<(Template, Vec<String>), Error> {
+        let object = templates::namespace_of(&offered.text, offered.name.trim(), &offered.source)?;
+        let within = within.narrowed(&object)?;
         // Its namespace stays meanwhile.
         let _turn = self.inner.machines_turn.read().await;
         loop {

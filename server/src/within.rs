@@ -38,6 +38,25 @@ impl Within {
         }
     }
 
+    /// The same, about the namespace that an object says it is of; empty: it says none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the request names another one.
+    pub(crate) fn narrowed(self, object: &str) -> Result<Self, Error> {
+        match (self.namespace.as_str(), object) {
+            (_, "") => Ok(self),
+            ("", object) => Ok(Self {
+                namespace: object.to_owned(),
+                ..self
+            }),
+            (asked, object) if asked == object => Ok(self),
+            (asked, object) => Err(Error::Invalid(format!(
+                "its metadata.namespace is {object:?}, and it is to be put into {asked:?}: leave -n out (and FARRIER_NAMESPACE), or \
+                 change metadata.namespace"
+            ))),
+        }
+    }
+
     pub(crate) fn reach(&self) -> &Reach {
         &self.reach
     }

@@ -89,6 +89,7 @@ pub const EVENTS: &[&str] = &[
     "returned",
     "late",
     "delayed",
+    "labelled",
     "resumed",
     "child_asked",
     "child_ended",

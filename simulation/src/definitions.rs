@@ -155,15 +155,26 @@ fn actions(dice: &mut Dice, old: bool) -> Value {
             (true, _) => "reboot",
         };
         action.insert("image".to_owned(), json!(image));
-        let mut environment = Map::new();
-        if image == "image2disk" {
+        let (mut environment, mut input) = (Map::new(), Map::new());
+        // By the action's number, not by chance: the worlds of all seeds stay what they are.
+        let is_odd = number % 2 == 1;
+        if image == "image2disk" && !old && is_odd {
+            input.insert("dest_disk".to_owned(), json!("/dev/vda"));
+        } else if image == "image2disk" {
             environment.insert("DEST_DISK".to_owned(), json!("/dev/vda"));
+        } else if image == "work" && !old && !is_odd {
+            let says = json!({"says": "with ${{ secrets.TOKEN }}"});
+            input.insert("run".to_owned(), json!("${{ workflow.run }}"));
+            input.insert("list".to_owned(), json!(["${{ inputs.text }}", says]));
         }
         if !old && dice.percent(25) {
             environment.insert("SAYS".to_owned(), json!("with ${{ secrets.TOKEN }}"));
         }
         if !environment.is_empty() {
             action.insert("environment".to_owned(), Value::Object(environment));
+        }
+        if !input.is_empty() {
+            action.insert("input".to_owned(), Value::Object(input));
         }
         if reboots && !old {
             action.insert("reboots".to_owned(), json!(true));
@@ -335,9 +346,15 @@ fn looping(dice: &mut Dice, workers: &[String]) -> Vec<Value> {
     );
     vec![
         Value::Object(first),
-        json!({"name": "middle", "wait": "2s", "when": "always()"}),
+        json!({"name": "middle", "wait": "2s", "when": "always()", "group": "between"}),
+        json!({
+            "name": "count",
+            "group": "between",
+            "when": "always()",
+            "set": {"count": "has(tasks.count) && has(tasks.count.outputs.count) ? tasks.count.outputs.count + 1 : 1 + branch_index"},
+        }),
         Value::Object(last),
-        json!({"name": "behind", "wait": "1s", "when": "always()"}),
+        json!({"name": "behind", "wait": "1s", "when": "always() && has(tasks.between.outputs.count)"}),
     ]
 }
 

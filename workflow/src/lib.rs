@@ -4,11 +4,13 @@
 //!
 //! - [`language`]: template text → rendered YAML → a validated [`language::Definition`].
 //! - [`engine`]: [`engine::decide`] and [`engine::apply`].
+//! - [`labels`]: what workflows are found by.
 
 #![forbid(unsafe_code)]
 
 pub mod engine;
 pub mod expression;
+pub mod labels;
 pub mod language;
 mod shared;
 

@@ -23,7 +23,11 @@ fn make(tasks: &str, now: u64) -> Workflow {
 
 /// How it is after a look at that time.
 fn looked_at(workflow: &Workflow, at: u64, wall_ahead_ms: i64) -> Workflow {
-    let now = Now { at, wall_ahead_ms };
+    let now = Now {
+        at,
+        wall_ahead_ms,
+        after: None,
+    };
     decide_within(Some(workflow), &Command::Timer, now, 96)
         .expect("a timer is taken")
         .workflow

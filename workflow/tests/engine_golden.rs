@@ -78,9 +78,10 @@ tasks:
         start_at: Some(60_000),
         resolved: [("10.77.0.11".to_owned(), "a".to_owned())].into(),
         by: "ann".into(),
+        labels: [("change".to_owned(), "4711".to_owned())].into(),
         ..creation(two_tasks())
     });
-    later.run("start 50000; start 70000");
+    later.run("start 50000; start 70000; label owner=ann rack=r7; label owner-");
     later.now = 70_000;
     later.run("timer; cancel");
     let mut now = Script::made(Creation {
@@ -100,6 +101,18 @@ tasks:
     ));
     skipped.run("skip last not-today; skip roll[1]; dispatch 0/1/0 a boot1; skip roll[0] broken");
     skipped.run("report w/0/1/0/0/1 stopped");
+    let mut given = Script::new(template(
+        r#"
+version: "1"
+name: given
+tasks:
+- name: give
+  worker: a
+  actions: [{name: one, image: cexec, input: {fs_type: ext4, run: "${{ workflow.run }}", list: [{pw: "is ${{ secrets.PW }}"}]}}]
+"#,
+    ));
+    let attempt = given.hand_out("a");
+    given.report(&attempt, with_outputs(json!({"n": [1]})));
     let mut held = Script::new(tasks(
         "
     - name: roll
@@ -139,7 +152,9 @@ tasks:
     ));
     again.run("dispatch 1/1/0 b boot1; report w/1/1/0/0/1 failed; retry roll[0]; dispatch 0/1/0 a boot1");
     again.run("report w/0/1/0/0/1 failed; retry first; cancel");
-    vec![old, people, roll, later, now, skipped, held, policed, again]
+    vec![
+        old, people, roll, later, now, skipped, given, held, policed, again,
+    ]
 }
 
 #[test]
@@ -149,9 +164,9 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened late lost \
-         pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_paused task_resumed \
-         task_started tasks_reopened unpaused wave_opened went_back"
+        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened \
+         labelled late lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended \
+         task_paused task_resumed task_started tasks_reopened unpaused wave_opened went_back"
     );
     let written: String = all()
         .map(|event| serde_json::to_string(event).unwrap() + "\n")

@@ -41,7 +41,11 @@ fn it_waits_for_its_time_and_for_no_machine() {
 fn it_goes_by_the_clock_on_the_wall() {
     let script = later(two_tasks());
     let looked = |at, wall_ahead_ms| {
-        let now = Now { at, wall_ahead_ms };
+        let now = Now {
+            at,
+            wall_ahead_ms,
+            after: None,
+        };
         let decision = decide_within(Some(script.state()), &Command::Timer, now, 96).unwrap();
         decision.workflow.head.start_at.is_none()
     };

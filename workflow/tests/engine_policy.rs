@@ -249,3 +249,24 @@ fn a_sub_workflow_keeps_to_the_policy_of_its_parent() {
     script.run("policy");
     assert!(script.state().head.policy.is_empty());
 }
+
+#[test]
+fn what_a_decision_had_no_room_to_judge_is_not_handed_out() {
+    let text = "
+    - name: roll
+      forEach: machines(\"rack == 'r7'\")
+      run: one on ${{ item.mac }}
+    ";
+    let mut script = Script::new(tasks(text));
+    let machines: Vec<String> = (0..60).map(|machine| format!("m{machine}")).collect();
+    script.run(&format!("answer 0 1 {}", machines.join(" ")));
+    let step = script.command("policy step");
+    assert!(script.once(&step).unwrap(), "it asks to be continued");
+    assert!(!script.execution("0/1/59").is_asked());
+    script.refused(
+        "dispatch 0/1/59 m59 boot1",
+        "task execution 0/1/59 of workflow w is not ready for a machine",
+    );
+    script.go_on();
+    assert!(script.execution("0/1/59").is_asked());
+}

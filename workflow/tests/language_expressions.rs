@@ -136,6 +136,26 @@ fn a_task_sees_the_variables_that_are_set_before() {
 }
 
 #[test]
+fn a_loop_sees_what_its_tasks_came_to_in_the_round_before() {
+    // Its own, and of a task that comes later in the loop; of one that comes before, this round's.
+    check(
+        "- {name: a, wait: 1, when: \"!has(tasks.a) || tasks.a.state == 'FAILED' || ('c-1' in tasks && size(tasks['c-1'].outputs) > 1)\"}\n\
+         - {name: c-1, wait: 1, forEach: '[1, 2]', when: tasks.a.state == 'SUCCESS'}\n\
+         - {name: d, wait: 1, goto: {when: tasks.d.state == 'FAILED', task: a, max: 2}}\n",
+        &[],
+    );
+    check(
+        "- {name: a, wait: 1, when: tasks.b.state == 'x' && tasks.a.outputs.n == 1}\n\
+         - {name: b, wait: 1, goto: {when: round < 2, task: a, max: 2}}\n- {name: c, wait: 1, when: has(tasks.c)}\n",
+        &[
+            "5, 34: tasks.b is not there in the first round: write has(tasks.b) ? tasks.b : …",
+            "5, 58: tasks.a is not there in the first round: write has(tasks.a) ? tasks.a : …",
+            "7, 38: tasks has no \"c\" yet: task \"c\" is not over",
+        ],
+    );
+}
+
+#[test]
 fn a_loop_sees_its_round_and_what_the_one_before_recorded() {
     // Own, and of a task that comes later in the loop; of one that comes before it is there anyway.
     check(

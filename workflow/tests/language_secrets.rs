@@ -68,8 +68,8 @@ fn an_action_is_handed_secrets_in_its_command_and_environment() {
 
 /// What is said of a secret that stands where its value would be recorded.
 const CURE: &str = "a secret is put in when an action is handed out, and its value is part of nothing that is recorded: \
-                    write ${{ secrets.NAME }}, just so, in the command or the environment of an action, or in the \
-                    environment of its task";
+                    write ${{ secrets.NAME }}, just so, in the command, the environment or the input of an action, or \
+                    in the environment of its task";
 
 #[test]
 fn a_secret_is_part_of_nothing_that_is_recorded() {

@@ -63,7 +63,7 @@ fn unknown_fields_are_errors() {
         &format!("nme: x\nowner: me\n{TASKS}"),
         &[
             "3, 1: \"nme\" is no field of a workflow; did you mean \"name\"?",
-            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, boots, policy, inputs, outputs",
+            "4, 1: \"owner\" is no field of a workflow: the fields are version, name, id, global_timeout, tasks, boots, labels, policy, inputs, outputs",
         ],
     );
     for (fields, message) in [

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use crate::{Outcome, build};
+use crate::{Outcome, build, packages};
 
 /// `cargo xtask lab …`: the process is replaced, so that there is one to interrupt or kill.
 pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
@@ -21,6 +21,7 @@ pub(crate) fn bench_workflows(args: &[&str]) -> Outcome<ExitCode> {
 }
 
 fn become_farrier(command: &str, args: &[&str]) -> Outcome<ExitCode> {
+    packages::install(packages::BUILD, args.contains(&"--yes"))?;
     let binaries = build::binaries()?;
     let error = Command::new(&binaries.farrier)
         .arg(command)

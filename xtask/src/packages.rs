@@ -13,8 +13,14 @@ pub(crate) use apt::{Need, need};
 
 use crate::Outcome;
 
+/// What building takes beside the linker.
+pub(crate) const BUILD: &[Need] = &[MAKE];
+
+const MAKE: Need = need("make", "make", "builds the memory allocator");
+
 /// What unit and integration tests use: independent peers and tools to check against.
 pub(crate) const TEST: &[Need] = &[
+    MAKE,
     need("ip", "iproute2", "makes networks"),
     need("unshare", "util-linux", "makes namespaces"),
     need("losetup", "mount", "makes loop devices"),

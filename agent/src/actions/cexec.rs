@@ -22,7 +22,16 @@ use crate::cmdline::Cmdline;
 use crate::device_links;
 use crate::setting::Setting;
 
-/// Where the command finds the ephemeral data, and the folder of its output file.
+/// Those that it reads itself; the command sees all.
+pub(super) const VARIABLES: [&str; 6] = [
+    "BLOCK_DEVICE",
+    "CHROOT",
+    "CMD_LINE",
+    "DEFAULT_INTERPRETER",
+    "FS_TYPE",
+    "UPDATE_RESOLV_CONF",
+];
+/// Where the command finds the ephemeral data, and the folder of its input and output files.
 const WORKFLOW: &str = "/workflow";
 const OUTPUTS: &str = "/run/farrier";
 
@@ -60,13 +69,17 @@ pub(super) async fn run(
         shown: Vec::new(),
     };
     spec.environment.extend(place.surroundings.variables(env));
+    spec.environment
+        .insert("FARRIER_LABELS".into(), scratch::labels(action));
     let needed = needed(&spec)?;
-    let mount_points = show(&mut spec, &scratch, place.setting, action.reboots);
-    let mount_points = match mount_points {
-        Ok(mount_points) => mount_points,
+    let mount_points = show(&mut spec, &scratch, place.setting, action);
+    let (mount_points, blind) = match mount_points {
+        Ok(mount_points) => (mount_points, None),
+        // It would do something else than it is told.
+        Err(e) if !action.input_json.is_empty() => (None, Some(no_input(&e))),
         Err(e) => {
             scratch::none(feed, &e.to_string()).await;
-            None
+            (None, None)
         }
     };
     if place.setting == Setting::Netboot {
@@ -76,7 +89,10 @@ pub(super) async fn run(
                 .await;
         }
     }
-    let ran = run_child(&spec, feed, halt).await;
+    let ran = match blind {
+        Some(failure) => Err(failure),
+        None => run_child(&spec, feed, halt).await,
+    };
     drop(mount_points);
     // The last first: each puts back when its folder was changed.
     needed.into_iter().rev().for_each(drop);
@@ -127,7 +143,13 @@ fn needed(spec: &Spec) -> Result<Vec<MountPoints>, Failure> {
     Ok(made)
 }
 
-/// Lets the command see `/workflow` and its output file: in its root where that is another one or our own, by their
+fn no_input(e: &io::Error) -> Failure {
+    let message =
+        format!("the action's input cannot be shown in the image, and so the command was not run: {e}");
+    Failure::new("MountFailed", message)
+}
+
+/// Lets the command see `/workflow`, its input and its output file: in its root where that is another one or our own, by their
 /// paths on somebody else's system.
 ///
 /// # Errors
@@ -136,12 +158,11 @@ fn show(
     spec: &mut Spec,
     scratch: &Scratch,
     setting: Setting,
-    reboots: bool,
+    action: &v1::RunAction,
 ) -> io::Result<Option<MountPoints>> {
-    let mut seen = vec![(scratch.workflow(), WORKFLOW)];
-    if !reboots {
-        seen.push((scratch.run(), OUTPUTS));
-    }
+    let reboots = action.reboots;
+    let has_input = !action.input_json.is_empty();
+    let seen = [(scratch.workflow(), WORKFLOW), (scratch.run(), OUTPUTS)];
     let mount_points = if spec.chroot {
         // The one for outputs lies in a /run of the command's own.
         Some(MountPoints::make(
@@ -154,12 +175,21 @@ fn show(
     let in_place = !spec.chroot && setting == Setting::Host;
     for (from, at) in seen {
         let named = if in_place { from.clone() } else { PathBuf::from(at) };
-        let (variable, value) = match at {
-            WORKFLOW => ("FARRIER_WORKFLOW_DIR", named),
-            _ => ("FARRIER_OUTPUT", named.join(Scratch::OUTPUT)),
+        let mut name = |variable: &str, value: PathBuf| {
+            let value = value.display().to_string();
+            spec.environment.insert(variable.to_owned(), value);
         };
-        spec.environment
-            .insert(variable.to_owned(), value.display().to_string());
+        if at == WORKFLOW {
+            name("FARRIER_WORKFLOW_DIR", named);
+        } else {
+            name("FARRIER_METADATA", named.join(Scratch::METADATA));
+            if !reboots {
+                name("FARRIER_OUTPUT", named.join(Scratch::OUTPUT));
+            }
+            if has_input {
+                name("FARRIER_INPUT", named.join(Scratch::INPUT));
+            }
+        }
         spec.shown.push(Shown {
             from,
             at: (!in_place).then(|| PathBuf::from(at)),

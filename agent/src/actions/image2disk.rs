@@ -20,7 +20,7 @@ use super::{Done, Failure, Feed, Gives, Place};
 /// Upstream's default.
 const SAY_EVERY: Duration = Duration::from_secs(3);
 
-pub(super) const VARIABLES: [&str; 14] = [
+pub(super) const VARIABLES: [&str; 15] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
@@ -32,6 +32,7 @@ pub(super) const VARIABLES: [&str; 14] = [
     "IMG_URL",
     "NO_PROXY",
     "PROGRESS_INTERVAL_SECONDS",
+    "RAW",
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",

@@ -205,6 +205,14 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     }
 }
 
+/// The variables that a native action reads itself, sorted.
+pub fn variables(native: &str) -> &'static [&'static str] {
+    match native {
+        "cexec" => &cexec::VARIABLES,
+        native => known_variables(native).unwrap_or_default(),
+    }
+}
+
 /// One line: what others' actions know and this one does not is never dropped in silence.
 async fn say_unknown(run: &v1::RunAction, native: &str, known: &[&str], feed: &Feed) {
     let is_known = |name: &str| known.contains(&name) || known.contains(&name.to_uppercase().as_str());

@@ -1,8 +1,12 @@
-//! What an attempt is given to work with beside its environment: `/workflow`, and a place for its outputs.
+//! What an attempt is given to work with beside its environment: `/workflow`, its input, and a place for its outputs.
 //!
-//! Both lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
+//! They lie on a small tmpfs of the attempt's own, which goes with it: an action that fills it harms nobody else,
 //! and nothing in it is a link to somewhere else.
 
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ephemeral::{Changes, Manifest};
@@ -13,11 +17,13 @@ use super::{Failure, Feed, Halt, Place, output};
 use crate::data::tree::{self, Tree};
 use crate::data::{DataError, DataServer, transfer};
 
-/// Room for the data, the outputs and what is written beside them on the way.
+/// Room for the data, the input, the outputs and what is written beside them on the way.
 const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
 /// Contents that travel in the report.
 const MAX_INLINE_BYTES: u64 = 256 << 10;
 const OUTPUT: &str = "output";
+const METADATA: &str = "metadata.json";
+const INPUT: &str = "input";
 
 /// What an action that ended well gives.
 #[derive(Debug, Default, PartialEq)]
@@ -36,7 +42,7 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it, with the ephemeral data in it that the attempt is given.
+    /// Makes it, with the ephemeral data and the input in it that the attempt is given.
     ///
     /// # Errors
     /// `MountFailed`, `DataRefused`, `DataDamaged`; `Stopped` when that was asked for meanwhile.
@@ -52,13 +58,20 @@ impl Scratch {
         };
         let manifest = given.manifest();
         let mounts = place.mounts.clone();
+        let metadata = metadata(run);
+        let input = run.input_json.clone();
         let mounted = blocking(move || {
             let mounted = Mounted::mount_with(&mounts, Path::new("tmpfs"), "tmpfs", Some(TMPFS))?;
             let made = ["workflow", "run"]
                 .iter()
                 .try_for_each(|name| std::fs::create_dir(mounted.path().join(name)))
-                .and_then(|()| given.write(&mounted.path().join("workflow")));
+                .and_then(|()| given.write(&mounted.path().join("workflow")))
+                .and_then(|()| std::fs::write(mounted.path().join("run").join(METADATA), metadata));
             made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
+            if !input.is_empty() {
+                write_input(&mounted.path().join("run").join(INPUT), &input)
+                    .map_err(|e| Failure::new("MountFailed", format!("the input cannot be written: {e}")))?;
+            }
             Ok(mounted)
         })
         .await?;
@@ -83,6 +96,10 @@ impl Scratch {
 
     /// The name in [`Scratch::run`] that `$FARRIER_OUTPUT` names.
     pub(super) const OUTPUT: &'static str = OUTPUT;
+    /// The one that `$FARRIER_METADATA` names.
+    pub(super) const METADATA: &'static str = METADATA;
+    /// The same of `$FARRIER_INPUT`.
+    pub(super) const INPUT: &'static str = INPUT;
 
     /// Takes what an action that succeeded leaves.
     ///
@@ -134,6 +151,39 @@ impl Scratch {
         });
         explained.await.unwrap_or_else(|failure| failure)
     }
+}
+
+/// What an action can read of what it is part of.
+fn metadata(run: &v1::RunAction) -> String {
+    let labels: BTreeMap<&String, &String> = run.labels.iter().collect();
+    let metadata = serde_json::json!({
+        "workflow": {"id": run.workflow_id, "name": run.workflow_name, "namespace": run.namespace, "labels": labels},
+        "task": run.task,
+        "action": run.action,
+        "attempt": run.attempt_id,
+    });
+    format!("{metadata}\n")
+}
+
+/// The workflow's labels in one line, in order of their keys: `owner=ann,rack=r7`. None has a comma, a space or a quote.
+pub(super) fn labels(run: &v1::RunAction) -> String {
+    let mut labels: Vec<String> = run
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    labels.sort();
+    labels.join(",")
+}
+
+/// Values of secrets may stand in it: it is for whoever runs the action.
+fn write_input(path: &Path, json: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(json.as_bytes())
 }
 
 /// What goes into the report, and what has to be stored before: small files first into the report.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
-use super::{Asking, Listing, read_file, warn, warn_of_hidden};
+use super::{Asking, Listing, Selecting, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
 use crate::output;
@@ -35,10 +35,16 @@ pub(crate) enum MachineCommand {
         machine: String,
     },
     /// List machines
-    #[command(
-        after_help = "Example:\n  farrier machine list -o json | jq -r '.[] | select(.attached) | .name'"
-    )]
-    List(Listing),
+    #[command(after_help = "\
+Examples:
+  farrier machine list -l 'rack=r7,!gpu'
+  farrier machine list -o json | jq -r '.[] | select(.attached) | .name'")]
+    List {
+        #[command(flatten)]
+        selecting: Selecting,
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// Forget a machine
     #[command(after_help = "Example:\n  farrier machine delete node1")]
     Delete {
@@ -115,7 +121,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
     match command {
         MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
         MachineCommand::Get { machine } => get(machine, asking).await?,
-        MachineCommand::List(listing) => list(listing, asking).await?,
+        MachineCommand::List { selecting, listing } => list(selecting, listing, asking).await?,
         MachineCommand::Delete { machine } => delete(machine, asking).await?,
         MachineCommand::Boot {
             machine,
@@ -211,11 +217,12 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
     })
 }
 
-async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(selecting: Selecting, listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let request = ListMachinesRequest {
         namespace: asking.namespace.clone(),
         all_namespaces: listing.all_namespaces,
+        selector: selecting.selector.clone(),
     };
     let answer = client.control.list_machines(request).await;
     let machines: Vec<_> = client
@@ -224,10 +231,7 @@ async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
         .into_iter()
         .map(views::Machine::from)
         .collect();
-    match listing.all_namespaces {
-        true => output::list_of_all(asking.out, asking.output, &machines),
-        false => output::list(asking.out, asking.output, &machines),
-    }
+    output::list_with(asking.out, asking.output, &machines, selecting.columns(listing))
 }
 
 async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {

@@ -24,7 +24,7 @@ use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::logins;
-use crate::output::Format;
+use crate::output::{Columns, Format};
 use crate::terminal::{LogWriter, Out, is_shown_to_a_person, say};
 
 /// Netboots bare metal into a small agent and drives it through durable workflows.
@@ -195,6 +195,32 @@ pub(crate) struct Listing {
     pub(crate) all_namespaces: bool,
 }
 
+/// Which of a list are meant, by their labels.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Selecting {
+    /// Only those with these labels, such as rack=r7,disk!=hdd,'zone in (a,b)',gpu,!old; or an expression, as in machines(…)
+    #[arg(
+        short = 'l',
+        long,
+        value_name = "SELECTOR",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) selector: String,
+    /// A column more, with the labels of each
+    #[arg(long)]
+    pub(crate) show_labels: bool,
+}
+
+impl Selecting {
+    pub(crate) fn columns(&self, listing: Listing) -> Columns {
+        Columns {
+            namespace: listing.all_namespaces,
+            labels: self.show_labels,
+        }
+    }
+}
+
 /// Of a command that has no options of its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Nothing {}
@@ -311,6 +337,17 @@ fn warn_of_hidden(text: &str, source: &str) {
             ));
         }
     }
+}
+
+/// The labels of `-l`, each KEY=VALUE; the last one of a key wins.
+fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let label = |one: &String| {
+        let (key, value) = one.split_once('=').ok_or_else(|| {
+            Failure::Usage(format!("bad label {one:?}: expected KEY=VALUE, such as rack=r7"))
+        })?;
+        Ok((key.trim().to_owned(), value.trim().to_owned()))
+    };
+    given.iter().map(label).collect()
 }
 
 /// The devices of `-r`: each a JSON object of text, or NAME=VALUE.

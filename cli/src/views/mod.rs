@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use proto::v1;
 use serde::Serialize;
 
-use crate::output::{InNamespace, Rows};
+use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::safe_line;
 
 pub(crate) use namespace::Namespace;
@@ -90,6 +90,12 @@ impl Rows for Machine {
             dash(self.boots_next.as_deref().unwrap_or_default()),
             dash(self.workflow.as_deref().unwrap_or_default()),
         ]
+    }
+}
+
+impl Labelled for Machine {
+    fn labels(&self) -> &std::collections::BTreeMap<String, String> {
+        &self.labels
     }
 }
 

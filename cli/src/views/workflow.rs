@@ -1,12 +1,14 @@
 //! Workflows, their events and their logs as they are printed.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{at_place, clock, dash, first_line, given, seconds, short_age, time};
-use crate::output::{InNamespace, Rows};
+use super::{at_place, clock, dash, first_line, given, seconds, short_age, time, when};
+use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::{safe_line, set_in};
 
 #[derive(Debug, Serialize)]
@@ -15,6 +17,10 @@ pub(crate) struct Workflow {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) template: Option<String>,
+    pub(crate) template_id: Option<String>,
+    pub(crate) template_version: Option<u64>,
+    pub(crate) template_sha256: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) state: String,
     pub(crate) message: Option<String>,
     pub(crate) run: u32,
@@ -28,18 +34,54 @@ pub(crate) struct Workflow {
     pub(crate) ended_at: Option<String>,
     /// The first rule that fits an action counts.
     pub(crate) policy: Vec<String>,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) paused: Option<Intervention>,
+    pub(crate) resumed: Option<Intervention>,
+    pub(crate) cancelled: Option<Intervention>,
     pub(crate) inputs: Option<Value>,
     pub(crate) vars: Option<Value>,
     pub(crate) outputs: Option<Value>,
     pub(crate) last_event: u64,
+    pub(crate) stamp: String,
     pub(crate) tasks: Vec<Task>,
     pub(crate) definition: Option<String>,
+}
+
+/// What somebody wanted of a workflow.
+#[derive(Debug, Serialize)]
+pub(crate) struct Intervention {
+    pub(crate) by: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) at: Option<String>,
+}
+
+impl From<v1::Intervention> for Intervention {
+    fn from(asked: v1::Intervention) -> Self {
+        Self {
+            by: asked.by,
+            reason: given(asked.reason),
+            at: time(asked.at),
+        }
+    }
+}
+
+impl Intervention {
+    /// `2026-11-29 … by ann: why`
+    pub(crate) fn line(&self) -> String {
+        let reason = self
+            .reason
+            .as_ref()
+            .map(|reason| format!(": {reason}"))
+            .unwrap_or_default();
+        format!("{} by {}{reason}", when(self.at.as_deref()), self.by)
+    }
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) kind: String,
+    pub(crate) group: Option<String>,
     pub(crate) worker: Option<String>,
     pub(crate) state: String,
     pub(crate) needs: Vec<String>,
@@ -131,6 +173,8 @@ pub(crate) struct Action {
     pub(crate) message: Option<String>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) bytes: Option<u64>,
+    pub(crate) input: Option<Value>,
+    pub(crate) outputs: Option<Value>,
     /// Who said that it may be done, where the policy had somebody asked.
     pub(crate) released: Option<Decision>,
 }
@@ -142,6 +186,10 @@ impl From<v1::Workflow> for Workflow {
             name: workflow.name,
             namespace: workflow.namespace,
             template: given(workflow.template),
+            template_id: given(workflow.template_id),
+            template_version: Some(workflow.template_version).filter(|version| *version > 0),
+            template_sha256: given(workflow.template_sha256),
+            labels: workflow.labels.into_iter().collect(),
             state: workflow.state,
             message: given(workflow.message),
             run: workflow.run,
@@ -153,10 +201,15 @@ impl From<v1::Workflow> for Workflow {
             paused_at: time(workflow.paused_at),
             ended_at: time(workflow.ended_at),
             policy: workflow.policy,
+            updated_at: time(workflow.updated_at),
+            paused: workflow.paused.map(Intervention::from),
+            resumed: workflow.resumed.map(Intervention::from),
+            cancelled: workflow.cancelled.map(Intervention::from),
             inputs: json(&workflow.inputs_json),
             vars: json(&workflow.vars_json),
             outputs: json(&workflow.outputs_json),
             last_event: workflow.last_event,
+            stamp: workflow.stamp,
             tasks: workflow.tasks.into_iter().map(Task::from).collect(),
             definition: given(workflow.definition_yaml),
         }
@@ -168,6 +221,7 @@ impl From<v1::TaskState> for Task {
         Self {
             name: task.name,
             kind: task.kind,
+            group: given(task.group),
             worker: given(task.worker),
             state: task.state,
             needs: task.needs,
@@ -274,6 +328,8 @@ impl From<v1::ActionState> for Action {
             message: given(action.message),
             exit_code: action.exit_code,
             bytes: action.bytes,
+            input: json(&action.input_json),
+            outputs: json(&action.outputs_json),
             released: action.released.map(Decision::from),
         }
     }
@@ -282,6 +338,12 @@ impl From<v1::ActionState> for Action {
 impl InNamespace for Workflow {
     fn namespace(&self) -> &str {
         &self.namespace
+    }
+}
+
+impl Labelled for Workflow {
+    fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
     }
 }
 
@@ -545,6 +607,7 @@ fn between(started: Option<&str>, ended: Option<&str>) -> String {
 pub(crate) struct Event {
     pub(crate) number: u64,
     pub(crate) at: Option<String>,
+    pub(crate) stamp: String,
     pub(crate) kind: String,
     pub(crate) task: Option<String>,
     pub(crate) execution: Option<String>,
@@ -559,6 +622,7 @@ impl From<v1::WorkflowEvent> for Event {
         Self {
             number: event.number,
             at: time(event.at),
+            stamp: event.stamp,
             kind: event.kind,
             task: given(event.task),
             execution: given(event.execution),

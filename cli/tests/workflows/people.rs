@@ -454,3 +454,70 @@ fn a_time_to_begin_is_refused_with_what_would_be_one() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert_eq!(story.ok(&["workflow", "list", "-o", "json"]).trim(), "[]");
 }
+
+#[test]
+fn labels_are_given_changed_shown_and_found_by() {
+    let story = Story::begin(TEMPLATE);
+    let id = story.ok(&[
+        "workflow",
+        "create",
+        "-t",
+        "wipe-it",
+        "-q",
+        "-r",
+        DEVICE,
+        "-l",
+        "change=4711",
+        "--label",
+        "owner=ann",
+    ]);
+    let (id, other) = (id.trim().to_owned(), story.create());
+    assert_eq!(
+        story.ok(&[
+            "workflow",
+            "label",
+            &id,
+            "owner=bob",
+            "rack=r7",
+            "change-",
+            "absent-"
+        ]),
+        format!("workflow {id} has the labels owner=bob,rack=r7\n")
+    );
+    let list = |selector: &str| {
+        let listed = story.ok(&["workflow", "list", "-l", selector, "--show-labels"]);
+        let rows = listed.lines().skip(1).map(|line| {
+            let mut words = line.split_whitespace();
+            (
+                words.next().unwrap_or_default().to_owned(),
+                words.last().unwrap_or_default().to_owned(),
+            )
+        });
+        rows.collect::<Vec<_>>()
+    };
+    let of_first = (id.clone(), "owner=bob,rack=r7".to_owned());
+    assert_eq!(list("owner=bob,rack"), std::slice::from_ref(&of_first));
+    assert_eq!(list("!owner"), [(other.clone(), "-".to_owned())]);
+    assert_eq!(list("rack!=r8"), [of_first, (other, "-".to_owned())]);
+    let json: serde_json::Value =
+        serde_json::from_str(&story.ok(&["workflow", "get", &id, "-o", "json"])).expect("JSON");
+    assert_eq!(json["labels"], serde_json::json!({"owner": "bob", "rack": "r7"}));
+    let shown = story.ok(&["workflow", "get", &id]);
+    assert!(shown.contains("Labels:    owner=bob,rack=r7\n"), "{shown}");
+    let events = story.ok(&["workflow", "events", &id]);
+    assert!(
+        events.contains("labelled by admin: owner=bob,rack=r7,change-"),
+        "{events}"
+    );
+    story.fails(
+        &["workflow", "label", &id, "owner"],
+        2,
+        "farrier: bad label \"owner\": expected KEY=VALUE, such as rack=r7",
+    );
+    story.fails(
+        &["workflow", "list", "-l", "rack = 'r7'"],
+        1,
+        "farrier: `rack = 'r7'`: a single =: equality is ==; a selector is labels, such as rack=r7,disk!=hdd,!gpu, or an \
+         expression, such as rack == 'r7' || gpu != ''",
+    );
+}

@@ -25,9 +25,20 @@ tasks:
       - {name: second, image: cexec, timeout: 60}
 ";
 
-/// Every key, by the way to it; values that may be any document count as one.
+/// Every key, by the way to it; values that may be any document, or that nobody has given yet, count as one.
 fn keys(value: &Value, at: &str, all: &mut BTreeSet<String>) {
-    const ANY: [&str; 6] = [".inputs", ".vars", ".outputs", ".item", ".document", ".decision"];
+    const ANY: [&str; 10] = [
+        ".input",
+        ".inputs",
+        ".vars",
+        ".outputs",
+        ".item",
+        ".document",
+        ".decision",
+        ".paused",
+        ".resumed",
+        ".cancelled",
+    ];
     match value {
         Value::Object(fields) if !ANY.iter().any(|any| at.ends_with(any)) => {
             for (name, value) in fields {

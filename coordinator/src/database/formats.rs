@@ -41,6 +41,7 @@ pub const KINDS: &[&str] = &[
     "execution",
     "idempotency",
     "items",
+    "label",
     "last",
     "log",
     "log-total",

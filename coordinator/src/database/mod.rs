@@ -51,6 +51,14 @@ pub struct Stored<T> {
     pub modified: Revision,
 }
 
+/// What is under a key of which a value may be known; see [`View::get_unless`].
+#[derive(Clone, Debug)]
+pub enum Seen<T> {
+    Nothing,
+    AsKnown,
+    Now(Stored<T>),
+}
+
 /// Times that something is read again because its snapshot expired.
 const TRIES: usize = 8;
 
@@ -102,6 +110,22 @@ impl View {
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Stored<T>>, Error> {
         let found = self.rows.get(key.as_bytes())?;
         found.map(|found| self.decode(found)).transpose()
+    }
+
+    /// As [`View::get`], but a value that is still as `known` wrote it is not read again.
+    ///
+    /// # Errors
+    /// Those of [`View::get`].
+    pub fn get_unless<T: DeserializeOwned>(
+        &self,
+        key: &str,
+        known: Option<Revision>,
+    ) -> Result<Seen<T>, Error> {
+        match self.rows.get(key.as_bytes())? {
+            None => Ok(Seen::Nothing),
+            Some(found) if Some(found.modified) == known => Ok(Seen::AsKnown),
+            Some(found) => Ok(Seen::Now(self.decode(found)?)),
+        }
     }
 
     /// The key of the first entry below `prefix`, without the prefix.

@@ -28,7 +28,7 @@ pub use file::Strictness;
 pub use mac::{mac_text, parse_mac};
 pub use registry::{
     Applied, File, all, apply, check, deletion, find, first_open, kind_of_word, meant, named, namespace_of,
-    with_address, with_mac, with_worker,
+    namespace_unless, with_address, with_mac, with_worker,
 };
 
 /// A hardware record.

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
+use store::Revision;
 use workflow::engine::{self, UnixMillis};
 use yaml::{Finding, Findings, Kind};
 
 use super::document::{Draft, Served, Taken, check_taken, read};
 use super::file::Strictness;
 use super::{Machine, mac_text, parse_mac, secrets};
-use crate::database::{Batch, Stored, View};
+use crate::database::{Batch, Seen, Stored, View};
 use crate::error::Error;
 use crate::namespaces::{self, Reach, Scope};
 use crate::steps::{load, rows};
@@ -236,14 +237,33 @@ pub fn named(view: &View, reach: &Reach, name: &str) -> Result<Option<Machine>, 
 
 /// The namespace of the machine of this name; `None`: there is none.
 pub fn namespace_of(view: &View, name: &str) -> Result<Option<String>, Error> {
+    Ok(match namespace_unless(view, name, None)? {
+        Seen::Now(found) => Some(found.value),
+        Seen::AsKnown | Seen::Nothing => None,
+    })
+}
+
+/// As [`namespace_of`], for who knows it as it was when revision `known` wrote the record.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn namespace_unless(view: &View, name: &str, known: Option<Revision>) -> Result<Seen<String>, Error> {
     /// Of a record, which may be long, nothing else is kept.
     #[derive(serde::Deserialize)]
     struct Whose {
         #[serde(default = "namespaces::default_namespace")]
         namespace: String,
     }
-    let found = view.get::<Whose>(&format!("machine/{name}"))?;
-    Ok(found.map(|found| found.value.namespace))
+    Ok(
+        match view.get_unless::<Whose>(&format!("machine/{name}"), known)? {
+            Seen::Nothing => Seen::Nothing,
+            Seen::AsKnown => Seen::AsKnown,
+            Seen::Now(found) => Seen::Now(Stored {
+                value: found.value.namespace,
+                modified: found.modified,
+            }),
+        },
+    )
 }
 
 /// The first workflow, in order of creation, that a machine has under this name and that has not ended.

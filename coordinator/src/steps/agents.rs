@@ -333,6 +333,10 @@ impl Coordinator {
                 step.batch.put(format!("of/{machine}/{root}"), &());
             }
         }
+        // It has not moved since the step read which names are its own.
+        if was_some && let Some((modified, _)) = self.record_of(step.view()?, machine)? {
+            step.batch.unchanged(format!("machine/{machine}"), modified);
+        }
         Ok(was_some)
     }
 

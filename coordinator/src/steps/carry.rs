@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use store::Revision;
 use workflow::Shared;
 use workflow::engine::{Command, Creation, Effect, Now, Parent, Refusal, WorkflowState};
+use workflow::expression::Selector;
+use workflow::labels::Labels;
 use workflow::language::PolicyRule;
 
 use super::rows::{self, Row};
@@ -50,12 +52,19 @@ impl Coordinator {
         row: Row,
     ) -> Result<(), Error> {
         step.carried(key, modified);
+        // What comes of it is stamped above what it came of.
+        step.workflow(id)?;
         match row {
             Row::Machine { machine, effects } => {
+                let mut machines = BTreeSet::from([machine.clone()]);
                 for item in effects {
-                    step.apply(&machine, item)?;
+                    let whom = step.whom(id, &machine, &item.effect)?;
+                    step.apply(&whom, item)?;
+                    machines.insert(whom);
                 }
-                self.check_blocked(step, &machine)
+                machines
+                    .iter()
+                    .try_for_each(|machine| self.check_blocked(step, machine))
             }
             Row::Several { rows } => {
                 step.apart(key, rows);
@@ -68,7 +77,7 @@ impl Coordinator {
                 }
                 Ok(())
             }
-            Row::Other { effect } => self.other(step, effect),
+            Row::Other { effect } => self.other(step, *effect),
         }
     }
 
@@ -110,6 +119,7 @@ impl Coordinator {
                 template,
                 name,
                 inputs,
+                labels,
                 policy,
             } => {
                 let child = Child {
@@ -119,6 +129,7 @@ impl Coordinator {
                     template,
                     name,
                     inputs,
+                    labels,
                     policy,
                 };
                 self.start_child(step, child)
@@ -243,9 +254,13 @@ impl Coordinator {
         let template = templates::find(step.view()?, &scope, &child.template)?;
         let source = Source {
             template: template.name,
+            template_id: template.id,
+            template_version: template.version,
             text: template.text,
             inputs: child.inputs,
             name: child.name,
+            template_labels: template.labels,
+            labels: child.labels,
             ..Source::default()
         };
         let identity = Identity {
@@ -264,9 +279,11 @@ impl Coordinator {
 /// To leave that one out would be to guess: a rollout is over all that are meant.
 fn matching(machines: &[Machine], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
     let mut found = Vec::new();
+    let selector = Selector::parse(selector);
     for machine in machines {
         let facts = making::facts(machine);
-        match workflow::expression::matches(selector, &facts) {
+        let matches = selector.as_ref().map_err(Clone::clone);
+        match matches.and_then(|selector| selector.matches(&facts)) {
             Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
             Ok(false) => {}
             Err(error) => {
@@ -314,6 +331,7 @@ struct Child {
     template: String,
     name: String,
     inputs: Map<String, Value>,
+    labels: Labels,
     /// Of its parent.
     policy: Shared<Vec<PolicyRule>>,
 }

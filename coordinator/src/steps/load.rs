@@ -13,7 +13,7 @@ use workflow::language::Definition;
 use super::Coordinator;
 use super::rows::{self, About, Row};
 use crate::archive;
-use crate::database::{Stored, View};
+use crate::database::{Seen, Stored, View};
 use crate::error::Error;
 use crate::machines::names::{orphan, worker_in_keys};
 use crate::machines::{self, parse_mac};
@@ -97,30 +97,77 @@ impl Coordinator {
 /// The name of the machine that a worker means in a namespace; when there is no such machine there (yet), what is kept for the
 /// worker itself is called so. A machine of another namespace is none.
 pub fn machine_of(view: &View, namespace: &str, worker: &str) -> Result<String, Error> {
-    let kept = orphan(namespace, worker);
+    let name = named(view, worker)?;
+    in_namespace(name, namespace, worker, |name| {
+        let whose = machines::namespace_of(view, name)?;
+        Ok(whose.is_none_or(|whose| whose == namespace))
+    })
+}
+
+impl Coordinator {
+    /// As [`machine_of`], where the same machines are asked for again and again.
+    pub(super) fn machine_in(&self, view: &View, namespace: &str, worker: &str) -> Result<String, Error> {
+        let name = named(view, worker)?;
+        in_namespace(name, namespace, worker, |name| {
+            let whose = self.namespace_of(view, name)?;
+            Ok(whose.is_none_or(|whose| *whose == *namespace))
+        })
+    }
+
+    /// As [`machines::namespace_of`]: a record that is as it was is not read again.
+    pub(super) fn namespace_of(&self, view: &View, machine: &str) -> Result<Option<Arc<str>>, Error> {
+        Ok(self.record_of(view, machine)?.map(|(_, namespace)| namespace))
+    }
+
+    /// What wrote a machine's record last, and its namespace.
+    pub(super) fn record_of(
+        &self,
+        view: &View,
+        machine: &str,
+    ) -> Result<Option<(Revision, Arc<str>)>, Error> {
+        let known = self.namespaces.get(machine);
+        let modified = known.as_ref().map(|(modified, _)| *modified);
+        let found = machines::namespace_unless(view, machine, modified)?;
+        Ok(match found {
+            Seen::Nothing => None,
+            Seen::AsKnown => known,
+            Seen::Now(Stored { value, modified }) => {
+                let namespace: Arc<str> = value.into();
+                self.namespaces.put(machine, (modified, namespace.clone()));
+                Some((modified, namespace))
+            }
+        })
+    }
+}
+
+/// The machine that a worker means, wherever it is.
+fn named(view: &View, worker: &str) -> Result<Option<String>, Error> {
     let worker = plain(worker);
     let key = if parse_mac(&worker).is_some() {
         format!("mac/{worker}")
     } else {
         format!("agent-id/{worker}")
     };
-    let name = match view.get::<String>(&key)? {
-        Some(name) => Some(name.value),
-        // What an expression gives is not looked up before this: names are what machines are called anyway.
-        None => match worker.parse() {
-            Ok(address) => {
-                machines::with_address(view, &Reach::everything(), address)?.map(|machine| machine.name)
-            }
-            Err(_) => None,
-        },
+    if let Some(name) = view.get::<String>(&key)? {
+        return Ok(Some(name.value));
+    }
+    // What an expression gives is not looked up before this: names are what machines are called anyway.
+    let Ok(address) = worker.parse() else {
+        return Ok(None);
     };
-    let Some(name) = name else {
-        return Ok(kept);
-    };
-    let whose = machines::namespace_of(view, &name)?;
-    match whose.is_none_or(|whose| whose == namespace) {
-        true => Ok(name),
-        false => Ok(kept),
+    let machine = machines::with_address(view, &Reach::everything(), address)?;
+    Ok(machine.map(|machine| machine.name))
+}
+
+fn in_namespace(
+    name: Option<String>,
+    namespace: &str,
+    worker: &str,
+    is_there: impl FnOnce(&str) -> Result<bool, Error>,
+) -> Result<String, Error> {
+    match name {
+        Some(name) if is_there(&name)? => Ok(name),
+        _ => Ok(orphan(namespace, worker)),
     }
 }
 

@@ -16,11 +16,15 @@
 //! execution/<id>/<task:05>/<instance:05>/<item:05>   engine::Execution, as of the head
 //! items/<id>/<task:05>/<instance:05>       the list of a forEach
 //! event/<id>/<number:010>                  engine::Event
+//! label/<namespace>/<key>/<value>/<id>     a workflow is found by its labels; `:` for the slash of a key
 //! machine-work/<machine>                   engine::Machine, by the machine's name (a worker that no machine has: by itself)
 //! machine-queue/<machine>                  its engine::machine::Queue, unless empty; never changes without machine-work
 //! timer/<at:013>/<id>                      when the workflow is due; one row a workflow
 //! outbox/<id>/<event number:010>/<n:03>    what its decision wants of others; carried in this order
 //! ```
+//!
+//! Stamps of events are above all that their commit has read: of the workflows that it loaded, of whose outbox row it carries, and of the
+//! machines, which keep the highest that was decided about them.
 //!
 //! The events are the truth. Head and executions are written when something has changed by which a workflow is found,
 //! listed or followed, at the latest after [`step::UNWRITTEN_EVENTS`]: between those, a report writes its events alone,
@@ -43,7 +47,7 @@ use ephemeral::Manifest;
 use serde::de::IgnoredAny;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
-    self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, UnixMillis, Workflow,
+    self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, Stamp, UnixMillis, Workflow,
 };
 
 use crate::data::{Changed, versions};
@@ -155,6 +159,8 @@ pub struct Plan {
     pub answer: Answer,
     /// To be done after the commit. All but [`Next::Changed`] and [`Next::Wake`] are in the store, too.
     pub then: Vec<Next>,
+    /// A stamp that was read too late: what is to be committed has one that is not above it.
+    late: Option<Stamp>,
     touched: Touched,
 }
 
@@ -233,6 +239,8 @@ pub struct Coordinator {
     limits: Limits,
     workflows: Cache<Known>,
     machines: Cache<KnownMachine>,
+    /// The namespaces of records, with what wrote the record; see [`Coordinator::namespace_of`].
+    namespaces: Cache<(Revision, Arc<str>)>,
     /// Machines whose silence matters; see [`Coordinator::busy`].
     busy: Mutex<BTreeSet<String>>,
     /// See [`Coordinator::suspects`].
@@ -266,6 +274,7 @@ impl Coordinator {
             store,
             workflows: Cache::new(limits.workflows),
             machines: Cache::new(limits.machines),
+            namespaces: Cache::new(limits.machines),
             busy: Mutex::default(),
             suspects: Mutex::default(),
             limits,
@@ -278,8 +287,15 @@ impl Coordinator {
     /// When the store fails, or holds what this version cannot read. [`Error::Archived`]: that workflow is to be brought back
     /// first. Nothing has changed then.
     pub fn prepare(&self, now: impl Into<Now>, input: &Input) -> Result<Plan, Error> {
-        let now = now.into();
-        database::until_read(|| self.try_prepare(now, input))
+        let mut now = now.into();
+        loop {
+            let plan = database::until_read(|| self.try_prepare(now, input))?;
+            match plan.late {
+                None => return Ok(plan),
+                // Only after the clock went back while no server was there: once more, above all that was read.
+                late => now.after = now.after.max(late),
+            }
+        }
     }
 
     fn try_prepare(&self, now: Now, input: &Input) -> Result<Plan, Error> {
@@ -512,7 +528,7 @@ impl Coordinator {
             Input::Carry { key } => {
                 let known = rows::whose(key).and_then(|id| self.workflows.get(id));
                 let first = known.as_ref().and_then(|known| known.pending.values().next());
-                matches!(first, Some(About::Machine(machine)) if self.machines.get(machine).is_some())
+                matches!(first, Some(About::Machine { name, .. }) if self.machines.get(name).is_some())
             }
             Input::Attach { .. }
             | Input::Blocked { .. }

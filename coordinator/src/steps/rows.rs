@@ -1,7 +1,9 @@
 //! Keys of the coordinator, and the rows of an outbox.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
-use workflow::engine::{Effect, ExecutionId, UnixMillis};
+use workflow::engine::{Effect, ExecutionId, Head, UnixMillis};
 
 use crate::last::Last;
 
@@ -20,6 +22,27 @@ pub fn execution(id: &str, execution: ExecutionId) -> String {
 
 pub fn items(id: &str, task: usize, instance: u32) -> String {
     format!("items/{id}/{task:05}/{instance:05}")
+}
+
+/// By which a workflow is found that has a label.
+pub fn label(namespace: &str, key: &str, value: &str, id: &str) -> String {
+    format!("{}{id}", labelled_with(namespace, key, value))
+}
+
+/// All rows of a label with this value.
+pub fn labelled_with(namespace: &str, key: &str, value: &str) -> String {
+    format!("{}{value}/", labelled(namespace, key))
+}
+
+/// All rows of a label. No part of them has a colon, and only keys of labels have slashes: one at most.
+pub fn labelled(namespace: &str, key: &str) -> String {
+    format!("label/{namespace}/{}/", key.replace('/', ":"))
+}
+
+/// Those by which a workflow is found that has these labels.
+pub fn labels(head: &Head) -> impl Iterator<Item = String> {
+    let row = |(key, value): (&String, &String)| label(&head.namespace, key, value, &head.id);
+    head.labels.iter().map(row)
 }
 
 pub fn event(id: &str, number: u64) -> String {
@@ -74,7 +97,7 @@ pub(super) enum Row {
         effects: Vec<ForMachine>,
     },
     /// For a workflow, or the registry.
-    Other { effect: Effect },
+    Other { effect: Box<Effect> },
     /// The workflow's decision was cut short.
     Continue,
     /// A cycle of waits was seen, closed by this root.
@@ -95,7 +118,11 @@ pub(super) struct ForMachine {
 /// Which machine a row is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum About {
-    Machine(String),
+    Machine {
+        name: String,
+        /// What the workflow calls it: until it is claimed they may come to mean another machine.
+        workers: BTreeSet<String>,
+    },
     /// It may be any.
     Any,
     None,
@@ -104,7 +131,13 @@ pub(super) enum About {
 impl Row {
     pub(super) fn about(&self) -> About {
         match self {
-            Row::Machine { machine, .. } => About::Machine(machine.clone()),
+            Row::Machine { machine, effects } => {
+                let workers = effects.iter().filter_map(|item| worker(&item.effect));
+                About::Machine {
+                    name: machine.clone(),
+                    workers: workers.map(str::to_owned).collect(),
+                }
+            }
             Row::Several { .. } => About::Any,
             Row::Other { .. } | Row::Continue | Row::Deadlock { .. } => About::None,
         }
@@ -112,9 +145,10 @@ impl Row {
 }
 
 impl About {
-    pub(super) fn is(&self, machine: &str) -> bool {
+    /// Whether it may be about this machine, which the workflow calls `worker`.
+    pub(super) fn may_be(&self, machine: &str, worker: &str) -> bool {
         match self {
-            About::Machine(name) => name == machine,
+            About::Machine { name, workers } => name == machine || workers.contains(worker),
             About::Any => true,
             About::None => false,
         }

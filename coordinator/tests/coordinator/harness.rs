@@ -176,6 +176,11 @@ impl Server {
         self.store.commit(&commit).expect("a commit");
     }
 
+    /// The store as it is now.
+    pub(crate) fn view(&self) -> View {
+        View::now(&*self.store).expect("a view")
+    }
+
     pub(crate) fn template(&self, name: &str, text: &str) {
         let template = serde_json::json!({"id": name, "name": name, "text": text, "version": 1, "created_at": 0, "updated_at": 0});
         self.put(&format!("template/default/{name}"), &template);

@@ -1,6 +1,6 @@
 //! Secrets that are named and not there: told before, refused, or the end of an attempt that was never begun.
 
-use coordinator::database::{Batch, View};
+use coordinator::database::Batch;
 use coordinator::machines::{self, Applied, File};
 use coordinator::making::{Identity, Source, make};
 use coordinator::secrets::{self, Key};
@@ -20,10 +20,6 @@ tasks:
 "#;
 
 impl Server {
-    fn view(&self) -> View {
-        View::now(&*self.store).expect("the store")
-    }
-
     fn commit(&self, batch: Batch) {
         self.store.commit(&batch.into_commit()).expect("commit");
     }

@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 20] = [
+const OPERATORS: [&str; 21] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -46,6 +46,7 @@ const OPERATORS: [&str; 20] = [
     "DeleteSecret",
     "DeleteTemplate",
     "DeleteWorkflow",
+    "LabelWorkflow",
     "PauseTask",
     "PauseWorkflow",
     "PutTemplate",

@@ -1,5 +1,6 @@
 //! What the command line asks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
@@ -8,6 +9,7 @@ use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
 use tonic::{Request, Response, Status};
 use workflow::engine::{Command, Execution};
+use workflow::expression::{Selector, check_selector};
 use workflow::language::{self, PolicyRule};
 
 use super::admitted::caller;
@@ -24,6 +26,7 @@ use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use coordinator::Error;
 use coordinator::machines::{self, Strictness};
+use coordinator::making;
 use coordinator::namespaces::Reach;
 use coordinator::people::Caller;
 use coordinator::templates::Offered;
@@ -151,9 +154,13 @@ impl ControlService for ControlPlane {
         let caller = caller(&request)?;
         let request = request.into_inner();
         let within = Within::listed(&caller, request.namespace, request.all_namespaces);
+        let selector = selected(&request.selector).map_err(status)?;
         let all = self.inner.db.with(move |view| {
-            let all = machines::all(view, &within.list(view)?)?.into_iter();
-            all.map(|machine| Around::of(view, machine)).collect()
+            let mut all = machines::all(view, &within.list(view)?)?;
+            if let Some(selector) = &selector {
+                all = making::selected(selector, all)?;
+            }
+            all.into_iter().map(|machine| Around::of(view, machine)).collect()
         });
         let all: Vec<Around> = all.await.map_err(status)?;
         let machines = all.into_iter().map(|around| self.live(around)).collect();
@@ -333,6 +340,7 @@ impl ControlService for ControlPlane {
             idempotency_key: request.idempotency_key,
             name: request.name,
             start_at: request.start_at.map(clock::unix_millis),
+            labels: request.labels.into_iter().collect(),
             policy: policy(&request.policy).map_err(status)?,
         };
         let (workflow, warnings) = self.create_workflow(creation).await.map_err(status)?;
@@ -361,6 +369,7 @@ impl ControlService for ControlPlane {
             whole,
             namespace,
             all_namespaces,
+            selector,
         } = request.into_inner();
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let list = WorkflowList {
@@ -372,6 +381,7 @@ impl ControlService for ControlPlane {
                 limit.min(MAX_LISTED)
             },
             unfinished,
+            selector: selected(&selector).map_err(status)?.map(Arc::new),
             within: Within::listed(&caller, namespace, all_namespaces),
         };
         let limit = list.limit;
@@ -454,6 +464,20 @@ impl ControlService for ControlPlane {
         let StartWorkflowRequest { id, at } = request.into_inner();
         let at = at.map(clock::unix_millis);
         let workflow = self.start_workflow(&reach, &id, at, by).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
+    async fn label_workflow(
+        &self,
+        request: Request<LabelWorkflowRequest>,
+    ) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let LabelWorkflowRequest { id, set, remove } = request.into_inner();
+        let change = (set.into_iter().collect(), remove.into_iter().collect());
+        let workflow = self
+            .label_workflow(&reach, &id, change, by)
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -722,6 +746,26 @@ impl ControlPlane {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
             }
+        }
+    }
+}
+
+/// What a client selects by; `None`: all are meant.
+fn selected(text: &str) -> Result<Option<Selector>, Error> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let selector = Selector::parse(text).map_err(|error| {
+        Error::Invalid(format!(
+            "{error}; a selector is labels, such as rack=r7,disk!=hdd,!gpu, or an expression, such as rack == 'r7' || gpu != ''"
+        ))
+    });
+    let selector = selector?;
+    match check_selector(text) {
+        Ok(()) => Ok(Some(selector)),
+        Err(problems) => {
+            let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
+            Err(Error::Invalid(format!("`{text}`: {}", problems.join("; "))))
         }
     }
 }

@@ -83,6 +83,7 @@ pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Templat
         version: template.version,
         created_at: Some(timestamp(template.created_at)),
         updated_at: Some(timestamp(template.updated_at)),
+        labels: template.labels.into_iter().collect(),
         warnings,
     }
 }

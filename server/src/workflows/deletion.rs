@@ -129,6 +129,7 @@ impl ControlPlane {
             None => batch.unchanged(rows::head(id), found.modified),
         }
         tree::forget_rows(&mut batch, id);
+        rows::labels(head).for_each(|row| batch.delete(row));
         match &head.parent {
             Some(parent) => batch.delete(archive::sub_key(&parent.root, id)),
             None => batch.delete_below(&format!("sub/{id}/")),

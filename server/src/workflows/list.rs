@@ -1,9 +1,12 @@
 //! Workflows as a list shows them, in order of creation: those in the store and those in archives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::de::IgnoredAny;
+use serde_json::json;
 use workflow::engine::Head;
+use workflow::expression::Selector;
 use workflow::language::Definition;
 
 use crate::control::ControlPlane;
@@ -12,7 +15,7 @@ use coordinator::Error;
 use coordinator::archive::{self, Archived};
 use coordinator::database::View;
 use coordinator::machines;
-use coordinator::namespaces::Reach;
+use coordinator::namespaces::{self, Reach};
 use coordinator::steps::rows;
 
 /// Which are to be listed.
@@ -25,6 +28,8 @@ pub(crate) struct WorkflowList {
     pub(crate) limit: usize,
     /// Leaves out those that have ended.
     pub(crate) unfinished: bool,
+    /// Leaves out those that it does not mean; `None`: all are meant.
+    pub(crate) selector: Option<Arc<Selector>>,
     pub(crate) within: Within,
 }
 
@@ -45,12 +50,19 @@ impl Listed {
 
 impl ControlPlane {
     /// Lists workflows; the cost is that of those that are given, and of those of the machine; of one
-    /// namespace also that of those which lie between them.
+    /// namespace also that of those which lie between them. With a selector it is that of those which have the label that it needs; with
+    /// one that needs none, that of all that lie between.
     pub(crate) async fn workflows(&self, list: WorkflowList) -> Result<Vec<Listed>, Error> {
         self.inner
             .db
             .with(move |view| match list.machine.as_str() {
-                "" => of_all(view, &list.within.list(view)?, &list),
+                "" => {
+                    let reach = list.within.list(view)?;
+                    match list.selector.as_ref().and_then(|selector| selector.needs()) {
+                        Some(needs) => of_label(view, &reach, needs, &list),
+                        None => of_all(view, &reach, &list),
+                    }
+                }
                 machine => {
                     let machine = machines::find(view, list.within.reach(), machine)?.value;
                     of_machine(view, list.within.reach(), &machine.index_names(), &list)
@@ -69,7 +81,7 @@ fn of_all(view: &View, reach: &Reach, list: &WorkflowList) -> Result<Vec<Listed>
         let Some((last, _)) = page.last() else { break };
         from = after("workflow/", last);
         for (id, head) in page {
-            if (list.unfinished && head.state.is_final()) || !reach.has(&head.namespace) {
+            if !reach.has(&head.namespace) || !list.is_for(&head)? {
                 continue;
             }
             if let Some(listed) = with_definition(view, head)? {
@@ -86,7 +98,7 @@ fn of_all(view: &View, reach: &Reach, list: &WorkflowList) -> Result<Vec<Listed>
             let Some((last, _)) = page.last() else { break };
             from = after("archived/", last);
             for (id, one) in page {
-                if reach.has(&one.head.namespace) {
+                if reach.has(&one.head.namespace) && list.is_for(&one.head)? {
                     archived += 1;
                     found.insert(id, Listed::Archived(Box::new(one)));
                 }
@@ -102,7 +114,7 @@ fn of_machine(
     names: &[String],
     list: &WorkflowList,
 ) -> Result<Vec<Listed>, Error> {
-    let mut ids = std::collections::BTreeSet::new();
+    let mut ids = BTreeSet::new();
     for name in names {
         let of = view.list::<IgnoredAny>(&format!("of/{name}/"))?;
         ids.extend(of.into_iter().map(|(id, _)| id).filter(|id| *id > list.after));
@@ -112,19 +124,103 @@ fn of_machine(
         if found.len() == list.limit {
             break;
         }
-        if let Some(head) = view.get::<Head>(&rows::head(&id))? {
-            let is_over = list.unfinished && head.value.state.is_final();
-            // It may be of before the machine moved.
-            if reach.has(&head.value.namespace) && !is_over {
-                found.extend(with_definition(view, head.value)?);
-            }
-        } else if !list.unfinished {
-            let archived = view.get::<Archived>(&archive::key(&id))?;
-            let archived = archived.filter(|archived| reach.has(&archived.value.head.namespace));
-            found.extend(archived.map(|archived| Listed::Archived(Box::new(archived.value))));
-        }
+        // It may be of before the machine moved.
+        found.extend(one(view, reach, &id, list)?);
     }
     Ok(found)
+}
+
+/// Values of a label by which workflows are looked for one by one.
+const MOST_VALUES: usize = 16;
+
+/// Those that have a label; with one of the values, if there are some.
+fn of_label(
+    view: &View,
+    reach: &Reach,
+    (key, values): (&str, Vec<&str>),
+    list: &WorkflowList,
+) -> Result<Vec<Listed>, Error> {
+    let namespaces: Vec<String> = namespaces::all(view, reach)?
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let mut found = Vec::new();
+    if values.is_empty() || values.len() > MOST_VALUES {
+        let mut ids = BTreeSet::new();
+        for namespace in &namespaces {
+            let rows = view.list::<IgnoredAny>(&rows::labelled(namespace, key))?;
+            let all = rows.iter().filter_map(|(row, _)| Some(row.rsplit_once('/')?.1));
+            ids.extend(all.filter(|id| **id > *list.after).map(str::to_owned));
+        }
+        for id in ids {
+            if found.len() == list.limit {
+                break;
+            }
+            found.extend(one(view, reach, &id, list)?);
+        }
+        return Ok(found);
+    }
+    let prefixes: Vec<String> = namespaces
+        .iter()
+        .flat_map(|namespace| {
+            values
+                .iter()
+                .map(|value| rows::labelled_with(namespace, key, value))
+        })
+        .collect();
+    let mut last = list.after.clone();
+    loop {
+        // The first of all are among the first of each.
+        let mut ids = BTreeSet::new();
+        for prefix in &prefixes {
+            let page = view.page::<IgnoredAny>(prefix, &after(prefix, &last), list.limit)?;
+            ids.extend(page.into_iter().map(|(id, _)| id));
+        }
+        let is_cut = ids.len() >= list.limit;
+        for id in ids.into_iter().take(list.limit) {
+            if found.len() == list.limit {
+                return Ok(found);
+            }
+            found.extend(one(view, reach, &id, list)?);
+            last = id;
+        }
+        if !is_cut {
+            return Ok(found);
+        }
+    }
+}
+
+/// The workflow of this id, if it is to be listed.
+fn one(view: &View, reach: &Reach, id: &str, list: &WorkflowList) -> Result<Option<Listed>, Error> {
+    if let Some(head) = view.get::<Head>(&rows::head(id))? {
+        let head = head.value;
+        return match reach.has(&head.namespace) && list.is_for(&head)? {
+            true => with_definition(view, head),
+            false => Ok(None),
+        };
+    }
+    let archived = view.get::<Archived>(&archive::key(id))?;
+    let Some(archived) = archived.map(|archived| archived.value) else {
+        return Ok(None);
+    };
+    let is_listed = reach.has(&archived.head.namespace) && list.is_for(&archived.head)?;
+    Ok(is_listed.then(|| Listed::Archived(Box::new(archived))))
+}
+
+impl WorkflowList {
+    /// # Errors
+    /// [`Error::Invalid`] when the selector has no value for it.
+    fn is_for(&self, head: &Head) -> Result<bool, Error> {
+        if self.unfinished && head.state.is_final() {
+            return Ok(false);
+        }
+        let Some(selector) = &self.selector else {
+            return Ok(true);
+        };
+        let known = json!({"name": head.name, "labels": *head.labels});
+        let said = selector.matches(&known);
+        said.map_err(|error| Error::Invalid(format!("workflow {}: {error}", head.id)))
+    }
 }
 
 fn with_definition(view: &View, head: Head) -> Result<Option<Listed>, Error> {

@@ -12,13 +12,14 @@ pub(crate) mod timers;
 
 mod deletion;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 use workflow::engine::{self, Command, UnixMillis, Workflow};
+use workflow::labels::{self, LabelError, Labels};
 
 use crate::clock;
 use crate::control::ControlPlane;
@@ -53,6 +54,8 @@ pub(crate) struct Creation {
     pub(crate) name: String,
     /// It begins then; `None`: at once.
     pub(crate) start_at: Option<UnixMillis>,
+    /// Beside those of the template, and before them.
+    pub(crate) labels: Labels,
     /// Rules that come before the template's.
     pub(crate) policy: Vec<PolicyRule>,
     pub(crate) by: String,
@@ -76,6 +79,8 @@ struct Asked {
     machine: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start_at: Option<UnixMillis>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     policy: Vec<PolicyRule>,
 }
@@ -88,6 +93,11 @@ impl ControlPlane {
         &self,
         creation: Creation,
     ) -> Result<(Arc<Workflow>, Vec<String>), Error> {
+        let mut creation = creation;
+        if creation.template.is_empty() {
+            let object = templates::namespace_of(&creation.text, &creation.name, &creation.file)?;
+            creation.within = creation.within.narrowed(&object)?;
+        }
         if let Some(known) = self.asked_before(&creation).await? {
             return Ok(known);
         }
@@ -113,7 +123,11 @@ impl ControlPlane {
     }
 
     /// What a template renders to, whatever is wrong with it.
-    pub(crate) async fn render(&self, asked: Creation) -> Result<Rendering, Error> {
+    pub(crate) async fn render(&self, mut asked: Creation) -> Result<Rendering, Error> {
+        if asked.template.is_empty() {
+            let object = templates::namespace_of(&asked.text, &asked.name, &asked.file)?;
+            asked.within = asked.within.narrowed(&object)?;
+        }
         self.inner
             .db
             .with(move |view| {
@@ -170,8 +184,12 @@ impl ControlPlane {
         let Input::Command { command, .. } = &input else {
             return Ok(Answer::Refused(engine::Refusal::Missing));
         };
-        if let Err(refusal) = engine::decide(Some(archived), command, clock::now()) {
-            return Ok(Answer::Refused(refusal));
+        match engine::decide(Some(archived), command, clock::now()) {
+            Err(refusal) => return Ok(Answer::Refused(refusal)),
+            Ok(decision) if decision.events.is_empty() => {
+                return Ok(Answer::Workflow(Arc::new(decision.workflow)));
+            }
+            Ok(_) => {}
         }
         let (control, root) = (self.clone(), archived.root().to_owned());
         let id = archived.head.id.clone();
@@ -183,6 +201,30 @@ impl ControlPlane {
             answer
         });
         done.await.map_err(|error| broken_off(&error))?
+    }
+
+    /// Sets and takes away labels; those that it comes to are within the bounds, or nothing changes.
+    pub(crate) async fn label_workflow(
+        &self,
+        reach: &Reach,
+        id: &str,
+        (set, remove): (Labels, BTreeSet<String>),
+        by: String,
+    ) -> Result<Arc<Workflow>, Error> {
+        let invalid = |error: LabelError| Error::Invalid(error.to_string());
+        for (key, value) in &set {
+            labels::check_one(key, value).map_err(invalid)?;
+        }
+        remove
+            .iter()
+            .try_for_each(|key| labels::check_key(key))
+            .map_err(invalid)?;
+        if let Some(key) = set.keys().find(|key| remove.contains(*key)) {
+            return Err(Error::Invalid(format!(
+                "the label {key:?} is to be set and to be taken away: say one of the two"
+            )));
+        }
+        self.ask(reach, id, Command::Label { set, remove, by }).await
     }
 
     pub(crate) async fn cancel_workflow(
@@ -261,22 +303,32 @@ fn idempotency(namespace: &str, key: &str) -> String {
 
 /// With the text of the template that it names.
 fn source_of(view: &View, scope: &Scope, asked: Creation) -> Result<Source, Error> {
-    let (template, text) = match asked.template.as_str() {
-        "" => (String::new(), asked.text),
+    let stored = match asked.template.as_str() {
+        "" => Source {
+            text: asked.text,
+            ..Source::default()
+        },
         stored => {
             let template = templates::find(view, scope, stored)?;
-            (template.name, template.text)
+            Source {
+                template: template.name,
+                template_id: template.id,
+                template_version: template.version,
+                template_labels: template.labels,
+                text: template.text,
+                ..Source::default()
+            }
         }
     };
     Ok(Source {
-        template,
-        text,
+        labels: asked.labels,
         file: asked.file,
         devices: asked.devices,
         machine: asked.machine,
         inputs: asked.inputs,
         typed_inputs: asked.typed_inputs,
         name: asked.name,
+        ..stored
     })
 }
 
@@ -297,6 +349,7 @@ impl Asked {
             text: creation.text.clone(),
             machine: creation.machine.clone(),
             start_at: creation.start_at,
+            labels: creation.labels.clone(),
             policy: creation.policy.clone(),
         }
     }

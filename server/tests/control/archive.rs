@@ -20,20 +20,20 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 /// A store and blobs that outlive their servers.
 #[derive(Clone)]
-struct Kept {
+pub(crate) struct Kept {
     store: Arc<MemoryStore>,
     blobs: Blobs,
 }
 
 impl Kept {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             store: Arc::default(),
             blobs: Blobs::in_memory(),
         }
     }
 
-    async fn server(&self, archive_after: Duration) -> Server {
+    pub(crate) async fn server(&self, archive_after: Duration) -> Server {
         self.serve(Config {
             archive_after,
             ..Config::default()
@@ -50,7 +50,7 @@ impl Kept {
     }
 
     /// Keys that have something to do with a workflow.
-    fn keys(&self, id: &str) -> Vec<String> {
+    pub(crate) fn keys(&self, id: &str) -> Vec<String> {
         let all = self.store.range(b"\0", b"\xff", usize::MAX).expect("rows");
         let keys = all
             .iter()
@@ -58,7 +58,7 @@ impl Kept {
         keys.filter(|key| key.contains(id)).collect()
     }
 
-    async fn is_archived(&self, id: &str) {
+    pub(crate) async fn is_archived(&self, id: &str) {
         let key = format!("archived/{id}");
         until(&format!("{id} to be archived"), || {
             self.store.get(key.as_bytes()).expect("row").is_some()

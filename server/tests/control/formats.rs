@@ -15,7 +15,7 @@ use futures_util::TryStreamExt;
 use proto::v1::{
     BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListSecretsRequest,
     ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, PutTemplateRequest, SetSecretRequest,
-    Template, WorkflowDataRequest, WorkflowLogsRequest,
+    Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest, report,
 };
 use serde_json::Value;
 use server::Config;
@@ -53,7 +53,7 @@ tasks:
   - name: each
     forEach: '["one", "two"]'
     worker: "52:54:00:77:00:20"
-    actions: [{name: a, image: cexec, environment: {ITEM: "${{ item }}"}}]
+    actions: [{name: a, image: cexec, environment: {ITEM: "${{ item }}"}, input: {item: "${{ item }}"}}]
   - name: inner
     workflow: inner
   - name: ask
@@ -126,6 +126,7 @@ async fn written() -> Kept {
     let outer = CreateWorkflowRequest {
         template: "outer".into(),
         idempotency_key: "once".into(),
+        labels: [("example.com/rack".to_owned(), "r7".to_owned())].into(),
         ..CreateWorkflowRequest::default()
     };
     let outer = server.make(outer).await.expect("workflow").id;
@@ -136,7 +137,13 @@ async fn written() -> Kept {
     let mut agent = server.attach(many).await.expect("attach");
     for _ in 0..3 {
         let run = agent.run().await;
-        agent.report(&run.attempt_id, succeeded()).await;
+        let done = Succeeded {
+            outputs_json: r#"{"seen": 1}"#.into(),
+            ..Succeeded::default()
+        };
+        agent
+            .report(&run.attempt_id, report::Outcome::Succeeded(done))
+            .await;
     }
     let asks = |workflow: &proto::v1::Workflow| {
         let mut executions = workflow.tasks[2].executions.iter();
@@ -300,6 +307,7 @@ async fn said(server: &Server) -> Vec<String> {
     let again = CreateWorkflowRequest {
         template: "outer".into(),
         idempotency_key: "once".into(),
+        labels: [("example.com/rack".to_owned(), "r7".to_owned())].into(),
         ..CreateWorkflowRequest::default()
     };
     said.push(format!(

@@ -380,3 +380,93 @@ async fn progress_and_boots_of_other_namespaces_are_not_shown() {
         }
     }
 }
+
+/// A Template and a Workflow that names it, each with what its metadata say beside the name.
+fn objects(of_template: &str, of_workflow: &str) -> (String, String) {
+    let object = |kind: &str, meta: &str, spec: &str| {
+        format!(
+            "apiVersion: tinkerbell.org/v1alpha1\nkind: {kind}\nmetadata: {{name: asks{meta}}}\nspec:\n{spec}\n"
+        )
+    };
+    let template =
+        "  data: |\n    version: '1'\n    name: asks\n    tasks: [{name: go, approve: {message: go on?}}]";
+    let template = object("Template", of_template, template);
+    (template, object("Workflow", of_workflow, "  templateRef: asks"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_is_put_into_the_namespace_that_its_metadata_name() {
+    let (server, _dir) = Server::with_blue(Config::default()).await;
+    server.namespace("green").await;
+    let (template, workflow) = objects(", namespace: blue", ", namespace: blue");
+    let put = |namespace: &str, text: &str| PutTemplateRequest {
+        text: text.into(),
+        namespace: namespace.into(),
+        ..PutTemplateRequest::default()
+    };
+    let mut admin = server.client().await;
+    // `-n` may say the same, and nothing else.
+    for namespace in ["", "blue"] {
+        let stored = admin
+            .put_template(put(namespace, &template))
+            .await
+            .expect("template")
+            .into_inner();
+        assert_eq!((stored.namespace.as_str(), stored.version), ("blue", 1));
+        let made = server.made_in(namespace, &workflow).await.expect("workflow");
+        assert_eq!(
+            (made.namespace.as_str(), made.template.as_str()),
+            ("blue", "asks")
+        );
+    }
+    for namespace in ["green", "default"] {
+        let stored = admin
+            .put_template(put(namespace, &template))
+            .await
+            .expect_err("another one");
+        let made = server
+            .made_in(namespace, &workflow)
+            .await
+            .expect_err("another one");
+        for status in [stored, made] {
+            assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+            let said = format!("its metadata.namespace is \"blue\", and it is to be put into {namespace:?}");
+            assert!(status.message().starts_with(&said), "{status}");
+        }
+    }
+    // A token that does not reach it is told what it is told of one that is not there.
+    let mut eve = server.scoped("eve", "operator", &["green"]).await;
+    let there = eve
+        .put_template(put("", &template))
+        .await
+        .expect_err("out of reach");
+    let nowhere = template.replace("blue", "nowhere");
+    let nowhere = eve.put_template(put("", &nowhere)).await.expect_err("not there");
+    assert_eq!(there.code(), Code::NotFound);
+    assert_eq!(
+        there.message().replace("blue", "X"),
+        nowhere.message().replace("nowhere", "X")
+    );
+    // In one file, a template of another namespace is not the one that is meant: that is looked for where the Workflow is.
+    let (of_green, _) = objects(", namespace: green", "");
+    let made = server
+        .made_in("", &format!("{of_green}---\n{workflow}"))
+        .await
+        .expect("the stored one");
+    assert_eq!(
+        (made.namespace.as_str(), made.template.as_str()),
+        ("blue", "asks")
+    );
+    // One that names none is of the other's.
+    let (unsaid, unsaid_workflow) = objects("", "");
+    let made = server
+        .made_in("", &format!("{template}---\n{unsaid_workflow}"))
+        .await
+        .expect("workflow");
+    assert_eq!((made.namespace.as_str(), made.template.as_str()), ("blue", ""));
+    let made = server
+        .made_in("green", &format!("{unsaid}---\n{unsaid_workflow}"))
+        .await
+        .expect("workflow");
+    assert_eq!(made.namespace, "green");
+}

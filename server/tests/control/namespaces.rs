@@ -13,7 +13,8 @@ const NOBODYS: &str = "01900000-0000-7000-8000-000000000000";
 const OTHER: &str = "machine: other1\nnamespace: other\nmac: 52:54:00:77:00:0c\naddress: 10.77.0.12/24\n";
 const OTHER_MAC: &str = "52:54:00:77:00:0c";
 /// A person is waited for.
-const ASKS: &str = "version: '1'\nname: asks\ntasks: [{name: go, approve: {message: go on?}}]\n";
+const ASKS: &str =
+    "version: '1'\nname: asks\nlabels: {team: red}\ntasks: [{name: go, approve: {message: go on?}}]\n";
 
 /// A server with things in `default`, and a namespace `other` with a machine.
 struct World {
@@ -218,7 +219,7 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "ListMachines" => {
                 let ask = |namespace: &str| ListMachinesRequest {
                     namespace: namespace.into(),
-                    all_namespaces: false,
+                    ..ListMachinesRequest::default()
                 };
                 in_namespaces!(call, eve, list_machines, ask);
                 shows_nothing(call, eve.list_machines(ask("other")).await, workflow);
@@ -294,10 +295,18 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                     ..ListWorkflowsRequest::default()
                 };
                 in_namespaces!(call, eve, list_workflows, ask);
-                for whole in [false, true] {
+                // By a label that the workflow of `default` has, and by one that it has not.
+                for (whole, selector) in [
+                    (false, ""),
+                    (true, ""),
+                    (false, "team=red"),
+                    (false, "team!=blue"),
+                    (false, "team"),
+                ] {
                     let everything = ListWorkflowsRequest {
                         all_namespaces: true,
                         whole,
+                        selector: selector.into(),
                         ..ask("")
                     };
                     shows_nothing(call, eve.list_workflows(everything).await, workflow);
@@ -319,6 +328,16 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "ResumeWorkflow" => of_workflow!(call, eve, world, resume_workflow, ResumeWorkflowRequest {}),
             "RetryTask" => of_workflow!(call, eve, world, retry_task, RetryTaskRequest {}),
             "RetryWorkflow" => of_workflow!(call, eve, world, retry_workflow, RetryWorkflowRequest {}),
+            "LabelWorkflow" => {
+                let owner = || [("owner".to_owned(), "eve".to_owned())].into();
+                of_workflow!(
+                    call,
+                    eve,
+                    world,
+                    label_workflow,
+                    LabelWorkflowRequest { set: owner() }
+                );
+            }
             "SetPolicy" => of_workflow!(call, eve, world, set_policy, SetPolicyRequest {}),
             "SkipTask" => of_workflow!(call, eve, world, skip_task, SkipTaskRequest {}),
             "StartWorkflow" => of_workflow!(call, eve, world, start_workflow, StartWorkflowRequest {}),

@@ -90,7 +90,10 @@ impl History {
     pub(crate) fn take(&mut self, event: &Event) -> Result<(), String> {
         self.numbers(event)?;
         if let Some(state) = self.ended
-            && !matches!(event.kind, EventKind::Late { .. } | EventKind::RunOpened { .. })
+            && !matches!(
+                event.kind,
+                EventKind::Labelled { .. } | EventKind::Late { .. } | EventKind::RunOpened { .. }
+            )
         {
             return Err(format!("it is {state}, and terminal stays terminal for its run"));
         }
@@ -241,7 +244,7 @@ impl History {
                 self.paused = true;
                 Ok(())
             }
-            EventKind::CancelAsked { .. } => Ok(()),
+            EventKind::CancelAsked { .. } | EventKind::Labelled { .. } => Ok(()),
             EventKind::PolicySet { policy, .. } => {
                 self.steps = is_step(policy);
                 Ok(())

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use coordinator::netboot::{Netboot, Next};
 use proto::v1;
 use store::{Commit, Operation, Snapshot, StoreError};
-use workflow::engine::{AttemptId, Event, EventKind, Outcome, WorkflowState};
+use workflow::engine::{AttemptId, Event, EventKind, Outcome, Stamp, WorkflowState};
 
 use crate::archives::Archives;
 use crate::coverage::Coverage;
@@ -36,6 +36,8 @@ pub(crate) struct Checks {
     running: BTreeMap<String, String>,
     /// The last attempt that was handed out, by the machine's MAC.
     handed: BTreeMap<String, String>,
+    /// Of the last attempt that was handed out, by the machine's MAC.
+    stamps: BTreeMap<String, Stamp>,
     /// Reports that agents were told are durable: by boot, up to which sequence.
     acknowledged: BTreeMap<String, u64>,
     /// The same, for good: workflow, attempt, word.
@@ -124,6 +126,7 @@ impl Checks {
         if let EventKind::Dispatched { attempt, worker, .. } = &event.kind {
             self.handed_out(&attempt.to_string(), worker)?;
         }
+        self.is_stamped_above(id, event)?;
         let history = self.histories.entry(id.to_owned()).or_default();
         history.take(event)?;
         if let EventKind::Reported {
@@ -139,6 +142,45 @@ impl Checks {
             None => self.open.insert(id.to_owned()),
         };
         Ok(())
+    }
+
+    /// What comes of something in another workflow has a higher stamp: on the same machine, and between a workflow and its
+    /// sub-workflows.
+    fn is_stamped_above(&mut self, id: &str, event: &Event) -> Result<(), String> {
+        let cause = match &event.kind {
+            EventKind::Dispatched { worker, .. } => self.stamps.insert(worker.clone(), event.stamp()),
+            EventKind::Created {
+                parent: Some(parent), ..
+            } => self.last_of(&parent.workflow, |kind| kind.child() == Some(id)),
+            EventKind::ChildEnded {
+                execution,
+                run: Some(_),
+                ..
+            } => {
+                let history = self.histories.get(id);
+                let of = |event: &&Event| event.kind.execution() == Some(*execution);
+                let events = history.iter().flat_map(|history| history.events.iter().rev());
+                let child = events.filter(of).find_map(|event| event.kind.child());
+                child.and_then(|child| self.last_of(child, |kind| matches!(kind, EventKind::Ended { .. })))
+            }
+            _ => None,
+        };
+        match cause {
+            Some(cause) if cause >= event.stamp() => {
+                Err(format!("it is stamped {}, and came of {cause}", event.stamp()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The stamp of a workflow's last event of that kind.
+    fn last_of(&self, id: &str, which: impl Fn(&EventKind) -> bool) -> Option<Stamp> {
+        let events = &self.histories.get(id)?.events;
+        events
+            .iter()
+            .rev()
+            .find(|event| which(&event.kind))
+            .map(Event::stamp)
     }
 
     /// The fence: while an attempt may run on a machine, no other is handed to it.
@@ -361,8 +403,11 @@ impl Checks {
     /// What is different.
     pub(crate) fn replays(&self, disk: &Disk, archives: &Archives, id: &str) -> Result<(), String> {
         let unpacked = archives.unpacked(disk, id)?;
+        // What it is found by stays in the store when it is archived.
+        let index = disk;
         let disk = unpacked.as_ref().unwrap_or(disk);
         let events = stored::events(disk, id)?;
+        stored::is_found_by_its_labels(index, id, &events)?;
         let seen = self
             .histories
             .get(id)

@@ -85,6 +85,31 @@ pub(super) fn replays(disk: &Disk, id: &str, events: &[Event]) -> Result<(), Str
     Ok(())
 }
 
+/// Whether there is a row for each label of a workflow, and no other; none for one that is not there.
+pub(super) fn is_found_by_its_labels(disk: &Disk, id: &str, events: &[Event]) -> Result<(), String> {
+    let mut want: Vec<String> = match replay(events) {
+        Ok(workflow) => {
+            let head = &workflow.head;
+            let row =
+                |(key, value): (&String, &String)| format!("label/{}/{key}/{value}/{id}", head.namespace);
+            head.labels.iter().map(row).collect()
+        }
+        Err(_) => Vec::new(),
+    };
+    want.sort();
+    let rows = all(disk, "label/")?;
+    let rows = rows
+        .iter()
+        .map(|row| String::from_utf8_lossy(&row.key).into_owned());
+    let there: Vec<String> = rows.filter(|row| row.ends_with(&format!("/{id}"))).collect();
+    match there == want {
+        true => Ok(()),
+        false => Err(format!(
+            "workflow {id} is found by {there:?}, and its labels are {want:?}"
+        )),
+    }
+}
+
 fn head(disk: &Disk, id: &str) -> Result<Head, String> {
     let stored = get(disk, &format!("workflow/{id}"))?.ok_or_else(|| "its head is not stored".to_owned())?;
     serde_json::from_slice(&stored.value).map_err(|error| format!("its head cannot be read: {error}"))

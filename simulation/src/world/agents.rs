@@ -5,11 +5,12 @@ use agent::worker::core::{Event, Leaving, Order};
 use coordinator::database;
 use ephemeral::Digest;
 use proto::v1;
+use serde_json::Value;
 use v1::agent_message::Kind as ToServer;
 use v1::report::Outcome;
 use v1::server_message::Kind as FromServer;
 
-use super::{Happening, World};
+use super::{Happening, World, secret_of};
 use crate::Breakage;
 use crate::dice::Dice;
 use crate::machine::{Boot, Flaws, Power, Running};
@@ -247,6 +248,8 @@ impl World {
             "machine {name} starts {} ({})",
             run.attempt_id, run.image
         ));
+        let outcome = is_told(run, &secret_of(self.settings.seed));
+        self.must(outcome);
         let ms = match self.dice.below(20) {
             0 => self.dice.between(60_000, 3_600_000),
             1..=5 => self.dice.between(1_000, 120_000),
@@ -498,4 +501,30 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Leaving(_) => "leaving",
         Outcome::Stopped(_) => "stopped",
     }
+}
+
+/// What an action is given is what its definition says: a built-in one its disk, a command its data, with types and secrets.
+fn is_told(run: &v1::RunAction, secret: &str) -> Result<(), String> {
+    let attempt = &run.attempt_id;
+    if run.image == "image2disk"
+        && run
+            .environment
+            .get("DEST_DISK")
+            .is_none_or(|disk| disk != "/dev/vda")
+    {
+        return Err(format!("attempt {attempt} is not told its disk"));
+    }
+    if run.image != "work" || run.input_json.is_empty() {
+        return Ok(());
+    }
+    let input: Value = serde_json::from_str(&run.input_json)
+        .map_err(|error| format!("the input of attempt {attempt} is no JSON: {error}"))?;
+    let has_types = input["run"].is_u64() && input["list"][0].is_string();
+    let says = input["list"][1]["says"].as_str();
+    if has_types && says == Some(&format!("with {secret}")) {
+        return Ok(());
+    }
+    Err(format!(
+        "the input of attempt {attempt} is not what its definition says: {input}"
+    ))
 }

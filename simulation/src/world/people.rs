@@ -182,6 +182,7 @@ impl World {
             namespace,
             name,
             template: "t".to_owned(),
+            labels: [("owner".to_owned(), format!("v{}", number % 3))].into(),
             definition,
             inputs,
             ..Creation::default()
@@ -238,6 +239,7 @@ impl World {
                 let at = self.dice.one_in(2).then(|| clock + self.dice.below(120_000));
                 ("start", Command::Start { at, by })
             }
+            9 if self.dice.one_in(3) => ("label", self.label()),
             8 if self.dice.one_in(2) => match self.thing(&workflow) {
                 Some((task, item)) => (
                     "skip",
@@ -291,6 +293,17 @@ impl World {
             command,
         };
         self.ask(input, id.to_owned(), what);
+    }
+
+    /// Of three labels one is set, or taken away.
+    fn label(&mut self) -> Command {
+        let key = (*self.dice.pick(&["owner", "change", "rack"])).to_owned();
+        let value = self.dice.percent(70).then(|| format!("v{}", self.dice.below(3)));
+        Command::Label {
+            set: value.iter().map(|value| (key.clone(), value.clone())).collect(),
+            remove: value.is_none().then_some(key).into_iter().collect(),
+            by: "somebody".to_owned(),
+        }
     }
 
     /// One task that is not over, or one item of it.

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 use super::UnixMillis;
 use super::event::{Event, Failure, Loss, Outcome};
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{Parent, Workflow, WorkflowState, has_no_rules};
+use super::state::{MadeFrom, Parent, Workflow, WorkflowState, has_no_rules};
 use crate::Shared;
+use crate::labels::{LabelError, Labels};
 use crate::language::{Definition, PolicyRule};
 
 /// What somebody wants of a workflow.
@@ -76,6 +77,13 @@ pub enum Command {
         reason: String,
     },
     Unpause {
+        by: String,
+    },
+    /// Its labels change, whatever its state is.
+    Label {
+        set: Labels,
+        /// Keys of those that go; of one that it has not, nothing.
+        remove: BTreeSet<String>,
         by: String,
     },
     /// It has not begun: it is to begin then, by the clock on the wall; None: now.
@@ -151,6 +159,9 @@ pub struct Creation {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    pub made_from: Option<MadeFrom>,
+    /// As [`labels::check`](crate::labels::check) has them.
+    pub labels: Labels,
     pub definition: Definition,
     pub inputs: Map<String, Value>,
     pub machines: BTreeMap<String, Value>,
@@ -213,6 +224,8 @@ pub enum Refusal {
         "the reason takes {bytes} B, {most} B at most: put the long story where it can be read, and say here where"
     )]
     LongReason { bytes: usize, most: usize },
+    #[error(transparent)]
+    Label(#[from] LabelError),
     #[error("workflow {id} is part of workflow {root}: do this there")]
     NotTheRoot { id: String, root: String },
 }
@@ -296,6 +309,9 @@ pub enum Effect {
         template: String,
         name: String,
         inputs: Map<String, Value>,
+        /// The parent's: it begins with them, beside its template's.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: Labels,
         /// Of its parent.
         #[serde(default, skip_serializing_if = "has_no_rules")]
         policy: Shared<Vec<PolicyRule>>,

@@ -90,12 +90,10 @@ impl DiskUse {
         let action = filled.and_then(|filled| filled.actions.get(index));
         let action = action.or_else(|| task.actions.get(index))?;
         let of_task = filled.map_or(&task.environment, |filled| &filled.environment);
+        let of_input = action.set_by_input();
         let variable = |name: &str| {
-            action
-                .environment
-                .get(name)
-                .or_else(|| of_task.get(name))
-                .cloned()
+            let of_environment = || action.environment.get(name).or_else(|| of_task.get(name));
+            of_input.get(name).or_else(of_environment).cloned()
         };
         let (disk, whole) = match action.native().map(|native| native.writes) {
             Some(Writes::Nothing) => return None,

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::UnixMillis;
 use super::decide::next_due_of;
 use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
+use crate::labels::Labels;
 use crate::language::Native;
 
 /// An attempt with everything that is needed to run it.
@@ -14,6 +17,9 @@ use crate::language::Native;
 pub struct Dispatch {
     pub attempt: AttemptId,
     pub workflow_name: String,
+    pub namespace: String,
+    /// Of the workflow, as they are when it is handed out.
+    pub labels: Labels,
     /// Name of the task.
     pub task: String,
     /// Name of the action.
@@ -25,8 +31,10 @@ pub struct Dispatch {
     pub command: Vec<String>,
     /// The task's, then the action's.
     pub volumes: Vec<String>,
-    /// The task's, overlaid by the action's.
+    /// The task's, overlaid by the action's; see [`Dispatch::hand_out`] for what the input sets.
     pub environment: BTreeMap<String, String>,
+    /// What it is given as data.
+    pub input: Map<String, Value>,
     /// 0: none.
     pub timeout_s: u64,
     pub pid: String,
@@ -37,7 +45,7 @@ pub struct Dispatch {
     pub action_count: usize,
     /// The ephemeral data to give it.
     pub data_version: u64,
-    /// Where `command` and `environment` have a secret; see [`Dispatch::hand_out`].
+    /// Where `command`, `environment` and `input` have a secret; see [`Dispatch::hand_out`].
     pub secrets: Vec<SecretHole>,
 }
 
@@ -68,9 +76,9 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
     let secrets = filled.map(|filled| filled.secrets.as_slice()).unwrap_or_default();
     let is_handed = |hole: &&SecretHole| match (&hole.action, &hole.text) {
         (None, SecretText::Environment(variable)) => !action.environment.contains_key(variable),
-        (Some(of), SecretText::Environment(_)) => *of == index,
+        (Some(of), SecretText::Environment(_) | SecretText::Input(_)) => *of == index,
         (Some(of), SecretText::Command(_)) => *of == index && is_command,
-        (None, SecretText::Command(_)) => false,
+        (None, SecretText::Command(_) | SecretText::Input(_)) => false,
     };
     let secrets = secrets.iter().filter(is_handed).cloned().collect();
     let mut environment = filled
@@ -80,6 +88,8 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
     Some(Dispatch {
         attempt: attempt.clone(),
         workflow_name: head.name.clone(),
+        namespace: head.namespace.clone(),
+        labels: Labels::clone(&head.labels),
         task: task.name.clone(),
         action: action.name.clone(),
         image: action.image.clone(),
@@ -87,6 +97,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),
         environment,
+        input: action.input.clone(),
         timeout_s: action.timeout_s,
         pid: action.pid.clone(),
         network: action.network.clone(),

@@ -9,9 +9,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::UnixMillis;
 use super::ids::{AttemptId, ExecutionId};
-use super::state::{ChildRequest, Filled, Parent, StepState, Waiting, WorkflowState};
+use super::state::{ChildRequest, Filled, MadeFrom, Parent, StepState, Waiting, WorkflowState};
+use super::{Stamp, UnixMillis};
+use crate::labels::{Labels, in_one_line};
 use crate::language::{Definition, PolicyRule};
 
 /// What happened, numbered within its workflow.
@@ -40,6 +41,10 @@ pub enum EventKind {
         namespace: String,
         name: String,
         template: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        made_from: Option<Box<MadeFrom>>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        labels: Labels,
         definition: Box<Definition>,
         #[serde(default, skip_serializing_if = "Map::is_empty")]
         inputs: Map<String, Value>,
@@ -59,6 +64,15 @@ pub enum EventKind {
         policy: Vec<PolicyRule>,
         /// Who made it; empty: not a person.
         #[serde(default, skip_serializing_if = "String::is_empty")]
+        by: String,
+    },
+    /// Somebody changed its labels. It may have ended.
+    Labelled {
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        set: Labels,
+        /// Keys of those that it has not any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        removed: Vec<String>,
         by: String,
     },
     /// It is to begin at another time than it was.
@@ -372,12 +386,22 @@ pub enum Outcome {
     },
 }
 
+impl Event {
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            at: self.at,
+            tick: self.tick,
+        }
+    }
+}
+
 impl EventKind {
     /// The word that stands for it in JSON.
     pub fn name(&self) -> &'static str {
         use EventKind::*;
         match self {
             Created { .. } => "created",
+            Labelled { .. } => "labelled",
             StartMoved { .. } => "start_moved",
             Begun { .. } => "begun",
             Asked { .. } => "asked",
@@ -412,6 +436,15 @@ impl EventKind {
             Stopping { .. } => "stopping",
             Ended { .. } => "ended",
             RunOpened { .. } => "run_opened",
+        }
+    }
+
+    /// The sub-workflow that an execution has from here on.
+    pub fn child(&self) -> Option<&str> {
+        use EventKind::*;
+        match self {
+            ExecutionMade { child, .. } | Decided { child, .. } | Resumed { child, .. } => child.as_deref(),
+            _ => None,
         }
     }
 
@@ -516,6 +549,15 @@ impl fmt::Display for EventKind {
                     Some(at) => write!(formatter, "; begins at {}", time_of(*at)),
                     None => Ok(()),
                 }
+            }
+            Labelled { set, removed, by } => {
+                let removed = removed.iter().map(|key| format!("{key}-"));
+                let changes: Vec<String> = Some(in_one_line(set))
+                    .filter(|set| !set.is_empty())
+                    .into_iter()
+                    .chain(removed)
+                    .collect();
+                write!(formatter, "labelled by {by}: {}", changes.join(","))
             }
             StartMoved { start_at, by } => {
                 write!(formatter, "is to begin at {}, says {by}", time_of(*start_at))

@@ -43,6 +43,21 @@ pub(super) fn between(definition: &Definition, target: usize, from: usize) -> Ve
         .collect()
 }
 
+/// The task itself and those behind it, as far as they are in a loop with it: what they came to in the round before is all that
+/// it can know of them.
+pub(super) fn later_in_loops(definition: &Definition, task: usize) -> BTreeSet<usize> {
+    let mut looped = BTreeSet::new();
+    for (from, of) in definition.tasks.iter().enumerate() {
+        let back = of.goto.as_ref().map(|goto| between(definition, goto.task, from));
+        looped.extend(back.filter(|all| all.contains(&task)).into_iter().flatten());
+    }
+    if looped.is_empty() {
+        return looped;
+    }
+    let behind = with_dependents(definition, BTreeSet::from([task]));
+    looped.intersection(&behind).copied().collect()
+}
+
 pub(super) fn needs(definition: &Definition, task: usize) -> &[usize] {
     definition.tasks.get(task).map_or(&[], |task| &task.needs)
 }

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::Stamp;
 use super::disks::Disks;
 use super::ids::{AttemptId, ExecutionId};
 use crate::Shared;
@@ -33,12 +34,19 @@ pub struct Machine {
     /// What was written to its disks, and by whom.
     #[serde(default, skip_serializing_if = "Disks::is_empty")]
     pub disks: Disks,
+    /// Above the stamps of all that has been decided about it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub stamp: Stamp,
     /// Roots in order; the first holds it.
     #[serde(skip)]
     pub claims: Line<Claim>,
     /// Executions that are ready for it, in the order in which they became so.
     #[serde(skip)]
     pub wants: Line<Want>,
+}
+
+fn is_none(stamp: &Stamp) -> bool {
+    *stamp == Stamp::default()
 }
 
 /// In their order. A clone shares them.

@@ -24,6 +24,10 @@ mod size;
 mod state;
 mod uses;
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal};
@@ -36,12 +40,29 @@ pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};
 pub use state::{
-    ActionState, ApprovalDecision, Asks, ChildRequest, Cleanup, Ending, Execution, Filled, Head, OwnPause,
-    Parent, Said, StepState, StoppedClock, TaskState, Waiting, Workflow, WorkflowState,
+    ActionState, ApprovalDecision, Asks, ChildRequest, Cleanup, Ending, Execution, Filled, Head,
+    Intervention, LastRound, MadeFrom, OwnPause, Parent, Said, StepState, StoppedClock, TaskState, Waiting,
+    Workflow, WorkflowState,
 };
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
+
+/// What a hybrid logical clock shows: it sorts across workflows as causes do. What was read before something was decided is
+/// below that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stamp {
+    pub at: UnixMillis,
+    /// Counts what is of one millisecond.
+    pub tick: u32,
+}
+
+/// Of one length: it sorts as a text, too.
+impl fmt::Display for Stamp {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:013}.{:010}", self.at, self.tick)
+    }
+}
 
 /// When something is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +71,8 @@ pub struct Now {
     pub at: UnixMillis,
     /// What the clock on the wall shows beyond that, where it was set since the server started. `until` goes by that clock.
     pub wall_ahead_ms: i64,
+    /// Stamps have to be above this one: it was read.
+    pub after: Option<Stamp>,
 }
 
 impl Now {
@@ -57,11 +80,26 @@ impl Now {
     pub fn wall(self) -> UnixMillis {
         self.at.saturating_add_signed(self.wall_ahead_ms)
     }
+
+    /// The next stamp; above `last` and all that was read, whatever the clock does.
+    pub(crate) fn stamp(self, last: Option<Stamp>) -> Stamp {
+        match last.max(self.after) {
+            Some(last) if last.at >= self.at => Stamp {
+                at: last.at,
+                tick: last.tick.saturating_add(1),
+            },
+            _ => Stamp { at: self.at, tick: 0 },
+        }
+    }
 }
 
 impl From<UnixMillis> for Now {
     fn from(at: UnixMillis) -> Self {
-        Self { at, wall_ahead_ms: 0 }
+        Self {
+            at,
+            wall_ahead_ms: 0,
+            after: None,
+        }
     }
 }
 

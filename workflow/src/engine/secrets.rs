@@ -7,9 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Dispatch;
 use super::ids::AttemptId;
+use super::size::json_bytes;
 use super::state::Workflow;
 use crate::expression::secret_hole;
 
@@ -33,6 +35,8 @@ pub enum SecretText {
     Command(usize),
     /// The value of a variable.
     Environment(String),
+    /// A text of the input, as a JSON pointer (RFC 6901).
+    Input(String),
 }
 
 /// Why an action cannot be handed out. Never says a value.
@@ -47,19 +51,22 @@ pub enum SecretProblem {
         at: usize,
     },
     #[error(
-        "command and environment come to {bytes} B with their secrets, {MAX_HANDED_BYTES} B at most: hand larger ones on \
-         as files"
+        "command, environment and input come to {bytes} B with their secrets, {MAX_HANDED_BYTES} B at most: hand larger \
+         ones on as files"
     )]
     TooLong { bytes: usize },
 }
 
-/// Command and environment of an action with the values of its secrets, together.
+/// Command, environment and input of an action with the values of its secrets, together.
 pub const MAX_HANDED_BYTES: usize = 3 << 19;
 
 /// What an action is handed, its secrets put in. Has no `Debug`: nobody prints it.
 pub struct Handed {
     pub command: Vec<String>,
+    /// With the variables that the input of a built-in action sets.
     pub environment: BTreeMap<String, String>,
+    /// The input as JSON; empty: it has none.
+    pub input_json: String,
 }
 
 impl Dispatch {
@@ -68,7 +75,7 @@ impl Dispatch {
         self.secrets.iter().map(|hole| hole.name.as_str()).collect()
     }
 
-    /// Command and environment with the values of the secrets in their places.
+    /// Command, environment and input with the values of the secrets in their places.
     ///
     /// # Errors
     /// [`SecretProblem`]: a value is missing, or all together are too long.
@@ -76,7 +83,9 @@ impl Dispatch {
         let mut handed = Handed {
             command: self.command.clone(),
             environment: self.environment.clone(),
+            input_json: String::new(),
         };
+        let mut input = Value::Object(self.input.clone());
         let mut holes: Vec<&SecretHole> = self.secrets.iter().collect();
         // From behind, so that the places that are left stay where they are.
         holes.sort_by_key(|hole| std::cmp::Reverse(hole.at));
@@ -85,7 +94,12 @@ impl Dispatch {
         let mut bytes = words.sum::<usize>()
             + variables
                 .map(|(name, value)| name.len() + value.len())
-                .sum::<usize>();
+                .sum::<usize>()
+            + if self.input.is_empty() {
+                0
+            } else {
+                json_bytes(&self.input)
+            };
         for hole in holes {
             let value = values.get(&hole.name).ok_or_else(|| SecretProblem::Missing {
                 name: hole.name.clone(),
@@ -97,6 +111,10 @@ impl Dispatch {
             let text = match &hole.text {
                 SecretText::Command(word) => handed.command.get_mut(*word),
                 SecretText::Environment(variable) => handed.environment.get_mut(variable),
+                SecretText::Input(pointer) => match input.pointer_mut(pointer) {
+                    Some(Value::String(text)) => Some(text),
+                    _ => None,
+                },
             };
             let written = secret_hole(&hole.name);
             let text = text.filter(|text| text.get(hole.at..).is_some_and(|rest| rest.starts_with(&written)));
@@ -109,7 +127,34 @@ impl Dispatch {
             };
             text.replace_range(hole.at..hole.at + written.len(), value.as_ref());
         }
-        Ok(handed)
+        if let Value::Object(input) = &input
+            && !input.is_empty()
+        {
+            let set = self.native.and_then(|native| native.set_by(input).ok());
+            for (name, value) in set.unwrap_or_default() {
+                // Proxies have two spellings, and the action's input goes before its task's environment in both.
+                handed
+                    .environment
+                    .retain(|other, _| !other.eq_ignore_ascii_case(name));
+                handed.environment.insert(name.to_owned(), value);
+            }
+            handed.input_json = serde_json::to_string(input).unwrap_or_default();
+        }
+        match handed.bytes() {
+            bytes if bytes > MAX_HANDED_BYTES => Err(SecretProblem::TooLong { bytes }),
+            _ => Ok(handed),
+        }
+    }
+}
+
+impl Handed {
+    fn bytes(&self) -> usize {
+        let variables = self.environment.iter();
+        self.command.iter().map(String::len).sum::<usize>()
+            + variables
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>()
+            + self.input_json.len()
     }
 }
 

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::UnixMillis;
 use super::event::Failure;
 use super::ids::ExecutionId;
 use super::secrets::SecretHole;
+use super::{Stamp, UnixMillis};
 use crate::Shared;
+use crate::labels::Labels;
 use crate::language::{Action, Definition, PolicyRule};
 
 /// A workflow with all its parts.
@@ -35,6 +36,10 @@ pub struct Head {
     pub namespace: String,
     pub name: String,
     pub template: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<Box<MadeFrom>>,
+    #[serde(default, skip_serializing_if = "has_no_labels")]
+    pub labels: Shared<Labels>,
     /// The workflow whose task this one is; none for a root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
@@ -88,6 +93,14 @@ pub struct Head {
     /// How often it was paused.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub pauses: u32,
+    /// Who paused it last in this run, and why; who had it go on; who cancelled it. What a workflow asks of its sub-workflows is not
+    /// a person's cancel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Intervention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed: Option<Intervention>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled: Option<Intervention>,
     /// The last event: its number and stamp. The next number is one more, the next stamp is above.
     pub last_event: u64,
     pub last_at: UnixMillis,
@@ -111,8 +124,34 @@ fn has_no_machines(machines: &BTreeMap<String, Value>) -> bool {
     machines.is_empty()
 }
 
+fn has_no_labels(labels: &Labels) -> bool {
+    labels.is_empty()
+}
+
 fn default_namespace() -> String {
     "default".into()
+}
+
+/// The template that a workflow was made from, as it was then.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeFrom {
+    /// Of the stored template; empty: it was given as a text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Of the stored template; 0: it was given as a text.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub version: u64,
+    /// Of the text, before it was rendered.
+    pub sha256: String,
+}
+
+/// What somebody wanted of a workflow, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intervention {
+    pub by: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    pub at: UnixMillis,
 }
 
 /// Whose task a workflow is.
@@ -211,8 +250,20 @@ pub struct TaskState {
     /// `tasks.NAME.outputs`, once final. Null with `forEach`: there it is the list of its executions' outputs.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub outputs: Value,
+    /// How it ended before a `goto` went back over it the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Box<LastRound>>,
     pub started_at: Option<UnixMillis>,
     pub ended_at: Option<UnixMillis>,
+}
+
+/// What a task came to in the round of a loop before. Its outputs are those of the executions of that instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRound {
+    pub instance: u32,
+    pub state: StepState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
 }
 
 /// A task, for one item, in one instance.
@@ -426,6 +477,9 @@ pub struct ActionState {
     pub exit_code: i32,
     #[serde(default)]
     pub bytes: u64,
+    /// What it gave, when it succeeded.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub outputs: Map<String, Value>,
     /// Where the run of `on-failure` or `on-timeout` is, for an action that has failed and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleanup: Option<Cleanup>,
@@ -478,6 +532,11 @@ impl Workflow {
     /// The executions of a task's latest instance, in the order of their items.
     pub fn executions_of(&self, task: usize) -> impl Iterator<Item = &Execution> {
         let instance = self.head.tasks.get(task).map_or(0, |state| state.instance);
+        self.executions_in(task, instance)
+    }
+
+    /// The executions of one instance of a task, in the order of their items.
+    pub(super) fn executions_in(&self, task: usize, instance: u32) -> impl Iterator<Item = &Execution> {
         let bound = |item| ExecutionId { task, instance, item };
         self.executions
             .range(bound(0)..=bound(usize::MAX))
@@ -492,6 +551,14 @@ impl Head {
         self.paused_ms.saturating_add(present)
     }
 
+    /// Of the last event.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            at: self.last_at,
+            tick: self.last_tick,
+        }
+    }
+
     /// Whether nothing but the last event, and the bytes of outputs, is another one than in `other`.
     pub fn differs_in_last_event_only(&self, other: &Head) -> bool {
         let Head {
@@ -499,6 +566,8 @@ impl Head {
             namespace,
             name,
             template,
+            made_from,
+            labels,
             parent,
             state,
             run,
@@ -519,6 +588,9 @@ impl Head {
             paused_at,
             paused_ms,
             pauses,
+            paused,
+            resumed,
+            cancelled,
             outputs_bytes: _,
             last_event: _,
             last_at: _,
@@ -528,6 +600,8 @@ impl Head {
             && *namespace == other.namespace
             && *name == other.name
             && *template == other.template
+            && *made_from == other.made_from
+            && *labels == other.labels
             && *parent == other.parent
             && *state == other.state
             && *run == other.run
@@ -548,6 +622,19 @@ impl Head {
             && *paused_at == other.paused_at
             && *paused_ms == other.paused_ms
             && *pauses == other.pauses
+            && *paused == other.paused
+            && *resumed == other.resumed
+            && *cancelled == other.cancelled
+    }
+}
+
+impl Intervention {
+    pub(super) fn new(by: &str, reason: &str, at: UnixMillis) -> Intervention {
+        Intervention {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+            at,
+        }
     }
 }
 
@@ -594,6 +681,7 @@ impl TaskState {
             recovered: false,
             error: None,
             outputs: Value::Null,
+            last: None,
             started_at: None,
             ended_at: None,
         }
@@ -638,6 +726,7 @@ impl ActionState {
             message: String::new(),
             exit_code: 0,
             bytes: 0,
+            outputs: Map::new(),
             cleanup: None,
             released: None,
         }

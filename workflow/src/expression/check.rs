@@ -12,7 +12,7 @@ use super::parse::parse;
 use super::secret::SECRET_PLACES;
 use super::selector::check_selector;
 use super::syntax::{Kind, Loop, Node, Operator};
-use super::types::{Type, Types};
+use super::types::{Type, Types, task};
 use super::{ExpressionProblem, Missing};
 
 /// The type of an expression's value, or everything that is wrong with it, in the order of the source.
@@ -78,7 +78,7 @@ struct Checker<'a> {
     types: &'a Types,
     /// By loops, innermost last.
     bound: Vec<(String, Type)>,
-    /// The [`Types::later_vars`] that are there, as `has` said.
+    /// What may be missing and is there, as `has` or `in` said: `vars.NAME`, `tasks.NAME`, `workflow.labels.NAME`.
     known: Vec<String>,
     problems: Vec<ExpressionProblem>,
 }
@@ -94,7 +94,7 @@ impl Checker<'_> {
             Kind::Double(_) => Type::Double,
             Kind::Text(_) => Type::Text,
             Kind::Name(name) => self.named(node.at, name),
-            Kind::Has { of, name } if self.is_later(of, name) => Type::Bool,
+            Kind::Has { of, name } if self.later_path(of, name).is_some() || is_labels(of) => Type::Bool,
             Kind::Field { of, name } | Kind::Has { of, name } => {
                 let whole = of.path().map(|path| path.join("."));
                 let of = self.kind(of);
@@ -195,6 +195,7 @@ impl Checker<'_> {
         let message = match name {
             "secrets" => SECRET_PLACES.to_owned(),
             "item" | "item_index" => format!("there is no {name} outside a task with forEach"),
+            "branch_index" => "there is no branch_index outside a task of a group".to_owned(),
             "round" => "there is no round where no goto leads back to".to_owned(),
             "machine" => "there is no machine in a task without a worker".to_owned(),
             _ if functions::is_known(name) => format!("{name} is a function: write {name}(…)"),
@@ -212,21 +213,26 @@ impl Checker<'_> {
         let whole = whole.unwrap_or("this map");
         match of {
             Type::Any => Type::Any,
+            Type::Map(_) if whole == LABELS && !self.is_known(LABELS, name) => {
+                let (there, label) = match is_field_name(name) {
+                    true => (format!("has({LABELS}.{name})"), format!("{LABELS}.{name}")),
+                    false => (format!("'{name}' in {LABELS}"), format!("{LABELS}['{name}']")),
+                };
+                self.wrong(
+                    at,
+                    format!("a workflow may not have the label {name:?}: write {there} ? {label} : …"),
+                )
+            }
             Type::Map(of) => *of,
             Type::Object(mut fields) => {
                 if let Some(kind) = fields.remove(name) {
                     return kind;
                 }
-                if whole == "vars"
-                    && let Some(kind) = self.types.later_vars.get(name)
-                {
-                    if self.known.iter().any(|known| known == name) {
-                        return kind.clone();
+                if let Some(kind) = self.later(whole, name) {
+                    if self.is_known(whole, name) {
+                        return kind;
                     }
-                    return self.wrong(
-                        at,
-                        format!("vars.{name} is not there in the first round: write has(vars.{name}) ? vars.{name} : …"),
-                    );
+                    return self.wrong(at, not_in_the_first_round(whole, name));
                 }
                 let known: Vec<&str> = fields.keys().map(String::as_str).collect();
                 // `tasks.write-image` is a subtraction.
@@ -281,15 +287,48 @@ impl Checker<'_> {
         }
     }
 
-    /// Whether `of.name` is a variable that is there from the second round on.
-    fn is_later(&self, of: &Node, name: &str) -> bool {
-        of.path().is_some_and(|path| path == ["vars"]) && self.types.later_vars.contains_key(name)
+    /// The type of what is there from the second round on.
+    fn later(&self, whole: &str, name: &str) -> Option<Type> {
+        match whole {
+            "vars" => self.types.later_vars.get(name).cloned(),
+            "tasks" => self.types.later_tasks.get(name).cloned().map(task),
+            _ => None,
+        }
+    }
+
+    /// `of.name`, where that is there from the second round on.
+    fn later_path(&self, of: &Node, name: &str) -> Option<String> {
+        let whole = of.path()?.join(".");
+        self.later(&whole, name)?;
+        Some(format!("{whole}.{name}"))
+    }
+
+    fn is_known(&self, whole: &str, name: &str) -> bool {
+        let path = format!("{whole}.{name}");
+        self.known.contains(&path)
     }
 
     /// Notes what is there where a condition is true, or false.
     fn know(&mut self, condition: &Node, is_true: bool) {
         match (&condition.kind, is_true) {
-            (Kind::Has { of, name }, true) if self.is_later(of, name) => self.known.push(name.clone()),
+            (Kind::Has { of, name }, true) if is_labels(of) => self.known.push(format!("{LABELS}.{name}")),
+            (Kind::Has { of, name }, true) => self.known.extend(self.later_path(of, name)),
+            // A name with a dash has no other way to be asked for.
+            (
+                Kind::Binary {
+                    operator: Operator::In,
+                    left,
+                    right,
+                },
+                true,
+            ) => {
+                if let Kind::Text(name) = &left.kind {
+                    match is_labels(right) {
+                        true => self.known.push(format!("{LABELS}.{name}")),
+                        false => self.known.extend(self.later_path(right, name)),
+                    }
+                }
+            }
             (Kind::Not(of), _) => self.know(of, !is_true),
             (Kind::All(terms), true) | (Kind::Any(terms), false) => {
                 terms.iter().for_each(|term| self.know(term, is_true));
@@ -455,6 +494,25 @@ impl Checker<'_> {
     }
 }
 
+/// A workflow's labels, each of which somebody may take away at any time.
+const LABELS: &str = "workflow.labels";
+
+fn is_labels(node: &Node) -> bool {
+    node.path().is_some_and(|path| path == ["workflow", "labels"])
+}
+
+/// Whether a name can stand behind a dot.
+fn is_field_name(name: &str) -> bool {
+    let begins = name
+        .bytes()
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    begins
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 fn collect_names<'n>(node: &'n Node, names: &mut Vec<(&'n str, usize)>) {
     if let Kind::Name(name) = &node.kind {
         names.push((name, node.at));
@@ -467,6 +525,16 @@ fn collect_names<'n>(node: &'n Node, names: &mut Vec<(&'n str, usize)>) {
 fn calls_machines(node: &Node) -> bool {
     matches!(&node.kind, Kind::Call { function, target: None, .. } if function == "machines")
         || node.children().into_iter().any(calls_machines)
+}
+
+/// What is said of a variable or a task that is asked for without asking whether it is there.
+fn not_in_the_first_round(whole: &str, name: &str) -> String {
+    let is_word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let (asked, written) = match is_word {
+        true => (format!("has({whole}.{name})"), format!("{whole}.{name}")),
+        false => (format!("'{name}' in {whole}"), format!("{whole}['{name}']")),
+    };
+    format!("{written} is not there in the first round: write {asked} ? {written} : …")
 }
 
 /// `; did you mean "…"?`, or what there is.

@@ -21,6 +21,9 @@ fn types() -> Types {
         vars: names(&[("count", Type::Any)]),
         later_vars: names(&[("found", Type::Any), ("next", Type::Text)]),
         round: true,
+        branch: false,
+        groups: BTreeMap::new(),
+        later_tasks: names(&[("look", Type::Any), ("write-log", Type::list())]),
         tasks: names(&[
             ("probe", Type::map()),
             ("write-image", Type::object([("disk", Type::Text)])),
@@ -387,7 +390,7 @@ fn finds_what_is_wrong_with_names_and_types() {
         ),
         ("machines(1)", &[(0, "no machines() for int: it takes string")]),
         (
-            "machines('rack = 1')",
+            "machines('rack = (1)')",
             &[(9, "in this selector, at its column 6: a single =: equality is ==")],
         ),
         (
@@ -503,6 +506,78 @@ fn what_an_earlier_round_recorded_is_asked_for_with_has() {
         ),
     ];
     all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+}
+
+#[test]
+fn what_a_task_came_to_in_the_round_before_is_asked_for_with_has() {
+    let look = "tasks.look is not there in the first round: write has(tasks.look) ? tasks.look : …";
+    let log = "tasks['write-log'] is not there in the first round: write 'write-log' in tasks ? tasks['write-log'] : …";
+    let cases: &[(&str, &[(usize, &str)])] = &[
+        ("tasks.look.outputs.n", &[(6, look)]),
+        ("has(tasks.look.outputs.n)", &[(10, look)]),
+        ("has(tasks.look) ? 1 : tasks.look.outputs.n", &[(28, look)]),
+        // A variable of the same name is another thing.
+        ("has(vars.found) && tasks.look.state == ''", &[(25, look)]),
+        ("tasks['write-log'].outputs[0]", &[(6, log)]),
+        (
+            "!('write-log' in tasks) && tasks['write-log'].state == ''",
+            &[(33, log)],
+        ),
+        (
+            "'write-log' in inputs.tags && tasks['write-log'].state == ''",
+            &[(36, log)],
+        ),
+        (
+            "has(tasks.look) && tasks.look.staet == ''",
+            &[(30, "tasks.look has no \"staet\"; did you mean \"state\"?")],
+        ),
+    ];
+    all_wrong(cases, |source| check(source, &types()).err().unwrap_or_default());
+    for (source, want) in [
+        (
+            "has(tasks.look) && has(tasks.look.outputs.n) ? tasks.look.outputs.n : 0",
+            Type::Any,
+        ),
+        ("has(tasks.look) ? tasks.look.state : ''", Type::Text),
+        (
+            "'write-log' in tasks ? tasks['write-log'].outputs : []",
+            Type::list(),
+        ),
+        (
+            "!('write-log' in tasks) || tasks['write-log'].state == ''",
+            Type::Bool,
+        ),
+    ] {
+        assert_eq!(check(source, &types()), Ok(want), "{source}");
+    }
+}
+
+#[test]
+fn a_group_has_the_outputs_of_its_tasks_by_name() {
+    let outputs = Type::object([("a", Type::Any), ("b-1", Type::list())]);
+    let types = Types {
+        branch: true,
+        groups: BTreeMap::from([("scan".to_owned(), outputs)]),
+        ..types()
+    };
+    for (source, want) in [
+        ("tasks.scan.outputs.a", Type::Any),
+        ("tasks.scan.outputs['b-1']", Type::list()),
+        ("tasks.scan.state == 'SUCCESS'", Type::Bool),
+        ("branch_index + 1", Type::Int),
+    ] {
+        assert_eq!(check(source, &types), Ok(want), "{source}");
+    }
+    let cases: &[(&str, &[(usize, &str)])] = &[(
+        "tasks.scan.outputs.c",
+        &[(19, "tasks.scan.outputs has no \"c\"; did you mean \"a\"?")],
+    )];
+    all_wrong(cases, |source| check(source, &types).err().unwrap_or_default());
+    let nothing = check("branch_index", &Types::default()).unwrap_err();
+    assert_eq!(
+        nothing[0].message,
+        "there is no branch_index outside a task of a group"
+    );
 }
 
 #[test]
@@ -665,15 +740,15 @@ fn checks_texts_and_selectors() {
         ("rack == 'r7' && labels['a'] != '' && metadata.cores > 3", &[]),
         ("labels.exists(l, l == 'a')", &[]),
         (
-            "rack",
+            "(rack)",
             &[(0, "a selector is true or false for a machine, not string")],
         ),
         (
-            "rack == 7",
+            "rack == (7)",
             &[(5, "string == int is always false: compare values of one type")],
         ),
         (
-            "machines('a') == []",
+            "machines('(a)') == []",
             &[
                 (0, "machines() can be called in the list of a forEach only"),
                 (
@@ -687,4 +762,66 @@ fn checks_texts_and_selectors() {
     all_wrong(cases, |selector| {
         check_selector(selector).err().unwrap_or_default()
     });
+}
+
+#[test]
+fn a_label_of_the_workflow_is_asked_for_where_it_is_there() {
+    for (source, want) in [
+        ("workflow.labels", Type::Map(Box::new(Type::Text))),
+        ("has(workflow.labels.rack)", Type::Bool),
+        (
+            "has(workflow.labels.rack) ? workflow.labels.rack : ''",
+            Type::Text,
+        ),
+        (
+            "has(workflow.labels.rack) && workflow.labels['rack'] == 'r7'",
+            Type::Bool,
+        ),
+        (
+            "'a/b-c' in workflow.labels ? workflow.labels['a/b-c'] : ''",
+            Type::Text,
+        ),
+        (
+            "!('a' in workflow.labels) || workflow.labels.a == 'x'",
+            Type::Bool,
+        ),
+        (
+            "workflow.labels.exists(key, workflow.labels[key] == 'x')",
+            Type::Bool,
+        ),
+        ("workflow.labels == {'a': 'b'}", Type::Bool),
+    ] {
+        assert_eq!(check(source, &types()), Ok(want), "{source}");
+    }
+    let rack = "a workflow may not have the label \"rack\": write has(workflow.labels.rack) ? workflow.labels.rack : …";
+    for (source, at, want) in [
+        ("workflow.labels.rack", 16, rack),
+        ("workflow.labels['rack'] == 'r7'", 16, rack),
+        ("has(workflow.labels.row) ? workflow.labels.rack : ''", 43, rack),
+        ("has(workflow.labels.rack) ? '' : workflow.labels.rack", 49, rack),
+        (
+            "has(vars.next) ? workflow.labels.next : ''",
+            33,
+            "a workflow may not have the label \"next\": write has(workflow.labels.next) ? workflow.labels.next : …",
+        ),
+        (
+            "workflow.labels['a/b-c']",
+            16,
+            "a workflow may not have the label \"a/b-c\": write 'a/b-c' in workflow.labels ? workflow.labels['a/b-c'] : …",
+        ),
+    ] {
+        let found = check(source, &types()).expect_err(source);
+        let found: Vec<(usize, &str)> = found
+            .iter()
+            .map(|one| (one.offset, one.message.as_str()))
+            .collect();
+        assert_eq!(found, [(at, want)], "{source}");
+    }
+    assert!(
+        check(
+            "has(workflow.labels.rack) ? workflow.labels.rack + 1 : 1",
+            &types()
+        )
+        .is_err()
+    );
 }

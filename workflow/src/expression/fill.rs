@@ -46,6 +46,57 @@ pub fn fill_value(value: &Value, scope: &Scope) -> Result<Value, EvaluationError
     })
 }
 
+/// A secret in a value: the text that it is in, as a JSON pointer (RFC 6901), the byte of that text, and its name.
+pub type SecretWithin = (String, usize, String);
+
+/// Every text within a value that an action is handed, filled in as [`fill`] does; secrets are told as by [`fill_handed`].
+pub fn fill_handed_value(
+    value: &Value,
+    scope: &Scope,
+) -> Result<(Value, Vec<SecretWithin>), EvaluationError> {
+    let mut secrets = Vec::new();
+    let filled = handed_within(value, scope, "", &mut secrets)?;
+    Ok((filled, secrets))
+}
+
+fn handed_within(
+    value: &Value,
+    scope: &Scope,
+    at: &str,
+    secrets: &mut Vec<SecretWithin>,
+) -> Result<Value, EvaluationError> {
+    Ok(match value {
+        Value::String(text) => match scanned(text)?.as_slice() {
+            [Part::Expression { source, .. }] if secret_name(source).is_none() => {
+                let value = evaluate(source.trim(), scope)?;
+                not_of_a_record_within(source, &value, scope)?;
+                value
+            }
+            _ => {
+                let (text, found) = fill_handed(text, scope)?;
+                secrets.extend(found.into_iter().map(|(byte, name)| (at.to_owned(), byte, name)));
+                Value::String(text)
+            }
+        },
+        Value::Array(values) => {
+            let mut filled = Vec::with_capacity(values.len());
+            for (number, value) in values.iter().enumerate() {
+                filled.push(handed_within(value, scope, &format!("{at}/{number}"), secrets)?);
+            }
+            Value::Array(filled)
+        }
+        Value::Object(entries) => {
+            let mut filled = Map::new();
+            for (key, value) in entries {
+                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+                filled.insert(key.clone(), handed_within(value, scope, &at, secrets)?);
+            }
+            Value::Object(filled)
+        }
+        plain => plain.clone(),
+    })
+}
+
 /// A stretch of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
@@ -170,6 +221,21 @@ fn joined(
         }
     }
     Ok(filled)
+}
+
+/// As [`not_of_a_record`], for every text within a value.
+fn not_of_a_record_within(source: &str, value: &Value, scope: &Scope) -> Result<(), EvaluationError> {
+    match value {
+        Value::String(text) => not_of_a_record(source, text, scope),
+        Value::Array(values) => values
+            .iter()
+            .try_for_each(|value| not_of_a_record_within(source, value, scope)),
+        Value::Object(entries) => entries.iter().try_for_each(|(key, value)| {
+            not_of_a_record(source, key, scope)?;
+            not_of_a_record_within(source, value, scope)
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A machine's record may hold `${{ secrets.NAME }}` for those templates that are rendered with it. As the value of an

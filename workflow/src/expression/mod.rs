@@ -7,12 +7,13 @@
 //!
 //! - `parse` (with `lex`, `syntax`): text to tree. `check` (with `types`, `functions`): its names and types.
 //! - `eval`: tree to value, counting. `run`: what is around that, and words for what failed.
-//! - `fill`: `${{ }}` in texts. `secret`: the one that is no expression. `selector`: which machines.
+//! - `fill`: `${{ }}` in texts. `secret`: the one that is no expression. `selector` (with `label_selector`): which machines.
 
 mod check;
 mod eval;
 mod fill;
 mod functions;
+mod label_selector;
 mod lex;
 mod parse;
 mod run;
@@ -32,12 +33,12 @@ use serde_json::{Map, Value};
 
 pub use check::{check, check_text};
 pub use eval::{MAX_BYTES, MAX_RESULT_BYTES, MAX_STEPS};
-pub use fill::{fill, fill_handed, fill_text, fill_value};
+pub use fill::{SecretWithin, fill, fill_handed, fill_handed_value, fill_text, fill_value};
 pub use parse::{MAX_DEPTH, MAX_LOOP_DEPTH, MAX_SOURCE_BYTES};
 pub use run::{evaluate, has_gate, selectors};
 pub(crate) use secret::secret_name;
 pub use secret::{SECRET_NAMES, is_secret_name, secret_hole};
-pub use selector::{check_selector, labels, matches};
+pub use selector::{Selector, check_selector, labels};
 pub use types::{Type, Types};
 
 /// What an expression sees.

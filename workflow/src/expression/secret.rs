@@ -8,7 +8,7 @@ const MAX_NAME: usize = 100;
 
 /// What is said where a secret is of no use.
 pub(super) const SECRET_PLACES: &str = "a secret is put in when an action is handed out, and its value is part of nothing that is recorded: write \
-     ${{ secrets.NAME }}, just so, in the command or the environment of an action, or in the environment of its task";
+     ${{ secrets.NAME }}, just so, in the command, the environment or the input of an action, or in the environment of its task";
 
 /// Whether secrets may be called so.
 pub fn is_secret_name(name: &str) -> bool {

@@ -1,55 +1,135 @@
-//! Selectors: which machines are meant.
+//! Selectors: which machines, or workflows, are meant.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
 use super::check::check_named;
+use super::label_selector::{self, Is, Requirement};
 use super::syntax::{Kind, Node};
 use super::types::{Type, Types};
 use super::{EvaluationError, ExpressionProblem, Scope, run};
 
-/// Whether a machine matches a selector: CEL over its labels by name, `name` and `labels`. A label that it has not is "",
-/// however it is asked for.
+/// Which machines, or workflows, are meant: read once, asked of each.
 ///
-/// `machine` is a record: `name`, `mac`, `labels`, `metadata`, ...
-///
-/// # Errors
-/// Everything else that has no value, and a value that is neither true nor false: with the selector and what it saw.
-pub fn matches(selector: &str, machine: &Value) -> Result<bool, EvaluationError> {
-    let mut node = run::parse(selector)?;
-    let none = Map::new();
-    let labels = machine.get("labels").and_then(Value::as_object).unwrap_or(&none);
-    let label = |name: &str| labels.get(name).cloned().unwrap_or_else(|| "".into());
-    let mut variables = Map::new();
-    labels_as_names(&mut node, &mut |name| {
-        let variable = format!("labels.{name}");
-        variables.insert(variable.clone(), label(name));
-        variable
-    });
-    let mut names = BTreeSet::new();
-    collect_names(&node, &mut names);
-    for name in names {
-        variables.entry(name).or_insert_with(|| label(name));
+/// Either labels, as Kubernetes writes them (`rack=r7,disk!=hdd,!gpu`), or CEL over labels by name, `name` and `labels`. A label
+/// that something has not is "", however it is asked for.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    source: String,
+    meant: Meant,
+}
+
+#[derive(Clone, Debug)]
+enum Meant {
+    /// All of these.
+    Labels(Vec<Requirement>),
+    Expression {
+        node: Node,
+        /// Names of the expression, and the label that each is.
+        names: Vec<(String, String)>,
+    },
+}
+
+impl Selector {
+    /// # Errors
+    /// It is neither labels nor an expression. What has no value for one machine is found when that is asked about.
+    pub fn parse(source: &str) -> Result<Selector, EvaluationError> {
+        let meant = match label_selector::read(source) {
+            Some(requirements) => Meant::Labels(requirements),
+            None => {
+                let mut node = run::parse(source)?;
+                let mut names = Vec::new();
+                labels_as_names(&mut node, &mut |name| {
+                    let variable = format!("labels.{name}");
+                    names.push((variable.clone(), name.to_owned()));
+                    variable
+                });
+                let mut own = BTreeSet::new();
+                collect_names(&node, &mut own);
+                own.retain(|own| names.iter().all(|(name, _)| name != own));
+                let own: Vec<_> = own
+                    .into_iter()
+                    .map(|own| (own.to_owned(), own.to_owned()))
+                    .collect();
+                names.extend(own);
+                Meant::Expression { node, names }
+            }
+        };
+        Ok(Selector {
+            source: source.to_owned(),
+            meant,
+        })
     }
-    let field = |name: &str, otherwise: Value| machine.get(name).cloned().unwrap_or(otherwise);
-    variables.insert("name".into(), field("name", Value::String(String::new())));
-    variables.insert("metadata".into(), field("metadata", Value::Object(Map::new())));
-    variables.insert("labels".into(), Value::Object(labels.clone()));
-    let scope = Scope {
-        variables,
-        ..Scope::default()
-    };
-    match run::evaluate_node(selector, &node, &scope)? {
-        Value::Bool(matches) => Ok(matches),
-        other => Err(EvaluationError(format!(
-            "`{selector}`: a selector is true or false for a machine, not {other}"
-        ))),
+
+    /// Whether it means a thing: a machine's record, or what is known of a workflow, with `name`, `labels` and `metadata`.
+    ///
+    /// # Errors
+    /// What has no value, and a value that is neither true nor false: with the selector and what it saw.
+    pub fn matches(&self, thing: &Value) -> Result<bool, EvaluationError> {
+        let none = Map::new();
+        let labels = thing.get("labels").and_then(Value::as_object).unwrap_or(&none);
+        let (node, names) = match &self.meant {
+            Meant::Labels(requirements) => {
+                let own = thing.get("name").and_then(Value::as_str);
+                let value = |key: &str| match key {
+                    OWN_NAME => own,
+                    key => labels.get(key).and_then(Value::as_str),
+                };
+                return Ok(requirements.iter().all(|one| one.is_met(value(&one.key))));
+            }
+            Meant::Expression { node, names } => (node, names),
+        };
+        let mut variables = Map::new();
+        for (name, label) in names {
+            let value = labels.get(label).cloned().unwrap_or_else(|| "".into());
+            variables.insert(name.clone(), value);
+        }
+        let field = |name: &str, otherwise: Value| thing.get(name).cloned().unwrap_or(otherwise);
+        variables.insert(OWN_NAME.into(), field(OWN_NAME, Value::String(String::new())));
+        variables.insert("metadata".into(), field("metadata", Value::Object(Map::new())));
+        variables.insert("labels".into(), Value::Object(labels.clone()));
+        let scope = Scope {
+            variables,
+            ..Scope::default()
+        };
+        let source = &self.source;
+        match run::evaluate_node(source, node, &scope)? {
+            Value::Bool(matches) => Ok(matches),
+            other => Err(EvaluationError(format!(
+                "`{source}`: a selector is true or false for a machine, not {other}"
+            ))),
+        }
+    }
+
+    /// A label that everything has which it means, with the values that it may have there (none: any): the one by which there is
+    /// least to look through. `None`: it says that of no label, or cannot be told without asking.
+    pub fn needs(&self) -> Option<(&str, Vec<&str>)> {
+        let Meant::Labels(requirements) = &self.meant else {
+            return None;
+        };
+        let needed = requirements.iter().filter(|one| one.key != OWN_NAME);
+        let needed = needed.filter_map(|one| match &one.is {
+            Is::OneOf(values) => Some((one, values.iter().map(String::as_str).collect::<Vec<_>>())),
+            Is::There => Some((one, Vec::new())),
+            Is::NoneOf(_) | Is::Missing => None,
+        });
+        let least = needed.min_by_key(|(_, values)| match values.len() {
+            0 => usize::MAX,
+            some => some,
+        });
+        least.map(|(one, values)| (one.key.as_str(), values))
     }
 }
 
+/// What stands for the thing's own name; a label of that key is `labels.name`.
+const OWN_NAME: &str = "name";
+
 /// Checks a selector before there are machines: any name is a label, which is a text.
 pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
+    if label_selector::read(selector).is_some() {
+        return Ok(());
+    }
     let meaning = |name: &str| {
         Some(match name {
             "labels" => Type::Map(Box::new(Type::Text)),
@@ -76,6 +156,10 @@ pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
 /// `'rack' in labels`. None of a selector that can't be read.
 pub fn labels(selector: &str) -> BTreeSet<String> {
     let mut asked = BTreeSet::new();
+    if let Some(requirements) = label_selector::read(selector) {
+        let keys = requirements.into_iter().map(|one| one.key);
+        return keys.filter(|key| key != OWN_NAME).collect();
+    }
     let Ok(mut node) = run::parse(selector) else {
         return asked;
     };

@@ -465,7 +465,11 @@ fn the_labels_of_a_selector_are_those_that_it_asks_for() {
         asked("name == 'a' && metadata.ram > 1 && labels.all(k, k != 'x')"),
         Vec::<String>::new()
     );
-    assert_eq!(asked("rack =="), Vec::<String>::new());
+    assert_eq!(
+        asked("rack=r7,!gpu,name=a,disk notin (hdd)"),
+        ["disk", "gpu", "rack"]
+    );
+    assert_eq!(asked("rack > "), Vec::<String>::new());
 }
 
 #[test]
@@ -495,14 +499,23 @@ fn selects_machines() {
         ("has(metadata.ram)", false),
         ("labels.exists(l, l.startsWith('unit-'))", true),
         ("true", true),
+        ("rack=r7", true),
+        ("rack != r7", false),
+        ("rack == rack", false),
+        ("rack", true),
+        ("!rack", false),
+        ("rack=r7,unit-height in (1,2),!gpu,disk!=hdd", true),
+        ("rack=r7,gpu", false),
+        ("name=a", true),
+        ("name=other", false),
     ] {
         assert_eq!(matches(selector, &machine), Ok(want), "{selector}");
     }
     assert_eq!(matches("rack == ''", &json!({"name": "b"})), Ok(true));
     for (selector, want) in [
         (
-            "rack",
-            "`rack`: a selector is true or false for a machine, not \"r7\"",
+            "rack + ''",
+            "`rack + ''`: a selector is true or false for a machine, not \"r7\"",
         ),
         (
             "metadata.ram > 1",
@@ -513,12 +526,34 @@ fn selects_machines() {
             "`labels.gpu == '' && int(labels.rack) > 1`: int(): \"r7\" is no whole number of 64 bits; it saw \
              labels.gpu = \"\", labels.rack = \"r7\"",
         ),
-        ("rack =", "`rack =`: a single =: equality is =="),
+        ("rack = 'r7'", "`rack = 'r7'`: a single =: equality is =="),
     ] {
         assert_eq!(
             matches(selector, &machine),
             Err(EvaluationError(want.into())),
             "{selector}"
         );
+    }
+}
+
+/// As it is asked of one machine.
+fn matches(selector: &str, machine: &Value) -> Result<bool, EvaluationError> {
+    Selector::parse(selector)?.matches(machine)
+}
+
+#[test]
+fn a_selector_says_which_label_is_to_be_looked_for() {
+    let needs = |source: &str| {
+        let selector = Selector::parse(source).unwrap();
+        let needs = selector.needs();
+        needs.map(|(key, values)| (key.to_owned(), values.join("|")))
+    };
+    let is = |key: &str, values: &str| Some((key.to_owned(), values.to_owned()));
+    assert_eq!(needs("rack=r7"), is("rack", "r7"));
+    assert_eq!(needs("gpu,zone in (a,b),rack=r7,disk!=hdd"), is("rack", "r7"));
+    assert_eq!(needs("gpu,zone in (a,b)"), is("zone", "a|b"));
+    assert_eq!(needs("gpu,!old"), is("gpu", ""));
+    for source in ["disk!=hdd", "!gpu", "zone notin (a)", "name=a", "rack == 'r7'"] {
+        assert_eq!(needs(source), None, "{source}");
     }
 }

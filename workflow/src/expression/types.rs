@@ -35,12 +35,19 @@ pub struct Types {
     pub later_vars: BTreeMap<String, Type>,
     /// `tasks.NAME` of the tasks that it may ask for, with the type of `tasks.NAME.outputs`.
     pub tasks: BTreeMap<String, Type>,
+    /// The same of those that are there, as the round before left them, from the second round of a loop on: only behind
+    /// `has(tasks.NAME)`, or `'NAME' in tasks`.
+    pub later_tasks: BTreeMap<String, Type>,
     /// `machine`: the task has a worker.
     pub machine: bool,
     /// `item`, in a task with `forEach`; `item_index` goes with it.
     pub item: Option<Type>,
     /// `round`: a `goto` may lead back to the task.
     pub round: bool,
+    /// `branch_index`: the task is of a group.
+    pub branch: bool,
+    /// `tasks.NAME` of the groups that it may ask for, with the type of their outputs.
+    pub groups: BTreeMap<String, Type>,
     /// `machines(selector)` may be called: in the list of a `forEach`.
     pub machines: bool,
     /// `success()`, `failure()` and `always()` may be called: in `when`.
@@ -150,6 +157,7 @@ impl Types {
     /// What a name means here.
     pub(super) fn named(&self, name: &str) -> Option<Type> {
         Some(match name {
+            "branch_index" if self.branch => Type::Int,
             "inputs" => Type::Object(self.inputs.clone()),
             "item" => self.item.clone()?,
             "item_index" if self.item.is_some() => Type::Int,
@@ -158,12 +166,14 @@ impl Types {
             "tasks" => Type::Object(
                 self.tasks
                     .iter()
+                    .chain(&self.groups)
                     .map(|(name, outputs)| (name.clone(), task(outputs.clone())))
                     .collect(),
             ),
             "vars" => Type::Object(self.vars.clone()),
             "workflow" => Type::object([
                 ("id", Type::Text),
+                ("labels", Type::Map(Box::new(Type::Text))),
                 ("name", Type::Text),
                 ("namespace", Type::Text),
                 ("run", Type::Int),
@@ -174,6 +184,7 @@ impl Types {
 
     pub(super) fn names(&self) -> Vec<&'static str> {
         [
+            "branch_index",
             "inputs",
             "item",
             "item_index",
@@ -189,7 +200,7 @@ impl Types {
     }
 }
 
-fn task(outputs: Type) -> Type {
+pub(super) fn task(outputs: Type) -> Type {
     let error = Type::object([("message", Type::Text), ("reason", Type::Text)]);
     Type::object([("error", error), ("outputs", outputs), ("state", Type::Text)])
 }

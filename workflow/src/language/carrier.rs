@@ -4,7 +4,7 @@
 //! - `TinkerbellTemplateConfig` of `anywhere.eks.amazonaws.com/v1alpha1`: it is the map `spec.template`.
 //! - `Workflow` of `tinkerbell.org/v1alpha1` names a template, and the machine and devices to make it for.
 //!
-//! Their name is that of their metadata, by which the field's workflows call them. A file may hold other objects beside.
+//! Their name is that of their metadata, by which the field's workflows call them; their namespace and labels are, too. A file may hold other objects beside.
 //!
 //! Source: `api/v1alpha1/tinkerbell/{template,workflow}.go` of github.com/tinkerbell/tinkerbell.
 
@@ -15,6 +15,7 @@ use yaml::{Fields, Finding, Findings, Kind, Known, Node, Place, Scalar, Style, U
 
 use super::problem::{Problem, Text};
 use super::{LIMITS, MAX_RENDERED_BYTES};
+use crate::labels::{self, Labels};
 
 /// What a file of Kubernetes objects has of templates.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Carried {
 pub struct CarriedTemplate {
     /// Of the object.
     pub name: String,
+    /// Of the object; empty: it names none.
+    pub namespace: String,
+    /// Of the object.
+    pub labels: Labels,
     /// The line of the object.
     pub line: u32,
     /// The template.
@@ -42,6 +47,10 @@ pub struct CarriedTemplate {
 pub struct CarriedWorkflow {
     /// Of the object.
     pub name: String,
+    /// Of the object; empty: it names none.
+    pub namespace: String,
+    /// Of the object.
+    pub labels: Labels,
     /// The line of the object.
     pub line: u32,
     /// The name of the template.
@@ -148,19 +157,27 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
     let (kind, version) = (text("kind"), text("apiVersion"));
     let fields = |node, whose, names, unknown| Fields::of(node, Known::new(whose, names, unknown), found);
     let object_fields = |whose| fields(Some(object), whose, &OBJECT[..], Unknown::Warning);
-    let name_of = |top: &Fields<'a>| {
+    let meta_of = |top: &Fields<'a>| {
         let meta = fields(top.get("metadata"), "metadata", &[], Unknown::Fine);
         let name = meta.text("name").unwrap_or_default().to_owned();
         if name.is_empty() {
             let message = format!("the {kind} has no name: write `metadata: {{name: NAME}}`");
             found.problem(object.at, Kind::Missing, message);
         }
-        name
+        Meta {
+            name,
+            namespace: meta.owned("namespace").unwrap_or_default(),
+            labels: labels_of(&meta, found),
+        }
     };
     match (kind, version) {
         ("Template", TINKERBELL) => {
             let top = object_fields("a Template");
-            let name = name_of(&top);
+            let Meta {
+                name,
+                namespace,
+                labels,
+            } = meta_of(&top);
             let spec = fields(top.get("spec"), "spec", &["data"], Unknown::Warning);
             let Some(node) = spec.get("data") else {
                 let message =
@@ -176,6 +193,8 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
             };
             carried.templates.push(CarriedTemplate {
                 name,
+                namespace,
+                labels,
                 line: object.at.line,
                 text: scalar.text.clone(),
                 lines: lines_of(node.at, scalar, file),
@@ -183,7 +202,11 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
         }
         ("TinkerbellTemplateConfig", EKS_ANYWHERE) => {
             let top = object_fields("a TinkerbellTemplateConfig");
-            let name = name_of(&top);
+            let Meta {
+                name,
+                namespace,
+                labels,
+            } = meta_of(&top);
             let spec = fields(top.get("spec"), "spec", &["template"], Unknown::Warning);
             let Some(node) = spec.get("template") else {
                 let message = format!("TinkerbellTemplateConfig {name:?} has no spec.template");
@@ -200,6 +223,8 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
             let (text, lines) = cut.unwrap_or_else(|| (written_anew(node), Lines::From(node.at)));
             carried.templates.push(CarriedTemplate {
                 name,
+                namespace,
+                labels,
                 line: object.at.line,
                 text,
                 lines,
@@ -207,7 +232,11 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
         }
         ("Workflow", TINKERBELL) => {
             let top = object_fields("a Workflow");
-            let name = name_of(&top);
+            let Meta {
+                name,
+                namespace,
+                labels,
+            } = meta_of(&top);
             let names = [
                 "templateRef",
                 "hardwareRef",
@@ -232,6 +261,8 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
             }
             carried.workflows.push(CarriedWorkflow {
                 name,
+                namespace,
+                labels,
                 line: object.at.line,
                 template,
                 machine: spec.owned("hardwareRef").unwrap_or_default(),
@@ -261,6 +292,22 @@ fn read<'a>(object: &'a Node, file: &str, found: &'a Findings, carried: &mut Car
             found.warn(object.at, Kind::Foreign, message);
         }
     }
+}
+
+/// What an object says of itself.
+struct Meta {
+    name: String,
+    namespace: String,
+    labels: Labels,
+}
+
+fn labels_of(meta: &Fields<'_>, found: &Findings) -> Labels {
+    let at = meta.at("labels");
+    let labels: Labels = meta.pairs("labels").into_iter().collect();
+    if let Err(error) = labels::check(&labels) {
+        found.problem(at, Kind::Value, error.to_string());
+    }
+    labels
 }
 
 /// Where the lines of a scalar are in the file.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::labels::Labels;
 
 use super::PolicyRule;
 
@@ -27,6 +29,9 @@ pub struct Definition {
     /// What its machines boot after its SUCCESS; `None`: what was written to their disks says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boots: Option<Boots>,
+    /// That workflows begin with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub labels: Labels,
     /// Which actions a person releases, and which are refused; before these come those that are given when a workflow is made.
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Vec<PolicyRule>,
@@ -76,6 +81,9 @@ pub enum InputType {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     pub name: String,
+    /// The group that it is a branch of, whose tasks stand one after the other; empty: none.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub group: String,
     /// A MAC (lower case, colons), or an operator's agent id. May hold `${{ }}`. Empty for a control task.
     #[serde(default)]
     pub worker: String,
@@ -132,6 +140,10 @@ pub struct Action {
     /// Values may hold `${{ }}`.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// What it is given as data, `$FARRIER_INPUT`; a built-in action takes its variables from it, too. Texts in it may hold
+    /// `${{ }}`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub input: Map<String, Value>,
     /// `host` or empty.
     #[serde(default)]
     pub pid: String,
@@ -257,6 +269,20 @@ impl Definition {
     /// Whether texts are looked through for `${{ }}`.
     pub fn has_expressions(&self) -> bool {
         self.version != "0.1"
+    }
+
+    /// The tasks of each group, in the order of the file.
+    pub fn groups(&self) -> BTreeMap<&str, Vec<usize>> {
+        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (index, task) in self
+            .tasks
+            .iter()
+            .enumerate()
+            .filter(|(_, task)| !task.group.is_empty())
+        {
+            groups.entry(&task.group).or_default().push(index);
+        }
+        groups
     }
 
     pub fn task_named(&self, name: &str) -> Option<usize> {

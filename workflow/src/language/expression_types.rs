@@ -78,6 +78,7 @@ struct Seen<'d> {
     vars: BTreeMap<&'d str, Variable>,
     /// By task: the type of an item of its `forEach`.
     items: BTreeMap<usize, Type>,
+    groups: BTreeMap<&'d str, Vec<usize>>,
     /// The first and the last task of each loop.
     loops: Vec<(usize, usize)>,
 }
@@ -119,6 +120,7 @@ impl<'d> Seen<'d> {
                 .collect(),
             vars,
             items: BTreeMap::new(),
+            groups: definition.groups(),
             loops: definition
                 .tasks
                 .iter()
@@ -175,11 +177,24 @@ impl<'d> Seen<'d> {
             } else {
                 BTreeMap::new()
             },
+            branch: task.is_some_and(|task| !task.group.is_empty()),
+            groups: if words.contains("tasks") {
+                self.groups_before(expression)
+            } else {
+                BTreeMap::new()
+            },
             round: expression
                 .task
                 .is_some_and(|task| self.loops_with(task).next().is_some()),
             tasks: if words.contains("tasks") {
-                self.tasks(expression, &words)
+                self.tasks(&words, |task| self.is_before(task, expression))
+            } else {
+                BTreeMap::new()
+            },
+            later_tasks: if words.contains("tasks") {
+                self.tasks(&words, |task| {
+                    !self.is_before(task, expression) && self.is_later(task, expression)
+                })
             } else {
                 BTreeMap::new()
             },
@@ -190,7 +205,8 @@ impl<'d> Seen<'d> {
         }
     }
 
-    fn tasks(&self, expression: &Expression<'_>, words: &BTreeSet<&str>) -> BTreeMap<String, Type> {
+    /// The tasks that are there, with the types of their outputs.
+    fn tasks(&self, words: &BTreeSet<&str>, is_there: impl Fn(usize) -> bool) -> BTreeMap<String, Type> {
         let is_many = self.by_name.len() > MANY;
         let outputs = |index: usize| match self.definition.tasks.get(index) {
             Some(task) if task.for_each.is_some() => Type::list(),
@@ -198,10 +214,37 @@ impl<'d> Seen<'d> {
         };
         self.by_name
             .iter()
-            .filter(|(name, index)| {
-                (!is_many || words.contains(**name)) && self.is_before(**index, expression)
-            })
+            .filter(|(name, index)| (!is_many || words.contains(**name)) && is_there(**index))
             .map(|(name, index)| ((*name).to_owned(), outputs(*index)))
+            .collect()
+    }
+
+    /// The groups all of whose tasks come before the expression's, with what their outputs are.
+    fn groups_before(&self, expression: &Expression<'_>) -> BTreeMap<String, Type> {
+        let is_before = |index: &usize| match (expression.task, self.ancestors) {
+            (Some(own), Some(ancestors)) => ancestors.has(own, *index),
+            _ => true,
+        };
+        let before = self
+            .groups
+            .iter()
+            .filter(|(_, members)| members.iter().all(is_before));
+        let outputs = |index: &usize| {
+            let task = self.definition.tasks.get(*index)?;
+            let of_task = if task.for_each.is_some() {
+                Type::list()
+            } else {
+                Type::Any
+            };
+            Some((task.name.as_str(), of_task))
+        };
+        before
+            .map(|(name, members)| {
+                (
+                    (*name).to_owned(),
+                    Type::object(members.iter().filter_map(outputs)),
+                )
+            })
             .collect()
     }
 

@@ -1,5 +1,8 @@
 //! Which task comes after which: `needs`, `recovers` and `goto`, from names to indexes.
 //!
+//! The tasks of a group stand one after the other and are its branches: where they say nothing of `needs`, they need what the
+//! first of them needs, and the task behind them needs them all. In `needs` and `recovers` a group's name stands for its tasks.
+//!
 //! A `goto` makes a loop of the tasks from its target to itself. The loop must be entered by the target and left by the
 //! task with the `goto` only, so that running it again concerns no other branch:
 //!
@@ -22,12 +25,15 @@ const GOTO: Known = Known {
     old: &["when", "task", "max"],
     new: &[],
 };
+/// Bytes of a group's name, as of a task's.
+const MAX_NAME_BYTES: usize = 199;
 /// Task executions of a workflow.
 const MOST_TIMES: u32 = 10_000;
 
 /// What a task says of other tasks, and where.
 pub(super) struct Links<'a> {
     name_at: Place,
+    group_at: Place,
     /// `None`: left out.
     needs: Option<Vec<(&'a str, Place)>>,
     recovers: Vec<(&'a str, Place)>,
@@ -72,6 +78,7 @@ impl<'a> Check<'a> {
     pub(super) fn links(&mut self, fields: &Fields<'a>) -> Links<'a> {
         Links {
             name_at: fields.at("name"),
+            group_at: fields.at("group"),
             needs: fields.get("needs").map(|_| self.words(fields, "needs")),
             recovers: self.words(fields, "recovers"),
             goto: fields.get("goto"),
@@ -84,15 +91,16 @@ impl<'a> Check<'a> {
         for (index, task) in tasks.iter().enumerate() {
             by_name.entry(task.name.clone()).or_insert(index);
         }
+        let groups = self.groups(tasks, links, &by_name);
         for (index, link) in links.iter().enumerate() {
             tasks[index].needs = match &link.needs {
-                Some(names) => self.resolve(index, names, "needs", &by_name, tasks),
-                None => index.checked_sub(1).into_iter().collect(),
+                Some(names) => self.resolve(index, names, "needs", (&by_name, &groups), tasks),
+                None => needs_left_out(index, tasks, &groups),
             };
         }
         let ancestors = self.ancestors(tasks, links)?;
         for (index, link) in links.iter().enumerate() {
-            let recovers = self.resolve(index, &link.recovers, "recovers", &by_name, tasks);
+            let recovers = self.resolve(index, &link.recovers, "recovers", (&by_name, &groups), tasks);
             self.check_recovers(index, &recovers, link, tasks, &ancestors);
             tasks[index].recovers = recovers;
             tasks[index].goto = link
@@ -102,17 +110,64 @@ impl<'a> Check<'a> {
         Some(ancestors)
     }
 
+    /// The tasks of each group.
+    fn groups(
+        &mut self,
+        tasks: &[Task],
+        links: &[Links<'a>],
+        by_name: &BTreeMap<String, usize>,
+    ) -> BTreeMap<String, Vec<usize>> {
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, (task, link)) in tasks.iter().zip(links).enumerate() {
+            let group = &task.group;
+            if group.is_empty() {
+                continue;
+            }
+            if by_name.contains_key(group) {
+                let message = format!("group {group:?} is called as a task is: names must differ");
+                self.problem(link.group_at, Kind::Twice, message);
+            }
+            if group.len() > MAX_NAME_BYTES {
+                let message = format!("group has {} bytes: {MAX_NAME_BYTES} is the most", group.len());
+                self.problem(link.group_at, Kind::TooMuch, message);
+            }
+            let members = groups.entry(group.clone()).or_default();
+            if let Some(&last) = members.last().filter(|last| **last + 1 != index) {
+                let message = format!(
+                    "task {:?} is of group {group:?} and stands apart from {:?}: the tasks of a group stand one after the other",
+                    task.name, tasks[last].name
+                );
+                self.problem(link.group_at, Kind::Conflict, message);
+            }
+            members.push(index);
+        }
+        groups
+    }
+
     fn resolve(
         &mut self,
         index: usize,
         names: &[(&'a str, Place)],
         verb: &str,
-        by_name: &BTreeMap<String, usize>,
+        (by_name, groups): (&BTreeMap<String, usize>, &BTreeMap<String, Vec<usize>>),
         tasks: &[Task],
     ) -> Vec<usize> {
         let name = &tasks[index].name;
         let mut found = Vec::new();
         for (other, at) in names {
+            if let Some(members) = groups.get(*other).filter(|_| !by_name.contains_key(*other)) {
+                if members.contains(&index) {
+                    let message = format!("task {name:?} {verb} its own group {other:?}: take it out");
+                    self.problem(*at, Kind::Conflict, message);
+                } else if members.iter().any(|member| found.contains(member)) {
+                    let message =
+                        format!("task {name:?} {verb} a task of group {other:?} twice: take one out");
+                    self.problem(*at, Kind::Twice, message);
+                } else {
+                    found.extend(members);
+                }
+                continue;
+            }
             match by_name.get(*other) {
                 Some(&other_index) if other_index == index => {
                     let message = format!("task {name:?} {verb} itself: take it out");
@@ -124,7 +179,8 @@ impl<'a> Check<'a> {
                 }
                 Some(&other_index) => found.push(other_index),
                 None => {
-                    let meant = meant(other, by_name.keys().map(String::as_str), &all_of(by_name));
+                    let names = by_name.keys().chain(groups.keys()).map(String::as_str);
+                    let meant = meant(other, names, &all_of(by_name));
                     let message = format!("task {name:?} {verb} {other:?}, which is no task{meant}");
                     self.problem(*at, Kind::NoSuchName, message);
                 }
@@ -279,6 +335,22 @@ impl<'a> Check<'a> {
         }
         Some(Goto { when, task, max })
     }
+}
+
+/// What a task needs that does not say: the task before it, or all of the group before it; in a group what the one before it needs.
+fn needs_left_out(index: usize, tasks: &[Task], groups: &BTreeMap<String, Vec<usize>>) -> Vec<usize> {
+    let Some(before) = index.checked_sub(1) else {
+        return Vec::new();
+    };
+    let group = &tasks[before].group;
+    if group.is_empty() {
+        return vec![before];
+    }
+    if tasks[index].group == *group {
+        return tasks[before].needs.clone();
+    }
+    let members = groups.get(group).map(Vec::as_slice).unwrap_or_default();
+    members.iter().copied().filter(|member| *member < index).collect()
 }
 
 /// Why going back from `from` to `to` is no loop of its own.

@@ -2,7 +2,7 @@
 //!
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
 //! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), the crate `yaml` (YAML
-//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`,
+//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `action_input`,
 //! `expressions`, `expression_types`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use yaml::{Finding, Kind, Limits, Node, Place, What};
 
+mod action_input;
 mod blocks;
 mod carrier;
 mod context;
@@ -33,6 +34,8 @@ mod secrets;
 mod steps;
 mod validate;
 
+pub(crate) use action_input::too_large as input_too_large;
+pub use action_input::{MAX_INPUT_BYTES, UselessField};
 pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
     Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime,

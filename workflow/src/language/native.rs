@@ -15,6 +15,8 @@ pub struct Native {
     /// The base name of its image.
     pub name: &'static str,
     pub writes: Writes,
+    /// The variables that it reads, sorted.
+    pub variables: &'static [&'static str],
 }
 
 /// What an action changes on a disk, and the variable that names the disk. Without that variable it changes none.
@@ -42,22 +44,59 @@ pub const NATIVE: [Native; 5] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
+        variables: &[
+            "BLOCK_DEVICE",
+            "CHROOT",
+            "CMD_LINE",
+            "DEFAULT_INTERPRETER",
+            "FS_TYPE",
+            "UPDATE_RESOLV_CONF",
+        ],
     },
     Native {
         name: "image2disk",
         writes: Writes::WholeDisk { disk: "DEST_DISK" },
+        variables: &[
+            "ALL_PROXY",
+            "CA_CERTIFICATES",
+            "CHECKSUM",
+            "COMPRESSED",
+            "DEST_DISK",
+            "GROW_ROOT",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "IMG_URL",
+            "NO_PROXY",
+            "PROGRESS_INTERVAL_SECONDS",
+            "RAW",
+            "RETRY_DURATION_MINUTES",
+            "RETRY_ENABLED",
+            "SHA256",
+        ],
     },
     Native {
         name: "poweroff",
         writes: Writes::Nothing,
+        variables: &[],
     },
     Native {
         name: "reboot",
         writes: Writes::Nothing,
+        variables: &[],
     },
     Native {
         name: "writefile",
         writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &[
+            "CONTENTS",
+            "DEST_DISK",
+            "DEST_PATH",
+            "DIRMODE",
+            "FS_TYPE",
+            "GID",
+            "MODE",
+            "UID",
+        ],
     },
 ];
 

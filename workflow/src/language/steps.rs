@@ -43,6 +43,7 @@ impl<'a> Check<'a> {
             .filter(|field| fields.get(field).is_some())
             .collect();
         self.does_one_thing(fields, task, &does);
+        task.group = self.plain(fields.get("group"), "group").to_owned();
         task.control = self.control(fields, index);
         task.when = fields
             .get("when")

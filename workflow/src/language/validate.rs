@@ -9,6 +9,7 @@ use super::fields::{Check, Known};
 use super::flow::Links;
 use super::native::{names_disk, native_by};
 use super::{Action, Boots, Definition, Task, image_reference};
+use crate::labels::{self, Labels};
 
 /// Bytes of a name, as upstream.
 const MAX_NAME_BYTES: usize = 199;
@@ -36,12 +37,13 @@ const VOLUME_OPTIONS: [&str; 17] = [
 const WORKFLOW: Known = Known {
     whose: "a workflow",
     old: &["version", "name", "id", "global_timeout", "tasks"],
-    new: &["boots", "policy", "inputs", "outputs"],
+    new: &["boots", "labels", "policy", "inputs", "outputs"],
 };
 const TASK: Known = Known {
     whose: "a task",
     old: &["name", "worker", "actions", "volumes", "environment"],
     new: &[
+        "group",
         "needs",
         "when",
         "recovers",
@@ -77,7 +79,7 @@ const ACTION: Known = Known {
         "pid",
         "namespaces",
     ],
-    new: &["retry", "reboots", "runtime"],
+    new: &["input", "retry", "reboots", "runtime"],
 };
 const NAMESPACES: Known = Known {
     whose: "namespaces",
@@ -138,6 +140,7 @@ impl<'a> Check<'a> {
             self.problem(fields.at("tasks"), Kind::Missing, message);
         }
         let boots = self.boots(&fields);
+        let labels = self.labels(&fields);
         let policy = self.policy(&fields);
         let inputs = self.inputs(&fields);
         let mut names = BTreeSet::new();
@@ -159,6 +162,7 @@ impl<'a> Check<'a> {
             id: self.plain(fields.get("id"), "id").to_owned(),
             global_timeout_s,
             boots,
+            labels,
             policy,
             inputs,
             outputs,
@@ -183,6 +187,21 @@ impl<'a> Check<'a> {
                 None
             }
         }
+    }
+
+    fn labels(&mut self, fields: &Fields<'a>) -> Labels {
+        let mut labels = Labels::new();
+        for entry in fields.map("labels") {
+            let value = self.plain(Some(&entry.node), &format!("label {:?}", entry.name));
+            match labels::check_one(&entry.name, value) {
+                Ok(()) => drop(labels.insert(entry.name.clone(), value.to_owned())),
+                Err(error) => self.problem(entry.at, Kind::Value, error.to_string()),
+            }
+        }
+        if let Err(error) = labels::check(&labels) {
+            self.problem(fields.at("labels"), Kind::Value, error.to_string());
+        }
+        labels
     }
 
     fn version(&mut self, tree: &'a Node) -> String {
@@ -286,13 +305,16 @@ impl<'a> Check<'a> {
             let message = format!("command of action {name:?} has no effect: {cure}");
             self.not_done(node.at, message);
         }
+        let environment = self.environment(&fields, task);
+        let known = native_by(runtime, &image).filter(|_| !image.contains("${{"));
         Action {
             timeout_s: self.seconds(fields.get("timeout"), "timeout"),
             command: command.iter().map(|item| handed(self, item)).collect(),
             on_timeout: self.arguments(&fields, "on-timeout"),
             on_failure: self.arguments(&fields, "on-failure"),
             volumes: self.volumes(&fields),
-            environment: self.environment(&fields, task),
+            input: self.action_input(&fields, (&name, task), known, &environment),
+            environment,
             reboots: self.flag(fields.get("reboots"), "reboots"),
             retry: fields.get("retry").map(|node| self.retry(node)),
             runtime,

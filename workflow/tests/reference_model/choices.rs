@@ -19,6 +19,8 @@ pub(crate) enum Choice {
     Carry(usize),
     HandOut(usize),
     Hold(usize, usize, Option<usize>),
+    /// A label is set or, without a value, taken away.
+    Label(usize, &'static str, Option<&'static str>),
     Late(usize),
     LateEnd(usize),
     LetGo(usize, usize, Option<usize>),
@@ -160,6 +162,10 @@ fn choices_of_people(of: usize, model: &Model, all: bool, choices: &mut Vec<Choi
     }
     if all && model.later.is_some() && matches!(model.flow, Flow::Running | Flow::Paused) {
         choices.extend([Choice::Begin(of), Choice::Move(of, 3), Choice::Move(of, 20)]);
+    }
+    if all {
+        let value = ["one", "two", "three"].get(model.labels.len());
+        choices.push(Choice::Label(of, ["a", "b"][of % 2], value.copied()));
     }
     if all && model.flow == Flow::Running {
         choices.extend([Choice::Pause(of), Choice::Cancel(of)]);

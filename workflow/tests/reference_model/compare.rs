@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value, json};
 use workflow::engine::{AttemptId, StepState, Workflow, WorkflowState, next_due};
 
 use crate::Both;
 use crate::choices::is_stopped;
+use crate::definition;
 use crate::model::{At, End, Flow, Model, ROOT};
 use crate::outbox::read_outputs;
 use crate::plan::{MACHINES, Work, machine_name};
@@ -49,6 +51,7 @@ impl Both {
         let workflow = self.engine(model);
         let (name, state) = (&model.name, workflow.head.state);
         let told = || self.told();
+        assert_eq!(workflow.head.labels, model.labels, "labels of {name} {}", told());
         match model.flow {
             Flow::Over(end) => {
                 let message = &workflow.head.message;
@@ -184,6 +187,7 @@ impl Both {
             if !model.was_stopped {
                 self.compare_tasks(model);
                 self.compare_items(model);
+                self.compare_vars(model);
             }
             self.compare_attempts(model);
         }
@@ -220,6 +224,23 @@ impl Both {
                 }
             }
         }
+    }
+
+    /// What tasks recorded: in which rounds, and going on from what.
+    fn compare_vars(&self, model: &Model) {
+        let mut want = Map::new();
+        for (task, (rounds, counted)) in &model.vars {
+            want.insert(definition::rounds(*task), json!(rounds));
+            want.insert(definition::count(*task), json!(counted));
+        }
+        let vars = Map::clone(&self.engine(model).head.vars);
+        assert_eq!(
+            Value::Object(vars),
+            Value::Object(want),
+            "{} recorded: engine, model {}",
+            model.name,
+            self.told()
+        );
     }
 
     fn compare_attempts(&self, model: &Model) {

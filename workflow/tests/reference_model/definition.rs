@@ -1,5 +1,7 @@
 //! The definition that says the same as a plan to the engine.
 
+use std::collections::BTreeMap;
+
 use workflow::language::{Action, Amount, Approve, Control, Definition, ForEach, Goto, Retry, Task};
 
 use crate::plan::{Again, Budget, Doing, Each, MACHINES, Plan, When, Work, machine_name};
@@ -58,6 +60,7 @@ impl Plan {
                 When::Never => Some("always() && 1 == 2".into()),
                 When::PlainFalse => Some("1 == 2".into()),
                 When::IfFailed(task) => Some(format!("always() && tasks.{}.state == 'FAILED'", name(*task))),
+                When::FirstRound => Some("round == 0".into()),
                 When::OddItems => Some("item % 2 == 1".into()),
                 When::Broken => Some("1 / 0 == 1".into()),
             },
@@ -98,7 +101,7 @@ impl Plan {
                         inputs: [("given".to_owned(), input.into())].into(),
                     })
                 }
-                Work::Set => Some(Control::Set([("seen".to_owned(), "1 + 1".to_owned())].into())),
+                Work::Set => Some(Control::Set(set(index))),
                 Work::Succeed => Some(Control::Succeed),
                 Work::Fail => Some(Control::Fail {
                     reason: "Enough".into(),
@@ -118,6 +121,32 @@ impl Plan {
             ..Task::default()
         }
     }
+}
+
+/// What a task records: its rounds, and how many of them followed each other without a break.
+fn set(index: usize) -> BTreeMap<String, String> {
+    let (own, rounds, count) = (name(index), rounds(index), count(index));
+    let before = format!("tasks.{own}.outputs.{count}");
+    BTreeMap::from([
+        (
+            rounds.clone(),
+            format!("(has(vars.{rounds}) ? vars.{rounds} : []) + [round]"),
+        ),
+        (
+            count,
+            format!("has(tasks.{own}) && has({before}) ? {before} + 1 : 1"),
+        ),
+    ])
+}
+
+/// The variable with the rounds of a task.
+pub(crate) fn rounds(index: usize) -> String {
+    format!("rounds{index}")
+}
+
+/// The variable with what it has counted to.
+pub(crate) fn count(index: usize) -> String {
+    format!("count{index}")
 }
 
 fn name(index: usize) -> String {

@@ -94,9 +94,11 @@ impl Driver {
                 Effect::StartChild {
                     template,
                     inputs,
+                    labels,
                     policy,
                     ..
                 } => Letter::Start {
+                    labels: labels.clone(),
                     steps: !policy.is_empty(),
                     template: template.clone(),
                     given: inputs["given"].as_u64().expect("a number"),
@@ -156,9 +158,11 @@ impl Driver {
                 template,
                 name,
                 inputs,
+                labels,
                 policy,
             } => {
                 let creation = Creation {
+                    labels,
                     id,
                     namespace,
                     name,

@@ -46,6 +46,8 @@ pub(crate) enum When {
     PlainFalse,
     /// Always, when that task is FAILED.
     IfFailed(usize),
+    /// No status function in it, and only true before a `goto` has led back.
+    FirstRound,
     /// Of a list: its odd items.
     OddItems,
     /// Division by zero.
@@ -101,6 +103,7 @@ pub(crate) enum Work {
     },
     /// Seconds.
     Wait(u64),
+    /// Appends its round to a variable, and counts on from what it gave in the round before.
     Set,
     Succeed,
     Fail,

@@ -62,6 +62,19 @@ impl Both {
                 assert_eq!(attempt.action, model.tasks[task].items[item].action);
                 model.handed_out(task, item);
             }
+            Choice::Label(of, key, value) => {
+                let value = value.map(str::to_owned);
+                let label = Command::Label {
+                    set: value
+                        .iter()
+                        .map(|value| (key.to_owned(), value.clone()))
+                        .collect(),
+                    remove: value.is_none().then(|| key.to_owned()).into_iter().collect(),
+                    by: "somebody".into(),
+                };
+                self.tell(of, &label);
+                self.family.models[of].labelled(key, value.as_deref());
+            }
             Choice::Hold(of, task, item) => {
                 let pause = Command::PauseOne {
                     task: format!("t{task}"),

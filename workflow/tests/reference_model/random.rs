@@ -82,6 +82,7 @@ fn add(plan: &mut Plan, drawn: Drawn) {
         6 | 7 if !before.is_empty() => When::IfFailed(before[drawn.whose.index(before.len())]),
         8 | 9 if has_numbers => When::OddItems,
         10 => When::Broken,
+        11 | 12 => When::FirstRound,
         _ => When::Plain,
     };
     if drawn.recovers {
@@ -235,7 +236,7 @@ fn plain_work() -> impl Strategy<Value = Work> {
         12 => (0..MACHINES, prop::collection::vec(doing(), 1..=2))
             .prop_map(|(machine, doings)| Work::Actions(machine, doings)),
         1 => (1u64..8).prop_map(Work::Wait),
-        1 => Just(Work::Set),
+        2 => Just(Work::Set),
         1 => Just(Work::Nothing),
         1 => prop_oneof![Just(Work::Succeed), Just(Work::Fail)],
     ]

@@ -322,6 +322,19 @@ impl Script {
                 by: String::new(),
                 reason: "wrong machine".into(),
             },
+            ["label", ref changes @ ..] => Command::Label {
+                set: changes
+                    .iter()
+                    .filter_map(|change| change.split_once('='))
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+                remove: changes
+                    .iter()
+                    .filter(|change| !change.contains('='))
+                    .map(|change| change.trim_end_matches('-').to_owned())
+                    .collect(),
+                by: by(),
+            },
             ["start"] => Command::Start { at: None, by: by() },
             ["start", at] => Command::Start {
                 at: Some(at.parse().unwrap()),

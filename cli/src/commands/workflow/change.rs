@@ -2,19 +2,20 @@
 
 use proto::v1;
 use proto::v1::{
-    CancelWorkflowRequest, DecideApprovalRequest, PauseTaskRequest, PauseWorkflowRequest, ResumeTaskRequest,
-    ResumeWorkflowRequest, RetryTaskRequest, RetryWorkflowRequest, SetPolicyRequest, SkipTaskRequest,
-    StartWorkflowRequest,
+    CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseTaskRequest,
+    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryTaskRequest, RetryWorkflowRequest,
+    SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
+use workflow::labels::in_one_line;
 
-use super::super::Asking;
+use super::super::{Asking, labels};
 use super::Decision;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output;
-use crate::views::Workflow;
+use crate::views::{Workflow, dash};
 
 /// `task`: `None` is all of it.
 pub(super) async fn pause(
@@ -54,6 +55,25 @@ pub(super) async fn start(
         .start_workflow(StartWorkflowRequest { id, at })
         .await;
     changed(&client, answer, asking)
+}
+
+/// `changes`: KEY=VALUE, and KEY- for one that goes.
+pub(super) async fn label(id: String, changes: &[String], asking: Asking<'_>) -> Result<(), Failure> {
+    let is_gone = |change: &&String| !change.contains('=') && change.ends_with('-');
+    let (gone, set): (Vec<&String>, Vec<&String>) = changes.iter().partition(is_gone);
+    let set: Vec<String> = set.into_iter().cloned().collect();
+    let request = LabelWorkflowRequest {
+        id,
+        set: labels(&set)?.into_iter().collect(),
+        remove: gone.iter().map(|key| key[..key.len() - 1].to_owned()).collect(),
+    };
+    let mut client = asking.connect().await?;
+    let answer = client.control.label_workflow(request).await;
+    let workflow = Workflow::from(client.answer(answer)?);
+    output::one(asking.out, asking.output, &workflow, |out| {
+        let labels = dash(&in_one_line(&workflow.labels));
+        Ok(writeln!(out, "workflow {} has the labels {labels}", workflow.id)?)
+    })
 }
 
 /// No rules: everything is done at once.

@@ -12,6 +12,7 @@ use proto::v1::{
 };
 use serde::Serialize;
 use tonic::{Response, Status, Streaming};
+use workflow::labels::in_one_line;
 
 use super::super::{Asking, progress};
 use super::{fetch, fetch_once};
@@ -27,10 +28,12 @@ pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
         let mut line = |what: &str, value: &str| output::field(out, 11, what, value);
         line("ID", &workflow.id)?;
         line("Name", &workflow.name)?;
-        line(
-            "Template",
-            &dash(workflow.template.as_deref().unwrap_or_default()),
-        )?;
+        let version = workflow
+            .template_version
+            .map(|version| format!(", version {version}"))
+            .unwrap_or_default();
+        let template = dash(workflow.template.as_deref().unwrap_or_default());
+        line("Template", &format!("{template}{version}"))?;
         let message = workflow
             .message
             .as_deref()
@@ -48,10 +51,20 @@ pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
         }
         line("Created", &when(workflow.created_at.as_deref()))?;
         line("Started", &when(workflow.started_at.as_deref()))?;
-        if let Some(paused) = &workflow.paused_at {
-            line("Paused", &when(Some(paused)))?;
+        for (what, asked) in [
+            ("Paused", &workflow.paused),
+            ("Resumed", &workflow.resumed),
+            ("Cancelled", &workflow.cancelled),
+        ] {
+            if let Some(asked) = asked {
+                line(what, &asked.line())?;
+            }
         }
         line("Ended", &when(workflow.ended_at.as_deref()))?;
+        line("Updated", &when(workflow.updated_at.as_deref()))?;
+        if !workflow.labels.is_empty() {
+            line("Labels", &in_one_line(&workflow.labels))?;
+        }
         for (what, values) in [("Inputs", &workflow.inputs), ("Outputs", &workflow.outputs)] {
             if let Some(values) = values {
                 line(what, &values.to_string())?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
 
-use super::{Asking, Listing, devices, read_file, warn};
+use super::{Asking, Listing, Selecting, devices, labels, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
@@ -30,6 +30,7 @@ Examples:
   farrier workflow create -t debian -r device_1=52:54:00:77:00:0b
   farrier workflow create -t rack -i rack=r7 -i 'packages=[\"jq\", \"tmux\"]'
   farrier workflow create -f wipe.yaml -r device_1=node1
+  farrier workflow create -t debian -r device_1=node1 -l change=4711 -l owner=ann
   farrier workflow create -t debian -r device_1=node1 --at '2026-11-29 02:00'
   farrier workflow create -t debian -r device_1=node1 --policy 'ask writes=disk by=ops'
 
@@ -57,6 +58,9 @@ until that time it has no machine, and waits for none.")]
         /// Its name [default: the template's]
         #[arg(long)]
         name: Option<String>,
+        /// A label to find it by, beside those of the template; more than once
+        #[arg(short, long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
         /// A rule about its actions, before those of the template: ask, deny or auto with action=NAME, image=IMAGE or writes=disk,
         /// or step; more than once, the first that fits counts
         #[arg(long, value_name = "RULE")]
@@ -77,7 +81,8 @@ until that time it has no machine, and waits for none.")]
     #[command(after_help = "\
 Examples:
   farrier workflow list --machine node1
-  farrier workflow list --unfinished")]
+  farrier workflow list --unfinished
+  farrier workflow list -l 'change=4711,owner!=bob' --show-labels")]
     List {
         /// Only those of this machine: name, MAC or address
         #[arg(short, long)]
@@ -86,7 +91,21 @@ Examples:
         #[arg(short, long)]
         unfinished: bool,
         #[command(flatten)]
+        selecting: Selecting,
+        #[command(flatten)]
         listing: Listing,
+    },
+    /// Set labels of a workflow, or take them away, whatever its state is
+    #[command(after_help = "\
+Examples:
+  farrier workflow label ID owner=ann reviewed=yes
+  farrier workflow label ID owner-                   takes it away")]
+    Label {
+        /// Its id, from `farrier workflow list`
+        id: String,
+        /// KEY=VALUE sets a label, KEY- takes it away
+        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+        changes: Vec<String>,
     },
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
@@ -335,6 +354,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             inputs: values,
             idempotency_key,
             name,
+            labels: given_labels,
             policy,
             later,
             quiet,
@@ -353,6 +373,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 name: name.unwrap_or_default(),
                 namespace: asking.namespace.clone(),
                 start_at: later.asked()?,
+                labels: labels(&given_labels)?.into_iter().collect(),
                 policy,
             };
             create(request, quiet, asking).await?;
@@ -361,10 +382,13 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::List {
             machine,
             unfinished,
+            selecting,
             listing,
         } => {
-            list(machine.unwrap_or_default(), unfinished, listing, asking).await?;
+            let machine = machine.unwrap_or_default();
+            list(machine, unfinished, selecting, listing, asking).await?;
         }
+        WorkflowCommand::Label { id, changes } => change::label(id, &changes, asking).await?,
         WorkflowCommand::Delete { id } => delete(id, asking).await?,
         WorkflowCommand::Pause { id, task, reason } => change::pause(id, task, reason, asking).await?,
         WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
@@ -458,6 +482,7 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
 async fn list(
     machine: String,
     unfinished: bool,
+    selecting: Selecting,
     listing: Listing,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
@@ -474,16 +499,14 @@ async fn list(
             whole: asking.output != Format::Table,
             namespace: asking.namespace.clone(),
             all_namespaces: listing.all_namespaces,
+            selector: selecting.selector.clone(),
         };
         let answer = client.control.list_workflows(request).await;
         let answer = client.answer(answer)?;
         workflows.extend(answer.workflows.into_iter().map(Workflow::from));
         after = answer.next;
         if after.is_empty() {
-            return match listing.all_namespaces {
-                true => output::list_of_all(asking.out, asking.output, &workflows),
-                false => output::list(asking.out, asking.output, &workflows),
-            };
+            return output::list_with(asking.out, asking.output, &workflows, selecting.columns(listing));
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 use workflow::language::secrets_in;
 
-use super::super::Asking;
+use super::super::{Asking, labels};
 use super::look::{Lines, ended, exit_code};
 use crate::duration::duration;
 use crate::failure::Failure;
@@ -23,6 +23,7 @@ use crate::views::Workflow;
 Examples:
   farrier run node1 reboot
   farrier run node1 cexec -e BLOCK_DEVICE=/dev/vda1 -e FS_TYPE=ext4 -e CHROOT=y -- uname -a
+  farrier run node1 cexec -i block_device=/dev/vda1 -i fs_type=ext4 -i count=3 -- sh -c 'cat $FARRIER_INPUT'
   farrier run node1 image2disk -e IMG_URL=http://10.77.0.1:7080/images/debian.raw.zst -e DEST_DISK=/dev/vda --timeout 30m
 
 Prints what the action prints, and then how it ended. Exit code 0 for SUCCESS only. Interrupting it (Ctrl-C) leaves the
@@ -38,12 +39,19 @@ pub(crate) struct RunArgs {
     /// An environment variable of the action; may be given more than once
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
+    /// A value of the action's input, which it finds as JSON in the file that $FARRIER_INPUT names; a built-in action takes its
+    /// variables from it, too. What is JSON is taken for that (3, true, [1, 2]), all else for text; may be given more than once
+    #[arg(short, long = "input", value_name = "NAME=VALUE")]
+    input: Vec<String>,
     /// A volume, as Docker's -v; may be given more than once
     #[arg(long = "volume", value_name = "FROM:TO[:OPTIONS]")]
     volumes: Vec<String>,
     /// How long it may take, such as 90s, 30m or 2h; 0: as long as it takes
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10m")]
     timeout: Duration,
+    /// A label to find its workflow by; may be given more than once
+    #[arg(short, long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<String>,
     /// Print its id and do not wait
     #[arg(short, long)]
     detach: bool,
@@ -70,6 +78,7 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         text: definition(&args, worker)?,
         name: format!("run {}", args.image),
         namespace: machine.namespace.clone(),
+        labels: labels(&args.labels)?.into_iter().collect(),
         // Asked for again when the server goes away before it has answered, it is still one workflow.
         idempotency_key: format!("run-{}", Uuid::new_v4()),
         ..CreateWorkflowRequest::default()
@@ -129,11 +138,18 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
 fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
     let mut environment = Map::new();
     for variable in &args.environment {
-        let (name, value) = variable
-            .split_once('=')
-            .filter(|(name, _)| !name.trim().is_empty())
-            .ok_or_else(|| Failure::Usage(format!("bad --env {variable:?}: expected NAME=VALUE")))?;
+        let (name, value) = name_and_value("--env", variable)?;
         environment.insert(name.to_owned(), value.into());
+    }
+    let mut input = Map::new();
+    for field in &args.input {
+        let (name, text) = name_and_value("--input", field)?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| text.into());
+        if input.insert(name.to_owned(), value).is_some() {
+            return Err(Failure::Usage(format!(
+                "--input has {name:?} twice: leave one out"
+            )));
+        }
     }
     let native = workflow::language::native(&args.image).map(|native| native.name);
     if let Some(name) = native
@@ -172,6 +188,7 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
             ("command", json!(command)),
             ("volumes", json!(args.volumes)),
             ("environment", Value::Object(environment)),
+            ("input", Value::Object(input)),
         ] {
             if value.as_array().is_some_and(|list| !list.is_empty())
                 || value.as_object().is_some_and(|map| !map.is_empty())
@@ -180,19 +197,25 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
             }
         }
     }
-    let has_secrets = secrets_in(&action.to_string()).next().is_some();
+    let is_version_1 = !args.input.is_empty() || secrets_in(&action.to_string()).next().is_some();
     let text = json!({
-        // Only version 1 has secrets.
-        "version": if has_secrets { "1" } else { "0.1" },
+        // Only version 1 has inputs of actions, and secrets.
+        "version": if is_version_1 { "1" } else { "0.1" },
         "name": "run",
         "tasks": [{"name": "run", "worker": worker, "actions": [action]}],
     });
-    Ok(written_out(&text.to_string(), has_secrets))
+    Ok(written_out(&text.to_string(), is_version_1))
+}
+
+fn name_and_value<'t>(option: &str, text: &'t str) -> Result<(&'t str, &'t str), Failure> {
+    text.split_once('=')
+        .filter(|(name, _)| !name.trim().is_empty())
+        .ok_or_else(|| Failure::Usage(format!("bad {option} {text:?}: expected NAME=VALUE")))
 }
 
 /// What looks like an action of the template language, or like an expression of version 1, written so that it comes out as
 /// it is; secrets stay what they are.
-fn written_out(text: &str, has_secrets: bool) -> String {
+fn written_out(text: &str, is_version_1: bool) -> String {
     let mut written = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("{{") {
@@ -202,7 +225,7 @@ fn written_out(text: &str, has_secrets: bool) -> String {
         let is_one = !from[2..end].contains("{{");
         written.push_str(before);
         rest = &from[2..];
-        if !has_secrets || !before.ends_with('$') {
+        if !is_version_1 || !before.ends_with('$') {
             written.push_str("{{\"{{\"}}");
         } else if is_one && secrets_in(&hole).next().is_some() {
             written.push_str(&from[..end]);
@@ -283,6 +306,41 @@ mod tests {
         let action = &text["tasks"][0]["actions"][0];
         assert_eq!(action["environment"]["CMD_LINE"], r"sh -c 'echo it'\''s; ls' ''");
         assert_eq!(action["command"], Value::Null);
+    }
+
+    #[test]
+    fn an_input_is_data_of_version_1() {
+        let line = [
+            "node1",
+            "cexec",
+            "-i",
+            "users=[\"ann\"]",
+            "-i",
+            "n=3",
+            "-i",
+            "mode=0644",
+            "-i",
+            "text=a {{.b}} ${{ c }}",
+        ];
+        let rendered =
+            workflow::language::render(&written(&line), &Default::default()).expect("a good template");
+        let input = &rendered.definition.tasks[0].actions[0].input;
+        assert_eq!(rendered.definition.version, "1");
+        let filled =
+            workflow::expression::fill_handed_value(&Value::Object(input.clone()), &Default::default());
+        assert_eq!(
+            filled.expect("it can be filled").0,
+            json!({"users": ["ann"], "n": 3, "mode": "0644", "text": "a {{.b}} ${{ c }}"})
+        );
+        let refused = |input: &[&str]| {
+            let args = Line::parse_from([&["run", "node1", "cexec"], input].concat()).run;
+            definition(&args, "52:54:00:77:00:0b").unwrap_err().to_string()
+        };
+        assert_eq!(refused(&["-i", "a"]), "bad --input \"a\": expected NAME=VALUE");
+        assert_eq!(
+            refused(&["-i", "a=1", "-i", "a=2"]),
+            "--input has \"a\" twice: leave one out"
+        );
     }
 
     #[test]

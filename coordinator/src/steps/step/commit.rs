@@ -22,10 +22,13 @@ impl Step<'_> {
             added: std::mem::take(&mut self.added),
             ..Touched::default()
         };
+        let late = self.late();
+        let newest = self.seen.get().max(self.issued.map(|(_, last)| last));
         let machines = std::mem::take(&mut self.machines);
-        for (name, (known, work)) in machines {
+        for (name, (known, mut work)) in machines {
             let changed = work != known.work;
             if changed {
+                work.stamp = work.stamp.max(newest.unwrap_or_default());
                 let key = rows::machine_work(&name);
                 self.batch.expect(&key, known.modified);
                 self.batch.put(key, &work);
@@ -80,6 +83,7 @@ impl Step<'_> {
             commit,
             answer,
             then: self.then,
+            late,
             touched,
         })
     }
@@ -132,6 +136,7 @@ impl Step<'_> {
             if change.before.is_none() {
                 self.batch.put(rows::definition(id), &*after.definition);
             }
+            self.write_labels(change);
             for (task, instance) in &change.expanded {
                 if let Some(list) = after.items.get(&(*task, *instance)) {
                     self.batch.put(rows::items(id, *task, *instance), &**list);
@@ -158,6 +163,19 @@ impl Step<'_> {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }
         }
+    }
+
+    /// Rows of labels that it has not any more, and of those that are new.
+    fn write_labels(&mut self, change: &Change) {
+        let before = change.before.as_ref().map(|before| &before.workflow.head);
+        let after = &change.after.head;
+        if before.is_some_and(|before| before.labels == after.labels) {
+            return;
+        }
+        let before: BTreeSet<String> = before.into_iter().flat_map(rows::labels).collect();
+        let after: BTreeSet<String> = rows::labels(after).collect();
+        before.difference(&after).for_each(|row| self.batch.delete(row));
+        after.difference(&before).for_each(|row| self.batch.put(row, &()));
     }
 
     /// Those that have changed since the head was written.

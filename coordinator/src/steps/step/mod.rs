@@ -2,14 +2,14 @@
 
 mod commit;
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use store::Revision;
 use workflow::engine::{
-    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Now, Outcome,
-    Refusal, Workflow, decide_within,
+    self, AttemptId, Command, Decision, DiskUse, Effect, Event, EventKind, ExecutionId, Head, Now, Outcome,
+    Refusal, Stamp, Workflow, decide_within,
 };
 
 use super::load::{Found, Known, KnownMachine, Unwritten, machine_of};
@@ -18,7 +18,7 @@ use super::{Coordinator, Next};
 use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::last::Last;
-use crate::machines::{self, parse_mac};
+use crate::machines::parse_mac;
 
 /// Events after which the head is written, and what has changed with it: so many are applied to a workflow that is loaded.
 pub(super) const UNWRITTEN_EVENTS: u64 = 32;
@@ -37,6 +37,10 @@ const OF_DISPATCH: usize = 12;
 pub(super) struct Step<'a> {
     pub(super) coordinator: &'a Coordinator,
     pub(super) now: Now,
+    /// The highest stamp that it has read.
+    seen: Cell<Option<Stamp>>,
+    /// The first and the last stamp of its events.
+    issued: Option<(Stamp, Stamp)>,
     /// See [`Step::view`].
     view: OnceCell<View>,
     /// Machines by namespace and worker, as the view has them: a step asks for the same again.
@@ -107,6 +111,8 @@ impl<'a> Step<'a> {
         Self {
             coordinator,
             now,
+            seen: Cell::new(None),
+            issued: None,
             view: OnceCell::new(),
             machine_names: RefCell::default(),
             workflows: BTreeMap::new(),
@@ -142,6 +148,7 @@ impl<'a> Step<'a> {
     pub(super) fn machine(&mut self, machine: &str) -> Result<&mut engine::Machine, Error> {
         if !self.machines.contains_key(machine) {
             let known = self.coordinator.known_machine(machine)?;
+            self.saw(known.work.stamp);
             let work = known.work.clone();
             self.machines.insert(machine.to_owned(), (known, work));
         }
@@ -154,7 +161,24 @@ impl<'a> Step<'a> {
         if let Some(change) = self.workflows.get(id) {
             return Ok(Some(change.after.clone()));
         }
-        Ok(self.coordinator.known(id)?.map(|known| known.workflow))
+        let known = self.coordinator.known(id)?;
+        if let Some(known) = &known {
+            self.saw(known.workflow.head.stamp());
+        }
+        Ok(known.map(|known| known.workflow))
+    }
+
+    /// What it decides from here on has a stamp above this one.
+    fn saw(&self, stamp: Stamp) {
+        if stamp != Stamp::default() {
+            self.seen.set(self.seen.get().max(Some(stamp)));
+        }
+    }
+
+    /// A stamp that was read after something had been decided that is not above it.
+    fn late(&self) -> Option<Stamp> {
+        let (first, _) = self.issued?;
+        self.seen.get().filter(|seen| *seen >= first)
     }
 
     /// Whether rows of its outbox are still to be carried, but for those that this step carries.
@@ -195,6 +219,17 @@ impl<'a> Step<'a> {
                 Found::Nowhere => None,
             },
         };
+        if let Some(known) = &known {
+            self.saw(known.workflow.head.stamp());
+        }
+        let now = Now {
+            after: self
+                .now
+                .after
+                .max(self.seen.get())
+                .max(self.issued.map(|(_, last)| last)),
+            ..self.now
+        };
         let present = self.workflows.get(id).map(|change| change.after.clone());
         let present = present.or_else(|| known.as_ref().map(|known| known.workflow.clone()));
         let Decision {
@@ -204,7 +239,7 @@ impl<'a> Step<'a> {
             expanded,
             effects,
             more,
-        } = match decide_within(present.as_deref(), command, self.now, self.room_for_rows(id)) {
+        } = match decide_within(present.as_deref(), command, now, self.room_for_rows(id, command)) {
             Ok(decision) => decision,
             Err(refusal) => {
                 if let Some(known) = known {
@@ -213,6 +248,10 @@ impl<'a> Step<'a> {
                 return Ok(Err(refusal));
             }
         };
+        if let (Some(first), Some(last)) = (events.first(), events.last()) {
+            let first = self.issued.map_or(first.stamp(), |(first, _)| first);
+            self.issued = Some((first, last.stamp()));
+        }
         let after = Arc::new(workflow);
         let change = self.workflows.entry(id.to_owned()).or_insert_with(|| Change {
             before: known,
@@ -300,13 +339,13 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// See [`machine_of`].
+    /// See [`Coordinator::machine_in`].
     fn machine_of(&self, namespace: &str, worker: &str) -> Result<String, Error> {
         let key = (namespace.to_owned(), worker.to_owned());
         if let Some(known) = self.machine_names.borrow().get(&key) {
             return Ok(known.clone());
         }
-        let machine = machine_of(self.view()?, namespace, worker)?;
+        let machine = self.coordinator.machine_in(self.view()?, namespace, worker)?;
         self.machine_names.borrow_mut().insert(key, machine.clone());
         Ok(machine)
     }
@@ -321,7 +360,7 @@ impl<'a> Step<'a> {
         if self.machine_names.borrow().iter().any(is_found) {
             return Ok(false);
         }
-        let whose = machines::namespace_of(self.view()?, machine)?;
+        let whose = self.coordinator.namespace_of(self.view()?, machine)?;
         Ok(matches!((whose.as_deref(), namespace), (Some(whose), Some(namespace)) if whose != namespace))
     }
 
@@ -357,10 +396,16 @@ impl<'a> Step<'a> {
         most.saturating_sub(operations.max(preconditions) + FOR_CALLER)
     }
 
-    /// Rows that a decision on this workflow may write.
-    fn room_for_rows(&self, id: &str) -> usize {
+    /// Rows that a decision on this workflow may write, beside those by which it is found.
+    fn room_for_rows(&self, id: &str, command: &Command) -> usize {
         let of_workflow = if self.has(id) { 0 } else { OF_WORKFLOW };
-        self.room().saturating_sub(of_workflow)
+        let of_labels = match command {
+            Command::Create(creation) => creation.labels.len(),
+            // Of another value than before there is a row that goes, too.
+            Command::Label { set, remove, .. } => 2 * set.len() + remove.len(),
+            _ => 0,
+        };
+        self.room().saturating_sub(of_workflow + of_labels)
     }
 
     /// A decision on the workflow was as long as one may be: another in the same step would not fit into its commit. The
@@ -425,6 +470,7 @@ impl<'a> Step<'a> {
             return Ok(());
         }
         let Some(worker) = rows::worker(&effect) else {
+            let effect = Box::new(effect);
             self.row(id, Row::Other { effect });
             return Ok(());
         };
@@ -437,9 +483,9 @@ impl<'a> Step<'a> {
         }
         let releases = matches!(effect, Effect::Release { .. });
         let last = releases.then(|| Last::of(&change.after, worker));
-        let item = ForMachine { effect, last };
         // What was said before of the same machine comes first.
-        let behind = change.is_behind(&machine, &self.carried);
+        let behind = change.is_behind(&machine, worker, &self.carried);
+        let item = ForMachine { effect, last };
         let within = self.machines.contains_key(&machine)
             || self.machines.len() < self.coordinator.limits.inline_machines;
         if !behind && within && self.has_room(OF_EFFECT) {
@@ -460,6 +506,24 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
+    /// The machine that an effect out of the workflow's outbox is for: `machine` if that has the claim of the workflow's root, and
+    /// else whatever its worker means now. Until a machine is claimed it may move to another namespace, go, or come to be.
+    pub(super) fn whom(&mut self, id: &str, machine: &str, effect: &Effect) -> Result<String, Error> {
+        let (Some(worker), Some(workflow)) = (rows::worker(effect), self.workflow(id)?) else {
+            return Ok(machine.to_owned());
+        };
+        let root = workflow.root();
+        match self
+            .machine(machine)?
+            .claims
+            .iter()
+            .any(|claim| claim.root == root)
+        {
+            true => Ok(machine.to_owned()),
+            false => self.machine_of(&workflow.head.namespace, worker),
+        }
+    }
+
     /// Does to a machine what is for it, and keeps the index of what it boots next.
     pub(super) fn apply(&mut self, machine: &str, item: ForMachine) -> Result<(), Error> {
         let ForMachine { effect, last } = item;
@@ -468,7 +532,7 @@ impl<'a> Step<'a> {
             Effect::Claim { root, .. } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
                 work.claim(&root);
-                self.open(known, machine, &root, &root);
+                self.open(known, machine, &root, &root)?;
             }
             Effect::Want {
                 root,
@@ -478,7 +542,7 @@ impl<'a> Step<'a> {
             } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
                 work.want(&root, &workflow, execution);
-                self.open(known, machine, &root, &workflow);
+                self.open(known, machine, &root, &workflow)?;
             }
             Effect::Release { root, .. } => {
                 let known = work.claims.iter().any(|claim| claim.root == root);
@@ -508,14 +572,19 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    fn open(&mut self, known: bool, machine: &str, root: &str, workflow: &str) {
+    fn open(&mut self, known: bool, machine: &str, root: &str, workflow: &str) -> Result<(), Error> {
         if !known {
+            // From here on it does not move. It has not moved since the step found it, either.
+            if let Some((modified, _)) = self.coordinator.record_of(self.view()?, machine)? {
+                self.batch.unchanged(format!("machine/{machine}"), modified);
+            }
             self.batch.put(format!("open/{machine}/{root}"), &());
             self.batch.put(format!("of/{machine}/{root}"), &());
         }
         if workflow != root {
             self.batch.put(format!("of/{machine}/{workflow}"), &());
         }
+        Ok(())
     }
 }
 
@@ -541,13 +610,20 @@ fn is_called_otherwise(view: &View, workflow: &Workflow, worker: &str, machine: 
 impl Change {
     /// Operations that it comes to.
     fn operations(&self) -> usize {
-        OF_WORKFLOW + self.events.len() + self.changed.len() + self.expanded.len()
+        let labels = |head: &Head| head.labels.len();
+        let before = self.before.as_ref().map(|before| &before.workflow.head);
+        let of_labels = match before {
+            Some(before) if before.labels == self.after.head.labels => 0,
+            before => before.map_or(0, labels) + labels(&self.after.head),
+        };
+        OF_WORKFLOW + of_labels + self.events.len() + self.changed.len() + self.expanded.len()
     }
 
     /// Something for this machine is still to be carried.
-    fn is_behind(&self, machine: &str, carried: &[String]) -> bool {
+    fn is_behind(&self, machine: &str, worker: &str, carried: &[String]) -> bool {
         let pending = self.before.iter().flat_map(|before| &before.pending);
         let mut pending = pending.filter(|(key, _)| !carried.contains(key));
-        pending.any(|(_, about)| about.is(machine)) || self.rows.iter().any(|row| row.about().is(machine))
+        pending.any(|(_, about)| about.may_be(machine, worker))
+            || self.rows.iter().any(|row| row.about().may_be(machine, worker))
     }
 }

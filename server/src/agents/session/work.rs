@@ -108,6 +108,8 @@ impl Session {
             attempt_id: dispatch.attempt.to_string(),
             workflow_id: dispatch.attempt.workflow.clone(),
             workflow_name: dispatch.workflow_name,
+            namespace: dispatch.namespace,
+            labels: dispatch.labels.into_iter().collect(),
             task: dispatch.task,
             action: dispatch.action,
             image: dispatch.image,
@@ -122,6 +124,7 @@ impl Session {
             action_count: index(dispatch.action_count),
             data_version,
             reboots,
+            input_json: handed.input_json,
             secrets: values.values().map(|value| value.as_ref().to_owned()).collect(),
         };
         self.running = Some(dispatch.attempt);

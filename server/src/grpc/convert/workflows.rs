@@ -6,8 +6,8 @@ use proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use workflow::engine::{
-    ActionState, ApprovalDecision, Event, EventKind, Execution, Failure, Head, Said, StepState, TaskState,
-    Waiting, Workflow,
+    ActionState, ApprovalDecision, Event, EventKind, Execution, Failure, Head, Intervention, Said, StepState,
+    TaskState, Waiting, Workflow,
 };
 use workflow::language::{Action, Control, Definition, Task};
 
@@ -79,7 +79,16 @@ fn head(head: &Head) -> v1::Workflow {
         Some(parent) => (parent.workflow.clone(), parent.root.clone()),
         None => (String::new(), head.id.clone()),
     };
+    let made_from = head.made_from.as_deref().cloned().unwrap_or_default();
     v1::Workflow {
+        updated_at: Some(timestamp(head.last_at)),
+        stamp: head.stamp().to_string(),
+        paused: head.paused.as_ref().map(intervention),
+        resumed: head.resumed.as_ref().map(intervention),
+        cancelled: head.cancelled.as_ref().map(intervention),
+        template_id: made_from.id,
+        template_version: made_from.version,
+        template_sha256: made_from.sha256,
         id: head.id.clone(),
         name: head.name.clone(),
         template: head.template.clone(),
@@ -101,6 +110,19 @@ fn head(head: &Head) -> v1::Workflow {
         policy: head.policy.iter().map(ToString::to_string).collect(),
         starts_at: head.start_at.filter(|_| !head.state.is_final()).map(timestamp),
         last_event: head.last_event,
+        labels: head
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    }
+}
+
+fn intervention(asked: &Intervention) -> v1::Intervention {
+    v1::Intervention {
+        by: asked.by.clone(),
+        reason: asked.reason.clone(),
+        at: Some(timestamp(asked.at)),
     }
 }
 
@@ -113,6 +135,7 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
     v1::TaskState {
         name: task.name.clone(),
         worker: task.worker.clone(),
+        group: task.group.clone(),
         state: state.state.to_string(),
         actions: Vec::new(),
         kind: kind_of(task).into(),
@@ -278,6 +301,8 @@ fn action_state(action: &Action, state: &ActionState, execution: StepState) -> v
         reason: state.reason.clone(),
         bytes: (state.state == StepState::Success).then_some(state.bytes),
         exit_code: exit_code(state),
+        input_json: object(&action.input),
+        outputs_json: object(&state.outputs),
         released: state.released.as_ref().map(decision),
     }
 }
@@ -308,6 +333,7 @@ pub(crate) fn event(event: &Event, workflow: &Workflow) -> v1::WorkflowEvent {
     let action = attempt.and_then(|attempt| task?.actions.get(attempt.action));
     v1::WorkflowEvent {
         number: event.number,
+        stamp: event.stamp().to_string(),
         at: Some(timestamp(event.at)),
         kind: kind(&event.kind).to_owned(),
         task: task.map(|task| task.name.clone()).unwrap_or_default(),

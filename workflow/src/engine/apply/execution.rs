@@ -388,6 +388,7 @@ fn dispatched(workflow: &mut Workflow, kind: &EventKind, at: UnixMillis) -> Opti
         action.reason.clear();
         action.message.clear();
         action.exit_code = 0;
+        action.outputs.clear();
     }
     start(&mut workflow.head, at);
     Some(())
@@ -434,9 +435,15 @@ fn reported(workflow: &mut Workflow, attempt: &AttemptId, outcome: &Outcome, at:
                     succeed(action, at);
                 }
             }
-            Outcome::Succeeded { message, bytes, .. } => {
+            Outcome::Succeeded {
+                message,
+                bytes,
+                outputs,
+                ..
+            } => {
                 action.message = message.clone();
                 action.bytes = *bytes;
+                action.outputs = outputs.clone();
                 succeed(action, at);
             }
             Outcome::Failed {
@@ -582,6 +589,7 @@ fn delayed(
         state.leaving = false;
         state.stopping = None;
         state.boot_id = None;
+        state.outputs.clear();
     };
     match action {
         Some(action) => reset(execution.actions.get_mut(action)?),

@@ -11,7 +11,9 @@ use super::UnixMillis;
 use super::event::{Event, EventKind, Failure};
 use super::ids::ExecutionId;
 use super::size::json_bytes;
-use super::state::{Ending, Execution, Head, Said, StepState, TaskState, Workflow, WorkflowState};
+use super::state::{
+    Ending, Execution, Head, Intervention, LastRound, Said, StepState, TaskState, Workflow, WorkflowState,
+};
 use crate::Shared;
 use crate::language::Control;
 
@@ -65,6 +67,8 @@ fn created(event: &Event) -> Option<Workflow> {
         namespace,
         name,
         template,
+        made_from,
+        labels,
         definition,
         inputs,
         machines,
@@ -84,6 +88,8 @@ fn created(event: &Event) -> Option<Workflow> {
             namespace: namespace.clone(),
             name: name.clone(),
             template: template.clone(),
+            made_from: made_from.clone(),
+            labels: labels.clone().into(),
             parent: parent.clone(),
             state: WorkflowState::Pending,
             run: 1,
@@ -111,6 +117,9 @@ fn created(event: &Event) -> Option<Workflow> {
             paused_at: None,
             paused_ms: 0,
             pauses: 0,
+            paused: None,
+            resumed: None,
+            cancelled: None,
             last_event: 1,
             last_at: event.at,
             last_tick: event.tick,
@@ -136,8 +145,9 @@ pub(super) fn happen(workflow: &mut Workflow, event: &Event) -> bool {
 /// `None` when the event cannot have happened to this workflow; then nothing has changed.
 fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
     use EventKind::*;
-    let after_end = matches!(event.kind, Late { .. } | RunOpened { .. });
-    if workflow.head.state.is_final() != after_end && !matches!(event.kind, Late { .. }) {
+    let is_any_time = matches!(event.kind, Late { .. } | Labelled { .. });
+    let after_end = matches!(event.kind, RunOpened { .. });
+    if workflow.head.state.is_final() != after_end && !is_any_time {
         return None;
     }
     let at = event.at;
@@ -180,7 +190,16 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             ..
         } => end_task(workflow, *task, *instance, *state, error.as_ref(), outputs, at),
         WentBack { from, tasks, .. } => go_back(workflow, *from, tasks),
-        CancelAsked { .. } => Some(()),
+        CancelAsked { by, reason } => {
+            workflow.head.cancelled = Some(Intervention::new(by, reason, at));
+            Some(())
+        }
+        Labelled { set, removed, .. } => {
+            let labels = &mut *workflow.head.labels;
+            labels.extend(set.clone());
+            removed.iter().for_each(|key| drop(labels.remove(key)));
+            Some(())
+        }
         PolicySet { policy, .. } => {
             let head = &mut workflow.head;
             head.policy = policy.clone().into();
@@ -251,21 +270,23 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             };
             said.map(|_| ())
         }
-        PauseAsked { .. } => {
+        PauseAsked { by, reason } => {
             let head = &mut workflow.head;
             matches!(head.state, WorkflowState::Pending | WorkflowState::Running).then(|| {
                 head.state = WorkflowState::Pausing;
                 head.paused_at = Some(at);
                 head.pauses = head.pauses.saturating_add(1);
+                head.paused = Some(Intervention::new(by, reason, at));
             })
         }
         Paused => {
             let head = &mut workflow.head;
             (head.state == WorkflowState::Pausing).then(|| head.state = WorkflowState::Paused)
         }
-        Unpaused { .. } => {
+        Unpaused { by } => {
             let head = &mut workflow.head;
             head.paused_at?;
+            head.resumed = Some(Intervention::new(by, "", at));
             head.state = match head.started_at {
                 Some(_) => WorkflowState::Running,
                 None => WorkflowState::Pending,
@@ -359,6 +380,7 @@ fn begin_again(state: &TaskState) -> TaskState {
         went_back: state.went_back,
         carries: state.carries,
         carries_since: state.carries_since,
+        last: state.last.clone(),
         // Also one that a `goto` goes over before its turn has come.
         skip: state.skip.clone().filter(|_| state.state == StepState::Idle),
         pause: state.pause.clone().filter(|_| state.state == StepState::Idle),
@@ -421,6 +443,11 @@ fn go_back(workflow: &mut Workflow, from: usize, tasks: &[usize]) -> Option<()> 
                 iteration: state.iteration.saturating_add(1),
                 carries: 0,
                 carries_since: 0,
+                last: Some(Box::new(LastRound {
+                    instance: state.instance,
+                    state: state.state,
+                    error: state.error.clone(),
+                })),
                 went_back: if task == from {
                     state.went_back.saturating_add(1)
                 } else {
@@ -485,6 +512,7 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
     head.state = WorkflowState::Pending;
     head.message.clear();
     head.outputs.clear();
+    (head.paused, head.resumed, head.cancelled) = (None, None, None);
     head.start_at = None;
     head.started_at = None;
     head.ended_at = None;

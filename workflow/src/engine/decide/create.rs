@@ -1,25 +1,28 @@
 //! Making a workflow.
 
-use super::super::Now;
 use super::super::apply::apply;
 use super::super::command::{Creation, Effect};
 use super::super::event::{Event, EventKind};
 use super::super::state::Workflow;
 use super::super::uses::static_workers;
+use super::super::{Now, Stamp};
 use super::draft::Draft;
 use crate::language::PolicyRule;
 
 /// The workflow, and the claims of the machines that its definition names, unless it begins later.
 pub(super) fn create(creation: &Creation, now: Now, most_rows: usize) -> Draft<'static> {
+    let Stamp { at, tick } = now.stamp(None);
     let created = Event {
         number: 1,
-        at: now.at,
-        tick: 0,
+        at,
+        tick,
         kind: EventKind::Created {
             id: creation.id.clone(),
             namespace: creation.namespace.clone(),
             name: creation.name.clone(),
             template: creation.template.clone(),
+            made_from: creation.made_from.clone().map(Box::new),
+            labels: creation.labels.clone(),
             definition: Box::new(creation.definition.clone()),
             inputs: creation.inputs.clone(),
             machines: creation.machines.clone(),

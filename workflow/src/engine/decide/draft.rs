@@ -8,7 +8,7 @@ use super::super::event::{Event, EventKind};
 use super::super::ids::ExecutionId;
 use super::super::state::{StepState, Workflow};
 use super::super::uses::is_item;
-use super::super::{MAX_STEPS, Now, UnixMillis};
+use super::super::{MAX_STEPS, Now, Stamp, UnixMillis};
 use super::fill;
 use crate::expression::Scope;
 
@@ -20,6 +20,8 @@ pub(super) struct Draft<'a> {
     pub(super) before: Option<&'a Workflow>,
     pub(super) workflow: Workflow,
     pub(super) now: UnixMillis,
+    /// For stamps.
+    clock: Now,
     /// For what names a time of day.
     pub(super) wall: UnixMillis,
     pub(super) effects: Vec<Effect>,
@@ -50,6 +52,7 @@ impl<'a> Draft<'a> {
             before,
             workflow,
             now: now.at,
+            clock: now,
             wall: now.wall(),
             effects: Vec::new(),
             touched: BTreeSet::new(),
@@ -66,7 +69,7 @@ impl<'a> Draft<'a> {
 
     /// Makes an event of it. What follows from the state alone can't fail to follow it.
     pub(super) fn push(&mut self, kind: EventKind) {
-        let event = next_event(&self.workflow, kind, self.now);
+        let event = next_event(&self.workflow, kind, self.clock);
         let taken = happen(&mut self.workflow, &event);
         debug_assert!(taken, "{event:?} does not follow");
         if !taken {
@@ -179,17 +182,12 @@ pub(in super::super) fn open_executions(
 }
 
 /// The stamp never goes back, whatever the clock does.
-fn next_event(workflow: &Workflow, kind: EventKind, now: UnixMillis) -> Event {
-    let head = &workflow.head;
-    let at = now.max(head.last_at);
+fn next_event(workflow: &Workflow, kind: EventKind, now: Now) -> Event {
+    let Stamp { at, tick } = now.stamp(Some(workflow.head.stamp()));
     Event {
-        number: head.last_event.saturating_add(1),
+        number: workflow.head.last_event.saturating_add(1),
         at,
-        tick: if at == head.last_at {
-            head.last_tick.saturating_add(1)
-        } else {
-            0
-        },
+        tick,
         kind,
     }
 }

@@ -9,10 +9,11 @@ use super::super::ids::ExecutionId;
 use super::super::state::{Filled, Parent, StepState, Waiting, WorkflowState};
 use super::draft::Draft;
 use super::fill;
-use super::outputs::too_long;
+use super::outputs::{bad_input, too_long};
 use super::scope::{Item, bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
+use crate::labels::Labels;
 use crate::language::{Control, Task, duration_ms, time_ms};
 
 /// What an execution does when nothing holds it up any more.
@@ -186,7 +187,10 @@ impl Draft<'_> {
         let has_texts = fill::has_texts(definition, defined);
         let filled = has_texts.then(|| fill::fill(defined, scope)).transpose();
         let filled = filled.map_err(failed)?;
-        match filled.as_ref().and_then(too_long) {
+        match filled
+            .as_ref()
+            .and_then(|filled| too_long(filled).or_else(|| bad_input(filled)))
+        {
             Some(failure) => Err(failure),
             None => Ok(Some((worker, filled))),
         }
@@ -274,6 +278,7 @@ impl Draft<'_> {
                         template,
                         name,
                         inputs,
+                        labels: Labels::clone(&self.workflow.head.labels),
                         policy,
                     }
                 });

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::secrets::{SecretHole, SecretText};
 use super::super::state::Filled;
-use crate::expression::{EvaluationError, Scope, fill_handed, fill_text, fill_value};
+use crate::expression::{EvaluationError, Scope, fill_handed, fill_handed_value, fill_text, fill_value};
 use crate::language::{Control, Definition, Task};
 
 /// Whether any text of the task (its worker apart) holds an expression.
@@ -20,6 +20,7 @@ pub(super) fn has_texts(definition: &Definition, task: &Task) -> bool {
             || all(&action.on_timeout)
             || all(&action.on_failure)
             || action.environment.values().any(|text| mentions(text))
+            || action.input.values().any(mentioned)
     });
     let in_control = match &task.control {
         Some(Control::Wait(text) | Control::Until(text)) => mentions(text),
@@ -51,7 +52,11 @@ pub(super) fn fill(task: &Task, scope: &Scope) -> Result<Filled, EvaluationError
     let texts = |texts: &[String]| texts.iter().map(text).collect::<Result<Vec<_>, _>>();
     let mut filled = Filled::default();
     let mut secrets = Vec::new();
-    let mut handed = |text: &str, action: Option<usize>, of: SecretText| {
+    let handed = |secrets: &mut Vec<SecretHole>,
+                  text: &str,
+                  action: Option<usize>,
+                  of: SecretText|
+     -> Result<String, EvaluationError> {
         let (text, found) = fill_handed(text, scope)?;
         secrets.extend(found.into_iter().map(|(at, name)| SecretHole {
             name,
@@ -62,19 +67,35 @@ pub(super) fn fill(task: &Task, scope: &Scope) -> Result<Filled, EvaluationError
         Ok(text)
     };
     for (name, value) in &task.environment {
-        let value = handed(value, None, SecretText::Environment(name.clone()))?;
+        let value = handed(&mut secrets, value, None, SecretText::Environment(name.clone()))?;
         filled.environment.insert(name.clone(), value);
     }
     for (index, action) in task.actions.iter().enumerate() {
         let mut action = action.clone();
         action.image = text(&action.image)?;
         for (number, word) in action.command.iter_mut().enumerate() {
-            *word = handed(word, Some(index), SecretText::Command(number))?;
+            *word = handed(&mut secrets, word, Some(index), SecretText::Command(number))?;
         }
         action.on_timeout = texts(&action.on_timeout)?;
         action.on_failure = texts(&action.on_failure)?;
         for (name, value) in &mut action.environment {
-            *value = handed(value, Some(index), SecretText::Environment(name.clone()))?;
+            *value = handed(
+                &mut secrets,
+                value,
+                Some(index),
+                SecretText::Environment(name.clone()),
+            )?;
+        }
+        for (name, value) in &mut action.input {
+            let (filled, found) = fill_handed_value(value, scope)?;
+            *value = filled;
+            let pointer = name.replace('~', "~0").replace('/', "~1");
+            secrets.extend(found.into_iter().map(|(within, at, secret)| SecretHole {
+                name: secret,
+                action: Some(index),
+                text: SecretText::Input(format!("/{pointer}{within}")),
+                at,
+            }));
         }
         filled.actions.push(action);
     }

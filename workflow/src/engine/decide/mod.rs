@@ -12,6 +12,7 @@ pub(super) mod draft;
 mod executions;
 mod fill;
 mod goto;
+mod label;
 mod outcome;
 mod outputs;
 mod pause;
@@ -113,6 +114,7 @@ pub fn decide_within(
         } => draft.child_ended(*execution, child, *run, (*state, message, outputs), workers),
         Command::Pause { by, reason } => draft.pause(by, reason)?,
         Command::Unpause { by } => draft.unpause(by)?,
+        Command::Label { set, remove, by } => draft.label(set, remove, by)?,
         Command::Start { at, by } => draft.start(*at, by)?,
         Command::Cancel { by, reason } => draft.cancel(by, reason)?,
         Command::Retry { by } => draft.retry(by)?,

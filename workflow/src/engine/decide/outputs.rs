@@ -7,6 +7,7 @@ use super::super::size::json_bytes;
 use super::super::state::Filled;
 use super::super::{MAX_FILLED_BYTES, MAX_OUTPUTS_BYTES};
 use super::draft::Draft;
+use crate::language::{Action, MAX_INPUT_BYTES, input_too_large};
 
 impl Draft<'_> {
     /// What the agent said; a failure, where its outputs are too many for the workflow.
@@ -46,6 +47,27 @@ pub(super) fn too_many_of_workflow(outputs: &Map<String, Value>) -> Option<Strin
     let bytes = json_bytes(outputs);
     (bytes > MAX_OUTPUTS_BYTES)
         .then(|| format!("the outputs of the workflow come to {bytes} B, {MAX_OUTPUTS_BYTES} B at most"))
+}
+
+/// Why an action cannot be given its input: it is too large, or the action is built in and has no use for a field of it.
+pub(super) fn bad_input(filled: &Filled) -> Option<Failure> {
+    let given = filled.actions.iter().filter(|action| !action.input.is_empty());
+    given.into_iter().find_map(bad_input_of)
+}
+
+fn bad_input_of(action: &Action) -> Option<Failure> {
+    let bytes = json_bytes(&action.input);
+    if bytes > MAX_INPUT_BYTES {
+        return Some(Failure::new("BadInput", input_too_large(&action.name, bytes)));
+    }
+    let useless = action.native()?.set_by(&action.input).err()?;
+    let words: Vec<&str> = useless.iter().map(|useless| useless.message.as_str()).collect();
+    let message = format!(
+        "the input of action {:?} is of no use: {}",
+        action.name,
+        words.join("; ")
+    );
+    Some(Failure::new("BadInput", message))
 }
 
 /// Why a task cannot have these texts.

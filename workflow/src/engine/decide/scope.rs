@@ -1,19 +1,31 @@
 //! What expressions see.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::super::event::Failure;
 use super::super::graph;
-use super::super::state::{StepState, TaskState, Workflow};
+use super::super::state::{Execution, LastRound, StepState, TaskState, Workflow};
 use crate::expression::Scope;
+use crate::language::Definition;
 
 /// What the expressions of `task` (None: the workflow's outputs) see outside of an execution.
 pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
     let head = &workflow.head;
     let mut tasks = Map::new();
+    let later = task.map_or_else(BTreeSet::new, |task| {
+        graph::later_in_loops(&workflow.definition, task)
+    });
     for (index, (task, state)) in workflow.definition.tasks.iter().zip(&head.tasks).enumerate() {
+        if later.contains(&index) {
+            if let Some(last) = &state.last {
+                tasks.insert(task.name.clone(), last_round(workflow, index, last));
+            }
+            continue;
+        }
         let outputs = if task.for_each.is_some() {
-            outputs_of_items(workflow, index)
+            outputs_of_items(workflow.executions_of(index))
         } else if state.outputs.is_null() {
             json!({})
         } else {
@@ -24,17 +36,27 @@ pub(super) fn scope(workflow: &Workflow, task: Option<usize>) -> Scope {
             seen(state.state, outputs, state.error.as_ref()),
         );
     }
+    for (name, members) in workflow.definition.groups() {
+        // What is not over yet in this round makes no group.
+        if !members.iter().any(|member| later.contains(member)) {
+            let group = group(workflow, &members, &tasks);
+            tasks.insert(name.to_owned(), group);
+        }
+    }
     let (success, failure) = gate(workflow, task);
     let mut variables = Map::new();
     variables.insert("inputs".into(), Value::Object(Map::clone(&head.inputs)));
     if let Some(state) = task.and_then(|task| head.tasks.get(task)) {
         variables.insert("round".into(), Value::from(state.iteration));
     }
+    if let Some(branch) = task.and_then(|task| branch_index(&workflow.definition, task)) {
+        variables.insert("branch_index".into(), Value::from(branch));
+    }
     variables.insert("vars".into(), Value::Object(Map::clone(&head.vars)));
     variables.insert("tasks".into(), Value::Object(tasks));
     variables.insert(
         "workflow".into(),
-        json!({"id": head.id, "name": head.name, "run": head.run, "namespace": head.namespace}),
+        json!({"id": head.id, "name": head.name, "run": head.run, "namespace": head.namespace, "labels": *head.labels}),
     );
     Scope {
         variables,
@@ -76,8 +98,56 @@ pub(super) fn seen(state: StepState, outputs: Value, error: Option<&Failure>) ->
     json!({"state": state.as_str(), "outputs": outputs, "error": {"reason": reason, "message": message}})
 }
 
-fn outputs_of_items(workflow: &Workflow, task: usize) -> Value {
-    let executions = workflow.executions_of(task);
+/// Which of the tasks of its group it is, from 0.
+fn branch_index(definition: &Definition, task: usize) -> Option<usize> {
+    let groups = definition.groups();
+    let members = groups.get(definition.tasks.get(task)?.group.as_str())?;
+    members.iter().position(|member| *member == task)
+}
+
+/// What `tasks.GROUP` is: what its tasks gave, by name. It is as the first of them that went wrong; SKIPPED when all were.
+fn group(workflow: &Workflow, members: &[usize], tasks: &Map<String, Value>) -> Value {
+    use StepState::*;
+    let states = || {
+        members
+            .iter()
+            .filter_map(|member| workflow.head.tasks.get(*member))
+    };
+    let wrong = states().find(|task| matches!(task.state, Failed | Timeout | Cancelled));
+    let state = match wrong {
+        Some(task) => task.state,
+        None if states().all(|task| task.state == Skipped) => Skipped,
+        None => Success,
+    };
+    let names = members
+        .iter()
+        .filter_map(|member| workflow.definition.tasks.get(*member));
+    let outputs = names.map(|task| {
+        let outputs = tasks.get(&task.name).and_then(|seen| seen.get("outputs"));
+        (task.name.clone(), outputs.cloned().unwrap_or_else(|| json!({})))
+    });
+    let outputs = Value::Object(outputs.collect());
+    seen(state, outputs, wrong.and_then(|task| task.error.as_ref()))
+}
+
+/// What `tasks.NAME` is of a task that has not ended in this round.
+fn last_round(workflow: &Workflow, task: usize, last: &LastRound) -> Value {
+    let mut executions = workflow.executions_in(task, last.instance);
+    let is_many = workflow
+        .definition
+        .tasks
+        .get(task)
+        .is_some_and(|task| task.for_each.is_some());
+    let outputs = match is_many {
+        true => outputs_of_items(executions),
+        false => executions
+            .next()
+            .map_or_else(|| json!({}), |execution| Value::Object(execution.outputs.clone())),
+    };
+    seen(last.state, outputs, last.error.as_ref())
+}
+
+fn outputs_of_items<'w>(executions: impl Iterator<Item = &'w Execution>) -> Value {
     executions
         .map(|execution| Value::Object(execution.outputs.clone()))
         .collect()

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use workflow::labels::Labels;
+
 use super::{At, End, Flow, Model, Outcome};
 use crate::plan::{Outputs, Plan, Work};
 
@@ -22,6 +24,7 @@ pub(crate) enum Letter {
     Start {
         template: String,
         given: u64,
+        labels: Labels,
         steps: bool,
     },
     Unpause,
@@ -54,7 +57,7 @@ impl Family {
     pub(crate) fn new(plan: &Plan) -> Family {
         let mut family = Family {
             templates: plan.templates(),
-            models: vec![Model::new(plan, ROOT, 0, 0, None)],
+            models: vec![Model::new(plan, ROOT, (0, Labels::new()), 0, None)],
             letters: Letters::new(),
             parents: BTreeMap::new(),
             claimed: BTreeSet::new(),
@@ -117,6 +120,7 @@ impl Family {
         if let Letter::Start {
             template,
             given,
+            labels,
             steps,
         } = letter
         {
@@ -124,7 +128,8 @@ impl Family {
             let parent = Some(self.parents[to].clone());
             let mut plan = plan.clone();
             plan.steps = steps;
-            self.models.push(Model::new(&plan, to, given, now, parent));
+            self.models
+                .push(Model::new(&plan, to, (given, labels), now, parent));
         } else if let Some(at) = self.named(to) {
             self.models[at].receive(from, letter);
         }
@@ -190,10 +195,12 @@ impl Model {
                 };
                 let template = plan.name.clone();
                 let given = base + u64::from(self.run);
+                let labels = self.labels.clone();
                 let steps = self.steps;
                 let start = Letter::Start {
                     template,
                     given,
+                    labels,
                     steps,
                 };
                 (name, start)

@@ -164,6 +164,16 @@ impl Model {
         self.look();
     }
 
+    /// What a `set` records.
+    fn record(&mut self, task: usize) {
+        let state = &mut self.tasks[task];
+        let count = state.last.map_or(1, |last| last + 1);
+        state.count = Some(count);
+        let (rounds, counted) = self.vars.entry(task).or_default();
+        rounds.push(state.round);
+        *counted = count;
+    }
+
     /// Approved, or nobody had to.
     pub(super) fn go_on(&mut self, task: usize, item: usize) {
         let now = self.now;
@@ -185,7 +195,11 @@ impl Model {
                 one.begin(now, timeout);
                 one.at = At::Waiting { due: now + seconds };
             }
-            Work::Set | Work::Nothing => one.at = At::Over(End::Success),
+            Work::Set => {
+                one.at = At::Over(End::Success);
+                self.record(task);
+            }
+            Work::Nothing => one.at = At::Over(End::Success),
             Work::Succeed => {
                 one.at = At::Over(End::Success);
                 self.stop(End::Success);

@@ -13,6 +13,8 @@ mod task;
 
 use std::collections::BTreeMap;
 
+use workflow::labels::Labels;
+
 use super::plan::Plan;
 pub(crate) use attempt::Outcome;
 pub(crate) use family::{Family, Letter, Letters, Parent, ROOT, Told, sub_name};
@@ -43,6 +45,7 @@ pub(crate) struct Model {
     /// Its input.
     pub(super) given: u64,
     pub(super) run: u32,
+    pub(crate) labels: Labels,
     pub(crate) plan: Plan,
     pub(crate) tasks: Vec<Task>,
     pub(crate) flow: Flow,
@@ -63,6 +66,8 @@ pub(crate) struct Model {
     pub(super) born: BTreeMap<(usize, usize), u32>,
     /// Machines that a run which has begun names.
     pub(super) claims: Vec<usize>,
+    /// By task: the rounds in which it recorded something, and what it counted to last.
+    pub(crate) vars: BTreeMap<usize, (Vec<u32>, u64)>,
     /// What it has told others, and nobody has taken yet.
     pub(super) letters: Vec<(String, Letter)>,
     /// Handed out in all: by task, item, action.
@@ -70,7 +75,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(plan: &Plan, name: &str, given: u64, now: u64, parent: Option<Parent>) -> Model {
+    pub(super) fn new(
+        plan: &Plan,
+        name: &str,
+        (given, labels): (u64, Labels),
+        now: u64,
+        parent: Option<Parent>,
+    ) -> Model {
         let mut model = Model {
             tasks: vec![Task::new(); plan.tasks.len()],
             asked: vec![0; plan.tasks.len()],
@@ -79,6 +90,7 @@ impl Model {
             name: name.to_owned(),
             parent,
             given,
+            labels,
             run: 1,
             now,
             budget: plan.global_timeout.map(|seconds| (seconds, None)),
@@ -88,6 +100,7 @@ impl Model {
             was_stopped: false,
             born: BTreeMap::new(),
             claims: Vec::new(),
+            vars: BTreeMap::new(),
             letters: Vec::new(),
             attempts: BTreeMap::new(),
         };
@@ -117,6 +130,14 @@ impl Model {
             own.into_iter().chain(item.times_out()).min()
         });
         dues.chain(global).min()
+    }
+
+    /// In any state.
+    pub(crate) fn labelled(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => drop(self.labels.insert(key.to_owned(), value.to_owned())),
+            None => drop(self.labels.remove(key)),
+        }
     }
 
     pub(crate) fn is_over(&self) -> bool {

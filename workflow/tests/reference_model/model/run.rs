@@ -232,7 +232,11 @@ impl Model {
     pub(super) fn do_again(&mut self, again: Vec<usize>) {
         for task in again {
             let state = &self.tasks[task];
-            let mut next = Task::new();
+            let mut next = Task {
+                round: state.round,
+                last: state.last,
+                ..Task::new()
+            };
             let is_many = self.plan.tasks[task].each.is_some();
             if is_many && state.end != Some(End::Success) {
                 let mut kept = state.kept.clone();

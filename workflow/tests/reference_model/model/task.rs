@@ -24,6 +24,11 @@ pub(crate) struct Task {
     pub(super) stopped: bool,
     pub(super) recovered: bool,
     pub(super) went_back: u32,
+    /// How often a way back led over it.
+    pub(super) round: u32,
+    /// What it has counted to in this round, when it recorded something; and in the one before, if there was one.
+    pub(super) count: Option<u64>,
+    pub(super) last: Option<u64>,
     /// A person has skipped it, or items of it, before their turn.
     pub(super) skipped: bool,
     pub(super) skipped_items: BTreeSet<usize>,
@@ -46,6 +51,9 @@ impl Task {
             stopped: false,
             recovered: false,
             went_back: 0,
+            round: 0,
+            count: None,
+            last: None,
             skipped: false,
             skipped_items: BTreeSet::new(),
             held: false,
@@ -182,16 +190,19 @@ impl Model {
             return;
         }
         let gate = match self.plan.tasks[task].when {
-            When::Plain | When::PlainFalse | When::OddItems | When::Broken | When::Success => {
-                self.success(task)
-            }
+            When::Plain
+            | When::PlainFalse
+            | When::FirstRound
+            | When::OddItems
+            | When::Broken
+            | When::Success => self.success(task),
             When::Failure => self.failure(task),
             When::Always | When::Never | When::IfFailed(_) => true,
         };
         // With a list, what `when` says besides is asked for each item.
         let has_gate_function = !matches!(
             self.plan.tasks[task].when,
-            When::Plain | When::PlainFalse | When::OddItems | When::Broken
+            When::Plain | When::PlainFalse | When::FirstRound | When::OddItems | When::Broken
         );
         if !gate && (!has_gate_function || self.plan.tasks[task].each.is_none()) {
             self.tasks[task].end = Some(End::Skipped);
@@ -282,6 +293,7 @@ impl Model {
         }
         let when = match self.plan.tasks[task].when {
             When::Never | When::PlainFalse => Some(End::Skipped),
+            When::FirstRound => (self.tasks[task].round > 0).then_some(End::Skipped),
             When::IfFailed(other) => (self.tasks[other].end != Some(End::Failed)).then_some(End::Skipped),
             When::OddItems => made.is_multiple_of(2).then_some(End::Skipped),
             When::Broken => Some(End::Failed),
@@ -362,6 +374,8 @@ impl Model {
                 skipped: self.tasks[again].skipped && !had_its_turn,
                 held: self.tasks[again].held && !had_its_turn,
                 went_back: if again == task { went_back } else { 0 },
+                round: self.tasks[again].round + 1,
+                last: self.tasks[again].count,
                 ..Task::new()
             };
         }

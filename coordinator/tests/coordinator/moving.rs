@@ -1,0 +1,121 @@
+//! Machines that move to another namespace while a workflow is about to claim them.
+
+use coordinator::namespaces::{Reach, Scope};
+use coordinator::{Answer, Error, Input, Limits, NewWorkflow, machines, namespaces};
+use store::{Commit, StoreError};
+use workflow::engine::{Command, WorkflowState};
+
+use crate::harness::*;
+
+const MAC: &str = "02:00:00:00:00:01";
+
+/// Two tasks, so that something is decided on the machine after its claim.
+fn on_m1() -> String {
+    format!(
+        "version: \"1\"\nname: on m1\ntasks:\n- {{name: a, worker: \"{MAC}\", actions: [{{name: x, image: cexec}}]}}\n- {{name: b, \
+         worker: \"{MAC}\", actions: [{{name: x, image: cexec}}]}}\n"
+    )
+}
+
+impl Server {
+    /// Puts machine m1 into a namespace.
+    fn place(&self, namespace: &str) {
+        let text = format!("machine: m1\nnamespace: {namespace}\nmac: {MAC}\n");
+        let file = machines::File {
+            text,
+            ..machines::File::default()
+        };
+        let anywhere = Scope::within(&self.view(), &Reach::everything(), "").expect("a scope");
+        let applied = machines::apply(&self.view(), &anywhere, &file, &[], 1).expect("a good machine");
+        for step in applied.steps {
+            self.store.commit(&step.into_commit()).expect("committed");
+        }
+    }
+
+    fn with_m1(limits: Limits) -> Self {
+        let server = Self::new(limits);
+        let blue = namespaces::create(&server.view(), "blue", "ann", 1).expect("a new namespace");
+        server.store.commit(&blue.into_commit()).expect("committed");
+        server.place("default");
+        server
+    }
+
+    fn new_workflow(&self) -> Input {
+        Input::Create(Box::new(NewWorkflow {
+            creation: creation("w1", &on_m1()),
+            extra: Commit::default(),
+        }))
+    }
+
+    fn no_machine_has_anything(&self) {
+        for key in self.keys("machine-queue/") {
+            let work = self.machine(key.trim_start_matches("machine-queue/"));
+            assert!(work.claims.is_empty() && work.wants.is_empty(), "{key}: {work:?}");
+        }
+        assert!(self.keys("open/").is_empty());
+    }
+}
+
+#[test]
+fn a_machine_that_moves_before_its_claim_is_carried_is_not_claimed() {
+    let mut server = Server::with_m1(Limits {
+        inline_machines: 0,
+        ..limits()
+    });
+    let new = server.new_workflow();
+    assert!(matches!(server.step(new), Answer::Workflow(_)));
+    assert_eq!(server.keys("open/"), [""; 0], "the claim is in the outbox");
+    server.place("blue");
+    server.settle();
+    assert!(server.machine("m1").claims.is_empty());
+    assert_eq!(
+        server.keys("open/").len(),
+        1,
+        "it waits for a machine of its namespace"
+    );
+    let cancel = Command::Cancel {
+        by: "ann".into(),
+        reason: String::new(),
+    };
+    server.command("w1", cancel).expect("cancelled");
+    assert_eq!(server.state("w1"), WorkflowState::Cancelled);
+    server.no_machine_has_anything();
+}
+
+#[test]
+fn what_is_decided_after_the_move_does_not_overtake_the_claim() {
+    let mut server = Server::with_m1(Limits {
+        inline_machines: 0,
+        ..limits()
+    });
+    let new = server.new_workflow();
+    server.step(new);
+    server.place("blue");
+    // From here on what is for a machine is written with its decision, where nothing is to come before it.
+    server.limits.inline_machines = 2;
+    server.crash();
+    server.step(Input::Command {
+        workflow: "w1".into(),
+        command: Command::Cancel {
+            by: "ann".into(),
+            reason: String::new(),
+        },
+    });
+    server.settle();
+    assert_eq!(server.state("w1"), WorkflowState::Cancelled);
+    server.no_machine_has_anything();
+}
+
+#[test]
+fn a_machine_that_moves_while_a_claim_is_decided_is_decided_on_again() {
+    let server = Server::with_m1(limits());
+    let new = server.new_workflow();
+    let plan = server.coordinator.prepare(1_000_000, &new).expect("a plan");
+    server.place("blue");
+    let done = server.store.commit(&plan.commit);
+    assert!(
+        matches!(done, Err(StoreError::Conflict { .. })),
+        "{:?}",
+        done.map_err(Error::from)
+    );
+}
