@@ -703,6 +703,8 @@ impl History {
         let execution = self.executions.get_mut(&id).filter(|execution| execution.ended);
         let execution = execution.ok_or_else(|| format!("execution {id} is done again before it is over"))?;
         execution.ended = false;
+        // Its end ended a pause of it, too.
+        execution.held = false;
         execution.done.clear();
         execution.released.clear();
         execution.asks = None;
