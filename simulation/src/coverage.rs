@@ -101,6 +101,8 @@ pub const EVENTS: &[&str] = &[
     "paused",
     "unpaused",
     "skip_asked",
+    "item_reopened",
+    "tasks_reopened",
     "policy_set",
     "action_asked",
     "task_paused",

@@ -140,7 +140,21 @@ tasks:
     policed.run("approve only bob ops; dispatch 0/1/0 a boot1; policy step; report w/0/1/0/0/1 succeeded");
     policed
         .run("approve only; dispatch 0/1/0 a boot1; report w/0/1/0/1/1 succeeded; policy deny action=three");
-    vec![old, people, roll, later, now, skipped, given, held, policed]
+    let mut again = Script::new(tasks(
+        "
+    - name: first
+      run: one on a
+    - name: roll
+      needs: []
+      forEach: '[\"b\", \"c\"]'
+      run: two on ${{ item }}
+    ",
+    ));
+    again.run("dispatch 1/1/0 b boot1; report w/1/1/0/0/1 failed; retry roll[0]; dispatch 0/1/0 a boot1");
+    again.run("report w/0/1/0/0/1 failed; retry first; cancel");
+    vec![
+        old, people, roll, later, now, skipped, given, held, policed, again,
+    ]
 }
 
 #[test]
@@ -150,9 +164,9 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made labelled late \
-         lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended task_paused task_resumed \
-         task_started unpaused wave_opened went_back"
+        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened \
+         labelled late lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended \
+         task_paused task_resumed task_started tasks_reopened unpaused wave_opened went_back"
     );
     let written: String = all()
         .map(|event| serde_json::to_string(event).unwrap() + "\n")

@@ -642,7 +642,7 @@ proptest! {
     fn any_command_in_any_state_is_answered(
         definition in any_definition(),
         steps in prop::collection::vec(any::<(u8, u8)>(), 0..40),
-        wild in prop::collection::vec((0..22_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
+        wild in prop::collection::vec((0..24_u8, 0..4_usize, 0..3_u32, 0..3_usize, 0..4_usize, 0..4_u32), 0..40),
     ) {
         let mut world = World::new(definition);
         for (what, pick) in steps {
@@ -673,6 +673,9 @@ proptest! {
                 12 => Command::RetryChild { by: "x".into() },
                 17 | 18 => Command::Skip {
                     task: format!("t{task}"), item: (what == 17).then_some(item), by: "x".into(), reason: String::new(),
+                },
+                22 | 23 => Command::RetryOne {
+                    task: format!("t{task}"), item: (what == 22).then_some(item), by: "x".into(),
                 },
                 19 | 20 => Command::PauseOne {
                     task: format!("t{task}"), item: (what == 19).then_some(item), by: "x".into(), reason: String::new(),

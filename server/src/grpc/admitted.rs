@@ -36,7 +36,7 @@ const VIEWERS: [&str; 17] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 20] = [
+const OPERATORS: [&str; 21] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
@@ -52,6 +52,7 @@ const OPERATORS: [&str; 20] = [
     "PutTemplate",
     "ResumeTask",
     "ResumeWorkflow",
+    "RetryTask",
     "RetryWorkflow",
     "SetPolicy",
     "SetSecret",

@@ -503,6 +503,15 @@ impl ControlService for ControlPlane {
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
+    async fn retry_task(&self, request: Request<RetryTaskRequest>) -> Result<Response<Workflow>, Status> {
+        let Caller { name: by, reach, .. } = caller(&request)?;
+        let RetryTaskRequest { id, task } = request.into_inner();
+        let (task, item) = of_item(&task);
+        let command = Command::RetryOne { task, item, by };
+        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
     async fn pause_task(&self, request: Request<PauseTaskRequest>) -> Result<Response<Workflow>, Status> {
         let Caller { name: by, reach, .. } = caller(&request)?;
         let PauseTaskRequest { id, task, reason } = request.into_inner();

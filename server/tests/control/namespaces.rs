@@ -326,6 +326,7 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "PauseWorkflow" => of_workflow!(call, eve, world, pause_workflow, PauseWorkflowRequest {}),
             "ResumeTask" => of_workflow!(call, eve, world, resume_task, ResumeTaskRequest {}),
             "ResumeWorkflow" => of_workflow!(call, eve, world, resume_workflow, ResumeWorkflowRequest {}),
+            "RetryTask" => of_workflow!(call, eve, world, retry_task, RetryTaskRequest {}),
             "RetryWorkflow" => of_workflow!(call, eve, world, retry_workflow, RetryWorkflowRequest {}),
             "LabelWorkflow" => {
                 let owner = || [("owner".to_owned(), "eve".to_owned())].into();

@@ -294,6 +294,16 @@ impl History {
                 Ok(())
             }
             EventKind::Ended { state, .. } => self.end(*state),
+            EventKind::ItemReopened { execution, .. } => self.item_reopened(*execution),
+            EventKind::TasksReopened { tasks, .. } => {
+                if let Some(task) = tasks
+                    .iter()
+                    .find(|task| !self.tasks.get(**task).is_some_and(|task| task.ended))
+                {
+                    return Err(format!("task {task} is done again before it is over"));
+                }
+                self.again(tasks)
+            }
             EventKind::RunOpened { run, tasks, .. } => self.run_opened(*run, tasks),
         }
     }
@@ -678,6 +688,26 @@ impl History {
         if matches!(state, StepState::Failed | StepState::Timeout) {
             self.task(id.task)?.failed += 1;
         }
+        Ok(())
+    }
+
+    fn item_reopened(&mut self, id: ExecutionId) -> Result<(), String> {
+        self.starts_things("an item is done again")?;
+        let task = self.task(id.task)?;
+        if task.ended || task.instance != id.instance || task.failed == 0 {
+            return Err(format!(
+                "execution {id} is done again, and its task is over or has no failure"
+            ));
+        }
+        task.failed -= 1;
+        let execution = self.executions.get_mut(&id).filter(|execution| execution.ended);
+        let execution = execution.ok_or_else(|| format!("execution {id} is done again before it is over"))?;
+        execution.ended = false;
+        // Its end ended a pause of it, too.
+        execution.held = false;
+        execution.done.clear();
+        execution.released.clear();
+        execution.asks = None;
         Ok(())
     }
 

@@ -264,6 +264,10 @@ impl World {
                 ),
                 None => return,
             },
+            14 if self.dice.one_in(2) => match self.failed(&workflow) {
+                Some((task, item)) => ("retry-one", Command::RetryOne { task, item, by }),
+                None => return,
+            },
             13 if self.dice.one_in(2) => {
                 let rules = ["step", "ask writes=disk", "deny action=a1", "auto image=cexec"];
                 let rules = rules.into_iter().filter(|_| self.dice.one_in(4));
@@ -313,6 +317,22 @@ impl World {
         let has_items = task.for_each.is_some() && state.state != StepState::Idle && state.items > 0;
         let item = has_items.then(|| self.dice.below(state.items as u64) as usize);
         Some((task.name.clone(), item))
+    }
+
+    /// A task that failed, or an item.
+    fn failed(&mut self, workflow: &Workflow) -> Option<(String, Option<usize>)> {
+        let has_failed = |state: StepState| matches!(state, StepState::Failed | StepState::Timeout);
+        let tasks = workflow.definition.tasks.iter().zip(workflow.head.tasks.iter());
+        let mut failed = Vec::new();
+        for (index, (task, state)) in tasks.enumerate() {
+            if has_failed(state.state) {
+                failed.push((task.name.clone(), None));
+            } else if task.for_each.is_some() {
+                let items = workflow.executions_of(index).filter(|one| has_failed(one.state));
+                failed.extend(items.map(|one| (task.name.clone(), Some(one.id.item))));
+            }
+        }
+        (!failed.is_empty()).then(|| self.dice.pick(&failed).clone())
     }
 
     /// Yes or no to one of those that wait for it.

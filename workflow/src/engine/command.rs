@@ -134,6 +134,12 @@ pub enum Command {
         item: Option<usize>,
         by: String,
     },
+    /// One thing of it that failed is done again: an item of a `forEach` that goes on, or a task with what depends on it.
+    RetryOne {
+        task: String,
+        item: Option<usize>,
+        by: String,
+    },
     /// From here on these rules say which of its actions a person releases, and which are refused.
     SetPolicy {
         policy: Vec<PolicyRule>,

@@ -290,6 +290,16 @@ pub enum EventKind {
         execution: Option<ExecutionId>,
         by: String,
     },
+    /// A person has an item that failed done again.
+    ItemReopened {
+        execution: ExecutionId,
+        by: String,
+    },
+    /// A person has a task that failed done again, with what depends on it.
+    TasksReopened {
+        by: String,
+        tasks: Vec<usize>,
+    },
     /// A person wants it to end.
     CancelAsked {
         by: String,
@@ -417,6 +427,8 @@ impl EventKind {
             PauseAsked { .. } => "pause_asked",
             CancelAsked { .. } => "cancel_asked",
             SkipAsked { .. } => "skip_asked",
+            ItemReopened { .. } => "item_reopened",
+            TasksReopened { .. } => "tasks_reopened",
             TaskPaused { .. } => "task_paused",
             TaskResumed { .. } => "task_resumed",
             Paused => "paused",
@@ -457,6 +469,7 @@ impl EventKind {
             ExecutionMade { execution, .. }
             | Decided { execution, .. }
             | ActionAsked { execution, .. }
+            | ItemReopened { execution, .. }
             | Delayed { execution, .. }
             | Resumed { execution, .. }
             | ChildAsked { execution, .. }
@@ -635,6 +648,10 @@ impl fmt::Display for EventKind {
                 None => with(formatter, format_args!("skipped by {by}"), reason),
                 Some(item) => with(formatter, format_args!("item {item} skipped by {by}"), reason),
             },
+            ItemReopened { by, .. } => write!(formatter, "{by} has it done again"),
+            TasksReopened { by, tasks } => {
+                write!(formatter, "{by} has {} tasks done again", tasks.len())
+            }
             TaskPaused { item, by, reason, .. } => match item {
                 None => with(formatter, format_args!("it is paused by {by}"), reason),
                 Some(item) => with(formatter, format_args!("item {item} is paused by {by}"), reason),

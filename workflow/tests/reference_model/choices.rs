@@ -37,6 +37,7 @@ pub(crate) enum Choice {
     Report(usize, Outcome),
     /// By a person.
     Retry,
+    RetryOne(usize, usize, Option<usize>),
     Silence(usize),
     Skip(usize, usize, Option<usize>),
     Start(usize),
@@ -72,6 +73,11 @@ impl Both {
             if all && !things.is_empty() && self.history.len().is_multiple_of(3) {
                 let (task, item) = things[self.history.len() / 3 % things.len()];
                 choices.push(Choice::Skip(of, task, item));
+            }
+            let things = model.retriable();
+            if all && model.flow == Flow::Running && !things.is_empty() && self.history.len() % 3 == 2 {
+                let (task, item) = things[self.history.len() / 3 % things.len()];
+                choices.push(Choice::RetryOne(of, task, item));
             }
             let is_open = matches!(model.flow, Flow::Running | Flow::Paused);
             if all && is_open && self.history.len() % 7 == 2 {

@@ -111,6 +111,15 @@ impl Both {
                 self.tell(of, &Command::Pause { by, reason });
                 self.family.models[of].paused();
             }
+            Choice::RetryOne(of, task, item) => {
+                let retry = Command::RetryOne {
+                    task: format!("t{task}"),
+                    item,
+                    by: "somebody".into(),
+                };
+                self.tell(of, &retry);
+                self.family.models[of].retried_one(task, item);
+            }
             Choice::Policy(of, steps) => {
                 let policy = steps.then(|| "step".parse().expect("a rule"));
                 let (policy, by) = (policy.into_iter().collect(), "somebody".to_owned());

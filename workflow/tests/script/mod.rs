@@ -365,6 +365,10 @@ impl Script {
             ["skip", task] => skip(task, ""),
             ["skip", task, reason] => skip(task, reason),
             ["retry"] => Command::Retry { by: by() },
+            ["retry", task] => {
+                let (task, item) = of_item(task);
+                Command::RetryOne { task, item, by: by() }
+            }
             ["retry-child"] => Command::RetryChild { by: by() },
             ["deadlock"] => Command::Deadlock {
                 machine: "b".into(),
@@ -539,7 +543,9 @@ fn print(event: &Event) -> String {
         } => format!("item {item}"),
         StopAsked { then, .. } => then.to_string(),
         ChildAsked { request, .. } => format!("{request:?}").to_lowercase(),
-        WentBack { tasks, .. } | RunOpened { tasks, .. } => format!("{tasks:?}"),
+        WentBack { tasks, .. } | RunOpened { tasks, .. } | TasksReopened { tasks, .. } => {
+            format!("{tasks:?}")
+        }
         TaskStarted {
             items: Some(items), ..
         } => format!("{} items", items.len()),

@@ -3,8 +3,8 @@
 use proto::v1;
 use proto::v1::{
     CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseTaskRequest,
-    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryWorkflowRequest, SetPolicyRequest,
-    SkipTaskRequest, StartWorkflowRequest,
+    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryTaskRequest, RetryWorkflowRequest,
+    SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use tonic::{Response, Status};
@@ -106,9 +106,14 @@ pub(super) async fn cancel(id: String, reason: String, asking: Asking<'_>) -> Re
     changed(&client, answer, asking)
 }
 
-pub(super) async fn retry(id: String, asking: Asking<'_>) -> Result<(), Failure> {
+/// `task`: `None` is all that did not succeed.
+pub(super) async fn retry(id: String, task: Option<String>, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client.control.retry_workflow(RetryWorkflowRequest { id }).await;
+    let control = &mut client.control;
+    let answer = match task {
+        Some(task) => control.retry_task(RetryTaskRequest { id, task }).await,
+        None => control.retry_workflow(RetryWorkflowRequest { id }).await,
+    };
     changed(&client, answer, asking)
 }
 

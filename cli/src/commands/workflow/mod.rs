@@ -201,11 +201,19 @@ Examples:
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Run what did not succeed of an ended workflow once more
-    #[command(after_help = "Example:\n  farrier workflow retry ID && farrier workflow wait ID")]
+    /// Run what did not succeed of an ended workflow once more, or one task or item that failed
+    #[command(after_help = "\
+Examples:
+  farrier workflow retry ID && farrier workflow wait ID
+  farrier workflow retry ID 'image[3]'   one machine of a rollout, while the others go on
+  farrier workflow retry ID install      one task, with what depends on it, also when the workflow has ended")]
     Retry {
         /// Its id, from `farrier workflow list`
         id: String,
+        #[arg(
+            help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all that did not succeed]"
+        )]
+        task: Option<String>,
     },
     /// Say yes to a task that waits for it
     #[command(after_help = "\
@@ -388,7 +396,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::Policy { id, policy, none: _ } => change::policy(id, policy, asking).await?,
         WorkflowCommand::Skip { id, task, reason } => change::skip(id, task, reason, asking).await?,
         WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
-        WorkflowCommand::Retry { id } => change::retry(id, asking).await?,
+        WorkflowCommand::Retry { id, task } => change::retry(id, task, asking).await?,
         WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,
         WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
         WorkflowCommand::Explain { id, task } => look::explain(id, task.unwrap_or_default(), asking).await?,

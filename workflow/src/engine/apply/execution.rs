@@ -115,6 +115,7 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             });
             stop_clock(execution, paused_ms, at);
         }
+        ItemReopened { execution, .. } => reopened(workflow, *execution, at)?,
         Dispatched { .. } => dispatched(workflow, &event.kind, at)?,
         Reported { attempt, outcome } => reported(workflow, attempt, outcome, at)?,
         StopAsked { attempt, then, .. } => {
@@ -616,6 +617,34 @@ fn delayed(
         execution.waiting = None;
         execution.due = Some(due);
     }
+    Some(())
+}
+
+/// A new try of an execution that has failed, in a task that goes on.
+fn reopened(workflow: &mut Workflow, id: ExecutionId, at: UnixMillis) -> Option<()> {
+    let task = workflow.head.tasks.get_mut(id.task)?;
+    let is_open = task.instance == id.instance && task.state != StepState::Idle && !task.state.is_final();
+    let execution = workflow.executions.get_mut(&id)?;
+    if !is_open || !matches!(execution.state, StepState::Failed | StepState::Timeout) {
+        return None;
+    }
+    task.ended = task.ended.saturating_sub(1);
+    task.failed = task.failed.saturating_sub(1);
+    let execution = Arc::make_mut(execution);
+    for action in &mut execution.actions {
+        *action = ActionState {
+            attempts: action.attempts,
+            ..ActionState::idle()
+        };
+    }
+    execution.state = StepState::Delayed;
+    execution.due = Some(at);
+    execution.tries = execution.tries.saturating_add(1);
+    execution.decision = execution.decision.take().filter(|said| said.approved);
+    execution.error = None;
+    execution.outputs.clear();
+    execution.started_at = None;
+    execution.ended_at = None;
     Some(())
 }
 

@@ -318,6 +318,17 @@ fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             .is_final()
             .then(|| end(&mut workflow.head, *state, message, outputs, at)),
         RunOpened { run, tasks, .. } => open_run(workflow, *run, tasks),
+        TasksReopened { tasks, .. } => {
+            let is_over = |task: &usize| {
+                let state = workflow.head.tasks.get(*task);
+                state.is_some_and(|state| state.state.is_final())
+            };
+            if !tasks.iter().all(is_over) {
+                return None;
+            }
+            do_again(workflow, tasks);
+            Some(())
+        }
         _ => execution::take(workflow, event),
     }
 }
@@ -506,6 +517,14 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
     head.started_at = None;
     head.ended_at = None;
     head.paused_ms = 0;
+    do_again(workflow, tasks);
+    workflow.head.outputs_bytes = outputs_bytes(workflow);
+    Some(())
+}
+
+/// These tasks run again; items of them that have succeeded stay.
+fn do_again(workflow: &mut Workflow, tasks: &[usize]) {
+    let head = &mut workflow.head;
     for &task in tasks {
         if let Some(state) = head.tasks.get_mut(task) {
             // A task that was not started in this run keeps what it has to carry from the run before.
@@ -530,8 +549,6 @@ fn open_run(workflow: &mut Workflow, run: u32, tasks: &[usize]) -> Option<()> {
         }
     }
     recover_again(workflow);
-    workflow.head.outputs_bytes = outputs_bytes(workflow);
-    Some(())
 }
 
 /// Of the tasks that have succeeded, when a run begins.

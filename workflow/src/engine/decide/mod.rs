@@ -19,6 +19,7 @@ mod pause;
 mod pause_one;
 mod policy;
 mod retry;
+mod retry_one;
 mod scope;
 mod skip;
 mod start;
@@ -139,6 +140,7 @@ pub fn decide_within(
             reason,
         } => draft.pause_one(task, *item, (by, reason))?,
         Command::UnpauseOne { task, item, by } => draft.unpause_one(task, *item, by)?,
+        Command::RetryOne { task, item, by } => draft.retry_one(task, *item, by)?,
         Command::SetPolicy { policy, by } => draft.set_policy(policy, by)?,
         Command::Deadlock { machine, with } => draft.deadlock(machine, with)?,
     }

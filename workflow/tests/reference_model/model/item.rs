@@ -32,6 +32,10 @@ pub(crate) struct Item {
     pub(crate) asked: bool,
     /// Actions that somebody has released.
     pub(super) released: BTreeSet<usize>,
+    /// Somebody said yes to all of it.
+    pub(super) approved: bool,
+    /// It could not be made.
+    pub(super) broken: bool,
     /// Seconds that are left of the task's timeout, and since when they run. None: it has not begun.
     pub(super) budget: Option<(u64, Option<u64>)>,
 }
@@ -79,6 +83,8 @@ impl Item {
             held: false,
             asked: false,
             released: BTreeSet::new(),
+            approved: false,
+            broken: false,
             budget: None,
         }
     }
@@ -145,7 +151,10 @@ impl Model {
     pub(crate) fn decided(&mut self, task: usize, item: usize, approved: bool) {
         if self.tasks[task].items[item].asked {
             self.answered(task, item, approved);
-        } else if approved && (self.flow == Flow::Paused || self.tasks[task].items[item].held) {
+            return self.look();
+        }
+        self.tasks[task].items[item].approved = approved;
+        if approved && (self.flow == Flow::Paused || self.tasks[task].items[item].held) {
             self.tasks[task].items[item].at = At::Approved;
         } else if approved {
             self.go_on(task, item);

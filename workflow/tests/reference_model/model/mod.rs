@@ -7,6 +7,7 @@ mod held;
 mod item;
 mod machine;
 mod policy;
+mod retry_one;
 mod run;
 mod task;
 

@@ -212,6 +212,24 @@ impl Model {
             .collect();
         again.sort_unstable();
         again.dedup();
+        self.open_run(again);
+    }
+
+    /// The next run does these.
+    pub(super) fn open_run(&mut self, again: Vec<usize>) {
+        self.do_again(again);
+        self.run += 1;
+        self.make_good_again();
+        self.flow = Flow::Running;
+        self.was_stopped = false;
+        self.started = false;
+        self.later = None;
+        self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
+        self.claim();
+        self.look();
+    }
+
+    pub(super) fn do_again(&mut self, again: Vec<usize>) {
         for task in again {
             let state = &self.tasks[task];
             let mut next = Task {
@@ -250,15 +268,6 @@ impl Model {
             }
             self.tasks[task] = next;
         }
-        self.run += 1;
-        self.make_good_again();
-        self.flow = Flow::Running;
-        self.was_stopped = false;
-        self.started = false;
-        self.later = None;
-        self.budget = self.plan.global_timeout.map(|seconds| (seconds, None));
-        self.claim();
-        self.look();
     }
 
     /// What tasks that are to run again had made good is to be made good again.

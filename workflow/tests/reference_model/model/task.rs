@@ -302,12 +302,14 @@ impl Model {
             When::Plain | When::Always => None,
         };
         if let Some(end) = when {
+            self.tasks[task].items[made].broken = end == End::Failed;
             if end == End::Failed && self.plan.tasks[task].each.is_some() {
                 self.start();
             }
             self.over(task, made, end);
         } else if self.has_hollow_input(task) {
             self.start();
+            self.tasks[task].items[made].broken = true;
             self.over(task, made, End::Failed);
         } else if let Some(ask) = &self.plan.tasks[task].approve {
             let due = ask.timeout.map(|seconds| self.now + seconds);
