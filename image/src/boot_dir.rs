@@ -224,7 +224,6 @@ mod tests {
         let manifest = Manifest {
             version: FORMAT,
             profile: "lab".to_owned(),
-            suite: String::new(),
             kernel: "6.1".to_owned(),
             modules: vec![],
             firmware: vec![],

@@ -9,7 +9,6 @@ pub mod accelerator;
 pub mod api;
 pub mod artifacts;
 pub mod command;
-pub mod devices;
 pub mod display;
 pub mod documents;
 pub mod firmware;
