@@ -8,13 +8,12 @@ use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tokio::sync::{broadcast, mpsc};
 use tonic::{Request, Response, Status};
-use workflow::engine::{Command, Execution};
-use workflow::expression::{Selector, check_selector};
-use workflow::language::{self, PolicyRule};
+use workflow::engine::Command;
 
 use super::admitted::caller;
 use super::answers::{Answers, answers};
 use super::convert;
+use super::given::{inputs, of_item, policy, selected, the_one_that_waits};
 use super::machines::Around;
 use super::status;
 use crate::clock;
@@ -449,11 +448,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Workflow>, Status> {
         let Caller { name: by, reach, .. } = caller(&request)?;
         let PauseWorkflowRequest { id, reason } = request.into_inner();
-        let workflow = self
-            .ask(&reach, &id, Command::Pause { by, reason })
-            .await
-            .map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, Command::Pause { by, reason }).await
     }
 
     async fn start_workflow(
@@ -487,11 +482,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Workflow>, Status> {
         let Caller { name: by, reach, .. } = caller(&request)?;
         let ResumeWorkflowRequest { id } = request.into_inner();
-        let workflow = self
-            .ask(&reach, &id, Command::Unpause { by })
-            .await
-            .map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, Command::Unpause { by }).await
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<Workflow>, Status> {
@@ -499,8 +490,7 @@ impl ControlService for ControlPlane {
         let SetPolicyRequest { id, policy: rules } = request.into_inner();
         let policy = policy(&rules).map_err(status)?;
         let command = Command::SetPolicy { policy, by };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn retry_task(&self, request: Request<RetryTaskRequest>) -> Result<Response<Workflow>, Status> {
@@ -508,8 +498,7 @@ impl ControlService for ControlPlane {
         let RetryTaskRequest { id, task } = request.into_inner();
         let (task, item) = of_item(&task);
         let command = Command::RetryOne { task, item, by };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn pause_task(&self, request: Request<PauseTaskRequest>) -> Result<Response<Workflow>, Status> {
@@ -522,8 +511,7 @@ impl ControlService for ControlPlane {
             by,
             reason,
         };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn resume_task(&self, request: Request<ResumeTaskRequest>) -> Result<Response<Workflow>, Status> {
@@ -531,8 +519,7 @@ impl ControlService for ControlPlane {
         let ResumeTaskRequest { id, task } = request.into_inner();
         let (task, item) = of_item(&task);
         let command = Command::UnpauseOne { task, item, by };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn skip_task(&self, request: Request<SkipTaskRequest>) -> Result<Response<Workflow>, Status> {
@@ -545,8 +532,7 @@ impl ControlService for ControlPlane {
             by,
             reason,
         };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn retry_workflow(
@@ -555,11 +541,7 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<Workflow>, Status> {
         let Caller { name: by, reach, .. } = caller(&request)?;
         let RetryWorkflowRequest { id } = request.into_inner();
-        let workflow = self
-            .ask(&reach, &id, Command::Retry { by })
-            .await
-            .map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, Command::Retry { by }).await
     }
 
     async fn decide_approval(
@@ -590,8 +572,7 @@ impl ControlService for ControlPlane {
             groups,
             comment,
         };
-        let workflow = self.ask(&reach, &id, command).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, None)))
+        self.told(&reach, &id, command).await
     }
 
     async fn explain_workflow(
@@ -717,6 +698,12 @@ impl ControlService for ControlPlane {
 }
 
 impl ControlPlane {
+    /// Tells a workflow what somebody wants of it, and shows what it is then.
+    async fn told(&self, reach: &Reach, id: &str, command: Command) -> Result<Response<Workflow>, Status> {
+        let workflow = self.ask(reach, id, command).await.map_err(status)?;
+        Ok(Response::new(convert::shown(&workflow, None)))
+    }
+
     /// Passes progress on until the workflow has ended; with an empty id, that of all workflows.
     async fn watch_progress(
         &self,
@@ -746,83 +733,6 @@ impl ControlPlane {
                 Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return Err(Error::Stopping),
             }
-        }
-    }
-}
-
-/// What a client selects by; `None`: all are meant.
-fn selected(text: &str) -> Result<Option<Selector>, Error> {
-    if text.trim().is_empty() {
-        return Ok(None);
-    }
-    let selector = Selector::parse(text).map_err(|error| {
-        Error::Invalid(format!(
-            "{error}; a selector is labels, such as rack=r7,disk!=hdd,!gpu, or an expression, such as rack == 'r7' || gpu != ''"
-        ))
-    });
-    let selector = selector?;
-    match check_selector(text) {
-        Ok(()) => Ok(Some(selector)),
-        Err(problems) => {
-            let problems: Vec<String> = problems.into_iter().map(|problem| problem.message).collect();
-            Err(Error::Invalid(format!("`{text}`: {}", problems.join("; "))))
-        }
-    }
-}
-
-/// The object that a client gave.
-fn inputs(json: &str) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
-    if json.is_empty() {
-        return Ok(serde_json::Map::new());
-    }
-    yaml::json_object(json).map_err(|found| {
-        Error::Invalid(format!(
-            "inputs are no JSON object: {}; write {{\"NAME\": VALUE}}",
-            found.message
-        ))
-    })
-}
-
-/// The rules that a client gave.
-fn policy(rules: &[String]) -> Result<Vec<PolicyRule>, Error> {
-    language::policy(rules.iter().map(String::as_str)).map_err(Error::Invalid)
-}
-
-/// `NAME`, or `NAME[item]`.
-fn of_item(task: &str) -> (String, Option<usize>) {
-    let parts = task.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
-    match parts.and_then(|(name, item)| Some((name, item.parse().ok()?))) {
-        Some((name, item)) => (name.to_owned(), Some(item)),
-        None => (task.to_owned(), None),
-    }
-}
-
-/// The only execution that waits for approval.
-fn the_one_that_waits(workflow: &workflow::engine::Workflow) -> Result<(String, Option<usize>), Error> {
-    let waits = |execution: &&std::sync::Arc<Execution>| execution.is_asked();
-    let waiting: Vec<_> = workflow.executions.values().filter(waits).collect();
-    let name = |execution: &Execution| {
-        let task = workflow.definition.tasks.get(execution.id.task);
-        let name = task.map(|task| task.name.clone()).unwrap_or_default();
-        let item = execution.item.as_ref().map(|_| execution.id.item);
-        (name, item)
-    };
-    match waiting.as_slice() {
-        [only] => Ok(name(only)),
-        [] => Err(Error::Refused(format!(
-            "workflow {} has no task that waits for approval",
-            workflow.head.id
-        ))),
-        several => {
-            let names = several.iter().map(|execution| match name(execution) {
-                (name, Some(item)) => format!("{name}[{item}]"),
-                (name, None) => name,
-            });
-            Err(Error::Refused(format!(
-                "several tasks of workflow {} wait for approval: say which, of {}",
-                workflow.head.id,
-                names.collect::<Vec<_>>().join(", ")
-            )))
         }
     }
 }

@@ -5,6 +5,7 @@ mod admitted;
 mod answers;
 mod control_service;
 mod convert;
+mod given;
 mod machines;
 mod wire;
 

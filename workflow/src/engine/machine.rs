@@ -112,9 +112,14 @@ impl Machine {
         self.wants = queue.wants;
     }
 
+    /// Whether the root has it, or is in its queue.
+    pub fn is_claimed_by(&self, root: &str) -> bool {
+        self.claims.iter().any(|claim| claim.root == root)
+    }
+
     /// Queues a root, in order of creation (root ids are time-ordered), behind one that holds the machine already.
     pub fn claim(&mut self, root: &str) {
-        if self.claims.iter().any(|claim| claim.root == root) {
+        if self.is_claimed_by(root) {
             return;
         }
         let at = self
@@ -131,7 +136,7 @@ impl Machine {
 
     /// The root needs it no more. What of it still runs here keeps the fence, not the claim.
     pub fn release(&mut self, root: &str) {
-        if self.claims.iter().any(|claim| claim.root == root) {
+        if self.is_claimed_by(root) {
             self.claims.retain(|claim| claim.root != root);
         }
         if self.wants.iter().any(|want| want.root == root) {

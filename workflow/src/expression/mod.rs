@@ -25,6 +25,8 @@ mod types;
 #[cfg(test)]
 mod check_tests;
 #[cfg(test)]
+mod syntax_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -513,12 +513,7 @@ impl<'a> Step<'a> {
             return Ok(machine.to_owned());
         };
         let root = workflow.root();
-        match self
-            .machine(machine)?
-            .claims
-            .iter()
-            .any(|claim| claim.root == root)
-        {
+        match self.machine(machine)?.is_claimed_by(root) {
             true => Ok(machine.to_owned()),
             false => self.machine_of(&workflow.head.namespace, worker),
         }
@@ -530,7 +525,7 @@ impl<'a> Step<'a> {
         let work = self.machine(machine)?;
         match effect {
             Effect::Claim { root, .. } => {
-                let known = work.claims.iter().any(|claim| claim.root == root);
+                let known = work.is_claimed_by(&root);
                 work.claim(&root);
                 self.open(known, machine, &root, &root)?;
             }
@@ -540,12 +535,12 @@ impl<'a> Step<'a> {
                 execution,
                 ..
             } => {
-                let known = work.claims.iter().any(|claim| claim.root == root);
+                let known = work.is_claimed_by(&root);
                 work.want(&root, &workflow, execution);
                 self.open(known, machine, &root, &workflow)?;
             }
             Effect::Release { root, .. } => {
-                let known = work.claims.iter().any(|claim| claim.root == root);
+                let known = work.is_claimed_by(&root);
                 work.release(&root);
                 if let Some(last) = &last {
                     work.disks.release(&root, last.state, last.is_over());
