@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use crate::Config;
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn from_an_agent_that_reads_nothing_no_more_is_taken_than_it_is_answered() {
+    /// A server that knows one machine, and what its agent says first.
+    async fn with_a_machine() -> (ControlPlane, Hello) {
         let store = StoreHandle::new(MemoryStore::new());
         let control = ControlPlane::open(store, Config::default()).await.expect("open");
         let file = coordinator::machines::File {
@@ -215,12 +215,32 @@ mod tests {
             .apply_machines(crate::within::Within::of_admin(), file)
             .await
             .expect("machine");
-        let (to, inbound) = mpsc::channel(1);
         let hello = Hello {
             mac: "52:54:00:77:00:0b".into(),
             boot_id: "k1".into(),
             ..Hello::default()
         };
+        (control, hello)
+    }
+
+    /// Thousands of agents are attached and wait: what only happens now and then has no room in their sessions.
+    #[tokio::test]
+    async fn a_session_that_waits_takes_4_kib_at_most() {
+        let (control, hello) = with_a_machine().await;
+        let admitted = control.admit(&hello, None).await.expect("admitted");
+        let (outbound, _messages) = mpsc::channel(OUTBOUND);
+        let session = session::Session::new(control.clone(), admitted, hello, outbound);
+        let session = session.run(tokio_stream::pending::<Result<AgentMessage, Status>>());
+        let bytes = size_of_val(&session);
+        assert!(bytes <= 4096, "{bytes} B");
+        drop(session);
+        control.close().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn from_an_agent_that_reads_nothing_no_more_is_taken_than_it_is_answered() {
+        let (control, hello) = with_a_machine().await;
+        let (to, inbound) = mpsc::channel(1);
         let say = |kind| Ok(AgentMessage { kind: Some(kind) });
         to.send(say(agent_message::Kind::Hello(hello)))
             .await

@@ -118,7 +118,7 @@ impl Session {
         };
         let (end, _turn) = match turn {
             Ok(turn) => {
-                let served = caught("an agent's session", self.serve(inbound)).await;
+                let served = caught("an agent's session", Box::pin(self.serve(inbound))).await;
                 (served.unwrap_or_else(broke_down), Some(turn))
             }
             Err(end) => (end, None),
@@ -131,7 +131,7 @@ impl Session {
             // It may not be reading any more.
             let _ = self.outbound.try_send(Box::new(Err(status)));
         }
-        if let Err(error) = self.leave(&why).await {
+        if let Err(error) = Box::pin(self.leave(&why)).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "end of an agent session cannot be stored"
@@ -140,13 +140,15 @@ impl Session {
     }
 
     /// Does one thing after the other, and none of them half: only waiting is broken off.
+    ///
+    /// What is done is boxed, as a future has room for the largest of its parts all the time, and most agents wait.
     async fn serve<S>(&mut self, mut inbound: S) -> End
     where
         S: Stream<Item = Result<AgentMessage, Status>> + Send + Unpin + 'static,
     {
         let handle = self.handle.clone();
         self.heard();
-        if let Err(end) = self.begin().await {
+        if let Err(end) = Box::pin(self.begin()).await {
             return end;
         }
         loop {
@@ -154,12 +156,12 @@ impl Session {
             let flush = tokio::time::sleep_until(due.unwrap_or_else(tokio::time::Instant::now));
             let done = tokio::select! {
                 message = inbound.next() => match message {
-                    Some(Ok(message)) => self.receive(message).await,
+                    Some(Ok(message)) => Box::pin(self.receive(message)).await,
                     Some(Err(status)) => Err(End::Gone(format!("the stream broke: {}", status.message()))),
                     None => Err(End::Gone("the agent ended the stream".into())),
                 },
-                () = handle.poked.notified() => self.look_for_work().await,
-                () = flush, if due.is_some() => self.flush_logs().await,
+                () = handle.poked.notified() => Box::pin(self.look_for_work()).await,
+                () = flush, if due.is_some() => Box::pin(self.flush_logs()).await,
                 end = self.ended() => Err(end),
             };
             if let Err(end) = done {
