@@ -1,7 +1,8 @@
 //! Machines that move to another namespace while a workflow is about to claim them.
 
+use coordinator::database::Batch;
 use coordinator::namespaces::{Reach, Scope};
-use coordinator::{Answer, Error, Input, Limits, NewWorkflow, machines, namespaces};
+use coordinator::{Answer, Error, Input, Limits, NewWorkflow, Orders, machines, namespaces};
 use store::{Commit, StoreError};
 use workflow::engine::{Command, WorkflowState};
 
@@ -20,6 +21,13 @@ fn on_m1() -> String {
 impl Server {
     /// Puts machine m1 into a namespace.
     fn place(&self, namespace: &str) {
+        for step in self.move_to(namespace) {
+            self.store.commit(&step).expect("committed");
+        }
+    }
+
+    /// What puts machine m1 into a namespace, as things stand now.
+    fn move_to(&self, namespace: &str) -> Vec<Commit> {
         let text = format!("machine: m1\nnamespace: {namespace}\nmac: {MAC}\n");
         let file = machines::File {
             text,
@@ -27,9 +35,7 @@ impl Server {
         };
         let anywhere = Scope::within(&self.view(), &Reach::everything(), "").expect("a scope");
         let applied = machines::apply(&self.view(), &anywhere, &file, &[], 1).expect("a good machine");
-        for step in applied.steps {
-            self.store.commit(&step.into_commit()).expect("committed");
-        }
+        applied.steps.into_iter().map(Batch::into_commit).collect()
     }
 
     fn with_m1(limits: Limits) -> Self {
@@ -118,4 +124,44 @@ fn a_machine_that_moves_while_a_claim_is_decided_is_decided_on_again() {
         "{:?}",
         done.map_err(Error::from)
     );
+}
+
+#[test]
+fn a_move_that_was_decided_before_a_claim_is_decided_again() {
+    let mut server = Server::with_m1(limits());
+    let moves = server.move_to("blue");
+    let new = server.new_workflow();
+    server.step(new);
+    server.settle();
+    assert_eq!(server.machine("m1").claims.len(), 1);
+    let done = moves
+        .iter()
+        .try_for_each(|step| server.store.commit(step).map(drop));
+    assert!(matches!(done, Err(StoreError::Conflict { .. })), "{done:?}");
+}
+
+/// No server of ours lets a machine go that is claimed: it is the last guard, for whatever else writes its record.
+#[test]
+fn what_was_to_run_on_a_machine_of_another_namespace_is_not_handed_out() {
+    let mut server = Server::with_m1(limits());
+    let moves = server.move_to("blue");
+    let new = server.new_workflow();
+    server.step(new);
+    server.settle();
+    for step in moves {
+        let whatever = Commit {
+            preconditions: Vec::new(),
+            ..step
+        };
+        server.store.commit(&whatever).expect("committed");
+    }
+    server.attach("m1", "k1");
+    let orders = server.orders("m1");
+    assert!(matches!(orders, Orders::Wait), "{orders:?}");
+    server.settle();
+    let workflow = server.workflow("w1");
+    assert_eq!(workflow.head.state, WorkflowState::Failed);
+    let actions = workflow.executions.values().flat_map(|task| &task.actions);
+    let reasons: Vec<&str> = actions.map(|action| action.reason.as_str()).collect();
+    assert_eq!(reasons, ["OtherNamespace"]);
 }
