@@ -104,8 +104,11 @@ async fn files_are_written_into_a_disk_and_commands_run_in_it() {
     );
 
     // In the image too: the data, and a file for outputs; of both nothing stays on the disk.
-    let text = "echo handed > /workflow/over; echo \"{\\\"dir\\\": \\\"$FARRIER_WORKFLOW_DIR\\\"}\" > $FARRIER_OUTPUT";
-    let gave = end_of(&mut stream, "w/0/5/1", "cexec", &command(text)).await;
+    let text = "echo handed > /workflow/w-17/over && cat /workflow/over; \
+                echo \"{\\\"dir\\\": \\\"$FARRIER_WORKFLOW_DIR\\\"}\" > $FARRIER_OUTPUT";
+    let mut run = action("w/0/5/1", "cexec", &command(text));
+    run.workflow_id = "w-17".to_owned();
+    let gave = stream.end_of(&run).await;
     let Outcome::Succeeded(gave) = gave else {
         panic!("{gave:?}")
     };

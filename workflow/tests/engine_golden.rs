@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use script::{Script, creation, tasks, template, two_tasks, with_outputs};
 use serde_json::json;
-use workflow::engine::{self, Creation, Event};
+use workflow::engine::{self, Command, Creation, Event};
 
 /// Histories that have every kind of event, every outcome and every loss.
 fn histories() -> Vec<Script> {
@@ -152,8 +152,14 @@ tasks:
     ));
     again.run("dispatch 1/1/0 b boot1; report w/1/1/0/0/1 failed; retry roll[0]; dispatch 0/1/0 a boot1");
     again.run("report w/0/1/0/0/1 failed; retry first; cancel");
+    let mut cancelled = Script::new(two_tasks());
+    let command = Command::Cancel {
+        by: "ann".into(),
+        reason: "wrong image".into(),
+    };
+    cancelled.decide(&command).unwrap();
     vec![
-        old, people, roll, later, now, skipped, given, held, policed, again,
+        old, people, roll, later, now, skipped, given, held, policed, again, cancelled,
     ]
 }
 
@@ -164,7 +170,7 @@ fn events_are_written_as_in_the_golden_file() {
     let kinds: BTreeSet<&str> = all().map(|event| event.kind.name()).collect();
     assert_eq!(
         kinds.into_iter().collect::<Vec<_>>().join(" "),
-        "action_asked asked begun child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened \
+        "action_asked asked begun cancel_asked child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened \
          labelled late lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended \
          task_paused task_resumed task_started tasks_reopened unpaused wave_opened went_back"
     );
@@ -196,4 +202,31 @@ fn every_event_has_words() {
             assert!(!words.is_empty() && !words.contains('{'), "{words}");
         }
     }
+}
+
+/// The words in backticks of the first column of the table of events.
+fn events_of_the_states_page() -> BTreeSet<&'static str> {
+    let page = include_str!("../../docs/reference/states.md");
+    let table = page.split("| Event | What happened |").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .take_while(|line| line.is_empty() || line.starts_with('|'));
+    let first = rows.filter_map(|row| row.trim_start_matches('|').split('|').next());
+    first
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+#[test]
+fn every_event_is_in_the_table_of_the_states_page() {
+    let scripts = histories();
+    let happened: BTreeSet<&str> = scripts
+        .iter()
+        .flat_map(|script| script.events.iter().map(|event| event.kind.name()))
+        .collect();
+    assert_eq!(
+        happened,
+        events_of_the_states_page(),
+        "left: happened; right: described"
+    );
 }

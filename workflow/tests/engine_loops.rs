@@ -3,19 +3,12 @@
 
 mod script;
 
-use script::{Script, creation, outcome, tasks, template, with_outputs};
+use script::{Script, creation, example, outcome, tasks, template, with_outputs};
 use serde_json::{Map, Value, json};
 use workflow::engine::{Command, WorkflowState};
 use workflow::language::inputs;
 
-/// An example of the language reference, by the name of its workflow.
-fn example(name: &str) -> String {
-    let page = include_str!("../../docs/reference/templates.md");
-    let mut examples = page.split("```yaml template\n").skip(1);
-    let wanted = format!("\nname: {name}\n");
-    let found = examples.find_map(|rest| rest.split("```").next().filter(|text| text.contains(&wanted)));
-    found.unwrap().to_owned()
-}
+const REFERENCE: &str = include_str!("../../docs/reference/templates.md");
 
 #[track_caller]
 fn outputs(script: &Script, want: Value) {
@@ -25,7 +18,7 @@ fn outputs(script: &Script, want: Value) {
 
 #[test]
 fn the_counting_loop_of_the_reference_counts() {
-    let definition = template(&example("count-to-ten"));
+    let definition = template(example(REFERENCE, "count-to-ten"));
     let mut creation = creation(definition.clone());
     creation.inputs = inputs(&definition, &Map::new()).unwrap();
     let script = Script::made(creation);
@@ -37,7 +30,9 @@ fn the_counting_loop_of_the_reference_counts() {
 
 #[test]
 fn the_group_of_the_reference_gives_its_outputs_under_one_name() {
-    let mut script = Script::new(template(&example("look-around").replace("{{.device_1}}", "a")));
+    let mut script = Script::new(template(
+        &example(REFERENCE, "look-around").replace("{{.device_1}}", "a"),
+    ));
     script.expect_tasks("WAITING SUCCESS IDLE IDLE");
     let attempt = script.hand_out("a");
     assert_eq!(

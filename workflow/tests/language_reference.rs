@@ -1,31 +1,17 @@
 //! docs/reference/templates.md has an example of every field, and all of its examples are good.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod script;
+
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::json;
-use workflow::language::{Devices, check, render};
+use script::{devices, examples};
+use workflow::language::{check, render};
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/templates.md");
     std::fs::read_to_string(path).unwrap()
-}
-
-fn examples(page: &str) -> Vec<&str> {
-    let blocks = page.split("```yaml template\n").skip(1);
-    blocks.map(|rest| rest.split("```").next().unwrap()).collect()
-}
-
-fn devices() -> Devices {
-    let devices = [
-        ("device_1", "52:54:00:77:00:0b"),
-        ("device_2", "52:54:00:77:00:0c"),
-    ];
-    Devices {
-        devices: BTreeMap::from(devices.map(|(name, mac)| (name.into(), mac.into()))),
-        hardware: json!({"metadata": {"name": "node1"}, "spec": {"disks": [{"device": "/dev/vda"}]}}),
-    }
 }
 
 /// The fields that a mapping may have, as the message about an unknown one says.

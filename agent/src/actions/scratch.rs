@@ -15,7 +15,7 @@ use proto::v1;
 use super::target::{Mounted, blocking};
 use super::{Failure, Feed, Halt, Place, output};
 use crate::data::tree::{self, Tree};
-use crate::data::{DataError, DataServer, transfer};
+use crate::data::{DataError, DataServer, SecondName, transfer};
 
 /// Room for the data, the input, the outputs and what is written beside them on the way.
 const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
@@ -38,6 +38,8 @@ pub(super) struct Scratch {
     attempt_id: String,
     version: u64,
     given: Manifest,
+    /// The one that lies in the folder.
+    second_name: Option<SecondName>,
     server: DataServer,
 }
 
@@ -45,8 +47,9 @@ impl Scratch {
     /// Makes it, with the ephemeral data and the input in it that the attempt is given.
     ///
     /// # Errors
-    /// `MountFailed`, `DataRefused`, `DataDamaged`; `Stopped` when that was asked for meanwhile.
+    /// `MountFailed`, `DataRefused`, `DataDamaged`, `DataBadName`; `Stopped` when that was asked for meanwhile.
     pub(super) async fn make(run: &v1::RunAction, place: &Place, halt: &Halt) -> Result<Scratch, Failure> {
+        let second_name = SecondName::of(&run.workflow_id)?;
         let given = match run.data_version {
             0 => Tree::default(),
             version => {
@@ -60,19 +63,27 @@ impl Scratch {
         let mounts = place.mounts.clone();
         let metadata = metadata(run);
         let input = run.input_json.clone();
-        let mounted = blocking(move || {
+        let (mounted, second_name) = blocking(move || {
             let mounted = Mounted::mount_with(&mounts, Path::new("tmpfs"), "tmpfs", Some(TMPFS))?;
+            let workflow = mounted.path().join("workflow");
             let made = ["workflow", "run"]
                 .iter()
                 .try_for_each(|name| std::fs::create_dir(mounted.path().join(name)))
-                .and_then(|()| given.write(&mounted.path().join("workflow")))
-                .and_then(|()| std::fs::write(mounted.path().join("run").join(METADATA), metadata));
-            made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
+                .and_then(|()| given.write(&workflow))
+                .and_then(|()| match &second_name {
+                    Some(own) => own.make(&workflow, &given),
+                    None => Ok(false),
+                })
+                .and_then(|is_there| {
+                    std::fs::write(mounted.path().join("run").join(METADATA), metadata).map(|()| is_there)
+                });
+            let is_there =
+                made.map_err(|e| Failure::new("MountFailed", format!("/workflow cannot be filled: {e}")))?;
             if !input.is_empty() {
                 write_input(&mounted.path().join("run").join(INPUT), &input)
                     .map_err(|e| Failure::new("MountFailed", format!("the input cannot be written: {e}")))?;
             }
-            Ok(mounted)
+            Ok((mounted, second_name.filter(|_| is_there)))
         })
         .await?;
         Ok(Scratch {
@@ -80,6 +91,7 @@ impl Scratch {
             attempt_id: run.attempt_id.clone(),
             version: run.data_version,
             given: manifest,
+            second_name,
             server: place.data.clone(),
         })
     }
@@ -112,11 +124,12 @@ impl Scratch {
             attempt_id,
             version,
             given,
+            second_name,
             server,
         } = self;
         let (outputs, left) = blocking(move || {
             let outputs = output::outputs(&mounted.path().join("run"), OUTPUT)?;
-            let left = Tree::read(&mounted.path().join("workflow"))?;
+            let left = Tree::read(&mounted.path().join("workflow"), second_name.as_ref())?;
             mounted.unmount()?;
             Ok((outputs, left))
         })
@@ -144,7 +157,7 @@ impl Scratch {
     pub(super) async fn explain(self, failure: Failure) -> Failure {
         let explained = blocking(move || {
             let mut failure = output::explained(failure, &self.run(), OUTPUT);
-            if let Some(excess) = tree::excess(&self.workflow()) {
+            if let Some(excess) = tree::excess(&self.workflow(), self.second_name.as_ref()) {
                 failure.message = format!("{}; note: {excess}", failure.message);
             }
             Ok(failure)

@@ -1,8 +1,10 @@
 //! The workflow's ephemeral data on this side: as files in a folder, and on its way from and to the server.
 
+mod second_name;
 pub(crate) mod transfer;
 pub(crate) mod tree;
 
+pub(crate) use second_name::SecondName;
 pub use transfer::DataServer;
 
 /// A reason and words: why data could not be had, taken or kept.

@@ -12,7 +12,7 @@ use ephemeral::{DataPath, Digest, MAX_BYTES, MAX_FILES, Manifest, TooLarge};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::DataError;
+use super::{DataError, SecondName};
 
 /// Entries that are looked at, folders included: a folder with more is too much whatever is in it.
 const MAX_ENTRIES: usize = 4 * MAX_FILES;
@@ -46,12 +46,13 @@ impl Tree {
         Manifest::of(files.map(|(path, content)| (path.clone(), content.file)))
     }
 
-    /// Reads a folder. Blocks. Nothing is read before the sizes of all files are known to be within the limits.
+    /// Reads a folder, but for its second name in it. Blocks. Nothing is read before the sizes of all files are known to be
+    /// within the limits.
     ///
     /// # Errors
     /// `DataTooLarge`; `DataNotRegular`: something is neither folder nor regular file; `DataBadName`; `DataUnreadable`.
-    pub(crate) fn read(folder: &Path) -> Result<Tree, DataError> {
-        let found = find(folder)?;
+    pub(crate) fn read(folder: &Path, second_name: Option<&SecondName>) -> Result<Tree, DataError> {
+        let found = find(folder, second_name)?;
         let mut tree = Tree::default();
         let mut bytes_left = MAX_BYTES;
         for path in found {
@@ -94,8 +95,10 @@ impl Tree {
 }
 
 /// The size of what is in a folder, where that is too much to be kept.
-pub(crate) fn excess(folder: &Path) -> Option<DataError> {
-    find(folder).err().filter(|e| e.reason == "DataTooLarge")
+pub(crate) fn excess(folder: &Path, second_name: Option<&SecondName>) -> Option<DataError> {
+    find(folder, second_name)
+        .err()
+        .filter(|e| e.reason == "DataTooLarge")
 }
 
 /// Opens a regular file below a folder for reading: no link is followed, nothing is waited for.
@@ -118,7 +121,7 @@ pub(crate) fn open_regular(folder: &Path, path: &Path) -> io::Result<File> {
 }
 
 /// All files below a folder, whose sizes are within the limits together.
-fn find(folder: &Path) -> Result<Vec<DataPath>, DataError> {
+fn find(folder: &Path, second_name: Option<&SecondName>) -> Result<Vec<DataPath>, DataError> {
     let mut found = Vec::new();
     let mut bytes = 0_u64;
     let mut entries = 0;
@@ -132,6 +135,10 @@ fn find(folder: &Path) -> Result<Vec<DataPath>, DataError> {
                 return Err(too_large(TooLarge::Files { files: entries }));
             }
             let path = at.join(entry.file_name());
+            if let Some(own) = second_name.filter(|own| own.is(path.as_os_str())) {
+                own.judge(&entry.path())?;
+                continue;
+            }
             // Of the entry itself, not of what a link leads to.
             let metadata = entry.metadata().map_err(|e| unreadable(&path, &e))?;
             if metadata.is_dir() {
@@ -229,7 +236,7 @@ mod tests {
         given.write(folder.path()).expect("written");
         // An empty folder is no data.
         std::fs::create_dir(folder.path().join("empty")).expect("folder");
-        let read = Tree::read(folder.path()).expect("read");
+        let read = Tree::read(folder.path(), None).expect("read");
         assert_eq!(read, given);
         assert!(read.manifest().changes_to(&given.manifest()).is_empty());
     }
@@ -238,7 +245,7 @@ mod tests {
     fn check_refused(make: impl FnOnce(&Path), reason: &str, words: &str) {
         let folder = tempfile::tempdir().expect("folder");
         make(folder.path());
-        let error = Tree::read(folder.path()).expect_err(reason);
+        let error = Tree::read(folder.path(), None).expect_err(reason);
         assert_eq!(error.reason, reason, "{error}");
         assert!(error.message.contains(words), "{error}");
     }
@@ -298,7 +305,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         sparse(MAX_BYTES)(folder.path());
         assert_eq!(
-            Tree::read(folder.path()).expect("fits").manifest().bytes(),
+            Tree::read(folder.path(), None).expect("fits").manifest().bytes(),
             MAX_BYTES
         );
         check_refused(

@@ -8,4 +8,5 @@ mod follow;
 mod harness;
 mod hostile;
 mod people;
+mod record;
 mod shapes;

@@ -50,9 +50,9 @@ tasks:
 {write}{note_end}",
                 first = first.mac(),
                 second = second.mac(),
-                note_before = note("before", "before the reboot"),
-                note_after = note("after", "after the reboot"),
-                note_end = note("end", "written by the second"),
+                note_before = note("before", "before", "before the reboot"),
+                note_after = note("after", "${{ workflow.id }}/after", "after the reboot"),
+                note_end = note("end", "end", "written by the second"),
             ))
             .unwrap();
         first.power_on().unwrap();
@@ -193,9 +193,9 @@ fn states(workflow: &Workflow, task: usize) -> Vec<&str> {
 }
 
 /// Writes a file for the actions that follow, on whichever machine.
-fn note(name: &str, text: &str) -> String {
+fn note(name: &str, path: &str, text: &str) -> String {
     format!(
         "      - name: note-{name}\n        image: writefile\n        timeout: 60\n        environment:\n          \
-         DEST_PATH: /workflow/{name}\n          CONTENTS: \"{text}\"\n"
+         DEST_PATH: /workflow/{path}\n          CONTENTS: \"{text}\"\n"
     )
 }

@@ -13,7 +13,7 @@ use workflow::engine::{
     self, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId, Loss, Outcome, Refusal,
     StepState, Workflow, WorkflowState,
 };
-use workflow::language::{Action, Control, Definition, ForEach, Task};
+use workflow::language::{Action, Control, Definition, Devices, ForEach, Task};
 
 pub fn action(name: &str) -> Action {
     Action {
@@ -607,6 +607,33 @@ pub fn machines(entries: &[(&str, Value)]) -> BTreeMap<String, Value> {
 }
 
 /// A definition from the text of its template.
+/// The templates that a page of the documentation has.
+pub fn examples(page: &str) -> Vec<&str> {
+    let blocks = page.split("```yaml template\n").skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).collect()
+}
+
+/// The one with this name.
+#[track_caller]
+pub fn example<'a>(page: &'a str, name: &str) -> &'a str {
+    let wanted = format!("\nname: {name}\n");
+    let all = examples(page);
+    let found = all.into_iter().find(|text| text.contains(&wanted));
+    found.unwrap_or_else(|| panic!("there is no example {name}"))
+}
+
+/// What the examples are rendered for.
+pub fn devices() -> Devices {
+    let devices = [
+        ("device_1", "52:54:00:77:00:0b"),
+        ("device_2", "52:54:00:77:00:0c"),
+    ];
+    Devices {
+        devices: BTreeMap::from(devices.map(|(name, mac)| (name.into(), mac.into()))),
+        hardware: json!({"metadata": {"name": "node1"}, "spec": {"disks": [{"device": "/dev/vda"}]}}),
+    }
+}
+
 #[track_caller]
 pub fn template(text: &str) -> Definition {
     match workflow::language::render(text, &workflow::language::Devices::default()) {

@@ -65,6 +65,9 @@ pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
         if !workflow.labels.is_empty() {
             line("Labels", &in_one_line(&workflow.labels))?;
         }
+        if !workflow.policy.is_empty() {
+            line("Policy", &workflow.policy.join("\n"))?;
+        }
         for (what, values) in [("Inputs", &workflow.inputs), ("Outputs", &workflow.outputs)] {
             if let Some(values) = values {
                 line(what, &values.to_string())?;
