@@ -250,6 +250,11 @@ impl World {
                 } => {
                     assert!(self.machine(&worker).stop(&attempt, &reason));
                 }
+                Effect::SkippedMany { workers, root } => {
+                    for worker in workers {
+                        self.machine(&worker).disks.skipped(&root);
+                    }
+                }
                 Effect::Skipped { worker, root } => self.machine(&worker).disks.skipped(&root),
                 Effect::Ask {
                     task,

@@ -334,3 +334,112 @@ fn what_stops_an_attempt_before_or_cleans_up_after_it_does_not_undo_a_skip() {
         script.expect_state(WorkflowState::Success, "");
     }
 }
+
+const BELOW: &str = "
+    - name: sub
+      workflow: other
+    ";
+
+#[test]
+fn what_a_sub_workflow_leaves_half_written_is_told_to_its_machines_when_it_has_ended() {
+    let skipped = |state: &str| {
+        let mut script = Script::new(tasks(BELOW));
+        let child = script.execution("0/1/0").child.clone().unwrap();
+        script.effects.clear();
+        script.run("skip sub dead-fan");
+        script.expect_effects("cancel child: ann skipped it: dead-fan");
+        script.run(&format!("child 0/1/0 {child} 1 {state}"));
+        engine_effects(&mut script)
+    };
+    // Before they are given back, however it ended.
+    for state in ["CANCELLED", "FAILED", "TIMEOUT"] {
+        assert_eq!(skipped(state), "skipped on c by w\nrelease c of w", "{state}");
+    }
+    // It was done before it could be stopped: whoever made it decided what of it may fail.
+    assert_eq!(skipped("SUCCESS"), "release c of w");
+}
+
+#[test]
+fn a_sub_workflow_that_is_to_be_tried_again_has_left_what_it_left() {
+    let text = "
+    - name: sub
+      workflow: other
+      retry: {attempts: 3, delay: 1h}
+    ";
+    let mut script = Script::new(tasks(text));
+    let child = script.execution("0/1/0").child.clone().unwrap();
+    script.run(&format!("child 0/1/0 {child} 1 FAILED"));
+    script.effects.clear();
+    script.run("skip sub");
+    script.expect_effects("skipped on c by w\nrelease c of w");
+}
+
+#[test]
+fn a_sub_workflow_that_runs_out_of_time_while_somebody_skips_it_is_skipped() {
+    let text = "
+    - name: sub
+      timeout: 10
+      workflow: other
+    ";
+    let mut script = Script::new(tasks(text));
+    let child = script.execution("0/1/0").child.clone().unwrap();
+    script.now = 12_000;
+    script.check("timer", "child_asked 0/1/0 cancel");
+    script.effects.clear();
+    script.check("skip sub", "skip_asked 0/1/0");
+    script.run(&format!("child 0/1/0 {child} 1 CANCELLED"));
+    script.expect_effects("skipped on c by w\nrelease c of w");
+    script.expect_tasks("SKIPPED");
+}
+
+/// A skip in the next run, of what the run before has left: the retry would have done it again.
+#[test]
+fn what_an_earlier_run_left_half_written_is_told_as_well() {
+    let text = "
+    - name: first
+      run: one on a
+    - name: second
+      needs: [first]
+      run: two on b
+    - name: roll
+      needs: []
+      forEach: '[\"x\", \"y\", \"z\"]'
+      maxParallel: 1
+      maxFailures: 2
+      run: three on ${{ item }}
+    ";
+    let mut script = Script::new(tasks(text));
+    script.does("a", "succeeded");
+    script.does("b", "failed");
+    for machine in ["x", "y", "z"] {
+        script.does(machine, "failed");
+    }
+    assert_eq!(script.state().head.state, WorkflowState::Failed);
+    script.run("retry");
+    script.effects.clear();
+    // Ready for its machine, and not handed out in this run.
+    script.run("skip second");
+    assert!(engine_effects(&mut script).contains("skipped on b by w"));
+    // Its turn has not come in this run. Of the others nothing is said.
+    script.run("skip roll[2]");
+    script.expect_effects("skipped on z by w");
+}
+
+#[test]
+fn many_machines_are_told_at_once() {
+    let mut script = Script::new(tasks(BELOW));
+    let child = script.execution("0/1/0").child.clone().unwrap();
+    script.run("skip sub");
+    script.effects.clear();
+    let ended = engine::Command::ChildEnded {
+        execution: script::id("0/1/0"),
+        child,
+        run: Some(1),
+        state: WorkflowState::Cancelled,
+        message: String::new(),
+        outputs: serde_json::Map::new(),
+        workers: (0..500).map(|machine| format!("m{machine}")).collect(),
+    };
+    script.decide(&ended).unwrap();
+    script.expect_effects("skipped on 500 machines by w\nrelease 500 machines of w");
+}

@@ -172,6 +172,7 @@ impl Coordinator {
             | Effect::Want { .. }
             | Effect::Unwant { .. }
             | Effect::Skipped { .. }
+            | Effect::SkippedMany { .. }
             | Effect::Stop { .. } => Ok(()),
         }
     }

@@ -125,3 +125,91 @@ fn a_cancel_reaches_the_sub_workflow_also_when_that_is_still_to_be_made() {
     assert!(server.machine("m1").claims.is_empty());
     assert!(server.keys("open/").is_empty() && server.keys("outbox/").is_empty());
 }
+
+/// `top` calls `middle`, that calls `bottom`, which writes to a disk of each machine; something else of `top` goes on.
+fn writers(server: &mut Server, machines: usize) -> String {
+    let below = |name: &str, call: &str| {
+        let inputs = "inputs: {on: {type: list}}";
+        format!("version: \"1\"\nname: {name}\n{inputs}\ntasks:\n  - {{name: t, {call}}}\n")
+    };
+    let write = "forEach: inputs.on, worker: '${{ item }}', actions: [{name: x, image: image2disk, environment: {DEST_DISK: \
+                 /dev/vda}}]";
+    server.template("bottom", &below("bottom", write));
+    let call = "workflow: bottom, inputs: {on: '${{ inputs.on }}'}";
+    server.template("middle", &below("middle", call));
+    let names: Vec<String> = (0..machines).map(|machine| format!("m{machine}")).collect();
+    let list = names.join(", ");
+    server.create(&format!(
+        "version: \"1\"\nname: top\ntasks:\n  - {{name: sub, workflow: middle, inputs: {{on: [{list}]}}}}\n  - {{name: other, needs: \
+         [], worker: elsewhere, actions: [{{name: x, image: writefile}}]}}\n"
+    ))
+}
+
+fn skip(task: &str) -> Command {
+    Command::Skip {
+        task: task.to_owned(),
+        item: None,
+        by: "ann".to_owned(),
+        reason: "no".to_owned(),
+    }
+}
+
+#[test]
+fn a_disk_that_a_skipped_sub_workflow_left_half_written_is_held_although_the_root_succeeds() {
+    let limits = |operations| coordinator::Limits {
+        commit_operations: operations,
+        ..limits()
+    };
+    // With more machines than a step touches by itself, and in commits in which little fits.
+    for (machines, operations) in [(1, 128), (7, 128), (7, 48), (60, 48)] {
+        let mut server = Server::new(limits(operations));
+        let root = writers(&mut server, machines);
+        let names: Vec<String> = (0..machines).map(|machine| format!("m{machine}")).collect();
+        let mut attempts = Vec::new();
+        // The end of what is skipped is that of the root.
+        server.attach("elsewhere", "k1");
+        server.work_off("elsewhere");
+        for (n, name) in names.iter().enumerate() {
+            server.attach(name, "k1");
+            // The last of several is not handed anything: nothing is left half written there.
+            if n == 0 || n + 1 < machines {
+                attempts.push((name, server.run(name)));
+            }
+        }
+        server.command(&root, skip("sub")).expect("skipped");
+        for (name, attempt) in &attempts {
+            let stopped = workflow::engine::Outcome::Stopped {
+                message: String::new(),
+            };
+            server.report(name, attempt, stopped);
+        }
+        assert_eq!(server.state(&root), WorkflowState::Success, "{machines} machines");
+        assert!(server.keys("open/").is_empty() && server.keys("outbox/").is_empty());
+        for (n, name) in names.iter().enumerate() {
+            let disks = server.machine(name).disks;
+            let held = disks.hold().map(|hold| (hold.root.to_owned(), hold.state));
+            let want = (n == 0 || n + 1 < machines).then(|| (root.clone(), WorkflowState::Success));
+            assert_eq!(held, want, "{name} of {machines}, {operations} operations");
+        }
+    }
+}
+
+#[test]
+fn what_a_sub_workflow_wrote_whole_before_it_was_skipped_is_not_held() {
+    let mut server = Server::new(limits());
+    let root = writers(&mut server, 2);
+    server.attach("m0", "k1");
+    server.attach("m1", "k1");
+    server.work_off("m0");
+    server.command(&root, skip("sub")).expect("skipped");
+    server.attach("elsewhere", "k1");
+    server.work_off("elsewhere");
+    assert_eq!(server.state(&root), WorkflowState::Success);
+    for name in ["m0", "m1"] {
+        assert_eq!(server.machine(name).disks.hold(), None, "{name}");
+    }
+    assert_eq!(
+        server.machine("m0").disks.written_by.as_deref(),
+        Some(root.as_str())
+    );
+}

@@ -294,6 +294,11 @@ pub enum Effect {
         worker: String,
         root: String,
     },
+    /// The same to many machines at once (a sub-workflow of a rollout).
+    SkippedMany {
+        workers: Vec<String>,
+        root: String,
+    },
     /// Answer with [`Command::Answer`] or [`Command::NoAnswer`].
     Ask {
         workflow: String,

@@ -42,6 +42,13 @@ impl Driver {
                 }
                 return;
             }
+            Effect::SkippedMany { workers, root } => {
+                for worker in workers.clone() {
+                    let root = root.clone();
+                    self.take_effect(name, Effect::Skipped { worker, root });
+                }
+                return;
+            }
             Effect::Claim { worker, .. }
             | Effect::Release { worker, .. }
             | Effect::Want { worker, .. }

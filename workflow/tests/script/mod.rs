@@ -574,6 +574,7 @@ pub fn print_effect(effect: &Effect) -> String {
             worker, execution, ..
         } => format!("unwant {worker} for {execution}"),
         Effect::Stop { attempt, reason, .. } => format!("stop {attempt}: {reason}"),
+        Effect::SkippedMany { workers, root } => format!("skipped on {} machines by {root}", workers.len()),
         Effect::Skipped { worker, root } => format!("skipped on {worker} by {root}"),
         Effect::Ask { task, selector, .. } => format!("ask {task} {selector}"),
         Effect::StartChild {

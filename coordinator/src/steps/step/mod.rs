@@ -462,13 +462,23 @@ impl<'a> Step<'a> {
     }
 
     fn effect(&mut self, id: &str, effect: Effect) -> Result<(), Error> {
-        if let Effect::ReleaseMany { workers, root } = effect {
-            for worker in workers {
-                let root = root.clone();
-                self.effect(id, Effect::Release { worker, root })?;
+        let effect = match effect {
+            Effect::ReleaseMany { workers, root } => {
+                for worker in workers {
+                    let root = root.clone();
+                    self.effect(id, Effect::Release { worker, root })?;
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
+            Effect::SkippedMany { workers, root } => {
+                for worker in workers {
+                    let root = root.clone();
+                    self.effect(id, Effect::Skipped { worker, root })?;
+                }
+                return Ok(());
+            }
+            effect => effect,
+        };
         let Some(worker) = rows::worker(&effect) else {
             let effect = Box::new(effect);
             self.row(id, Row::Other { effect });

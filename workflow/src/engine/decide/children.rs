@@ -47,12 +47,15 @@ impl Draft<'_> {
         }) else {
             return;
         };
-        let asked = waiting.stopping;
+        let (asked, is_skipped) = (waiting.stopping, waiting.skip.is_some());
         self.push(EventKind::ChildEnded {
             execution: id,
             run,
             workers: workers.to_vec(),
         });
+        if is_skipped && state != WorkflowState::Success {
+            self.tell_of_skip(id.task, Some(id.item));
+        }
         let failure = |reason: &str| {
             let colon = if message.is_empty() { "" } else { ": " };
             Failure::new(reason, format!("sub-workflow {child} is {state}{colon}{message}"))

@@ -1,10 +1,12 @@
 //! One thing of a workflow is not to be done: a person skips it.
 
-use super::super::MAX_SKIPPED_AHEAD;
+use std::collections::BTreeSet;
+
 use super::super::command::{Effect, Refusal};
 use super::super::event::{EventKind, Failure};
 use super::super::ids::{AttemptId, ExecutionId};
 use super::super::state::{ChildRequest, Said, StepState, Waiting};
+use super::super::{MAX_SKIPPED_AHEAD, MAX_STEPS};
 use super::draft::Draft;
 use super::thing::{Thing, refuse_long};
 
@@ -55,6 +57,7 @@ impl Draft<'_> {
                 let is_asking = state.asking.is_some();
                 let failure = Said::new(by, reason).skipped();
                 self.push(asked(index, item, None));
+                self.tell_of_skip(index, item);
                 if is_asking {
                     // Its turn has come.
                     self.end_task(index, StepState::Skipped, None, Some(failure));
@@ -83,13 +86,13 @@ impl Draft<'_> {
         let Some(execution) = self.workflow.execution(id) else {
             return;
         };
-        let has_begun = execution.actions.iter().any(|action| action.attempts > 0);
-        if has_begun && !execution.worker.is_empty() {
-            self.effects.push(Effect::Skipped {
-                worker: execution.worker.clone(),
-                root: self.workflow.root().to_owned(),
-            });
+        // What a sub-workflow leaves is known when it has ended.
+        if execution.waiting != Some(Waiting::Children) {
+            self.tell_of_skip(id.task, Some(id.item));
         }
+        let Some(execution) = self.workflow.execution(id) else {
+            return;
+        };
         let reason = self
             .skipped(id)
             .map(|failure| failure.message)
@@ -116,6 +119,42 @@ impl Draft<'_> {
                 self.unwant(id);
             }
             self.stopped(id, StepState::Skipped);
+        }
+    }
+
+    /// Tells the machines on which something of a task (of one item of it) has begun, by itself or in a sub-workflow, that it is
+    /// not wanted any more: what it left half written there the end of the root does not make good. Earlier instances count:
+    /// whoever skips what a retry would have done again leaves what they left.
+    pub(super) fn tell_of_skip(&mut self, task: usize, item: Option<usize>) {
+        let first = ExecutionId {
+            task,
+            instance: 0,
+            item: 0,
+        };
+        let last = ExecutionId {
+            instance: u32::MAX,
+            item: usize::MAX,
+            ..first
+        };
+        let mut workers = BTreeSet::new();
+        for (id, execution) in self.workflow.executions.range(first..=last) {
+            if item.is_some_and(|item| item != id.item) {
+                continue;
+            }
+            let has_begun = execution.actions.iter().any(|action| action.attempts > 0);
+            workers.extend(has_begun.then(|| execution.worker.clone()));
+            workers.extend(execution.child_workers.iter().cloned());
+        }
+        workers.remove("");
+        let root = self.workflow.root().to_owned();
+        let workers: Vec<String> = workers.into_iter().collect();
+        if workers.len() > MAX_STEPS {
+            self.effects.push(Effect::SkippedMany { workers, root });
+            return;
+        }
+        for worker in workers {
+            let root = root.clone();
+            self.effects.push(Effect::Skipped { worker, root });
         }
     }
 
