@@ -169,6 +169,10 @@ pub(crate) struct Items<'a, S: Source> {
 }
 
 impl<S: Source> Items<'_, S> {
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
     /// The next one; `None` at the stream's own end. Cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<S::Item>, Failure> {
         loop {

@@ -112,6 +112,16 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 group.output,
             )
         }
+        Command::Events(events) => {
+            namespace = events.namespace;
+            let one = events.one;
+            (
+                Asked::Events(one.args),
+                one.server,
+                one.request_timeout,
+                one.output,
+            )
+        }
         Command::Run(run) => (Asked::Run(run.args), run.server, run.request_timeout, run.output),
         Command::Secret(group) => {
             namespace = group.namespace;
@@ -147,6 +157,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             out: &mut out,
         };
         match asked {
+            Asked::Events(args) => commands::events::run(args, asking).await,
             Asked::Login(args) => commands::login::login(args, asking).await,
             Asked::Logout(args) => commands::login::logout(args, asking),
             Asked::WhoAmI => commands::login::who_am_i(asking).await,
@@ -165,6 +176,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// The commands that ask a server.
 enum Asked {
+    Events(commands::events::EventsArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::login::LogoutArgs),
     Token(commands::token::TokenCommand),

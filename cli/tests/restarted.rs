@@ -66,6 +66,16 @@ fn check(signal: Signal) {
 
     let mut logs = server.follow(&["workflow", "logs", "-f", id]);
     let mut events = server.follow(&["workflow", "events", "-f", "-o", "json", id]);
+    let mut told = server.follow(&[
+        "events",
+        "-f",
+        "--since",
+        "oldest",
+        "--workflow",
+        id,
+        "-o",
+        "json",
+    ]);
     let mut boots = server.follow(&["machine", "boot-log", "-f", "-o", "json", "node0"]);
     let mut watch = server.follow(&["workflow", "watch", id]);
     let mut wait = server.follow(&["workflow", "wait", id, "--timeout", "60s"]);
@@ -114,6 +124,13 @@ fn check(signal: Signal) {
         .collect();
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     assert_eq!(json(seen.last().unwrap())["kind"], "ended");
+    // It never ends, and has the same: each once.
+    let told: Vec<u64> = told
+        .lines(numbers.len())
+        .iter()
+        .map(|line| json(line)["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(told, numbers);
     let (code, drawn) = watch.rest();
     assert_eq!(
         (code, drawn.first().map(String::as_str)),

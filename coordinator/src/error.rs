@@ -20,6 +20,12 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// What was asked for from there on is not kept, or never was.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// It is more than one may have at a time.
+    #[error("{0}")]
+    TooMuch(String),
     /// It is not known who asks.
     #[error("{0}")]
     Unknown(String),

@@ -23,6 +23,7 @@ mod image_unpack;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
+mod resume_token;
 mod router_solicitation;
 mod template_render;
 mod tftp_packet;
@@ -37,7 +38,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -57,6 +58,7 @@ pub const TARGETS: [Target; 22] = [
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
+    target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),
     target("tftp_packet", tftp_packet::run),

@@ -16,6 +16,7 @@ use crate::archive::{keeper, retention};
 use crate::data::intake::Intake;
 use crate::database::{Database, off_the_runtime};
 use crate::grpc::{ServeError, with_causes};
+use crate::listeners::kept;
 use crate::secrets::KeyFile;
 use crate::tasks::{Stopped, Tasks};
 use crate::timeline;
@@ -27,6 +28,7 @@ use crate::workflows::{blocked, carrier};
 use coordinator::Error;
 use coordinator::database::formats;
 use coordinator::machines::Served;
+use coordinator::order::trim::Kept;
 use coordinator::{Coordinator, Limits};
 
 /// What may be set; the defaults are for real use.
@@ -46,6 +48,8 @@ pub struct Config {
     pub archive_after: Duration,
     /// How long after its end a workflow is deleted; `None`: never.
     pub keep_ended: Option<Duration>,
+    /// How much is kept of the order of all events: who follows them may be away for so long.
+    pub keep_events: Kept,
     /// Between asking an action to stop (SIGTERM) and ending it (SIGKILL); whole seconds.
     pub stop_grace: Duration,
     /// This server's addresses on the network that machines are on. Records are checked against them; none: they are not.
@@ -71,6 +75,7 @@ impl Default for Config {
             lost_after: Duration::from_secs(5 * 60),
             archive_after: Duration::from_secs(60),
             keep_ended: None,
+            keep_events: Kept::default(),
             stop_grace: Duration::from_secs(10),
             served: Vec::new(),
             blobs: Blobs::in_memory(),
@@ -109,6 +114,8 @@ pub(crate) struct Inner {
     unspoken_said: Mutex<Said>,
     /// What agents bring before they report.
     pub(crate) intake: Intake,
+    /// Who follows the events of all workflows, by the names of their tokens.
+    pub(crate) followers: Places<String>,
     pub(crate) tasks: Tasks,
 }
 
@@ -153,6 +160,7 @@ impl ControlPlane {
         let coordinator = Coordinator::new(store.store().clone(), Limits::default());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
+        let keep_events = config.keep_events;
         let secrets_key = Arc::new(KeyFile::new(config.secrets_key.clone()));
         let db = Database::new(store);
         let changes = broadcast::channel(CHANGES).0;
@@ -167,6 +175,7 @@ impl ControlPlane {
         });
         let unspoken = Places::new(config.limits.unspoken);
         let intake = Intake::new(&config.limits);
+        let followers = Places::new(config.limits.followers);
         let inner = Inner {
             db,
             config,
@@ -188,6 +197,7 @@ impl ControlPlane {
             unspoken,
             unspoken_said: Mutex::default(),
             intake,
+            followers,
             tasks,
         };
         let control = Self {
@@ -207,6 +217,7 @@ impl ControlPlane {
         tasks.background("deadlocks", blocked::run(weak(), stopped()));
         tasks.background("archive", keeper::run(weak(), roots, archive_after, stopped()));
         tasks.background("retention", retention::run(weak(), keep_ended, stopped()));
+        tasks.background("events", kept::run(weak(), keep_events, stopped()));
         Ok(control)
     }
 

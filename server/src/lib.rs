@@ -17,6 +17,7 @@ mod data;
 mod database;
 mod grpc;
 pub mod limits;
+mod listeners;
 mod machines;
 mod namespaces;
 mod netboot;

@@ -28,6 +28,14 @@ pub struct Limits {
     pub data_at_once: usize,
     /// All that an agent brings in one call has come by then.
     pub data_within: Duration,
+    /// Streams of events that one token follows.
+    pub followers_per_token: usize,
+    /// Streams of events.
+    pub followers: usize,
+    /// Who follows events is told so often that there is nothing new, and looked at whether its token is still good.
+    pub follower_heartbeat: Duration,
+    /// A stream of events of which nothing is taken for so long is ended.
+    pub follower_takes_within: Duration,
 }
 
 impl Default for Limits {
@@ -57,6 +65,10 @@ impl Default for Limits {
             data_files: 8 * MAX_FILES,
             data_at_once: 32,
             data_within: Duration::from_secs(120),
+            followers_per_token: 64,
+            followers: 512,
+            follower_heartbeat: Duration::from_secs(15),
+            follower_takes_within: Duration::from_secs(60),
         }
     }
 }

@@ -125,6 +125,8 @@ pub const FAULTS: &[&str] = &[
     "disk: a commit fails",
     "disk: a commit happens and fails",
     "disk: snapshots expire",
+    "follower: comes too late",
+    "follower: its stream breaks",
     "machine: power is cut",
     "machine: vanishes",
     "network: a half-open stream",

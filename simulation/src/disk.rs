@@ -187,6 +187,11 @@ impl State {
                     }
                 }
                 Operation::DeleteRange { .. } => {}
+                Operation::Append { log, value } => {
+                    let key = store::appended_key(log, self.revision);
+                    let before = map.insert(key.clone(), (value.clone(), self.revision));
+                    undo.push((key, before));
+                }
             }
         }
         undo

@@ -62,6 +62,8 @@ pub enum Breakage {
     LossyStreams,
     /// A machine's record gets another namespace while an attempt is on its way to the machine.
     MachinesMoveUnasked,
+    /// The place of events in the order of all is committed after them.
+    OrderIsWrittenLater,
     /// The server keeps what agents say as they say it.
     SecretsAreKept,
     /// A server that starts does not look for what the one before has left.

@@ -87,6 +87,14 @@ fn a_machine_that_moves_to_another_namespace_unasked_is_found_out() {
 }
 
 #[test]
+fn an_order_that_is_written_after_its_events_is_found_out() {
+    check(
+        Breakage::OrderIsWrittenLater,
+        &["and what came next is", "has seen"],
+    );
+}
+
+#[test]
 fn a_server_that_forgets_what_is_left_is_found_out() {
     check(Breakage::ServerForgetsWhatIsLeft, &["liveness"]);
 }

@@ -77,6 +77,14 @@ pub enum Operation {
         from: Bytes,
         to: Bytes,
     },
+    /// A row whose place is the commit's own: its key is [`appended_key`] of `log` and the revision that the commit gets. So the
+    /// rows of a log stand in the order of commits, and one that is seen is never followed by one that is put before it.
+    ///
+    /// `log` ends in a slash, and nothing else of the commit is below it.
+    Append {
+        log: Bytes,
+        value: Bytes,
+    },
 }
 
 /// A set of writes that happen together or not at all.
@@ -104,6 +112,9 @@ pub enum StoreError {
     /// etcd refuses that, so every engine does ("duplicate key given in txn request").
     #[error("key {key:?} is put in a commit that writes it a second time: merge the two")]
     DuplicateKey { key: Bytes },
+    /// A log is below a prefix, as all kinds of rows are.
+    #[error("{log:?} is no log that a commit may append to: its name ends in a slash")]
+    NoLog { log: Bytes },
     /// etcd refuses that, so every engine does ("key is not provided").
     #[error("a commit writes the empty key: give it a name")]
     EmptyKey,
@@ -237,6 +248,7 @@ impl Commit {
 
     /// Source: etcd, `checkIntervals` in server/etcdserver/api/v3rpc/key.go.
     fn check_keys(&self) -> Result<(), StoreError> {
+        self.check_logs()?;
         let mut puts = BTreeSet::new();
         for operation in &self.operations {
             let twice = match operation {
@@ -245,7 +257,7 @@ impl Commit {
                 }
                 Operation::Put { key, .. } => (!puts.insert(key)).then_some(key),
                 Operation::Delete { key } => puts.get(key).copied(),
-                Operation::DeleteRange { .. } => None,
+                Operation::Append { .. } | Operation::DeleteRange { .. } => None,
             };
             if let Some(key) = twice {
                 return Err(StoreError::DuplicateKey { key: key.clone() });
@@ -259,6 +271,29 @@ impl Commit {
                 return Err(StoreError::DuplicateKey {
                     key: Bytes::clone(key),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// What is appended to a log is not known by its key before it is there: the rest of the commit stays out of the log.
+    fn check_logs(&self) -> Result<(), StoreError> {
+        for (place, operation) in self.operations.iter().enumerate() {
+            let Operation::Append { log, .. } = operation else {
+                continue;
+            };
+            if !log.ends_with(b"/") {
+                return Err(StoreError::NoLog { log: log.clone() });
+            }
+            let end = prefix_end(log);
+            let others = self.operations.iter().enumerate().filter(|(at, _)| *at != place);
+            let is_in_it = |operation: &Operation| match operation {
+                Operation::Put { key, .. } | Operation::Delete { key } => key.starts_with(log),
+                Operation::DeleteRange { from, to } => from < to && *from < end && log < to,
+                Operation::Append { log: other, .. } => other.starts_with(log) || log.starts_with(other),
+            };
+            if others.map(|(_, operation)| operation).any(is_in_it) {
+                return Err(StoreError::DuplicateKey { key: log.clone() });
             }
         }
         Ok(())
@@ -296,6 +331,7 @@ impl Commit {
             Operation::Put { key, value } => key.len() + value.len(),
             Operation::Delete { key } => key.len(),
             Operation::DeleteRange { from, to } => from.len() + to.len(),
+            Operation::Append { log, value } => log.len() + REVISION_DIGITS + value.len(),
         });
         preconditions.sum::<usize>() + operations.sum::<usize>()
     }
@@ -311,6 +347,16 @@ impl StoreError {
     pub fn is_expired(&self) -> bool {
         matches!(self, StoreError::SnapshotExpired)
     }
+}
+
+/// Digits of a revision in a key: as many as the largest has.
+pub const REVISION_DIGITS: usize = 20;
+
+/// The key of what the commit of this revision appended to `log`. Keys of a log sort as their revisions do.
+pub fn appended_key(log: &[u8], revision: Revision) -> Bytes {
+    let mut key = log.to_vec();
+    key.extend_from_slice(format!("{revision:0REVISION_DIGITS$}").as_bytes());
+    key.into()
 }
 
 /// The first key after all keys that begin with `prefix`: `range(prefix, prefix_end(prefix))` gives those.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::watch::History;
 use crate::{
     Change, Commit, KeyValue, Operation, Precondition, Revision, Snapshot, Store, StoreError, Watch,
+    appended_key,
 };
 
 /// An ordered map behind a lock.
@@ -122,11 +123,9 @@ impl Snapshot for Rows {
 impl Rows {
     fn run(&mut self, operation: &Operation, revision: Revision, mut changes: Option<&mut Vec<Change>>) {
         match operation {
-            Operation::Put { key, value } => {
-                self.keys.insert(key.clone(), (revision, value.clone()));
-                if let Some(changes) = changes {
-                    changes.push(Change::Put(key_value((key, &(revision, value.clone())))));
-                }
+            Operation::Put { key, value } => self.put(key.clone(), value, revision, changes),
+            Operation::Append { log, value } => {
+                self.put(appended_key(log, revision), value, revision, changes);
             }
             Operation::Delete { key } => self.delete(key, revision, changes),
             Operation::DeleteRange { from, to } if from < to => {
@@ -138,6 +137,14 @@ impl Rows {
             }
             Operation::DeleteRange { .. } => {}
         }
+    }
+
+    fn put(&mut self, key: Bytes, value: &Bytes, revision: Revision, changes: Option<&mut Vec<Change>>) {
+        let row = (revision, value.clone());
+        if let Some(changes) = changes {
+            changes.push(Change::Put(key_value((&key, &row))));
+        }
+        self.keys.insert(key, row);
     }
 
     fn delete(&mut self, key: &Bytes, revision: Revision, changes: Option<&mut Vec<Change>>) {

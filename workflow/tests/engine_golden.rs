@@ -194,6 +194,27 @@ fn events_are_written_as_in_the_golden_file() {
     }
 }
 
+/// What is chosen by a kind is chosen among all that there are.
+#[test]
+fn every_kind_that_is_told_is_in_the_list() {
+    let histories = histories();
+    let events = histories.iter().flat_map(|script| &script.events);
+    let told: BTreeSet<&str> = events.map(|event| event.kind.told_as()).collect();
+    let listed: BTreeSet<&str> = engine::TOLD_KINDS.into_iter().collect();
+    let never: Vec<_> = listed.difference(&told).collect();
+    assert!(
+        told.is_subset(&listed),
+        "{:?} are not listed",
+        told.difference(&listed)
+    );
+    // A cancellation has this event only where others follow in the same decision.
+    assert!(
+        never.is_empty() || never == [&"cancel_asked"],
+        "nothing is told as {never:?}"
+    );
+    assert!(engine::TOLD_KINDS.is_sorted());
+}
+
 #[test]
 fn every_event_has_words() {
     for script in histories() {

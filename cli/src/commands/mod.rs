@@ -2,6 +2,7 @@
 
 pub(crate) mod admin_token;
 pub(crate) mod completions;
+pub(crate) mod events;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod login;
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Template(Group<template::TemplateCommand>),
     /// Workflows: what is done to machines
     Workflow(Group<workflow::WorkflowCommand>),
+    /// What happens to all workflows, as it happens
+    Events(Box<OneInNamespace<events::EventsArgs>>),
     /// Secrets that actions are handed
     Secret(Group<secret::SecretCommand>),
     /// Run one action on one machine, now
@@ -123,7 +126,8 @@ impl Command {
             Command::Image(_) => Some("image build"),
             Command::Lab(_) => Some("lab"),
             Command::Serve(_) => Some("serve"),
-            Command::Login(_)
+            Command::Events(_)
+            | Command::Login(_)
             | Command::Logout(_)
             | Command::Machine(_)
             | Command::Namespace(_)
@@ -239,6 +243,16 @@ pub(crate) struct GroupOfOne<A: clap::Args> {
     /// How the answer is printed [default: table]
     #[arg(short, long, value_enum, value_name = "FORMAT", help_heading = ANSWERS)]
     pub(crate) output: Option<Format>,
+}
+
+/// As [`GroupOfOne`], of one that is about a namespace.
+#[derive(Debug, clap::Args)]
+pub(crate) struct OneInNamespace<A: clap::Args> {
+    #[command(flatten)]
+    pub(crate) one: GroupOfOne<A>,
+    /// The namespace that it is about [env: FARRIER_NAMESPACE] [default: default]
+    #[arg(short, long, value_name = "NAMESPACE", help_heading = ANSWERS)]
+    pub(crate) namespace: Option<String>,
 }
 
 const ANSWERS: &str = "Server and answers";

@@ -1,5 +1,6 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
+mod events;
 mod namespace;
 mod secret;
 mod token;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::safe_line;
 
+pub(crate) use events::FollowedEvent;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};

@@ -53,6 +53,7 @@ pub const KINDS: &[&str] = &[
     "namespace",
     "of",
     "open",
+    "order",
     "outbox",
     "secret",
     "sub",

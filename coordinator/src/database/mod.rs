@@ -26,6 +26,8 @@
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! detached/<id>/<digest>/<piece>              values of a workflow's rows that are too large for a commit; see [`detached`]
+//! order/<revision:020>                        the events that a commit wrote; see [`order`](crate::order)
+//! meta/order                                  what of the order is not kept any more
 //! meta/rows                                   the formats that values may be in; see [`formats`]
 //! ```
 
@@ -265,7 +267,7 @@ impl Batch {
     fn forget(&mut self, key: &Bytes) {
         self.commit.operations.retain(|operation| match operation {
             Operation::Put { key: other, .. } | Operation::Delete { key: other } => other != key,
-            Operation::DeleteRange { .. } => true,
+            Operation::Append { .. } | Operation::DeleteRange { .. } => true,
         });
     }
 
@@ -277,6 +279,15 @@ impl Batch {
     pub fn delete_range(&mut self, from: String, to: String) {
         let (from, to) = (from.into_bytes().into(), to.into_bytes().into());
         self.commit.operations.push(Operation::DeleteRange { from, to });
+    }
+
+    /// Adds a row to a log, which stands in the order of commits; see [`Operation::Append`].
+    pub fn append(&mut self, log: &'static str, value: &impl Serialize) {
+        let value =
+            serde_json::to_vec(value).expect("our own types have text keys and no failing serializer");
+        let log = Bytes::from_static(log.as_bytes());
+        let value = value.into();
+        self.commit.operations.push(Operation::Append { log, value });
     }
 
     pub fn absent(&mut self, key: impl Into<String>) {

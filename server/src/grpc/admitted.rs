@@ -17,9 +17,10 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 17] = [
+const VIEWERS: [&str; 18] = [
     "BootLog",
     "ExplainWorkflow",
+    "FollowEvents",
     "GetMachine",
     "GetTemplate",
     "GetWorkflow",

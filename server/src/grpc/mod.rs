@@ -6,7 +6,9 @@ mod answers;
 mod control_service;
 mod convert;
 mod given;
+mod listeners;
 mod machines;
+mod progress;
 mod wire;
 
 use std::time::Duration;
@@ -176,6 +178,8 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Exists(_) => Code::AlreadyExists,
         Error::Invalid(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,
+        Error::OutOfRange(_) => Code::OutOfRange,
+        Error::TooMuch(_) => Code::ResourceExhausted,
         Error::Refused(_) => Code::FailedPrecondition,
         Error::Damaged { .. } => Code::DataLoss,
         Error::Store(store::StoreError::Conflict { .. }) => Code::Aborted,

@@ -31,7 +31,7 @@ impl ControlPlane {
     }
 
     /// In any namespace.
-    async fn workflow_if_any(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
+    pub(crate) async fn workflow_if_any(&self, id: &str) -> Result<Option<Arc<Workflow>>, Error> {
         if let Some(found) = self.workflow_in_store(id).await? {
             return Ok(Some(found));
         }

@@ -13,6 +13,7 @@ mod inputs;
 mod labels;
 mod later;
 mod limits;
+mod listeners;
 mod machines;
 mod names;
 mod namespace_uses;

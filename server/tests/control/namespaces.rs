@@ -374,6 +374,38 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "WorkflowEvents" => of_workflow!(call, eve, world, workflow_events, WorkflowEventsRequest {}),
             "WorkflowData" => of_workflow!(call, eve, world, workflow_data, WorkflowDataRequest {}),
             "WorkflowLogs" => of_workflow!(call, eve, world, workflow_logs, WorkflowLogsRequest {}),
+            // What happens in other namespaces is not told: see `listeners`.
+            "FollowEvents" => {
+                let ask = |namespace: &str| FollowEventsRequest {
+                    since: "oldest".into(),
+                    namespace: namespace.into(),
+                    ..FollowEventsRequest::default()
+                };
+                in_namespaces!(call, eve, follow_events, ask);
+                for (workflow, machine) in [(workflow, ""), ("", "node1")] {
+                    let of = |workflow: &str, machine: &str| FollowEventsRequest {
+                        workflow: workflow.into(),
+                        machine: machine.into(),
+                        ..ask("other")
+                    };
+                    let nowhere = match machine {
+                        "" => (NOBODYS, eve.follow_events(of(NOBODYS, "")).await),
+                        _ => ("node9", eve.follow_events(of("", "node9")).await),
+                    };
+                    let there = eve.follow_events(of(workflow, machine)).await;
+                    let is = if machine.is_empty() { workflow } else { machine };
+                    same(call, (is, there), nowhere);
+                }
+                let everything = FollowEventsRequest {
+                    all_namespaces: true,
+                    ..ask("")
+                };
+                for ask in [ask("other"), everything] {
+                    let told = eve.follow_events(ask).await.expect(call).into_inner();
+                    let told: Vec<FollowedEvent> = told.try_collect().await.expect(call);
+                    assert!(told.iter().all(|told| told.workflow.is_empty()), "{told:?}");
+                }
+            }
             // Of all workflows: see below.
             "WatchProgress" => of_workflow!(call, eve, world, watch_progress, WatchProgressRequest {}),
             "BootLog" => {

@@ -44,6 +44,8 @@ pub(crate) struct Checks {
     kept: BTreeSet<(String, String, &'static str)>,
     /// Events that somebody was told about: by workflow, up to which number.
     promised: BTreeMap<String, u64>,
+    /// Every event in the order in which they were committed, and stamped within a commit: of which workflow, its number and its word.
+    order: Vec<(String, u64, String)>,
     data: Data,
     disks: Disks,
     /// What no row may have.
@@ -77,10 +79,11 @@ impl Checks {
     ) -> Result<(), String> {
         let puts = || {
             commit.operations.iter().filter_map(|operation| match operation {
-                Operation::Put { key, value } => Some((key, value)),
+                Operation::Append { log: key, value } | Operation::Put { key, value } => Some((key, value)),
                 _ => None,
             })
         };
+        let mut order = Vec::new();
         for (key, value) in puts() {
             // Rows are JSON.
             if std::str::from_utf8(value).is_ok_and(|value| value.contains(&self.secret)) {
@@ -108,8 +111,15 @@ impl Checks {
                 )
             };
             self.take(&id, &event).map_err(told)?;
+            order.push((event.stamp(), (id, event.number, word_of(&event.kind).to_owned())));
         }
+        order.sort_by_key(|(stamp, _)| *stamp);
+        self.order.extend(order.into_iter().map(|(_, place)| place));
         Ok(())
+    }
+
+    pub(crate) fn order(&self) -> &[(String, u64, String)] {
+        &self.order
     }
 
     /// It was committed before, and comes back out of an archive.
@@ -481,6 +491,14 @@ impl Checks {
             }
         }
         Ok(())
+    }
+}
+
+/// A report is told by its outcome.
+fn word_of(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Reported { outcome, .. } => outcome.name(),
+        other => other.name(),
     }
 }
 

@@ -5,12 +5,15 @@
 
 mod agents;
 mod faults;
+mod followers;
 mod namespaces;
 mod people;
 mod servers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use coordinator::database::View;
 
 use crate::archives::Archives;
 use crate::checks::Checks;
@@ -21,6 +24,7 @@ use crate::machine::Machine;
 use crate::network::{Network, StreamId};
 use crate::trace::Trace;
 use crate::{Breakage, Failure, Settings};
+use followers::Followers;
 use people::People;
 use servers::Server;
 pub(crate) use servers::outcome;
@@ -59,6 +63,7 @@ pub(crate) struct World {
     moved: u64,
     /// There are two namespaces.
     divided: bool,
+    followers: Option<Followers>,
 }
 
 /// How much goes on in a world. Where faults are rare a machine may be silent for long, where they are frequent they meet.
@@ -179,6 +184,7 @@ impl World {
             moved: 0,
             disk,
             archives: Archives::default(),
+            followers: None,
             settings,
         };
         world.begin();
@@ -187,6 +193,11 @@ impl World {
 
     fn begin(&mut self) {
         self.set_up_store();
+        let rows = View::new(Arc::new(self.disk.as_it_is()));
+        match coordinator::order::newest(&rows) {
+            Ok(token) => self.followers = Some(Followers::new(self.settings.seed, token)),
+            Err(error) => self.break_down(format!("nobody can follow: {error}")),
+        }
         let servers = self.settings.servers;
         for server in 0..servers {
             self.servers.push(Server::new(&mut self.dice));
@@ -248,6 +259,7 @@ impl World {
         self.now = self.now.max(at);
         self.happen(happening);
         self.look();
+        self.follow();
         if self.coverage.steps.is_multiple_of(REPLAY_EVERY) {
             self.look_at_replay();
         }
@@ -340,6 +352,8 @@ impl World {
         let outcome = self.checks.promises(&self.disk, &self.archives);
         self.must(outcome);
         let outcome = self.checks.made_once();
+        self.must(outcome);
+        let outcome = self.followers_catch_up();
         self.must(outcome);
         let (workflows, ended) = self.checks.ends();
         self.coverage.workflows = workflows;

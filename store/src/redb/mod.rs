@@ -17,6 +17,7 @@ use redb::{Database, ReadableDatabase, StorageBackend, Table};
 use crate::watch::History;
 use crate::{
     Change, Commit, KeyValue, Operation, Precondition, Revision, Snapshot, Store, StoreError, Watch,
+    appended_key,
 };
 
 pub(crate) mod format;
@@ -346,17 +347,23 @@ fn run(
         key: Bytes::copy_from_slice(key),
         revision,
     };
+    let put = |key: &Bytes, value: &Bytes| {
+        Change::Put(KeyValue {
+            key: key.clone(),
+            value: value.clone(),
+            modified: revision,
+        })
+    };
     for operation in commit.effective_operations() {
         match operation {
             Operation::Put { key, value } => {
                 keys.insert(&key[..], format::to_row(key, revision, value))?;
-                note(&|| {
-                    Change::Put(KeyValue {
-                        key: key.clone(),
-                        value: value.clone(),
-                        modified: revision,
-                    })
-                });
+                note(&|| put(key, value));
+            }
+            Operation::Append { log, value } => {
+                let key = appended_key(log, revision);
+                keys.insert(&key[..], format::to_row(&key, revision, value))?;
+                note(&|| put(&key, value));
             }
             Operation::Delete { key } => {
                 if keys.remove(&key[..])?.is_some() {

@@ -46,6 +46,8 @@ suite_for_all! {
     suite::an_empty_range_is_empty
     suite::ranges_are_deleted
     suite::limits_are_enforced
+    suite::what_is_appended_stands_in_the_order_of_commits
+    suite::a_commit_does_not_write_in_a_log_that_it_appends_to
     suite::a_group_is_answered_one_by_one
     suite::threads_that_compete_lose_nothing
     suite::keys_and_values_may_be_any_bytes

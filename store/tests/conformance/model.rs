@@ -59,6 +59,10 @@ fn any_key() -> impl Strategy<Value = Bytes> {
     prop::collection::vec(prop::sample::select(vec![b'a', b'b', b'c', 0, 0xfe]), 1..3).prop_map(Bytes::from)
 }
 
+fn any_log() -> impl Strategy<Value = Bytes> {
+    prop::sample::select(vec!["a/", "b/", "a/b/"]).prop_map(Bytes::from)
+}
+
 fn any_commit() -> impl Strategy<Value = Commit> {
     let precondition = prop_oneof![
         3 => any_key().prop_map(|key| Precondition::Absent { key }),
@@ -68,6 +72,7 @@ fn any_commit() -> impl Strategy<Value = Commit> {
         6 => (any_key(), any::<u8>()).prop_map(|(key, byte)| Operation::Put { key, value: vec![byte; 3].into() }),
         2 => any_key().prop_map(|key| Operation::Delete { key }),
         1 => (any_key(), any_key()).prop_map(|(from, to)| Operation::DeleteRange { from, to }),
+        2 => (any_log(), any::<u8>()).prop_map(|(log, byte)| Operation::Append { log, value: vec![byte; 3].into() }),
     ];
     (
         prop::collection::vec(precondition, 0..2),
@@ -96,6 +101,10 @@ fn happen(map: &mut Map, commit: &Commit, revision: Revision) {
                 map.remove(key);
             }
             Operation::DeleteRange { from, to } => map.retain(|key, _| !(from <= key && key < to)),
+            Operation::Append { log, value } => {
+                let key = [&log[..], format!("{revision:020}").as_bytes()].concat();
+                map.insert(key.into(), (revision, value.clone()));
+            }
         }
     }
 }

@@ -210,6 +210,70 @@ pub fn limits_are_enforced(store: &Arc<impl Store>) {
     );
 }
 
+pub fn what_is_appended_stands_in_the_order_of_commits(store: &Arc<impl Store>) {
+    let append = |value: &str| Commit {
+        operations: vec![append("log/", value), put("other", value)],
+        ..Commit::default()
+    };
+    // Commits that do not append, and those that are refused, leave no row.
+    let first = store.commit(&append("1")).unwrap();
+    store.commit(&puts(&["a=1"])).unwrap();
+    let refused = Commit {
+        preconditions: vec![absent("a")],
+        ..append("no")
+    };
+    let group = [&append("2"), &refused, &append("3")];
+    let answers = store.commit_group(&group);
+    let revisions: Vec<Revision> = answers.into_iter().flatten().collect();
+    assert_eq!(revisions, [first + 2, first + 3]);
+    let rows = store.range(b"log/", b"log0", 10).unwrap();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            (
+                String::from_utf8_lossy(&row.key).into_owned(),
+                &row.value[..],
+                row.modified,
+            )
+        })
+        .collect();
+    let key = |revision: Revision| format!("log/{revision:020}");
+    let want = [(first, &b"1"[..]), (first + 2, b"2"), (first + 3, b"3")];
+    assert_eq!(
+        rows,
+        want.map(|(revision, value)| (key(revision), value, revision))
+    );
+}
+
+pub fn a_commit_does_not_write_in_a_log_that_it_appends_to(store: &Arc<impl Store>) {
+    for (others, is_taken) in [
+        (vec![put("log/1", "x")], false),
+        (vec![delete("log/1")], false),
+        (vec![delete_range("lo", "log/1")], false),
+        (vec![delete_range("log/1", "log/2")], false),
+        (vec![append("log/", "x")], false),
+        (vec![append("log/more/", "x")], false),
+        (vec![delete_range("log0", "z"), delete_range("a", "log/")], true),
+        (vec![append("log2/", "x"), put("log", "x")], true),
+    ] {
+        let operations = [vec![append("log/", "1")], others].concat();
+        let answer = store.commit(&Commit {
+            operations: operations.clone(),
+            ..Commit::default()
+        });
+        match answer {
+            Ok(_) => assert!(is_taken, "{operations:?}"),
+            Err(StoreError::DuplicateKey { .. }) => assert!(!is_taken, "{operations:?}"),
+            Err(error) => panic!("{error} for {operations:?}"),
+        }
+    }
+    let nameless = Commit {
+        operations: vec![append("log", "1")],
+        ..Commit::default()
+    };
+    assert!(matches!(store.commit(&nameless), Err(StoreError::NoLog { .. })));
+}
+
 pub fn a_group_is_answered_one_by_one(store: &Arc<impl Store>) {
     let first = Commit {
         preconditions: vec![absent("a")],
@@ -316,6 +380,13 @@ fn put(key: &str, value: &str) -> Operation {
     Operation::Put {
         key: self::key(key),
         value: self::key(value),
+    }
+}
+
+fn append(log: &str, value: &str) -> Operation {
+    Operation::Append {
+        log: key(log),
+        value: key(value),
     }
 }
 

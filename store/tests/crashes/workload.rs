@@ -130,6 +130,7 @@ fn happen(state: &mut BTreeMap<Bytes, Bytes>, commit: &Commit) {
                 state.remove(key);
             }
             Operation::DeleteRange { from, to } => state.retain(|key, _| !(from <= key && key < to)),
+            Operation::Append { .. } => unreachable!("none of these commits appends"),
         }
     }
 }

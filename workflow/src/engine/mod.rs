@@ -34,7 +34,7 @@ pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::{decide, decide_within};
 pub use disks::{BY_HAND, DiskUse, Disks, Hold};
 pub use dispatch::{Dispatch, dispatch, next_due};
-pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, time_of};
+pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, TOLD_KINDS, time_of};
 pub use explain::{explain, warnings};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;

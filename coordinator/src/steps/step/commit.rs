@@ -10,6 +10,7 @@ use super::super::{Answer, Next, Plan};
 use super::{Change, Step, Touched, TouchedMachine, TouchedWorkflow, UNWRITTEN_EVENTS};
 use crate::database::detached;
 use crate::error::Error;
+use crate::order;
 
 /// Executions that may wait for the head to be written; they are in the commit of another step then.
 const UNWRITTEN_EXECUTIONS: usize = 4;
@@ -45,6 +46,7 @@ impl Step<'_> {
         for (id, change) in &workflows {
             self.write(id, change);
         }
+        self.write_order(&workflows);
         // Rows of outboxes are what can be put off: where they do not all fit, each outbox gets one that has them all.
         let rows: usize = workflows.values().map(|change| change.rows.len()).sum();
         let fit = self.batch.len() + rows <= self.coordinator.limits.commit_operations;
@@ -162,6 +164,15 @@ impl Step<'_> {
             if after.head.state.is_final() && after.head.parent.is_none() {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }
+        }
+    }
+
+    /// The place of its events among all others.
+    fn write_order(&mut self, workflows: &BTreeMap<String, Change>) {
+        let written = workflows.values();
+        let written = written.map(|change| (&change.after.head, change.events.as_slice()));
+        if let Some(row) = order::Row::of(written) {
+            self.batch.append(order::LOG, &row);
         }
     }
 

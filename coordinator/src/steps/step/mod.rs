@@ -29,6 +29,8 @@ const OF_WORKFLOW: usize = 9;
 const OF_MACHINE: usize = 2;
 /// Operations of an effect on a machine, the machine's own included.
 const OF_EFFECT: usize = 6;
+/// The row by which all events of the commit have their place among others.
+const OF_ORDER: usize = 1;
 /// Left for what a caller adds to the commit: a version of the data, the text of a workflow, a row that is carried.
 const FOR_CALLER: usize = 8;
 /// What handing out takes at most: the attempt, what follows from it, and the machine.
@@ -393,7 +395,7 @@ impl<'a> Step<'a> {
         let preconditions = self.batch.preconditions() + self.machines.len() + 2 * self.workflows.len();
         let preconditions = preconditions + self.refused.len();
         let most = self.coordinator.limits.commit_operations;
-        most.saturating_sub(operations.max(preconditions) + FOR_CALLER)
+        most.saturating_sub((OF_ORDER + operations).max(preconditions) + FOR_CALLER)
     }
 
     /// Rows that a decision on this workflow may write, beside those by which it is found.

@@ -335,7 +335,7 @@ pub(crate) fn event(event: &Event, workflow: &Workflow) -> v1::WorkflowEvent {
         number: event.number,
         stamp: event.stamp().to_string(),
         at: Some(timestamp(event.at)),
-        kind: kind(&event.kind).to_owned(),
+        kind: event.kind.told_as().to_owned(),
         task: task.map(|task| task.name.clone()).unwrap_or_default(),
         action: action.map(|action| action.name.clone()).unwrap_or_default(),
         attempt: attempt.map(|attempt| attempt.attempt).unwrap_or_default(),
@@ -346,14 +346,6 @@ pub(crate) fn event(event: &Event, workflow: &Workflow) -> v1::WorkflowEvent {
             .execution()
             .map(|execution| execution.to_string())
             .unwrap_or_default(),
-    }
-}
-
-/// A report goes by its outcome.
-fn kind(kind: &EventKind) -> &'static str {
-    match kind {
-        EventKind::Reported { outcome, .. } => outcome.name(),
-        other => other.name(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use coordinator::{Answer, Input, Next, Plan};
 use proto::v1;
-use store::{Store, StoreError};
+use store::{Commit, Operation, Store, StoreError};
 use v1::server_message::Kind as FromServer;
 use workflow::engine::Refusal;
 
@@ -14,6 +14,15 @@ use crate::world::{Happening, World, people};
 
 /// A commit that meets conflicts for ever would be a server that stands still.
 const MAX_TRIES: u32 = 1000;
+
+/// Takes the place in the order out of a commit.
+fn without_order(commit: &mut Commit) -> Commit {
+    let is_place = |operation: &mut Operation| matches!(operation, Operation::Append { .. });
+    Commit {
+        operations: commit.operations.extract_if(.., is_place).collect(),
+        ..Commit::default()
+    }
+}
 
 impl World {
     pub(super) fn start_job(&mut self, server: usize, input: Input, origin: Origin) {
@@ -154,6 +163,11 @@ impl World {
         if self.settings.breakage == Some(Breakage::IgnoresConflicts) {
             commit.preconditions.clear();
         }
+        let order_of_its_own = match self.settings.breakage {
+            Some(Breakage::OrderIsWrittenLater) => without_order(&mut commit),
+            _ => Commit::default(),
+        };
+        let this = &mut self.servers[server];
         let first = plan.first.iter();
         let pieces = first.map(|commit| self.disk.commit(commit)).find(Result::is_err);
         match pieces.unwrap_or_else(|| self.disk.commit(&commit)) {
@@ -163,6 +177,9 @@ impl World {
                 self.server_crashes(server);
             }
             Ok(revision) => {
+                if !order_of_its_own.operations.is_empty() {
+                    let _ = self.disk.commit(&order_of_its_own);
+                }
                 if let Some(job) = this.jobs.get_mut(&number) {
                     job.plan = Some(plan);
                     job.durable = Some(revision);
