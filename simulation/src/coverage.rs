@@ -78,6 +78,8 @@ impl fmt::Display for Coverage {
 /// All kinds of events.
 pub const EVENTS: &[&str] = &[
     "created",
+    "start_moved",
+    "begun",
     "asked",
     "task_started",
     "execution_made",
@@ -107,6 +109,7 @@ pub const EVENTS: &[&str] = &[
     "action_asked",
     "task_paused",
     "task_resumed",
+    "cancel_asked",
     "stopping",
     "ended",
     "run_opened",

@@ -107,6 +107,10 @@ fn text(dice: &mut Dice, name: &str, workers: &[String], clock: u64) -> Value {
     if dice.percent(10) {
         all.insert("global_timeout".to_owned(), json!(dice.between(10, 3_000)));
     }
+    // By the number of tasks, not by chance: the worlds of all seeds stay what they are.
+    if let (false, Some(boots)) = (old, ["agent", "local"].get(tasks.len() % 4)) {
+        all.insert("boots".to_owned(), json!(boots));
+    }
     if !old {
         all.insert(
             "inputs".to_owned(),

@@ -15,8 +15,9 @@ struct Disk {
     half: Option<String>,
     /// Before the action that runs now.
     before: Option<String>,
-    /// What the machine was told when nobody had anything for it, and nothing was handed to it since.
-    told: Option<Next>,
+    /// What the machine was told when nobody had anything for it, and nothing was handed to it since; and which workflow had ended
+    /// there last, as a template may say what is booted then.
+    told: Option<(Next, Option<String>)>,
 }
 
 impl Disks {
@@ -41,14 +42,14 @@ impl Disks {
         }
     }
 
-    /// A machine is told what it boots; `open`: since a workflow needs it.
+    /// A machine is told what it boots, and which workflow has ended there last; `open`: since a workflow needs it.
     ///
     /// # Errors
     /// It must not.
     pub(super) fn told(
         &mut self,
         machine: &str,
-        next: &Next,
+        (next, last): (&Next, Option<&str>),
         open: bool,
         is_good: impl Fn(&str) -> bool,
     ) -> Result<(), String> {
@@ -63,11 +64,13 @@ impl Disks {
         if open {
             return Ok(());
         }
-        if let Some(before) = disk.told.replace(next.clone())
+        let told = (next.clone(), last.map(str::to_owned));
+        if let Some((before, before_last)) = disk.told.replace(told)
             && before != *next
+            && before_last.as_deref() == last
         {
             return Err(format!(
-                "machine {machine} is told to boot {next:?}, and {before:?} before, and nothing was handed to it in between"
+                "machine {machine} is told to boot {next:?}, and {before:?} before, and nothing was handed to it or ended in between"
             ));
         }
         Ok(())

@@ -10,10 +10,12 @@ mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use coordinator::last::Last;
 use coordinator::netboot::{Netboot, Next};
 use proto::v1;
 use store::{Commit, Operation, Snapshot, StoreError};
 use workflow::engine::{AttemptId, Event, EventKind, Outcome, Stamp, WorkflowState};
+use workflow::language::Boots;
 
 use crate::archives::Archives;
 use crate::coverage::Coverage;
@@ -294,11 +296,17 @@ impl Checks {
         self.disks.ends(machine, well, untouched);
     }
 
-    /// A machine is told what it boots.
+    /// A machine is told what it boots; `last` has ended there last.
     ///
     /// # Errors
-    /// Its disk is half written, or nothing was done and it is something else than before.
-    pub(crate) fn boots(&mut self, machine: &str, netboot: &Netboot) -> Result<(), String> {
+    /// Its disk is half written; it is not what the template of what has succeeded last says; or nothing was done and it is
+    /// something else than before.
+    pub(crate) fn boots(
+        &mut self,
+        machine: &str,
+        netboot: &Netboot,
+        last: Option<&Last>,
+    ) -> Result<(), String> {
         // Whoever made a workflow that ended with SUCCESS decided what of it may fail. What a person skipped in the middle nobody
         // had decided.
         let histories = &self.histories;
@@ -319,7 +327,25 @@ impl Checks {
                 netboot.next
             ));
         }
-        self.disks.told(machine, &netboot.next, open, is_good)
+        let says = last
+            .filter(|last| !open && last.state == WorkflowState::Success)
+            .and_then(|last| histories.get(&last.id)?.boots());
+        let is_held = netboot.next == Next::Agent && netboot.reason.contains("half written");
+        let wanted = match says {
+            Some(Boots::Agent) => Some(Next::Agent),
+            Some(Boots::Local) if !is_held => Some(Next::LocalDisk),
+            _ => None,
+        };
+        if let Some(wanted) = wanted
+            && netboot.next != wanted
+        {
+            return Err(format!(
+                "machine {machine} is told to boot {:?} ({}), and what has succeeded there last has a template that says {wanted:?}",
+                netboot.next, netboot.reason
+            ));
+        }
+        let last = last.map(|last| last.id.as_str());
+        self.disks.told(machine, (&netboot.next, last), open, is_good)
     }
 
     /// What the machine ran is over, or gone with its boot.

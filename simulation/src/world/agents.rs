@@ -57,9 +57,16 @@ impl World {
     fn asks_what_to_boot(&mut self, machine: usize) {
         let mac = self.machines[machine].mac.clone();
         let Ok(known) = mac.parse() else { return };
-        match database::read(&*self.disk, |view| coordinator::netboot::of(view, known)) {
-            Ok(Some(netboot)) => {
-                let outcome = self.checks.boots(&mac, &netboot);
+        let read = database::read(&*self.disk, |view| {
+            let Some(netboot) = coordinator::netboot::of(view, known)? else {
+                return Ok(None);
+            };
+            let last = coordinator::netboot::last(view, &netboot.machine.index_names())?;
+            Ok(Some((netboot, last)))
+        });
+        match read {
+            Ok(Some((netboot, last))) => {
+                let outcome = self.checks.boots(&mac, &netboot, last.as_ref());
                 self.must(outcome);
             }
             Ok(None) => self.break_down(format!("machine {mac} is a stranger")),

@@ -229,7 +229,7 @@ impl World {
             5 if self.dice.one_in(2) => (
                 "cancel",
                 Command::Cancel {
-                    by: String::new(),
+                    by,
                     reason: "enough".to_owned(),
                 },
             ),

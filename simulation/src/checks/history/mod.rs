@@ -5,7 +5,7 @@ mod attempts;
 use std::collections::{BTreeMap, BTreeSet};
 
 use workflow::engine::{AttemptId, Event, EventKind, ExecutionId, StepState, WorkflowState};
-use workflow::language::{Amount, Control, Definition, PolicyRule};
+use workflow::language::{Amount, Boots, Control, Definition, PolicyRule};
 
 pub(crate) use attempts::AttemptSeen;
 
@@ -116,6 +116,11 @@ impl History {
             Some(EventKind::Created { name, .. }) => name,
             _ => "",
         }
+    }
+
+    /// What its template says that machines boot after its success.
+    pub(crate) fn boots(&self) -> Option<Boots> {
+        self.definition.boots
     }
 
     /// Whether somebody skipped it after it was made.
