@@ -33,7 +33,7 @@ pub(crate) fn check_kinds<'a>(kinds: impl IntoIterator<Item = &'a String>) -> Re
     let Some(kind) = kinds.into_iter().find(unknown) else {
         return Ok(());
     };
-    let near = yaml::nearest(kind, TOLD_KINDS.into_iter());
+    let near = yaml::nearest(kind, TOLD_KINDS);
     let near = near
         .map(|near| format!("; did you mean {near:?}?"))
         .unwrap_or_default();
