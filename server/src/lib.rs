@@ -20,6 +20,7 @@ pub mod limits;
 mod machines;
 mod namespaces;
 mod netboot;
+mod once;
 mod people;
 mod random;
 mod secrets;

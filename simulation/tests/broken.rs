@@ -87,6 +87,17 @@ fn a_machine_that_moves_to_another_namespace_unasked_is_found_out() {
 }
 
 #[test]
+fn a_server_that_forgets_keys_is_found_out() {
+    check(
+        Breakage::ServerForgetsKeys,
+        &[
+            "took effect twice",
+            "is answered otherwise when it is asked again",
+        ],
+    );
+}
+
+#[test]
 fn a_server_that_forgets_what_is_left_is_found_out() {
     check(Breakage::ServerForgetsWhatIsLeft, &["liveness"]);
 }

@@ -7,5 +7,6 @@ mod files;
 mod follow;
 mod harness;
 mod hostile;
+mod once;
 mod people;
 mod shapes;

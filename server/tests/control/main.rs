@@ -17,6 +17,7 @@ mod machines;
 mod names;
 mod namespace_uses;
 mod namespaces;
+mod once;
 mod outputs;
 mod people;
 mod races;

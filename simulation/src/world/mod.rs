@@ -22,6 +22,7 @@ use crate::network::{Network, StreamId};
 use crate::trace::Trace;
 use crate::{Breakage, Failure, Settings};
 use people::People;
+pub(crate) use people::SOMEBODY;
 use servers::Server;
 pub(crate) use servers::outcome;
 
