@@ -10,6 +10,7 @@ mod failure;
 mod following;
 mod logins;
 mod moment;
+mod once;
 mod output;
 mod serve;
 mod terminal;

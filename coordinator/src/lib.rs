@@ -6,7 +6,8 @@
 //!
 //! [`steps`] is the loop: load, let the engine decide, say what to commit. [`making`] is what a workflow is made from,
 //! [`machines`] and [`templates`] the records, [`data`] the versions of ephemeral data, [`archive`] the form of what left the
-//! store, [`order`] the order of all events, [`netboot`] what a machine boots, [`people`] who may do what, [`secrets`] what is sealed. [`database`] is the store as
+//! store, [`order`] the order of all events, [`netboot`] what a machine boots, [`people`] who may do what, [`once`] what takes effect
+//! once, [`secrets`] what is sealed. [`database`] is the store as
 //! all of them use it, with its keys.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod machines;
 pub mod making;
 pub mod namespaces;
 pub mod netboot;
+pub mod once;
 pub mod order;
 pub mod people;
 pub mod secrets;

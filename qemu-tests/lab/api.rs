@@ -136,7 +136,10 @@ impl Api {
     /// # Errors
     /// As [`Api::apply_machines`].
     pub fn resume(&self, id: &str) -> anyhow::Result<Workflow> {
-        let request = ResumeWorkflowRequest { id: id.to_owned() };
+        let request = ResumeWorkflowRequest {
+            id: id.to_owned(),
+            ..ResumeWorkflowRequest::default()
+        };
         self.call(|mut client| async move { client.resume_workflow(request).await })
     }
 
@@ -162,6 +165,7 @@ impl Api {
         let request = CancelWorkflowRequest {
             id: id.to_owned(),
             reason: reason.to_owned(),
+            ..CancelWorkflowRequest::default()
         };
         self.call(|mut client| async move { client.cancel_workflow(request).await })
     }

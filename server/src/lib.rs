@@ -21,6 +21,7 @@ mod listeners;
 mod machines;
 mod namespaces;
 mod netboot;
+mod once;
 mod people;
 mod random;
 mod secrets;

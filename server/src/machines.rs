@@ -6,11 +6,14 @@ use std::time::SystemTime;
 use coordinator::database::View;
 use coordinator::machines::{self, Applied, Machine};
 use coordinator::namespaces::Reach;
+use coordinator::once::Once;
 use coordinator::{Error, Input};
 use macaddr::MacAddr6;
+use proto::v1::DeleteMachineResponse;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::once::note;
 use crate::timeline::{Entry, Outcome, Stage};
 use crate::within::Within;
 
@@ -89,17 +92,26 @@ impl ControlPlane {
     ///
     /// # Errors
     /// [`Error::Refused`] while it has a workflow that has not ended.
-    pub(crate) async fn delete_machine(&self, reach: &Reach, name_or_mac: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_machine(
+        &self,
+        reach: Reach,
+        asked: String,
+        once: Option<Once>,
+    ) -> Result<DeleteMachineResponse, Error> {
         let _alone = self.inner.machines_turn.write().await;
-        let (reach, asked) = (reach.clone(), name_or_mac.to_owned());
         let steps = self
             .inner
             .db
             .with(move |view| machines::deletion(view, &reach, &asked));
-        for step in steps.await? {
+        let mut steps = steps.await?;
+        // The last one makes the machine be gone.
+        if let Some(last) = steps.last_mut() {
+            note(once.as_ref(), last, &DeleteMachineResponse {});
+        }
+        for step in steps {
             self.inner.db.commit(step).await?;
         }
-        Ok(())
+        Ok(DeleteMachineResponse {})
     }
 
     /// Lets a machine boot its disk, whatever workflows have left on it: a person says that it is good.

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use access::{SECRET_BYTES, Secret};
 use coordinator::Error;
+use coordinator::once::Once;
 use coordinator::people::{self, Caller, Role, Token};
+use proto::v1::DeleteTokenResponse;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::once::note;
 use crate::random::random;
 
 /// A token to be made.
@@ -90,12 +93,16 @@ impl ControlPlane {
         self.inner.db.with(people::all).await
     }
 
-    pub(crate) async fn take_token_away(&self, name: &str) -> Result<(), Error> {
-        let asked = name.to_owned();
-        let batch = self.inner.db.with(move |view| people::deletion(view, &asked));
-        let batch = batch.await?;
+    pub(crate) async fn take_token_away(
+        &self,
+        name: String,
+        once: Option<Once>,
+    ) -> Result<DeleteTokenResponse, Error> {
+        let batch = self.inner.db.with(move |view| people::deletion(view, &name));
+        let mut batch = batch.await?;
+        note(once.as_ref(), &mut batch, &DeleteTokenResponse {});
         self.inner.db.commit(batch).await?;
-        Ok(())
+        Ok(DeleteTokenResponse {})
     }
 
     /// Whose secret has this digest.

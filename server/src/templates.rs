@@ -1,11 +1,14 @@
 //! Templates, as people store and ask for them.
 
 use coordinator::Error;
+use coordinator::once::Once;
 use coordinator::templates::{self, Offered, Template};
+use proto::v1::DeleteTemplateResponse;
 use uuid::Uuid;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::once::note;
 use crate::within::Within;
 
 impl ControlPlane {
@@ -52,14 +55,19 @@ impl ControlPlane {
             .await
     }
 
-    pub(crate) async fn delete_template(&self, within: Within, name_or_id: &str) -> Result<(), Error> {
-        let asked = name_or_id.to_owned();
+    pub(crate) async fn delete_template(
+        &self,
+        within: Within,
+        asked: String,
+        once: Option<Once>,
+    ) -> Result<DeleteTemplateResponse, Error> {
         let batch = self
             .inner
             .db
             .with(move |view| templates::deletion(view, &within.scope(view)?, &asked));
-        let batch = batch.await?;
+        let mut batch = batch.await?;
+        note(once.as_ref(), &mut batch, &DeleteTemplateResponse {});
         self.inner.db.commit(batch).await?;
-        Ok(())
+        Ok(DeleteTemplateResponse {})
     }
 }

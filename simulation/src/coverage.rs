@@ -138,6 +138,7 @@ pub const FAULTS: &[&str] = &[
     "network: a report comes twice",
     "network: a stream breaks",
     "network: a stream stalls",
+    "network: an answer is lost",
     "server: a conflict",
     "server: an action is withheld",
     "server: values are detached",

@@ -17,7 +17,7 @@ pub(crate) fn children() -> Vec<(&'static str, String)> {
         "outputs": {"n": "inputs.n + 1"},
         "tasks": [
             {"name": "first", "worker": "${{ inputs.worker }}", "actions": [
-                {"name": "work", "image": "work", "timeout": "2m"},
+                {"name": "work", "image": "image2disk", "timeout": "2m", "environment": {"DEST_DISK": "/dev/vda"}},
                 {"name": "more", "image": "work", "retry": {"attempts": 3, "delay": "5s"}},
             ]},
             {"name": "clean", "wait": "3s", "when": "always()"},

@@ -66,6 +66,8 @@ pub enum Breakage {
     OrderIsWrittenLater,
     /// The server keeps what agents say as they say it.
     SecretsAreKept,
+    /// The server takes no notice of the keys of requests.
+    ServerForgetsKeys,
     /// A server that starts does not look for what the one before has left.
     ServerForgetsWhatIsLeft,
 }

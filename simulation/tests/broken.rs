@@ -95,6 +95,17 @@ fn an_order_that_is_written_after_its_events_is_found_out() {
 }
 
 #[test]
+fn a_server_that_forgets_keys_is_found_out() {
+    check(
+        Breakage::ServerForgetsKeys,
+        &[
+            "took effect twice",
+            "is answered otherwise when it is asked again",
+        ],
+    );
+}
+
+#[test]
 fn a_server_that_forgets_what_is_left_is_found_out() {
     check(Breakage::ServerForgetsWhatIsLeft, &["liveness"]);
 }

@@ -13,6 +13,7 @@ use tonic::{Response, Status, Streaming};
 use super::{Asking, Listing, Selecting, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::views::{self, BootLogEntry, dash};
 
@@ -50,6 +51,8 @@ Examples:
     Delete {
         /// Its name, MAC or address
         machine: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Let a machine boot its disk, although a workflow may have left it half written
     #[command(after_help = "\
@@ -122,7 +125,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
         MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
         MachineCommand::Get { machine } => get(machine, asking).await?,
         MachineCommand::List { selecting, listing } => list(selecting, listing, asking).await?,
-        MachineCommand::Delete { machine } => delete(machine, asking).await?,
+        MachineCommand::Delete { machine, key } => delete(machine, key, asking).await?,
         MachineCommand::Boot {
             machine,
             what: BootWhat::Disk,
@@ -234,15 +237,13 @@ async fn list(selecting: Selecting, listing: Listing, asking: Asking<'_>) -> Res
     output::list_with(asking.out, asking.output, &machines, selecting.columns(listing))
 }
 
-async fn delete(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .delete_machine(DeleteMachineRequest {
-            name_or_mac: name_or_mac.clone(),
-        })
-        .await;
-    client.answer(answer)?;
+async fn delete(name_or_mac: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = DeleteMachineRequest {
+        name_or_mac: name_or_mac.clone(),
+        idempotency_key: key.text(),
+    };
+    ask_once!(client, delete_machine(request))?;
     output::deleted(asking.out, asking.output, "machine", &name_or_mac)
 }
 

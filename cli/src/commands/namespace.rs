@@ -7,6 +7,7 @@ use proto::v1::{CreateNamespaceRequest, DeleteNamespaceRequest, ListNamespacesRe
 
 use super::Asking;
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::views;
 
@@ -24,6 +25,8 @@ Examples:
     Create {
         /// Letters a to z, digits and -, 63 at most
         name: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// List namespaces
     #[command(after_help = "Example:\n  farrier namespace list")]
@@ -33,23 +36,27 @@ Examples:
     Delete {
         /// Its name
         name: String,
+        #[command(flatten)]
+        key: Key,
     },
 }
 
 pub(crate) async fn run(command: NamespaceCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
     match command {
-        NamespaceCommand::Create { name } => create(name, asking).await?,
+        NamespaceCommand::Create { name, key } => create(name, key, asking).await?,
         NamespaceCommand::List => list(asking).await?,
-        NamespaceCommand::Delete { name } => delete(name, asking).await?,
+        NamespaceCommand::Delete { name, key } => delete(name, key, asking).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let request = CreateNamespaceRequest { name };
-    let answer = client.control.create_namespace(request).await;
-    let made = views::Namespace::from(client.answer(answer)?);
+async fn create(name: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = CreateNamespaceRequest {
+        name,
+        idempotency_key: key.text(),
+    };
+    let made = views::Namespace::from(ask_once!(client, create_namespace(request))?);
     output::one(asking.out, asking.output, &made, |out| {
         Ok(writeln!(out, "namespace {} created", made.name)?)
     })
@@ -63,10 +70,12 @@ async fn list(asking: Asking<'_>) -> Result<(), Failure> {
     output::list(asking.out, asking.output, &all)
 }
 
-async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let request = DeleteNamespaceRequest { name: name.clone() };
-    let answer = client.control.delete_namespace(request).await;
-    client.answer(answer)?;
+async fn delete(name: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = DeleteNamespaceRequest {
+        name: name.clone(),
+        idempotency_key: key.text(),
+    };
+    ask_once!(client, delete_namespace(request))?;
     output::deleted(asking.out, asking.output, "namespace", &name)
 }

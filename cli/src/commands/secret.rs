@@ -10,6 +10,7 @@ use proto::v1::{DeleteSecretRequest, ListSecretsRequest, SetSecretRequest};
 
 use super::{Asking, Listing, warn};
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::terminal::say;
 use crate::views;
@@ -37,6 +38,8 @@ ${{ secrets.ROOT_PASSWORD }}, in its command or environment (version \"1\").")]
     Delete {
         /// Its name
         name: String,
+        #[command(flatten)]
+        key: Key,
     },
 }
 
@@ -44,7 +47,7 @@ pub(crate) async fn run(command: SecretCommand, asking: Asking<'_>) -> Result<Ex
     match command {
         SecretCommand::Set { name } => set(name, asking).await?,
         SecretCommand::List(listing) => list(listing, asking).await?,
-        SecretCommand::Delete { name } => delete(name, asking).await?,
+        SecretCommand::Delete { name, key } => delete(name, key, asking).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,14 +91,14 @@ async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     }
 }
 
-async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
+async fn delete(name: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
     let request = DeleteSecretRequest {
         name: name.clone(),
         namespace: asking.namespace.clone(),
+        idempotency_key: key.text(),
     };
-    let answer = client.control.delete_secret(request).await;
-    warn(&client.answer(answer)?.warnings);
+    warn(&ask_once!(client, delete_secret(request))?.warnings);
     output::deleted(asking.out, asking.output, "secret", &name)
 }
 

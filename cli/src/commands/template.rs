@@ -14,6 +14,7 @@ use coordinator::templates::Checked;
 
 use super::{Asking, Listing, devices, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::views;
 
@@ -43,6 +44,8 @@ pub(crate) enum TemplateCommand {
     Delete {
         /// Its name or id
         template: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Check a template's syntax; asks no server
     #[command(after_help = "Example:\n  farrier template validate -f debian.yaml")]
@@ -94,7 +97,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
         TemplateCommand::Create { file, name } => create(&file, name.unwrap_or_default(), asking).await?,
         TemplateCommand::Get { template } => get(template, asking).await?,
         TemplateCommand::List(listing) => list(listing, asking).await?,
-        TemplateCommand::Delete { template } => delete(template, asking).await?,
+        TemplateCommand::Delete { template, key } => delete(template, key, asking).await?,
         TemplateCommand::Validate { file } => validate(&file, asking)?,
         TemplateCommand::Render {
             template,
@@ -176,16 +179,14 @@ async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     }
 }
 
-async fn delete(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .delete_template(DeleteTemplateRequest {
-            name_or_id: name_or_id.clone(),
-            namespace: asking.namespace.clone(),
-        })
-        .await;
-    client.answer(answer)?;
+async fn delete(name_or_id: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = DeleteTemplateRequest {
+        name_or_id: name_or_id.clone(),
+        namespace: asking.namespace.clone(),
+        idempotency_key: key.text(),
+    };
+    ask_once!(client, delete_template(request))?;
     output::deleted(asking.out, asking.output, "template", &name_or_id)
 }
 

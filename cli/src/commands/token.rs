@@ -9,6 +9,7 @@ use proto::v1::{CreateTokenRequest, DeleteTokenRequest, ListTokensRequest};
 use super::Asking;
 use crate::duration::duration;
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::terminal::say;
 use crate::views;
@@ -50,6 +51,8 @@ Examples:
     Delete {
         /// Its name
         name: String,
+        #[command(flatten)]
+        key: Key,
     },
 }
 
@@ -71,7 +74,7 @@ pub(crate) async fn run(command: TokenCommand, asking: Asking<'_>) -> Result<Exi
             expires,
         } => create(name, groups, namespaces, role, expires, asking).await?,
         TokenCommand::List => list(asking).await?,
-        TokenCommand::Delete { name } => delete(name, asking).await?,
+        TokenCommand::Delete { name, key } => delete(name, key, asking).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -128,12 +131,12 @@ async fn list(asking: Asking<'_>) -> Result<(), Failure> {
     output::list(asking.out, asking.output, &tokens)
 }
 
-async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .delete_token(DeleteTokenRequest { name: name.clone() })
-        .await;
-    client.answer(answer)?;
+async fn delete(name: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = DeleteTokenRequest {
+        name: name.clone(),
+        idempotency_key: key.text(),
+    };
+    ask_once!(client, delete_token(request))?;
     output::deleted(asking.out, asking.output, "token", &name)
 }

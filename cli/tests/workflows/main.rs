@@ -8,6 +8,7 @@ mod files;
 mod follow;
 mod harness;
 mod hostile;
+mod once;
 mod people;
 mod record;
 mod shapes;

@@ -52,6 +52,8 @@ pub const KINDS: &[&str] = &[
     "meta",
     "namespace",
     "of",
+    "once",
+    "once-until",
     "open",
     "order",
     "outbox",

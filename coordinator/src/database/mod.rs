@@ -18,6 +18,7 @@
 //! open/<worker>/<id>                          those that have not ended
 //! last/<worker>                               the one that ended last
 //! idempotency/<namespace>/<key>               -> workflow id
+//! once/<person>/<key>  once-until/<at>/...    what was asked with a key; when that goes; see [`once`](crate::once)
 //! log/<attempt>/<line>  log-total/<attempt>   what an attempt printed; how much
 //! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens

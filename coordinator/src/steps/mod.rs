@@ -54,6 +54,7 @@ use crate::data::{Changed, versions};
 use crate::database::{self, View, detached};
 use crate::error::Error;
 use crate::making;
+use crate::once::{Came, Done, Once};
 use cache::Cache;
 use load::{Known, KnownMachine};
 use rows::About;
@@ -67,6 +68,12 @@ pub enum Input {
     Command {
         workflow: String,
         command: Command,
+    },
+    /// The same, with a key: it takes effect once.
+    Asked {
+        workflow: String,
+        command: Command,
+        once: Once,
     },
     /// The machine's agent opened a stream. Reports that it owes come after this, then [`Input::Work`].
     Attach {
@@ -170,6 +177,8 @@ pub enum Answer {
     Workflow(Arc<Workflow>),
     /// The engine would not; nothing changes.
     Refused(Refusal),
+    /// After Asked: the same took effect before, and came to this. Nothing changes.
+    Before(Done),
     /// After Attach, Report, Work and Withheld.
     Machine(Assignment),
     /// A newer stream of the machine has attached: this one is to end. Nothing changes, nothing is acknowledged.
@@ -302,6 +311,11 @@ impl Coordinator {
         match input {
             Input::Create(new) => self.create(now, new),
             Input::Command { workflow, command } => self.command(now, workflow, command),
+            Input::Asked {
+                workflow,
+                command,
+                once,
+            } => self.asked(now, workflow, command, once),
             Input::Attach {
                 machine,
                 boot_id,
@@ -516,7 +530,9 @@ impl Coordinator {
     pub fn is_prepared_soon(&self, input: &Input) -> bool {
         let is_known = |id: &str| self.workflows.get(id).is_some();
         match input {
-            Input::Command { workflow, .. } | Input::Timer { workflow, .. } => is_known(workflow),
+            Input::Asked { workflow, .. }
+            | Input::Command { workflow, .. }
+            | Input::Timer { workflow, .. } => is_known(workflow),
             Input::Report(report) => {
                 is_known(&report.attempt.workflow) && self.machines.get(&report.machine).is_some()
             }
@@ -597,6 +613,24 @@ impl Coordinator {
     fn command(&self, now: Now, id: &str, command: &Command) -> Result<Plan, Error> {
         let mut step = Step::new(self, now);
         let done = step.command(id, command)?;
+        self.told(step, id, done)
+    }
+
+    /// What it comes to is kept with what it does, also where that is nothing: what others do later must not make it do something.
+    fn asked(&self, now: Now, id: &str, command: &Command, once: &Once) -> Result<Plan, Error> {
+        let mut step = Step::new(self, now);
+        if let Some(done) = once.before(step.view()?)? {
+            return step.plan(Answer::Before(done));
+        }
+        let done = step.command(id, command)?;
+        if let (Ok(events), Some(workflow)) = (&done, step.workflow(id)?) {
+            let event = workflow.head.last_event;
+            if events.is_empty() {
+                // As a refusal does, it counts when nothing has happened since.
+                step.batch.absent(rows::event(id, event.saturating_add(1)));
+            }
+            once.note(&mut step.batch, Came::Workflow { event });
+        }
         self.told(step, id, done)
     }
 

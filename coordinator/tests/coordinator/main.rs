@@ -8,6 +8,7 @@ mod harness;
 mod large;
 mod machines;
 mod moving;
+mod once;
 mod races;
 mod rollouts;
 mod secrets;

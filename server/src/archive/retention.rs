@@ -1,4 +1,5 @@
-//! What goes for good: archived workflows that are old enough, and blobs and detached values that nothing names.
+//! What goes for good: archived workflows that are old enough, keys of requests that were kept for their time, and blobs and
+//! detached values that nothing names.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -43,6 +44,12 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
         let Some(inner) = control.upgrade() else { return };
         let control = ControlPlane { inner };
         let work = async {
+            if let Err(error) = control.forget_keys().await {
+                say(
+                    "keys of requests that were kept for their time cannot be deleted now",
+                    &error,
+                );
+            }
             if let Some(keep) = keep
                 && let Err(error) = control.delete_old(keep).await
             {
@@ -63,7 +70,7 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
                 }
             }
         };
-        // Both may be broken off anywhere.
+        // All of it may be broken off anywhere.
         tokio::select! {
             _ = caught("deleting what is old", work) => {}
             () = &mut stopped => return,

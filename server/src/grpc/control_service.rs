@@ -13,6 +13,7 @@ use super::admitted::caller;
 use super::answers::{Answers, answers};
 use super::convert;
 use super::given::{inputs, of_item, policy, selected, the_one_that_waits};
+use super::keyed::asked;
 use super::machines::Around;
 use super::status;
 use crate::clock;
@@ -26,6 +27,7 @@ use coordinator::Error;
 use coordinator::machines::{self, Strictness};
 use coordinator::making;
 use coordinator::namespaces::Reach;
+use coordinator::once::Once;
 use coordinator::people::Caller;
 use coordinator::templates::Offered;
 
@@ -75,20 +77,20 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteTokenRequest>,
     ) -> Result<Response<DeleteTokenResponse>, Status> {
-        self.take_token_away(&request.into_inner().name)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(DeleteTokenResponse {}))
+        let (_, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| self.take_token_away(request.name, once));
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn create_namespace(
         &self,
         request: Request<CreateNamespaceRequest>,
     ) -> Result<Response<Namespace>, Status> {
-        let by = caller(&request)?.name;
-        let name = request.into_inner().name;
-        let made = self.create_namespace(&name, &by).await.map_err(status)?;
-        Ok(Response::new(convert::namespace((name, Some(made)))))
+        let (caller, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| {
+            self.create_namespace(request.name, caller.name, once)
+        });
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn list_namespaces(
@@ -105,10 +107,9 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteNamespaceRequest>,
     ) -> Result<Response<DeleteNamespaceResponse>, Status> {
-        self.delete_namespace(&request.into_inner().name)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(DeleteNamespaceResponse {}))
+        let (_, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| self.delete_namespace(request.name, once));
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn apply_machines(
@@ -169,11 +170,11 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteMachineRequest>,
     ) -> Result<Response<DeleteMachineResponse>, Status> {
-        let reach = caller(&request)?.reach;
-        self.delete_machine(&reach, &request.into_inner().name_or_mac)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(DeleteMachineResponse {}))
+        let (caller, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| {
+            self.delete_machine(caller.reach, request.name_or_mac, once)
+        });
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn boot_machine_disk(
@@ -218,16 +219,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteSecretRequest>,
     ) -> Result<Response<DeleteSecretResponse>, Status> {
-        let caller = caller(&request)?;
-        let DeleteSecretRequest { name, namespace } = request.into_inner();
-        let within = Within::one(&caller, namespace);
-        let named_by = self.delete_secret(within, name.clone()).await.map_err(status)?;
-        let warn = |template: &String| {
-            format!("template {template:?} names the secret {name}: no workflow is made from it without one")
-        };
-        Ok(Response::new(DeleteSecretResponse {
-            warnings: named_by.iter().map(warn).collect(),
-        }))
+        let (caller, request, once) = asked(request)?;
+        let within = Within::one(&caller, request.namespace);
+        let answer = self.do_once(once, |once| self.delete_secret(within, request.name, once));
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
@@ -275,15 +270,12 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteTemplateRequest>,
     ) -> Result<Response<DeleteTemplateResponse>, Status> {
-        let caller = caller(&request)?;
-        let DeleteTemplateRequest {
-            name_or_id,
-            namespace,
-        } = request.into_inner();
-        self.delete_template(Within::one(&caller, namespace), &name_or_id)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(DeleteTemplateResponse {}))
+        let (caller, request, once) = asked(request)?;
+        let within = Within::one(&caller, request.namespace);
+        let answer = self.do_once(once, |once| {
+            self.delete_template(within, request.name_or_id, once)
+        });
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn render_template(
@@ -421,21 +413,21 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteWorkflowRequest>,
     ) -> Result<Response<DeleteWorkflowResponse>, Status> {
-        let reach = caller(&request)?.reach;
-        self.delete_workflow(&reach, &request.into_inner().id)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(DeleteWorkflowResponse {}))
+        let (caller, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| {
+            self.delete_workflow(&caller.reach, &request.id, once)
+        });
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn cancel_workflow(
         &self,
         request: Request<CancelWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let request = request.into_inner();
+        let (caller, request, once) = asked(request)?;
+        let why = (caller.name.as_str(), request.reason.as_str());
         let workflow = self
-            .cancel_workflow(&reach, &request.id, &by, &request.reason)
+            .cancel_workflow(&caller.reach, &request.id, why, once)
             .await
             .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
@@ -445,19 +437,22 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<PauseWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let PauseWorkflowRequest { id, reason } = request.into_inner();
-        self.told(&reach, &id, Command::Pause { by, reason }).await
+        let (caller, PauseWorkflowRequest { id, reason, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
+        self.told(&reach, &id, Command::Pause { by, reason }, once).await
     }
 
     async fn start_workflow(
         &self,
         request: Request<StartWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let StartWorkflowRequest { id, at } = request.into_inner();
+        let (caller, StartWorkflowRequest { id, at, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let at = at.map(clock::unix_millis);
-        let workflow = self.start_workflow(&reach, &id, at, by).await.map_err(status)?;
+        let workflow = self
+            .start_workflow(&reach, &id, at, by, once)
+            .await
+            .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 
@@ -465,11 +460,11 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<LabelWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let LabelWorkflowRequest { id, set, remove } = request.into_inner();
+        let (caller, LabelWorkflowRequest { id, set, remove, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let change = (set.into_iter().collect(), remove.into_iter().collect());
         let workflow = self
-            .label_workflow(&reach, &id, change, by)
+            .label_workflow(&reach, &id, change, by, once)
             .await
             .map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
@@ -479,30 +474,36 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<ResumeWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let ResumeWorkflowRequest { id } = request.into_inner();
-        self.told(&reach, &id, Command::Unpause { by }).await
+        let (caller, ResumeWorkflowRequest { id, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
+        self.told(&reach, &id, Command::Unpause { by }, once).await
     }
 
     async fn set_policy(&self, request: Request<SetPolicyRequest>) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let SetPolicyRequest { id, policy: rules } = request.into_inner();
+        let (
+            caller,
+            SetPolicyRequest {
+                id, policy: rules, ..
+            },
+            once,
+        ) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let policy = policy(&rules).map_err(status)?;
         let command = Command::SetPolicy { policy, by };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn retry_task(&self, request: Request<RetryTaskRequest>) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let RetryTaskRequest { id, task } = request.into_inner();
+        let (caller, RetryTaskRequest { id, task, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let (task, item) = of_item(&task);
         let command = Command::RetryOne { task, item, by };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn pause_task(&self, request: Request<PauseTaskRequest>) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let PauseTaskRequest { id, task, reason } = request.into_inner();
+        let (caller, PauseTaskRequest { id, task, reason, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let (task, item) = of_item(&task);
         let command = Command::PauseOne {
             task,
@@ -510,20 +511,20 @@ impl ControlService for ControlPlane {
             by,
             reason,
         };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn resume_task(&self, request: Request<ResumeTaskRequest>) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let ResumeTaskRequest { id, task } = request.into_inner();
+        let (caller, ResumeTaskRequest { id, task, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let (task, item) = of_item(&task);
         let command = Command::UnpauseOne { task, item, by };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn skip_task(&self, request: Request<SkipTaskRequest>) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let SkipTaskRequest { id, task, reason } = request.into_inner();
+        let (caller, SkipTaskRequest { id, task, reason, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
         let (task, item) = of_item(&task);
         let command = Command::Skip {
             task,
@@ -531,34 +532,43 @@ impl ControlService for ControlPlane {
             by,
             reason,
         };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn retry_workflow(
         &self,
         request: Request<RetryWorkflowRequest>,
     ) -> Result<Response<Workflow>, Status> {
-        let Caller { name: by, reach, .. } = caller(&request)?;
-        let RetryWorkflowRequest { id } = request.into_inner();
-        self.told(&reach, &id, Command::Retry { by }).await
+        let (caller, RetryWorkflowRequest { id, .. }, once) = asked(request)?;
+        let Caller { name: by, reach, .. } = caller;
+        self.told(&reach, &id, Command::Retry { by }, once).await
     }
 
     async fn decide_approval(
         &self,
         request: Request<DecideApprovalRequest>,
     ) -> Result<Response<Workflow>, Status> {
+        let (caller, request, once) = asked(request)?;
         let Caller {
             name: by,
             groups,
             reach,
             ..
-        } = caller(&request)?;
+        } = caller;
         let DecideApprovalRequest {
             id,
             task,
             approved,
             comment,
-        } = request.into_inner();
+            ..
+        } = request;
+        // The one that waited may wait no more.
+        if let Some(once) = &once
+            && self.done_before(once).await.map_err(status)?.is_some()
+        {
+            let workflow = self.workflow(&reach, &id).await.map_err(status)?;
+            return Ok(Response::new(convert::shown(&workflow, None)));
+        }
         let (task, item) = match task.as_str() {
             "" => the_one_that_waits(&*self.workflow(&reach, &id).await.map_err(status)?).map_err(status)?,
             task => of_item(task),
@@ -571,7 +581,7 @@ impl ControlService for ControlPlane {
             groups,
             comment,
         };
-        self.told(&reach, &id, command).await
+        self.told(&reach, &id, command, once).await
     }
 
     async fn explain_workflow(
@@ -707,8 +717,14 @@ impl ControlService for ControlPlane {
 
 impl ControlPlane {
     /// Tells a workflow what somebody wants of it, and shows what it is then.
-    async fn told(&self, reach: &Reach, id: &str, command: Command) -> Result<Response<Workflow>, Status> {
-        let workflow = self.ask(reach, id, command).await.map_err(status)?;
+    async fn told(
+        &self,
+        reach: &Reach,
+        id: &str,
+        command: Command,
+        once: Option<Once>,
+    ) -> Result<Response<Workflow>, Status> {
+        let workflow = self.ask(reach, id, command, once).await.map_err(status)?;
         Ok(Response::new(convert::shown(&workflow, None)))
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Templat
     }
 }
 
-pub(super) fn namespace((name, row): (String, Option<Namespace>)) -> v1::Namespace {
+pub(crate) fn namespace((name, row): (String, Option<Namespace>)) -> v1::Namespace {
     v1::Namespace {
         name,
         created_at: row.as_ref().map(|row| timestamp(row.created_at)),

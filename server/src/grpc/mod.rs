@@ -4,8 +4,9 @@
 mod admitted;
 mod answers;
 mod control_service;
-mod convert;
+pub(crate) mod convert;
 mod given;
+mod keyed;
 mod listeners;
 mod machines;
 mod progress;

@@ -5,8 +5,10 @@ mod key_file;
 use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::namespaces::{Reach, Scope};
+use coordinator::once::Once;
 use coordinator::secrets::{self, NONCE_BYTES, Secret, SecretId, Unavailable, Value};
 use coordinator::{Error, templates};
+use proto::v1::DeleteSecretResponse;
 use redaction::Secrets;
 use workflow::engine::{AttemptId, Dispatch, Handed, SecretProblem};
 use workflow::language;
@@ -14,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::once::note;
 use crate::random::random;
 use crate::within::Within;
 pub(crate) use key_file::KeyFile;
@@ -93,28 +96,37 @@ impl ControlPlane {
             .await
     }
 
-    /// Takes a secret away; gives the names of templates that name it.
+    /// Takes a secret away; says which templates name it.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub(crate) async fn delete_secret(&self, within: Within, name: String) -> Result<Vec<String>, Error> {
+    pub(crate) async fn delete_secret(
+        &self,
+        within: Within,
+        name: String,
+        once: Option<Once>,
+    ) -> Result<DeleteSecretResponse, Error> {
         let deletion = self.inner.db.with(move |view| {
             let scope = within.scope(view)?;
             let batch = secrets::deletion(view, &scope, &name)?;
-            let mut named_by = Vec::new();
+            let mut warnings = Vec::new();
             for template in templates::all(view, scope.only())? {
                 if language::secrets(&template.text)
                     .iter()
                     .any(|secret| secret.name == name)
                 {
-                    named_by.push(template.name);
+                    warnings.push(format!(
+                        "template {:?} names the secret {name}: no workflow is made from it without one",
+                        template.name
+                    ));
                 }
             }
-            Ok((batch, named_by))
+            Ok((batch, DeleteSecretResponse { warnings }))
         });
-        let (batch, named_by) = deletion.await?;
+        let (mut batch, answer) = deletion.await?;
+        note(once.as_ref(), &mut batch, &answer);
         self.inner.db.commit(batch).await?;
-        Ok(named_by)
+        Ok(answer)
     }
 
     /// Says at start what would go wrong when the first action is handed a secret.

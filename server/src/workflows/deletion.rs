@@ -3,17 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use proto::v1::DeleteWorkflowResponse;
 use store::Revision;
 use workflow::engine::{Command, Head, Workflow};
 
 use super::idempotency;
 use crate::control::{Change, ControlPlane};
+use crate::once::note;
 use coordinator::Error;
 use coordinator::archive::{self, Archived, tree};
 use coordinator::database::{Batch, Stored, View};
 use coordinator::last::Last;
 use coordinator::making::Text;
 use coordinator::namespaces::Reach;
+use coordinator::once::Once;
 use coordinator::steps::{load, rows};
 
 /// Why it is deleted.
@@ -27,7 +30,12 @@ enum Because {
 
 impl ControlPlane {
     /// Removes an ended (or not yet started) workflow with its sub-workflows, events and logs.
-    pub(crate) async fn delete_workflow(&self, reach: &Reach, id: &str) -> Result<(), Error> {
+    pub(crate) async fn delete_workflow(
+        &self,
+        reach: &Reach,
+        id: &str,
+        once: Option<Once>,
+    ) -> Result<DeleteWorkflowResponse, Error> {
         let workflow = self.workflow(reach, id).await?;
         let head = &workflow.head;
         if let Some(parent) = &head.parent {
@@ -58,19 +66,21 @@ impl ControlPlane {
                     by: String::new(),
                     reason,
                 },
+                None,
             )
             .await?;
         }
-        self.delete_all(id, Because::Asked).await
+        self.delete_all(id, Because::Asked, once.as_ref()).await?;
+        Ok(DeleteWorkflowResponse {})
     }
 
     /// Removes an archived root that is old, with its sub-workflows.
     pub(crate) async fn delete_old_workflow(&self, id: &str) -> Result<(), Error> {
-        self.delete_all(id, Because::Old).await
+        self.delete_all(id, Because::Old, None).await
     }
 
     /// The workflow is the last to go: what is broken off can be deleted again.
-    async fn delete_all(&self, root: &str, because: Because) -> Result<(), Error> {
+    async fn delete_all(&self, root: &str, because: Because, once: Option<&Once>) -> Result<(), Error> {
         let _turn = self.archive_turn(root).lock().await;
         let asked = root.to_owned();
         let ids = self.inner.db.with(move |view| tree::ids(view, &asked)).await?;
@@ -78,8 +88,14 @@ impl ControlPlane {
         let mut all_machines = BTreeSet::new();
         for id in ids {
             let _turn = self.workflow_turn(&id).lock().await;
+            let once = once.filter(|_| id == root);
             loop {
-                match self.try_delete_workflow(&id, &mut all_machines, because).await {
+                match self
+                    .try_delete_workflow(&id, &mut all_machines, because, once)
+                    .await
+                {
+                    // Its key was used for something else in the meantime.
+                    Err(error) if once.is_some_and(|once| once.is_met_by(&error)) => return Err(error),
                     // Another workflow of one of its machines has ended in the meantime.
                     Err(error) if error.is_conflict() => self.inner.coordinator.forget_workflow(&id),
                     Err(error) => return Err(error),
@@ -95,6 +111,7 @@ impl ControlPlane {
         id: &str,
         all_machines: &mut BTreeSet<String>,
         because: Because,
+        once: Option<&Once>,
     ) -> Result<(), Error> {
         let Some(found) = self.found(id).await? else {
             return Ok(());
@@ -172,6 +189,7 @@ impl ControlPlane {
         if !before.is_empty() {
             self.inner.db.commit(before).await?;
         }
+        note(once, &mut batch, &DeleteWorkflowResponse {});
         self.inner.db.commit(batch).await?;
         self.inner.coordinator.forget_workflow(id);
         if let Some(archived) = found.archived {

@@ -29,6 +29,7 @@ use coordinator::Error;
 use coordinator::database::{Batch, View};
 use coordinator::making::{self, Identity, Rendering, Source};
 use coordinator::namespaces::{Reach, Scope};
+use coordinator::once::{self, Once};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
@@ -94,6 +95,7 @@ impl ControlPlane {
         creation: Creation,
     ) -> Result<(Arc<Workflow>, Vec<String>), Error> {
         let mut creation = creation;
+        once::check_key(&creation.idempotency_key)?;
         if creation.template.is_empty() {
             let object = templates::namespace_of(&creation.text, &creation.name, &creation.file)?;
             creation.within = creation.within.narrowed(&object)?;
@@ -137,19 +139,27 @@ impl ControlPlane {
             .await
     }
 
-    /// What a person wants of a workflow.
+    /// What a person wants of a workflow. With a key that it was asked with before: the workflow as it is now.
     pub(crate) async fn ask(
         &self,
         reach: &Reach,
         id: &str,
         command: Command,
+        once: Option<Once>,
     ) -> Result<Arc<Workflow>, Error> {
         // Whoever reaches everything is spared a look.
         if !reach.is_everything() {
             self.workflow(reach, id).await?;
         }
         let workflow = id.to_owned();
-        let input = Input::Command { workflow, command };
+        let input = match once {
+            None => Input::Command { workflow, command },
+            Some(once) => Input::Asked {
+                workflow,
+                command,
+                once,
+            },
+        };
         let mut answer = self.step_to_its_end(input.clone()).await?;
         if matches!(answer, Answer::Refused(engine::Refusal::Missing)) {
             answer = match self.archived_workflow(id).await? {
@@ -160,6 +170,7 @@ impl ControlPlane {
         }
         match answer {
             Answer::Workflow(workflow) => Ok(workflow),
+            Answer::Before(_) => self.workflow(reach, id).await,
             Answer::Refused(engine::Refusal::Missing) => Err(read::no_workflow(id)),
             Answer::Refused(refusal @ engine::Refusal::NoSuchTask { .. }) => {
                 Err(Error::NotFound(refusal.to_string()))
@@ -181,12 +192,15 @@ impl ControlPlane {
 
     /// As of one in the store; it is brought back there only for what the engine would do.
     async fn ask_archived(&self, archived: &Workflow, input: Input) -> Result<Answer, Error> {
-        let Input::Command { command, .. } = &input else {
-            return Ok(Answer::Refused(engine::Refusal::Missing));
+        let (command, has_key) = match &input {
+            Input::Command { command, .. } => (command, false),
+            Input::Asked { command, .. } => (command, true),
+            _ => return Ok(Answer::Refused(engine::Refusal::Missing)),
         };
         match engine::decide(Some(archived), command, clock::now()) {
             Err(refusal) => return Ok(Answer::Refused(refusal)),
-            Ok(decision) if decision.events.is_empty() => {
+            // That nothing is to be done is kept with a key, and what is kept is written beside the workflow.
+            Ok(decision) if decision.events.is_empty() && !has_key => {
                 return Ok(Answer::Workflow(Arc::new(decision.workflow)));
             }
             Ok(_) => {}
@@ -210,6 +224,7 @@ impl ControlPlane {
         id: &str,
         (set, remove): (Labels, BTreeSet<String>),
         by: String,
+        once: Option<Once>,
     ) -> Result<Arc<Workflow>, Error> {
         let invalid = |error: LabelError| Error::Invalid(error.to_string());
         for (key, value) in &set {
@@ -224,22 +239,23 @@ impl ControlPlane {
                 "the label {key:?} is to be set and to be taken away: say one of the two"
             )));
         }
-        self.ask(reach, id, Command::Label { set, remove, by }).await
+        self.ask(reach, id, Command::Label { set, remove, by }, once)
+            .await
     }
 
     pub(crate) async fn cancel_workflow(
         &self,
         reach: &Reach,
         id: &str,
-        by: &str,
-        reason: &str,
+        (by, reason): (&str, &str),
+        once: Option<Once>,
     ) -> Result<Arc<Workflow>, Error> {
         let reason = match reason {
             "" => format!("cancelled by {by}"),
             reason => reason.to_owned(),
         };
         let by = by.to_owned();
-        self.ask(reach, id, Command::Cancel { by, reason }).await
+        self.ask(reach, id, Command::Cancel { by, reason }, once).await
     }
 
     async fn asked_before(&self, creation: &Creation) -> Result<Option<(Arc<Workflow>, Vec<String>)>, Error> {

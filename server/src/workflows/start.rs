@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use coordinator::Error;
 use coordinator::namespaces::Reach;
+use coordinator::once::Once;
 use workflow::engine::{Command, UnixMillis, Workflow, time_of};
 
 use crate::clock;
@@ -44,11 +45,18 @@ impl ControlPlane {
         id: &str,
         at: Option<UnixMillis>,
         by: String,
+        once: Option<Once>,
     ) -> Result<Arc<Workflow>, Error> {
+        // The time may have passed since it was asked for the first time.
+        if let Some(once) = &once
+            && self.done_before(once).await?.is_some()
+        {
+            return self.workflow(reach, id).await;
+        }
         if let Some(at) = at {
             check(at, clock::wall())?;
         }
-        self.ask(reach, id, Command::Start { at, by }).await
+        self.ask(reach, id, Command::Start { at, by }, once).await
     }
 }
 

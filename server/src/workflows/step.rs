@@ -131,7 +131,10 @@ impl ControlPlane {
 fn whose(input: &Input) -> Option<&str> {
     match input {
         Input::Create(new) => Some(&new.creation.id),
-        Input::Command { workflow, command } => match command {
+        Input::Asked {
+            workflow, command, ..
+        }
+        | Input::Command { workflow, command } => match command {
             Command::Create(_) => None,
             _ => Some(workflow),
         },

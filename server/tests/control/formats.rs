@@ -13,9 +13,9 @@ use coordinator::database::{detached, formats};
 use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
-    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, ListMachinesRequest, ListSecretsRequest,
-    ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, PutTemplateRequest, SetSecretRequest,
-    Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest, report,
+    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, LabelWorkflowRequest, ListMachinesRequest,
+    ListSecretsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, PutTemplateRequest,
+    SetSecretRequest, Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest, report,
 };
 use serde_json::Value;
 use server::Config;
@@ -130,6 +130,8 @@ async fn written() -> Kept {
         ..CreateWorkflowRequest::default()
     };
     let outer = server.make(outer).await.expect("workflow").id;
+    let mut client = server.client().await;
+    client.label_workflow(with_key(&outer)).await.expect("labelled");
     let many = Hello {
         mac: MANY_MAC.into(),
         ..hello("boot of many")
@@ -167,7 +169,6 @@ async fn written() -> Kept {
     server.client().await.set_secret(secret).await.expect("a secret");
     // Another namespace, with something in it of each kind that has one.
     server.namespace("blue").await;
-    let mut client = server.client().await;
     let secret = SetSecretRequest {
         name: "PW".into(),
         value: "another horse".into(),
@@ -186,6 +187,16 @@ async fn written() -> Kept {
     server.stop().await;
     leave_work(&*store, &store);
     kept
+}
+
+/// What was asked with a key.
+fn with_key(id: &str) -> LabelWorkflowRequest {
+    LabelWorkflowRequest {
+        id: id.to_owned(),
+        set: [("asked".to_owned(), "once".to_owned())].into(),
+        idempotency_key: "label".into(),
+        ..LabelWorkflowRequest::default()
+    }
 }
 
 /// What a server leaves that is killed: something to be told to a machine. And a value that did not fit into its commit.
@@ -310,9 +321,15 @@ async fn said(server: &Server) -> Vec<String> {
         labels: [("example.com/rack".to_owned(), "r7".to_owned())].into(),
         ..CreateWorkflowRequest::default()
     };
+    let again = server.make(again).await.expect("the same").id;
+    said.push(format!("the same again is {again}"));
+    let labelled = client
+        .label_workflow(with_key(&again))
+        .await
+        .expect("done before");
     said.push(format!(
-        "the same again is {}",
-        server.make(again).await.expect("the same").id
+        "labelled again it is at event {}",
+        labelled.into_inner().last_event
     ));
     for name in ["node1", "many"] {
         let log = BootLogRequest {

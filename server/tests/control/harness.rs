@@ -177,7 +177,10 @@ impl Server {
 
     /// Makes a namespace.
     pub(crate) async fn namespace(&self, name: &str) {
-        let request = CreateNamespaceRequest { name: name.into() };
+        let request = CreateNamespaceRequest {
+            name: name.into(),
+            ..CreateNamespaceRequest::default()
+        };
         self.client()
             .await
             .create_namespace(request)
@@ -254,6 +257,7 @@ impl Server {
         let request = CancelWorkflowRequest {
             id: id.into(),
             reason: reason.into(),
+            ..CancelWorkflowRequest::default()
         };
         let answer = self.client().await.cancel_workflow(request).await?;
         Ok(answer.into_inner())
@@ -263,13 +267,17 @@ impl Server {
         let request = PauseWorkflowRequest {
             id: id.into(),
             reason: reason.into(),
+            ..PauseWorkflowRequest::default()
         };
         let answer = self.client().await.pause_workflow(request).await?;
         Ok(answer.into_inner())
     }
 
     pub(crate) async fn resume(&self, id: &str) -> Result<Workflow, Status> {
-        let request = ResumeWorkflowRequest { id: id.into() };
+        let request = ResumeWorkflowRequest {
+            id: id.into(),
+            ..ResumeWorkflowRequest::default()
+        };
         let answer = self.client().await.resume_workflow(request).await?;
         Ok(answer.into_inner())
     }
@@ -280,6 +288,7 @@ impl Server {
             id: id.into(),
             task: task.into(),
             reason: reason.into(),
+            ..PauseTaskRequest::default()
         };
         let answer = self.client().await.pause_task(request).await?;
         Ok(answer.into_inner())
@@ -289,6 +298,7 @@ impl Server {
         let request = ResumeTaskRequest {
             id: id.into(),
             task: task.into(),
+            ..ResumeTaskRequest::default()
         };
         let answer = self.client().await.resume_task(request).await?;
         Ok(answer.into_inner())
@@ -300,13 +310,17 @@ impl Server {
             id: id.into(),
             task: task.into(),
             reason: reason.into(),
+            ..SkipTaskRequest::default()
         };
         let answer = self.client().await.skip_task(request).await?;
         Ok(answer.into_inner())
     }
 
     pub(crate) async fn retry(&self, id: &str) -> Result<Workflow, Status> {
-        let request = RetryWorkflowRequest { id: id.into() };
+        let request = RetryWorkflowRequest {
+            id: id.into(),
+            ..RetryWorkflowRequest::default()
+        };
         let answer = self.client().await.retry_workflow(request).await?;
         Ok(answer.into_inner())
     }
@@ -321,7 +335,10 @@ impl Server {
     }
 
     pub(crate) async fn delete(&self, id: &str) -> Result<(), Status> {
-        let request = DeleteWorkflowRequest { id: id.into() };
+        let request = DeleteWorkflowRequest {
+            id: id.into(),
+            ..DeleteWorkflowRequest::default()
+        };
         self.client().await.delete_workflow(request).await.map(drop)
     }
 

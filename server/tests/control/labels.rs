@@ -48,6 +48,7 @@ async fn label(server: &Server, id: &str, change: &str) -> Result<Workflow, Stat
         id: id.into(),
         set: labels(change),
         remove: gone.map(str::to_owned).collect(),
+        ..LabelWorkflowRequest::default()
     };
     Ok(server.client().await.label_workflow(request).await?.into_inner())
 }
@@ -336,6 +337,7 @@ async fn who_labelled_it_is_the_tokens_and_actions_see_what_it_has_then() {
         id: id.clone(),
         set: labels("owner=ann"),
         remove: vec!["absent".into()],
+        ..LabelWorkflowRequest::default()
     };
     bob.label_workflow(request.clone()).await.expect("labelled");
     let event = server.history(&id).await.pop().expect("an event");

@@ -32,7 +32,11 @@ fn two_at(ms: i64) -> CreateWorkflowRequest {
 
 async fn start(server: &Server, id: &str, ms: Option<i64>) -> Result<Workflow, Status> {
     let id = id.to_owned();
-    let request = StartWorkflowRequest { id, at: ms.map(at) };
+    let request = StartWorkflowRequest {
+        id,
+        at: ms.map(at),
+        ..StartWorkflowRequest::default()
+    };
     let answer = server.client().await.start_workflow(request).await?;
     Ok(answer.into_inner())
 }

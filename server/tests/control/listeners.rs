@@ -393,14 +393,23 @@ async fn each_sees_what_its_namespaces_have() {
         roots
     };
     let mut admin = server.client().await;
-    assert_eq!(roots(&mut admin, of("", false)).await, [mine.clone()]);
-    assert_eq!(roots(&mut admin, of("blue", false)).await, [theirs.clone()]);
+    assert_eq!(
+        roots(&mut admin, of("", false)).await,
+        std::slice::from_ref(&mine)
+    );
+    assert_eq!(
+        roots(&mut admin, of("blue", false)).await,
+        std::slice::from_ref(&theirs)
+    );
     assert_eq!(
         roots(&mut admin, of("", true)).await,
         [mine.clone(), theirs.clone()]
     );
-    assert_eq!(roots(&mut bob, of("blue", false)).await, [theirs.clone()]);
-    assert_eq!(roots(&mut bob, of("", true)).await, [theirs.clone()]);
+    assert_eq!(
+        roots(&mut bob, of("blue", false)).await,
+        std::slice::from_ref(&theirs)
+    );
+    assert_eq!(roots(&mut bob, of("", true)).await, std::slice::from_ref(&theirs));
     server.stop().await;
 }
 
@@ -504,7 +513,10 @@ async fn streams_of_one_token_are_few_and_end_with_it() {
     server
         .client()
         .await
-        .delete_token(DeleteTokenRequest { name })
+        .delete_token(DeleteTokenRequest {
+            name,
+            ..DeleteTokenRequest::default()
+        })
         .await
         .expect("deleted");
     let mut left = streams.pop().expect("the first");

@@ -265,6 +265,7 @@ async fn deletes_a_machine_unless_it_has_work() {
     let mut client = server.client().await;
     let asked = || DeleteMachineRequest {
         name_or_mac: "node1".into(),
+        ..DeleteMachineRequest::default()
     };
     let status = client.delete_machine(asked()).await.expect_err("refused");
     let want = format!(
@@ -361,6 +362,7 @@ async fn machines_of_many_interfaces_are_written_changed_and_deleted() {
     client
         .delete_machine(DeleteMachineRequest {
             name_or_mac: name_or_mac.clone(),
+            ..DeleteMachineRequest::default()
         })
         .await
         .expect("deleted");

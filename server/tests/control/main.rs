@@ -18,6 +18,7 @@ mod machines;
 mod names;
 mod namespace_uses;
 mod namespaces;
+mod once;
 mod outputs;
 mod people;
 mod races;

@@ -86,6 +86,7 @@ async fn a_name_is_of_the_alphabet_and_no_mac() {
         server.apply(&named(good)).await.expect(good);
         let asked = DeleteMachineRequest {
             name_or_mac: good.trim_matches('"').into(),
+            ..DeleteMachineRequest::default()
         };
         server
             .client()
@@ -149,6 +150,7 @@ async fn a_worker_with_a_slash_means_no_machine() {
     );
     let asked = DeleteMachineRequest {
         name_or_mac: "rack1".into(),
+        ..DeleteMachineRequest::default()
     };
     server
         .client()
@@ -393,6 +395,7 @@ async fn a_stored_machine_with_a_slash_can_be_read_and_deleted() {
     let mut client = server.client().await;
     let rack1 = DeleteMachineRequest {
         name_or_mac: "rack1".into(),
+        ..DeleteMachineRequest::default()
     };
     client
         .delete_machine(rack1)
@@ -405,7 +408,10 @@ async fn a_stored_machine_with_a_slash_can_be_read_and_deleted() {
     client.get_machine(asked).await.expect("shown");
     server.cancel(&id, "").await.expect("cancelled");
     client
-        .delete_machine(DeleteMachineRequest { name_or_mac })
+        .delete_machine(DeleteMachineRequest {
+            name_or_mac,
+            ..DeleteMachineRequest::default()
+        })
         .await
         .expect("deleted");
 }

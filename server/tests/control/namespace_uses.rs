@@ -246,7 +246,10 @@ async fn a_namespace_goes_when_nothing_is_in_it() {
         .id;
     server.reaches(&id, "SUCCESS").await;
     server.put(TWO_ACTIONS).await.expect("template");
-    let delete = || DeleteNamespaceRequest { name: "blue".into() };
+    let delete = || DeleteNamespaceRequest {
+        name: "blue".into(),
+        ..DeleteNamespaceRequest::default()
+    };
     for (what, has) in [
         ("machine", "machine blue1 (`farrier machine list -n blue`)"),
         ("secret", "secret PW (`farrier secret list -n blue`)"),
@@ -263,7 +266,10 @@ async fn a_namespace_goes_when_nothing_is_in_it() {
             "machine" => {
                 let name_or_mac = "blue1".into();
                 admin
-                    .delete_machine(DeleteMachineRequest { name_or_mac })
+                    .delete_machine(DeleteMachineRequest {
+                        name_or_mac,
+                        ..DeleteMachineRequest::default()
+                    })
                     .await
                     .map(drop)
             }
@@ -271,11 +277,15 @@ async fn a_namespace_goes_when_nothing_is_in_it() {
                 let request = DeleteSecretRequest {
                     name: "PW".into(),
                     namespace: "blue".into(),
+                    ..DeleteSecretRequest::default()
                 };
                 admin.delete_secret(request).await.map(drop)
             }
             "token" => admin
-                .delete_token(DeleteTokenRequest { name: "bob".into() })
+                .delete_token(DeleteTokenRequest {
+                    name: "bob".into(),
+                    ..DeleteTokenRequest::default()
+                })
                 .await
                 .map(drop),
             _ => {
@@ -292,6 +302,7 @@ async fn a_namespace_goes_when_nothing_is_in_it() {
     assert_eq!(status.code(), Code::NotFound);
     let default = DeleteNamespaceRequest {
         name: "default".into(),
+        ..DeleteNamespaceRequest::default()
     };
     let status = admin.delete_namespace(default).await.expect_err("refused");
     assert_eq!(status.code(), Code::FailedPrecondition);

@@ -194,15 +194,36 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "ListTokens" => denied(call, boss.list_tokens(ListTokensRequest {}).await),
             "DeleteToken" => {
                 let name = "admin".into();
-                denied(call, boss.delete_token(DeleteTokenRequest { name }).await);
+                denied(
+                    call,
+                    boss.delete_token(DeleteTokenRequest {
+                        name,
+                        ..DeleteTokenRequest::default()
+                    })
+                    .await,
+                );
             }
             "CreateNamespace" => {
                 let name = "mine".into();
-                denied(call, boss.create_namespace(CreateNamespaceRequest { name }).await);
+                denied(
+                    call,
+                    boss.create_namespace(CreateNamespaceRequest {
+                        name,
+                        ..CreateNamespaceRequest::default()
+                    })
+                    .await,
+                );
             }
             "DeleteNamespace" => {
                 let name = "other".into();
-                denied(call, boss.delete_namespace(DeleteNamespaceRequest { name }).await);
+                denied(
+                    call,
+                    boss.delete_namespace(DeleteNamespaceRequest {
+                        name,
+                        ..DeleteNamespaceRequest::default()
+                    })
+                    .await,
+                );
             }
             "ListNamespaces" => {
                 let all = eve.list_namespaces(ListNamespacesRequest {}).await.expect(call);

@@ -66,6 +66,7 @@ async fn an_approval_is_asked_for_and_the_first_decision_counts() {
         task: String::new(),
         approved,
         comment: "as agreed".into(),
+        ..DecideApprovalRequest::default()
     };
     let mut bob = server.person("bob", &["dev"], "operator").await;
     let mut ann = server.person("ann", &["dev", "ops"], "operator").await;
@@ -162,6 +163,7 @@ async fn a_policy_asks_for_actions_is_changed_and_outlives_the_server() {
     let deny = SetPolicyRequest {
         id: id.clone(),
         policy: vec!["deny action=tell".into()],
+        ..SetPolicyRequest::default()
     };
     let set = ann.set_policy(deny).await.expect("set").into_inner();
     assert_eq!(set.policy, ["deny action=tell"]);

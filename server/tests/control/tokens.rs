@@ -144,7 +144,10 @@ async fn a_token_that_is_deleted_or_expired_is_good_no_longer() {
     let mut admin = server.client().await;
     let mut gone = server.person("gone", &[], "viewer").await;
     gone.who_am_i(WhoAmIRequest {}).await.expect("known");
-    let request = DeleteTokenRequest { name: "gone".into() };
+    let request = DeleteTokenRequest {
+        name: "gone".into(),
+        ..DeleteTokenRequest::default()
+    };
     admin.delete_token(request.clone()).await.expect("deleted");
     let status = gone.who_am_i(WhoAmIRequest {}).await.expect_err("refused");
     assert_eq!(status.code(), Code::Unauthenticated);
@@ -176,7 +179,10 @@ async fn a_token_that_is_deleted_or_expired_is_good_no_longer() {
     );
 
     let status = admin
-        .delete_token(DeleteTokenRequest { name: "admin".into() })
+        .delete_token(DeleteTokenRequest {
+            name: "admin".into(),
+            ..DeleteTokenRequest::default()
+        })
         .await;
     assert_eq!(status.expect_err("the last").code(), Code::FailedPrecondition);
 }
@@ -196,17 +202,25 @@ async fn what_people_do_stands_in_the_events_with_their_names() {
     let pause = PauseWorkflowRequest {
         id: id.clone(),
         reason: "lunch".into(),
+        ..PauseWorkflowRequest::default()
     };
     bob.pause_workflow(pause).await.expect("paused");
-    let resume = ResumeWorkflowRequest { id: id.clone() };
+    let resume = ResumeWorkflowRequest {
+        id: id.clone(),
+        ..ResumeWorkflowRequest::default()
+    };
     ann.resume_workflow(resume).await.expect("resumed");
     let cancel = CancelWorkflowRequest {
         id: id.clone(),
         reason: String::new(),
+        ..CancelWorkflowRequest::default()
     };
     let cancelled = bob.cancel_workflow(cancel).await.expect("cancelled").into_inner();
     assert_eq!(cancelled.message, "cancelled by bob");
-    let retry = RetryWorkflowRequest { id: id.clone() };
+    let retry = RetryWorkflowRequest {
+        id: id.clone(),
+        ..RetryWorkflowRequest::default()
+    };
     ann.retry_workflow(retry).await.expect("retried");
     let request = WorkflowEventsRequest {
         id,

@@ -21,7 +21,7 @@ use crate::archives::Archives;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::disk::Disk;
-use crate::world::outcome;
+use crate::world::{SOMEBODY, outcome};
 use data::Data;
 use disks::Disks;
 pub(crate) use history::History;
@@ -44,6 +44,10 @@ pub(crate) struct Checks {
     acknowledged: BTreeMap<String, u64>,
     /// The same, for good: workflow, attempt, word.
     kept: BTreeSet<(String, String, &'static str)>,
+    /// In which commit what somebody asked of a workflow took effect, by workflow and person.
+    took_effect: BTreeMap<(String, String), u64>,
+    /// Commits so far.
+    commits: u64,
     /// Events that somebody was told about: by workflow, up to which number.
     promised: BTreeMap<String, u64>,
     /// Every event in the order in which they were committed, and stamped within a commit: of which workflow, its number and its word.
@@ -94,6 +98,7 @@ impl Checks {
             }
         }
         self.data.begin(puts());
+        self.commits += 1;
         for (key, value) in puts() {
             let Some(id) = stored::event_of(key) else {
                 continue;
@@ -112,6 +117,7 @@ impl Checks {
                     event.kind.name()
                 )
             };
+            self.takes_effect_once(&id, &event.kind).map_err(told)?;
             self.take(&id, &event).map_err(told)?;
             order.push((event.stamp(), (id, event.number, word_of(&event.kind).to_owned())));
         }
@@ -122,6 +128,19 @@ impl Checks {
 
     pub(crate) fn order(&self) -> &[(String, u64, String)] {
         &self.order
+    }
+
+    /// Everybody asks for one thing: there are no events of it but those of one commit. Sub-workflows are told by those above them.
+    fn takes_effect_once(&mut self, id: &str, kind: &EventKind) -> Result<(), String> {
+        let Some(by) = kind.by().filter(|by| by.starts_with(SOMEBODY)) else {
+            return Ok(());
+        };
+        let commit = self.commits;
+        let first = self.took_effect.entry((id.to_owned(), by.to_owned()));
+        match *first.or_insert(commit) == commit {
+            true => Ok(()),
+            false => Err(format!("what {by} asked for took effect twice")),
+        }
     }
 
     /// It was committed before, and comes back out of an archive.
@@ -312,13 +331,13 @@ impl Checks {
         let histories = &self.histories;
         let is_good = |attempt: &str| {
             let attempt: Option<AttemptId> = attempt.parse().ok();
-            let history = attempt.and_then(|attempt| {
+            let root = attempt.and_then(|attempt| {
                 let history = histories.get(&attempt.workflow)?;
                 histories
                     .get(history.root())
-                    .filter(|_| !history.was_skipped(attempt.execution))
+                    .filter(|_| !was_skipped(histories, &attempt))
             });
-            history.is_some_and(|root| root.ended == Some(WorkflowState::Success))
+            root.is_some_and(|root| root.ended == Some(WorkflowState::Success))
         };
         let open = netboot.needed_by.is_some();
         if open && netboot.next != Next::Agent {
@@ -526,6 +545,23 @@ fn word_of(kind: &EventKind) -> &'static str {
         EventKind::Reported { outcome, .. } => outcome.name(),
         other => other.name(),
     }
+}
+
+/// Whether a person skipped what an attempt was for: it, or a sub-workflow around it that did not succeed all the same.
+fn was_skipped(histories: &BTreeMap<String, History>, attempt: &AttemptId) -> bool {
+    let mut at = histories
+        .get(&attempt.workflow)
+        .map(|history| (history, attempt.execution, false));
+    while let Some((history, execution, is_good)) = at {
+        if !is_good && history.was_skipped(execution) {
+            return true;
+        }
+        let is_good = history.ended == Some(WorkflowState::Success);
+        at = history
+            .above()
+            .and_then(|(id, execution)| Some((histories.get(id)?, execution, is_good)));
+    }
+    false
 }
 
 fn in_words(id: &str, event: &Event) -> String {

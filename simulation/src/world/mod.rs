@@ -26,6 +26,7 @@ use crate::trace::Trace;
 use crate::{Breakage, Failure, Settings};
 use followers::Followers;
 use people::People;
+pub(crate) use people::SOMEBODY;
 use servers::Server;
 pub(crate) use servers::outcome;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use coordinator::namespaces::DEFAULT;
+use coordinator::once::Once;
 use coordinator::{Answer, Input, NewWorkflow};
 use serde_json::{Map, Value, json};
 use store::{Commit, Operation, Precondition};
@@ -19,6 +20,9 @@ pub(crate) type Ticket = u64;
 
 /// More workflows at a time than this nobody makes.
 const MOST_OPEN: usize = 40;
+
+/// With a number: the name of a person, who asks for one thing.
+pub(crate) const SOMEBODY: &str = "somebody-";
 
 #[derive(Default)]
 pub(crate) struct People {
@@ -36,6 +40,8 @@ struct Asked {
     input: Input,
     workflow: String,
     what: &'static str,
+    /// The event that the workflow was at when it was done, as an answer said that was lost on its way.
+    done: Option<u64>,
 }
 
 impl People {
@@ -126,6 +132,7 @@ impl World {
             input: input.clone(),
             workflow,
             what,
+            done: None,
         };
         self.people.waiting.insert(ticket, asked);
         if !self.ask_server(input, ticket) {
@@ -135,10 +142,41 @@ impl World {
 
     /// An answer that somebody has seen is a promise.
     pub(super) fn answered(&mut self, ticket: Ticket, answer: Answer) {
-        let Some(asked) = self.people.waiting.remove(&ticket) else {
+        let Some(mut asked) = self.people.waiting.remove(&ticket) else {
             return;
         };
+        let event = match &answer {
+            Answer::Workflow(workflow) => Some(workflow.head.last_event),
+            Answer::Before(done) => done.came.event(),
+            _ => None,
+        };
+        if let Some(done) = asked.done
+            && !matches!(&answer, Answer::Before(before) if before.came.event() == Some(done))
+        {
+            let Asked { what, workflow, .. } = &asked;
+            return self.break_down(format!(
+                "{what} of {workflow} ({ticket}), which was done at event {done}, is answered otherwise when it is asked again: \
+                 {event:?}"
+            ));
+        }
+        // The connection is lost before the answer has come.
+        if event.is_some() && !self.quiet && matches!(asked.input, Input::Asked { .. }) && self.dice.one_in(6)
+        {
+            self.say(format!("the answer is lost ({ticket})"));
+            self.coverage.fault("network: an answer is lost");
+            asked.done = event;
+            self.people.waiting.insert(ticket, asked);
+            self.people.again.push(ticket);
+            return;
+        }
         match answer {
+            Answer::Before(_) => {
+                self.coverage.command("asked again");
+                self.say(format!("answered ({ticket}): {} was done before", asked.what));
+                self.look();
+                let outcome = self.checks.promised(&asked.workflow, event.unwrap_or_default());
+                self.must(outcome);
+            }
             Answer::Workflow(workflow) => {
                 self.say(format!(
                     "answered ({ticket}): {} of {} is done, it is {}",
@@ -287,10 +325,20 @@ impl World {
         self.command(&id, what, command);
     }
 
-    fn command(&mut self, id: &str, what: &'static str, command: Command) {
-        let input = Input::Command {
+    /// By somebody who asks for nothing else, so that it is seen in the events whether it took effect twice.
+    fn command(&mut self, id: &str, what: &'static str, mut command: Command) {
+        let person = format!("{SOMEBODY}{}", self.people.last + 1);
+        sign(&mut command, &person);
+        let request = format!("{id} {command:?}");
+        let now = self.server_clock(0);
+        let once = match Once::new(&person, "key", what, request.as_bytes(), now) {
+            Ok(once) => once,
+            Err(error) => return self.break_down(format!("a key is refused: {error}")),
+        };
+        let input = Input::Asked {
             workflow: id.to_owned(),
             command,
+            once,
         };
         self.ask(input, id.to_owned(), what);
     }
@@ -397,6 +445,25 @@ impl World {
                 self.command(&id, "cancel", Command::Cancel { by, reason });
             }
         }
+    }
+}
+
+/// Says who wants it.
+fn sign(command: &mut Command, person: &str) {
+    if let Command::Cancel { by, .. }
+    | Command::Decide { by, .. }
+    | Command::Label { by, .. }
+    | Command::Pause { by, .. }
+    | Command::PauseOne { by, .. }
+    | Command::Retry { by }
+    | Command::RetryOne { by, .. }
+    | Command::SetPolicy { by, .. }
+    | Command::Skip { by, .. }
+    | Command::Start { by, .. }
+    | Command::Unpause { by }
+    | Command::UnpauseOne { by, .. } = command
+    {
+        person.clone_into(by);
     }
 }
 

@@ -501,6 +501,29 @@ impl EventKind {
         }
     }
 
+    /// Who wanted it, where a person did; empty: nobody in particular.
+    pub fn by(&self) -> Option<&str> {
+        use EventKind::*;
+        match self {
+            Created { by, .. }
+            | Labelled { by, .. }
+            | StartMoved { by, .. }
+            | Begun { by }
+            | Decided { by, .. }
+            | PolicySet { by, .. }
+            | PauseAsked { by, .. }
+            | SkipAsked { by, .. }
+            | TaskPaused { by, .. }
+            | TaskResumed { by, .. }
+            | ItemReopened { by, .. }
+            | TasksReopened { by, .. }
+            | CancelAsked { by, .. }
+            | Unpaused { by }
+            | RunOpened { by, .. } => Some(by),
+            _ => None,
+        }
+    }
+
     /// The attempt that it is about.
     pub fn attempt(&self) -> Option<&AttemptId> {
         use EventKind::*;

@@ -7,13 +7,12 @@ use proto::v1::{
     SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
-use tonic::{Response, Status};
 use workflow::labels::in_one_line;
 
 use super::super::{Asking, labels};
 use super::Decision;
-use crate::client::Client;
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::views::{Workflow, dash};
 
@@ -21,44 +20,81 @@ use crate::views::{Workflow, dash};
 pub(super) async fn pause(
     id: String,
     task: Option<String>,
-    reason: String,
+    (reason, key): (String, Key),
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let control = &mut client.control;
+    let client = asking.connect().await?;
+    let idempotency_key = key.text();
     let answer = match task {
-        Some(task) => control.pause_task(PauseTaskRequest { id, task, reason }).await,
-        None => control.pause_workflow(PauseWorkflowRequest { id, reason }).await,
+        Some(task) => ask_once!(
+            client,
+            pause_task(PauseTaskRequest {
+                id,
+                task,
+                reason,
+                idempotency_key,
+            })
+        ),
+        None => ask_once!(
+            client,
+            pause_workflow(PauseWorkflowRequest {
+                id,
+                reason,
+                idempotency_key,
+            })
+        ),
     };
-    changed(&client, answer, asking)
+    changed(answer?, asking)
 }
 
-pub(super) async fn resume(id: String, task: Option<String>, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let control = &mut client.control;
+pub(super) async fn resume(
+    id: String,
+    task: Option<String>,
+    key: Key,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let idempotency_key = key.text();
     let answer = match task {
-        Some(task) => control.resume_task(ResumeTaskRequest { id, task }).await,
-        None => control.resume_workflow(ResumeWorkflowRequest { id }).await,
+        Some(task) => ask_once!(
+            client,
+            resume_task(ResumeTaskRequest {
+                id,
+                task,
+                idempotency_key,
+            })
+        ),
+        None => ask_once!(
+            client,
+            resume_workflow(ResumeWorkflowRequest { id, idempotency_key })
+        ),
     };
-    changed(&client, answer, asking)
+    changed(answer?, asking)
 }
 
 /// `at`: `None` is now.
 pub(super) async fn start(
     id: String,
     at: Option<prost_types::Timestamp>,
+    key: Key,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .start_workflow(StartWorkflowRequest { id, at })
-        .await;
-    changed(&client, answer, asking)
+    let client = asking.connect().await?;
+    let request = StartWorkflowRequest {
+        id,
+        at,
+        idempotency_key: key.text(),
+    };
+    changed(ask_once!(client, start_workflow(request))?, asking)
 }
 
 /// `changes`: KEY=VALUE, and KEY- for one that goes.
-pub(super) async fn label(id: String, changes: &[String], asking: Asking<'_>) -> Result<(), Failure> {
+pub(super) async fn label(
+    id: String,
+    changes: &[String],
+    key: Key,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
     let is_gone = |change: &&String| !change.contains('=') && change.ends_with('-');
     let (gone, set): (Vec<&String>, Vec<&String>) = changes.iter().partition(is_gone);
     let set: Vec<String> = set.into_iter().cloned().collect();
@@ -66,10 +102,10 @@ pub(super) async fn label(id: String, changes: &[String], asking: Asking<'_>) ->
         id,
         set: labels(&set)?.into_iter().collect(),
         remove: gone.iter().map(|key| key[..key.len() - 1].to_owned()).collect(),
+        idempotency_key: key.text(),
     };
-    let mut client = asking.connect().await?;
-    let answer = client.control.label_workflow(request).await;
-    let workflow = Workflow::from(client.answer(answer)?);
+    let client = asking.connect().await?;
+    let workflow = Workflow::from(ask_once!(client, label_workflow(request))?);
     output::one(asking.out, asking.output, &workflow, |out| {
         let labels = dash(&in_one_line(&workflow.labels));
         Ok(writeln!(out, "workflow {} has the labels {labels}", workflow.id)?)
@@ -77,64 +113,87 @@ pub(super) async fn label(id: String, changes: &[String], asking: Asking<'_>) ->
 }
 
 /// No rules: everything is done at once.
-pub(super) async fn policy(id: String, policy: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client.control.set_policy(SetPolicyRequest { id, policy }).await;
-    changed(&client, answer, asking)
+pub(super) async fn policy(
+    id: String,
+    policy: Vec<String>,
+    key: Key,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = SetPolicyRequest {
+        id,
+        policy,
+        idempotency_key: key.text(),
+    };
+    changed(ask_once!(client, set_policy(request))?, asking)
 }
 
 pub(super) async fn skip(
     id: String,
     task: String,
-    reason: String,
+    (reason, key): (String, Key),
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .skip_task(SkipTaskRequest { id, task, reason })
-        .await;
-    changed(&client, answer, asking)
+    let client = asking.connect().await?;
+    let request = SkipTaskRequest {
+        id,
+        task,
+        reason,
+        idempotency_key: key.text(),
+    };
+    changed(ask_once!(client, skip_task(request))?, asking)
 }
 
-pub(super) async fn cancel(id: String, reason: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .cancel_workflow(CancelWorkflowRequest { id, reason })
-        .await;
-    changed(&client, answer, asking)
+pub(super) async fn cancel(id: String, reason: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = CancelWorkflowRequest {
+        id,
+        reason,
+        idempotency_key: key.text(),
+    };
+    changed(ask_once!(client, cancel_workflow(request))?, asking)
 }
 
 /// `task`: `None` is all that did not succeed.
-pub(super) async fn retry(id: String, task: Option<String>, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let control = &mut client.control;
+pub(super) async fn retry(
+    id: String,
+    task: Option<String>,
+    key: Key,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let idempotency_key = key.text();
     let answer = match task {
-        Some(task) => control.retry_task(RetryTaskRequest { id, task }).await,
-        None => control.retry_workflow(RetryWorkflowRequest { id }).await,
+        Some(task) => ask_once!(
+            client,
+            retry_task(RetryTaskRequest {
+                id,
+                task,
+                idempotency_key,
+            })
+        ),
+        None => ask_once!(
+            client,
+            retry_workflow(RetryWorkflowRequest { id, idempotency_key })
+        ),
     };
-    changed(&client, answer, asking)
+    changed(answer?, asking)
 }
 
 pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
+    let client = asking.connect().await?;
     let request = DecideApprovalRequest {
         id: decision.id,
         task: decision.task,
         approved,
         comment: decision.comment,
+        idempotency_key: decision.key.text(),
     };
-    let answer = client.control.decide_approval(request).await;
-    changed(&client, answer, asking)
+    changed(ask_once!(client, decide_approval(request))?, asking)
 }
 
-fn changed(
-    client: &Client,
-    answer: Result<Response<v1::Workflow>, Status>,
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let workflow = Workflow::from(client.answer(answer)?);
+fn changed(workflow: v1::Workflow, asking: Asking<'_>) -> Result<(), Failure> {
+    let workflow = Workflow::from(workflow);
     output::one(asking.out, asking.output, &workflow, |out| {
         writeln!(out, "workflow {} is {}", workflow.id, workflow.state_and_time())?;
         Ok(())

@@ -4,6 +4,7 @@ mod change;
 mod graph;
 mod look;
 pub(crate) mod run;
+mod several;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,6 +20,7 @@ use crate::duration::duration;
 use crate::failure::Failure;
 use crate::following::Following;
 use crate::moment::{from_now, moment};
+use crate::once::{Key, ask_once};
 use crate::output::{self, Format};
 use crate::views::Workflow;
 
@@ -52,9 +54,8 @@ until that time it has no machine, and waits for none.")]
         /// The value of an input: the text for one of type string, JSON for others; more than once, or all as a JSON object
         #[arg(short = 'i', long = "input", value_name = "NAME=VALUE")]
         inputs: Vec<String>,
-        /// The same key gives the same workflow, however often it is asked for
-        #[arg(long, value_name = "TEXT")]
-        idempotency_key: Option<String>,
+        #[command(flatten)]
+        key: Key,
         /// Its name [default: the template's]
         #[arg(long)]
         name: Option<String>,
@@ -106,12 +107,16 @@ Examples:
         /// KEY=VALUE sets a label, KEY- takes it away
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
         changes: Vec<String>,
+        #[command(flatten)]
+        key: Key,
     },
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
     Delete {
         /// Its id, from `farrier workflow list`
         id: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Start nothing more of it, or of one task, until it is resumed; what runs, runs on
     #[command(after_help = "\
@@ -129,6 +134,8 @@ What is paused by itself and with the workflow goes on when both are resumed.")]
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Change when a workflow begins that was made with --at or --in
     #[command(after_help = "\
@@ -144,6 +151,8 @@ Examples:
         /// At once
         #[arg(long)]
         now: bool,
+        #[command(flatten)]
+        key: Key,
     },
     /// Go on with a paused workflow, or with one paused task of it
     #[command(after_help = "\
@@ -155,6 +164,8 @@ Examples:
         id: String,
         #[arg(help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]")]
         task: Option<String>,
+        #[command(flatten)]
+        key: Key,
     },
     /// Change which of its actions a person releases, and which are refused
     #[command(after_help = "\
@@ -177,6 +188,8 @@ The rules replace those that it has; the first that fits an action counts. What 
         /// No rules
         #[arg(long)]
         none: bool,
+        #[command(flatten)]
+        key: Key,
     },
     /// Do not do one task, or one item of a forEach; the rest goes on
     #[command(after_help = "\
@@ -191,6 +204,8 @@ Examples:
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Start nothing more of a workflow, and stop what runs
     #[command(after_help = "Example:\n  farrier workflow cancel ID --reason 'wrong image'")]
@@ -200,6 +215,8 @@ Examples:
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
+        #[command(flatten)]
+        key: Key,
     },
     /// Run what did not succeed of an ended workflow once more, or one task or item that failed
     #[command(after_help = "\
@@ -214,6 +231,8 @@ Examples:
             help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all that did not succeed]"
         )]
         task: Option<String>,
+        #[command(flatten)]
+        key: Key,
     },
     /// Say yes to a task that waits for it
     #[command(after_help = "\
@@ -269,10 +288,17 @@ Examples:
         id: String,
     },
     /// Show how far it is, again and again, until it has ended
-    #[command(after_help = "Example:\n  farrier workflow watch ID")]
+    #[command(after_help = "\
+Examples:
+  farrier workflow watch ID
+  farrier workflow watch -l change=4711   all that have this label, also those that are made meanwhile")]
     Watch {
         /// Its id, from `farrier workflow list`
-        id: String,
+        #[arg(required_unless_present = "selector", conflicts_with = "selector")]
+        id: Option<String>,
+        /// Instead of one: those with these labels, as in `farrier workflow list -l`
+        #[arg(short = 'l', long, value_name = "SELECTOR")]
+        selector: Option<String>,
     },
     /// Draw its tasks and what needs what, as Mermaid text
     #[command(after_help = "Example:\n  farrier workflow graph ID > workflow.mmd")]
@@ -293,10 +319,17 @@ Examples:
         raw: bool,
     },
     /// Wait for its end; exit code 0 for SUCCESS only
-    #[command(after_help = "Example:\n  farrier workflow wait ID --timeout 30m && echo installed")]
+    #[command(after_help = "\
+Examples:
+  farrier workflow wait ID --timeout 30m && echo installed
+  farrier workflow wait -l change=4711 --timeout 2h   all that have this label now; 0 if all are SUCCESS")]
     Wait {
         /// Its id, from `farrier workflow list`
-        id: String,
+        #[arg(required_unless_present = "selector", conflicts_with = "selector")]
+        id: Option<String>,
+        /// Instead of one: those with these labels, as in `farrier workflow list -l`
+        #[arg(short = 'l', long, value_name = "SELECTOR")]
+        selector: Option<String>,
         /// How long, such as 90s, 30m or 2h; 0: for ever [default: for ever]
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
@@ -342,6 +375,8 @@ pub(crate) struct Decision {
     /// For those who look later
     #[arg(long, default_value = "", hide_default_value = true)]
     comment: String,
+    #[command(flatten)]
+    key: Key,
 }
 
 pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
@@ -352,7 +387,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             devices: given,
             machine,
             inputs: values,
-            idempotency_key,
+            key,
             name,
             labels: given_labels,
             policy,
@@ -369,7 +404,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
                 machine: machine.unwrap_or_default(),
                 inputs_json: inputs.json()?,
                 inputs_text: inputs.typed.into_iter().collect(),
-                idempotency_key: idempotency_key.unwrap_or_default(),
+                idempotency_key: key.text(),
                 name: name.unwrap_or_default(),
                 namespace: asking.namespace.clone(),
                 start_at: later.asked()?,
@@ -388,15 +423,35 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             let machine = machine.unwrap_or_default();
             list(machine, unfinished, selecting, listing, asking).await?;
         }
-        WorkflowCommand::Label { id, changes } => change::label(id, &changes, asking).await?,
-        WorkflowCommand::Delete { id } => delete(id, asking).await?,
-        WorkflowCommand::Pause { id, task, reason } => change::pause(id, task, reason, asking).await?,
-        WorkflowCommand::Start { id, later, now: _ } => change::start(id, later.asked()?, asking).await?,
-        WorkflowCommand::Resume { id, task } => change::resume(id, task, asking).await?,
-        WorkflowCommand::Policy { id, policy, none: _ } => change::policy(id, policy, asking).await?,
-        WorkflowCommand::Skip { id, task, reason } => change::skip(id, task, reason, asking).await?,
-        WorkflowCommand::Cancel { id, reason } => change::cancel(id, reason, asking).await?,
-        WorkflowCommand::Retry { id, task } => change::retry(id, task, asking).await?,
+        WorkflowCommand::Label { id, changes, key } => change::label(id, &changes, key, asking).await?,
+        WorkflowCommand::Delete { id, key } => delete(id, key, asking).await?,
+        WorkflowCommand::Pause {
+            id,
+            task,
+            reason,
+            key,
+        } => change::pause(id, task, (reason, key), asking).await?,
+        WorkflowCommand::Start {
+            id,
+            later,
+            now: _,
+            key,
+        } => change::start(id, later.asked()?, key, asking).await?,
+        WorkflowCommand::Resume { id, task, key } => change::resume(id, task, key, asking).await?,
+        WorkflowCommand::Policy {
+            id,
+            policy,
+            none: _,
+            key,
+        } => change::policy(id, policy, key, asking).await?,
+        WorkflowCommand::Skip {
+            id,
+            task,
+            reason,
+            key,
+        } => change::skip(id, task, (reason, key), asking).await?,
+        WorkflowCommand::Cancel { id, reason, key } => change::cancel(id, reason, key, asking).await?,
+        WorkflowCommand::Retry { id, task, key } => change::retry(id, task, key, asking).await?,
         WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,
         WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
         WorkflowCommand::Explain { id, task } => look::explain(id, task.unwrap_or_default(), asking).await?,
@@ -405,12 +460,24 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             look::data(id, path, version.unwrap_or_default(), asking).await?;
         }
         WorkflowCommand::State { id } => look::state(id, asking).await?,
-        WorkflowCommand::Watch { id } => return look::watch(id, asking).await,
+        WorkflowCommand::Watch { id, selector } => {
+            return match selector {
+                Some(selector) => several::watch(&selector, asking).await,
+                None => look::watch(id.unwrap_or_default(), asking).await,
+            };
+        }
         WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
         WorkflowCommand::Logs { id, follow, raw } => look::logs(id, follow, raw, asking).await?,
-        WorkflowCommand::Wait { id, timeout } => {
+        WorkflowCommand::Wait {
+            id,
+            selector,
+            timeout,
+        } => {
             let timeout = timeout.filter(|timeout| !timeout.is_zero());
-            return look::wait(id, timeout, asking).await;
+            return match selector {
+                Some(selector) => several::wait(&selector, timeout, asking).await,
+                None => look::wait(id.unwrap_or_default(), timeout, asking).await,
+            };
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -461,9 +528,8 @@ impl Inputs {
 }
 
 async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client.control.create_workflow(request).await;
-    let answer = client.answer(answer)?;
+    let client = asking.connect().await?;
+    let answer = ask_once!(client, create_workflow(request))?;
     warn(&answer.warnings);
     let Some(workflow) = answer.workflow.map(Workflow::from) else {
         return Err(Failure::Failed(
@@ -511,13 +577,13 @@ async fn list(
     }
 }
 
-async fn delete(id: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .delete_workflow(DeleteWorkflowRequest { id: id.clone() })
-        .await;
-    client.answer(answer)?;
+async fn delete(id: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
+    let request = DeleteWorkflowRequest {
+        id: id.clone(),
+        idempotency_key: key.text(),
+    };
+    ask_once!(client, delete_workflow(request))?;
     output::deleted(asking.out, asking.output, "workflow", &id)
 }
 

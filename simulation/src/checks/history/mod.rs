@@ -54,7 +54,7 @@ struct ExecutionSeen {
     /// The action that it asks for, and those that were released.
     asks: Option<usize>,
     released: BTreeSet<usize>,
-    /// Somebody has skipped it since it was made.
+    /// Somebody has skipped it since it was made, or its task or item in a later instance; and it did not succeed all the same.
     skipped: bool,
     /// By action: done in this try of the task.
     done: BTreeSet<usize>,
@@ -123,7 +123,17 @@ impl History {
         self.definition.boots
     }
 
-    /// Whether somebody skipped it after it was made.
+    /// The workflow that it is part of, and what of that it was made for.
+    pub(crate) fn above(&self) -> Option<(&str, ExecutionId)> {
+        match self.events.first().map(|event| &event.kind) {
+            Some(EventKind::Created {
+                parent: Some(parent), ..
+            }) => Some((&parent.workflow, parent.execution)),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody skipped it after it was made, or a later instance of the same.
     pub(crate) fn was_skipped(&self, id: ExecutionId) -> bool {
         let execution = self.executions.get(&id);
         execution.is_some_and(|execution| execution.skipped)
@@ -249,8 +259,9 @@ impl History {
                 ..
             } => {
                 if let Some(execution) = execution {
-                    self.open(*execution)?.skipped = true;
+                    self.open(*execution)?;
                 }
+                self.set_skipped(*task, execution.map(|id| id.item).or(*item), true);
                 self.holds(*task, *item, *execution, false).map(|_| ())
             }
             EventKind::TaskPaused {
@@ -511,11 +522,19 @@ impl History {
         execution.ended = true;
         if state == StepState::Success {
             self.succeeded.insert((id.task, id.item));
+            self.set_skipped(id.task, Some(id.item), false);
         }
         if matches!(state, StepState::Failed | StepState::Timeout) {
             self.task(id.task)?.failed += 1;
         }
         Ok(())
+    }
+
+    /// Of a task, or of one item of it, in whichever instance.
+    fn set_skipped(&mut self, task: usize, item: Option<usize>, skipped: bool) {
+        let those = self.executions.iter_mut();
+        let those = those.filter(|(id, _)| id.task == task && item.is_none_or(|item| item == id.item));
+        those.for_each(|(_, execution)| execution.skipped = skipped);
     }
 
     fn item_reopened(&mut self, id: ExecutionId) -> Result<(), String> {

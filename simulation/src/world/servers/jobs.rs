@@ -283,8 +283,11 @@ impl World {
             return;
         };
         self.then(server, plan.then);
-        if let (Answer::Refused(Refusal::Missing), Origin::Person(_), Input::Command { workflow, .. }) =
-            (&plan.answer, &job.origin, &job.input)
+        if let (
+            Answer::Refused(Refusal::Missing),
+            Origin::Person(_),
+            Input::Asked { workflow, .. } | Input::Command { workflow, .. },
+        ) = (&plan.answer, &job.origin, &job.input)
             && matches!(Archives::of(&self.disk, workflow), Ok(Some(_)))
         {
             let id = workflow.clone();

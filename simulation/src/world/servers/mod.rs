@@ -349,6 +349,14 @@ impl World {
 
     /// A person's request reaches a server; false: none is up.
     pub(super) fn ask_server(&mut self, input: Input, ticket: Ticket) -> bool {
+        let input = match input {
+            Input::Asked {
+                workflow, command, ..
+            } if self.settings.breakage == Some(Breakage::ServerForgetsKeys) => {
+                Input::Command { workflow, command }
+            }
+            input => input,
+        };
         let Some(server) = (0..self.servers.len()).find(|server| self.servers[*server].is_up()) else {
             return false;
         };
