@@ -133,6 +133,15 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 group.output,
             )
         }
+        Command::Webhook(group) => {
+            namespace = group.namespace;
+            (
+                Asked::Webhook(group.command),
+                group.server,
+                group.request_timeout,
+                group.output,
+            )
+        }
         Command::Workflow(group) => {
             namespace = group.namespace;
             (
@@ -168,6 +177,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Asked::Run(args) => commands::workflow::run::run(args, asking).await,
             Asked::Secret(command) => commands::secret::run(command, asking).await,
             Asked::Template(command) => commands::template::run(command, asking).await,
+            Asked::Webhook(command) => commands::webhook::run(command, asking).await,
             Asked::Workflow(command) => commands::workflow::run(command, asking).await,
         }
     });
@@ -187,5 +197,6 @@ enum Asked {
     Run(commands::workflow::run::RunArgs),
     Secret(commands::secret::SecretCommand),
     Template(commands::template::TemplateCommand),
+    Webhook(commands::webhook::WebhookCommand),
     Workflow(commands::workflow::WorkflowCommand),
 }

@@ -7,7 +7,7 @@
 //! [`steps`] is the loop: load, let the engine decide, say what to commit. [`making`] is what a workflow is made from,
 //! [`machines`] and [`templates`] the records, [`data`] the versions of ephemeral data, [`archive`] the form of what left the
 //! store, [`order`] the order of all events, [`netboot`] what a machine boots, [`people`] who may do what, [`once`] what takes effect
-//! once, [`secrets`] what is sealed. [`database`] is the store as
+//! once, [`secrets`] what is sealed, [`webhooks`] who is told of events. [`database`] is the store as
 //! all of them use it, with its keys.
 
 #![forbid(unsafe_code)]
@@ -27,6 +27,7 @@ pub mod people;
 pub mod secrets;
 pub mod steps;
 pub mod templates;
+pub mod webhooks;
 
 pub use data::Changed;
 pub use error::Error;

@@ -18,7 +18,7 @@ use crate::archive::Archived;
 use crate::database::{Batch, View};
 use crate::error::Error;
 use crate::people::Token;
-use crate::{machines, secrets, templates};
+use crate::{machines, secrets, templates, webhooks};
 
 /// The namespace that is always there, and that is meant where none is named.
 pub const DEFAULT: &str = "default";
@@ -235,13 +235,14 @@ fn held(view: &View, name: &str) -> Result<Vec<String>, Error> {
         .into_iter()
         .map(|template| template.name);
     let secrets = secrets::all(view, &reach)?.into_iter().map(|(id, _)| id.name);
+    let webhooks = webhooks::all(view, &reach)?.into_iter().map(|(id, _)| id.name);
     let heads = view.list::<Head>("workflow/")?.into_iter().map(|(_, head)| head);
     let archived = view.list::<Archived>("archived/")?.into_iter();
     let heads = heads.chain(archived.map(|(_, archived)| archived.head));
     let workflows = heads.filter(|head| head.namespace == name).map(|head| head.id);
     let tokens = view.list::<Token>("token/")?.into_iter().map(|(_, token)| token);
     let tokens = tokens.filter(|token| token.namespaces.iter().any(|of| of == name));
-    let kinds: [(&str, Vec<String>, String); 5] = [
+    let kinds: [(&str, Vec<String>, String); 6] = [
         (
             "machine",
             machines.collect(),
@@ -256,6 +257,11 @@ fn held(view: &View, name: &str) -> Result<Vec<String>, Error> {
             "secret",
             secrets.collect(),
             format!("farrier secret list -n {name}"),
+        ),
+        (
+            "webhook",
+            webhooks.collect(),
+            format!("farrier webhook list -n {name}"),
         ),
         (
             "workflow",

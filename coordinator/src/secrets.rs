@@ -64,6 +64,21 @@ impl AsRef<str> for Value {
     }
 }
 
+impl Value {
+    pub(crate) fn new(value: String) -> Value {
+        Value(Zeroizing::new(value))
+    }
+}
+
+/// A value that stands sealed in another row than that of a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The id of the key that it is sealed with.
+    key: String,
+    nonce: String,
+    sealed: String,
+}
+
 /// What secrets are sealed with.
 pub struct Key {
     id: String,
@@ -87,22 +102,37 @@ impl Key {
         &self.id
     }
 
-    fn seal(&self, (namespace, name): (&str, &str), value: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
+    /// Seals a value for one row: it does not open in another. `nonce` is drawn by chance, for this once.
+    pub(crate) fn seal_for(&self, row: &str, value: &str, nonce: [u8; NONCE_BYTES]) -> Sealed {
+        Sealed {
+            key: self.id.clone(),
+            nonce: HEXLOWER.encode(&nonce),
+            sealed: BASE64.encode(&self.seal(row.as_bytes().to_vec(), value, nonce)),
+        }
+    }
+
+    /// `None`: it was sealed with another key, or for another row, or is damaged.
+    pub(crate) fn open_for(&self, row: &str, sealed: &Sealed) -> Option<Value> {
+        let Sealed { key, nonce, sealed } = sealed;
+        (*key == self.id)
+            .then(|| self.open(row.as_bytes().to_vec(), nonce, sealed))
+            .flatten()
+    }
+
+    fn seal(&self, associated: Vec<u8>, value: &str, nonce: [u8; NONCE_BYTES]) -> Vec<u8> {
         let mut sealed = value.as_bytes().to_vec();
-        let aad = Aad::from(associated(namespace, name));
+        let aad = Aad::from(associated);
         self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
             .expect("a value far below the cipher's bound of 256 GiB");
         sealed
     }
 
-    fn open(&self, (namespace, name): (&str, &str), secret: &Secret) -> Option<Value> {
-        let nonce = HEXLOWER.decode(secret.nonce.as_bytes()).ok()?;
+    fn open(&self, associated: Vec<u8>, nonce: &str, sealed: &str) -> Option<Value> {
+        let nonce = HEXLOWER.decode(nonce.as_bytes()).ok()?;
         let nonce = Nonce::try_assume_unique_for_key(&nonce).ok()?;
-        let mut sealed = BASE64.decode(secret.sealed.as_bytes()).ok()?;
-        let opened = self
-            .key
-            .open_in_place(nonce, Aad::from(associated(namespace, name)), &mut sealed);
+        let mut sealed = BASE64.decode(sealed.as_bytes()).ok()?;
+        let opened = self.key.open_in_place(nonce, Aad::from(associated), &mut sealed);
         let value = opened
             .ok()
             .and_then(|value| std::str::from_utf8(value).ok())
@@ -233,7 +263,7 @@ pub fn put(
     let secret = Secret {
         key: key.id.clone(),
         nonce: HEXLOWER.encode(&nonce),
-        sealed: BASE64.encode(&key.seal((scope.namespace(), name), value, nonce)),
+        sealed: BASE64.encode(&key.seal(associated(scope.namespace(), name), value, nonce)),
         version: before.as_ref().map_or(1, |before| before.value.version + 1),
         created_at: before.as_ref().map_or(now, |before| before.value.created_at),
         updated_at: now,
@@ -301,7 +331,7 @@ pub fn open<'n>(
                 key: key.id.clone(),
             }));
         }
-        let Some(value) = key.open((scope.namespace(), name), &secret) else {
+        let Some(value) = key.open(associated(scope.namespace(), name), &secret.nonce, &secret.sealed) else {
             return Ok(Err(Unavailable::Damaged { name: name.into() }));
         };
         values.insert(name.to_owned(), value);

@@ -21,6 +21,7 @@ use crate::secrets::KeyFile;
 use crate::tasks::{Stopped, Tasks};
 use crate::timeline;
 use crate::turns::Turns;
+use crate::webhooks::{Webhooks, tell};
 use crate::workflows::logs::Progress;
 use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
@@ -116,6 +117,7 @@ pub(crate) struct Inner {
     pub(crate) intake: Intake,
     /// Who follows the events of all workflows, by the names of their tokens.
     pub(crate) followers: Places<String>,
+    pub(crate) webhooks: Webhooks,
     pub(crate) tasks: Tasks,
 }
 
@@ -198,6 +200,7 @@ impl ControlPlane {
             unspoken_said: Mutex::default(),
             intake,
             followers,
+            webhooks: Webhooks::default(),
             tasks,
         };
         let control = Self {
@@ -217,6 +220,7 @@ impl ControlPlane {
         tasks.background("deadlocks", blocked::run(weak(), stopped()));
         tasks.background("archive", keeper::run(weak(), roots, archive_after, stopped()));
         tasks.background("retention", retention::run(weak(), keep_ended, stopped()));
+        tasks.background("webhooks", tell::run(weak(), stopped()));
         tasks.background("events", kept::run(weak(), keep_events, stopped()));
         Ok(control)
     }

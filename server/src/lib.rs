@@ -29,6 +29,7 @@ mod tasks;
 mod templates;
 pub mod timeline;
 mod turns;
+mod webhooks;
 mod within;
 mod workflows;
 

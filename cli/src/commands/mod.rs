@@ -13,6 +13,7 @@ pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod token;
+pub(crate) mod webhook;
 pub(crate) mod workflow;
 
 use std::collections::BTreeMap;
@@ -90,6 +91,8 @@ pub(crate) enum Command {
     Events(Box<OneInNamespace<events::EventsArgs>>),
     /// Secrets that actions are handed
     Secret(Group<secret::SecretCommand>),
+    /// Webhooks: addresses that are told of ends, of waits for approval, of silent machines
+    Webhook(Group<webhook::WebhookCommand>),
     /// Run one action on one machine, now
     Run(Box<GroupOfOne<workflow::run::RunArgs>>),
     /// Log in to a server: keep the token that it is asked with
@@ -136,6 +139,7 @@ impl Command {
             | Command::Store(_)
             | Command::Template(_)
             | Command::Token(_)
+            | Command::Webhook(_)
             | Command::Whoami(_)
             | Command::Workflow(_) => None,
         }

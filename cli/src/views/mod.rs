@@ -4,6 +4,7 @@ mod events;
 mod namespace;
 mod secret;
 mod token;
+mod webhook;
 mod workflow;
 
 use jiff::tz::TimeZone;
@@ -18,6 +19,7 @@ pub(crate) use events::FollowedEvent;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};
+pub(crate) use webhook::{CreatedWebhook, TestedWebhook, Webhook, WebhookDelivery};
 pub(crate) use workflow::{Event, LogLine, Task, Workflow};
 
 #[derive(Debug, Serialize)]

@@ -12,3 +12,4 @@ mod once;
 mod people;
 mod record;
 mod shapes;
+mod webhooks;

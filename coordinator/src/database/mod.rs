@@ -23,6 +23,7 @@
 //! token/<name>  token-secret/<digest>         what people have been given; -> name; see [`people`](crate::people)
 //! boot/<mac>                                  boots and their tokens
 //! secret/<namespace>/<name>                   a secret, sealed; see [`secrets`](crate::secrets)
+//! webhook/<namespace>/<name> ...              who is told of events; see [`webhooks`](crate::webhooks)
 //! agent/<mac>                                 what attached last: version, when it was heard
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number

@@ -17,21 +17,24 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 18] = [
+const VIEWERS: [&str; 21] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",
     "GetMachine",
     "GetTemplate",
+    "GetWebhook",
     "GetWorkflow",
     "ListMachines",
     "ListNamespaces",
     "ListSecrets",
     "ListTemplates",
+    "ListWebhooks",
     "ListWorkflows",
     "RenderTemplate",
     "WaitWorkflow",
     "WatchProgress",
+    "WebhookDeliveries",
     "WhoAmI",
     "WorkflowData",
     "WorkflowEvents",
@@ -177,12 +180,15 @@ mod tests {
 
     #[test]
     fn each_call_of_the_api_stands_in_one_list() {
-        const ADMINS: [&str; 5] = [
+        const ADMINS: [&str; 8] = [
             "CreateNamespace",
             "CreateToken",
+            "CreateWebhook",
             "DeleteNamespace",
             "DeleteToken",
+            "DeleteWebhook",
             "ListTokens",
+            "TestWebhook",
         ];
         let api = include_str!("../../../proto/proto/farrier/v1/control.proto");
         let calls = api.lines().filter_map(|line| line.trim().strip_prefix("rpc "));

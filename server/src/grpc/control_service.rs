@@ -16,6 +16,7 @@ use super::given::{inputs, of_item, policy, selected, the_one_that_waits};
 use super::keyed::asked;
 use super::machines::Around;
 use super::status;
+use super::webhooks;
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::people::NewToken;
@@ -675,6 +676,74 @@ impl ControlService for ControlPlane {
             |to| async move { control.watch_progress(&reach, &id, to).await },
             |progress| progress,
         ))
+    }
+
+    async fn create_webhook(
+        &self,
+        request: Request<CreateWebhookRequest>,
+    ) -> Result<Response<CreateWebhookResponse>, Status> {
+        let caller = caller(&request)?;
+        let made = self.webhook_created(caller, request.into_inner()).await;
+        Ok(Response::new(made.map_err(status)?))
+    }
+
+    async fn list_webhooks(
+        &self,
+        request: Request<ListWebhooksRequest>,
+    ) -> Result<Response<ListWebhooksResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let within = Within::listed(&caller, request.namespace, request.all_namespaces);
+        let all = self.webhooks(within).await.map_err(status)?;
+        let webhooks = all.into_iter().map(webhooks::webhook).collect();
+        Ok(Response::new(ListWebhooksResponse { webhooks }))
+    }
+
+    async fn get_webhook(&self, request: Request<GetWebhookRequest>) -> Result<Response<Webhook>, Status> {
+        let caller = caller(&request)?;
+        let GetWebhookRequest { name, namespace } = request.into_inner();
+        let found = self.webhook(Within::one(&caller, namespace), name).await;
+        Ok(Response::new(webhooks::webhook(found.map_err(status)?)))
+    }
+
+    async fn delete_webhook(
+        &self,
+        request: Request<DeleteWebhookRequest>,
+    ) -> Result<Response<DeleteWebhookResponse>, Status> {
+        let caller = caller(&request)?;
+        let DeleteWebhookRequest { name, namespace } = request.into_inner();
+        let deleted = self.delete_webhook(Within::one(&caller, namespace), name).await;
+        deleted.map_err(status)?;
+        Ok(Response::new(DeleteWebhookResponse {}))
+    }
+
+    async fn test_webhook(
+        &self,
+        request: Request<TestWebhookRequest>,
+    ) -> Result<Response<TestWebhookResponse>, Status> {
+        let caller = caller(&request)?;
+        let TestWebhookRequest { name, namespace } = request.into_inner();
+        let tested = self
+            .test_webhook(Within::one(&caller, namespace), name, &caller.name)
+            .await;
+        Ok(Response::new(webhooks::tested(tested.map_err(status)?)))
+    }
+
+    async fn webhook_deliveries(
+        &self,
+        request: Request<WebhookDeliveriesRequest>,
+    ) -> Result<Response<WebhookDeliveriesResponse>, Status> {
+        let caller = caller(&request)?;
+        let WebhookDeliveriesRequest { name, namespace } = request.into_inner();
+        let listed = self
+            .webhook_deliveries(Within::one(&caller, namespace), name)
+            .await;
+        let deliveries = listed
+            .map_err(status)?
+            .into_iter()
+            .map(webhooks::delivery)
+            .collect();
+        Ok(Response::new(WebhookDeliveriesResponse { deliveries }))
     }
 
     type FollowEventsStream = Answers<FollowedEvent>;

@@ -10,6 +10,7 @@ mod keyed;
 mod listeners;
 mod machines;
 mod progress;
+mod webhooks;
 mod wire;
 
 use std::time::Duration;

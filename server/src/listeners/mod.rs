@@ -6,5 +6,5 @@
 
 pub(crate) mod follow;
 pub(crate) mod kept;
-mod read;
+pub(crate) mod read;
 pub(crate) mod wanted;

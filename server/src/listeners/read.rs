@@ -105,6 +105,26 @@ impl Reader {
         Ok(found)
     }
 
+    /// One event; `None`: its workflow was deleted.
+    ///
+    /// # Errors
+    /// When the store or an archive cannot be read.
+    pub(crate) async fn one(
+        &mut self,
+        id: &str,
+        number: u64,
+    ) -> Result<Option<(Arc<Workflow>, Arc<Event>)>, Error> {
+        let Some(workflow) = self.control.workflow_if_any(id).await? else {
+            return Ok(None);
+        };
+        let key = rows::event(id, number);
+        let event = self
+            .rows_of(id)
+            .read(move |place| place.rows.get::<Event>(&key))
+            .await?;
+        Ok(event.map(|event| (workflow, Arc::new(event.value))))
+    }
+
     fn rows_of(&mut self, id: &str) -> WorkflowRows {
         if let Some((_, rows)) = self.at_hand.iter().find(|(known, _)| known == id) {
             return rows.clone();

@@ -11,6 +11,7 @@ use coordinator::Error;
 use coordinator::database::View;
 use coordinator::namespaces::{Reach, Scope};
 use coordinator::secrets::{self, KEY_BYTES, Key, Unavailable, Value};
+use coordinator::webhooks;
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
@@ -61,13 +62,15 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`Error::Refused`] names the file and the cure.
-    pub(super) fn for_sealing(&self, view: &View) -> Result<Arc<Key>, Error> {
+    pub(crate) fn for_sealing(&self, view: &View) -> Result<Arc<Key>, Error> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let refused = |error: NoKey| Error::Refused(error.to_string());
         if let Some(key) = self.read(&mut known).map_err(refused)? {
             return Ok(key);
         }
-        if !secrets::all(view, &Reach::everything())?.is_empty() {
+        let is_used = !secrets::all(view, &Reach::everything())?.is_empty()
+            || !webhooks::all(view, &Reach::everything())?.is_empty();
+        if is_used {
             return Err(refused(self.missing()));
         }
         let bytes = Zeroizing::new(random::<KEY_BYTES>()?);
@@ -82,6 +85,16 @@ impl KeyFile {
         );
         *known = Some(key.clone());
         Ok(key)
+    }
+
+    /// The key that something was sealed with. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the file and the cure.
+    pub(crate) fn for_opening(&self) -> Result<Arc<Key>, Error> {
+        let read = self.read(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+        let key = read.and_then(|key| key.ok_or_else(|| self.missing()));
+        key.map_err(|error| Error::Refused(error.to_string()))
     }
 
     /// The values of these secrets. Blocks.

@@ -13,9 +13,10 @@ use coordinator::database::{detached, formats};
 use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
-    BootLogRequest, BootStage, CreateWorkflowRequest, Hello, LabelWorkflowRequest, ListMachinesRequest,
-    ListSecretsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest, PutTemplateRequest,
-    SetSecretRequest, Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest, report,
+    BootLogRequest, BootStage, CreateWebhookRequest, CreateWorkflowRequest, Hello, LabelWorkflowRequest,
+    ListMachinesRequest, ListSecretsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest,
+    PutTemplateRequest, SetSecretRequest, Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest,
+    report,
 };
 use serde_json::Value;
 use server::Config;
@@ -120,7 +121,28 @@ async fn written() -> Kept {
 
     // One that has ended, with a log and data; and one of sub-workflows, on which a person is waited for.
     let server = kept.server(&store, NEVER).await;
+    let webhook = CreateWebhookRequest {
+        name: "ops".into(),
+        // Nobody is there.
+        url: "http://127.0.0.1:9/".into(),
+        on: vec!["ended".into()],
+        ..CreateWebhookRequest::default()
+    };
+    server
+        .client()
+        .await
+        .create_webhook(webhook)
+        .await
+        .expect("webhook");
     ended(&server, failed(), "FAILED").await;
+    until("a delivery", || {
+        let rows = store
+            .range(b"webhook-delivery/", b"webhook-delivery0", 1)
+            .expect("readable");
+        rows.first()
+            .is_some_and(|row| String::from_utf8_lossy(&row.value).contains("no connection"))
+    })
+    .await;
     server.put(INNER).await.expect("template");
     server.put(OUTER).await.expect("template");
     let outer = CreateWorkflowRequest {

@@ -28,4 +28,5 @@ mod rollouts;
 mod secrets;
 mod silence;
 mod tokens;
+mod webhooks;
 mod workflows;

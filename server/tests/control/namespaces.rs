@@ -36,6 +36,13 @@ impl World {
             ..SetSecretRequest::default()
         };
         admin.set_secret(secret).await.expect("secret");
+        let webhook = CreateWebhookRequest {
+            name: "ops".into(),
+            url: "http://127.0.0.1:9/".into(),
+            on: vec!["ended".into()],
+            ..CreateWebhookRequest::default()
+        };
+        admin.create_webhook(webhook).await.expect("webhook");
         let workflow = server.create_of(ASKS).await.id;
         Self {
             server,
@@ -425,6 +432,41 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                     let told = eve.follow_events(ask).await.expect(call).into_inner();
                     let told: Vec<FollowedEvent> = told.try_collect().await.expect(call);
                     assert!(told.iter().all(|told| told.workflow.is_empty()), "{told:?}");
+                }
+            }
+            // Whoever has the server make requests reaches what the server reaches.
+            "CreateWebhook" => {
+                let request = CreateWebhookRequest {
+                    name: "mine".into(),
+                    ..CreateWebhookRequest::default()
+                };
+                denied(call, boss.create_webhook(request).await);
+            }
+            "DeleteWebhook" => denied(call, boss.delete_webhook(DeleteWebhookRequest::default()).await),
+            "TestWebhook" => denied(call, boss.test_webhook(TestWebhookRequest::default()).await),
+            "GetWebhook" => of_named!(call, eve, get_webhook, GetWebhookRequest, name, "ops", "oops"),
+            "WebhookDeliveries" => of_named!(
+                call,
+                eve,
+                webhook_deliveries,
+                WebhookDeliveriesRequest,
+                name,
+                "ops",
+                "oops"
+            ),
+            "ListWebhooks" => {
+                let ask = |namespace: &str| ListWebhooksRequest {
+                    namespace: namespace.into(),
+                    all_namespaces: false,
+                };
+                in_namespaces!(call, eve, list_webhooks, ask);
+                let everything = ListWebhooksRequest {
+                    all_namespaces: true,
+                    ..ask("")
+                };
+                for ask in [ask("other"), everything] {
+                    let listed = eve.list_webhooks(ask).await.expect(call).into_inner();
+                    assert_eq!(listed.webhooks, []);
                 }
             }
             // Of all workflows: see below.
