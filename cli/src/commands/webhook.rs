@@ -10,6 +10,7 @@ use proto::v1::{
 
 use super::{Asking, Listing};
 use crate::failure::Failure;
+use crate::once::{Key, ask_once};
 use crate::output;
 use crate::views;
 
@@ -72,6 +73,8 @@ Examples:
     Delete {
         /// Its name
         name: String,
+        #[command(flatten)]
+        key: Key,
     },
 }
 
@@ -98,7 +101,7 @@ pub(crate) async fn run(command: WebhookCommand, asking: Asking<'_>) -> Result<E
         WebhookCommand::Get { name } => get(name, asking).await?,
         WebhookCommand::Test { name } => return test(name, asking).await,
         WebhookCommand::Deliveries { name } => deliveries(name, asking).await?,
-        WebhookCommand::Delete { name } => delete(name, asking).await?,
+        WebhookCommand::Delete { name, key } => delete(name, key, asking).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -195,13 +198,13 @@ async fn deliveries(name: String, asking: Asking<'_>) -> Result<(), Failure> {
     output::list(asking.out, asking.output, &all)
 }
 
-async fn delete(name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
+async fn delete(name: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let client = asking.connect().await?;
     let request = DeleteWebhookRequest {
         name: name.clone(),
         namespace: asking.namespace.clone(),
+        idempotency_key: key.text(),
     };
-    let answer = client.control.delete_webhook(request).await;
-    client.answer(answer)?;
+    ask_once!(client, delete_webhook(request))?;
     output::deleted(asking.out, asking.output, "webhook", &name)
 }

@@ -710,11 +710,10 @@ impl ControlService for ControlPlane {
         &self,
         request: Request<DeleteWebhookRequest>,
     ) -> Result<Response<DeleteWebhookResponse>, Status> {
-        let caller = caller(&request)?;
-        let DeleteWebhookRequest { name, namespace } = request.into_inner();
-        let deleted = self.delete_webhook(Within::one(&caller, namespace), name).await;
-        deleted.map_err(status)?;
-        Ok(Response::new(DeleteWebhookResponse {}))
+        let (caller, request, once) = asked(request)?;
+        let within = Within::one(&caller, request.namespace);
+        let answer = self.do_once(once, |once| self.delete_webhook(within, request.name, once));
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn test_webhook(

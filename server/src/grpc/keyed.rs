@@ -43,6 +43,7 @@ keyed! {
     "DeleteSecret" DeleteSecretRequest
     "DeleteTemplate" DeleteTemplateRequest
     "DeleteToken" DeleteTokenRequest
+    "DeleteWebhook" DeleteWebhookRequest
     "DeleteWorkflow" DeleteWorkflowRequest
     "LabelWorkflow" LabelWorkflowRequest
     "PauseTask" PauseTaskRequest

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use coordinator::Error;
 use coordinator::database::{Stored, View};
 use coordinator::machines;
+use coordinator::once::Once;
 use coordinator::secrets::NONCE_BYTES;
 use coordinator::webhooks::delivery::{Answer, Delivery, Progress};
 use coordinator::webhooks::message::{Occasion, body_of_test};
 use coordinator::webhooks::{self, NewWebhook, Target, Webhook, WebhookId, check_url, signature};
+use proto::v1::DeleteWebhookResponse;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::clock;
 use crate::control::ControlPlane;
+use crate::once::note;
 use crate::random::random;
 use crate::secrets::KeyFile;
 use crate::within::Within;
@@ -131,15 +134,21 @@ impl ControlPlane {
         found.await
     }
 
-    pub(crate) async fn delete_webhook(&self, within: Within, name: String) -> Result<(), Error> {
+    pub(crate) async fn delete_webhook(
+        &self,
+        within: Within,
+        name: String,
+        once: Option<Once>,
+    ) -> Result<DeleteWebhookResponse, Error> {
         let deletion = self
             .inner
             .db
             .with(move |view| webhooks::deletion(view, &within.scope(view)?, &name));
-        let (_, batch) = deletion.await?;
+        let (_, mut batch) = deletion.await?;
+        note(once.as_ref(), &mut batch, &DeleteWebhookResponse {});
         self.inner.db.commit(batch).await?;
         self.inner.webhooks.changed.notify_one();
-        Ok(())
+        Ok(DeleteWebhookResponse {})
     }
 
     /// The last deliveries of a webhook, the newest first.

@@ -29,7 +29,7 @@ impl Post {
         // reqwest panics when no provider is installed; an error means that one already is.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            client: client().map_err(|error| in_words(error)),
+            client: client().map_err(in_words),
         }
     }
 

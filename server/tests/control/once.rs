@@ -447,6 +447,21 @@ async fn what_was_deleted_with_a_key_and_made_again_stays() {
     deleted_once!(client, delete_token, request, async {
         server.person("ann", &[], "operator").await;
     });
+    let ops = || CreateWebhookRequest {
+        name: "ops".into(),
+        url: "http://127.0.0.1:9/".into(),
+        on: vec!["ended".into()],
+        ..CreateWebhookRequest::default()
+    };
+    client.create_webhook(ops()).await.expect("a webhook");
+    let request = DeleteWebhookRequest {
+        name: "ops".into(),
+        idempotency_key: "webhook".into(),
+        ..DeleteWebhookRequest::default()
+    };
+    deleted_once!(client, delete_webhook, request, async {
+        other.create_webhook(ops()).await.expect("a webhook");
+    });
     let id = server.create_of(LONG).await.id;
     server.cancel(&id, "").await.expect("cancelled");
     let request = DeleteWorkflowRequest {
