@@ -191,6 +191,46 @@ async fn a_template_says_what_its_machine_boots_after_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_template_says_counts_from_the_machine_s_part_on_until_it_is_needed_again() {
+    let (server, _dir) = Server::with_machine().await;
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    run(&server, &mut agent, WRITES, succeeded(), "SUCCESS").await;
+    let gate = "  - name: gate\n    approve: {message: go on?}\n";
+    for (boots_then, next) in [("agent", Next::Agent), ("local", Next::LocalDisk)] {
+        let id = server
+            .create_of(&format!("{}{gate}", that_boots(boots_then)))
+            .await
+            .id;
+        let attempt = agent.run().await.attempt_id;
+        // What the one before said counts no more: this one needs the machine.
+        let (needed, why) = boots(&server).await;
+        assert!(needed == Next::Agent && why.contains(&id), "{boots_then}: {why}");
+        agent.report(&attempt, succeeded()).await;
+        server
+            .until(&id, |workflow| workflow.tasks[0].state == "SUCCESS")
+            .await;
+        // Its part is done, and the workflow goes on elsewhere.
+        let (done, why) = boots(&server).await;
+        assert!(
+            done == next && why.contains("its template says"),
+            "{boots_then}: {done:?}, {why}"
+        );
+        assert_eq!(server.workflow(&id).await.state, "RUNNING");
+        server.cancel(&id, "").await.expect("cancelled");
+        server.reaches(&id, "CANCELLED").await;
+    }
+    // The last that succeeded says "local", and the next needs the agent all the same.
+    let id = run(&server, &mut agent, &that_boots("local"), succeeded(), "SUCCESS").await;
+    assert_eq!(boots(&server).await.0, Next::LocalDisk);
+    let next = server.create_of(&of("writefile")).await.id;
+    let (needed, why) = boots(&server).await;
+    assert!(
+        needed == Next::Agent && why.contains(&next) && !why.contains(&id),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_template_has_a_half_written_disk_booted() {
     let (server, _dir) = Server::with_machine().await;
     let mut agent = server.attach(hello("k1")).await.expect("attach");
