@@ -373,12 +373,12 @@ async fn a_dead_receiver_delays_nobody() {
     made(&server, asked("well", well.url(), &["ended"])).await;
     let began = Instant::now();
     let mut ids = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..8 {
         let id = server.create_of(SHORT).await.id;
         server.reaches(&id, "SUCCESS").await;
         ids.push(id);
     }
-    let got = well.has(20).await;
+    let got = well.has(8).await;
     assert!(began.elapsed() < Duration::from_secs(14), "{:?}", began.elapsed());
     let told: Vec<String> = got
         .iter()
