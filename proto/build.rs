@@ -6,7 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
         // The same request is the same bytes: `idempotency_key` goes by them.
-        .btree_map("farrier.v1.LabelWorkflowRequest")
+        .btree_map(".farrier.v1.LabelWorkflowRequest")
         // They carry secrets; `lib.rs` says what is shown of them.
         .skip_debug(["farrier.v1.RunAction", "farrier.v1.SetSecretRequest"])
         .compile_fds(files)?;

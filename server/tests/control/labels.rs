@@ -46,7 +46,7 @@ async fn label(server: &Server, id: &str, change: &str) -> Result<Workflow, Stat
     let gone = change.split(',').filter_map(|one| one.strip_suffix('-'));
     let request = LabelWorkflowRequest {
         id: id.into(),
-        set: labels(change),
+        set: labels(change).into_iter().collect(),
         remove: gone.map(str::to_owned).collect(),
         ..LabelWorkflowRequest::default()
     };
@@ -335,7 +335,7 @@ async fn who_labelled_it_is_the_tokens_and_actions_see_what_it_has_then() {
     let mut bob = server.person("bob", &[], "operator").await;
     let request = LabelWorkflowRequest {
         id: id.clone(),
-        set: labels("owner=ann"),
+        set: labels("owner=ann").into_iter().collect(),
         remove: vec!["absent".into()],
         ..LabelWorkflowRequest::default()
     };

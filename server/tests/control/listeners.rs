@@ -390,33 +390,14 @@ async fn each_sees_what_its_namespaces_have() {
         roots
     };
     let mut admin = server.client().await;
-<<<<<<< ours
-    assert_eq!(
-        roots(&mut admin, of("", false)).await,
-        std::slice::from_ref(&mine)
-    );
-    assert_eq!(
-        roots(&mut admin, of("blue", false)).await,
-        std::slice::from_ref(&theirs)
-    );
-=======
     assert_eq!(roots(&mut admin, of("", false)).await, [mine.as_str()]);
     assert_eq!(roots(&mut admin, of("blue", false)).await, [theirs.as_str()]);
->>>>>>> theirs
     assert_eq!(
         roots(&mut admin, of("", true)).await,
         [mine.as_str(), theirs.as_str()]
     );
-<<<<<<< ours
-    assert_eq!(
-        roots(&mut bob, of("blue", false)).await,
-        std::slice::from_ref(&theirs)
-    );
-    assert_eq!(roots(&mut bob, of("", true)).await, std::slice::from_ref(&theirs));
-=======
     assert_eq!(roots(&mut bob, of("blue", false)).await, [theirs.as_str()]);
     assert_eq!(roots(&mut bob, of("", true)).await, [theirs.as_str()]);
->>>>>>> theirs
     server.stop().await;
 }
 

@@ -170,8 +170,7 @@ async fn each_command_of_a_workflow_takes_effect_once() {
 async fn one_task_is_retried_and_a_start_is_moved_once() {
     let (server, _dir) = Server::with_machine().await;
     let mut client = server.client().await;
-    let text =
-        "version: \"1\"\nname: f\ntasks: [{name: one, fail: broken}, {name: two, needs: [], wait: 1d}]\n";
+    let text = "version: \"1\"\nname: f\ntasks: [{name: one, fail: {reason: Broken, message: no disk}}, {name: two, needs: [], wait: 1d}]\n";
     let id = server.create_of(text).await.id;
     server
         .until(&id, |workflow| workflow.tasks[0].state == "FAILED")
