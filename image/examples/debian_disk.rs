@@ -14,6 +14,7 @@ fn main() -> anyhow::Result<()> {
     let mirror = std::env::var(image::apt::MIRROR_VARIABLE).ok();
     let options = Options {
         output: output.clone(),
+        suite: image::apt::Suite::default(),
         cache: cache.clone(),
         mirror,
         rebuild: false,

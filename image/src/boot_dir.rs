@@ -224,6 +224,7 @@ mod tests {
         let manifest = Manifest {
             version: FORMAT,
             profile: "lab".to_owned(),
+            suite: String::new(),
             kernel: "6.1".to_owned(),
             modules: vec![],
             firmware: vec![],

@@ -130,13 +130,19 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         sha256: sha256_of_bytes(&agent),
         suite: String::new(),
         path: String::new(),
+        files: vec![INITRAMFS.to_string()],
+        firmware: Vec::new(),
     }];
     let kernel = step(report, "kernel", None, |report| {
         kernel(options, &mut archive, &mut components, report)
     })?;
-    files::write(&fresh.path().join("vmlinuz"), &kernel.image)?;
+    files::write(&fresh.path().join(KERNEL), &kernel.image)?;
     let content = initramfs(options, agent, &kernel, &mut archive, fresh.path(), report)?;
-    components.extend(content.firmware.packages.iter().map(component));
+    let firmware = content.firmware.packages.into_iter();
+    components.extend(firmware.map(|(package, firmware)| Component {
+        firmware,
+        ..component(&package, &[INITRAMFS])
+    }));
     step(report, "boot loaders", None, |report| {
         boot_loaders(&mut archive, fresh.path(), &mut components, report)
     })?;
@@ -144,6 +150,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     let manifest = Manifest {
         version: FORMAT,
         profile: options.profile.to_string(),
+        suite: options.suite.to_string(),
         kernel: kernel.version,
         modules: content.modules,
         firmware: content.firmware.files.into_keys().collect(),
@@ -198,6 +205,8 @@ fn kernel(
             sha256: sha256_of_bytes(&image),
             suite: String::new(),
             path: String::new(),
+            files: [KERNEL, INITRAMFS].map(str::to_string).to_vec(),
+            firmware: Vec::new(),
         });
         return Ok(Kernel {
             version,
@@ -256,7 +265,11 @@ fn unpack_kernel(
     while let Some(package) = open.pop() {
         let unpacked = deb::unpack(&package.file, into.path(), wanted)?;
         if !unpacked.is_empty() {
-            components.push(component(&package));
+            let has_modules = unpacked.iter().any(|path| !path.starts_with("boot/"));
+            let has_kernel = unpacked.iter().any(|path| path.starts_with("boot/"));
+            let files = [(KERNEL, has_kernel), (INITRAMFS, has_modules)];
+            let files = files.into_iter().filter_map(|(file, has)| has.then_some(file));
+            components.push(component(&package, &files.collect::<Vec<_>>()));
         }
         // What an older version put into the cache has the first alone.
         let first = package
@@ -327,12 +340,21 @@ fn initramfs(
     let firmware = choice.fetch(&modules, archive, report)?;
     if options.profile == Profile::Server {
         let without = cards::check(&cards::list(), &kernel.version, &modules, choice, &firmware)?;
-        if !without.is_empty() {
-            let ids: Vec<String> = without.iter().map(ToString::to_string).collect();
-            let text = format!(
-                "with --firmware {choice}, cards that load firmware may not work: {}; --firmware non-free has it",
-                ids.join(" ")
-            );
+        let noted = [
+            (
+                without.firmware,
+                format!("with --firmware {choice}, cards that load firmware may not work"),
+                "--firmware non-free has it",
+            ),
+            (
+                without.driver,
+                format!("kernel {} has no driver for", kernel.version),
+                "a newer one has (--suite, --kernel-package)",
+            ),
+        ];
+        for (cards, what, cure) in noted.iter().filter(|(cards, ..)| !cards.is_empty()) {
+            let ids: Vec<String> = cards.iter().map(ToString::to_string).collect();
+            let text = format!("{what}: {}; {cure}", ids.join(" "));
             report(Progress::Noted { text: &text });
         }
     }
@@ -355,7 +377,7 @@ fn initramfs(
     let compressed = step(report, "initramfs", Some(tree.len_bytes()), |report| {
         initramfs::compress(&tree, &mut |bytes| report(Progress::Advanced { bytes }))
     })?;
-    files::write(&into.join("initramfs.img"), compressed)?;
+    files::write(&into.join(INITRAMFS), compressed)?;
     Ok(Content {
         modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
         firmware,
@@ -369,25 +391,25 @@ fn boot_loaders(
     report: &mut Report<'_>,
 ) -> Result<(), BuildError> {
     let ipxe = archive.package("ipxe", report)?;
-    for name in ["snponly.efi", "undionly.kpxe"] {
+    for name in IPXE {
         files::write(
             &into.join(name),
             deb::read_file(&ipxe.file, &format!("usr/lib/ipxe/{name}"))?,
         )?;
     }
-    components.push(component(&ipxe));
+    components.push(component(&ipxe, &IPXE));
     let grub = Grub::fetch(archive, report)?;
-    files::write(&into.join("local-boot.efi"), grub::local_boot(&grub)?)?;
+    files::write(&into.join(LOCAL_BOOT), grub::local_boot(&grub)?)?;
     components.extend(
         grub.packages
             .iter()
             .filter(|package| package.name.contains("efi"))
-            .map(component),
+            .map(|package| component(package, &[LOCAL_BOOT])),
     );
     Ok(())
 }
 
-fn component(package: &Package) -> Component {
+fn component(package: &Package, files: &[&str]) -> Component {
     Component {
         name: package.name.clone(),
         version: package.version.clone(),
@@ -395,6 +417,8 @@ fn component(package: &Package) -> Component {
         sha256: package.sha256.clone(),
         suite: package.suite.clone(),
         path: package.path.clone(),
+        files: files.iter().map(|file| (*file).to_string()).collect(),
+        firmware: Vec::new(),
     }
 }
 
@@ -423,6 +447,10 @@ fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
     Ok(listed)
 }
 
+const KERNEL: &str = "vmlinuz";
+const INITRAMFS: &str = "initramfs.img";
+const IPXE: [&str; 2] = ["snponly.efi", "undionly.kpxe"];
+const LOCAL_BOOT: &str = "local-boot.efi";
 /// What a meta package of a kernel leads to.
 const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 /// Debian 12 has the first, Debian 13 the second.

@@ -72,8 +72,8 @@ pub(crate) struct Found {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// By module, what it may ask for and is not there.
     pub(crate) left_out: BTreeMap<String, Vec<String>>,
-    /// The packages of which something was taken.
-    pub(crate) packages: Vec<Package>,
+    /// The packages of which something was taken, each with the names of what.
+    pub(crate) packages: Vec<(Package, Vec<String>)>,
 }
 
 impl Firmware {
@@ -116,15 +116,15 @@ impl Firmware {
             unpacked.push((package, into));
         }
         let mut found = Found::default();
-        let mut used = BTreeSet::new();
+        let mut taken = BTreeMap::<usize, BTreeSet<String>>::new();
         for (module, asked) in asked_for(modules) {
             for name in asked {
                 let places = unpacked.iter().enumerate();
                 let place = places.filter_map(|(at, (_, root))| Some((at, file_of(root.path(), &name)?)));
                 match place.take(1).next() {
                     Some((at, file)) => {
-                        used.insert(at);
-                        found.files.insert(name, files::read(&file)?);
+                        found.files.insert(name.clone(), files::read(&file)?);
+                        taken.entry(at).or_default().insert(name);
                     }
                     None => found.left_out.entry(module.clone()).or_default().push(name),
                 }
@@ -132,8 +132,7 @@ impl Firmware {
         }
         let packages = unpacked.into_iter().enumerate();
         found.packages = packages
-            .filter(|(at, _)| used.contains(at))
-            .map(|(_, (package, _))| package)
+            .filter_map(|(at, (package, _))| Some((package, taken.remove(&at)?.into_iter().collect())))
             .collect();
         Ok(found)
     }

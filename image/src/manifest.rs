@@ -11,6 +11,9 @@ pub struct Manifest {
     pub version: u32,
     /// Profile of the image, such as `lab`.
     pub profile: String,
+    /// The suite that was asked for its packages; empty in what Farrier 0.1 wrote.
+    #[serde(default)]
+    pub suite: String,
     /// Release of the kernel, the name of its directory below `lib/modules`.
     pub kernel: String,
     /// Names of the kernel modules in the initramfs.
@@ -49,12 +52,18 @@ pub struct Component {
     pub license: String,
     /// SHA-256 of the package or binary.
     pub sha256: String,
-    /// The suite of Debian that it is from; empty for what is no package.
+    /// The suite of Debian that has it, such as `trixie-security`; empty for what is no package.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub suite: String,
     /// Path of the package below the mirror's URL.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
+    /// The files beside the manifest that have something of it.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Names of the firmware files that are from it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
 }
 
 impl Manifest {

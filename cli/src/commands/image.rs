@@ -25,7 +25,10 @@ Examples:
   farrier image build --boot-dir /var/lib/farrier/boot
   farrier image build --boot-dir boot --agent ./farrier-agent
   farrier image build --boot-dir boot --mirror http://mirror.example/debian
-  farrier image build --boot-dir boot --profile server --suite trixie --firmware non-free
+  farrier image build --boot-dir boot --profile server --firmware non-free
+  farrier image build --boot-dir boot --profile server --suite trixie-backports
+  farrier image build --boot-dir boot --suite bookworm --kernel-package linux-image-amd64=6.1.170-1
+  farrier image build --boot-dir boot --kernel ./vmlinuz --modules ./lib/modules/6.18.0
 
 Needs no root. Packages come from Debian through a private apt root and are
 kept in the cache. An earlier boot image is replaced when the new one is whole;
@@ -53,8 +56,8 @@ pub(crate) struct BuildArgs {
     /// Firmware: none, free, or non-free too [default: none for lab, free for server]
     #[arg(long, value_name = "KIND", value_parser = parsed::<Firmware>)]
     firmware: Option<Firmware>,
-    /// Suite of Debian: a code name such as bookworm or trixie, or trixie-backports
-    #[arg(long, value_name = "SUITE", default_value = "bookworm", value_parser = parsed::<Suite>)]
+    /// Suite of Debian: a code name such as trixie or bookworm, or trixie-backports
+    #[arg(long, value_name = "SUITE", default_value_t, value_parser = parsed::<Suite>)]
     suite: Suite,
     /// Another kernel package than the profile's
     #[arg(long, value_name = "NAME[=VERSION]", conflicts_with = "kernel", value_parser = package)]

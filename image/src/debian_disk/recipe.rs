@@ -1,6 +1,6 @@
 //! What the Debian disk image is made of: packages, files, and what is taken out again.
 
-use crate::apt::RELEASE;
+use crate::apt::Suite;
 use crate::checksum::sha256_of_bytes;
 
 /// Packages beyond `Essential: yes` and apt, without what they recommend.
@@ -9,14 +9,17 @@ pub(super) const PACKAGES: &[&str] = &[
     "initramfs-tools",
     "iproute2",
     "kmod",
-    "linux-image-cloud-amd64",
+    "login",
+    "linux-image-amd64",
     "openssh-server",
+    "passwd",
     "systemd-sysv",
     "udev",
     "zstd",
 ];
 
-/// dpkg leaves these out of every package; licences stay.
+/// dpkg leaves these out of every package; licences stay. Of the kernel's drivers those that no emulator has a use for:
+/// they would be a half of the image.
 pub(super) const PATH_RULES: &[&str] = &[
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -24,11 +27,21 @@ pub(super) const PATH_RULES: &[&str] = &[
     "path-exclude=/usr/share/lintian/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/man/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/bluetooth/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/gpu/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/iio/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/infiniband/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/media/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/net/ethernet/mellanox/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/net/wireless/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/staging/*",
+    "path-exclude=/*lib/modules/*/kernel/sound/*",
 ];
 
 /// Files that must be there before any package is, because a package reads them while it is installed.
 ///
-/// The initramfs takes only the drivers for disks that this kernel flavour has: it is a tenth of the size.
+/// The initramfs takes only the drivers for disks that emulators offer: it is a tenth of the size. With a list, nothing else is
+/// added, and the generic kernel has ext4 as a module.
 pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     (
         "etc/initramfs-tools/conf.d/farrier",
@@ -36,15 +49,18 @@ pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     ),
     (
         "usr/share/initramfs-tools/modules.d/farrier",
-        "virtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\n",
+        "ext4\ncrc32c_generic\nvirtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\nmegaraid_sas\nmptsas\nsym53c8xx\nvmw_pvscsi\n",
     ),
 ];
 
 /// Files that are written when all packages are installed.
-pub(super) fn last_files() -> Vec<(&'static str, String)> {
+pub(super) fn last_files(suite: &Suite) -> Vec<(&'static str, String)> {
     let text = |text: &str| text.to_string();
     vec![
-        ("etc/apt/sources.list.d/debian.sources", text(APT_SOURCES)),
+        (
+            "etc/apt/sources.list.d/debian.sources",
+            apt_sources(suite.release()),
+        ),
         ("etc/default/locale", text("LANG=C.UTF-8\n")),
         ("etc/fstab", fstab()),
         ("etc/hostname", text("debian\n")),
@@ -82,18 +98,18 @@ touch "$1"/etc/.updated "$1"/var/.updated
 "#;
 
 /// Returns a digest that changes whenever an image built by this recipe would be another.
-pub(super) fn digest() -> String {
+pub(super) fn digest(suite: &Suite) -> String {
     let files: Vec<_> = FIRST_FILES
         .iter()
         .map(|(path, text)| (*path, (*text).to_string()))
         .collect();
     let all = (
         VERSION,
-        RELEASE,
+        suite.release(),
         PACKAGES,
         PATH_RULES,
         files,
-        last_files(),
+        last_files(suite),
         LAST_COMMANDS,
         GRUB_MODULES_BIOS,
     );
@@ -105,6 +121,24 @@ fn fstab() -> String {
         "UUID={ROOT_UUID} / ext4 errors=remount-ro,x-systemd.growfs 0 1\n\
          LABEL={ESP_LABEL} /boot/efi vfat umask=0077,noauto 0 0\n"
     )
+}
+
+fn apt_sources(release: &str) -> String {
+    let stanza = |url: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
+    };
+    let archive = stanza(
+        "http://ftp.debian.org/debian",
+        &format!("{release} {release}-updates"),
+    );
+    let security = stanza(
+        "http://security.debian.org/debian-security",
+        &format!("{release}-security"),
+    );
+    format!("{archive}\n{security}")
 }
 
 /// The links `/vmlinuz` and `/initrd.img` are kept by Debian's kernel packages, so an upgrade needs no new file.
@@ -149,10 +183,6 @@ pub(super) const GRUB_MODULES_UEFI: &[&str] = &[
 
 /// Raised when the way the image is put together changes.
 const VERSION: u32 = 2;
-const APT_SOURCES: &str = "Types: deb\nURIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n\
-    Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
-    Types: deb\nURIs: http://security.debian.org/debian-security\nSuites: bookworm-security\n\
-    Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
 /// Not `ssh-keygen -A`: its RSA key takes ten seconds on an emulated processor, and sshd waits for it.
 const HOST_KEYS_UNIT: &str = "[Unit]\nDescription=Make the SSH host keys of this machine\nBefore=ssh.service\n\
     ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\n[Service]\nType=oneshot\n\
@@ -181,7 +211,7 @@ mod tests {
 
     #[test]
     fn boot_loader_kernel_and_fstab_agree_on_the_root() {
-        let files = last_files();
+        let files = last_files(&Suite::default());
         let text = |path| &files.iter().find(|(at, _)| *at == path).unwrap().1;
         let root = format!("UUID={ROOT_UUID} ");
         assert!(text("etc/fstab").starts_with(&root));

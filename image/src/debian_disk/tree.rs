@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, RELEASE, host_acquire_settings};
+use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, Suite, host_acquire_settings};
 use crate::command;
 use crate::debian_disk::DiskImageError;
 use crate::debian_disk::recipe::{
@@ -15,7 +15,7 @@ use crate::debian_disk::recipe::{
 use crate::files::{self, About, FileError};
 
 /// Installs the packages of the recipe and returns the tar archive of the system.
-pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskImageError> {
+pub(super) fn bootstrap(mirror: &Mirror, suite: &Suite, work: &Path) -> Result<PathBuf, DiskImageError> {
     let tar = work.join("tree.tar");
     let first = work.join("first.sh");
     write_script(
@@ -28,7 +28,7 @@ pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskIma
         ),
     )?;
     let last = work.join("last.sh");
-    write_script(&last, &script_of(last_files(), LAST_COMMANDS))?;
+    write_script(&last, &script_of(last_files(suite), LAST_COMMANDS))?;
     let apt = work.join("apt.conf");
     let settings = host_acquire_settings();
     files::write(
@@ -55,10 +55,13 @@ pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskIma
     command
         .arg(format!("--setup-hook={}", first.display()))
         .arg(format!("--customize-hook={}", last.display()));
-    command.arg(RELEASE).arg(&tar).args(sources(mirror));
+    command
+        .arg(suite.release())
+        .arg(&tar)
+        .args(sources(mirror, suite.release()));
     command::run(&mut command, "mmdebstrap").map_err(|source| DiskImageError::Command {
         action: format!(
-            "install Debian's packages from {} (another mirror: --mirror URL or {MIRROR_VARIABLE})",
+            "install the packages of Debian {suite} from {} (another mirror: --mirror URL or {MIRROR_VARIABLE})",
             mirror.archive
         ),
         source,
@@ -99,12 +102,12 @@ pub(super) fn filesystem(tar: &Path, work: &Path) -> Result<PathBuf, DiskImageEr
     Ok(image)
 }
 
-fn sources(mirror: &Mirror) -> [String; 3] {
+fn sources(mirror: &Mirror, release: &str) -> [String; 3] {
     let line = |url: &str, suite: &str| format!("deb [signed-by={KEYRING}] {url} {suite} main");
     [
-        line(&mirror.archive, RELEASE),
-        line(&mirror.archive, &format!("{RELEASE}-updates")),
-        line(&mirror.security, &format!("{RELEASE}-security")),
+        line(&mirror.archive, release),
+        line(&mirror.archive, &format!("{release}-updates")),
+        line(&mirror.security, &format!("{release}-security")),
     ]
 }
 
@@ -144,7 +147,7 @@ mke2fs -q -F -t ext4 -L "$2" -U "$3" -m 1 -J size=16 -d tree \
 chmod 0666 root.ext4
 rm -rf tree tree.tar
 "#;
-/// The host's own file differs from release to release, and newer ones ask for what Debian 12's GRUB cannot read.
+/// The host's own file differs from release to release, and newer ones ask for what the GRUB of the release may not read.
 const MKE2FS_CONF: &str = "[defaults]\n\
     base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\n\
     default_mntopts = acl,user_xattr\nenable_periodic_fsck = 0\nblocksize = 4096\ninode_size = 256\ninode_ratio = 16384\n\

@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod bench;
+mod cards;
 mod disk_names;
 mod disks;
 mod examples;
