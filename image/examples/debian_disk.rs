@@ -15,6 +15,7 @@ fn main() -> anyhow::Result<()> {
     let options = Options {
         output: output.clone(),
         suite: image::apt::Suite::default(),
+        profile: image::Profile::default(),
         cache: cache.clone(),
         mirror,
         rebuild: false,

@@ -24,6 +24,7 @@ use crate::checksum::sha256_of_file;
 use crate::command::CommandError;
 use crate::files::{self, About, FileError};
 use crate::grub::GrubError;
+use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
 
@@ -34,6 +35,8 @@ pub struct Options {
     pub output: PathBuf,
     /// The suite whose release is installed.
     pub suite: Suite,
+    /// Whose kernel is installed: the cloud kernel boots faster, the generic one drives what physical machines have.
+    pub profile: Profile,
     /// Where fetched packages are kept.
     pub cache: PathBuf,
     /// The Debian mirror, as [`crate::apt::Mirror::parse`] reads it; `None` for the host's own or the public one.
@@ -78,13 +81,27 @@ pub enum DiskImageError {
     /// The partition table could not be written.
     #[error("could not write the partition table")]
     PartitionTable(#[from] gptman::Error),
+    /// What was installed lacks what it takes to get in.
+    #[error(
+        "the packages of Debian {suite} give a system without {lacking}: nobody could log in to it; add the package that has it to \
+         PACKAGES in image/src/debian_disk/recipe.rs"
+    )]
+    Unusable { suite: Suite, lacking: String },
 }
 
 pub use recipe::ROOT_UUID;
 
-/// Name of the image of a suite within the output directory, such as `debian-13.raw.zst`.
-pub fn file_name(suite: &Suite) -> String {
-    format!("debian-{}.raw.zst", suite.number())
+/// Name of an image within the output directory, such as `debian-13.raw.zst`, or `debian-13-server.raw.zst` with the kernel for
+/// physical machines.
+pub fn file_name(suite: &Suite, profile: Profile) -> String {
+    format!("{}.raw.zst", stem(suite, profile))
+}
+
+fn stem(suite: &Suite, profile: Profile) -> String {
+    match profile {
+        Profile::Lab => format!("debian-{}", suite.number()),
+        profile => format!("debian-{}-{profile}", suite.number()),
+    }
 }
 
 /// Builds the image, or returns the one that is there if it was built by the same recipe.
@@ -96,7 +113,7 @@ pub fn file_name(suite: &Suite) -> String {
 pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, DiskImageError> {
     files::create_directory(&options.output)?;
     let _lock = lock(&options.output)?;
-    if let (false, Some(image)) = (options.rebuild, finished(&options.output, &options.suite)) {
+    if let (false, Some(image)) = (options.rebuild, finished(options)) {
         report(Progress::Noted {
             text: "the Debian disk image is there already",
         });
@@ -113,7 +130,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, Di
         assemble::BootLoaders::make(&mut archive, report)
     })?;
     let tar = step(report, "Debian packages", None, |_| {
-        tree::bootstrap(archive.mirror(), &options.suite, work.path())
+        tree::bootstrap(archive.mirror(), &options.suite, options.profile, work.path())
     })?;
     let root = step(report, "root filesystem", None, |_| {
         tree::filesystem(&tar, work.path())
@@ -122,7 +139,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, Di
         assemble::disk(&root, &boot, work.path())
     })?;
     let raw_bytes = fs::metadata(&raw).about("look at", &raw)?.len();
-    let compressed = work.path().join(file_name(&options.suite));
+    let compressed = work.path().join(file_name(&options.suite, options.profile));
     step(report, "compressing the disk image", Some(raw_bytes), |report| {
         compress::compress(&raw, &compressed, &mut |bytes| {
             report(Progress::Advanced { bytes })
@@ -138,15 +155,18 @@ struct Record {
     image: DiskImage,
 }
 
-fn finished(output: &Path, suite: &Suite) -> Option<DiskImage> {
-    let record: Record = serde_json::from_slice(&fs::read(output.join(record_name(suite))).ok()?).ok()?;
-    let path = output.join(file_name(suite));
-    let same = record.recipe == recipe::digest(suite) && sha256_of_file(&path).ok()? == record.image.sha256;
+fn finished(options: &Options) -> Option<DiskImage> {
+    let (output, suite, profile) = (&options.output, &options.suite, options.profile);
+    let record = fs::read(output.join(record_name(suite, profile))).ok()?;
+    let record: Record = serde_json::from_slice(&record).ok()?;
+    let path = output.join(file_name(suite, profile));
+    let same =
+        record.recipe == recipe::digest(suite, profile) && sha256_of_file(&path).ok()? == record.image.sha256;
     same.then_some(DiskImage { path, ..record.image })
 }
 
 fn finish(compressed: &Path, raw_bytes: u64, options: &Options) -> Result<DiskImage, DiskImageError> {
-    let (output, name) = (&options.output, file_name(&options.suite));
+    let (output, name) = (&options.output, file_name(&options.suite, options.profile));
     let path = output.join(&name);
     let sha256 = sha256_of_file(compressed).about("read", compressed)?;
     let bytes = fs::metadata(compressed).about("look at", compressed)?.len();
@@ -157,7 +177,7 @@ fn finish(compressed: &Path, raw_bytes: u64, options: &Options) -> Result<DiskIm
         raw_bytes,
     };
     // The record goes first and comes last: an image with a record is complete.
-    let record = output.join(record_name(&options.suite));
+    let record = output.join(record_name(&options.suite, options.profile));
     match fs::remove_file(&record) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about("remove", &record)?,
         _ => {}
@@ -169,7 +189,7 @@ fn finish(compressed: &Path, raw_bytes: u64, options: &Options) -> Result<DiskIm
         format!("{}  {name}\n", image.sha256),
     )?;
     let text = serde_json::to_vec_pretty(&Record {
-        recipe: recipe::digest(&options.suite),
+        recipe: recipe::digest(&options.suite, options.profile),
         image: image.clone(),
     });
     files::write(&record, text.unwrap_or_default())?;
@@ -215,8 +235,8 @@ impl Workspace {
     }
 }
 
-fn record_name(suite: &Suite) -> String {
-    format!("debian-{}.json", suite.number())
+fn record_name(suite: &Suite, profile: Profile) -> String {
+    format!("{}.json", stem(suite, profile))
 }
 
 const WORKSPACE: &str = ".debian-disk-";
@@ -233,20 +253,33 @@ mod tests {
         let options = Options {
             output: directory.path().to_path_buf(),
             suite: Suite::default(),
+            profile: Profile::Lab,
             cache: PathBuf::new(),
             mirror: None,
             rebuild: false,
         };
-        let finished = |suite: &str| finished(directory.path(), &suite.parse().unwrap());
+        let finished_for = |suite: &str, profile| {
+            finished(&Options {
+                suite: suite.parse().unwrap(),
+                profile,
+                ..options.clone()
+            })
+        };
+        let finished = |suite: &str| finished_for(suite, Profile::Lab);
         let image = finish(&compressed, 99, &options).unwrap();
         assert_eq!(finished("trixie"), Some(image.clone()));
         assert_eq!(finished("bookworm"), None);
+        assert_eq!(finished_for("trixie", Profile::Server), None);
         let beside = fs::read_to_string(directory.path().join("debian-13.raw.zst.sha256")).unwrap();
         assert_eq!(beside, format!("{}  debian-13.raw.zst\n", image.sha256));
 
         let record = directory.path().join("debian-13.json");
         let text = fs::read_to_string(&record).unwrap();
-        fs::write(&record, text.replace(&recipe::digest(&options.suite), "other")).unwrap();
+        fs::write(
+            &record,
+            text.replace(&recipe::digest(&options.suite, options.profile), "other"),
+        )
+        .unwrap();
         assert_eq!(finished("trixie"), None);
         fs::write(&record, text).unwrap();
         fs::write(&image.path, "imag").unwrap();

@@ -2,21 +2,57 @@
 
 use crate::apt::Suite;
 use crate::checksum::sha256_of_bytes;
+use crate::profile::Profile;
 
-/// Packages beyond `Essential: yes` and apt, without what they recommend.
-pub(super) const PACKAGES: &[&str] = &[
+/// Packages beyond `Essential: yes`, apt and the kernel, without what they recommend. `login` and `passwd` were essential up to
+/// Debian 12.
+const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "initramfs-tools",
     "iproute2",
     "kmod",
     "login",
-    "linux-image-amd64",
     "openssh-server",
     "passwd",
     "systemd-sysv",
     "udev",
     "zstd",
 ];
+
+/// What is installed: the packages, and the kernel that drives the machines of the profile.
+pub(super) fn packages(profile: Profile) -> Vec<&'static str> {
+    [PACKAGES, &[profile.kernel_package()]].concat()
+}
+
+/// Without these nobody gets into the system: what for, and which file, as Debian 12 and Debian 13 have it. A machine would
+/// boot for a minute and stand there.
+const NEEDED: &[(&str, &[&str])] = &[
+    ("a kernel", &["boot/vmlinuz-*"]),
+    ("an initramfs", &["boot/initrd.img-*"]),
+    ("an init", &["sbin/init", "usr/sbin/init"]),
+    ("a getty for the console", &["sbin/agetty", "usr/sbin/agetty"]),
+    ("login, which the getty starts", &["bin/login", "usr/bin/login"]),
+    ("PAM's rules for login", &["etc/pam.d/login"]),
+    ("passwd", &["usr/bin/passwd"]),
+    ("an SSH server", &["usr/sbin/sshd"]),
+    ("ssh-keygen", &["usr/bin/ssh-keygen"]),
+];
+
+/// What a system does not have that somebody is to log in to. `files` are its paths, relative to its root.
+pub(super) fn lacking<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut lacking: Vec<_> = NEEDED.iter().collect();
+    for file in files {
+        lacking.retain(|(_, any)| !any.iter().any(|needed| is_meant(needed, file)));
+    }
+    lacking.into_iter().map(|(what, _)| *what).collect()
+}
+
+fn is_meant(needed: &str, file: &str) -> bool {
+    match needed.strip_suffix('*') {
+        Some(start) => file.starts_with(start),
+        None => file == needed,
+    }
+}
 
 /// dpkg leaves these out of every package; licences stay. Of the kernel's drivers those that no emulator has a use for:
 /// they would be a half of the image.
@@ -41,7 +77,7 @@ pub(super) const PATH_RULES: &[&str] = &[
 /// Files that must be there before any package is, because a package reads them while it is installed.
 ///
 /// The initramfs takes only the drivers for disks that emulators offer: it is a tenth of the size. With a list, nothing else is
-/// added, and the generic kernel has ext4 as a module.
+/// added, and the generic kernel has ext4 as a module. What the cloud kernel does not have is passed over.
 pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     (
         "etc/initramfs-tools/conf.d/farrier",
@@ -98,7 +134,7 @@ touch "$1"/etc/.updated "$1"/var/.updated
 "#;
 
 /// Returns a digest that changes whenever an image built by this recipe would be another.
-pub(super) fn digest(suite: &Suite) -> String {
+pub(super) fn digest(suite: &Suite, profile: Profile) -> String {
     let files: Vec<_> = FIRST_FILES
         .iter()
         .map(|(path, text)| (*path, (*text).to_string()))
@@ -106,7 +142,7 @@ pub(super) fn digest(suite: &Suite) -> String {
     let all = (
         VERSION,
         suite.release(),
-        PACKAGES,
+        packages(profile),
         PATH_RULES,
         files,
         last_files(suite),
@@ -220,6 +256,46 @@ mod tests {
                 .matches(&format!("root={root}"))
                 .count(),
             2
+        );
+    }
+
+    /// Debian 13's disk was once built without `login`: nobody could log in, and only a test that waited for it saw that.
+    #[test]
+    fn a_system_that_nobody_can_log_in_to_is_told() {
+        let debian_13 = [
+            "boot/initrd.img-6.12.94+deb13-cloud-amd64",
+            "boot/vmlinuz-6.12.94+deb13-cloud-amd64",
+            "etc/pam.d/login",
+            "usr/bin/login",
+            "usr/bin/passwd",
+            "usr/bin/ssh-keygen",
+            "usr/sbin/agetty",
+            "usr/sbin/init",
+            "usr/sbin/sshd",
+        ];
+        assert_eq!(lacking(debian_13), [""; 0]);
+        let without_login = debian_13.iter().filter(|file| !file.ends_with("/login"));
+        assert_eq!(
+            lacking(without_login.copied()),
+            ["login, which the getty starts", "PAM's rules for login"]
+        );
+        let debian_12 = debian_13.map(|file| match file {
+            "usr/bin/login" | "usr/sbin/agetty" | "usr/sbin/init" => file.trim_start_matches("usr/"),
+            file => file,
+        });
+        assert_eq!(lacking(debian_12), [""; 0]);
+        assert_eq!(lacking([]).len(), NEEDED.len());
+    }
+
+    #[test]
+    fn the_kernel_is_that_of_the_profile_and_another_one_another_image() {
+        let suite = Suite::default();
+        assert!(packages(Profile::Lab).contains(&"linux-image-cloud-amd64"));
+        assert!(packages(Profile::Server).contains(&"linux-image-amd64"));
+        assert_ne!(digest(&suite, Profile::Lab), digest(&suite, Profile::Server));
+        assert_ne!(
+            digest(&suite, Profile::Lab),
+            digest(&"bookworm".parse().unwrap(), Profile::Lab)
         );
     }
 }

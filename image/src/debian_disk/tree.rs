@@ -3,6 +3,7 @@
 //! As root this runs plainly; without root both run in user namespaces, which mmdebstrap sets up.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,12 +11,21 @@ use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, Suite, host_acquire_settings}
 use crate::command;
 use crate::debian_disk::DiskImageError;
 use crate::debian_disk::recipe::{
-    EPOCH_S, FIRST_FILES, LAST_COMMANDS, PACKAGES, PATH_RULES, ROOT_LABEL, ROOT_UUID, last_files,
+    EPOCH_S, FIRST_FILES, LAST_COMMANDS, PATH_RULES, ROOT_LABEL, ROOT_UUID, lacking, last_files, packages,
 };
 use crate::files::{self, About, FileError};
+use crate::profile::Profile;
 
 /// Installs the packages of the recipe and returns the tar archive of the system.
-pub(super) fn bootstrap(mirror: &Mirror, suite: &Suite, work: &Path) -> Result<PathBuf, DiskImageError> {
+///
+/// # Errors
+/// [`DiskImageError`]: mmdebstrap's own words, and [`DiskImageError::Unusable`] for a system that nobody could log in to.
+pub(super) fn bootstrap(
+    mirror: &Mirror,
+    suite: &Suite,
+    profile: Profile,
+    work: &Path,
+) -> Result<PathBuf, DiskImageError> {
     let tar = work.join("tree.tar");
     let first = work.join("first.sh");
     write_script(
@@ -49,7 +59,7 @@ pub(super) fn bootstrap(mirror: &Mirror, suite: &Suite, work: &Path) -> Result<P
         "--format=tar",
         "--architectures=amd64",
     ]);
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--include={}", packages(profile).join(",")));
     command.arg(format!("--aptopt={}", apt.display()));
     command.args(PATH_RULES.iter().map(|rule| format!("--dpkgopt={rule}")));
     command
@@ -66,7 +76,28 @@ pub(super) fn bootstrap(mirror: &Mirror, suite: &Suite, work: &Path) -> Result<P
         ),
         source,
     })?;
-    Ok(tar)
+    let files = files_of(&tar).about("read", &tar)?;
+    let lacking = lacking(files.iter().map(String::as_str));
+    if lacking.is_empty() {
+        return Ok(tar);
+    }
+    Err(DiskImageError::Unusable {
+        suite: suite.clone(),
+        lacking: lacking.join(", "),
+    })
+}
+
+/// The paths of an archive, relative to its root.
+fn files_of(tar: &Path) -> io::Result<Vec<String>> {
+    let mut archive = tar::Archive::new(fs::File::open(tar)?);
+    let mut files = Vec::new();
+    // Contents are skipped by seeking: they are half a gigabyte.
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        files.push(path.trim_start_matches("./").trim_start_matches('/').to_owned());
+    }
+    Ok(files)
 }
 
 /// Turns the tar archive into an ext4 filesystem with room to spare, and returns its file.
@@ -201,6 +232,8 @@ mod tests {
             .append_data(&mut device, "./dev/console", &b""[..])
             .unwrap();
         archive.into_inner().unwrap();
+        let listed = files_of(&work.path().join("tree.tar")).unwrap();
+        assert_eq!(listed, ["etc/fstab", "dev/", "dev/console"]);
         if !is_root() {
             return println!("not root: mmdebstrap's user namespaces are tried by the lab");
         }

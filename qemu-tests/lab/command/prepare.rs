@@ -101,7 +101,7 @@ pub fn prepare(
     let started = Instant::now();
     let (images_dir, disk_image) = match (&paths.disk_image, wants_debian) {
         (Some(file), _) => given_image(&places::absolute(file)?)?,
-        (None, true) => debian(&work_dir, paths, &display)?,
+        (None, true) => debian(&work_dir, paths, profile, &display)?,
         (None, false) => (work_dir.join("images"), None),
     };
     fs::create_dir_all(&images_dir).with_context(|| format!("making {}", images_dir.display()))?;
@@ -195,11 +195,13 @@ fn is_built_of(boot_dir: &Path, agent: &str, profile: Profile, suite: &Suite) ->
 fn debian(
     work_dir: &Path,
     paths: &PathOptions,
+    profile: Profile,
     display: &Display,
 ) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
     let options = image::debian_disk::Options {
         output: work_dir.join("images"),
         suite: paths.suite.clone(),
+        profile,
         cache: work_dir.join("packages"),
         mirror: paths.mirror.clone(),
         rebuild: false,
@@ -207,7 +209,7 @@ fn debian(
     let mut report = Reporter::new(display);
     let image = image::debian_disk::build(&options, &mut |progress| report.take(progress))
         .context("building the Debian disk image")?;
-    let file = image::debian_disk::file_name(&options.suite);
+    let file = image::debian_disk::file_name(&options.suite, profile);
     Ok((
         options.output,
         Some(DiskImage {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ::image::Profile;
 use ::image::apt::Suite;
 use qemu_tests::lab::api;
 use qemu_tests::lab::documents::{DISK, ServedImage, install_debian};
@@ -44,7 +45,7 @@ fn disks_have_the_names_in_memory_that_the_installed_system_gives_them() {
     scene(|scene| {
         let debian = path_from("FARRIER_LAB_DIR")
             .join("images")
-            .join(::image::debian_disk::file_name(&Suite::default()));
+            .join(::image::debian_disk::file_name(&Suite::default(), Profile::Lab));
         scene.serve_file(&debian, "debian.raw.zst");
         let sha256 = ::image::sha256_of_file(&debian).unwrap();
         let blueprint = Blueprint::numbered(1)

@@ -3,7 +3,7 @@
 use std::fs;
 
 use ::image::apt::Suite;
-use qemu_tests::lab::devices::{DiskController, Nic};
+use qemu_tests::lab::devices::{self, DiskController, Nic};
 use qemu_tests::lab::display::Display;
 use qemu_tests::lab::documents::{ServedImage, install_debian};
 use qemu_tests::lab::firmware::Firmware;
@@ -30,7 +30,10 @@ fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskControl
     scene_with(boot_dir, |scene| {
         let debian = std::path::PathBuf::from(std::env::var_os("FARRIER_LAB_DIR").unwrap())
             .join("images")
-            .join(::image::debian_disk::file_name(&Suite::default()));
+            .join(::image::debian_disk::file_name(
+                &Suite::default(),
+                devices::profile_for(nic, controller),
+            ));
         assert!(
             debian.is_file(),
             "{} is not there: `farrier lab prepare` builds it",
