@@ -165,7 +165,7 @@ fn parse(line: &'static str) -> Option<Card> {
     })
 }
 
-const LIST: &str = include_str!("../profiles/cards.list");
+pub(crate) const LIST: &str = include_str!("../profiles/cards.list");
 
 #[cfg(test)]
 mod tests {

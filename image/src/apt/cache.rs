@@ -44,6 +44,11 @@ impl Cache {
         same.then_some(package)
     }
 
+    /// What the index says of a package, whether or not its file is there.
+    pub(super) fn known(&self, key: &str) -> Option<&Package> {
+        self.packages.get(key)
+    }
+
     /// Takes the file `downloaded` over as the content of `package`, after checking that it is.
     pub(super) fn put(
         &mut self,

@@ -1,5 +1,6 @@
 //! The private apt root: a temporary directory with the configuration, sources and state that apt works in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +21,8 @@ pub struct Archive {
     refresh: bool,
     /// Made when the first package has to be fetched.
     root: Option<Root>,
+    /// SHA-256 of each package by what it was asked for; empty for one that the suite does not have.
+    asked: BTreeMap<String, String>,
 }
 
 impl Archive {
@@ -36,6 +39,7 @@ impl Archive {
             cache,
             refresh,
             root: None,
+            asked: BTreeMap::new(),
         })
     }
 
@@ -54,15 +58,58 @@ impl Archive {
     /// # Errors
     /// [`AptError`]: no such package, no network, a broken download.
     pub fn package(&mut self, name: &str, report: &mut Report<'_>) -> Result<Package, AptError> {
-        let key = self.key(name);
-        let cached = self.cache.find(&key);
+        let package = match self.look(name, report)? {
+            (package, true) => package,
+            (package, false) => self.fetch(name, package, report)?,
+        };
+        self.asked.insert(name.to_string(), package.sha256.clone());
+        Ok(package)
+    }
+
+    /// Returns what there is of a package, and whether it need not be fetched.
+    ///
+    /// # Errors
+    /// As [`Archive::package`].
+    pub(crate) fn look(&mut self, name: &str, report: &mut Report<'_>) -> Result<(Package, bool), AptError> {
+        let cached = self.cache.find(&self.key(name));
         if let (false, Some(package)) = (self.refresh, &cached) {
-            return Ok(package.clone());
+            return Ok((package.clone(), true));
         }
-        let newest = self.root(report)?.describe(name)?;
-        match cached {
-            Some(package) if package.sha256 == newest.sha256 => Ok(package),
-            _ => self.fetch(name, newest, report),
+        let newest = self.root(report)?.describe(name);
+        if let Err(AptError::NoPackage { .. }) = newest {
+            self.asked.insert(name.to_string(), String::new());
+        }
+        let newest = newest?;
+        Ok(match cached {
+            Some(package) if package.sha256 == newest.sha256 => (package, true),
+            _ => (newest, false),
+        })
+    }
+
+    /// What was asked for, with the SHA-256 of what it is; empty for what the suite does not have.
+    pub(crate) fn asked(&self) -> &BTreeMap<String, String> {
+        &self.asked
+    }
+
+    /// Returns whether [`Archive::package`] would give what it gave when an image was made of it. What is not kept any more counts as the
+    /// same, unless newer packages are to be looked for.
+    ///
+    /// # Errors
+    /// As [`Archive::package`], when they are.
+    pub(crate) fn is_still(
+        &mut self,
+        name: &str,
+        sha256: &str,
+        report: &mut Report<'_>,
+    ) -> Result<bool, AptError> {
+        if !self.refresh {
+            let known = self.cache.known(&self.key(name));
+            return Ok(known.is_none_or(|package| package.sha256 == sha256));
+        }
+        match self.root(report)?.describe(name) {
+            Ok(package) => Ok(package.sha256 == sha256),
+            Err(AptError::NoPackage { .. }) => Ok(sha256.is_empty()),
+            Err(error) => Err(error),
         }
     }
 
@@ -100,7 +147,15 @@ impl Archive {
         // Beside the cache, so that the file can be renamed into it.
         let directory = self.cache.directory().to_path_buf();
         let download = Scratch::make(".download-", &directory).about("create directory", &directory)?;
-        self.root(report)?.download(name, download.path())?;
+        let root = self.root(report)?;
+        let mut told = 0;
+        root.download(name, download.path(), |there| {
+            let there = there.min(package.bytes);
+            report(Progress::Advanced {
+                bytes: there.saturating_sub(told),
+            });
+            told = told.max(there);
+        })?;
         let mut files = fs::read_dir(download.path())
             .about("list", download.path())?
             .flatten();
@@ -112,7 +167,9 @@ impl Archive {
         let file = files.next().ok_or_else(no_package)?.path();
         let bytes = package.bytes;
         let put = self.cache.put(&self.key(name), package, &file)?;
-        report(Progress::Advanced { bytes });
+        report(Progress::Advanced {
+            bytes: bytes.saturating_sub(told),
+        });
         Ok(put)
     }
 }
@@ -235,10 +292,19 @@ impl Root {
         })
     }
 
-    fn download(&self, name: &str, into: &Path) -> Result<(), AptError> {
+    /// Downloads a package; `advanced` is told again and again how many bytes of it are there.
+    fn download(&self, name: &str, into: &Path, mut advanced: impl FnMut(u64)) -> Result<(), AptError> {
         let mut command = self.command("apt-get");
         command.args(["-q", "download", name]).current_dir(into);
-        let downloaded = command::run(&mut command, "apt");
+        // Where apt has a file until it is whole is its own business.
+        let places = [
+            into.to_path_buf(),
+            into.join("partial"),
+            self.path().join("cache/archives/partial"),
+        ];
+        let downloaded = command::run_watched(&mut command, "apt", || {
+            advanced(places.iter().map(|place| bytes_in(place)).sum());
+        });
         downloaded.map_err(|source| AptError::Apt {
             action: format!("download {name}"),
             source,
@@ -255,6 +321,13 @@ impl Root {
         command.env("APT_CONFIG", self.configuration());
         command
     }
+}
+
+/// Bytes of the files in a directory; none where there is no such directory.
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.metadata().ok());
+    files.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
 /// Why an index could not be had.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use image::apt::Suite;
-use image::{Manifest, Profile, Progress};
+use image::{Profile, Progress};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +133,7 @@ fn needs(builds: bool, builds_debian: bool, root: bool) -> Vec<Need> {
     needs
 }
 
-/// The boot image of this agent; the one that is there when it was built of the same.
+/// The boot image of this agent; the one that is there when it was built of the same, which the build sees itself.
 fn boot_image(
     agent: &Path,
     work_dir: &Path,
@@ -143,11 +143,6 @@ fn boot_image(
 ) -> anyhow::Result<PathBuf> {
     let suite = paths.suite.clone();
     let output = work_dir.join(boot_directory(profile, &suite));
-    let digest = image::sha256_of_file(agent)?;
-    if is_built_of(&output, &digest, profile, &suite) {
-        display.line("the boot image is there already");
-        return Ok(output);
-    }
     let options = image::Options {
         agent: agent.to_owned(),
         output: output.clone(),
@@ -177,19 +172,6 @@ fn boot_directory(profile: Profile, suite: &Suite) -> String {
         name += &format!("-{suite}");
     }
     name
-}
-
-/// Whether a boot image is of this agent, by its SHA-256, and of this profile and suite.
-fn is_built_of(boot_dir: &Path, agent: &str, profile: Profile, suite: &Suite) -> bool {
-    let manifest = fs::read(boot_dir.join("manifest.json")).unwrap_or_default();
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest) else {
-        return false;
-    };
-    let mut components = manifest.components.iter();
-    let agent_in = components.find(|component| component.name == "farrier-agent");
-    agent_in.is_some_and(|component| component.sha256 == agent)
-        && manifest.profile == profile.to_string()
-        && manifest.suite == suite.to_string()
 }
 
 fn debian(
@@ -289,34 +271,6 @@ impl<'a> Reporter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_boot_image_is_built_again_for_another_agent_profile_or_suite() {
-        let directory = tempfile::tempdir().unwrap();
-        let is_built_of = |agent: &str, profile, suite: &str| {
-            is_built_of(directory.path(), agent, profile, &suite.parse().unwrap())
-        };
-        assert!(!is_built_of("a", Profile::Lab, "trixie"));
-        let component = |name: &str, sha256: &str| {
-            format!(r#"{{"name": "{name}", "version": "1", "license": "x", "sha256": "{sha256}"}}"#)
-        };
-        let manifest = |suite: &str| {
-            format!(
-                r#"{{"version": 1, "profile": "lab", {suite} "kernel": "6.12", "modules": [], "files": [], "components": [{}, {}]}}"#,
-                component("linux", "k"),
-                component("farrier-agent", "a")
-            )
-        };
-        let file = directory.path().join("manifest.json");
-        fs::write(&file, manifest(r#""suite": "trixie","#)).unwrap();
-        assert!(is_built_of("a", Profile::Lab, "trixie"));
-        assert!(!is_built_of("k", Profile::Lab, "trixie"));
-        assert!(!is_built_of("a", Profile::Server, "trixie"));
-        assert!(!is_built_of("a", Profile::Lab, "bookworm"));
-        // What Farrier 0.1 has built is of Debian 12, and does not say it.
-        fs::write(&file, manifest("")).unwrap();
-        assert!(!is_built_of("a", Profile::Lab, "trixie"));
-    }
 
     #[test]
     fn images_of_other_profiles_and_suites_lie_beside_each_other() {

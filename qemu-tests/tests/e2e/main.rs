@@ -16,6 +16,7 @@ mod hostile;
 mod image;
 mod install;
 mod lab_command;
+mod reproducible;
 mod scene;
 mod secure_images;
 mod terminal;

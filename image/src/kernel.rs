@@ -1,0 +1,221 @@
+//! The kernel of an image and its modules: out of Debian's packages, or one's own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::apt::{Archive, Package};
+use crate::boot_image::{BuildError, INITRAMFS, KERNEL, Options};
+use crate::checksum::sha256_of_bytes;
+use crate::deb;
+use crate::files::{self, About};
+use crate::modules::{ModuleTree, without_compression};
+use crate::progress::Report;
+use crate::scratch::Scratch;
+use crate::sources::Sources;
+
+/// A kernel that does not come from a package.
+#[derive(Debug, Clone)]
+pub struct OwnKernel {
+    /// The `vmlinuz`.
+    pub image: PathBuf,
+    /// Its `lib/modules/<version>`; the last part of the path is taken as the version.
+    pub modules: PathBuf,
+}
+
+pub(crate) struct Kernel {
+    pub(crate) version: String,
+    pub(crate) image: Vec<u8>,
+    pub(crate) modules: ModuleTree,
+    /// By path below `lib/modules/<version>`, without compression: the component that a module is from. Empty: all are from `linux`.
+    pub(crate) modules_from: BTreeMap<String, String>,
+    /// Where the modules were unpacked to, until the image is built.
+    _unpacked: Option<Scratch>,
+}
+
+impl Kernel {
+    /// Fetches the kernel and its modules, or reads one's own.
+    ///
+    /// # Errors
+    /// [`BuildError`] for what is not to be had, and for modules of another kernel.
+    pub(crate) fn fetch(
+        options: &Options,
+        archive: &mut Archive,
+        sources: &mut Sources,
+        report: &mut Report<'_>,
+    ) -> Result<Self, BuildError> {
+        if let Some(own) = &options.kernel {
+            return Self::own(own, sources);
+        }
+        let asked = options.kernel_package();
+        let temporary = std::env::temp_dir();
+        let unpacked = Scratch::make("farrier-kernel-", &temporary).about("create directory", &temporary)?;
+        let mut from = BTreeMap::new();
+        let package = archive.package(asked, report)?;
+        let exactly = is_exact(asked);
+        let mut seen = Vec::new();
+        let mut open = vec![package];
+        while let Some(package) = open.pop() {
+            from.extend(unpack(&package, &unpacked, sources)?);
+            for name in parts_of(&package, exactly) {
+                if !seen.contains(&name) {
+                    seen.push(name.clone());
+                    open.push(archive.package(&name, report)?);
+                }
+            }
+        }
+        let missing = |what| BuildError::NoKernel {
+            package: asked.to_string(),
+            what,
+        };
+        let root = unpacked.path();
+        let image = only_entry(&root.join("boot")).ok_or_else(|| missing("boot/vmlinuz"))?;
+        let modules = MODULE_DIRECTORIES
+            .iter()
+            .find_map(|directory| only_entry(&root.join(directory)))
+            .ok_or_else(|| missing("lib/modules"))?;
+        Ok(Kernel {
+            version: modules
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            image: files::read(&image)?,
+            modules: ModuleTree::read(&modules)?,
+            modules_from: from,
+            _unpacked: Some(unpacked),
+        })
+    }
+
+    fn own(own: &OwnKernel, sources: &mut Sources) -> Result<Self, BuildError> {
+        let version = own
+            .modules
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let image = files::read(&own.image)?;
+        let modules = ModuleTree::read(&own.modules)?;
+        if let Some(kernel) = release_of(&image)
+            && kernel != version
+        {
+            return Err(BuildError::OtherModules {
+                image: own.image.clone(),
+                directory: own.modules.clone(),
+                kernel,
+                modules: version,
+            });
+        }
+        sources.other("linux", &version, sha256_of_bytes(&image), &[KERNEL, INITRAMFS]);
+        Ok(Kernel {
+            version,
+            image,
+            modules,
+            modules_from: BTreeMap::new(),
+            _unpacked: None,
+        })
+    }
+}
+
+/// Whether a package was asked for in one version: then its parts are of the versions that it names, otherwise the newest.
+pub(crate) fn is_exact(asked: &str) -> bool {
+    asked.contains('=')
+}
+
+/// The packages that a package of a kernel leads to, and that have the kernel or a part of it. Newer kernels come in parts.
+pub(crate) fn parts_of(package: &Package, exactly: bool) -> Vec<String> {
+    // What an older version put into the cache has the first alone.
+    let first = package
+        .first_dependency
+        .iter()
+        .filter(|_| package.dependencies.is_empty());
+    let names = first
+        .chain(&package.dependencies)
+        .map(|dependency| match dependency.split_once('=') {
+            Some((name, _)) if !exactly => name,
+            _ => dependency,
+        });
+    let is_part = |name: &&str| {
+        KERNEL_PARTS.iter().any(|part| {
+            let rest = name.strip_prefix(part);
+            rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+        })
+    };
+    names.filter(is_part).map(str::to_owned).collect()
+}
+
+/// Unpacks the kernel and its modules. Returns which modules there are, each with the package's name.
+fn unpack(
+    package: &Package,
+    into: &Scratch,
+    sources: &mut Sources,
+) -> Result<Vec<(String, String)>, BuildError> {
+    let is_module = |path: &str| {
+        MODULE_DIRECTORIES.iter().any(|directory| {
+            path.strip_prefix(directory)
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
+    };
+    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_module(path);
+    let unpacked = deb::unpack(&package.file, into.path(), wanted)?;
+    let has_kernel = unpacked.iter().any(|path| path.starts_with("boot/"));
+    let has_modules = unpacked.iter().any(|path| is_module(path));
+    let files = [(KERNEL, has_kernel), (INITRAMFS, has_modules)];
+    let files: Vec<&str> = files
+        .into_iter()
+        .filter_map(|(file, has)| has.then_some(file))
+        .collect();
+    if !files.is_empty() {
+        sources.package(package, into.path(), &files, Vec::new());
+    }
+    let below = |path: &String| {
+        let rest = MODULE_DIRECTORIES
+            .iter()
+            .find_map(|directory| path.strip_prefix(directory)?.strip_prefix('/'))?;
+        let (_, below) = rest.split_once('/')?;
+        Some((without_compression(below).to_owned(), package.name.clone()))
+    };
+    Ok(unpacked.iter().filter_map(below).collect())
+}
+
+/// The release that a bzImage says it is.
+///
+/// Source: Linux `Documentation/arch/x86/boot.rst`, `kernel_version`.
+fn release_of(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
+    let text = image.get(usize::from(at) + 0x200..)?;
+    let text = text.split(|byte| *byte == 0 || *byte == b' ').next()?;
+    let release = std::str::from_utf8(text).ok()?;
+    (at != 0 && !release.is_empty()).then(|| release.to_string())
+}
+
+fn only_entry(directory: &Path) -> Option<PathBuf> {
+    let mut entries = fs::read_dir(directory).ok()?.flatten();
+    let entry = entries.next()?;
+    entries.next().is_none().then(|| entry.path())
+}
+
+/// What a meta package of a kernel leads to.
+const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+/// Debian 12 has the first, Debian 13 the second.
+const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_says_its_release() {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x30f].copy_from_slice(b"6.12.1-amd64 (x");
+        assert_eq!(release_of(&image).as_deref(), Some("6.12.1-amd64"));
+        assert_eq!(release_of(b"text"), None);
+        image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
+        assert_eq!(release_of(&image), None);
+    }
+}
