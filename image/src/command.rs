@@ -133,7 +133,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args([
             "-c",
-            "touch begun; until [ -e end ]; do sleep 0.02; done; echo said",
+            "touch begun; i=0; until [ -e end ] || [ $i = 500 ]; do sleep 0.02; i=$((i+1)); done; echo said",
         ]);
         let mut looks = 0;
         let said = run_watched(command.current_dir(directory.path()), "dash", || {

@@ -69,11 +69,14 @@ impl Kernel {
             what,
         };
         let root = unpacked.path();
-        let image = only_entry(&root.join("boot")).ok_or_else(|| missing("boot/vmlinuz"))?;
         let modules = MODULE_DIRECTORIES
             .iter()
             .find_map(|directory| only_entry(&root.join(directory)))
             .ok_or_else(|| missing("lib/modules"))?;
+        let beside = Some(modules.join(KERNEL)).filter(|image| image.is_file());
+        let image = only_entry(&root.join("boot"))
+            .or(beside)
+            .ok_or_else(|| missing("vmlinuz"))?;
         Ok(Kernel {
             version: modules
                 .file_name()
@@ -150,16 +153,10 @@ fn unpack(
     into: &Scratch,
     sources: &mut Sources,
 ) -> Result<Vec<(String, String)>, BuildError> {
-    let is_module = |path: &str| {
-        MODULE_DIRECTORIES.iter().any(|directory| {
-            path.strip_prefix(directory)
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
-    };
-    let wanted = |path: &str| path.starts_with("boot/vmlinuz-") || is_module(path);
+    let wanted = |path: &str| is_kernel(path) || below_modules(path).is_some();
     let unpacked = deb::unpack(&package.file, into.path(), wanted)?;
-    let has_kernel = unpacked.iter().any(|path| path.starts_with("boot/"));
-    let has_modules = unpacked.iter().any(|path| is_module(path));
+    let has_kernel = unpacked.iter().any(|path| is_kernel(path));
+    let has_modules = unpacked.iter().any(|path| !is_kernel(path));
     let files = [(KERNEL, has_kernel), (INITRAMFS, has_modules)];
     let files: Vec<&str> = files
         .into_iter()
@@ -168,14 +165,24 @@ fn unpack(
     if !files.is_empty() {
         sources.package(package, into.path(), &files, Vec::new());
     }
-    let below = |path: &String| {
-        let rest = MODULE_DIRECTORIES
-            .iter()
-            .find_map(|directory| path.strip_prefix(directory)?.strip_prefix('/'))?;
-        let (_, below) = rest.split_once('/')?;
-        Some((without_compression(below).to_owned(), package.name.clone()))
-    };
-    Ok(unpacked.iter().filter_map(below).collect())
+    let modules = unpacked.iter().filter_map(|path| {
+        let module = without_compression(below_modules(path)?);
+        Some((module.to_owned(), package.name.clone()))
+    });
+    Ok(modules.collect())
+}
+
+/// Whether a path of a package is the kernel: Debian has it beside its modules since 7.3, and in `/boot` before.
+fn is_kernel(path: &str) -> bool {
+    path.starts_with("boot/vmlinuz-") || below_modules(path) == Some(KERNEL)
+}
+
+/// The path below `lib/modules/<version>`.
+fn below_modules(path: &str) -> Option<&str> {
+    let rest = MODULE_DIRECTORIES
+        .iter()
+        .find_map(|directory| path.strip_prefix(directory)?.strip_prefix('/'))?;
+    Some(rest.split_once('/')?.1)
 }
 
 /// The release that a bzImage says it is.
@@ -217,5 +224,29 @@ mod tests {
         assert_eq!(release_of(b"text"), None);
         image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
         assert_eq!(release_of(&image), None);
+    }
+
+    /// As Debian 12, Debian 13 and the 7.3 of its backports have them.
+    #[test]
+    fn a_kernel_and_its_modules_are_known_by_their_places() {
+        for (path, kernel, below) in [
+            ("boot/vmlinuz-6.1.0-1-amd64", true, None),
+            ("boot/config-6.1.0-1-amd64", false, None),
+            ("lib/modules/6.1.0-1/kernel/a.ko", false, Some("kernel/a.ko")),
+            (
+                "usr/lib/modules/6.12/modules.builtin",
+                false,
+                Some("modules.builtin"),
+            ),
+            ("usr/lib/modules/7.3.4/vmlinuz", true, Some("vmlinuz")),
+            (
+                "usr/lib/modules/7.3.4/kernel/vmlinuz",
+                false,
+                Some("kernel/vmlinuz"),
+            ),
+            ("usr/lib/modules.d/7.3.4/vmlinuz", false, None),
+        ] {
+            assert_eq!((is_kernel(path), below_modules(path)), (kernel, below), "{path}");
+        }
     }
 }
