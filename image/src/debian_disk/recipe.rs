@@ -108,6 +108,7 @@ pub(super) fn last_files(suite: &Suite) -> Vec<(&'static str, String)> {
             "etc/resolv.conf",
             text("# Written by whoever configures the network.\n"),
         ),
+        ("etc/systemd/system.conf.d/farrier.conf", text(SYSTEMD)),
         ("etc/systemd/system/ssh-host-keys.service", text(HOST_KEYS_UNIT)),
         ("boot/grub/grub.cfg", grub_cfg()),
     ]
@@ -219,6 +220,9 @@ pub(super) const GRUB_MODULES_UEFI: &[&str] = &[
 
 /// Raised when the way the image is put together changes.
 const VERSION: u32 = 2;
+/// The console's getty waits for udev to see its serial line. On an emulated machine whose host is busy that was seen to take more than the
+/// 90 s of systemd's default, and then nobody can log in there.
+const SYSTEMD: &str = "[Manager]\nDefaultDeviceTimeoutSec=10min\n";
 /// Not `ssh-keygen -A`: its RSA key takes ten seconds on an emulated processor, and sshd waits for it.
 const HOST_KEYS_UNIT: &str = "[Unit]\nDescription=Make the SSH host keys of this machine\nBefore=ssh.service\n\
     ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\n[Service]\nType=oneshot\n\
