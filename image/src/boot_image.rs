@@ -135,6 +135,9 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     )?;
     let own = Own::read(options)?;
     let settings = inputs::settings(options)?;
+    if let Some(own) = &options.kernel {
+        own.check()?;
+    }
     if let Some(former) = place.whole()
         && let Some(inputs) = &former.inputs
         && inputs.drivers_bytes < former.bytes_of(INITRAMFS)

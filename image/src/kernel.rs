@@ -23,6 +23,29 @@ pub struct OwnKernel {
     pub modules: PathBuf,
 }
 
+impl OwnKernel {
+    fn version(&self) -> String {
+        let name = self.modules.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Looks whether the modules are those of the kernel, before anything is fetched.
+    ///
+    /// # Errors
+    /// [`BuildError::OtherModules`], and what cannot be read.
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        match release_of(&files::read(&self.image)?) {
+            Some(kernel) if kernel != self.version() => Err(BuildError::OtherModules {
+                image: self.image.clone(),
+                directory: self.modules.clone(),
+                kernel,
+                modules: self.version(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 pub(crate) struct Kernel {
     pub(crate) version: String,
     pub(crate) image: Vec<u8>,
@@ -91,24 +114,9 @@ impl Kernel {
     }
 
     fn own(own: &OwnKernel, sources: &mut Sources) -> Result<Self, BuildError> {
-        let version = own
-            .modules
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let version = own.version();
         let image = files::read(&own.image)?;
         let modules = ModuleTree::read(&own.modules)?;
-        if let Some(kernel) = release_of(&image)
-            && kernel != version
-        {
-            return Err(BuildError::OtherModules {
-                image: own.image.clone(),
-                directory: own.modules.clone(),
-                kernel,
-                modules: version,
-            });
-        }
         sources.other("linux", &version, sha256_of_bytes(&image), &[KERNEL, INITRAMFS]);
         Ok(Kernel {
             version,
@@ -205,8 +213,8 @@ fn only_entry(directory: &Path) -> Option<PathBuf> {
     entries.next().is_none().then(|| entry.path())
 }
 
-/// What a meta package of a kernel leads to.
-const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+/// What a meta package of a kernel leads to. Since 7.3 the lists of what is built in are in a package of their own, the last.
+const KERNEL_PARTS: [&str; 4] = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
 /// Debian 12 has the first, Debian 13 the second.
 const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
 
@@ -248,5 +256,42 @@ mod tests {
         ] {
             assert_eq!((is_kernel(path), below_modules(path)), (kernel, below), "{path}");
         }
+    }
+
+    /// The dependencies are those of Debian's packages.
+    #[test]
+    fn a_kernel_that_comes_in_parts_leads_to_each_of_them() {
+        let package = |dependencies: &[&str]| Package {
+            name: "linux-image".into(),
+            version: "1".into(),
+            first_dependency: None,
+            dependencies: dependencies.iter().map(|name| (*name).to_owned()).collect(),
+            suite: "trixie-backports".into(),
+            path: String::new(),
+            bytes: 0,
+            sha256: String::new(),
+            file: PathBuf::new(),
+        };
+        let meta = package(&[
+            "linux-base-cloud-amd64=7.3.4-1",
+            "linux-image-7.3.4+deb13-cloud-amd64=7.3.4-1",
+        ]);
+        assert_eq!(parts_of(&meta, false), ["linux-image-7.3.4+deb13-cloud-amd64"]);
+        assert_eq!(
+            parts_of(&meta, true),
+            ["linux-image-7.3.4+deb13-cloud-amd64=7.3.4-1"]
+        );
+        let image = package(&[
+            "dracut",
+            "linux-base-7.3.4=1",
+            "linux-binary-7.3.4=1",
+            "linux-modules-7.3.4=1",
+        ]);
+        assert_eq!(
+            parts_of(&image, false),
+            ["linux-base-7.3.4", "linux-binary-7.3.4", "linux-modules-7.3.4"]
+        );
+        let of_debian_12 = package(&["kmod", "linux-base", "initramfs-tools"]);
+        assert_eq!(parts_of(&of_debian_12, false), [""; 0]);
     }
 }
