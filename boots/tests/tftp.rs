@@ -177,7 +177,14 @@ async fn only_boot_loaders_are_served() {
     tokio::task::spawn_blocking(move || {
         let mut hand = Hand::new(MACHINE);
         assert_eq!(hand.read(at, "a/b/snponly.efi"), Ok(loader));
-        for name in ["secret.txt", "/etc/passwd", "vmlinuz", "undionly.kpxe", "x"] {
+        for name in [
+            "secret.txt",
+            "/etc/passwd",
+            "vmlinuz",
+            "undionly.kpxe",
+            "x",
+            "autoexec.ipxe",
+        ] {
             assert_eq!(hand.read(at, name), Err((1, "file not found".into())), "{name}");
         }
         for name in [
@@ -203,6 +210,9 @@ async fn only_boot_loaders_are_served() {
             "no such file; there are undionly.kpxe",
             "Failed",
         ])
+        .await;
+    lab.world
+        .heard(&["RRQ autoexec.ipxe", "goes on without", "Note"])
         .await;
     lab.world
         .heard(&["WRQ snponly.efi", "for reading only", "Refused"])

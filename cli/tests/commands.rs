@@ -671,7 +671,7 @@ fn what_an_image_is_built_from_is_refused_in_words() {
     for (more, code, want) in [
         (&["--profile", "desktop"][..], 2, "the profiles are: lab, server"),
         (&["--firmware", "all"], 2, "say none, free or non-free"),
-        (&["--suite", "stable"], 2, "such as bookworm or trixie"),
+        (&["--suite", "stable"], 2, "such as trixie or bookworm"),
         (&["--kernel-package=--x=1"], 2, "such as linux-image-amd64"),
         (&["--kernel-package", "a b"], 2, "such as linux-image-amd64"),
         (

@@ -47,6 +47,33 @@ fn a_memory_that_no_machine_can_boot_with_is_refused_in_words() {
 }
 
 #[test]
+fn hardware_that_cannot_work_is_refused_before_anything_is_built() {
+    for (args, code, words) in [
+        (
+            &["--firmware=uefi", "--disk-controller=megasas"][..],
+            1,
+            "no driver for the disk controller megasas",
+        ),
+        (
+            &["--nic=e1000e", "--memory=511"],
+            1,
+            "needs at least 512 MiB, not 511",
+        ),
+        (&["--nic=igb"], 2, "e1000e"),
+        (&["--suite=stable"], 2, "such as trixie or bookworm"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_farrier"))
+            .arg("lab")
+            .args(args)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn on_a_terminal_it_asks_before_it_installs_and_a_no_installs_nothing() {
     let host = Host::new();
     let (status, said) = host.prepare_on_a_terminal(&[], "n\n");

@@ -8,6 +8,7 @@ mod access_token;
 mod agent_messages;
 mod archive;
 mod boot_image;
+mod boot_manifest;
 mod command_lines;
 mod deb;
 mod dhcp_decode;
@@ -43,6 +44,7 @@ pub const TARGETS: [Target; 23] = [
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
     target("boot_image", boot_image::run),
+    target("boot_manifest", boot_manifest::run),
     target("command_lines", command_lines::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),

@@ -14,6 +14,8 @@ fn main() -> anyhow::Result<()> {
     let mirror = std::env::var(image::apt::MIRROR_VARIABLE).ok();
     let options = Options {
         output: output.clone(),
+        suite: image::apt::Suite::default(),
+        profile: image::Profile::default(),
         cache: cache.clone(),
         mirror,
         rebuild: false,

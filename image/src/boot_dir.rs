@@ -8,12 +8,9 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::sha256_of_file;
 use crate::files::{About, FileError};
-use crate::manifest::Manifest;
+use crate::manifest::{MANIFEST, Manifest};
 use crate::progress::{Progress, Report};
 use crate::scratch::Scratch;
-
-/// The file that says what a build made.
-pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// Names that are shown of a directory's content.
 const SHOWN: usize = 8;
@@ -64,6 +61,10 @@ pub(crate) struct Place {
     path: PathBuf,
     /// File names; `None`: there is no directory yet.
     former: Option<Vec<String>>,
+    /// The boot image that is there, if every file of it is as its build made it.
+    whole: Option<Manifest>,
+    /// Whether there are files that no build made.
+    has_others: bool,
 }
 
 impl Place {
@@ -75,14 +76,22 @@ impl Place {
         let path = resolved(output)?;
         let entries = match fs::read_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { path, former: None });
+                return Ok(Self {
+                    path,
+                    former: None,
+                    whole: None,
+                    has_others: false,
+                });
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(BootDirError::NoDirectory { path });
             }
             entries => entries.about("list", &path)?,
         };
-        let made = made_in(&path);
+        let manifest = Manifest::read(&path).ok();
+        let made = manifest
+            .as_ref()
+            .map_or_else(Vec::new, |manifest| made_in(&path, manifest));
         let (mut former, mut foreign) = (Vec::new(), Vec::new());
         for entry in entries {
             let entry = entry.about("list", &path)?;
@@ -109,10 +118,29 @@ impl Place {
                 report(Progress::Noted { text: &text });
             }
         }
+        // The names of the manifest's files and of itself.
+        let whole = manifest.filter(|manifest| made.len() == manifest.files.len() + 1);
         Ok(Self {
             path,
             former: Some(former),
+            whole,
+            has_others: !foreign.is_empty(),
         })
+    }
+
+    /// Where the boot image is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The boot image that is there, if it is whole.
+    pub(crate) fn whole(&self) -> Option<&Manifest> {
+        self.whole.as_ref()
+    }
+
+    /// Whether there are files that are to be deleted although no build made them.
+    pub(crate) fn has_others(&self) -> bool {
+        self.has_others
     }
 
     /// An empty directory beside the place.
@@ -169,17 +197,14 @@ fn resolved(output: &Path) -> Result<PathBuf, FileError> {
     Ok(parent.canonicalize().about("find", parent)?.join(name))
 }
 
-/// Files that are as an earlier build made them.
-fn made_in(directory: &Path) -> Vec<String> {
-    let read = |text: Vec<u8>| serde_json::from_slice::<Manifest>(&text).ok();
-    let Some(manifest) = fs::read(directory.join(MANIFEST)).ok().and_then(read) else {
-        return Vec::new();
-    };
-    let files = manifest.files.into_iter().filter(|file| {
+/// Files that are as the build of this manifest made them.
+fn made_in(directory: &Path, manifest: &Manifest) -> Vec<String> {
+    let files = manifest.files.iter().filter(|file| {
         let digest = sha256_of_file(&directory.join(&file.name));
         digest.is_ok_and(|digest| digest == file.sha256)
     });
-    files.map(|file| file.name).chain([MANIFEST.to_owned()]).collect()
+    let names = files.map(|file| file.name.clone());
+    names.chain([MANIFEST.to_owned()]).collect()
 }
 
 fn in_words(names: &[String]) -> String {
@@ -199,6 +224,8 @@ fn complete(directory: &Path) -> Result<(), FileError> {
     // Complete after a power cut too: a rename may reach the disk before what was written into the files.
     for entry in fs::read_dir(directory).about("list", directory)? {
         let path = entry.about("list", directory)?.path();
+        // Whatever the umask of who builds is: it is served by another user.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).about("make readable", &path)?;
         let file = fs::File::open(&path).about("open", &path)?;
         file.sync_all().about("write", &path)?;
     }
@@ -224,6 +251,7 @@ mod tests {
         let manifest = Manifest {
             version: FORMAT,
             profile: "lab".to_owned(),
+            suite: String::new(),
             kernel: "6.1".to_owned(),
             modules: vec![],
             firmware: vec![],
@@ -234,6 +262,8 @@ mod tests {
                 sha256: sha256_of_bytes(content.as_bytes()),
             }],
             components: vec![],
+            contents: vec![],
+            inputs: None,
         };
         fs::write(directory.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
     }

@@ -1,22 +1,29 @@
 //! Builds the boot image directory: kernel, initramfs, boot loaders and manifest.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::apt::{AptError, Archive, Package, Suite};
-use crate::boot_dir::{BootDirError, MANIFEST, Others, Place};
+use crate::apt::{AptError, Archive, Suite};
+use crate::boot_dir::{BootDirError, Others, Place};
 use crate::cards::{self, CardError};
 use crate::checksum::sha256_of_bytes;
+use crate::cpio::{Node, Tree};
 use crate::deb::{self, DebError};
 use crate::files::{self, About, FileError};
 use crate::firmware::{Firmware, FirmwareError, Found};
 use crate::grub::{self, Grub, GrubError};
-use crate::initramfs::{self, InitramfsError};
-use crate::manifest::{Component, FORMAT, Manifest, ManifestFile, license_of};
-use crate::modules::{ModuleError, ModuleTree};
+use crate::initramfs::{self, InitramfsError, Packing};
+use crate::inputs::{self, Own};
+use crate::kernel::{Kernel, OwnKernel};
+use crate::manifest::{Component, ContentFile, FORMAT, Inputs, MANIFEST, Manifest, ManifestFile};
+use crate::modules::{ModuleError, Selection};
+use crate::plan;
 use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
+use crate::sources::Sources;
+use crate::spdx;
 
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
@@ -47,13 +54,18 @@ pub struct Options {
     pub kernel: Option<OwnKernel>,
 }
 
-/// A kernel that does not come from a package.
-#[derive(Debug, Clone)]
-pub struct OwnKernel {
-    /// The `vmlinuz`.
-    pub image: PathBuf,
-    /// Its `lib/modules/<version>`; the last part of the path is taken as the version.
-    pub modules: PathBuf,
+impl Options {
+    /// The firmware that is taken: what was asked for, or what the profile says.
+    pub(crate) fn firmware(&self) -> Firmware {
+        self.firmware.unwrap_or(self.profile.contents().firmware)
+    }
+
+    /// The package of the kernel: what was asked for, or the profile's.
+    pub(crate) fn kernel_package(&self) -> &str {
+        self.kernel_package
+            .as_deref()
+            .unwrap_or(self.profile.kernel_package())
+    }
 }
 
 /// Why the boot image could not be built.
@@ -108,210 +120,174 @@ pub enum BuildError {
 
 /// Builds the boot image and returns its manifest.
 ///
-/// The directory appears complete or not at all. Blocks for some seconds, a minute if packages are fetched.
+/// The directory appears complete or not at all. What is there already is used: nothing is done when it was made of the same, and
+/// with another agent the drivers are taken over as they are. Blocks for some seconds, a minute if packages are fetched.
 ///
 /// # Errors
 /// [`BuildError`], saying what is missing and how to get it.
 pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, BuildError> {
     let place = Place::find(&options.output, options.others, report)?;
-    let fresh = place.beside()?;
-
     let mut archive = Archive::open(
         options.mirror.as_deref(),
         options.suite.clone(),
         &options.cache,
         options.refresh,
     )?;
-    let agent = files::read(&options.agent)?;
-    let mut components = vec![Component {
-        name: "farrier-agent".to_string(),
-        version: env!("CARGO_PKG_VERSION").to_string(),
-        license: license_of("farrier-agent").to_string(),
-        sha256: sha256_of_bytes(&agent),
-        suite: String::new(),
-        path: String::new(),
-    }];
+    let own = Own::read(options)?;
+    let settings = inputs::settings(options)?;
+    if let Some(own) = &options.kernel {
+        own.check()?;
+    }
+    if let Some(former) = place.whole()
+        && let Some(inputs) = &former.inputs
+        && inputs.drivers_bytes < former.bytes_of(INITRAMFS)
+        && inputs::are_still(inputs, &settings, &mut archive, report)?
+    {
+        let same = inputs.agent == own.agent_sha256() && inputs.authorities == own.authorities_sha256();
+        if same && !place.has_others() {
+            let text = format!("nothing has changed: {} stays as it is", place.path().display());
+            report(Progress::Noted { text: &text });
+            return Ok(former.clone());
+        }
+        let (former, inputs) = (former.clone(), inputs.clone());
+        return repack(former, inputs, own, &place, report);
+    }
+    plan::fetch_all(options, &mut archive, report)?;
+    let fresh = place.beside()?;
+    let mut sources = Sources::default();
     let kernel = step(report, "kernel", None, |report| {
-        kernel(options, &mut archive, &mut components, report)
+        Kernel::fetch(options, &mut archive, &mut sources, report)
     })?;
-    files::write(&fresh.path().join("vmlinuz"), &kernel.image)?;
-    let content = initramfs(options, agent, &kernel, &mut archive, fresh.path(), report)?;
-    components.extend(content.firmware.packages.iter().map(component));
+    files::write(&fresh.path().join(KERNEL), &kernel.image)?;
+    let drivers = drivers(options, &kernel, &mut archive, &mut sources, report)?;
+    let mut packed = step(report, "drivers", Some(drivers.tree.len_bytes()), |report| {
+        initramfs::compress(&drivers.tree, Packing::Small, &mut |bytes| {
+            report(Progress::Advanced { bytes })
+        })
+    })?;
+    let drivers_bytes = packed.len() as u64;
+    let inputs = Inputs {
+        settings,
+        agent: own.agent_sha256(),
+        authorities: own.authorities_sha256(),
+        packages: Default::default(),
+        drivers_bytes,
+    };
+    let (mut components, mut contents) = (components_of(&own), contents_of_agent(&own));
+    contents.extend(contents_of(&drivers.tree, |path| {
+        component_of(path, &kernel, &drivers.firmware)
+    }));
+    packed.extend(agent(own, report)?);
+    files::write(&fresh.path().join(INITRAMFS), packed)?;
     step(report, "boot loaders", None, |report| {
-        boot_loaders(&mut archive, fresh.path(), &mut components, report)
+        boot_loaders(&mut archive, fresh.path(), &mut sources, report)
     })?;
-
+    components.extend(sources.components);
     let manifest = Manifest {
         version: FORMAT,
         profile: options.profile.to_string(),
+        suite: options.suite.to_string(),
         kernel: kernel.version,
-        modules: content.modules,
-        firmware: content.firmware.files.into_keys().collect(),
-        firmware_left_out: content.firmware.left_out,
-        files: files_of(fresh.path())?,
+        modules: drivers.modules,
+        firmware: drivers.firmware.files.into_keys().collect(),
+        firmware_left_out: drivers.firmware.left_out,
+        files: Vec::new(),
         components,
+        contents,
+        inputs: Some(Inputs {
+            packages: archive.asked().clone(),
+            ..inputs
+        }),
     };
-    let mut text = serde_json::to_vec_pretty(&manifest).unwrap_or_default();
-    text.push(b'\n');
-    files::write(&fresh.path().join(MANIFEST), text)?;
+    finish(manifest, &sources.licences, fresh, &place)
+}
+
+/// The same image with another agent or other certificates: the rest is taken over byte by byte.
+fn repack(
+    former: Manifest,
+    inputs: Inputs,
+    own: Own,
+    place: &Place,
+    report: &mut Report<'_>,
+) -> Result<Manifest, BuildError> {
+    report(Progress::Noted {
+        text: "only the agent or the certificates have changed: the rest is taken over",
+    });
+    let fresh = place.beside()?;
+    for file in &former.files {
+        if ![INITRAMFS, spdx::SPDX].contains(&file.name.as_str()) {
+            let from = place.path().join(&file.name);
+            fs::copy(&from, fresh.path().join(&file.name)).about("copy", &from)?;
+        }
+    }
+    let mut packed = files::read(&place.path().join(INITRAMFS))?;
+    packed.truncate(usize::try_from(inputs.drivers_bytes).unwrap_or(usize::MAX));
+    let licences = spdx::licences_of(&files::read(&place.path().join(spdx::SPDX))?);
+    let is_ours = |name: &str| [AGENT_COMPONENT, SITE_COMPONENT].contains(&name);
+    let rest = former
+        .components
+        .into_iter()
+        .filter(|one| !is_ours(&one.name) && one.name != BUILD_COMPONENT);
+    let contents = former.contents.into_iter().filter(|one| !is_ours(&one.component));
+    let manifest = Manifest {
+        components: components_of(&own).into_iter().chain(rest).collect(),
+        contents: contents_of_agent(&own).into_iter().chain(contents).collect(),
+        inputs: Some(Inputs {
+            agent: own.agent_sha256(),
+            authorities: own.authorities_sha256(),
+            ..inputs
+        }),
+        ..former
+    };
+    packed.extend(agent(own, report)?);
+    files::write(&fresh.path().join(INITRAMFS), packed)?;
+    finish(manifest, &licences, fresh, place)
+}
+
+/// The agent's part of the initramfs, compressed.
+fn agent(own: Own, report: &mut Report<'_>) -> Result<Vec<u8>, BuildError> {
+    let tree = initramfs::agent_tree(own.agent, own.authorities)?;
+    Ok(step(report, "agent", Some(tree.len_bytes()), |report| {
+        initramfs::compress(&tree, Packing::Quick, &mut |bytes| {
+            report(Progress::Advanced { bytes })
+        })
+    })?)
+}
+
+/// Writes what says what is there, and puts the directory into its place.
+fn finish(
+    mut manifest: Manifest,
+    licences: &BTreeMap<String, String>,
+    fresh: Scratch,
+    place: &Place,
+) -> Result<Manifest, BuildError> {
+    manifest.contents.sort_by(|one, other| one.path.cmp(&other.path));
+    files::write(
+        &fresh.path().join(spdx::SPDX),
+        spdx::document(&manifest, licences),
+    )?;
+    manifest.files = files_of(fresh.path())?;
+    files::write(&fresh.path().join(MANIFEST), manifest.to_text())?;
     place.take(fresh)?;
     Ok(manifest)
 }
 
-struct Kernel {
-    version: String,
-    image: Vec<u8>,
-    modules: ModuleTree,
-    /// Where the modules were unpacked to, until the image is built.
-    _unpacked: Option<Scratch>,
-}
-
-fn kernel(
-    options: &Options,
-    archive: &mut Archive,
-    components: &mut Vec<Component>,
-    report: &mut Report<'_>,
-) -> Result<Kernel, BuildError> {
-    if let Some(own) = &options.kernel {
-        let version = own
-            .modules
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let image = files::read(&own.image)?;
-        let modules = ModuleTree::read(&own.modules)?;
-        if let Some(kernel) = release_of(&image)
-            && kernel != version
-        {
-            return Err(BuildError::OtherModules {
-                image: own.image.clone(),
-                directory: own.modules.clone(),
-                kernel,
-                modules: version,
-            });
-        }
-        components.push(Component {
-            name: "linux".to_string(),
-            version: version.clone(),
-            license: license_of("linux-").to_string(),
-            sha256: sha256_of_bytes(&image),
-            suite: String::new(),
-            path: String::new(),
-        });
-        return Ok(Kernel {
-            version,
-            image,
-            modules,
-            _unpacked: None,
-        });
-    }
-    let asked = options.kernel_package.as_deref();
-    let package = archive.package(asked.unwrap_or(options.profile.kernel_package()), report)?;
-    let temporary = std::env::temp_dir();
-    let unpacked = Scratch::make("farrier-kernel-", &temporary).about("create directory", &temporary)?;
-    let exactly = asked.is_some_and(|name| name.contains('='));
-    unpack_kernel(package, exactly, &unpacked, archive, components, report)?;
-    let missing = |what| BuildError::NoKernel {
-        package: asked.unwrap_or(options.profile.kernel_package()).to_string(),
-        what,
-    };
-    let root = unpacked.path();
-    let image = only_entry(&root.join("boot")).ok_or_else(|| missing("boot/vmlinuz"))?;
-    let modules = MODULE_DIRECTORIES
-        .iter()
-        .find_map(|directory| only_entry(&root.join(directory)))
-        .ok_or_else(|| missing("lib/modules"))?;
-    Ok(Kernel {
-        version: modules
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-        image: files::read(&image)?,
-        modules: ModuleTree::read(&modules)?,
-        _unpacked: Some(unpacked),
-    })
-}
-
-/// Unpacks the kernel and its modules: of the package itself, or of those that it depends on. Newer kernels come in parts.
-/// With `exactly` those are of the version that it names, otherwise the newest.
-fn unpack_kernel(
-    package: Package,
-    exactly: bool,
-    into: &Scratch,
-    archive: &mut Archive,
-    components: &mut Vec<Component>,
-    report: &mut Report<'_>,
-) -> Result<(), BuildError> {
-    let wanted = |path: &str| {
-        path.starts_with("boot/vmlinuz-")
-            || MODULE_DIRECTORIES.iter().any(|directory| {
-                path.strip_prefix(directory)
-                    .is_some_and(|rest| rest.starts_with('/'))
-            })
-    };
-    let mut seen = Vec::new();
-    let mut open = vec![package];
-    while let Some(package) = open.pop() {
-        let unpacked = deb::unpack(&package.file, into.path(), wanted)?;
-        if !unpacked.is_empty() {
-            components.push(component(&package));
-        }
-        // What an older version put into the cache has the first alone.
-        let first = package
-            .first_dependency
-            .iter()
-            .filter(|_| package.dependencies.is_empty());
-        for dependency in first.chain(&package.dependencies) {
-            let name = match dependency.split_once('=') {
-                Some((name, _)) if !exactly => name,
-                _ => dependency,
-            };
-            let is_part = KERNEL_PARTS.iter().any(|part| {
-                let rest = name.strip_prefix(part);
-                rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-            });
-            if is_part && !seen.iter().any(|done| done == name) {
-                seen.push(name.to_string());
-                open.push(archive.package(name, report)?);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The release that a bzImage says it is.
-///
-/// Source: Linux `Documentation/arch/x86/boot.rst`, `kernel_version`.
-fn release_of(image: &[u8]) -> Option<String> {
-    if image.get(0x202..0x206)? != b"HdrS" {
-        return None;
-    }
-    let at = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
-    let text = image.get(usize::from(at) + 0x200..)?;
-    let text = text.split(|byte| *byte == 0 || *byte == b' ').next()?;
-    let release = std::str::from_utf8(text).ok()?;
-    (at != 0 && !release.is_empty()).then(|| release.to_string())
-}
-
-struct Content {
+/// The drivers' part of an initramfs.
+struct Drivers {
+    tree: Tree,
     /// Names of the modules.
     modules: Vec<String>,
     firmware: Found,
 }
 
-/// Writes the initramfs and returns what is in it.
-fn initramfs(
+fn drivers(
     options: &Options,
-    agent: Vec<u8>,
     kernel: &Kernel,
     archive: &mut Archive,
-    into: &Path,
+    sources: &mut Sources,
     report: &mut Report<'_>,
-) -> Result<Content, BuildError> {
-    let contents = options.profile.contents();
-    let wanted = contents.wanted(&kernel.modules);
+) -> Result<Drivers, BuildError> {
+    let wanted = options.profile.contents().wanted(&kernel.modules);
     if options.profile == Profile::Server && !wanted.unknown.is_empty() {
         let text = format!(
             "kernel {} has none of: {}",
@@ -323,85 +299,142 @@ fn initramfs(
     let modules = step(report, "modules", None, |_| {
         kernel.modules.select(&wanted.required, &wanted.optional)
     })?;
-    let choice = options.firmware.unwrap_or(contents.firmware);
-    let firmware = choice.fetch(&modules, archive, report)?;
+    let firmware = options.firmware().fetch(&modules, archive, sources, report)?;
     if options.profile == Profile::Server {
-        let without = cards::check(&cards::list(), &kernel.version, &modules, choice, &firmware)?;
-        if !without.is_empty() {
-            let ids: Vec<String> = without.iter().map(ToString::to_string).collect();
-            let text = format!(
-                "with --firmware {choice}, cards that load firmware may not work: {}; --firmware non-free has it",
-                ids.join(" ")
-            );
-            report(Progress::Noted { text: &text });
-        }
+        check_cards(options, kernel, &modules, &firmware, report)?;
     }
-    let mut tree = initramfs::tree(agent, &kernel.version, &modules)?;
+    let mut tree = initramfs::drivers_tree(&kernel.version, &modules)?;
     for (name, content) in &firmware.files {
         initramfs::add_firmware(&mut tree, name, content.clone())?;
     }
-    let mut authorities = Vec::new();
-    for path in &options.ca_files {
-        let pem = files::read(path)?;
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(BuildError::NoCertificate { path: path.clone() });
-        }
-        authorities.extend(pem);
-        authorities.push(b'\n');
-    }
-    if !authorities.is_empty() {
-        initramfs::add_authorities(&mut tree, authorities)?;
-    }
-    let compressed = step(report, "initramfs", Some(tree.len_bytes()), |report| {
-        initramfs::compress(&tree, &mut |bytes| report(Progress::Advanced { bytes }))
-    })?;
-    files::write(&into.join("initramfs.img"), compressed)?;
-    Ok(Content {
+    Ok(Drivers {
+        tree,
         modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
         firmware,
     })
 }
 
-fn boot_loaders(
-    archive: &mut Archive,
-    into: &Path,
-    components: &mut Vec<Component>,
+/// Ends the build for a card that would not be served, and says which ones do without something.
+fn check_cards(
+    options: &Options,
+    kernel: &Kernel,
+    modules: &Selection<'_>,
+    firmware: &Found,
     report: &mut Report<'_>,
 ) -> Result<(), BuildError> {
-    let ipxe = archive.package("ipxe", report)?;
-    for name in ["snponly.efi", "undionly.kpxe"] {
-        files::write(
-            &into.join(name),
-            deb::read_file(&ipxe.file, &format!("usr/lib/ipxe/{name}"))?,
-        )?;
+    let choice = options.firmware();
+    let without = cards::check(&cards::list(), &kernel.version, modules, choice, firmware)?;
+    let noted = [
+        (
+            without.firmware,
+            format!("with --firmware {choice}, cards that load firmware may not work"),
+            "--firmware non-free has it",
+        ),
+        (
+            without.driver,
+            format!("kernel {} has no driver for", kernel.version),
+            "a newer one has (--suite, --kernel-package)",
+        ),
+    ];
+    for (cards, what, cure) in noted.iter().filter(|(cards, ..)| !cards.is_empty()) {
+        let ids: Vec<String> = cards.iter().map(ToString::to_string).collect();
+        let text = format!("{what}: {}; {cure}", ids.join(" "));
+        report(Progress::Noted { text: &text });
     }
-    components.push(component(&ipxe));
-    let grub = Grub::fetch(archive, report)?;
-    files::write(&into.join("local-boot.efi"), grub::local_boot(&grub)?)?;
-    components.extend(
-        grub.packages
-            .iter()
-            .filter(|package| package.name.contains("efi"))
-            .map(component),
-    );
     Ok(())
 }
 
-fn component(package: &Package) -> Component {
-    Component {
-        name: package.name.clone(),
-        version: package.version.clone(),
-        license: license_of(&package.name).to_string(),
-        sha256: package.sha256.clone(),
-        suite: package.suite.clone(),
-        path: package.path.clone(),
+fn boot_loaders(
+    archive: &mut Archive,
+    into: &Path,
+    sources: &mut Sources,
+    report: &mut Report<'_>,
+) -> Result<(), BuildError> {
+    let ipxe = archive.package("ipxe", report)?;
+    let temporary = std::env::temp_dir();
+    let unpacked = Scratch::make("farrier-ipxe-", &temporary).about("create directory", &temporary)?;
+    let paths = IPXE.map(|name| format!("usr/lib/ipxe/{name}"));
+    deb::unpack(&ipxe.file, unpacked.path(), |path| {
+        paths.iter().any(|wanted| wanted == path)
+    })?;
+    for (name, path) in IPXE.iter().zip(&paths) {
+        let loader = unpacked.path().join(path);
+        if !loader.is_file() {
+            return Err(BuildError::Deb(DebError::Missing {
+                deb: ipxe.file.clone(),
+                wanted: path.clone(),
+            }));
+        }
+        files::write(&into.join(name), files::read(&loader)?)?;
     }
+    sources.package(&ipxe, unpacked.path(), &IPXE, Vec::new());
+    let grub = Grub::fetch(archive, report)?;
+    files::write(&into.join(LOCAL_BOOT), grub::local_boot(&grub)?)?;
+    let for_efi = grub
+        .packages
+        .iter()
+        .filter(|package| package.name.contains("efi"));
+    for package in for_efi {
+        sources.package(package, grub.root(), &[LOCAL_BOOT], Vec::new());
+    }
+    Ok(())
 }
 
-fn only_entry(directory: &Path) -> Option<PathBuf> {
-    let mut entries = fs::read_dir(directory).ok()?.flatten();
-    let entry = entries.next()?;
-    entries.next().is_none().then(|| entry.path())
+/// The components that are not Debian's, but for a kernel of one's own.
+fn components_of(own: &Own) -> Vec<Component> {
+    let mut sources = Sources::default();
+    let version = env!("CARGO_PKG_VERSION");
+    sources.other(AGENT_COMPONENT, version, own.agent_sha256(), &[INITRAMFS]);
+    let files = [spdx::SPDX, INITRAMFS, LOCAL_BOOT];
+    sources.other(BUILD_COMPONENT, version, String::new(), &files);
+    if !own.authorities.is_empty() {
+        sources.other(SITE_COMPONENT, "", own.authorities_sha256(), &[INITRAMFS]);
+    }
+    sources.components
+}
+
+fn contents_of_agent(own: &Own) -> Vec<ContentFile> {
+    let file = |path: &str, content: &[u8], component: &str| ContentFile {
+        path: path.to_string(),
+        bytes: content.len() as u64,
+        sha256: sha256_of_bytes(content),
+        component: component.to_string(),
+    };
+    let agent = file(initramfs::AGENT, &own.agent, AGENT_COMPONENT);
+    let site =
+        (!own.authorities.is_empty()).then(|| file(initramfs::AUTHORITIES, &own.authorities, SITE_COMPONENT));
+    [agent].into_iter().chain(site).collect()
+}
+
+fn contents_of(tree: &Tree, component_of: impl Fn(&str) -> String) -> Vec<ContentFile> {
+    let file = |(path, node): (&str, &Node)| match node {
+        Node::File { content, .. } => Some(ContentFile {
+            path: path.to_string(),
+            bytes: content.len() as u64,
+            sha256: sha256_of_bytes(content),
+            component: component_of(path),
+        }),
+        _ => None,
+    };
+    tree.iter().filter_map(file).collect()
+}
+
+/// Of which component a file of the drivers' part is.
+fn component_of(path: &str, kernel: &Kernel, firmware: &Found) -> String {
+    if let Some(name) = path.strip_prefix("lib/firmware/") {
+        return firmware.from.get(name).cloned().unwrap_or_default();
+    }
+    let below = path
+        .strip_prefix("lib/modules/")
+        .and_then(|path| path.strip_prefix(kernel.version.as_str())?.strip_prefix('/'));
+    match below {
+        Some(module) if module.ends_with(".ko") => {
+            let from = kernel.modules_from.get(module).cloned();
+            from.unwrap_or_else(|| "linux".to_string())
+        }
+        // Lists of modules and the few files of /etc: the build writes them.
+        _ => BUILD_COMPONENT.to_string(),
+    }
 }
 
 fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
@@ -423,24 +456,12 @@ fn files_of(directory: &Path) -> Result<Vec<ManifestFile>, FileError> {
     Ok(listed)
 }
 
-/// What a meta package of a kernel leads to.
-const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
-/// Debian 12 has the first, Debian 13 the second.
-const MODULE_DIRECTORIES: [&str; 2] = ["lib/modules", "usr/lib/modules"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kernel_says_its_release() {
-        let mut image = vec![0; 0x400];
-        image[0x202..0x206].copy_from_slice(b"HdrS");
-        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
-        image[0x300..0x30f].copy_from_slice(b"6.12.1-amd64 (x");
-        assert_eq!(release_of(&image).as_deref(), Some("6.12.1-amd64"));
-        assert_eq!(release_of(b"text"), None);
-        image[0x20e..0x210].copy_from_slice(&0xffff_u16.to_le_bytes());
-        assert_eq!(release_of(&image), None);
-    }
-}
+pub(crate) const KERNEL: &str = "vmlinuz";
+pub(crate) const INITRAMFS: &str = "initramfs.img";
+const IPXE: [&str; 2] = ["snponly.efi", "undionly.kpxe"];
+const LOCAL_BOOT: &str = "local-boot.efi";
+const AGENT_COMPONENT: &str = "farrier-agent";
+/// What the build writes itself: lists of modules, users, the script of the local boot.
+const BUILD_COMPONENT: &str = "farrier";
+/// Certificate authorities of the site's own.
+const SITE_COMPONENT: &str = "site-certificates";

@@ -8,6 +8,8 @@ use crate::pci::PciId;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Card {
     pub(crate) id: PciId,
+    /// The first kernel (major, minor) of which it is asked.
+    pub(crate) since: Option<(u32, u32)>,
     /// The first drives it, the others are its other parts.
     pub(crate) modules: Vec<&'static str>,
     /// Names of which one has to be there; empty if it works without.
@@ -53,7 +55,16 @@ pub enum CardError {
     },
 }
 
-/// Checks that every card has its modules and, with non-free firmware, its firmware. Returns those that go without.
+/// Cards of the list that an image does without, for a reason that does not end the build.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Without {
+    /// They may need firmware, and none was asked for.
+    pub(crate) firmware: Vec<PciId>,
+    /// The kernel is older than their driver.
+    pub(crate) driver: Vec<PciId>,
+}
+
+/// Checks that every card has its modules and, with non-free firmware, its firmware.
 ///
 /// # Errors
 /// [`CardError`] for the first card that is not served.
@@ -63,10 +74,14 @@ pub(crate) fn check(
     modules: &Selection<'_>,
     firmware: Firmware,
     found: &Found,
-) -> Result<Vec<PciId>, CardError> {
-    let mut without = Vec::new();
+) -> Result<Without, CardError> {
+    let mut without = Without::default();
     for card in cards {
         let (id, name) = (card.id, card.name);
+        if card.since > version_of(kernel) && version_of(kernel).is_some() {
+            without.driver.push(id);
+            continue;
+        }
         for module in &card.modules {
             if modules.module(module).is_none() && !modules.tree().is_builtin(module) {
                 let kernel = kernel.to_string();
@@ -109,9 +124,15 @@ pub(crate) fn check(
                 firmware,
             });
         }
-        without.push(id);
+        without.firmware.push(id);
     }
     Ok(without)
+}
+
+/// Major and minor of a release such as `6.12.118+deb13-amd64`.
+fn version_of(kernel: &str) -> Option<(u32, u32)> {
+    let mut numbers = kernel.split(|one: char| !one.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The list that is in the program.
@@ -124,7 +145,12 @@ pub(crate) fn list() -> Vec<Card> {
 
 fn parse(line: &'static str) -> Option<Card> {
     let mut words = line.splitn(4, ' ');
-    let id = words.next()?.parse().ok()?;
+    let id = words.next()?;
+    let (id, since) = match id.split_once('@') {
+        Some((id, since)) => (id, Some(version_of(since)?)),
+        None => (id, None),
+    };
+    let id = id.parse().ok()?;
     let modules = words.next()?.split('+').collect();
     let firmware = match words.next()? {
         "-" => Vec::new(),
@@ -132,13 +158,14 @@ fn parse(line: &'static str) -> Option<Card> {
     };
     Some(Card {
         id,
+        since,
         modules,
         firmware,
         name: words.next()?,
     })
 }
 
-const LIST: &str = include_str!("../profiles/cards.list");
+pub(crate) const LIST: &str = include_str!("../profiles/cards.list");
 
 #[cfg(test)]
 mod tests {
@@ -162,7 +189,7 @@ mod tests {
         chosen: &[&str],
         firmware: Firmware,
         files: &[&str],
-    ) -> Result<Vec<PciId>, String> {
+    ) -> Result<Without, String> {
         let directory = tempfile::tempdir().unwrap();
         let tree = tree_with(directory.path(), MODULES, "kernel/drivers/virtio/virtio_pci.ko\n");
         let selection = tree.select(chosen, &[]).unwrap();
@@ -187,20 +214,33 @@ mod tests {
     #[test]
     fn a_card_has_its_module_and_firmware() {
         let x710 = "8086:1572 i40e - X710";
-        assert_eq!(checked(x710, &["i40e"], Firmware::None, &[]), Ok(vec![]));
+        let nothing = Ok(Without::default());
+        assert_eq!(checked(x710, &["i40e"], Firmware::None, &[]), nothing);
         assert_eq!(
             checked("1af4:1000 virtio_pci - virtio", &[], Firmware::None, &[]),
-            Ok(vec![])
+            nothing
         );
         let bnx2 = "14e4:1639 bnx2 bnx2/other.fw|bnx2/mips.fw BCM5709";
         assert_eq!(
             checked(bnx2, &["bnx2"], Firmware::NonFree, &["bnx2/mips.fw"]),
-            Ok(vec![])
+            nothing
         );
         // Without being asked for, it is only said.
+        let without = checked(bnx2, &["bnx2"], Firmware::Free, &[]).unwrap();
+        assert_eq!(without.firmware, ["14e4:1639".parse().unwrap()]);
+    }
+
+    /// The kernel of these tests is 6.12.
+    #[test]
+    fn a_card_is_not_asked_of_a_kernel_before_its_driver() {
+        let without = checked("1dd8:1002@6.13 ionic - Pensando", &[], Firmware::None, &[]).unwrap();
+        assert_eq!(without.driver, ["1dd8:1002".parse().unwrap()]);
+        let error = checked("1dd8:1002@6.12 ionic - Pensando", &[], Firmware::None, &[]).unwrap_err();
+        assert!(error.contains("needs the module ionic"), "{error}");
+        let kernels = ["6.1.0-56-amd64", "6.12.118+deb13-amd64", "7.3-rc1", "custom"];
         assert_eq!(
-            checked(bnx2, &["bnx2"], Firmware::Free, &[]),
-            Ok(vec!["14e4:1639".parse().unwrap()])
+            kernels.map(version_of),
+            [Some((6, 1)), Some((6, 12)), Some((7, 3)), None]
         );
     }
 

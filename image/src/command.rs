@@ -3,6 +3,9 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -53,6 +56,28 @@ pub(crate) fn run(command: &mut Command, package: &'static str) -> Result<Vec<u8
     }
 }
 
+/// Runs `command` as [`run`] does, and calls `look` from time to time until it has ended.
+pub(crate) fn run_watched(
+    command: &mut Command,
+    package: &'static str,
+    mut look: impl FnMut(),
+) -> Result<Vec<u8>, CommandError> {
+    thread::scope(|scope| {
+        let (done, ended) = mpsc::channel::<()>();
+        let running = scope.spawn(move || {
+            // Dropped when the program has ended, whichever way.
+            let _done = done;
+            run(command, package)
+        });
+        while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            look();
+        }
+        running
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// A build that is ended does not go on in its programs.
 fn end_with_us(command: &mut Command) {
     let parent = nix::unistd::getpid();
@@ -86,6 +111,7 @@ fn last_words(output: &Output) -> String {
 }
 
 const LAST_LINES: usize = 12;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -98,6 +124,26 @@ mod tests {
             error.to_string(),
             "no-such-program-here is not installed: install the Debian package some-package"
         );
+    }
+
+    #[test]
+    fn a_program_is_watched_while_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (begun, may_end) = (directory.path().join("begun"), directory.path().join("end"));
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "touch begun; i=0; until [ -e end ] || [ $i = 500 ]; do sleep 0.02; i=$((i+1)); done; echo said",
+        ]);
+        let mut looks = 0;
+        let said = run_watched(command.current_dir(directory.path()), "dash", || {
+            if begun.exists() {
+                looks += 1;
+                std::fs::write(&may_end, "").unwrap();
+            }
+        });
+        assert_eq!(said.unwrap(), b"said\n");
+        assert!(looks > 0, "it ended only because it was looked at");
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::apt::{AptError, Archive, Package};
+use crate::boot_image::INITRAMFS;
 use crate::deb::{self, DebError};
 use crate::files::{self, About, FileError};
 use crate::modules::Selection;
 use crate::progress::{Progress, Report};
 use crate::scratch::Scratch;
+use crate::sources::{Sources, copyright_path};
 
 /// Which firmware goes into an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,13 +74,13 @@ pub(crate) struct Found {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// By module, what it may ask for and is not there.
     pub(crate) left_out: BTreeMap<String, Vec<String>>,
-    /// The packages of which something was taken.
-    pub(crate) packages: Vec<Package>,
+    /// By name, the package that a file is from.
+    pub(crate) from: BTreeMap<String, String>,
 }
 
 impl Firmware {
     /// The packages that are looked into.
-    fn packages(self) -> impl Iterator<Item = &'static str> {
+    pub(crate) fn packages(self) -> impl Iterator<Item = &'static str> {
         let lines = LIST.lines().filter(|line| !line.starts_with('#'));
         lines.filter_map(move |line| {
             let (kind, name) = line.split_once(':')?.0.split_once(' ')?;
@@ -95,6 +97,7 @@ impl Firmware {
         self,
         modules: &Selection<'_>,
         archive: &mut Archive,
+        sources: &mut Sources,
         report: &mut Report<'_>,
     ) -> Result<Found, FirmwareError> {
         let mut unpacked = Vec::new();
@@ -110,33 +113,41 @@ impl Firmware {
             let temporary = std::env::temp_dir();
             let into =
                 Scratch::make("farrier-firmware-", &temporary).about("create directory", &temporary)?;
+            let licence = copyright_path(&package.name);
             deb::unpack(&package.file, into.path(), |path| {
-                DIRECTORIES.iter().any(|directory| path.starts_with(directory))
+                path == licence || DIRECTORIES.iter().any(|directory| path.starts_with(directory))
             })?;
             unpacked.push((package, into));
         }
         let mut found = Found::default();
-        let mut used = BTreeSet::new();
+        let mut taken = BTreeMap::<usize, BTreeSet<String>>::new();
         for (module, asked) in asked_for(modules) {
             for name in asked {
                 let places = unpacked.iter().enumerate();
                 let place = places.filter_map(|(at, (_, root))| Some((at, file_of(root.path(), &name)?)));
                 match place.take(1).next() {
                     Some((at, file)) => {
-                        used.insert(at);
-                        found.files.insert(name, files::read(&file)?);
+                        found.files.insert(name.clone(), files::read(&file)?);
+                        taken.entry(at).or_default().insert(name);
                     }
                     None => found.left_out.entry(module.clone()).or_default().push(name),
                 }
             }
         }
-        let packages = unpacked.into_iter().enumerate();
-        found.packages = packages
-            .filter(|(at, _)| used.contains(at))
-            .map(|(_, (package, _))| package)
-            .collect();
+        for (at, names) in taken {
+            if let Some((package, root)) = unpacked.get(at) {
+                take(package, root.path(), names, &mut found, sources);
+            }
+        }
         Ok(found)
     }
+}
+
+/// Notes that these files are from this package.
+fn take(package: &Package, root: &Path, names: BTreeSet<String>, found: &mut Found, sources: &mut Sources) {
+    let from = names.iter().map(|name| (name.clone(), package.name.clone()));
+    found.from.extend(from);
+    sources.package(package, root, &[INITRAMFS], names.into_iter().collect());
 }
 
 fn asked_for(modules: &Selection<'_>) -> Vec<(String, Vec<String>)> {
@@ -157,7 +168,7 @@ fn file_of(root: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
-const LIST: &str = include_str!("../profiles/firmware.list");
+pub(crate) const LIST: &str = include_str!("../profiles/firmware.list");
 /// Debian 12 has the first, Debian 13 the second.
 const DIRECTORIES: [&str; 2] = ["lib/firmware/", "usr/lib/firmware/"];
 

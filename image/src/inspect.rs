@@ -1,11 +1,11 @@
 //! What a boot image that is built has for a card: read out of its initramfs, which is what the machine really gets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::files::{self, About, FileError};
+use crate::files::FileError;
 use crate::modules::{ModuleError, module_name, of_module};
+use crate::newc;
 use crate::pci::PciId;
 
 /// The drivers and the firmware of a boot image.
@@ -55,16 +55,9 @@ impl Carried {
     /// # Errors
     /// [`InspectError`] if it is not there, or is not as builds make it.
     pub fn read(boot_dir: &Path) -> Result<Self, InspectError> {
-        let path = boot_dir.join("initramfs.img");
-        let packed = files::read(&path)?;
-        let mut archive = Vec::new();
-        let unpacked = zstd::Decoder::new(&packed[..])
-            .and_then(|decoder| decoder.take(SIZE_LIMIT).read_to_end(&mut archive));
-        let carried = unpacked.ok().and_then(|_| Self::of_archive(&archive));
-        if carried.is_none() {
-            // Whether it can be read at all was said before.
-            std::fs::metadata(&path).about("look at", &path)?;
-        }
+        let path = newc::file_in(boot_dir);
+        let archive = newc::unpacked(&path)?;
+        let carried = archive.and_then(|archive| Self::of_archive(&archive));
         carried.ok_or(InspectError::Damaged { path })
     }
 
@@ -73,7 +66,7 @@ impl Carried {
         let mut carried = Self::default();
         let mut wanted = Vec::new();
         let mut needs = BTreeMap::new();
-        for (path, content) in entries(archive)? {
+        for (path, content) in newc::entries(archive)? {
             if let Some(name) = path.strip_prefix("lib/firmware/") {
                 if !content.is_empty() {
                     carried.firmware.insert(name.to_string());
@@ -134,34 +127,6 @@ impl Carried {
     }
 }
 
-/// Path and content of every entry of a newc archive; `None` if it is damaged.
-///
-/// Source: Linux `Documentation/driver-api/early-userspace/buffer-format.rst`.
-fn entries(archive: &[u8]) -> Option<Vec<(String, &[u8])>> {
-    let mut found = Vec::new();
-    let mut at = 0_usize;
-    loop {
-        let header = archive.get(at..at.checked_add(HEADER_LEN)?)?;
-        if !header.starts_with(b"070701") {
-            return None;
-        }
-        let number = |field: usize| {
-            let digits = header.get(6 + field * 8..14 + field * 8)?;
-            usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-        };
-        let (size, name_len) = (number(6)?, number(11)?);
-        let name_at = at + HEADER_LEN;
-        let name = archive.get(name_at..name_at.checked_add(name_len.checked_sub(1)?)?)?;
-        let content_at = (name_at + name_len).next_multiple_of(4);
-        let content = archive.get(content_at..content_at.checked_add(size)?)?;
-        if name == b"TRAILER!!!" {
-            return Some(found);
-        }
-        found.push((String::from_utf8_lossy(name).into_owned(), content));
-        at = (content_at + size).next_multiple_of(4);
-    }
-}
-
 fn dependency(line: &str) -> Option<(String, Vec<String>)> {
     let (path, needs) = line.split_once(':')?;
     Some((
@@ -176,10 +141,6 @@ fn alias(line: &str) -> Option<(String, String)> {
         .starts_with("pci:")
         .then(|| (pattern.to_string(), name.to_string()))
 }
-
-const HEADER_LEN: usize = 110;
-/// No initramfs is near this size.
-const SIZE_LIMIT: u64 = 2 << 30;
 
 #[cfg(test)]
 mod tests {
@@ -208,10 +169,13 @@ mod tests {
             "kernel/drivers/virtio/virtio_pci.ko\n",
         );
         let selection = tree.select(&["bnx2"], &[]).unwrap();
-        let mut tree = initramfs::tree(b"agent".to_vec(), "6.12", &selection).unwrap();
+        let mut tree = initramfs::drivers_tree("6.12", &selection).unwrap();
         initramfs::add_firmware(&mut tree, "bnx2/mips.fw", b"code".to_vec()).unwrap();
         let boot = tempfile::tempdir().unwrap();
-        let packed = initramfs::compress(&tree, &mut |_| {}).unwrap();
+        let agent = initramfs::agent_tree(b"agent".to_vec(), vec![]).unwrap();
+        let packed = [tree, agent]
+            .map(|tree| initramfs::compress(&tree, initramfs::Packing::Quick, &mut |_| {}).unwrap());
+        let packed = packed.concat();
         std::fs::write(boot.path().join("initramfs.img"), packed).unwrap();
         boot
     }

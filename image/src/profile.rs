@@ -55,11 +55,15 @@ impl Profile {
     }
 
     pub(crate) fn contents(self) -> Contents {
-        let text = match self {
+        parse(self.list()).expect("a test reads every profile")
+    }
+
+    /// The text of the list.
+    pub(crate) fn list(self) -> &'static str {
+        match self {
             Profile::Lab => include_str!("../profiles/lab.profile"),
             Profile::Server => include_str!("../profiles/server.profile"),
-        };
-        parse(text).expect("a test reads every profile")
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
+use image::Profile;
 
 use super::plain;
 use crate::lab::accelerator::Accelerator;
@@ -48,7 +49,7 @@ pub(super) fn run(bench: BootBench) -> anyhow::Result<ExitCode> {
         true => boots(&bench, &Prepared::handed_over()?),
         false => {
             namespace::permitted()?;
-            command::run_inside(&command::prepare(&bench.paths, bench.yes, false)?)
+            command::run_inside(&command::prepare(&bench.paths, Profile::Lab, bench.yes, false)?)
         }
     })
     .join()

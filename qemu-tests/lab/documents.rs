@@ -6,7 +6,7 @@ use crate::lab::network::Network;
 use crate::lab::server::Server;
 
 /// A machine that may netboot and run workflows (Tinkerbell Hardware v1alpha1).
-pub fn hardware(name: &str, mac: &str, address: Ipv4Addr) -> String {
+pub fn hardware(name: &str, mac: &str, address: Ipv4Addr, disk: &str) -> String {
     format!(
         "\
 apiVersion: tinkerbell.org/v1alpha1
@@ -15,7 +15,7 @@ metadata:
   name: {name}
 spec:
   disks:
-    - device: {DISK}
+    - device: {disk}
   interfaces:
     - dhcp:
         arch: x86_64
@@ -50,15 +50,17 @@ impl ServedImage<'_> {
     }
 }
 
-/// The lab's template: Debian on one machine, with its name, its network and the key of who may log in.
+/// The lab's template: Debian on one machine's `disk`, with its name, its network and the key of who may log in.
 pub fn install_debian(
     template: &str,
     hostname: &str,
     mac: &str,
     address: Ipv4Addr,
+    disk: &str,
     image: &ServedImage<'_>,
     public_key: &str,
 ) -> String {
+    let root = root_of(disk);
     format!(
         "\
 version: \"0.1\"
@@ -73,7 +75,7 @@ tasks:
         timeout: 1800
         environment:
           IMG_URL: {url}
-          DEST_DISK: {DISK}
+          DEST_DISK: {disk}
           COMPRESSED: \"true\"
           SHA256: {sha256}
           GROW_ROOT: \"true\"
@@ -81,7 +83,7 @@ tasks:
         image: quay.io/tinkerbell/actions/writefile:latest
         timeout: 120
         environment:
-          DEST_DISK: {ROOT}
+          DEST_DISK: {root}
           FS_TYPE: ext4
           DEST_PATH: /etc/hostname
           CONTENTS: |
@@ -94,7 +96,7 @@ tasks:
         image: quay.io/tinkerbell/actions/writefile:latest
         timeout: 120
         environment:
-          DEST_DISK: {ROOT}
+          DEST_DISK: {root}
           FS_TYPE: ext4
           DEST_PATH: /etc/systemd/network/10-boot.network
           CONTENTS: |
@@ -112,7 +114,7 @@ tasks:
         image: quay.io/tinkerbell/actions/writefile:latest
         timeout: 120
         environment:
-          DEST_DISK: {ROOT}
+          DEST_DISK: {root}
           FS_TYPE: ext4
           DEST_PATH: /root/.ssh/authorized_keys
           CONTENTS: |
@@ -125,7 +127,7 @@ tasks:
         image: quay.io/tinkerbell/actions/cexec:latest
         timeout: 120
         environment:
-          BLOCK_DEVICE: {ROOT}
+          BLOCK_DEVICE: {root}
           FS_TYPE: ext4
           CHROOT: \"y\"
           DEFAULT_INTERPRETER: \"/bin/sh -c\"
@@ -140,10 +142,18 @@ tasks:
     )
 }
 
-/// The lab's machines have one virtio disk.
+/// The disk of a machine that is like most: a virtio one.
 pub const DISK: &str = "/dev/vda";
-/// The root filesystem of the lab's Debian image.
-const ROOT: &str = "/dev/vda3";
+
+/// The root filesystem of the lab's Debian image on a disk. Linux puts a `p` between two numbers.
+fn root_of(disk: &str) -> String {
+    let between = if disk.ends_with(|last: char| last.is_ascii_digit()) {
+        "p"
+    } else {
+        ""
+    };
+    format!("{disk}{between}3")
+}
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +162,7 @@ mod tests {
     #[test]
     fn the_template_has_the_machine_as_its_variable_and_all_that_a_login_needs() {
         let image = ServedImage {
-            file: "debian-12.raw.zst",
+            file: "debian-13.raw.zst",
             sha256: "ab",
         };
         let address = Network::machine_address(1);
@@ -161,12 +171,15 @@ mod tests {
             "m1",
             "52:54:00:77:00:0b",
             address,
+            "/dev/nvme0n1",
             &image,
             "ssh-ed25519 AAAA lab",
         );
         for wanted in [
             "worker: \"{{.device_1}}\"",
-            "IMG_URL: http://10.77.0.1:7080/images/debian-12.raw.zst",
+            "IMG_URL: http://10.77.0.1:7080/images/debian-13.raw.zst",
+            "DEST_DISK: /dev/nvme0n1\n",
+            "BLOCK_DEVICE: /dev/nvme0n1p3\n",
             "            Address=10.77.0.11/24\n",
             "            ssh-ed25519 AAAA lab\n",
         ] {
@@ -176,10 +189,13 @@ mod tests {
 
     #[test]
     fn hardware_names_mac_and_address() {
-        let yaml = hardware("m1", "52:54:00:77:00:0b", Network::machine_address(1));
-        assert!(
-            yaml.contains("mac: 52:54:00:77:00:0b") && yaml.contains("address: 10.77.0.11"),
-            "{yaml}"
-        );
+        let yaml = hardware("m1", "52:54:00:77:00:0b", Network::machine_address(1), "/dev/sda");
+        for wanted in [
+            "mac: 52:54:00:77:00:0b",
+            "address: 10.77.0.11",
+            "device: /dev/sda\n",
+        ] {
+            assert!(yaml.contains(wanted), "{wanted} is missing in\n{yaml}");
+        }
     }
 }

@@ -169,7 +169,7 @@ impl<'a> Journey<'a> {
         let mark = self.machine.serial().mark();
         self.on_the_wire("restart", 120, |entry| entry.what.contains("DISCOVER"))?;
         self.on_the_wire("local boot answered", 90, is_local_boot)?;
-        self.on_the_serial_line("disk to login", 300, mark, |line| line.contains("login:"))
+        self.on_the_serial_line("disk to login", 600, mark, |line| line.contains("login:"))
     }
 
     /// Waits for evidence of another kind, as a stage of this machine.

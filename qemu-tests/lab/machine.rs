@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::lab::accelerator::Accelerator;
+use crate::lab::devices::{DiskController, Nic};
 use crate::lab::firmware::{Firmware, Ovmf};
 use crate::lab::network::Network;
 use crate::lab::process::Guarded;
@@ -30,7 +31,9 @@ pub struct Blueprint {
     firmware: Firmware,
     memory_mib: u32,
     cpus: u32,
+    nic: Nic,
     cards: Vec<String>,
+    controller: DiskController,
     disks: Vec<u64>,
     sector_bytes: u32,
     records_writes: bool,
@@ -57,7 +60,9 @@ impl Blueprint {
             firmware: Firmware::Bios,
             memory_mib: 1024,
             cpus: 1,
+            nic: Nic::Virtio,
             cards: Vec::new(),
+            controller: DiskController::Virtio,
             disks: Vec::new(),
             sector_bytes: 512,
             records_writes: false,
@@ -93,13 +98,25 @@ impl Blueprint {
         self
     }
 
-    /// Adds a virtio network card on the lab's bridge; the first one comes first in the boot order, always.
+    /// What its network cards are: virtio if nothing is said.
+    pub fn nics_are(mut self, nic: Nic) -> Blueprint {
+        self.nic = nic;
+        self
+    }
+
+    /// What its disks hang on: virtio if nothing is said.
+    pub fn disks_are_on(mut self, controller: DiskController) -> Blueprint {
+        self.controller = controller;
+        self
+    }
+
+    /// Adds a network card on the lab's bridge; the first one comes first in the boot order, always.
     pub fn nic(mut self, mac: &str) -> Blueprint {
         self.cards.push(mac.to_owned());
         self
     }
 
-    /// Adds an empty virtio disk; it comes after the network cards in the boot order.
+    /// Adds an empty disk; it comes after the network cards in the boot order.
     pub fn disk(mut self, size_bytes: u64) -> Blueprint {
         self.disks.push(size_bytes);
         self
@@ -203,6 +220,11 @@ impl Machine {
     /// Its firmware.
     pub fn firmware(&self) -> Firmware {
         self.blueprint.firmware
+    }
+
+    /// What Linux calls its first disk.
+    pub fn disk_device(&self) -> String {
+        self.blueprint.controller.linux_disk(0)
     }
 
     /// What it says on its serial line.

@@ -9,6 +9,7 @@ pub mod accelerator;
 pub mod api;
 pub mod artifacts;
 pub mod command;
+pub mod devices;
 pub mod display;
 pub mod documents;
 pub mod firmware;

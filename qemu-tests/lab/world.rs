@@ -87,7 +87,12 @@ impl World {
     /// As [`Blueprint::build`], and what the server refused.
     pub fn machine(&self, blueprint: Blueprint) -> anyhow::Result<Machine> {
         let machine = self.stranger(blueprint)?;
-        let yaml = documents::hardware(machine.name(), machine.mac(), machine.address());
+        let yaml = documents::hardware(
+            machine.name(),
+            machine.mac(),
+            machine.address(),
+            &machine.disk_device(),
+        );
         self.api
             .apply_machines(&yaml, "lab")
             .with_context(|| format!("making machine {} known to the server", machine.name()))?;

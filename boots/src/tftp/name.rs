@@ -11,6 +11,8 @@ pub enum Wanted {
     Loader(&'static str),
     /// The machine's iPXE script.
     Script(MacAddr6),
+    /// The script that iPXE asks for by itself before it does anything, since 2024. There is none: it goes on without.
+    AutoExec,
     /// Nothing that is served.
     Unknown,
     /// A name that tries to climb.
@@ -40,6 +42,7 @@ pub fn wanted(file: &str) -> Wanted {
         all => all,
     };
     match parts {
+        [.., base] if begins(base, AUTOEXEC) => Wanted::AutoExec,
         [.., mac, base] if begins(base, SCRIPT) => mac.parse().map_or(Wanted::Unknown, Wanted::Script),
         [.., base] => bootfile::LOADERS
             .iter()
@@ -48,6 +51,8 @@ pub fn wanted(file: &str) -> Wanted {
         [] => Wanted::Unknown,
     }
 }
+
+const AUTOEXEC: &str = "autoexec.ipxe";
 
 fn begins(name: &str, with: &str) -> bool {
     name.get(..with.len())

@@ -211,10 +211,11 @@ impl Service {
                 detail,
             }) => {
                 sender::refuse(received.local, client, code, message).await;
-                let told = if code == ErrorCode::AccessViolation {
-                    Told::refused(detail)
-                } else {
-                    Told::failed(detail)
+                let told = match code {
+                    ErrorCode::AccessViolation => Told::refused(detail),
+                    // Nobody has to look for the cause of what is in every boot.
+                    _ if wanted(&request.file) == Wanted::AutoExec => Told::note(detail),
+                    _ => Told::failed(detail),
                 };
                 return self.context.record(Stage::Tftp, mac, what, told);
             }
@@ -275,6 +276,10 @@ impl Service {
                     ..Refusal::new(ErrorCode::AccessViolation, "this script is not for you")
                 }),
             },
+            Wanted::AutoExec => Err(Refusal {
+                detail: "iPXE asks for it by itself; there is none, and it goes on without".to_owned(),
+                ..Refusal::new(ErrorCode::FileNotFound, "file not found")
+            }),
             Wanted::Unknown => Err(Refusal {
                 detail: format!("no such file; there are {}", bootfile::LOADERS.join(", ")),
                 ..Refusal::new(ErrorCode::FileNotFound, "file not found")

@@ -1,5 +1,6 @@
 //! `farrier serve`: the control plane and the netboot services in one process.
 
+mod boot_image;
 mod config;
 mod descriptors;
 mod netboot;
@@ -52,6 +53,11 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let descriptors = descriptors::raise();
     make_data_dir(&config)?;
+    let boot_dir = config.boots.boot_dir.clone();
+    let looked = tokio::task::spawn_blocking(move || boot_image::check(&boot_dir)).await;
+    looked.map_err(|error| {
+        Failure::Failed(format!("looking at the boot image broke off: {}", chain(&error)))
+    })??;
     if config.store_check {
         let data_dir = config.data_dir.clone();
         let checked = tokio::task::spawn_blocking(move || store_check::run(&data_dir));

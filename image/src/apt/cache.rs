@@ -20,10 +20,10 @@ impl Cache {
     pub(super) fn open(directory: &Path) -> Result<Self, AptError> {
         files::create_directory(directory)?;
         let text = fs::read(directory.join(INDEX)).unwrap_or_default();
-        let packages = serde_json::from_slice(&text).unwrap_or_default();
+        let packages: BTreeMap<String, Package> = serde_json::from_slice(&text).unwrap_or_default();
         Ok(Self {
             directory: directory.to_path_buf(),
-            packages,
+            packages: packages.into_iter().map(with_suite).collect(),
         })
     }
 
@@ -32,12 +32,21 @@ impl Cache {
     }
 
     /// Returns the package if its file is there with the right content.
-    /// `key` is what was asked for: a name, with the suite and version where they are not the default.
+    /// `key` is what was asked for: `suite/name`, or `suite/name=version`.
     pub(super) fn find(&self, key: &str) -> Option<Package> {
         let mut package = self.packages.get(key)?.clone();
+        if package.path.is_empty() {
+            // Kept by Farrier 0.1: a manifest could not say where it came from, so it is fetched once more.
+            return None;
+        }
         package.file = self.directory.join(file_name(&package));
         let same = sha256_of_file(&package.file).is_ok_and(|actual| actual == package.sha256);
         same.then_some(package)
+    }
+
+    /// What the index says of a package, whether or not its file is there.
+    pub(super) fn known(&self, key: &str) -> Option<&Package> {
+        self.packages.get(key)
     }
 
     /// Takes the file `downloaded` over as the content of `package`, after checking that it is.
@@ -75,6 +84,17 @@ impl Cache {
     }
 }
 
+/// Farrier 0.1 kept packages of its one suite by their names alone.
+fn with_suite((key, mut package): (String, Package)) -> (String, Package) {
+    if key.contains('/') {
+        return (key, package);
+    }
+    if package.suite.is_empty() {
+        package.suite = FIRST_SUITE.to_string();
+    }
+    (format!("{FIRST_SUITE}/{key}"), package)
+}
+
 fn file_name(package: &Package) -> String {
     let short: String = package.sha256.chars().take(16).collect();
     // An epoch's colon is awkward in file names.
@@ -86,6 +106,7 @@ fn file_name(package: &Package) -> String {
 }
 
 const INDEX: &str = "packages.json";
+const FIRST_SUITE: &str = "bookworm";
 
 #[cfg(test)]
 mod tests {
@@ -115,10 +136,17 @@ mod tests {
             let mut cache = Cache::open(directory.path()).unwrap();
             let version = String::from_utf8_lossy(content);
             cache
-                .put("ipxe", package(&format!("1:{version}"), content), &downloaded)
+                .put(
+                    "bookworm/ipxe",
+                    package(&format!("1:{version}"), content),
+                    &downloaded,
+                )
                 .unwrap();
         }
-        let found = Cache::open(directory.path()).unwrap().find("ipxe").unwrap();
+        let found = Cache::open(directory.path())
+            .unwrap()
+            .find("bookworm/ipxe")
+            .unwrap();
         assert_eq!(
             (found.version.as_str(), fs::read(&found.file).unwrap()),
             ("1:two", b"two".to_vec())
@@ -127,14 +155,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_without_a_suite_is_of_debian_12() {
+        let directory = tempfile::tempdir().unwrap();
+        let downloaded = directory.path().join("download");
+        fs::write(&downloaded, "one").unwrap();
+        let mut cache = Cache::open(directory.path()).unwrap();
+        let mut old = package("1", b"one");
+        old.suite.clear();
+        cache.put("ipxe", old, &downloaded).unwrap();
+        let mut nowhere = package("1", b"two");
+        nowhere.path.clear();
+        fs::write(&downloaded, "two").unwrap();
+        cache.put("bookworm/grub", nowhere, &downloaded).unwrap();
+        let cache = Cache::open(directory.path()).unwrap();
+        assert_eq!(
+            cache.find("bookworm/grub"),
+            None,
+            "it is not known where it is from"
+        );
+        assert_eq!(cache.find("bookworm/ipxe").unwrap().suite, "bookworm");
+        assert_eq!((cache.find("ipxe"), cache.find("trixie/ipxe")), (None, None));
+    }
+
+    #[test]
     fn a_damaged_file_is_not_found() {
         let directory = tempfile::tempdir().unwrap();
         let downloaded = directory.path().join("download");
         fs::write(&downloaded, "one").unwrap();
         let mut cache = Cache::open(directory.path()).unwrap();
-        let put = cache.put("ipxe", package("1", b"one"), &downloaded).unwrap();
+        let put = cache
+            .put("bookworm/ipxe", package("1", b"one"), &downloaded)
+            .unwrap();
         fs::write(&put.file, "on").unwrap();
-        assert_eq!(cache.find("ipxe"), None);
+        assert_eq!(cache.find("bookworm/ipxe"), None);
     }
 
     #[test]
@@ -144,7 +197,7 @@ mod tests {
         fs::write(&downloaded, "other").unwrap();
         let error = Cache::open(directory.path())
             .unwrap()
-            .put("ipxe", package("1", b"one"), &downloaded)
+            .put("bookworm/ipxe", package("1", b"one"), &downloaded)
             .unwrap_err();
         assert!(matches!(error, AptError::Checksum { .. }));
     }

@@ -21,8 +21,8 @@ pub use suite::{Suite, UnknownSuite};
 use crate::command::CommandError;
 use crate::files::FileError;
 
-/// The release that the lab installs, and whose packages are used unless another suite is named.
-pub const RELEASE: &str = "bookworm";
+/// The release whose packages are used unless another suite is named.
+pub const RELEASE: &str = "trixie";
 /// Names a mirror, as `--mirror` does: one URL, or two with the security archive's as the second.
 pub const MIRROR_VARIABLE: &str = "FARRIER_MIRROR";
 
@@ -38,7 +38,7 @@ pub struct Package {
     /// All packages that it depends on, the first of alternatives; `name=version` where only that version will do.
     #[serde(default)]
     pub dependencies: Vec<String>,
-    /// The suite that was asked for it; empty in what older versions kept.
+    /// The suite that has the file, such as `trixie-security`, which may be another than the one that was asked for.
     #[serde(default)]
     pub suite: String,
     /// Path of the file below the mirror's URL, as the archive's signed index gives it.
@@ -76,12 +76,34 @@ pub enum AptError {
     /// The key that signs the archive is not on the host.
     #[error("{} is missing: install the Debian package debian-archive-keyring", KEYRING)]
     NoKeyring,
-    /// The suite has no such package, or not in this version.
-    #[error("Debian {suite} at {mirror} has no package {name}")]
+    /// The suite has no such package.
+    #[error(
+        "Debian {suite} at {mirror} has no package {name}: check the name, or take another suite (--suite)"
+    )]
     NoPackage {
         name: String,
         suite: Suite,
         mirror: String,
+    },
+    /// The mirror has no such suite, or not any more.
+    #[error(
+        "{mirror} has no Debian {suite}: check the code name (--suite), or name another mirror with --mirror URL or {MIRROR_VARIABLE}"
+    )]
+    NoSuite {
+        suite: Suite,
+        mirror: String,
+        #[source]
+        source: Box<CommandError>,
+    },
+    /// The suite has the package, but not in this version.
+    #[error(
+        "Debian {suite} at {mirror} has no {name}, only {there}: take one of these versions, or another suite (--suite)"
+    )]
+    NoVersion {
+        name: String,
+        suite: Suite,
+        mirror: String,
+        there: String,
     },
     /// The mirror did not answer, and the cache does not have everything either.
     #[error(
@@ -93,6 +115,17 @@ pub enum AptError {
         cache: PathBuf,
         #[source]
         source: CommandError,
+    },
+    /// The archive is signed by nobody whom the host knows: its keys are older than the release, or it is no Debian.
+    #[error(
+        "Debian {suite} at {mirror} is signed with a key that {KEYRING} does not have: upgrade the host's package \
+         debian-archive-keyring, or name another mirror with --mirror URL or {MIRROR_VARIABLE}"
+    )]
+    UnknownKey {
+        suite: Suite,
+        mirror: String,
+        #[source]
+        source: Box<CommandError>,
     },
 }
 

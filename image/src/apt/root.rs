@@ -1,5 +1,6 @@
 //! The private apt root: a temporary directory with the configuration, sources and state that apt works in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +21,8 @@ pub struct Archive {
     refresh: bool,
     /// Made when the first package has to be fetched.
     root: Option<Root>,
+    /// SHA-256 of each package by what it was asked for; empty for one that the suite does not have.
+    asked: BTreeMap<String, String>,
 }
 
 impl Archive {
@@ -36,6 +39,7 @@ impl Archive {
             cache,
             refresh,
             root: None,
+            asked: BTreeMap::new(),
         })
     }
 
@@ -54,15 +58,58 @@ impl Archive {
     /// # Errors
     /// [`AptError`]: no such package, no network, a broken download.
     pub fn package(&mut self, name: &str, report: &mut Report<'_>) -> Result<Package, AptError> {
-        let key = self.key(name);
-        let cached = self.cache.find(&key);
+        let package = match self.look(name, report)? {
+            (package, true) => package,
+            (package, false) => self.fetch(name, package, report)?,
+        };
+        self.asked.insert(name.to_string(), package.sha256.clone());
+        Ok(package)
+    }
+
+    /// Returns what there is of a package, and whether it need not be fetched.
+    ///
+    /// # Errors
+    /// As [`Archive::package`].
+    pub(crate) fn look(&mut self, name: &str, report: &mut Report<'_>) -> Result<(Package, bool), AptError> {
+        let cached = self.cache.find(&self.key(name));
         if let (false, Some(package)) = (self.refresh, &cached) {
-            return Ok(package.clone());
+            return Ok((package.clone(), true));
         }
-        let newest = self.root(report)?.describe(name)?;
-        match cached {
-            Some(package) if package.sha256 == newest.sha256 => Ok(package),
-            _ => self.fetch(name, newest, report),
+        let newest = self.root(report)?.describe(name);
+        if let Err(AptError::NoPackage { .. }) = newest {
+            self.asked.insert(name.to_string(), String::new());
+        }
+        let newest = newest?;
+        Ok(match cached {
+            Some(package) if package.sha256 == newest.sha256 => (package, true),
+            _ => (newest, false),
+        })
+    }
+
+    /// What was asked for, with the SHA-256 of what it is; empty for what the suite does not have.
+    pub(crate) fn asked(&self) -> &BTreeMap<String, String> {
+        &self.asked
+    }
+
+    /// Returns whether [`Archive::package`] would give what it gave when an image was made of it. What is not kept any more counts as the
+    /// same, unless newer packages are to be looked for.
+    ///
+    /// # Errors
+    /// As [`Archive::package`], when they are.
+    pub(crate) fn is_still(
+        &mut self,
+        name: &str,
+        sha256: &str,
+        report: &mut Report<'_>,
+    ) -> Result<bool, AptError> {
+        if !self.refresh {
+            let known = self.cache.known(&self.key(name));
+            return Ok(known.is_none_or(|package| package.sha256 == sha256));
+        }
+        match self.root(report)?.describe(name) {
+            Ok(package) => Ok(package.sha256 == sha256),
+            Err(AptError::NoPackage { .. }) => Ok(sha256.is_empty()),
+            Err(error) => Err(error),
         }
     }
 
@@ -86,13 +133,9 @@ impl Archive {
         Ok(self.root.insert(root))
     }
 
-    /// What the cache knows a package by. Those of the default suite are known by name, as they always were.
+    /// What the cache knows a package by.
     fn key(&self, name: &str) -> String {
-        if self.suite.is_default() {
-            name.to_string()
-        } else {
-            format!("{}/{name}", self.suite)
-        }
+        format!("{}/{name}", self.suite)
     }
 
     fn fetch(&mut self, name: &str, package: Package, report: &mut Report<'_>) -> Result<Package, AptError> {
@@ -104,7 +147,15 @@ impl Archive {
         // Beside the cache, so that the file can be renamed into it.
         let directory = self.cache.directory().to_path_buf();
         let download = Scratch::make(".download-", &directory).about("create directory", &directory)?;
-        self.root(report)?.download(name, download.path())?;
+        let root = self.root(report)?;
+        let mut told = 0;
+        root.download(name, download.path(), |there| {
+            let there = there.min(package.bytes);
+            report(Progress::Advanced {
+                bytes: there.saturating_sub(told),
+            });
+            told = told.max(there);
+        })?;
         let mut files = fs::read_dir(download.path())
             .about("list", download.path())?
             .flatten();
@@ -116,7 +167,9 @@ impl Archive {
         let file = files.next().ok_or_else(no_package)?.path();
         let bytes = package.bytes;
         let put = self.cache.put(&self.key(name), package, &file)?;
-        report(Progress::Advanced { bytes });
+        report(Progress::Advanced {
+            bytes: bytes.saturating_sub(told),
+        });
         Ok(put)
     }
 }
@@ -170,31 +223,40 @@ impl Root {
     }
 
     fn update(&self) -> Result<(), AptError> {
-        let offline = |source| AptError::Offline {
-            mirror: self.mirror.archive.clone(),
-            cache: self.cache.clone(),
-            source,
+        let Err(source) = self.run("apt-get", &["-q", "update"]) else {
+            return Ok(());
         };
-        match self.run("apt-get", &["-q", "update"]) {
-            Ok(_) => Ok(()),
-            Err(error @ CommandError::Failed { .. }) => Err(offline(error)),
-            Err(source) => Err(AptError::Apt {
+        let (suite, mirror) = (self.suite.clone(), self.mirror.archive.clone());
+        let CommandError::Failed { said, .. } = &source else {
+            return Err(AptError::Apt {
                 action: "be started".to_string(),
                 source,
-            }),
-        }
+            });
+        };
+        Err(match Refusal::of(said) {
+            Refusal::NoSuite => AptError::NoSuite {
+                suite,
+                mirror,
+                source: Box::new(source),
+            },
+            Refusal::UnknownKey => AptError::UnknownKey {
+                suite,
+                mirror,
+                source: Box::new(source),
+            },
+            Refusal::Unreachable => AptError::Offline {
+                mirror,
+                cache: self.cache.clone(),
+                source,
+            },
+        })
     }
 
-    /// Asks the index what the newest version of a package is.
+    /// Asks the index what the newest version of a package is, or of `name=version` about that one.
     fn describe(&self, name: &str) -> Result<Package, AptError> {
-        let no_package = || AptError::NoPackage {
-            name: name.to_string(),
-            suite: self.suite.clone(),
-            mirror: self.mirror.archive.clone(),
-        };
         let stanza = match self.run("apt-cache", &["show", "--no-all-versions", name]) {
             Ok(stanza) => stanza,
-            Err(CommandError::Failed { .. }) => return Err(no_package()),
+            Err(CommandError::Failed { .. }) => Vec::new(),
             Err(source) => {
                 return Err(AptError::Apt {
                     action: format!("describe {name}"),
@@ -202,17 +264,47 @@ impl Root {
                 });
             }
         };
-        let package = parse_stanza(&String::from_utf8_lossy(&stanza)).ok_or_else(no_package)?;
+        let alone = name.split('=').next().unwrap_or(name);
+        let there = self.run("apt-cache", &["madison", alone]);
+        let there = there.map_err(|source| AptError::Apt {
+            action: format!("list the versions of {alone}"),
+            source,
+        })?;
+        let there = parse_versions(&String::from_utf8_lossy(&there));
+        let (suite, mirror) = (self.suite.clone(), self.mirror.archive.clone());
+        let Some(package) = parse_stanza(&String::from_utf8_lossy(&stanza)) else {
+            let (name, there) = (name.to_string(), in_words(&there));
+            return Err(if there.is_empty() {
+                AptError::NoPackage { name, suite, mirror }
+            } else {
+                AptError::NoVersion {
+                    name,
+                    suite,
+                    mirror,
+                    there,
+                }
+            });
+        };
+        let from = there.into_iter().find(|(version, _)| *version == package.version);
         Ok(Package {
-            suite: self.suite.to_string(),
+            suite: from.map_or_else(|| suite.to_string(), |(_, suite)| suite),
             ..package
         })
     }
 
-    fn download(&self, name: &str, into: &Path) -> Result<(), AptError> {
+    /// Downloads a package; `advanced` is told again and again how many bytes of it are there.
+    fn download(&self, name: &str, into: &Path, mut advanced: impl FnMut(u64)) -> Result<(), AptError> {
         let mut command = self.command("apt-get");
         command.args(["-q", "download", name]).current_dir(into);
-        let downloaded = command::run(&mut command, "apt");
+        // Where apt has a file until it is whole is its own business.
+        let places = [
+            into.to_path_buf(),
+            into.join("partial"),
+            self.path().join("cache/archives/partial"),
+        ];
+        let downloaded = command::run_watched(&mut command, "apt", || {
+            advanced(places.iter().map(|place| bytes_in(place)).sum());
+        });
         downloaded.map_err(|source| AptError::Apt {
             action: format!("download {name}"),
             source,
@@ -229,6 +321,55 @@ impl Root {
         command.env("APT_CONFIG", self.configuration());
         command
     }
+}
+
+/// Bytes of the files in a directory; none where there is no such directory.
+fn bytes_in(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.metadata().ok());
+    files.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+}
+
+/// Why an index could not be had.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    NoSuite,
+    UnknownKey,
+    Unreachable,
+}
+
+impl Refusal {
+    /// Reads it out of apt's own words, which are asked for in English: it has no exit codes for that.
+    fn of(said: &str) -> Self {
+        let says = |words: &[&str]| words.iter().any(|words| said.contains(words));
+        if says(&["NO_PUBKEY", "is not signed by", "Missing key", "Signing key on"]) {
+            Self::UnknownKey
+        } else if says(&["does not have a Release file", "no longer has a Release file"]) {
+            Self::NoSuite
+        } else {
+            Self::Unreachable
+        }
+    }
+}
+
+/// The versions that `apt-cache madison` lists, newest first, each with the suite that has it.
+fn parse_versions(text: &str) -> Vec<(String, String)> {
+    let version = |line: &str| {
+        let mut columns = line.split(" | ").map(str::trim);
+        let (_, version, source) = (columns.next()?, columns.next()?, columns.next()?);
+        // A URL, the suite and its component, the architecture, and the word Packages.
+        let suite = source.split(' ').nth(1)?.split('/').next()?;
+        Some((version.to_string(), suite.to_string()))
+    };
+    text.lines().filter_map(version).collect()
+}
+
+fn in_words(versions: &[(String, String)]) -> String {
+    let words: Vec<String> = versions
+        .iter()
+        .map(|(version, suite)| format!("{version} ({suite})"))
+        .collect();
+    words.join(", ")
 }
 
 fn sources(mirror: &Mirror, suite: &Suite) -> String {
@@ -377,13 +518,53 @@ mod tests {
     }
 
     #[test]
+    fn a_version_is_known_with_the_suite_that_has_it() {
+        let text = " linux-image-amd64 | 6.12.118-1 | http://s.example/debian-security trixie-security/main amd64 Packages\n \
+                    linux-image-amd64 |  6.12.94-1 | http://m.example/debian trixie/main amd64 Packages\nother\n";
+        let versions = parse_versions(text);
+        assert_eq!(
+            in_words(&versions),
+            "6.12.118-1 (trixie-security), 6.12.94-1 (trixie)"
+        );
+    }
+
+    /// The words are those of apt 2.6 (Debian 12) and 3.0 (Debian 13).
+    #[test]
+    fn a_mirror_without_the_suite_and_one_with_another_key_are_told_from_one_that_is_away() {
+        for (said, want) in [
+            (
+                "Err:3 http://deb.debian.org/debian trixy Release\n  404  Not Found [IP: 151.101.2.132 80]\n\
+                 E: The repository 'http://deb.debian.org/debian trixy Release' does not have a Release file.",
+                Refusal::NoSuite,
+            ),
+            (
+                "W: GPG error: http://deb.debian.org/debian trixie InRelease: The following signatures couldn't be verified \
+                 because the public key is not available: NO_PUBKEY 6ED0E7B82643E131\n\
+                 E: The repository 'http://deb.debian.org/debian trixie InRelease' is not signed.",
+                Refusal::UnknownKey,
+            ),
+            (
+                "E: Failed to fetch http://d/dists/trixie/InRelease  Sub-process /usr/bin/sqv returned an error code (1), error \
+                 message is: Missing key 4CB50190207B4758A3F73A796ED0E7B82643E131, which is needed to verify signature.",
+                Refusal::UnknownKey,
+            ),
+            (
+                "E: Failed to fetch http://m.example/debian/dists/trixie/InRelease  Could not resolve 'm.example'",
+                Refusal::Unreachable,
+            ),
+        ] {
+            assert_eq!(Refusal::of(said), want, "{said}");
+        }
+    }
+
+    #[test]
     fn sources_name_the_release_and_the_key() {
         let text = sources(&Mirror::default(), &Suite::default());
         assert!(
-            text.contains("URIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n"),
+            text.contains("URIs: http://ftp.debian.org/debian\nSuites: trixie trixie-updates\n"),
             "{text}"
         );
-        assert!(text.contains("Suites: bookworm-security\n"), "{text}");
+        assert!(text.contains("Suites: trixie-security\n"), "{text}");
         assert_eq!(text.matches(KEYRING).count(), 2);
     }
 }

@@ -15,14 +15,20 @@ pub struct Suite {
 /// The name is not that of a suite.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0:?} is no suite of Debian: name a release by its code name, such as bookworm or trixie, or its backports, trixie-backports"
+    "{0:?} is no suite of Debian: name a release by its code name, such as trixie or bookworm, or its backports, trixie-backports"
 )]
 pub struct UnknownSuite(String);
 
 impl Suite {
-    /// The release: for backports the one that they are made for.
-    pub(super) fn release(&self) -> &str {
+    /// The code name of the release: for backports the one that they are made for.
+    pub fn release(&self) -> &str {
         &self.release
+    }
+
+    /// What people call the release: its number, such as `13`, or the code name of one whose number is not known here.
+    pub fn number(&self) -> &str {
+        let known = NUMBERS.iter().find(|(release, _)| *release == self.release);
+        known.map_or(&self.release, |(_, number)| number)
     }
 
     /// The suites to be read below the main archive, in the order of apt's sources.
@@ -40,10 +46,6 @@ impl Suite {
     pub(super) fn preferences(&self) -> Option<String> {
         self.backports
             .then(|| format!("Package: *\nPin: release n={self}\nPin-Priority: 990\n"))
-    }
-
-    pub(super) fn is_default(&self) -> bool {
-        *self == Self::default()
     }
 }
 
@@ -83,6 +85,12 @@ impl FromStr for Suite {
     }
 }
 
+const NUMBERS: [(&str, &str); 4] = [
+    ("bullseye", "11"),
+    ("bookworm", "12"),
+    ("trixie", "13"),
+    ("forky", "14"),
+];
 /// Names that mean another release from time to time, and the two that have no security archive.
 const MOVING: [&str; 6] = [
     "stable",
@@ -113,9 +121,12 @@ mod tests {
             "sid",
         ] {
             let error = name.parse::<Suite>().unwrap_err().to_string();
-            assert!(error.contains("such as bookworm or trixie"), "{error}");
+            assert!(error.contains("such as trixie or bookworm"), "{error}");
         }
-        assert!("bookworm".parse::<Suite>().unwrap().is_default());
+        assert_eq!(Suite::default().to_string(), "trixie");
+        for (name, number) in [("bookworm", "12"), ("trixie-backports", "13"), ("duke", "duke")] {
+            assert_eq!(name.parse::<Suite>().unwrap().number(), number);
+        }
     }
 
     #[test]

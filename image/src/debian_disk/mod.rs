@@ -1,4 +1,5 @@
-//! The Debian disk image that the lab installs: a small Debian 12 that boots on BIOS and UEFI machines.
+//! The Debian disk image that the lab installs: a small Debian that boots on BIOS and UEFI machines, from the disks that
+//! emulators offer.
 //!
 //! It is put together from files alone, without mounts or loop devices. It has no SSH host keys and no machine id:
 //! each machine makes its own at its first start. Who may log in, its name and its network are written by whoever
@@ -23,14 +24,19 @@ use crate::checksum::sha256_of_file;
 use crate::command::CommandError;
 use crate::files::{self, About, FileError};
 use crate::grub::GrubError;
+use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
 
 /// Where the image and the packages are kept, and where packages come from.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory for the finished image; its name there is [`FILE_NAME`].
+    /// Directory for the finished image; [`file_name`] is its name there.
     pub output: PathBuf,
+    /// The suite whose release is installed.
+    pub suite: Suite,
+    /// Whose kernel is installed: the cloud kernel boots faster, the generic one drives what physical machines have.
+    pub profile: Profile,
     /// Where fetched packages are kept.
     pub cache: PathBuf,
     /// The Debian mirror, as [`crate::apt::Mirror::parse`] reads it; `None` for the host's own or the public one.
@@ -75,12 +81,28 @@ pub enum DiskImageError {
     /// The partition table could not be written.
     #[error("could not write the partition table")]
     PartitionTable(#[from] gptman::Error),
+    /// What was installed lacks what it takes to get in.
+    #[error(
+        "the packages of Debian {suite} give a system without {lacking}: nobody could log in to it; add the package that has it to \
+         PACKAGES in image/src/debian_disk/recipe.rs"
+    )]
+    Unusable { suite: Suite, lacking: String },
 }
 
 pub use recipe::ROOT_UUID;
 
-/// Name of the image within the output directory.
-pub const FILE_NAME: &str = "debian-12.raw.zst";
+/// Name of an image within the output directory, such as `debian-13.raw.zst`, or `debian-13-server.raw.zst` with the kernel for
+/// physical machines.
+pub fn file_name(suite: &Suite, profile: Profile) -> String {
+    format!("{}.raw.zst", stem(suite, profile))
+}
+
+fn stem(suite: &Suite, profile: Profile) -> String {
+    match profile {
+        Profile::Lab => format!("debian-{}", suite.number()),
+        profile => format!("debian-{}-{profile}", suite.number()),
+    }
+}
 
 /// Builds the image, or returns the one that is there if it was built by the same recipe.
 ///
@@ -91,19 +113,24 @@ pub const FILE_NAME: &str = "debian-12.raw.zst";
 pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, DiskImageError> {
     files::create_directory(&options.output)?;
     let _lock = lock(&options.output)?;
-    if let (false, Some(image)) = (options.rebuild, finished(&options.output)) {
+    if let (false, Some(image)) = (options.rebuild, finished(options)) {
         report(Progress::Noted {
             text: "the Debian disk image is there already",
         });
         return Ok(image);
     }
     let work = Workspace::make(&options.output)?;
-    let mut archive = Archive::open(options.mirror.as_deref(), Suite::default(), &options.cache, false)?;
+    let mut archive = Archive::open(
+        options.mirror.as_deref(),
+        options.suite.clone(),
+        &options.cache,
+        false,
+    )?;
     let boot = step(report, "boot loaders of the disk image", None, |report| {
         assemble::BootLoaders::make(&mut archive, report)
     })?;
     let tar = step(report, "Debian packages", None, |_| {
-        tree::bootstrap(archive.mirror(), work.path())
+        tree::bootstrap(archive.mirror(), &options.suite, options.profile, work.path())
     })?;
     let root = step(report, "root filesystem", None, |_| {
         tree::filesystem(&tar, work.path())
@@ -112,13 +139,13 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, Di
         assemble::disk(&root, &boot, work.path())
     })?;
     let raw_bytes = fs::metadata(&raw).about("look at", &raw)?.len();
-    let compressed = work.path().join(FILE_NAME);
+    let compressed = work.path().join(file_name(&options.suite, options.profile));
     step(report, "compressing the disk image", Some(raw_bytes), |report| {
         compress::compress(&raw, &compressed, &mut |bytes| {
             report(Progress::Advanced { bytes })
         })
     })?;
-    finish(&compressed, raw_bytes, &options.output)
+    finish(&compressed, raw_bytes, options)
 }
 
 /// What is written beside an image: with what recipe it was built.
@@ -128,15 +155,19 @@ struct Record {
     image: DiskImage,
 }
 
-fn finished(output: &Path) -> Option<DiskImage> {
-    let record: Record = serde_json::from_slice(&fs::read(output.join(RECORD)).ok()?).ok()?;
-    let path = output.join(FILE_NAME);
-    let same = record.recipe == recipe::digest() && sha256_of_file(&path).ok()? == record.image.sha256;
+fn finished(options: &Options) -> Option<DiskImage> {
+    let (output, suite, profile) = (&options.output, &options.suite, options.profile);
+    let record = fs::read(output.join(record_name(suite, profile))).ok()?;
+    let record: Record = serde_json::from_slice(&record).ok()?;
+    let path = output.join(file_name(suite, profile));
+    let same =
+        record.recipe == recipe::digest(suite, profile) && sha256_of_file(&path).ok()? == record.image.sha256;
     same.then_some(DiskImage { path, ..record.image })
 }
 
-fn finish(compressed: &Path, raw_bytes: u64, output: &Path) -> Result<DiskImage, DiskImageError> {
-    let path = output.join(FILE_NAME);
+fn finish(compressed: &Path, raw_bytes: u64, options: &Options) -> Result<DiskImage, DiskImageError> {
+    let (output, name) = (&options.output, file_name(&options.suite, options.profile));
+    let path = output.join(&name);
     let sha256 = sha256_of_file(compressed).about("read", compressed)?;
     let bytes = fs::metadata(compressed).about("look at", compressed)?.len();
     let image = DiskImage {
@@ -146,7 +177,7 @@ fn finish(compressed: &Path, raw_bytes: u64, output: &Path) -> Result<DiskImage,
         raw_bytes,
     };
     // The record goes first and comes last: an image with a record is complete.
-    let record = output.join(RECORD);
+    let record = output.join(record_name(&options.suite, options.profile));
     match fs::remove_file(&record) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).about("remove", &record)?,
         _ => {}
@@ -154,11 +185,11 @@ fn finish(compressed: &Path, raw_bytes: u64, output: &Path) -> Result<DiskImage,
     fs::rename(compressed, &path).about("write", &path)?;
     // After the image: a digest file that is older than its image counts for nothing.
     files::write(
-        &output.join(format!("{FILE_NAME}.sha256")),
-        format!("{}  {FILE_NAME}\n", image.sha256),
+        &output.join(format!("{name}.sha256")),
+        format!("{}  {name}\n", image.sha256),
     )?;
     let text = serde_json::to_vec_pretty(&Record {
-        recipe: recipe::digest(),
+        recipe: recipe::digest(&options.suite, options.profile),
         image: image.clone(),
     });
     files::write(&record, text.unwrap_or_default())?;
@@ -204,7 +235,10 @@ impl Workspace {
     }
 }
 
-const RECORD: &str = "debian-12.json";
+fn record_name(suite: &Suite, profile: Profile) -> String {
+    format!("{}.json", stem(suite, profile))
+}
+
 const WORKSPACE: &str = ".debian-disk-";
 
 #[cfg(test)]
@@ -216,18 +250,40 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let compressed = directory.path().join("compressed");
         fs::write(&compressed, "image").unwrap();
-        let image = finish(&compressed, 99, directory.path()).unwrap();
-        assert_eq!(finished(directory.path()), Some(image.clone()));
-        let beside = fs::read_to_string(directory.path().join("debian-12.raw.zst.sha256")).unwrap();
-        assert_eq!(beside, format!("{}  debian-12.raw.zst\n", image.sha256));
+        let options = Options {
+            output: directory.path().to_path_buf(),
+            suite: Suite::default(),
+            profile: Profile::Lab,
+            cache: PathBuf::new(),
+            mirror: None,
+            rebuild: false,
+        };
+        let finished_for = |suite: &str, profile| {
+            finished(&Options {
+                suite: suite.parse().unwrap(),
+                profile,
+                ..options.clone()
+            })
+        };
+        let finished = |suite: &str| finished_for(suite, Profile::Lab);
+        let image = finish(&compressed, 99, &options).unwrap();
+        assert_eq!(finished("trixie"), Some(image.clone()));
+        assert_eq!(finished("bookworm"), None);
+        assert_eq!(finished_for("trixie", Profile::Server), None);
+        let beside = fs::read_to_string(directory.path().join("debian-13.raw.zst.sha256")).unwrap();
+        assert_eq!(beside, format!("{}  debian-13.raw.zst\n", image.sha256));
 
-        let record = directory.path().join(RECORD);
+        let record = directory.path().join("debian-13.json");
         let text = fs::read_to_string(&record).unwrap();
-        fs::write(&record, text.replace(&recipe::digest(), "other")).unwrap();
-        assert_eq!(finished(directory.path()), None);
+        fs::write(
+            &record,
+            text.replace(&recipe::digest(&options.suite, options.profile), "other"),
+        )
+        .unwrap();
+        assert_eq!(finished("trixie"), None);
         fs::write(&record, text).unwrap();
         fs::write(&image.path, "imag").unwrap();
-        assert_eq!(finished(directory.path()), None);
+        assert_eq!(finished("trixie"), None);
     }
 
     #[test]

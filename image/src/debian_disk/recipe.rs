@@ -1,22 +1,61 @@
 //! What the Debian disk image is made of: packages, files, and what is taken out again.
 
-use crate::apt::RELEASE;
+use crate::apt::Suite;
 use crate::checksum::sha256_of_bytes;
+use crate::profile::Profile;
 
-/// Packages beyond `Essential: yes` and apt, without what they recommend.
-pub(super) const PACKAGES: &[&str] = &[
+/// Packages beyond `Essential: yes`, apt and the kernel, without what they recommend. `login` and `passwd` were essential up to
+/// Debian 12.
+const PACKAGES: &[&str] = &[
     "e2fsprogs",
     "initramfs-tools",
     "iproute2",
     "kmod",
-    "linux-image-cloud-amd64",
+    "login",
     "openssh-server",
+    "passwd",
     "systemd-sysv",
     "udev",
     "zstd",
 ];
 
-/// dpkg leaves these out of every package; licences stay.
+/// What is installed: the packages, and the kernel that drives the machines of the profile.
+pub(super) fn packages(profile: Profile) -> Vec<&'static str> {
+    [PACKAGES, &[profile.kernel_package()]].concat()
+}
+
+/// Without these nobody gets into the system: what for, and which file, as Debian 12 and Debian 13 have it. A machine would
+/// boot for a minute and stand there.
+const NEEDED: &[(&str, &[&str])] = &[
+    ("a kernel", &["boot/vmlinuz-*"]),
+    ("an initramfs", &["boot/initrd.img-*"]),
+    ("an init", &["sbin/init", "usr/sbin/init"]),
+    ("a getty for the console", &["sbin/agetty", "usr/sbin/agetty"]),
+    ("login, which the getty starts", &["bin/login", "usr/bin/login"]),
+    ("PAM's rules for login", &["etc/pam.d/login"]),
+    ("passwd", &["usr/bin/passwd"]),
+    ("an SSH server", &["usr/sbin/sshd"]),
+    ("ssh-keygen", &["usr/bin/ssh-keygen"]),
+];
+
+/// What a system does not have that somebody is to log in to. `files` are its paths, relative to its root.
+pub(super) fn lacking<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut lacking: Vec<_> = NEEDED.iter().collect();
+    for file in files {
+        lacking.retain(|(_, any)| !any.iter().any(|needed| is_meant(needed, file)));
+    }
+    lacking.into_iter().map(|(what, _)| *what).collect()
+}
+
+fn is_meant(needed: &str, file: &str) -> bool {
+    match needed.strip_suffix('*') {
+        Some(start) => file.starts_with(start),
+        None => file == needed,
+    }
+}
+
+/// dpkg leaves these out of every package; licences stay. Of the kernel's drivers those that no emulator has a use for:
+/// they would be a half of the image.
 pub(super) const PATH_RULES: &[&str] = &[
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -24,11 +63,21 @@ pub(super) const PATH_RULES: &[&str] = &[
     "path-exclude=/usr/share/lintian/*",
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/man/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/bluetooth/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/gpu/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/iio/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/infiniband/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/media/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/net/ethernet/mellanox/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/net/wireless/*",
+    "path-exclude=/*lib/modules/*/kernel/drivers/staging/*",
+    "path-exclude=/*lib/modules/*/kernel/sound/*",
 ];
 
 /// Files that must be there before any package is, because a package reads them while it is installed.
 ///
-/// The initramfs takes only the drivers for disks that this kernel flavour has: it is a tenth of the size.
+/// The initramfs takes only the drivers for disks that emulators offer: it is a tenth of the size. With a list, nothing else is
+/// added, and the generic kernel has ext4 as a module. What the cloud kernel does not have is passed over.
 pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     (
         "etc/initramfs-tools/conf.d/farrier",
@@ -36,15 +85,18 @@ pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     ),
     (
         "usr/share/initramfs-tools/modules.d/farrier",
-        "virtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\n",
+        "ext4\ncrc32c_generic\nvirtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\nmegaraid_sas\nmptsas\nsym53c8xx\nvmw_pvscsi\n",
     ),
 ];
 
 /// Files that are written when all packages are installed.
-pub(super) fn last_files() -> Vec<(&'static str, String)> {
+pub(super) fn last_files(suite: &Suite) -> Vec<(&'static str, String)> {
     let text = |text: &str| text.to_string();
     vec![
-        ("etc/apt/sources.list.d/debian.sources", text(APT_SOURCES)),
+        (
+            "etc/apt/sources.list.d/debian.sources",
+            apt_sources(suite.release()),
+        ),
         ("etc/default/locale", text("LANG=C.UTF-8\n")),
         ("etc/fstab", fstab()),
         ("etc/hostname", text("debian\n")),
@@ -56,6 +108,7 @@ pub(super) fn last_files() -> Vec<(&'static str, String)> {
             "etc/resolv.conf",
             text("# Written by whoever configures the network.\n"),
         ),
+        ("etc/systemd/system.conf.d/farrier.conf", text(SYSTEMD)),
         ("etc/systemd/system/ssh-host-keys.service", text(HOST_KEYS_UNIT)),
         ("boot/grub/grub.cfg", grub_cfg()),
     ]
@@ -82,18 +135,18 @@ touch "$1"/etc/.updated "$1"/var/.updated
 "#;
 
 /// Returns a digest that changes whenever an image built by this recipe would be another.
-pub(super) fn digest() -> String {
+pub(super) fn digest(suite: &Suite, profile: Profile) -> String {
     let files: Vec<_> = FIRST_FILES
         .iter()
         .map(|(path, text)| (*path, (*text).to_string()))
         .collect();
     let all = (
         VERSION,
-        RELEASE,
-        PACKAGES,
+        suite.release(),
+        packages(profile),
         PATH_RULES,
         files,
-        last_files(),
+        last_files(suite),
         LAST_COMMANDS,
         GRUB_MODULES_BIOS,
     );
@@ -105,6 +158,24 @@ fn fstab() -> String {
         "UUID={ROOT_UUID} / ext4 errors=remount-ro,x-systemd.growfs 0 1\n\
          LABEL={ESP_LABEL} /boot/efi vfat umask=0077,noauto 0 0\n"
     )
+}
+
+fn apt_sources(release: &str) -> String {
+    let stanza = |url: &str, suites: &str| {
+        format!(
+            "Types: deb\nURIs: {url}\nSuites: {suites}\nComponents: main\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
+    };
+    let archive = stanza(
+        "http://ftp.debian.org/debian",
+        &format!("{release} {release}-updates"),
+    );
+    let security = stanza(
+        "http://security.debian.org/debian-security",
+        &format!("{release}-security"),
+    );
+    format!("{archive}\n{security}")
 }
 
 /// The links `/vmlinuz` and `/initrd.img` are kept by Debian's kernel packages, so an upgrade needs no new file.
@@ -149,10 +220,9 @@ pub(super) const GRUB_MODULES_UEFI: &[&str] = &[
 
 /// Raised when the way the image is put together changes.
 const VERSION: u32 = 2;
-const APT_SOURCES: &str = "Types: deb\nURIs: http://ftp.debian.org/debian\nSuites: bookworm bookworm-updates\n\
-    Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n\
-    Types: deb\nURIs: http://security.debian.org/debian-security\nSuites: bookworm-security\n\
-    Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+/// The console's getty waits for udev to see its serial line. On an emulated machine whose host is busy that was seen to take more than the
+/// 90 s of systemd's default, and then nobody can log in there.
+const SYSTEMD: &str = "[Manager]\nDefaultDeviceTimeoutSec=10min\n";
 /// Not `ssh-keygen -A`: its RSA key takes ten seconds on an emulated processor, and sshd waits for it.
 const HOST_KEYS_UNIT: &str = "[Unit]\nDescription=Make the SSH host keys of this machine\nBefore=ssh.service\n\
     ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key\n\n[Service]\nType=oneshot\n\
@@ -181,7 +251,7 @@ mod tests {
 
     #[test]
     fn boot_loader_kernel_and_fstab_agree_on_the_root() {
-        let files = last_files();
+        let files = last_files(&Suite::default());
         let text = |path| &files.iter().find(|(at, _)| *at == path).unwrap().1;
         let root = format!("UUID={ROOT_UUID} ");
         assert!(text("etc/fstab").starts_with(&root));
@@ -190,6 +260,46 @@ mod tests {
                 .matches(&format!("root={root}"))
                 .count(),
             2
+        );
+    }
+
+    /// Debian 13's disk was once built without `login`: nobody could log in, and only a test that waited for it saw that.
+    #[test]
+    fn a_system_that_nobody_can_log_in_to_is_told() {
+        let debian_13 = [
+            "boot/initrd.img-6.12.94+deb13-cloud-amd64",
+            "boot/vmlinuz-6.12.94+deb13-cloud-amd64",
+            "etc/pam.d/login",
+            "usr/bin/login",
+            "usr/bin/passwd",
+            "usr/bin/ssh-keygen",
+            "usr/sbin/agetty",
+            "usr/sbin/init",
+            "usr/sbin/sshd",
+        ];
+        assert_eq!(lacking(debian_13), [""; 0]);
+        let without_login = debian_13.iter().filter(|file| !file.ends_with("/login"));
+        assert_eq!(
+            lacking(without_login.copied()),
+            ["login, which the getty starts", "PAM's rules for login"]
+        );
+        let debian_12 = debian_13.map(|file| match file {
+            "usr/bin/login" | "usr/sbin/agetty" | "usr/sbin/init" => file.trim_start_matches("usr/"),
+            file => file,
+        });
+        assert_eq!(lacking(debian_12), [""; 0]);
+        assert_eq!(lacking([]).len(), NEEDED.len());
+    }
+
+    #[test]
+    fn the_kernel_is_that_of_the_profile_and_another_one_another_image() {
+        let suite = Suite::default();
+        assert!(packages(Profile::Lab).contains(&"linux-image-cloud-amd64"));
+        assert!(packages(Profile::Server).contains(&"linux-image-amd64"));
+        assert_ne!(digest(&suite, Profile::Lab), digest(&suite, Profile::Server));
+        assert_ne!(
+            digest(&suite, Profile::Lab),
+            digest(&"bookworm".parse().unwrap(), Profile::Lab)
         );
     }
 }

@@ -3,19 +3,29 @@
 //! As root this runs plainly; without root both run in user namespaces, which mmdebstrap sets up.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, RELEASE, host_acquire_settings};
+use crate::apt::{KEYRING, MIRROR_VARIABLE, Mirror, Suite, host_acquire_settings};
 use crate::command;
 use crate::debian_disk::DiskImageError;
 use crate::debian_disk::recipe::{
-    EPOCH_S, FIRST_FILES, LAST_COMMANDS, PACKAGES, PATH_RULES, ROOT_LABEL, ROOT_UUID, last_files,
+    EPOCH_S, FIRST_FILES, LAST_COMMANDS, PATH_RULES, ROOT_LABEL, ROOT_UUID, lacking, last_files, packages,
 };
 use crate::files::{self, About, FileError};
+use crate::profile::Profile;
 
 /// Installs the packages of the recipe and returns the tar archive of the system.
-pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskImageError> {
+///
+/// # Errors
+/// [`DiskImageError`]: mmdebstrap's own words, and [`DiskImageError::Unusable`] for a system that nobody could log in to.
+pub(super) fn bootstrap(
+    mirror: &Mirror,
+    suite: &Suite,
+    profile: Profile,
+    work: &Path,
+) -> Result<PathBuf, DiskImageError> {
     let tar = work.join("tree.tar");
     let first = work.join("first.sh");
     write_script(
@@ -28,7 +38,7 @@ pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskIma
         ),
     )?;
     let last = work.join("last.sh");
-    write_script(&last, &script_of(last_files(), LAST_COMMANDS))?;
+    write_script(&last, &script_of(last_files(suite), LAST_COMMANDS))?;
     let apt = work.join("apt.conf");
     let settings = host_acquire_settings();
     files::write(
@@ -49,21 +59,45 @@ pub(super) fn bootstrap(mirror: &Mirror, work: &Path) -> Result<PathBuf, DiskIma
         "--format=tar",
         "--architectures=amd64",
     ]);
-    command.arg(format!("--include={}", PACKAGES.join(",")));
+    command.arg(format!("--include={}", packages(profile).join(",")));
     command.arg(format!("--aptopt={}", apt.display()));
     command.args(PATH_RULES.iter().map(|rule| format!("--dpkgopt={rule}")));
     command
         .arg(format!("--setup-hook={}", first.display()))
         .arg(format!("--customize-hook={}", last.display()));
-    command.arg(RELEASE).arg(&tar).args(sources(mirror));
+    command
+        .arg(suite.release())
+        .arg(&tar)
+        .args(sources(mirror, suite.release()));
     command::run(&mut command, "mmdebstrap").map_err(|source| DiskImageError::Command {
         action: format!(
-            "install Debian's packages from {} (another mirror: --mirror URL or {MIRROR_VARIABLE})",
+            "install the packages of Debian {suite} from {} (another mirror: --mirror URL or {MIRROR_VARIABLE})",
             mirror.archive
         ),
         source,
     })?;
-    Ok(tar)
+    let files = files_of(&tar).about("read", &tar)?;
+    let lacking = lacking(files.iter().map(String::as_str));
+    if lacking.is_empty() {
+        return Ok(tar);
+    }
+    Err(DiskImageError::Unusable {
+        suite: suite.clone(),
+        lacking: lacking.join(", "),
+    })
+}
+
+/// The paths of an archive, relative to its root.
+fn files_of(tar: &Path) -> io::Result<Vec<String>> {
+    let mut archive = tar::Archive::new(fs::File::open(tar)?);
+    let mut files = Vec::new();
+    // Contents are skipped by seeking: they are half a gigabyte.
+    for entry in archive.entries_with_seek()? {
+        let entry = entry?;
+        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        files.push(path.trim_start_matches("./").trim_start_matches('/').to_owned());
+    }
+    Ok(files)
 }
 
 /// Turns the tar archive into an ext4 filesystem with room to spare, and returns its file.
@@ -99,12 +133,12 @@ pub(super) fn filesystem(tar: &Path, work: &Path) -> Result<PathBuf, DiskImageEr
     Ok(image)
 }
 
-fn sources(mirror: &Mirror) -> [String; 3] {
+fn sources(mirror: &Mirror, release: &str) -> [String; 3] {
     let line = |url: &str, suite: &str| format!("deb [signed-by={KEYRING}] {url} {suite} main");
     [
-        line(&mirror.archive, RELEASE),
-        line(&mirror.archive, &format!("{RELEASE}-updates")),
-        line(&mirror.security, &format!("{RELEASE}-security")),
+        line(&mirror.archive, release),
+        line(&mirror.archive, &format!("{release}-updates")),
+        line(&mirror.security, &format!("{release}-security")),
     ]
 }
 
@@ -144,7 +178,7 @@ mke2fs -q -F -t ext4 -L "$2" -U "$3" -m 1 -J size=16 -d tree \
 chmod 0666 root.ext4
 rm -rf tree tree.tar
 "#;
-/// The host's own file differs from release to release, and newer ones ask for what Debian 12's GRUB cannot read.
+/// The host's own file differs from release to release, and newer ones ask for what the GRUB of the release may not read.
 const MKE2FS_CONF: &str = "[defaults]\n\
     base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr\n\
     default_mntopts = acl,user_xattr\nenable_periodic_fsck = 0\nblocksize = 4096\ninode_size = 256\ninode_ratio = 16384\n\
@@ -198,6 +232,8 @@ mod tests {
             .append_data(&mut device, "./dev/console", &b""[..])
             .unwrap();
         archive.into_inner().unwrap();
+        let listed = files_of(&work.path().join("tree.tar")).unwrap();
+        assert_eq!(listed, ["etc/fstab", "dev/", "dev/console"]);
         if !is_root() {
             return println!("not root: mmdebstrap's user namespaces are tried by the lab");
         }

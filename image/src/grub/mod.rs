@@ -71,6 +71,16 @@ pub struct Image<'a> {
 }
 
 impl Grub {
+    /// The packages that [`Grub::fetch`] fetches.
+    pub(crate) fn package_names() -> impl Iterator<Item = &'static str> {
+        MODULE_PACKAGES.into_iter().chain(TOOL_PACKAGES)
+    }
+
+    /// Where the packages are unpacked.
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Fetches and unpacks what [`Grub::make`] needs.
     ///
     /// # Errors
@@ -85,7 +95,7 @@ impl Grub {
             directory,
             packages: Vec::new(),
         };
-        for name in MODULE_PACKAGES.iter().chain(&TOOL_PACKAGES) {
+        for name in Self::package_names() {
             let package = archive.package(name, report)?;
             let wanted = |path: &str| {
                 path == MKIMAGE
@@ -93,7 +103,7 @@ impl Grub {
                     || LIBRARIES.iter().any(|part| path.starts_with(part))
             };
             deb::unpack(&package.file, grub.directory.path(), wanted)?;
-            if MODULE_PACKAGES.contains(name) {
+            if MODULE_PACKAGES.contains(&name) {
                 grub.packages.push(package);
             }
         }

@@ -112,6 +112,13 @@ impl ModuleTree {
             .map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the paths of all modules that are files, below the tree and without compression suffix, and the files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.files
+            .values()
+            .map(|(path, file)| (path.as_str(), file.as_path()))
+    }
+
     /// Returns the names and paths of all modules that are files.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files
@@ -221,7 +228,7 @@ pub fn module_name(path: &str) -> String {
     stem.strip_suffix(".ko").unwrap_or(stem).replace('-', "_")
 }
 
-fn without_compression(path: &str) -> &str {
+pub(crate) fn without_compression(path: &str) -> &str {
     let stripped = COMPRESSIONS.iter().find_map(|suffix| path.strip_suffix(suffix));
     stripped.filter(|path| path.ends_with(".ko")).unwrap_or(path)
 }

@@ -11,6 +11,7 @@ use super::prepare::{DiskImage, Prepared};
 use super::{LabOptions, console, signals};
 use crate::lab::accelerator::Accelerator;
 use crate::lab::artifacts::Artifacts;
+use crate::lab::devices::{DiskController, Nic};
 use crate::lab::display::Display;
 use crate::lab::documents::{self, ServedImage};
 use crate::lab::journey::{Journey, Stage};
@@ -36,6 +37,8 @@ pub(super) fn install(options: &LabOptions, prepared: &Prepared) -> anyhow::Resu
             world.machine(
                 Blueprint::numbered(number)
                     .firmware(options.firmware)
+                    .nics_are(options.nic)
+                    .disks_are_on(options.disk_controller)
                     .memory_mib(options.memory)
                     .cpus(cpus_each(options.machines))
                     .disk(u64::from(options.disk_size) << 30),
@@ -134,6 +137,7 @@ fn workflow(
             machine.name(),
             machine.mac(),
             machine.address(),
+            &machine.disk_device(),
             &ServedImage {
                 file: &image.file,
                 sha256: &image.sha256,
@@ -297,14 +301,17 @@ fn verdict(options: &LabOptions) -> String {
         1 => "The machine".to_owned(),
         several => format!("The {several} machines"),
     };
+    let mut how = options.firmware.to_string();
+    if options.nic != Nic::default() {
+        how += &format!(", NIC {}", options.nic);
+    }
+    if options.disk_controller != DiskController::default() {
+        how += &format!(", disk on {}", options.disk_controller);
+    }
     match options.workflow {
-        Some(_) => format!(
-            "{machines} netbooted ({}) and ran the workflow to SUCCESS.",
-            options.firmware
-        ),
+        Some(_) => format!("{machines} netbooted ({how}) and ran the workflow to SUCCESS."),
         None => format!(
-            "{machines} netbooted ({}), installed Debian, booted it from disk and answered over SSH.",
-            options.firmware
+            "{machines} netbooted ({how}), installed Debian, booted it from disk and answered over SSH."
         ),
     }
 }

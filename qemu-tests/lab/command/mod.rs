@@ -16,9 +16,12 @@ use std::process::ExitCode;
 use std::{env, thread};
 
 use anyhow::Context;
+use image::Profile;
+use image::apt::Suite;
 
 pub use prepare::{Prepared, prepare};
 
+use crate::lab::devices::{self, DiskController, Nic};
 use crate::lab::firmware::Firmware;
 use crate::lab::namespace;
 
@@ -30,6 +33,8 @@ use crate::lab::namespace;
 Examples:
   farrier lab
   farrier lab --firmware uefi --machines 3
+  farrier lab --nic e1000e --disk-controller ahci
+  farrier lab --suite bookworm  Debian 12 is netbooted and installed
   farrier lab --keep            then, in another terminal: farrier lab enter
   farrier lab --workflow mine.yaml --memory 256"
 )]
@@ -56,6 +61,7 @@ The shell finds this farrier, and FARRIER_SERVER is the lab's server.")]
     #[command(after_help = "\
 Examples:
   farrier lab prepare
+  farrier lab prepare --profile lab --profile server
   farrier lab prepare --yes --mirror http://mirror.example/debian")]
     Prepare(PrepareOptions),
 }
@@ -63,6 +69,9 @@ Examples:
 /// What `farrier lab prepare` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PrepareOptions {
+    /// Profile of the boot image: lab or server; may be given more than once
+    #[arg(long = "profile", value_name = "NAME", default_value = "lab")]
+    pub profiles: Vec<Profile>,
     /// Install missing packages without asking
     #[arg(long)]
     pub yes: bool,
@@ -87,6 +96,12 @@ pub struct LabOptions {
     /// Firmware of the machines
     #[arg(long, value_enum, default_value_t)]
     pub firmware: Firmware,
+    /// Network card of the machines
+    #[arg(long, value_enum, default_value_t)]
+    pub nic: Nic,
+    /// What the machines' disks hang on
+    #[arg(long, value_enum, default_value_t)]
+    pub disk_controller: DiskController,
     /// How many machines are installed at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub machines: u8,
@@ -121,9 +136,12 @@ pub struct PathOptions {
     /// A boot image directory [default: /usr/lib/farrier/boot, else built]
     #[arg(long, value_name = "DIR", env = "FARRIER_LAB_BOOT_DIR")]
     pub boot_dir: Option<PathBuf>,
-    /// A disk image to install (.zst) instead of the lab's own Debian 12
+    /// A disk image to install (.zst) instead of the lab's own Debian
     #[arg(long, value_name = "FILE", env = "FARRIER_DISK_IMAGE")]
     pub disk_image: Option<PathBuf>,
+    /// Suite of Debian that is netbooted and installed: a code name such as trixie or bookworm
+    #[arg(long, value_name = "SUITE", default_value_t)]
+    pub suite: Suite,
     /// The Debian mirror that images are built from [default: the host's, else the public one]
     #[arg(long, value_name = "URL", env = "FARRIER_MIRROR", hide_env_values = true)]
     pub mirror: Option<String>,
@@ -160,9 +178,11 @@ pub fn run(args: LabArgs) -> anyhow::Result<ExitCode> {
     thread::spawn(move || match args.command {
         Some(LabCommand::Enter(options)) => enter::enter(&options),
         Some(LabCommand::Prepare(options)) => {
-            let prepared = prepare(&options.paths, options.yes, true)?;
-            println!("The boot image is in {}", prepared.built.boot_dir.display());
-            println!("Disk images are in {}", prepared.built.images_dir.display());
+            for profile in options.profiles {
+                let prepared = prepare(&options.paths, profile, options.yes, true)?;
+                println!("The boot image is in {}", prepared.built.boot_dir.display());
+                println!("Disk images are in {}", prepared.built.images_dir.display());
+            }
             Ok(ExitCode::SUCCESS)
         }
         None => lab(&args.options),
@@ -176,16 +196,24 @@ fn lab(options: &LabOptions) -> anyhow::Result<ExitCode> {
         signals::end_on_ctrl_c(130);
         return install::install(options, &Prepared::handed_over()?);
     }
-    enough_for(options.firmware, options.memory)?;
+    let profile = devices::profile_for(options.nic, options.disk_controller);
+    enough_for(options.firmware, profile, options.memory)?;
+    devices::bootable(options.disk_controller, options.firmware)?;
     namespace::permitted()?;
-    let prepared = prepare(&options.paths, options.yes, options.workflow.is_none())?;
+    let prepared = prepare(&options.paths, profile, options.yes, options.workflow.is_none())?;
     run_inside(&prepared)
 }
 
 /// OVMF keeps more to itself than SeaBIOS. Measured: with 256 MiB the agent boots and installs under OVMF, and Debian does
 /// not come up; with 320 MiB it does.
-fn enough_for(firmware: Firmware, memory_mib: u32) -> anyhow::Result<()> {
+fn enough_for(firmware: Firmware, profile: Profile, memory_mib: u32) -> anyhow::Result<()> {
     const LEAST_UEFI: u32 = 320;
+    const LEAST_SERVER: u32 = 512;
+    anyhow::ensure!(
+        profile != Profile::Server || memory_mib >= LEAST_SERVER,
+        "a machine with this network card or disk controller boots the image of physical servers, which needs at least \
+         {LEAST_SERVER} MiB, not {memory_mib} (--memory)"
+    );
     anyhow::ensure!(
         firmware != Firmware::Uefi || memory_mib >= LEAST_UEFI,
         "a UEFI machine needs at least {LEAST_UEFI} MiB, not {memory_mib}: with less the agent installs Debian, which then \

@@ -4,6 +4,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
+use image::Profile;
+use image::apt::Suite;
 
 use super::PathOptions;
 
@@ -36,8 +38,8 @@ pub(super) fn agent(options: &PathOptions) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// A boot image directory that need not be built.
-pub(super) fn boot_dir(options: &PathOptions) -> anyhow::Result<Option<PathBuf>> {
+/// A boot image directory that need not be built: what was installed with Farrier is that of virtual machines.
+pub(super) fn boot_dir(options: &PathOptions, profile: Profile) -> anyhow::Result<Option<PathBuf>> {
     if let Some(named) = &options.boot_dir {
         ensure!(
             named.join("manifest.json").is_file(),
@@ -47,7 +49,8 @@ pub(super) fn boot_dir(options: &PathOptions) -> anyhow::Result<Option<PathBuf>>
         return absolute(named).map(Some);
     }
     let installed = Path::new(INSTALLED).join("boot");
-    Ok((options.agent.is_none() && installed.join("manifest.json").is_file()).then_some(installed))
+    let fits = options.agent.is_none() && profile == Profile::default() && options.suite == Suite::default();
+    Ok((fits && installed.join("manifest.json").is_file()).then_some(installed))
 }
 
 /// Where images are built and kept.
@@ -84,7 +87,7 @@ mod tests {
             ..Default::default()
         };
         assert!(
-            boot_dir(&options)
+            boot_dir(&options, Profile::Lab)
                 .unwrap_err()
                 .to_string()
                 .contains("no manifest.json")

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
+use image::apt::Suite;
 use image::{Profile, Progress};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
@@ -62,13 +63,18 @@ impl Prepared {
     }
 }
 
-/// Installs what is missing, builds the boot image and, when it is `wanted`, the disk image.
+/// Installs what is missing, builds the boot image of the profile and, when the lab's own Debian is wanted, the disk image.
 ///
 /// # Errors
 /// What could not be installed or built.
-pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Result<Prepared> {
+pub fn prepare(
+    paths: &PathOptions,
+    profile: Profile,
+    yes: bool,
+    wants_debian: bool,
+) -> anyhow::Result<Prepared> {
     let work_dir = places::work_dir(paths)?;
-    let boot_dir = places::boot_dir(paths)?;
+    let boot_dir = places::boot_dir(paths, profile)?;
     let builds_debian = wants_debian && paths.disk_image.is_none();
     let needs = needs(
         boot_dir.is_none() || builds_debian,
@@ -83,12 +89,7 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
         Some(boot_dir) => boot_dir,
         None => {
             let started = Instant::now();
-            let boot_dir = boot_image(
-                &places::agent(paths)?,
-                &work_dir,
-                paths.mirror.as_deref(),
-                &display,
-            )?;
+            let boot_dir = boot_image(&places::agent(paths)?, &work_dir, paths, profile, &display)?;
             let bytes = ["vmlinuz", "initramfs.img"]
                 .iter()
                 .map(|name| size(&boot_dir.join(name)))
@@ -100,7 +101,7 @@ pub fn prepare(paths: &PathOptions, yes: bool, wants_debian: bool) -> anyhow::Re
     let started = Instant::now();
     let (images_dir, disk_image) = match (&paths.disk_image, wants_debian) {
         (Some(file), _) => given_image(&places::absolute(file)?)?,
-        (None, true) => debian(&work_dir, paths.mirror.as_deref(), &display)?,
+        (None, true) => debian(&work_dir, paths, profile, &display)?,
         (None, false) => (work_dir.join("images"), None),
     };
     fs::create_dir_all(&images_dir).with_context(|| format!("making {}", images_dir.display()))?;
@@ -132,29 +133,26 @@ fn needs(builds: bool, builds_debian: bool, root: bool) -> Vec<Need> {
     needs
 }
 
-/// The boot image of this agent; the one that is there when it was built of the same agent.
+/// The boot image of this agent; the one that is there when it was built of the same, which the build sees itself.
 fn boot_image(
     agent: &Path,
     work_dir: &Path,
-    mirror: Option<&str>,
+    paths: &PathOptions,
+    profile: Profile,
     display: &Display,
 ) -> anyhow::Result<PathBuf> {
-    let output = work_dir.join("boot");
-    let digest = image::sha256_of_file(agent)?;
-    if agent_in(&output).is_some_and(|there| there == digest) {
-        display.line("the boot image is there already");
-        return Ok(output);
-    }
+    let suite = paths.suite.clone();
+    let output = work_dir.join(boot_directory(profile, &suite));
     let options = image::Options {
         agent: agent.to_owned(),
         output: output.clone(),
         others: image::Others::Refuse,
         cache: work_dir.join("packages"),
-        profile: Profile::Lab,
+        profile,
         firmware: None,
-        suite: image::apt::Suite::default(),
+        suite,
         kernel_package: None,
-        mirror: mirror.map(str::to_owned),
+        mirror: paths.mirror.clone(),
         refresh: false,
         ca_files: Vec::new(),
         kernel: None,
@@ -164,32 +162,36 @@ fn boot_image(
     Ok(output)
 }
 
-/// The SHA-256 of the agent in a boot image directory.
-fn agent_in(boot_dir: &Path) -> Option<String> {
-    let manifest: serde_json::Value =
-        serde_json::from_slice(&fs::read(boot_dir.join("manifest.json")).ok()?).ok()?;
-    let components = manifest.get("components")?.as_array()?;
-    let agent = components
-        .iter()
-        .find(|component| component.get("name").is_some_and(|name| name == "farrier-agent"))?;
-    Some(agent.get("sha256")?.as_str()?.to_owned())
+/// Where the image of a profile and suite is built: `boot` is the one that most use.
+fn boot_directory(profile: Profile, suite: &Suite) -> String {
+    let mut name = "boot".to_owned();
+    if profile != Profile::default() {
+        name += &format!("-{profile}");
+    }
+    if *suite != Suite::default() {
+        name += &format!("-{suite}");
+    }
+    name
 }
 
 fn debian(
     work_dir: &Path,
-    mirror: Option<&str>,
+    paths: &PathOptions,
+    profile: Profile,
     display: &Display,
 ) -> anyhow::Result<(PathBuf, Option<DiskImage>)> {
     let options = image::debian_disk::Options {
         output: work_dir.join("images"),
+        suite: paths.suite.clone(),
+        profile,
         cache: work_dir.join("packages"),
-        mirror: mirror.map(str::to_owned),
+        mirror: paths.mirror.clone(),
         rebuild: false,
     };
     let mut report = Reporter::new(display);
     let image = image::debian_disk::build(&options, &mut |progress| report.take(progress))
         .context("building the Debian disk image")?;
-    let file = image::debian_disk::FILE_NAME.to_owned();
+    let file = image::debian_disk::file_name(&options.suite, profile);
     Ok((
         options.output,
         Some(DiskImage {
@@ -271,13 +273,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agent_in_a_boot_image_is_known_by_its_digest() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(agent_in(directory.path()), None);
-        let manifest =
-            r#"{"components": [{"name": "linux", "sha256": "k"}, {"name": "farrier-agent", "sha256": "a"}]}"#;
-        fs::write(directory.path().join("manifest.json"), manifest).unwrap();
-        assert_eq!(agent_in(directory.path()).as_deref(), Some("a"));
+    fn images_of_other_profiles_and_suites_lie_beside_each_other() {
+        let directory = |profile, suite: &str| boot_directory(profile, &suite.parse().unwrap());
+        assert_eq!(directory(Profile::Lab, "trixie"), "boot");
+        assert_eq!(directory(Profile::Server, "trixie"), "boot-server");
+        assert_eq!(directory(Profile::Lab, "bookworm"), "boot-bookworm");
+        assert_eq!(
+            directory(Profile::Server, "trixie-backports"),
+            "boot-server-trixie-backports"
+        );
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::Blueprint;
 use crate::lab::accelerator::Accelerator;
-use crate::lab::firmware::{Firmware, Ovmf};
+use crate::lab::devices::{CONTROLLER, DiskController};
+use crate::lab::firmware::Ovmf;
 
 /// Everything after the program's name. `disks` are descriptors that QEMU inherits.
 pub(super) fn arguments(
@@ -63,11 +64,15 @@ pub(super) fn arguments(
     for (index, mac) in machine.cards.iter().enumerate() {
         card(&mut line, machine, index, mac, &file(&format!("net{index}.pcap")));
     }
+    if let Some(controller) = machine.controller.device() {
+        line.add("-device", &format!("{controller},id={CONTROLLER}"));
+    }
     for (index, fd) in disks.iter().enumerate() {
         let bootindex = machine.cards.len() + index;
         let log = (machine.records_writes && index == 0).then(|| write_log(directory));
         disk(
             &mut line,
+            machine.controller,
             index,
             bootindex,
             *fd,
@@ -101,14 +106,14 @@ fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &st
         "-netdev",
         &format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
     );
-    // UEFI uses the firmware's own PXE client; the empty romfile keeps iPXE's EFI ROM away from it.
-    let rom = match machine.firmware {
-        Firmware::Bios => "",
-        Firmware::Uefi => ",romfile=",
-    };
+    let rom = machine.nic.rom(machine.firmware);
+    let rom = rom.map_or(String::new(), |file| format!(",romfile={file}"));
     line.add(
         "-device",
-        &format!("virtio-net-pci,netdev=net{index},mac={mac},bootindex={index}{rom}"),
+        &format!(
+            "{},netdev=net{index},mac={mac},bootindex={index}{rom}",
+            machine.nic.device()
+        ),
     );
     // Headers and everything that configures a boot; image payloads are cut.
     line.add(
@@ -117,7 +122,15 @@ fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &st
     );
 }
 
-fn disk(line: &mut Line, index: usize, bootindex: usize, fd: RawFd, sector_bytes: u32, log: Option<&Path>) {
+fn disk(
+    line: &mut Line,
+    controller: DiskController,
+    index: usize,
+    bootindex: usize,
+    fd: RawFd,
+    sector_bytes: u32,
+    log: Option<&Path>,
+) {
     // The file dies with the lab, so guest flushes need not reach the platters.
     match log {
         None => line.add(
@@ -144,7 +157,8 @@ fn disk(line: &mut Line, index: usize, bootindex: usize, fd: RawFd, sector_bytes
     line.add(
         "-device",
         &format!(
-            "virtio-blk-pci,drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}"
+            "{},drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}",
+            controller.disk(index)
         ),
     );
 }
@@ -164,6 +178,34 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::devices::Nic;
+    use crate::lab::firmware::Firmware;
+
+    #[test]
+    fn cards_and_disks_are_the_devices_that_were_chosen() {
+        let machine = |nic, controller| {
+            let blueprint = Blueprint::numbered(1).nics_are(nic).disks_are_on(controller);
+            let blueprint = blueprint.firmware(Firmware::Uefi).disk(1 << 30).disk(1 << 30);
+            arguments(&blueprint, Path::new("/run/m1"), None, Accelerator::Tcg, &[7, 8]).join(" ")
+        };
+        let line = machine(Nic::E1000e, DiskController::Ahci);
+        for words in [
+            "-device e1000e,netdev=net0",
+            "ide-hd,bus=ide.0,drive=disk0",
+            "ide-hd,bus=ide.1,drive=disk1",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+        // OVMF drives virtio cards itself; another one brings its driver in its ROM.
+        assert!(!line.contains("romfile="), "{line}");
+        let line = machine(Nic::Virtio, DiskController::Mptsas);
+        for words in [
+            "-device mptsas1068,id=disks -drive",
+            "scsi-hd,bus=disks.0,scsi-id=1,drive=disk1,bootindex=2",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
 
     #[test]
     fn the_network_card_is_always_before_the_disk() {

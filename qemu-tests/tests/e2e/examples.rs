@@ -7,6 +7,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use ::image::Profile;
+use ::image::apt::Suite;
 use proto::v1::Workflow;
 use qemu_tests::lab::api;
 use qemu_tests::lab::machine::{Blueprint, Machine};
@@ -24,8 +26,8 @@ fn the_examples_install_a_machine_hand_its_secret_on_and_wipe_it() {
     scene(|scene| {
         let debian = path_from("FARRIER_LAB_DIR")
             .join("images")
-            .join(::image::debian_disk::FILE_NAME);
-        scene.serve_file(&debian, "debian-12.raw.zst");
+            .join(::image::debian_disk::file_name(&Suite::default(), Profile::Lab));
+        scene.serve_file(&debian, "debian-13.raw.zst");
         fs::write(scene.images.join("zeros-64g.raw.zst"), zeros()).unwrap();
         let [mut first, mut second] = [1, 2].map(|number| {
             let blueprint = Blueprint::numbered(number).memory_mib(768).disk(DISK);

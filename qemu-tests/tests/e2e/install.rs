@@ -1,7 +1,9 @@
-//! The main job: from an empty disk to a login on Debian, on both firmwares.
+//! The main job: from an empty disk to a login on Debian, on both firmwares, with cards and disks of more than one make.
 
 use std::fs;
 
+use ::image::apt::Suite;
+use qemu_tests::lab::devices::{self, DiskController, Nic};
 use qemu_tests::lab::display::Display;
 use qemu_tests::lab::documents::{ServedImage, install_debian};
 use qemu_tests::lab::firmware::Firmware;
@@ -9,24 +11,29 @@ use qemu_tests::lab::journey::Journey;
 use qemu_tests::lab::machine::Blueprint;
 use qemu_tests::lab::wait::Look;
 
-use crate::scene::scene;
+use crate::scene::scene_with;
 
+/// With the image of physical servers, whose drivers alone find either.
 #[test]
-fn a_bios_machine_gets_debian_and_boots_it_from_its_disk() {
-    install(Firmware::Bios);
+fn a_bios_machine_with_an_intel_card_and_a_sata_disk_gets_debian_and_boots_it() {
+    install("boot-server", Firmware::Bios, Nic::E1000e, DiskController::Ahci);
 }
 
+/// With a virtio card, so that it is OVMF's own PXE client that boots.
 #[test]
-fn a_uefi_machine_gets_debian_and_boots_it_from_its_disk() {
-    install(Firmware::Uefi);
+fn a_uefi_machine_with_an_nvme_disk_gets_debian_and_boots_it() {
+    install("boot", Firmware::Uefi, Nic::Virtio, DiskController::Nvme);
 }
 
 #[track_caller]
-fn install(firmware: Firmware) {
-    scene(|scene| {
+fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskController) {
+    scene_with(boot_dir, |scene| {
         let debian = std::path::PathBuf::from(std::env::var_os("FARRIER_LAB_DIR").unwrap())
             .join("images")
-            .join(::image::debian_disk::FILE_NAME);
+            .join(::image::debian_disk::file_name(
+                &Suite::default(),
+                devices::profile_for(nic, controller),
+            ));
         assert!(
             debian.is_file(),
             "{} is not there: `farrier lab prepare` builds it",
@@ -35,7 +42,11 @@ fn install(firmware: Firmware) {
         scene.serve_file(&debian, "debian.raw.zst");
         let sha256 = ::image::sha256_of_file(&debian).unwrap();
 
-        let blueprint = Blueprint::numbered(1).firmware(firmware).disk(3 << 30);
+        let blueprint = Blueprint::numbered(1)
+            .firmware(firmware)
+            .nics_are(nic)
+            .disks_are_on(controller)
+            .disk(3 << 30);
         let mut machine = scene.world.machine(blueprint).unwrap();
         let image = ServedImage {
             file: "debian.raw.zst",
@@ -47,6 +58,7 @@ fn install(firmware: Firmware) {
             machine.name(),
             machine.mac(),
             machine.address(),
+            &machine.disk_device(),
             &image,
             key.public(),
         );
@@ -88,6 +100,17 @@ fn install(firmware: Firmware) {
             )
             .unwrap();
         assert_eq!(has_efi.trim() == "yes", firmware == Firmware::Uefi);
+        let runs = key.run(machine.address(), ". /etc/os-release && echo $VERSION_CODENAME");
+        assert_eq!(runs.unwrap().trim(), Suite::default().to_string());
+        // Which drivers it was: the kernel's own names of the card and of the disk.
+        let has = "basename $(readlink /sys/class/net/e*/device/driver); lsblk -dno NAME,TRAN";
+        let has = key.run(machine.address(), has).unwrap();
+        let has: Vec<_> = has.split_whitespace().collect();
+        let expected = match (nic, controller) {
+            (Nic::E1000e, DiskController::Ahci) => ["e1000e", "sda", "sata"],
+            _ => ["virtio_net", "nvme0n1", "nvme"],
+        };
+        assert_eq!(has, expected);
         assert!(fs::metadata(machine.directory().join("net0.pcap")).unwrap().len() > 1000);
     });
 }

@@ -7,6 +7,7 @@
 
 mod bad_images;
 mod bench;
+mod cards;
 mod disk_names;
 mod disks;
 mod examples;
@@ -15,6 +16,7 @@ mod hostile;
 mod image;
 mod install;
 mod lab_command;
+mod reproducible;
 mod scene;
 mod secure_images;
 mod terminal;

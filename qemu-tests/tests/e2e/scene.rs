@@ -26,6 +26,12 @@ pub(crate) struct Scene {
 /// Runs a test in a lab of its own. A failure leaves its evidence in `FARRIER_LAB_DIR`/artifacts/NAME.
 #[track_caller]
 pub(crate) fn scene(test: impl FnOnce(&mut Scene)) {
+    scene_with("boot", test);
+}
+
+/// As [`scene`], with another boot image than the lab's usual one: `boot_dir` is its directory in `FARRIER_LAB_DIR`.
+#[track_caller]
+pub(crate) fn scene_with(boot_dir: &str, test: impl FnOnce(&mut Scene)) {
     // Outside too, so that a missing variable is said in the test's own words.
     let lab_dir = path_from("FARRIER_LAB_DIR");
     let farrier = path_from("FARRIER_BIN");
@@ -34,7 +40,7 @@ pub(crate) fn scene(test: impl FnOnce(&mut Scene)) {
         let images = run_dir.sub("images").unwrap();
         let built = Built {
             farrier,
-            boot_dir: lab_dir.join("boot"),
+            boot_dir: lab_dir.join(boot_dir),
             images_dir: images.clone(),
         };
         let mut scene = Scene {

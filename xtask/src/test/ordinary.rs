@@ -134,7 +134,7 @@ impl Lab {
         tally.step("packages, boot image and disk image", || {
             let mut prepare = lab.farrier();
             prepare
-                .args(["lab", "prepare"])
+                .args(["lab", "prepare", "--profile", "lab", "--profile", "server"])
                 .args(choice.assume_yes.then_some("--yes"));
             succeed(&mut prepare, "farrier lab prepare")?;
             prepared = true;

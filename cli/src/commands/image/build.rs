@@ -1,23 +1,16 @@
-//! `farrier image build` and `farrier image modules`.
+//! `farrier image build`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::apt::Suite;
-use image::{Carried, Driver, Firmware, Options, Others, OwnKernel, PciId, Profile, Progress};
-use indicatif::{ProgressBar, ProgressStyle};
+use image::{Firmware, Options, Others, OwnKernel, Profile};
 
+use super::bars::Bars;
+use super::{directory, parsed};
 use crate::ending;
 use crate::failure::{Failure, chain};
-use crate::terminal::{Out, is_shown_to_a_person, safe_line, say};
-
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Build the kernel, initramfs and boot loaders that machines netboot
-    Build(Box<BuildArgs>),
-    /// Show which drivers and firmware a boot image has, all or for a card
-    Modules(ModulesArgs),
-}
+use crate::terminal::Out;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -25,7 +18,10 @@ Examples:
   farrier image build --boot-dir /var/lib/farrier/boot
   farrier image build --boot-dir boot --agent ./farrier-agent
   farrier image build --boot-dir boot --mirror http://mirror.example/debian
-  farrier image build --boot-dir boot --profile server --suite trixie --firmware non-free
+  farrier image build --boot-dir boot --profile server --firmware non-free
+  farrier image build --boot-dir boot --profile server --suite trixie-backports
+  farrier image build --boot-dir boot --suite bookworm --kernel-package linux-image-amd64=6.1.170-1
+  farrier image build --boot-dir boot --kernel ./vmlinuz --modules ./lib/modules/6.18.0
 
 Needs no root. Packages come from Debian through a private apt root and are
 kept in the cache. An earlier boot image is replaced when the new one is whole;
@@ -53,8 +49,8 @@ pub(crate) struct BuildArgs {
     /// Firmware: none, free, or non-free too [default: none for lab, free for server]
     #[arg(long, value_name = "KIND", value_parser = parsed::<Firmware>)]
     firmware: Option<Firmware>,
-    /// Suite of Debian: a code name such as bookworm or trixie, or trixie-backports
-    #[arg(long, value_name = "SUITE", default_value = "bookworm", value_parser = parsed::<Suite>)]
+    /// Suite of Debian: a code name such as trixie or bookworm, or trixie-backports
+    #[arg(long, value_name = "SUITE", default_value_t, value_parser = parsed::<Suite>)]
     suite: Suite,
     /// Another kernel package than the profile's
     #[arg(long, value_name = "NAME[=VERSION]", conflicts_with = "kernel", value_parser = package)]
@@ -79,15 +75,8 @@ pub(crate) struct BuildArgs {
     modules: Option<PathBuf>,
 }
 
-pub(crate) fn run(command: ImageCommand) -> Result<ExitCode, Failure> {
-    match command {
-        ImageCommand::Build(args) => build(*args),
-        ImageCommand::Modules(args) => modules(&args),
-    }
-}
-
-fn build(args: BuildArgs) -> Result<ExitCode, Failure> {
-    super::log_to_stderr(super::LogFormat::Text, "warn");
+pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Failure> {
+    crate::commands::log_to_stderr(crate::commands::LogFormat::Text, "warn");
     let options = Options {
         agent: args.agent.map_or_else(find_agent, named_agent)?,
         output: args.boot_dir,
@@ -122,75 +111,6 @@ fn build(args: BuildArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  farrier image modules --boot-dir boot
-  farrier image modules --boot-dir boot --pci 8086:1572
-  farrier image modules --boot-dir boot --pci 144d:a80a/010802
-
-Reads the initramfs that machines get. Ids are those of lspci -nn; with the class
-after a slash, drivers that go by class are found too (NVMe, AHCI). Exits with 1
-when the image has no driver for the card.")]
-pub(crate) struct ModulesArgs {
-    /// Directory of the boot image
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "FARRIER_BOOT_DIR",
-        hide_env_values = true,
-        value_parser = directory
-    )]
-    boot_dir: PathBuf,
-    /// Only the drivers of this card
-    #[arg(long, value_name = "VENDOR:DEVICE[/CLASS]", value_parser = parsed::<PciId>)]
-    pci: Option<PciId>,
-}
-
-fn modules(args: &ModulesArgs) -> Result<ExitCode, Failure> {
-    let carried = Carried::read(&args.boot_dir).map_err(|error| Failure::Failed(chain(&error)))?;
-    let drivers: Vec<Driver> = match &args.pci {
-        Some(id) => carried.drivers_of(id),
-        None => carried.modules().cloned().collect(),
-    };
-    if let (Some(id), true) = (&args.pci, drivers.is_empty()) {
-        let class = if id.class.is_none() {
-            format!(", nor one that goes by class, which {id}/CLASS would find")
-        } else {
-            String::new()
-        };
-        return Err(Failure::Failed(format!(
-            "{} has no driver for {id}{class}: build it with --profile server, with a newer kernel (--suite, --kernel-package), or \
-             with one of your own (--kernel, --modules)",
-            args.boot_dir.display()
-        )));
-    }
-    let rows = drivers.into_iter().map(|driver| {
-        let from = driver.path.unwrap_or_else(|| "built in".to_owned());
-        let missing = driver
-            .firmware_missing
-            .iter()
-            .map(|name| format!("{name} (missing)"));
-        let firmware: Vec<String> = driver.firmware.iter().cloned().chain(missing).collect();
-        let needs = driver.needs.join(" ");
-        vec![
-            driver.name,
-            driver.bytes.to_string(),
-            from,
-            needs,
-            firmware.join(", "),
-        ]
-    });
-    let head = ["MODULE", "BYTES", "FROM", "NEEDS", "FIRMWARE"];
-    crate::output::table(&mut Out::stdout(), &head, rows)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// A value whose errors say what it may be.
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
 /// A package's name as apt takes it, and nothing that it would take for an option or a pattern.
 fn package(text: &str) -> Result<String, String> {
     let (name, version) = text.split_once('=').unwrap_or((text, "0"));
@@ -204,17 +124,6 @@ fn package(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("name a package of Debian's, such as linux-image-amd64 or linux-image-amd64=6.12.1-1".to_owned())
-}
-
-/// `--boot-dir` was `--output` once, which is a format everywhere else.
-fn directory(text: &str) -> Result<PathBuf, String> {
-    match text {
-        "" => Err("name a directory".to_owned()),
-        "table" | "json" | "yaml" => Err(format!(
-            "{text} is a format; for a directory of that name write ./{text}"
-        )),
-        path => Ok(path.into()),
-    }
 }
 
 /// Looked at before anything is fetched or built.
@@ -254,51 +163,4 @@ fn default_cache() -> PathBuf {
     let home = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
     home.unwrap_or_else(std::env::temp_dir).join("farrier/packages")
-}
-
-/// One bar for the step that runs; lines where there is no terminal.
-#[derive(Default)]
-struct Bars {
-    bar: Option<ProgressBar>,
-}
-
-impl Bars {
-    fn show(&mut self, progress: Progress<'_>) {
-        let terminal = is_shown_to_a_person();
-        match progress {
-            Progress::Began { step, bytes } if terminal => {
-                let bar = match bytes {
-                    Some(bytes) => ProgressBar::new(bytes).with_style(style()),
-                    None => ProgressBar::new_spinner(),
-                };
-                self.bar = Some(bar.with_message(step.to_owned()));
-            }
-            Progress::Began { step, .. } => say(step),
-            Progress::Advanced { bytes } => self.bar.iter().for_each(|bar| bar.inc(bytes)),
-            Progress::Noted { text } => match &self.bar {
-                Some(bar) => bar.println(format!("  {}", safe_line(text))),
-                None => say(format_args!("  {text}")),
-            },
-            Progress::Ended { step } => {
-                if let Some(bar) = self.bar.take() {
-                    let elapsed = bar.elapsed();
-                    bar.finish_and_clear();
-                    say(format_args!("{step}  {:.1} s", elapsed.as_secs_f64()));
-                }
-            }
-        }
-    }
-
-    fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{msg}  [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}");
-    style
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
 }
