@@ -39,7 +39,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
