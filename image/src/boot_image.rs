@@ -152,8 +152,9 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         let (former, inputs) = (former.clone(), inputs.clone());
         return repack(former, inputs, own, &place, report);
     }
-    plan::fetch_all(options, &mut archive, report)?;
+    // Made before anything is fetched: a place where it can't be is told at once.
     let fresh = place.beside()?;
+    plan::fetch_all(options, &mut archive, report)?;
     let mut sources = Sources::default();
     let kernel = step(report, "kernel", None, |report| {
         Kernel::fetch(options, &mut archive, &mut sources, report)
