@@ -22,6 +22,7 @@ pub mod machine;
 mod secrets;
 mod size;
 mod state;
+mod told;
 mod uses;
 
 use std::fmt;
@@ -34,7 +35,7 @@ pub use command::{Command, Creation, Decision, Effect, Refusal};
 pub use decide::{decide, decide_within};
 pub use disks::{BY_HAND, DiskUse, Disks, Hold};
 pub use dispatch::{Dispatch, dispatch, next_due};
-pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, TOLD_KINDS, time_of};
+pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, time_of};
 pub use explain::{explain, warnings};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
@@ -44,6 +45,7 @@ pub use state::{
     Intervention, LastRound, MadeFrom, OwnPause, Parent, Said, StepState, StoppedClock, TaskState, Waiting,
     Workflow, WorkflowState,
 };
+pub use told::TOLD_KINDS;
 
 /// Milliseconds since the Unix epoch.
 pub type UnixMillis = u64;
