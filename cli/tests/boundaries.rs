@@ -51,6 +51,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
             ],
         ),
         ("disk", &[]),
+        ("oci", &[]),
         (
             "agent",
             &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],
