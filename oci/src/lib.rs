@@ -7,6 +7,8 @@
 
 mod digest;
 mod image;
+mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, NotADigest};
 pub use image::{BadConfig, CONFIG_LIMIT_BYTES, Image, ImageConfig, Platform};
+pub use reference::{DEFAULT_REGISTRY, NotAReference, Reference};
