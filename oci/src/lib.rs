@@ -7,6 +7,7 @@
 
 mod digest;
 mod image;
+pub mod layer;
 mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher, NotADigest};
