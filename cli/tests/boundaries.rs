@@ -52,7 +52,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ),
         ("reach", &[]),
         ("disk", &["reach"]),
-        ("oci", &[]),
+        ("oci", &["reach"]),
         (
             "agent",
             &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],

@@ -4,9 +4,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::cache::Layer;
 use crate::digest::Digest;
 
 /// An image that lies here, ready to be mounted.
@@ -19,6 +21,8 @@ pub struct Image {
     /// Folders, the lowest first, as overlayfs takes them: what a layer removes is a character device 0:0, a folder
     /// that hides those below has the attribute `trusted.overlay.opaque`, "y".
     pub layers: Vec<PathBuf>,
+    /// As long as this is here, the layers stay.
+    pub(crate) _held: Vec<Arc<Layer>>,
 }
 
 /// What an image says of its process. Names and meaning are Docker's.
@@ -94,6 +98,18 @@ struct Process {
 #[derive(Deserialize)]
 struct RootFs {
     diff_ids: Vec<Digest>,
+}
+
+impl Image {
+    /// An image of folders that somebody else keeps, the lowest first.
+    pub fn of_folders(digest: Digest, config: ImageConfig, layers: Vec<PathBuf>) -> Image {
+        Image {
+            digest,
+            config,
+            layers,
+            _held: Vec::new(),
+        }
+    }
 }
 
 impl ImageConfig {

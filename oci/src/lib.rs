@@ -5,11 +5,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 mod digest;
 mod image;
 pub mod layer;
+pub mod manifest;
+mod pull;
 mod reference;
+pub mod registry;
 
 pub use digest::{Algorithm, Digest, Hasher, NotADigest};
 pub use image::{BadConfig, CONFIG_LIMIT_BYTES, Image, ImageConfig, Platform};
+pub use pull::Pull;
 pub use reference::{DEFAULT_REGISTRY, NotAReference, Reference};

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, Xa
 use rustix::io::Errno;
 
 /// A folder that hides what lower layers have in it.
-const OPAQUE: (&str, &[u8]) = ("trusted.overlay.opaque", b"y");
+pub(crate) const OPAQUE: (&str, &[u8]) = ("trusted.overlay.opaque", b"y");
 
 /// What is there by this name, itself and not what it leads to.
 pub(super) fn look(fd: BorrowedFd<'_>, name: &OsStr) -> Result<Option<Stat>, Errno> {

@@ -28,6 +28,9 @@ pub enum LayerError {
         #[source]
         source: io::Error,
     },
+    /// It takes more than there is room for.
+    #[error("there is no room for the layer: it takes {bytes} B and more")]
+    NoRoom { bytes: u64 },
     /// The bytes did not come to their end.
     #[error("the layer's bytes ended too early")]
     Transfer(#[source] io::Error),

@@ -13,6 +13,7 @@ mod walk;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
+pub(crate) use calls::OPAQUE;
 pub use error::{LayerError, Refusal};
 
 use crate::digest::{Digest, Hasher};
@@ -28,13 +29,19 @@ pub struct Bounds {
     pub entries: u64,
 }
 
+/// Whoever gives the room that a layer takes.
+pub trait Room {
+    /// Takes so many bytes more; whether they are there.
+    fn take(&mut self, bytes: u64) -> bool;
+}
+
 /// What the bytes have to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// As they come: what the manifest says.
     pub blob: Digest,
-    /// As they are without packing: what the configuration says. Some old images say nothing.
-    pub archive: Option<Digest>,
+    /// As they are without packing: what the configuration says.
+    pub archive: Digest,
 }
 
 /// A layer that lies there.
@@ -65,24 +72,24 @@ pub fn unpack(
     into: &Path,
     expected: &Expected,
     bounds: Bounds,
+    room: &mut dyn Room,
 ) -> Result<Unpacked, LayerError> {
-    let mut tree = Tree::new(into)?;
+    let mut tree = Tree::new(into, room)?;
     let blob = Hashed::new(blob, &expected.blob);
     let archive = Packing::new(blob).map_err(LayerError::Transfer)?;
     let packing = archive.name();
-    let said = expected.archive.as_ref().unwrap_or(&expected.blob);
-    let archive = Hashed::new(archive, said);
+    let archive = Hashed::new(archive, &expected.archive);
     let mut entries = Archive::new(archive, bounds.archive_bytes);
     let (archive_bytes, archive) = take(&mut tree, &mut entries, bounds.entries)
         .and_then(|()| entries.finish())
         .map_err(|error| told_apart(error, packing))?;
     let (actual, packed) = archive.finish();
-    same("layer's archive", expected.archive.as_ref(), actual)?;
+    same("layer's archive", &expected.archive, actual)?;
     let mut blob = packed.into_inner();
     // What stands behind the end of the packed data is of the blob, too.
     io::copy(&mut blob, &mut io::sink()).map_err(LayerError::Transfer)?;
     let (actual, _) = blob.finish();
-    same("layer", Some(&expected.blob), actual)?;
+    same("layer", &expected.blob, actual)?;
     let made = tree.finish()?;
     Ok(Unpacked {
         archive_bytes,
@@ -93,7 +100,7 @@ pub fn unpack(
     })
 }
 
-fn take(tree: &mut Tree, entries: &mut Archive<impl Read>, limit: u64) -> Result<(), LayerError> {
+fn take(tree: &mut Tree<'_>, entries: &mut Archive<impl Read>, limit: u64) -> Result<(), LayerError> {
     let mut count = 0;
     while let Some(entry) = entries.next()? {
         count += 1;
@@ -119,14 +126,14 @@ fn told_apart(error: LayerError, packing: &'static str) -> LayerError {
     }
 }
 
-fn same(what: &'static str, expected: Option<&Digest>, actual: Digest) -> Result<(), LayerError> {
-    match expected {
-        Some(expected) if *expected != actual => Err(LayerError::WrongDigest {
+fn same(what: &'static str, expected: &Digest, actual: Digest) -> Result<(), LayerError> {
+    match *expected == actual {
+        true => Ok(()),
+        false => Err(LayerError::WrongDigest {
             what,
             expected: expected.clone(),
             actual,
         }),
-        _ => Ok(()),
     }
 }
 

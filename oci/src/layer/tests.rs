@@ -11,6 +11,15 @@ use tempfile::TempDir;
 
 use super::*;
 
+/// There is room for anything.
+struct Unbounded;
+
+impl Room for Unbounded {
+    fn take(&mut self, _: u64) -> bool {
+        true
+    }
+}
+
 const BOUNDS: Bounds = Bounds {
     archive_bytes: 256 << 20,
     entries: 10_000,
@@ -102,9 +111,9 @@ impl Place {
     fn unpack(&self, archive: &[u8]) -> Result<Unpacked, LayerError> {
         let expected = Expected {
             blob: Digest::of(archive),
-            archive: Some(Digest::of(archive)),
+            archive: Digest::of(archive),
         };
-        unpack(archive, &self.root(), &expected, BOUNDS)
+        unpack(archive, &self.root(), &expected, BOUNDS, &mut Unbounded)
     }
 
     /// What is there: names below the root, in order.
@@ -276,7 +285,7 @@ fn whiteouts_and_opaque_folders_are_overlayfss() {
         assert!(place.opaque(path), "{path}");
     }
     assert!(!place.opaque("var") && !place.opaque(""));
-    assert_eq!(unpacked.implied, [&b"e"[..], b"var"]);
+    assert_eq!(unpacked.implied, [&b""[..], b"e", b"var"]);
     assert_eq!(fs::read_to_string(place.root().join("c")).unwrap(), "mine");
 }
 
@@ -484,7 +493,7 @@ fn what_comes_later_takes_the_place_of_what_came_before() {
         .bytes();
     let unpacked = place.unpack(&archive).unwrap();
     assert_eq!(place.names(), ["a", "b", "c", "d", "d/stays", "e", "f"]);
-    assert!(unpacked.implied.is_empty(), "{:?}", unpacked.implied);
+    assert_eq!(unpacked.implied, [b""]);
     let meta = |path: &str| place.root().join(path).symlink_metadata().unwrap();
     assert_eq!(fs::read_to_string(place.root().join("a")).unwrap(), "new");
     assert_eq!(meta("d").mode() & 0o7777, 0o700);
@@ -498,20 +507,36 @@ fn what_takes_too_much_is_refused_with_its_bound() {
     let many = many.bytes();
     let expected = Expected {
         blob: Digest::of(&many),
-        archive: None,
+        archive: Digest::of(&many),
     };
     let bounds = |archive_bytes, entries| Bounds {
         archive_bytes,
         entries,
     };
     let place = Place::new();
-    let refused = unpack(many.as_slice(), &place.root(), &expected, bounds(1 << 20, 49)).unwrap_err();
+    let refused = unpack(
+        many.as_slice(),
+        &place.root(),
+        &expected,
+        bounds(1 << 20, 49),
+        &mut Unbounded,
+    )
+    .unwrap_err();
     assert_eq!(
         refused.to_string(),
         "the layer takes more than 49 files: put fewer files into the image"
     );
     let place = Place::new();
-    assert!(unpack(many.as_slice(), &place.root(), &expected, bounds(1 << 20, 50)).is_ok());
+    assert!(
+        unpack(
+            many.as_slice(),
+            &place.root(),
+            &expected,
+            bounds(1 << 20, 50),
+            &mut Unbounded
+        )
+        .is_ok()
+    );
 
     // 4 MiB of zeros, packed to some kilobytes.
     let zeros = Made::new()
@@ -524,11 +549,66 @@ fn what_takes_too_much_is_refused_with_its_bound() {
     let place = Place::new();
     let expected = Expected {
         blob: Digest::of(&bomb),
-        archive: None,
+        archive: Digest::of(&zeros),
     };
-    let refused = unpack(bomb.as_slice(), &place.root(), &expected, bounds(1 << 20, 50)).unwrap_err();
+    let refused = unpack(
+        bomb.as_slice(),
+        &place.root(),
+        &expected,
+        bounds(1 << 20, 50),
+        &mut Unbounded,
+    )
+    .unwrap_err();
     assert!(refused.to_string().contains("more than 1048576 B"), "{refused}");
     assert!(place.root().join("zeros").metadata().unwrap().len() <= 1 << 20);
+}
+
+#[test]
+fn room_is_asked_for_before_it_is_taken() {
+    /// Has so many bytes.
+    struct Some(u64);
+    impl Room for Some {
+        fn take(&mut self, bytes: u64) -> bool {
+            let left = self.0.checked_sub(bytes);
+            self.0 = left.unwrap_or(self.0);
+            left.is_some()
+        }
+    }
+    let archive = Made::new()
+        .file("a/b", "x")
+        .file(".wh.c", "")
+        .file("d", &"x".repeat(5000))
+        .bytes();
+    let expected = Expected {
+        blob: Digest::of(&archive),
+        archive: Digest::of(&archive),
+    };
+    // Three names and a folder that is implied; one page and two.
+    let takes = 4 * 1024 + 3 * 4096;
+    let place = Place::new();
+    let unpacked = unpack(
+        archive.as_slice(),
+        &place.root(),
+        &expected,
+        BOUNDS,
+        &mut Some(takes),
+    )
+    .unwrap();
+    assert_eq!(unpacked.held_bytes, takes);
+    let place = Place::new();
+    let refused = unpack(
+        archive.as_slice(),
+        &place.root(),
+        &expected,
+        BOUNDS,
+        &mut Some(takes - 1),
+    )
+    .unwrap_err();
+    assert!(
+        matches!(refused, LayerError::NoRoom { bytes } if bytes == takes),
+        "{refused:?}"
+    );
+    assert_eq!(place.root().join("d").metadata().unwrap().len(), 0);
 }
 
 #[test]
@@ -553,16 +633,23 @@ fn gzip_and_zstd_are_told_from_their_first_bytes_and_damage_is_named() {
     ] {
         let expected = Expected {
             blob: Digest::of(packed),
-            archive: Some(Digest::of(&plain)),
+            archive: Digest::of(&plain),
         };
         let place = Place::new();
-        let unpacked = unpack(packed.as_slice(), &place.root(), &expected, BOUNDS).unwrap();
+        let unpacked = unpack(
+            packed.as_slice(),
+            &place.root(),
+            &expected,
+            BOUNDS,
+            &mut Unbounded,
+        )
+        .unwrap();
         assert_eq!(unpacked.archive_bytes, plain.len() as u64);
         assert_eq!(place.root().join("a").metadata().unwrap().len(), 60_000);
 
         let cut = &packed[..packed.len() - 3];
         let place = Place::new();
-        let error = unpack(cut, &place.root(), &expected, BOUNDS).unwrap_err();
+        let error = unpack(cut, &place.root(), &expected, BOUNDS, &mut Unbounded).unwrap_err();
         assert!(
             matches!(error, LayerError::BadPacking { packing, .. } if packing == name),
             "{error:?}"
@@ -571,7 +658,16 @@ fn gzip_and_zstd_are_told_from_their_first_bytes_and_damage_is_named() {
         let middle = flipped.len() / 2;
         flipped[middle] ^= 0x55;
         let place = Place::new();
-        assert!(unpack(flipped.as_slice(), &place.root(), &expected, BOUNDS).is_err());
+        assert!(
+            unpack(
+                flipped.as_slice(),
+                &place.root(),
+                &expected,
+                BOUNDS,
+                &mut Unbounded
+            )
+            .is_err()
+        );
     }
 }
 
@@ -581,13 +677,12 @@ fn both_digests_are_checked_to_the_last_byte() {
     let zstd = zstd::encode_all(plain.as_slice(), 3).unwrap();
     let other = Digest::of(b"other");
     for (blob, archive, what) in [
-        (Digest::of(&zstd), Some(other.clone()), "layer's archive"),
-        (other.clone(), Some(Digest::of(&plain)), "layer has"),
-        (other, None, "layer has"),
+        (Digest::of(&zstd), other.clone(), "layer's archive"),
+        (other, Digest::of(&plain), "layer has"),
     ] {
         let place = Place::new();
         let expected = Expected { blob, archive };
-        let error = unpack(zstd.as_slice(), &place.root(), &expected, BOUNDS).unwrap_err();
+        let error = unpack(zstd.as_slice(), &place.root(), &expected, BOUNDS, &mut Unbounded).unwrap_err();
         assert!(matches!(error, LayerError::WrongDigest { .. }), "{error:?}");
         assert!(error.to_string().contains(what), "{error}");
     }
@@ -596,9 +691,16 @@ fn both_digests_are_checked_to_the_last_byte() {
     let place = Place::new();
     let expected = Expected {
         blob: Digest::of(&zstd),
-        archive: Some(Digest::of(&plain)),
+        archive: Digest::of(&plain),
     };
-    let error = unpack(longer.as_slice(), &place.root(), &expected, BOUNDS).unwrap_err();
+    let error = unpack(
+        longer.as_slice(),
+        &place.root(),
+        &expected,
+        BOUNDS,
+        &mut Unbounded,
+    )
+    .unwrap_err();
     assert!(matches!(error, LayerError::WrongDigest { .. }), "{error:?}");
 }
 
@@ -621,12 +723,12 @@ fn a_stream_that_breaks_is_told_from_damage() {
     for packed in [plain.clone(), zstd::encode_all(plain.as_slice(), 3).unwrap()] {
         let expected = Expected {
             blob: Digest::of(&packed),
-            archive: None,
+            archive: Digest::of(&plain),
         };
         let half = packed[..packed.len() / 2].to_vec();
         let place = Place::new();
         let stream = io::BufReader::new(Broken(half, 0));
-        let error = unpack(stream, &place.root(), &expected, BOUNDS).unwrap_err();
+        let error = unpack(stream, &place.root(), &expected, BOUNDS, &mut Unbounded).unwrap_err();
         assert!(matches!(error, LayerError::Transfer(_)), "{error:?}");
     }
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::Room;
 use super::archive::{Archive, Entry, Kind};
 use super::calls::{
     give_time_back, hide, hide_below, is_a_device, is_folder, is_whiteout, look, make_whiteout, open_folder,
@@ -35,13 +36,14 @@ const LIMIT_IMPLIED_BYTES: usize = 16 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// A layer that is being unpacked.
-pub(super) struct Tree {
+pub(super) struct Tree<'r> {
     pub(super) root: OwnedFd,
     /// The folder in which the last entry was made: the next one is in the same, mostly.
     open: Option<Folder>,
     pub(super) made: Made,
     implied_bytes: usize,
     chunk: Vec<u8>,
+    room: &'r mut dyn Room,
 }
 
 /// What came of it.
@@ -56,18 +58,24 @@ pub(super) struct Made {
     pub(super) attributes_left_out: u64,
 }
 
-impl Tree {
+impl<'r> Tree<'r> {
     /// `root` is there, and empty.
-    pub(super) fn new(root: &Path) -> Result<Tree, LayerError> {
+    pub(super) fn new(root: &Path, room: &'r mut dyn Room) -> Result<Tree<'r>, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(|error| LayerError::kernel("opening", root.as_os_str().as_bytes(), error))?;
+        // As long as nothing is said of the root, a lower layer says whose it is.
+        let made = Made {
+            implied: BTreeSet::from([Vec::new()]),
+            ..Made::default()
+        };
         Ok(Tree {
             root,
             open: None,
-            made: Made::default(),
+            made,
             implied_bytes: 0,
             chunk: vec![0; CHUNK_BYTES],
+            room,
         })
     }
 
@@ -121,6 +129,7 @@ impl Tree {
             return Err(LayerError::hostile(&entry.path, Refusal::NoFolderAtRoot));
         }
         self.close()?;
+        self.no_longer_implied(b"");
         let root = self.root.try_clone();
         let root = root.map_err(|error| LayerError::kernel("opening", &entry.path, error))?;
         self.describe_open(root.as_fd(), entry)
@@ -132,8 +141,7 @@ impl Tree {
             None => {
                 make_whiteout(folder.fd.as_fd(), name)
                     .map_err(|error| LayerError::kernel("making the whiteout", path, error))?;
-                self.made.held_bytes += INODE_BYTES;
-                Ok(())
+                self.charge(INODE_BYTES)
             }
             // What this layer itself has by the name stays; what is below it does not.
             Some(there) if is_folder(&there) => hide_below(folder.fd.as_fd(), name)
@@ -170,7 +178,7 @@ impl Tree {
             self.remove(fd, name, there, &path)
                 .map_err(|error| LayerError::kernel("replacing", &entry.path, error))?;
         }
-        self.made.held_bytes += INODE_BYTES;
+        self.charge(INODE_BYTES)?;
         match &entry.kind {
             Kind::Directory => {
                 rustix::fs::mkdirat(fd, name, Mode::RWXU).map_err(kernel("making the folder"))?;
@@ -263,6 +271,12 @@ impl Tree {
         let kernel = |error: Errno| LayerError::kernel("writing", path, error);
         let mut end = 0;
         for piece in pieces.iter().filter(|piece| piece.length > 0) {
+            self.charge(
+                piece
+                    .length
+                    .checked_next_multiple_of(PAGE_BYTES)
+                    .unwrap_or(u64::MAX),
+            )?;
             end = piece.offset + piece.length;
             let mut at = piece.offset;
             while at < end {
@@ -283,7 +297,6 @@ impl Tree {
                     rest = rest.get(written..).unwrap_or_default();
                 }
             }
-            self.made.held_bytes += piece.length.next_multiple_of(PAGE_BYTES);
         }
         if end != size {
             rustix::fs::ftruncate(file, size).map_err(kernel)?;
@@ -343,7 +356,7 @@ impl Tree {
             return Ok(rustix::fs::unlinkat(fd, name, AtFlags::empty())?);
         }
         std::fs::remove_dir_all(within(fd, name))?;
-        let below = joined(path, b"");
+        let below = [path, b"/"].concat();
         let gone: Vec<Vec<u8>> = self
             .made
             .implied
@@ -355,6 +368,17 @@ impl Tree {
             self.no_longer_implied(&path);
         }
         Ok(())
+    }
+
+    /// Takes room for what is about to be made.
+    pub(super) fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
+        self.made.held_bytes = self.made.held_bytes.saturating_add(bytes);
+        match self.room.take(bytes) {
+            true => Ok(()),
+            false => Err(LayerError::NoRoom {
+                bytes: self.made.held_bytes,
+            }),
+        }
     }
 
     pub(super) fn now_implied(&mut self, path: Vec<u8>) -> Result<(), LayerError> {

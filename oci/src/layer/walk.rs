@@ -39,8 +39,8 @@ pub(super) enum Missing {
 }
 
 /// A way from the root, name by name.
-pub(super) struct Walk<'t> {
-    tree: &'t mut Tree,
+pub(super) struct Walk<'t, 'r> {
+    tree: &'t mut Tree<'r>,
     /// The entry for which it is walked.
     of: &'t [u8],
     /// Where it is: names without symbolic links.
@@ -50,8 +50,8 @@ pub(super) struct Walk<'t> {
     link: (Vec<u8>, Vec<u8>),
 }
 
-impl<'t> Walk<'t> {
-    pub(super) fn new(tree: &'t mut Tree, of: &'t [u8]) -> Walk<'t> {
+impl<'t, 'r> Walk<'t, 'r> {
+    pub(super) fn new(tree: &'t mut Tree<'r>, of: &'t [u8]) -> Walk<'t, 'r> {
         Walk {
             tree,
             of,
@@ -128,7 +128,7 @@ impl<'t> Walk<'t> {
                 whiteout => {
                     self.imply(here.as_fd(), named, whiteout.is_some())
                         .map_err(|error| self.kernel("making a folder for", error))?;
-                    self.tree.made.held_bytes += INODE_BYTES;
+                    self.tree.charge(INODE_BYTES)?;
                     self.tree.now_implied(next.clone())?;
                     self.path = next;
                 }
