@@ -50,7 +50,9 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "yaml",
             ],
         ),
-        ("disk", &[]),
+        ("reach", &[]),
+        ("disk", &["reach"]),
+        ("oci", &["reach"]),
         (
             "agent",
             &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],
