@@ -12,6 +12,7 @@ mod boot_manifest;
 mod command_lines;
 mod deb;
 mod dhcp_decode;
+mod driver_lists;
 mod elf;
 mod event_decode;
 mod export;
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 24] = [
     target("command_lines", command_lines::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
+    target("driver_lists", driver_lists::run),
     target("elf", elf::run),
     target("event_decode", event_decode::run),
     target("export", export::run),

@@ -30,6 +30,7 @@ use self::core::{Core, Event, Leaving, Order};
 use crate::actions::{self, Feed, Halt, Place, Surroundings, Told};
 use crate::console::{say, stage};
 use crate::data::DataServer;
+use crate::hardware::Hardware;
 use crate::needed::spawn_needed;
 use crate::setting::Setting;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
@@ -56,6 +57,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub setting: Setting,
     pub surroundings: Surroundings,
+    /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
+    pub hardware: Option<Hardware>,
 }
 
 impl Settings {
@@ -207,6 +210,10 @@ impl Worker {
         self.heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_interval_s.clamp(1, 3600)));
         self.heartbeat_at = Instant::now() + self.heartbeat;
         stage("attached", &[("machine", &welcome.machine)]);
+        // Not before: the machine has one way to its server, and whatever else it has may take seconds.
+        if let Some(hardware) = self.settings.hardware.take() {
+            hardware.begin();
+        }
         say(&format!(
             "attached to {} as machine {} ({})",
             self.settings.server, welcome.machine, self.settings.identity.mac
