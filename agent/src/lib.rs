@@ -15,6 +15,7 @@ pub mod console;
 pub mod data;
 mod device_links;
 mod entropy;
+pub mod inventory;
 pub mod modules;
 mod needed;
 pub mod net;
