@@ -16,6 +16,7 @@ pub mod data;
 mod device_links;
 mod entropy;
 mod hardware;
+pub mod inventory;
 pub mod modules;
 mod needed;
 pub mod net;

@@ -22,6 +22,7 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
@@ -59,6 +60,7 @@ pub const TARGETS: [Target; 25] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),

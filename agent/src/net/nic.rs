@@ -29,7 +29,8 @@ pub fn list() -> Vec<Nic> {
     list_in(Path::new("/sys/class/net"))
 }
 
-fn list_in(folder: &Path) -> Vec<Nic> {
+/// As [`list`], of a folder like it.
+pub fn list_in(folder: &Path) -> Vec<Nic> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return Vec::new();
     };
