@@ -10,6 +10,9 @@ mod archive;
 mod boot_image;
 mod boot_manifest;
 mod command_lines;
+mod container_layer;
+mod container_manifest;
+mod container_name;
 mod deb;
 mod dhcp_decode;
 mod elf;
@@ -24,6 +27,7 @@ mod image_unpack;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
+mod registry_challenge;
 mod resume_token;
 mod router_solicitation;
 mod template_render;
@@ -39,13 +43,16 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 28] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
     target("boot_image", boot_image::run),
     target("boot_manifest", boot_manifest::run),
     target("command_lines", command_lines::run),
+    target("container_layer", container_layer::run),
+    target("container_manifest", container_manifest::run),
+    target("container_name", container_name::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
     target("elf", elf::run),
@@ -60,6 +67,7 @@ pub const TARGETS: [Target; 24] = [
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
+    target("registry_challenge", registry_challenge::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),
