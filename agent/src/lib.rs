@@ -15,9 +15,12 @@ pub mod console;
 pub mod data;
 mod device_links;
 mod entropy;
+mod hardware;
+pub mod inventory;
 pub mod modules;
 mod needed;
 pub mod net;
+mod runtime;
 mod setting;
 mod start;
 pub mod supervisor;
@@ -34,7 +37,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         _ if std::process::id() == 1 => supervisor::run(),
-        ["-q", "--", name] => modules::serve_kernel_request(name),
+        ["-q", "--", name] => hardware::serve_kernel_request(name),
         ["chroot-exec"] => actions::serve_chroot_exec(),
         ["worker"] => start::as_worker(),
         ["--version" | "-V"] => {

@@ -15,6 +15,7 @@ mod container_manifest;
 mod container_name;
 mod deb;
 mod dhcp_decode;
+mod driver_lists;
 mod elf;
 mod event_decode;
 mod export;
@@ -24,6 +25,7 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
@@ -43,7 +45,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 30] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -55,6 +57,7 @@ pub const TARGETS: [Target; 28] = [
     target("container_name", container_name::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
+    target("driver_lists", driver_lists::run),
     target("elf", elf::run),
     target("event_decode", event_decode::run),
     target("export", export::run),
@@ -64,6 +67,7 @@ pub const TARGETS: [Target; 28] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
