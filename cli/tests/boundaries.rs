@@ -54,7 +54,15 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("container", &[]),
         (
             "agent",
-            &["dhcp", "disk", "ephemeral", "mac", "proto", "redaction"],
+            &[
+                "container",
+                "dhcp",
+                "disk",
+                "ephemeral",
+                "mac",
+                "proto",
+                "redaction",
+            ],
         ),
         ("image", &[]),
         (
@@ -172,7 +180,15 @@ fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
 }
 
 /// What has to call the kernel itself. Each block says there why it may.
-const UNSAFE: [&str; 7] = ["agent", "boots", "cli", "container", "disk", "image", "qemu-tests"];
+const UNSAFE: [&str; 7] = [
+    "agent",
+    "boots",
+    "cli",
+    "container",
+    "disk",
+    "image",
+    "qemu-tests",
+];
 
 #[test]
 fn every_crate_forbids_unsafe_code_but_those_that_call_the_kernel() {

@@ -187,14 +187,16 @@ impl Drop for Group {
     }
 }
 
-/// Ends every group that is there: those that one who was killed has left. May block.
-pub fn end_all() -> Vec<io::Error> {
+/// Ends the group of this name that one who was killed has left; there may be none. May block.
+///
+/// # Errors
+/// As [`Group::end`].
+pub fn end_left(name: &str) -> io::Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let Some(top) = hierarchy(&mountinfo) else {
-        return Vec::new();
-    };
-    let groups = folders(&top.join(PARENT));
-    groups.iter().filter_map(|group| end(group).err()).collect()
+    match hierarchy(&mountinfo) {
+        Some(top) => end(&top.join(PARENT).join(name)),
+        None => Ok(()),
+    }
 }
 
 fn end(group: &Path) -> io::Result<()> {

@@ -143,6 +143,8 @@ pub enum What {
     Volume { source: PathBuf },
     /// A folder of the machine without what is mounted in it.
     Folder { source: PathBuf },
+    /// The same, of whoever runs the action; a user that is not root is given all that is in it.
+    Given { source: PathBuf },
     /// One device of the machine.
     Device { source: PathBuf },
     /// A file with this text, which the action may change.
@@ -311,7 +313,7 @@ fn mounts(request: &Request, place: &Place) -> Result<Vec<Mount>, PlanError> {
         .collect();
     mounts.extend(place.shown.iter().map(|shown| Mount {
         at: shown.at.clone(),
-        what: What::Folder {
+        what: What::Given {
             source: shown.from.clone(),
         },
         read_only: shown.read_only,
@@ -497,6 +499,7 @@ mod tests {
                 What::Fresh { kind, options } => format!("fresh {kind} {options}"),
                 What::Volume { source } => format!("volume {}", source.display()),
                 What::Folder { source } => format!("folder {}", source.display()),
+                What::Given { source } => format!("given {}", source.display()),
                 What::Device { source } => format!("device {}", source.display()),
                 What::Text { text } => format!("text {text:?}"),
                 What::Link { to } => format!("link {}", to.display()),
@@ -537,7 +540,7 @@ mod tests {
         /etc/resolv.conf: text "nameserver 10.0.0.1\n" nodev
         /etc/hostname: text "m1\n" nodev
         /etc/hosts: text "127.0.0.1\tlocalhost m1\n::1\tlocalhost ip6-localhost ip6-loopback\n" nodev
-        /workflow: folder /run/w nodev
+        /workflow: given /run/w nodev
         "#);
     }
 
@@ -569,7 +572,7 @@ mod tests {
         /etc/resolv.conf: text "nameserver 10.0.0.1\n" nodev
         /etc/hostname: text "m1\n" nodev
         /etc/hosts: text "127.0.0.1\tlocalhost m1\n::1\tlocalhost ip6-localhost ip6-loopback\n" nodev
-        /workflow: folder /run/w nodev
+        /workflow: given /run/w nodev
         /data: volume /srv/data ro nodev
         /proc/bus: itself ro
         /proc/fs: itself ro

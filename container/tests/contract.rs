@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use container::{Ended, Network};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -296,4 +296,51 @@ fn account_files_that_are_none_are_refused() {
     nix::unistd::mkfifo(&layer.join("etc/passwd"), Mode::S_IRUSR).expect("fifo");
     let (_, said) = world.run("true").not_started();
     assert!(said.contains("/etc/passwd of the image is no file"), "{said}");
+}
+
+#[test]
+fn a_user_that_is_not_root_is_given_the_workflows_data() {
+    let mut world = World::new();
+    world.image.user = "web".to_owned();
+    fs::create_dir(world.path("workflow/d")).expect("folder");
+    fs::write(world.path("workflow/d/file"), "old").expect("file");
+    fs::write(world.path("victim"), "").expect("victim");
+    symlink(world.path("victim"), world.path("workflow/link")).expect("link");
+    world
+        .run("echo new > /workflow/d/file && rm /workflow/link && touch /workflow/own")
+        .good();
+    assert_eq!(
+        fs::read_to_string(world.path("workflow/d/file")).expect("file"),
+        "new\n"
+    );
+    let owner = |name: &str| fs::metadata(world.path(name)).expect(name).uid();
+    assert_eq!((owner("victim"), owner("workflow/own")), (0, 33));
+    // One that is given nothing to change keeps its owner.
+    world.place.shown[0].read_only = true;
+    fs::write(world.path("workflow/roots"), "").expect("file");
+    assert_eq!(
+        world.run("touch /workflow/x 2>/dev/null || echo kept").good(),
+        "kept\n"
+    );
+    assert_eq!(fs::metadata(world.path("workflow/roots")).expect("file").uid(), 0);
+}
+
+#[test]
+fn on_an_initramfs_the_root_is_exchanged_as_well() {
+    let mut world = World::new();
+    world.below = Some(support::probe().to_owned());
+    fs::write(world.path("workflow/given"), "").expect("file");
+    let printed = world
+        .run("ls / /workflow; awk '{print $5, $9}' /proc/self/mountinfo | head -1; hostname; ls /proc/1/root | grep -c farrier; true")
+        .good();
+    let want = "/:\nbin\ndev\netc\nproc\nsys\ntmp\nworkflow\n\n/workflow:\ngiven\n/ overlay\nmachine-1\n0\n";
+    assert_eq!(printed, want);
+    world.request.confined = true;
+    let printed = world
+        .run("mount | grep -c farrier; touch /x && mknod /z c 1 5; head -c 1 /z || echo kept")
+        .output;
+    assert!(
+        printed.starts_with("0\n") && printed.ends_with("kept\n"),
+        "{printed}"
+    );
 }

@@ -6,42 +6,11 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
 
-use support::World;
+use support::{World, probe};
 
 /// Docker's fourteen.
 const CAPABILITIES: &str = "00000000a80425fb";
-
-/// Built once for all tests.
-fn probe() -> &'static Path {
-    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let (own, probe) = (
-            folder.join(format!("container-probe.{}", std::process::id())),
-            folder.join("container-probe"),
-        );
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/probe.rs");
-        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-        let built = Command::new(rustc)
-            .args([
-                "--edition",
-                "2024",
-                "-C",
-                "target-feature=+crt-static",
-                source,
-                "-o",
-            ])
-            .arg(&own)
-            .status();
-        assert!(built.expect("rustc").success());
-        fs::rename(own, &probe).expect("probe");
-        probe
-    });
-    &BUILT
-}
 
 /// With the probe in the image, set-user-id.
 fn with_probe(mut world: World) -> World {

@@ -18,11 +18,13 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stdin, execve, setsid};
 
 use super::{NOT_FOUND, NOT_RUN, kernel, named, privileges, root};
-use crate::plan::{Network, Plan};
+use crate::plan::{Network, Plan, What};
 use crate::user::{self, User};
 
 /// The kernel takes an action for it before it takes the agent.
 const OOM_SCORE: &str = "500";
+/// Paths of a workflow's data have 255 bytes at most.
+const MAX_DEPTH: usize = 256;
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
@@ -67,6 +69,14 @@ fn start(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     root::enter(plan)?;
     let own = std::fs::metadata("/proc/self/exe").ok();
     let user = find_user(plan)?;
+    for mount in &plan.mounts {
+        if let What::Given { .. } = mount.what
+            && !mount.read_only
+            && user.uid != 0
+        {
+            give(&mount.at, &user, MAX_DEPTH)?;
+        }
+    }
     enter_folder(&plan.working_dir)?;
     let environment = environment(plan, &user)?;
     kernel::close_on_exec(3)?;
@@ -96,6 +106,17 @@ fn take_namespaces(plan: &Plan) -> io::Result<()> {
 /// Who the image's own files say that its user is.
 fn find_user(plan: &Plan) -> io::Result<User> {
     user::resolve(&plan.user, &account_file(PASSWD)?, &account_file(GROUP)?).map_err(io::Error::other)
+}
+
+/// All that lies there becomes the user's. No link is followed, and no other file system entered: it is the agent's own.
+fn give(at: &Path, user: &User, depth: usize) -> io::Result<()> {
+    std::os::unix::fs::lchown(at, Some(user.uid), Some(user.gid))?;
+    if depth > 0 && std::fs::symlink_metadata(at)?.is_dir() {
+        for entry in std::fs::read_dir(at)? {
+            give(&entry?.path(), user, depth - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// Links in it lead nowhere else: the image is the root by now.

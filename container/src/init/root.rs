@@ -117,7 +117,7 @@ fn hold((number, mount): (usize, &Mount)) -> io::Result<Held> {
             }
             (source.clone(), true)
         }
-        What::Folder { source } | What::Device { source } => (source.clone(), false),
+        What::Folder { source } | What::Given { source } | What::Device { source } => (source.clone(), false),
         What::Text { .. } => (text_file(number).into(), false),
         What::Fresh { .. } | What::Link { .. } | What::Itself | What::Nothing => return Ok(Held::Nothing),
     };

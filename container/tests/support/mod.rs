@@ -7,11 +7,13 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use container::group::Limits;
-use container::{Ended, Group, Image, Place, Request, Shown, plan, read_status};
+use container::plan::What;
+use container::{Ended, Group, Image, Place, Plan, Request, Shown, plan, read_status};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -27,6 +29,8 @@ pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) limits: Limits,
     pub(crate) has_group: bool,
+    /// The probe, where it is to run on a root as an initramfs is one.
+    pub(crate) below: Option<PathBuf>,
 }
 
 impl World {
@@ -69,6 +73,7 @@ impl World {
             place,
             limits: Limits::default(),
             has_group: true,
+            below: None,
             folder,
         }
     }
@@ -123,9 +128,20 @@ impl World {
         };
         self.place.group = group.as_ref().map(|group| group.path().to_owned());
         let _ = fs::remove_file(&self.place.status);
-        let plan = plan(&self.image, &self.request, &self.place).expect("plan");
+        let mut plan = plan(&self.image, &self.request, &self.place).expect("plan");
+        if self.below.is_some() {
+            moved(&mut plan);
+        }
         let (output, writer) = std::io::pipe().expect("pipe");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_container-init"))
+        let mut command = match &self.below {
+            None => Command::new(env!("CARGO_BIN_EXE_container-init")),
+            Some(probe) => {
+                let mut command = Command::new(probe);
+                command.args(["on-initramfs", env!("CARGO_BIN_EXE_container-init")]);
+                command
+            }
+        };
+        let mut child = command
             .env_clear()
             .process_group(0)
             .stdin(Stdio::piped())
@@ -158,6 +174,21 @@ impl Drop for World {
             std::thread::panicking() || !mounts.contains(ours),
             "left mounted: {mounts}"
         );
+    }
+}
+
+/// The machine's root is somewhere else for the keeper.
+fn moved(plan: &mut Plan) {
+    let below = |path: &mut PathBuf| {
+        *path = Path::new("/farrier-test-old").join(path.strip_prefix("/").expect("absolute"))
+    };
+    plan.layers.iter_mut().for_each(below);
+    [&mut plan.folder, &mut plan.status].into_iter().for_each(below);
+    plan.group.iter_mut().for_each(below);
+    for mount in &mut plan.mounts {
+        if let What::Given { source } | What::Volume { source } = &mut mount.what {
+            below(source);
+        }
     }
 }
 
@@ -292,4 +323,32 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "{what} did not come");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// A static program ([`probe.rs`](probe.rs)), built once for all tests of a file.
+pub(crate) fn probe() -> &'static Path {
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let (own, probe) = (
+            folder.join(format!("container-probe.{}", std::process::id())),
+            folder.join(format!("container-probe.{}.built", std::process::id())),
+        );
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/probe.rs");
+        let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+        let built = Command::new(rustc)
+            .args([
+                "--edition",
+                "2024",
+                "-C",
+                "target-feature=+crt-static",
+                source,
+                "-o",
+            ])
+            .arg(&own)
+            .status();
+        assert!(built.expect("rustc").success());
+        fs::rename(own, &probe).expect("probe");
+        probe
+    });
+    &BUILT
 }

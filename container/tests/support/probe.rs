@@ -96,6 +96,50 @@ fn main() {
                 println!("{}", entry.file_name().to_string_lossy());
             }
         }
+        Some("on-initramfs") => on_initramfs(&std::env::args().skip(2).collect::<Vec<_>>()),
         other => panic!("no such probe: {other:?}"),
     }
+}
+
+/// Runs a program of this machine as on a netbooted one: with the kernel's first file system for its root, which hangs nowhere
+/// and on every machine lies below the root that one sees. There this machine's own root is at [`OLD`].
+fn on_initramfs(command: &[String]) {
+    const OLD: &str = "/farrier-test-old";
+    const LINKS: [&str; 5] = ["lib", "lib64", "proc", "sys", "usr"];
+    const AT_FDCWD: i64 = -100;
+    let path = |text: &str| CString::new(text).expect("path");
+    let called = |what: &str, answer: i64| {
+        assert!(answer >= 0, "{what}: {}", std::io::Error::last_os_error());
+        answer
+    };
+    let (root, old, none) = (path("/"), path(OLD), path(""));
+    // SAFETY: every path ends in a zero byte and lives until its call returns; the others are numbers.
+    unsafe {
+        // unshare(CLONE_NEWNS), mount(MS_REC | MS_PRIVATE), open_tree(OPEN_TREE_CLONE | AT_RECURSIVE)
+        called("unshare", syscall(272, 0x2_0000_i64));
+        called("private", syscall(165, 0_i64, root.as_ptr(), 0_i64, 0x4_4000_i64, 0_i64));
+        let tree = called("open_tree", syscall(428, AT_FDCWD, root.as_ptr(), 0x8001_i64));
+        let namespace = std::fs::File::open("/proc/self/ns/mnt").expect("namespace");
+        // umount2(MNT_DETACH), setns: the namespace's root is what lay below.
+        called("umount2", syscall(166, root.as_ptr(), 2_i64));
+        called("setns", syscall(308, std::os::fd::AsRawFd::as_raw_fd(&namespace) as i64, 0_i64));
+        let _ = std::fs::create_dir(OLD);
+        // move_mount(MOVE_MOUNT_F_EMPTY_PATH)
+        called("move_mount", syscall(429, tree, none.as_ptr(), AT_FDCWD, old.as_ptr(), 4_i64));
+    }
+    // The kernel made a folder for it.
+    let (from, dev) = (path(&format!("{OLD}/dev")), path("/dev"));
+    // SAFETY: as above. mount(MS_BIND | MS_REC)
+    unsafe { called("bind", syscall(165, from.as_ptr(), dev.as_ptr(), 0_i64, 0x5000_i64, 0_i64)) };
+    for link in LINKS {
+        let _ = std::os::unix::fs::symlink(format!("{OLD}/{link}"), format!("/{link}"));
+    }
+    let status = std::process::Command::new(format!("{OLD}{}", command[0])).args(&command[1..]).env_clear().status();
+    for link in LINKS {
+        let _ = std::fs::remove_file(format!("/{link}"));
+    }
+    // SAFETY: as above.
+    unsafe { called("umount2", syscall(166, old.as_ptr(), 2_i64)) };
+    let _ = std::fs::remove_dir(OLD);
+    assert!(status.expect("program").success());
 }
