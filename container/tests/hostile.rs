@@ -4,8 +4,9 @@ mod support;
 
 use std::fs;
 
-use container::Ended;
+use container::group::Limits;
 use container::init::{ASK, FORCE};
+use container::{Ended, Group};
 use nix::sys::signal::Signal;
 use support::{World, processes_with, until};
 
@@ -117,7 +118,7 @@ fn one_that_fills_its_root_fills_that_alone() {
         "{printed}"
     );
     // Empty files, too.
-    let printed = world.run("i=0; while touch /tmp/$i 2>/dev/null; do i=$((i+1)); [ $i -gt 20000 ] && exit 9; done; echo bounded").good();
+    let printed = world.run("i=0; while true 2>/dev/null > /tmp/$i; do i=$((i+1)); [ $i -gt 20000 ] && exit 9; done; echo bounded").good();
     assert_eq!(printed, "bounded\n");
 }
 
@@ -166,17 +167,72 @@ fn groups_that_it_made_in_its_own_go_with_it() {
     assert!(!path.exists());
 }
 
-#[test]
-fn limits_that_this_machine_cannot_keep_are_refused() {
-    let limits = container::group::Limits {
-        pids: 8,
-        ..Default::default()
-    };
-    match container::Group::make("test-limits", &limits) {
-        Ok(group) => assert!(group.is_some_and(|group| group.path().join("pids.max").exists())),
-        Err(e) => assert!(
-            e.to_string().contains("cannot limit pids") || e.to_string().contains("no cgroups of version 2"),
-            "{e}"
-        ),
+/// A world with these limits; `None` where this machine has no controllers for them: then that is said in words. Guests and
+/// netbooted machines have them.
+fn limited(limits: Limits) -> Option<World> {
+    let name = format!(
+        "test-limits-{}-{}",
+        std::process::id(),
+        limits.memory_bytes + limits.pids
+    );
+    match Group::make(&name, &limits) {
+        Ok(group) => {
+            assert!(group.is_some());
+            let mut world = World::new();
+            world.limits = limits;
+            Some(world)
+        }
+        Err(e) => {
+            let said = e.to_string();
+            assert!(
+                said.contains("cannot limit ") || said.contains("no cgroups of version 2"),
+                "{said}"
+            );
+            None
+        }
     }
+}
+
+#[test]
+fn a_fork_bomb_is_bounded() {
+    let limits = Limits {
+        pids: 16,
+        ..Limits::default()
+    };
+    let Some(mut world) = limited(limits) else {
+        return;
+    };
+    let ran = world.run("bomb() { bomb | bomb & }; bomb; sleep 0.2; ls /sys/fs/cgroup > /dev/null; cat /sys/fs/cgroup/pids.events");
+    assert_eq!(ran.out_of_pids, Some(true), "{}", ran.output);
+}
+
+#[test]
+fn one_that_takes_all_memory_is_ended_and_told() {
+    let limits = Limits {
+        memory_bytes: 32 << 20,
+        ..Limits::default()
+    };
+    let Some(mut world) = limited(limits) else {
+        return;
+    };
+    // In its own process, and in files that lie in memory.
+    for hog in [
+        "head -c 209715200 /dev/zero | tail -c 157286400 | wc -c",
+        "head -c 104857600 /dev/zero > /x",
+    ] {
+        world.place.writable_bytes = 512 << 20;
+        let ran = world.run(&format!("(sleep 100 &); {hog}"));
+        assert_eq!(
+            ran.ended,
+            Some(Ended::Killed { signal: 9 }),
+            "{hog}: {}",
+            ran.output
+        );
+        assert_eq!(ran.out_of_memory, Some(true));
+    }
+    let ran = world.run("head -c 4194304 /dev/zero | tail -c 4194304 | wc -c");
+    assert_eq!(
+        (ran.out_of_memory, ran.good().as_str()),
+        (Some(false), "4194304\n")
+    );
 }

@@ -21,6 +21,7 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod image_user;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -57,6 +58,7 @@ pub const TARGETS: [Target; 24] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("image_user", image_user::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),

@@ -222,6 +222,9 @@ pub(crate) struct Ran {
     pub(crate) output_bytes: u64,
     /// `None`: its keeper was killed.
     pub(crate) ended: Option<Ended>,
+    /// `None`: it had no group.
+    pub(crate) out_of_memory: Option<bool>,
+    pub(crate) out_of_pids: Option<bool>,
 }
 
 impl Running {
@@ -247,6 +250,8 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
+        let out_of_memory = self.group.as_ref().map(Group::ran_out_of_memory);
+        let out_of_pids = self.group.as_ref().map(Group::ran_out_of_pids);
         if let Some(group) = self.group.take() {
             group.end().expect("nothing left");
         }
@@ -255,6 +260,8 @@ impl Running {
             output,
             output_bytes,
             ended: read_status(&self.status).ok(),
+            out_of_memory,
+            out_of_pids,
         }
     }
 }
