@@ -16,9 +16,12 @@ pub mod console;
 pub mod data;
 mod device_links;
 mod entropy;
+mod hardware;
+pub mod inventory;
 pub mod modules;
 mod needed;
 pub mod net;
+mod runtime;
 pub mod setting;
 mod start;
 pub mod supervisor;
@@ -35,7 +38,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         _ if std::process::id() == 1 => supervisor::run(),
-        ["-q", "--", name] => modules::serve_kernel_request(name),
+        ["-q", "--", name] => hardware::serve_kernel_request(name),
         ["chroot-exec"] => actions::serve_chroot_exec(),
         ["container-init"] => actions::serve_container(),
         ["worker"] => start::as_worker(),

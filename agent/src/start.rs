@@ -10,7 +10,9 @@ use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
+use crate::hardware::Hardware;
 use crate::net::{self, nic};
+use crate::runtime::on_runtime;
 use crate::setting::Setting;
 use crate::worker::{self, Identity, Settings};
 
@@ -62,6 +64,7 @@ pub(crate) fn as_worker() -> ExitCode {
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
             surroundings,
+            hardware: Some(Hardware::served_by(parameters.http.clone())),
         })
         .await
     })
@@ -114,6 +117,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         state_dir,
         setting: Setting::Host,
         surroundings: Surroundings::of_this_process(),
+        hardware: None,
     })
 }
 
@@ -130,19 +134,6 @@ fn only_mac() -> Result<MacAddr6, String> {
                 "--mac is needed: network cards with a cable are: {}",
                 there.join(", ")
             ))
-        }
-    }
-}
-
-fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    crate::entropy::prepare();
-    // reqwest and tonic ask for it; a second installation is no harm.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(e) => {
-            say(&format!("no runtime: {e}"));
-            ExitCode::FAILURE
         }
     }
 }

@@ -265,3 +265,20 @@ async fn a_refusal_is_told_in_words() {
         "{said}"
     );
 }
+
+#[tokio::test]
+async fn what_the_machine_is_made_of_follows_every_welcome_and_no_action_waits_for_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let mut server = FakeServer::start().await;
+    let _agent = Agent::start(&server, folder.path());
+    for attempt in ["w/0/0/1", "w/0/0/2"] {
+        let (mut stream, hello) = server.accept().await;
+        let brief = hello.inventory.expect("in short");
+        assert!(brief.cpus > 0 && brief.pci_devices.is_empty());
+        stream.welcome().await;
+        stream.run(&shell(attempt, "true")).await;
+        let told = stream.inventory().await;
+        assert_eq!((told.cpus, &told.serial), (brief.cpus, &brief.serial));
+        assert!(!told.processor.expect("a processor").architecture.is_empty());
+    }
+}

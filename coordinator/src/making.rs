@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use workflow::engine::{Creation, MadeFrom, Parent};
-use workflow::expression::Selector;
+use workflow::expression::{EvaluationError, Selector};
 use workflow::labels::{self, Labels};
 use workflow::language::{self, Control, Definition, Devices, Problem, Rendered};
 use yaml::Kind;
 
 use crate::database::View;
 use crate::error::Error;
-use crate::machines::{self, Machine, mac_text, parse_mac};
+use crate::machines::{self, Inventory, Machine, mac_text, parse_mac};
 use crate::namespaces::{self, Scope};
 use crate::secrets;
 use crate::templates::{self, Meant, described, lines};
@@ -196,12 +196,11 @@ fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<
     check_devices(&source.devices)?;
     let (devices, _) = with_macs(view, scope, &source.devices)?;
     let record = record(view, scope, &source.machine, &devices)?;
-    let devices = Devices {
-        devices,
-        hardware: record
-            .as_ref()
-            .map_or(Value::Null, |machine| machine.hardware.clone()),
+    let hardware = match &record {
+        Ok(machine) => with_inventory(view, machine)?,
+        Err(_) => Value::Null,
     };
+    let devices = Devices { devices, hardware };
     let line = |problem: &Problem| described(&meant.in_file(problem.clone()), &source.file);
     let mut warnings: Vec<String> = meant
         .warnings
@@ -245,6 +244,19 @@ fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<
         outcome: Ok(rendered),
         warnings,
     })
+}
+
+/// The record that templates see, with what the machine told beside what somebody wrote.
+fn with_inventory(view: &View, machine: &Machine) -> Result<Value, Error> {
+    let mut hardware = machine.hardware.clone();
+    if let Some(fields) = hardware.as_object_mut()
+        && let Some(told) = Inventory::of(view, machine)?
+    {
+        fields
+            .entry("inventory")
+            .or_insert_with(|| Value::Object(told.hardware));
+    }
+    Ok(hardware)
 }
 
 /// The command that prints what was rendered.
@@ -426,32 +438,52 @@ pub fn facts_of_workers(
     let mut known = BTreeMap::new();
     for worker in workers {
         if let Some(machine) = machines::with_worker(view, scope.only(), worker)? {
-            known.insert(worker.clone(), facts(&machine));
+            let told = Inventory::of(view, &machine)?;
+            known.insert(worker.clone(), facts(&machine, told.as_ref()));
         }
     }
     Ok(known)
 }
 
-/// What `machine` is in expressions.
-pub fn facts(machine: &Machine) -> Value {
+/// What `machine` is in expressions, with what it told of itself in short: it is recorded with the workflow.
+pub fn facts(machine: &Machine, told: Option<&Inventory>) -> Value {
     let metadata = machine.hardware.pointer("/spec/metadata").cloned();
     json!({
         "name": machine.name,
         "mac": mac_text(machine.mac()),
+        "inventory": told.map_or_else(|| json!({}), Inventory::short),
         "labels": machine.labels,
         "metadata": metadata.filter(Value::is_object).unwrap_or_else(|| json!({})),
         "addresses": machine.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 
+/// Whether a selector means a machine. It sees all that the machine told, of which nothing is recorded.
+///
+/// # Errors
+/// When the store cannot be read; within that, when the selector has no value for the machine.
+pub fn is_meant(
+    view: &View,
+    selector: &Selector,
+    machine: &Machine,
+) -> Result<Result<bool, EvaluationError>, Error> {
+    let mut facts = facts(machine, None);
+    if selector.may_ask_for("inventory")
+        && let Some(told) = Inventory::of(view, machine)?
+    {
+        facts["inventory"] = Value::Object(told.hardware);
+    }
+    Ok(selector.matches(&facts))
+}
+
 /// Those that a selector means.
 ///
 /// # Errors
 /// [`Error::Invalid`] when it has no value for one, which is not left out in silence.
-pub fn selected(selector: &Selector, machines: Vec<Machine>) -> Result<Vec<Machine>, Error> {
+pub fn selected(view: &View, selector: &Selector, machines: Vec<Machine>) -> Result<Vec<Machine>, Error> {
     let mut meant = Vec::new();
     for machine in machines {
-        let said = selector.matches(&facts(&machine));
+        let said = is_meant(view, selector, &machine)?;
         if said.map_err(|error| Error::Invalid(format!("machine {}: {error}", machine.name)))? {
             meant.push(machine);
         }

@@ -14,6 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use links::refresh as refresh_links;
+pub use names::{Content, Contents, contents};
 pub use select::{SelectError, resolve, select};
 pub use usage::users;
 
@@ -53,6 +54,8 @@ pub struct Disk {
     pub path: PathBuf,
     pub size_bytes: u64,
     pub sector_bytes: u64,
+    /// What the disk writes at once; never less than `sector_bytes`.
+    pub physical_sector_bytes: u64,
     pub model: Option<String>,
     pub serial: Option<String>,
     /// World-wide name, with its `0x`, `naa.`, `eui.` or `uuid.` as the kernel shows it.
@@ -173,10 +176,13 @@ fn read_disk(system: &System, dir: &Path, name: String) -> Option<Disk> {
     let size_bytes = number(dir, "size")?.checked_mul(512)?;
     let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
     let transport = transport(&name, &real.to_string_lossy());
+    let sector_bytes = number(dir, "queue/logical_block_size").unwrap_or(512);
     let mut disk = Disk {
         path: device_path(system, &name),
         size_bytes,
-        sector_bytes: number(dir, "queue/logical_block_size").unwrap_or(512),
+        sector_bytes,
+        physical_sector_bytes: number(dir, "queue/physical_block_size")
+            .map_or(sector_bytes, |bytes| bytes.max(sector_bytes)),
         model: text(dir, "device/model"),
         serial: serial(dir),
         wwn: text(dir, "wwid").or_else(|| text(dir, "device/wwid")),

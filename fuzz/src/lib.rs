@@ -12,6 +12,7 @@ mod boot_manifest;
 mod command_lines;
 mod deb;
 mod dhcp_decode;
+mod driver_lists;
 mod elf;
 mod event_decode;
 mod export;
@@ -22,6 +23,7 @@ mod image_server;
 mod image_start;
 mod image_unpack;
 mod image_user;
+mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
@@ -40,7 +42,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: [Target; 27] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -49,6 +51,7 @@ pub const TARGETS: [Target; 25] = [
     target("command_lines", command_lines::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
+    target("driver_lists", driver_lists::run),
     target("elf", elf::run),
     target("event_decode", event_decode::run),
     target("export", export::run),
@@ -59,6 +62,7 @@ pub const TARGETS: [Target; 25] = [
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
     target("image_user", image_user::run),
+    target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),

@@ -7,6 +7,7 @@
 use std::fmt;
 
 pub mod codec;
+pub mod inventory;
 mod words;
 
 /// Version 1 of Farrier's own API: [`agent_service`](v1::agent_service_server) for agents,

@@ -60,7 +60,12 @@ fn examples_give_what_the_page_says() {
         assert_eq!(expression::fill(text, &scope()), Ok(want), "{text}");
         assert!(expression::check_text(text, &types()).is_ok(), "{text}");
     }
-    let machine = json!({"name": "a", "labels": {"rack": "r7", "unit-height": "2"}});
+    let disk = json!({"name": "/dev/nvme0n1", "transport": "nvme", "logical_sector_bytes": 4096});
+    let machine = json!({
+        "name": "a",
+        "labels": {"rack": "r7", "unit-height": "2"},
+        "inventory": {"memory_bytes": 32_u64 << 30, "disks": [disk], "gpus": []},
+    });
     for (selector, want) in examples("selector") {
         assert_eq!(
             expression::Selector::parse(selector).and_then(|selector| selector.matches(&machine)),

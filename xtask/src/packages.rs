@@ -39,6 +39,11 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils", "packs images"),
     need("bzip2", "bzip2", "packs images"),
     need("lz4", "lz4", "packs images"),
+    need(
+        "docker-registry",
+        "docker-registry",
+        "a registry to pull images from",
+    ),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),

@@ -1,8 +1,12 @@
 //! The kernel's links, addresses and routes, by rtnetlink. No type of that crate leaves this file.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use futures_util::TryStreamExt;
+use mac::mac_text;
+use macaddr::MacAddr6;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection};
 
 /// Why the kernel did not take a change.
@@ -16,6 +20,34 @@ pub enum LinkError {
         link: String,
         cause: String,
     },
+}
+
+/// Addresses that cards have of their own, by the names of the cards; needs a tokio runtime for as long as it takes.
+///
+/// # Errors
+/// [`LinkError`] where the kernel does not answer.
+pub async fn permanent_addresses() -> Result<BTreeMap<String, String>, LinkError> {
+    let (connection, handle, _) = new_connection().map_err(LinkError::Connect)?;
+    let connection = tokio::spawn(connection);
+    let links: Result<Vec<_>, _> = handle.link().get().execute().try_collect().await;
+    connection.abort();
+    let links = links.map_err(|e| LinkError::Refused {
+        what: "listing".to_owned(),
+        link: "all links".to_owned(),
+        cause: e.to_string(),
+    })?;
+    let of_link = |link: LinkMessage| {
+        let (mut name, mut address) = (None, None);
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::IfName(text) => name = Some(text),
+                LinkAttribute::PermAddress(bytes) => address = <[u8; 6]>::try_from(bytes).ok(),
+                _ => {}
+            }
+        }
+        Some((name?, mac_text(MacAddr6::from(address?))))
+    };
+    Ok(links.into_iter().filter_map(of_link).collect())
 }
 
 /// One network interface, to be configured.

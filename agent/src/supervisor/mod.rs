@@ -22,7 +22,7 @@ use crate::console::{say, stage};
 use crate::modules::Modules;
 use crate::net::nic::{self, Nic};
 use events::Events;
-pub(crate) use events::listen as listen_for_devices;
+pub(crate) use events::{listen as listen_for_devices, modalias_of};
 use watchdog::Watchdog;
 
 /// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
@@ -53,7 +53,7 @@ pub fn run() -> ExitCode {
 
     let mut events = Events::open();
     let mut modules = Modules::of_running_kernel();
-    let loaded = modules.load_for_devices();
+    let loaded = modules.load_for_boot(|| nic::find_boot_nic(&parameters).is_some());
     stage("modules", &[("loaded", &loaded.to_string())]);
 
     let mut watchdog = Watchdog::open();
@@ -86,12 +86,8 @@ pub fn run() -> ExitCode {
         }
         worker.start_if_due();
         watchdog.feed();
-        for modalias in events.wait(Duration::from_millis(500)) {
-            modules.load_for(&modalias);
-        }
-        for problem in modules.problems.drain(..) {
-            say(&problem);
-        }
+        // From here on modules are loaded by the worker.
+        let _ = events.wait(Duration::from_millis(500));
     }
 }
 

@@ -1,15 +1,14 @@
 //! Who this machine is and what it is made of, for the Hello.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use disk::probe::{self, Include, System};
+use disk::probe::System;
 use mac::mac_text;
 use macaddr::MacAddr6;
 use proto::v1;
 
 use super::core::Greeting;
-use crate::net::nic;
+use crate::inventory;
 
 /// What stays the same as long as the machine runs.
 #[derive(Clone, Debug)]
@@ -53,64 +52,12 @@ impl Identity {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             running_attempt: greeting.running,
             unacknowledged: greeting.unacknowledged,
-            inventory: Some(inventory()),
+            inventory: Some(Box::new(inventory::brief(&System::default()))),
             booted_at: SystemTime::now().checked_sub(uptime).map(Into::into),
             journal: greeting.journal,
             last_epoch: greeting.last_epoch,
         }
     }
-}
-
-fn inventory() -> v1::HardwareInventory {
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let interface = |nic: nic::Nic| v1::NetworkInterface {
-        mac: nic.mac_text(),
-        name: nic.name,
-        driver: nic.driver,
-        carrier: nic.carrier,
-    };
-    v1::HardwareInventory {
-        vendor: dmi("sys_vendor"),
-        product: dmi("product_name"),
-        serial: dmi("product_serial"),
-        cpus: cpuinfo
-            .lines()
-            .filter(|line| line.starts_with("processor"))
-            .count() as u32,
-        memory_bytes: memory_bytes(&meminfo),
-        disks: disks(),
-        interfaces: nic::list().into_iter().map(interface).collect(),
-        firmware: if Path::new("/sys/firmware/efi").exists() {
-            "uefi"
-        } else {
-            "bios"
-        }
-        .to_owned(),
-    }
-}
-
-fn disks() -> Vec<v1::BlockDevice> {
-    let found = probe::list(&System::default(), Include::DisksOnly).unwrap_or_default();
-    found
-        .into_iter()
-        .map(|disk| v1::BlockDevice {
-            name: disk.path.display().to_string(),
-            size_bytes: disk.size_bytes,
-            model: disk.model.unwrap_or_default(),
-            serial: disk.serial.unwrap_or_default(),
-            wwn: disk.wwn.unwrap_or_default(),
-            rotational: disk.rotational,
-            removable: disk.removable,
-        })
-        .collect()
-}
-
-/// `MemTotal` of /proc/meminfo, which counts KiB.
-fn memory_bytes(meminfo: &str) -> u64 {
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kib = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 fn dmi(name: &str) -> String {
@@ -125,15 +72,6 @@ fn first_line(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_counted_in_bytes() {
-        assert_eq!(
-            memory_bytes("MemTotal:         482912 kB\nMemFree: 1 kB\n"),
-            482_912 * 1024
-        );
-        assert_eq!(memory_bytes("rubbish"), 0);
-    }
 
     #[test]
     fn a_hello_says_who_and_when() {

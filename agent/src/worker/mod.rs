@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use disk::probe::System;
 use proto::v1;
 use proto::v1::agent_message::Kind as ToServer;
 use proto::v1::report::Outcome;
@@ -30,6 +31,8 @@ use self::core::{Core, Event, Leaving, Order};
 use crate::actions::{self, Feed, Halt, Place, Surroundings, Told};
 use crate::console::{say, stage};
 use crate::data::DataServer;
+use crate::hardware::Hardware;
+use crate::inventory::watch::Watched;
 use crate::needed::spawn_needed;
 use crate::setting::Setting;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
@@ -56,6 +59,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub setting: Setting,
     pub surroundings: Surroundings,
+    /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
+    pub hardware: Option<Hardware>,
 }
 
 impl Settings {
@@ -120,6 +125,10 @@ struct Worker {
     leave: Option<Leaving>,
     /// The core's, for those who speak to the server beside the stream.
     epoch: Arc<AtomicU64>,
+    /// `None` where the kernel gives no thread for it.
+    inventory: Option<Watched>,
+    /// A Welcome came in the present stream.
+    is_attached: bool,
 }
 
 struct Running {
@@ -139,6 +148,11 @@ impl Worker {
         };
         actions::clear_mounts(&settings.mounts());
         let (core, orders) = Core::resume(reports, SystemTime::now());
+        let watched = Watched::start(System::default());
+        if let Err(e) = &watched {
+            say(&format!("what this machine is made of is not told: {e}"));
+        }
+        let watched = watched.ok();
         let now = Instant::now();
         let mut worker = Worker {
             settings,
@@ -154,6 +168,8 @@ impl Worker {
             console_lines: (now, 0),
             leave: None,
             epoch: Arc::default(),
+            inventory: watched,
+            is_attached: false,
         };
         worker.obey(orders);
         worker
@@ -166,6 +182,7 @@ impl Worker {
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));
                 self.stream = Some(stream);
+                self.is_attached = false;
             }
             Notice::Message(kind) => {
                 if self.stream.is_none() {
@@ -198,6 +215,10 @@ impl Worker {
 
     fn welcomed(&mut self, welcome: &v1::Welcome) {
         self.said = None;
+        self.is_attached = true;
+        if let Some(inventory) = &mut self.inventory {
+            inventory.forget_seen();
+        }
         if let Some(now) = welcome.now
             && self.settings.setting == Setting::Netboot
             && let Some(text) = clock::follow(now)
@@ -207,6 +228,10 @@ impl Worker {
         self.heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_interval_s.clamp(1, 3600)));
         self.heartbeat_at = Instant::now() + self.heartbeat;
         stage("attached", &[("machine", &welcome.machine)]);
+        // Not before: the machine has one way to its server, and whatever else it has may take seconds.
+        if let Some(hardware) = self.settings.hardware.take() {
+            hardware.begin();
+        }
         say(&format!(
             "attached to {} as machine {} ({})",
             self.settings.server, welcome.machine, self.settings.identity.mac
@@ -216,7 +241,13 @@ impl Worker {
     fn told(&mut self, told: Told) {
         match &told {
             Told::Line(line) => self.show_line(line),
-            Told::Ended { outcome, .. } => self.show_end(outcome),
+            Told::Ended { outcome, .. } => {
+                self.show_end(outcome);
+                // It may have written to disks.
+                if let Some(inventory) = &self.inventory {
+                    inventory.look_again();
+                }
+            }
             Told::Progress(_) => {}
         }
         let orders = self.core.handle(SystemTime::now(), Event::Action(told));
@@ -227,6 +258,13 @@ impl Worker {
         if self.outbox.len() < BACKLOG {
             let orders = self.core.handle(SystemTime::now(), Event::Tick);
             self.obey(orders);
+        }
+        if self.stream.is_some()
+            && self.is_attached
+            && self.outbox.len() < BACKLOG
+            && let Some(inventory) = self.inventory.as_mut().and_then(Watched::unseen)
+        {
+            self.outbox.push_back(ToServer::Inventory(inventory));
         }
         if self.stream.is_some() && Instant::now() >= self.heartbeat_at {
             self.heartbeat_at = Instant::now() + self.heartbeat;

@@ -254,6 +254,15 @@ impl Stream {
         }
     }
 
+    /// The next inventory; everything else is passed over.
+    pub(crate) async fn inventory(&mut self) -> Box<v1::HardwareInventory> {
+        loop {
+            if let agent_message::Kind::Inventory(inventory) = self.next().await {
+                return inventory;
+            }
+        }
+    }
+
     /// Waits until the running action has printed this.
     pub(crate) async fn line(&mut self, text: &str) {
         while !self.lines.iter().any(|line| line.ends_with(text)) {

@@ -40,6 +40,7 @@ pub const KINDS: &[&str] = &[
     "event",
     "execution",
     "idempotency",
+    "inventory",
     "items",
     "label",
     "last",

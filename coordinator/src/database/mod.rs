@@ -25,6 +25,7 @@
 //! secret/<namespace>/<name>                   a secret, sealed; see [`secrets`](crate::secrets)
 //! webhook/<namespace>/<name> ...              who is told of events; see [`webhooks`](crate::webhooks)
 //! agent/<mac>                                 what attached last: version, when it was heard
+//! inventory/<mac>                             what its machine is made of, as it told last
 //! data-version/<root>  data/<root>/<version>  the ephemeral data; see `data`
 //! boot-log/<ring>/<number>  boot-ring/<ring>  the timeline; its first and next number
 //! detached/<id>/<digest>/<piece>              values of a workflow's rows that are too large for a commit; see [`detached`]

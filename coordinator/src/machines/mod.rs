@@ -5,6 +5,7 @@
 
 mod document;
 mod file;
+mod inventory;
 pub mod names;
 mod registry;
 mod secrets;
@@ -25,6 +26,7 @@ use crate::namespaces::default_namespace;
 
 pub use document::Served;
 pub use file::Strictness;
+pub use inventory::{Inventory, inventory_key};
 pub use mac::{mac_text, parse_mac};
 pub use registry::{
     Applied, File, all, apply, check, deletion, find, first_open, kind_of_word, meant, named, namespace_of,

@@ -10,7 +10,7 @@ use yaml::{Finding, Findings, Kind};
 
 use super::document::{Draft, Served, Taken, check_taken, read};
 use super::file::Strictness;
-use super::{Machine, mac_text, parse_mac, secrets};
+use super::{Machine, inventory_key, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Seen, Stored, View};
 use crate::error::Error;
 use crate::namespaces::{self, Reach, Scope};
@@ -174,6 +174,7 @@ pub fn deletion(view: &View, reach: &Reach, name_or_mac: &str) -> Result<Vec<Bat
         let mut batch = Batch::default();
         batch.delete(format!("boot/{mac}"));
         batch.delete(format!("agent/{mac}"));
+        batch.delete(inventory_key(interface.mac));
         batch.delete(format!("boot-ring/{mac}"));
         batch.delete_below(&format!("boot-log/{mac}/"));
         steps.push(batch);

@@ -14,9 +14,9 @@ use super::rows::{self, Row};
 use super::step::Step;
 use super::{Answer, Coordinator, Next, Plan};
 use crate::archive;
-use crate::database::{Batch, Stored};
+use crate::database::{Batch, Stored, View};
 use crate::error::Error;
-use crate::machines::{self, Machine};
+use crate::machines::{self, Inventory, Machine};
 use crate::making::{self, Identity, Source, Text};
 use crate::namespaces::{Reach, Scope};
 use crate::templates;
@@ -94,7 +94,7 @@ impl Coordinator {
                     .map(|workflow| workflow.head.namespace.clone());
                 let reach = Reach::only(&namespace.unwrap_or_default());
                 let known = machines::all(step.view()?, &reach)?;
-                let command = match matching(&known, &selector) {
+                let command = match matching(step.view()?, &known, &selector)? {
                     Ok(machines) => Command::Answer {
                         task,
                         instance,
@@ -278,24 +278,34 @@ impl Coordinator {
 
 /// What is known of the machines that match, by worker, in order of their names; or the first of which it can't be said.
 /// To leave that one out would be to guess: a rollout is over all that are meant.
-fn matching(machines: &[Machine], selector: &str) -> Result<Vec<(String, Value)>, Unknown> {
+fn matching(
+    view: &View,
+    machines: &[Machine],
+    selector: &str,
+) -> Result<Result<Vec<(String, Value)>, Unknown>, Error> {
     let mut found = Vec::new();
     let selector = Selector::parse(selector);
     for machine in machines {
-        let facts = making::facts(machine);
-        let matches = selector.as_ref().map_err(Clone::clone);
-        match matches.and_then(|selector| selector.matches(&facts)) {
-            Ok(true) => found.push((crate::machines::mac_text(machine.mac()), facts)),
+        let matches = match &selector {
+            Ok(selector) => making::is_meant(view, selector, machine)?,
+            Err(error) => Err(error.clone()),
+        };
+        match matches {
+            Ok(true) => {
+                let told = Inventory::of(view, machine)?;
+                let facts = making::facts(machine, told.as_ref());
+                found.push((crate::machines::mac_text(machine.mac()), facts));
+            }
             Ok(false) => {}
             Err(error) => {
-                return Err(Unknown {
+                return Ok(Err(Unknown {
                     machine: machine.name.clone(),
                     why: error.to_string(),
-                });
+                }));
             }
         }
     }
-    Ok(found)
+    Ok(Ok(found))
 }
 
 /// The labels that a selector asks for and no machine has, in words.

@@ -47,6 +47,9 @@ fn machine() -> (tempfile::TempDir, System) {
             &format!("{path}/removable"),
             if name == "sdb" { b"1\n" } else { b"0\n" },
         );
+        if name == "sda" {
+            put(root, &format!("{path}/queue/physical_block_size"), b"4096\n");
+        }
         put(root, &format!("{path}/ro"), b"0\n");
         for dir in ["sys/block", "sys/dev/block"] {
             let link = root
@@ -128,9 +131,14 @@ fn disks_are_listed_with_what_sysfs_tells_of_them() {
         (Some("virtio"), ["virtio-disk-one".to_owned()].as_slice())
     );
     assert_eq!(
-        (nvme.model.as_deref(), nvme.sector_bytes),
-        (Some("Fast SSD 1"), 4096)
+        (
+            nvme.model.as_deref(),
+            nvme.sector_bytes,
+            nvme.physical_sector_bytes
+        ),
+        (Some("Fast SSD 1"), 4096, 4096)
     );
+    assert_eq!((sata.sector_bytes, sata.physical_sector_bytes), (512, 4096));
     assert_eq!(nvme.ids, ["nvme-Fast_SSD_1_S1", "nvme-eui.0025385b71b0f9a2"]);
     assert_eq!((sata.serial.as_deref(), sata.rotational), (Some("WD-123"), true));
     assert_eq!(sata.ids, ["ata-WDC_WD20_WD-123", "wwn-0x50014ee2b5e4f0a1"]);

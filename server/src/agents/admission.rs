@@ -79,7 +79,11 @@ impl ControlPlane {
                     detail: format!(
                         "from {peer}, farrier-agent {}{}",
                         hello.agent_version,
-                        described(hello)
+                        hello
+                            .inventory
+                            .as_deref()
+                            .map(|inventory| format!("; {}", described(inventory)))
+                            .unwrap_or_default()
                     ),
                     bytes: 0,
                     outcome: Outcome::Answered,

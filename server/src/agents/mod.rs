@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use connections::{Place, peer_of};
 use futures_util::{Stream, StreamExt, stream};
 use macaddr::MacAddr6;
-use proto::v1::{AgentMessage, Hello, ServerMessage, agent_message, report};
+use proto::v1::{AgentMessage, HardwareInventory, ServerMessage, agent_message, report};
 use redaction::Secrets;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -166,17 +166,14 @@ fn outputs(json: &str) -> Result<Map<String, Value>, String> {
 }
 
 /// What it is, for the timeline.
-fn described(hello: &Hello) -> String {
-    let Some(inventory) = &hello.inventory else {
-        return String::new();
-    };
+fn described(inventory: &HardwareInventory) -> String {
     let disks: Vec<String> = inventory
         .disks
         .iter()
         .map(|disk| format!("{} {} MB", disk.name, disk.size_bytes / 1_000_000))
         .collect();
     format!(
-        "; {} CPUs, {} MiB, {}, disks: {}",
+        "{} CPUs, {} MiB, {}, disks: {}",
         inventory.cpus,
         inventory.memory_bytes / (1024 * 1024),
         if inventory.firmware.is_empty() {
@@ -196,7 +193,7 @@ fn described(hello: &Hello) -> String {
 mod tests {
     use std::time::Duration;
 
-    use proto::v1::{Heartbeat, Report};
+    use proto::v1::{Heartbeat, Hello, Report};
     use store::{MemoryStore, StoreHandle};
 
     use super::*;

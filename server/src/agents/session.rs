@@ -3,6 +3,7 @@
 //! Order at the beginning: the reports that were not acknowledged, then "attached" to the workflow, and only then a
 //! push. A push is repeated in a new stream when the agent does not run it: an agent runs an attempt id once.
 
+mod inventory;
 mod printed;
 mod work;
 
@@ -32,6 +33,7 @@ use crate::workflows::logs::Lines;
 use coordinator::Error;
 use coordinator::database::Batch;
 use coordinator::{Answer, Input, Orders};
+use inventory::Told;
 use printed::{Known, Logs};
 
 pub(super) struct Session {
@@ -206,14 +208,19 @@ impl Session {
             self.follow(assignment.orders).await?;
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
-        self.hello.inventory = None;
+        let brief = self.hello.inventory.take();
         self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);
         for report in owed {
             self.report(report).await?;
         }
-        self.look_for_work().await
+        self.look_for_work().await?;
+        // Work goes first.
+        match brief {
+            Some(brief) => Ok(self.keep_inventory(brief, Told::InBrief).await?),
+            None => Ok(()),
+        }
     }
 
     /// Every attempt that the agent's first words are about.
@@ -245,6 +252,9 @@ impl Session {
             }
             Some(agent_message::Kind::Progress(progress)) => self.progress(progress).await,
             Some(agent_message::Kind::Heartbeat(_)) => Ok(()),
+            Some(agent_message::Kind::Inventory(inventory)) => {
+                Ok(self.keep_inventory(inventory, Told::Whole).await?)
+            }
             Some(agent_message::Kind::Hello(_)) => Err(End::Told(Status::invalid_argument(
                 "Hello may only be said once in a stream",
             ))),

@@ -158,9 +158,11 @@ impl ControlService for ControlPlane {
         let all = self.inner.db.with(move |view| {
             let mut all = machines::all(view, &within.list(view)?)?;
             if let Some(selector) = &selector {
-                all = making::selected(selector, all)?;
+                all = making::selected(view, selector, all)?;
             }
-            all.into_iter().map(|machine| Around::of(view, machine)).collect()
+            all.into_iter()
+                .map(|machine| Around::listed(view, machine))
+                .collect()
         });
         let all: Vec<Around> = all.await.map_err(status)?;
         let machines = all.into_iter().map(|around| self.live(around)).collect();

@@ -3,7 +3,7 @@
 mod workflows;
 
 use proto::v1;
-use workflow::engine;
+use workflow::engine::{self, UnixMillis};
 
 use crate::agents::Agent;
 use crate::clock::timestamp;
@@ -25,9 +25,11 @@ pub(super) struct Live {
     pub(super) running_workflow: String,
     pub(super) work: engine::Machine,
     pub(super) silent: bool,
+    pub(super) told: Option<(v1::HardwareInventory, UnixMillis)>,
 }
 
 pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
+    let (inventory, inventory_at) = live.told.unzip();
     v1::Machine {
         macs: machine
             .interfaces
@@ -54,6 +56,8 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
         queue: live.work.claims.iter().map(|claim| claim.root.clone()).collect(),
         epoch: live.work.epoch,
         namespace: machine.namespace,
+        inventory: inventory.map(Box::new),
+        inventory_at: inventory_at.map(timestamp),
     }
 }
 

@@ -1,14 +1,15 @@
 //! Machines as people are shown them: the record, the agent, the work, and what is booted next.
 
 use proto::v1;
-use workflow::engine;
+use serde_json::Value;
+use workflow::engine::{self, UnixMillis};
 
 use super::convert::{self, Live};
 use crate::agents::{Agent, agent_key};
 use crate::control::ControlPlane;
 use crate::workflows::silence::SHOWN_AFTER;
 use coordinator::database::View;
-use coordinator::machines::{self, Machine};
+use coordinator::machines::{self, Inventory, Machine};
 use coordinator::namespaces::Reach;
 use coordinator::steps::load;
 use coordinator::{Error, netboot};
@@ -29,6 +30,7 @@ impl ControlPlane {
             work,
             boots_next,
             open,
+            told,
         } = around;
         let heard = self.inner.agents.heard(&machine.name);
         if let (Some(agent), Some(heard)) = (&mut agent, heard) {
@@ -42,6 +44,7 @@ impl ControlPlane {
             running_workflow: work.holder().map(str::to_owned).or(open).unwrap_or_default(),
             silent: work.current.is_some() && silence >= SHOWN_AFTER,
             work,
+            told,
         };
         convert::machine(machine, live)
     }
@@ -57,10 +60,26 @@ pub(super) struct Around {
     boots_next: (String, String),
     /// The first workflow that needs it.
     open: Option<String>,
+    /// What it told of itself, and when.
+    told: Option<(v1::HardwareInventory, UnixMillis)>,
 }
 
 impl Around {
     pub(super) fn of(view: &View, machine: Machine) -> Result<Around, Error> {
+        Around::with(view, machine, |told| Value::Object(told.hardware))
+    }
+
+    /// With so much of what it told as there is room for in a list.
+    pub(super) fn listed(view: &View, machine: Machine) -> Result<Around, Error> {
+        Around::with(view, machine, |told| told.short())
+    }
+
+    fn with(view: &View, machine: Machine, shown: fn(Inventory) -> Value) -> Result<Around, Error> {
+        let told = Inventory::of(view, &machine)?.map(|told| {
+            let at = told.at;
+            // Fields of a later version are left out.
+            (serde_json::from_value(shown(told)).unwrap_or_default(), at)
+        });
         let mut agent: Option<Agent> = None;
         for interface in &machine.interfaces {
             let known = view.get::<Agent>(&agent_key(interface.mac))?;
@@ -74,6 +93,7 @@ impl Around {
             work: load::machine(view, &machine.name)?,
             boots_next: boots_next.unwrap_or_default(),
             open: netboot::open(view, &machine.index_names())?,
+            told,
             machine,
         })
     }

@@ -13,10 +13,11 @@ use coordinator::database::{detached, formats};
 use coordinator::{Coordinator, Input, Limits, NewWorkflow};
 use futures_util::TryStreamExt;
 use proto::v1::{
-    BootLogRequest, BootStage, CreateWebhookRequest, CreateWorkflowRequest, Hello, LabelWorkflowRequest,
-    ListMachinesRequest, ListSecretsRequest, ListTemplatesRequest, ListTokensRequest, ListWorkflowsRequest,
-    PutTemplateRequest, SetSecretRequest, Succeeded, Template, WorkflowDataRequest, WorkflowLogsRequest,
-    report,
+    BlockDevice, BootLogRequest, BootStage, CreateWebhookRequest, CreateWorkflowRequest, HardwareInventory,
+    Hello, LabelWorkflowRequest, ListMachinesRequest, ListSecretsRequest, ListTemplatesRequest,
+    ListTokensRequest, ListWorkflowsRequest, LldpNeighbour, MemoryModule, NetworkInterface, Partition,
+    PciDevice, PutTemplateRequest, SetSecretRequest, Succeeded, Template, WorkflowDataRequest,
+    WorkflowLogsRequest, agent_message, report,
 };
 use serde_json::Value;
 use server::Config;
@@ -159,6 +160,27 @@ async fn written() -> Kept {
         ..hello("boot of many")
     };
     let mut agent = server.attach(many).await.expect("attach");
+    let inventory = HardwareInventory {
+        serial: "SN-1".into(),
+        cpus: 8,
+        disks: vec![BlockDevice {
+            name: "/dev/vda".into(),
+            partitions: vec![Partition::default()],
+            ..BlockDevice::default()
+        }],
+        interfaces: vec![NetworkInterface {
+            neighbour: Some(LldpNeighbour::default()),
+            ..NetworkInterface::default()
+        }],
+        memory_modules: vec![MemoryModule::default()],
+        pci_devices: vec![PciDevice::default()],
+        gpus: vec![PciDevice::default()],
+        left_out: vec!["1 more of disks".into()],
+        ..HardwareInventory::default()
+    };
+    agent
+        .send(agent_message::Kind::Inventory(Box::new(inventory)))
+        .await;
     for _ in 0..3 {
         let run = agent.run().await;
         let done = Succeeded {
@@ -280,6 +302,12 @@ async fn said(server: &Server) -> Vec<String> {
             machine.boots_next_reason,
             machine.last_seen,
         ));
+        if let Some(inventory) = machine.inventory {
+            said.push(format!(
+                "  told at {:?} that it is {:?} with {} CPUs and {:?}",
+                machine.inventory_at, inventory.serial, inventory.cpus, inventory.disks
+            ));
+        }
     }
     let tokens = client
         .list_tokens(ListTokensRequest::default())

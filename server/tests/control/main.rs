@@ -10,6 +10,7 @@ mod examples;
 mod formats;
 mod harness;
 mod inputs;
+mod inventory;
 mod labels;
 mod later;
 mod limits;

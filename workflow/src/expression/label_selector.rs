@@ -111,7 +111,10 @@ fn value(key: &str, text: &str) -> Option<String> {
 
 /// What means something else in an expression, and so is one.
 fn is_word_of_expressions(word: &str) -> bool {
-    matches!(word, "true" | "false" | "null" | "labels" | "metadata")
+    matches!(
+        word,
+        "true" | "false" | "null" | "inventory" | "labels" | "metadata"
+    ) || word.starts_with("inventory.")
         || word.starts_with("labels.")
         || word.starts_with("metadata.")
 }

@@ -62,7 +62,13 @@ impl Selector {
         })
     }
 
-    /// Whether it means a thing: a machine's record, or what is known of a workflow, with `name`, `labels` and `metadata`.
+    /// Whether this word stands in it: what it can't ask for need not be looked up.
+    pub fn may_ask_for(&self, word: &str) -> bool {
+        self.source.contains(word)
+    }
+
+    /// Whether it means a thing: a machine's record, or what is known of a workflow, with `name`, `labels`, `metadata` and
+    /// `inventory`.
     ///
     /// # Errors
     /// What has no value, and a value that is neither true nor false: with the selector and what it saw.
@@ -88,6 +94,7 @@ impl Selector {
         let field = |name: &str, otherwise: Value| thing.get(name).cloned().unwrap_or(otherwise);
         variables.insert(OWN_NAME.into(), field(OWN_NAME, Value::String(String::new())));
         variables.insert("metadata".into(), field("metadata", Value::Object(Map::new())));
+        variables.insert("inventory".into(), field("inventory", Value::Object(Map::new())));
         variables.insert("labels".into(), Value::Object(labels.clone()));
         let scope = Scope {
             variables,
@@ -133,14 +140,14 @@ pub fn check_selector(selector: &str) -> Result<(), Vec<ExpressionProblem>> {
     let meaning = |name: &str| {
         Some(match name {
             "labels" => Type::Map(Box::new(Type::Text)),
-            "metadata" => Type::Any,
+            "inventory" | "metadata" => Type::Any,
             _ => Type::Text,
         })
     };
     match check_named(
         selector,
         &meaning,
-        &["labels", "metadata", "name"],
+        &["inventory", "labels", "metadata", "name"],
         &Types::default(),
     )? {
         kind if kind.can_be(&Type::Bool) => Ok(()),
@@ -171,7 +178,7 @@ pub fn labels(selector: &str) -> BTreeSet<String> {
     });
     let mut names = BTreeSet::new();
     collect_names(&node, &mut names);
-    let mut own: BTreeSet<&str> = ["labels", "metadata", "name"].into();
+    let mut own: BTreeSet<&str> = ["inventory", "labels", "metadata", "name"].into();
     collect_variables(&node, &mut own);
     asked.extend(names.difference(&own).map(|name| (*name).to_owned()));
     asked

@@ -1,5 +1,6 @@
 //! Names out of what lies on a disk: its partition table and its filesystems.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -9,6 +10,7 @@ use std::path::Path;
 use super::{By, Name, encoded};
 use crate::filesystem::{self, Kind};
 use crate::gpt;
+use crate::mbr;
 use crate::probe::{Disk, Partition, System};
 
 /// As far as a partition table of the usual size and the superblocks reach.
@@ -45,6 +47,69 @@ fn add_filesystem(system: &System, name: &str, device: &Path, size_bytes: u64, n
     }
     names.extend(found.uuid.map(|uuid| named(By::Uuid, encoded(&uuid), device)));
     names.extend(found.label.map(|label| named(By::Label, encoded(&label), device)));
+}
+
+/// What lies on a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// `gpt` or `dos`, as blkid calls it; `None`: no table that is known.
+    pub table: Option<&'static str>,
+    /// On the disk as a whole, where it has no partitions.
+    pub whole: Option<Content>,
+    /// By the number of the partition.
+    pub partitions: BTreeMap<u32, Content>,
+}
+
+/// What lies on a disk or a partition, as blkid tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    pub kind: &'static str,
+    pub label: Option<String>,
+    pub uuid: Option<String>,
+}
+
+/// Looks at the table and the superblocks of a disk; what cannot be read is as what is not there. Blocks.
+pub fn contents(disk: &Disk) -> Contents {
+    let start = open(&disk.path).and_then(|file| read(&file, 0, START_BYTES));
+    let start = start.unwrap_or_default();
+    let table = if gpt::parse(&start, disk.sector_bytes).is_ok() {
+        Some("gpt")
+    } else if mbr::parse(&start).is_some_and(|partitions| !partitions.is_empty()) {
+        Some("dos")
+    } else {
+        None
+    };
+    let whole = match disk.partitions.is_empty() {
+        true => content(&disk.path, disk.size_bytes),
+        false => None,
+    };
+    let of_partition = |partition: &Partition| {
+        let content = content(&partition.path, partition.size_bytes)?;
+        Some((partition.number, content))
+    };
+    Contents {
+        // A filesystem's boot sector may look like a table.
+        table: table.filter(|_| whole.is_none()),
+        whole,
+        partitions: disk.partitions.iter().filter_map(of_partition).collect(),
+    }
+}
+
+fn content(device: &Path, size_bytes: u64) -> Option<Content> {
+    let file = open(device).ok()?;
+    if is_raid_member(&file, size_bytes) {
+        return Some(Content {
+            kind: "linux_raid_member",
+            label: None,
+            uuid: None,
+        });
+    }
+    let found = filesystem::detect(&read(&file, 0, START_BYTES).ok()?)?;
+    Some(Content {
+        kind: found.kind.name(),
+        label: found.label,
+        uuid: found.uuid,
+    })
 }
 
 fn named(by: By, name: String, device: &Path) -> Name {
