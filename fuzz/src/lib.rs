@@ -25,6 +25,7 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod image_user;
 mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
@@ -45,7 +46,7 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
@@ -67,6 +68,7 @@ pub const TARGETS: [Target; 30] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("image_user", image_user::run),
     target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
