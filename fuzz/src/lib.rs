@@ -10,6 +10,9 @@ mod archive;
 mod boot_image;
 mod boot_manifest;
 mod command_lines;
+mod container_layer;
+mod container_manifest;
+mod container_name;
 mod deb;
 mod dhcp_decode;
 mod driver_lists;
@@ -22,10 +25,12 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod image_user;
 mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
+mod registry_challenge;
 mod resume_token;
 mod router_solicitation;
 mod template_render;
@@ -41,13 +46,16 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: &[Target] = &[
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
     target("boot_image", boot_image::run),
     target("boot_manifest", boot_manifest::run),
     target("command_lines", command_lines::run),
+    target("container_layer", container_layer::run),
+    target("container_manifest", container_manifest::run),
+    target("container_name", container_name::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
     target("driver_lists", driver_lists::run),
@@ -60,10 +68,12 @@ pub const TARGETS: [Target; 26] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("image_user", image_user::run),
     target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
+    target("registry_challenge", registry_challenge::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),

@@ -24,6 +24,11 @@ pub(crate) const TEST: &[Need] = &[
     need("ip", "iproute2", "makes networks"),
     need("unshare", "util-linux", "makes namespaces"),
     need("losetup", "mount", "makes loop devices"),
+    need(
+        "/usr/share/doc/busybox-static",
+        "busybox-static",
+        "the programs of test images",
+    ),
     need("mke2fs", "e2fsprogs", "makes filesystems"),
     need("mkfs.vfat", "dosfstools", "makes filesystems"),
     need("dnsmasq", "dnsmasq-base", "a DHCP server to compare with"),

@@ -108,6 +108,7 @@ pub fn clear_mounts(mounts: &Path) {
         return;
     };
     for entry in entries.flatten() {
+        super::container::end_left(&entry.path());
         // Where nothing is mounted, only the folder is left.
         let _ = umount2(&entry.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = std::fs::remove_dir(entry.path());

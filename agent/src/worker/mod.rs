@@ -325,6 +325,8 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
+            images: None,
+            own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {
             let outcome = survived(actions::run(Arc::new(run), place, feed, halt), &secrets).await;
