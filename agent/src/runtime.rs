@@ -10,7 +10,12 @@ pub(crate) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     // reqwest and tonic ask for it; a second installation is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // A driver that still looks for its devices is not waited for.
+            runtime.shutdown_background();
+            code
+        }
         Err(e) => {
             say(&format!("no runtime: {e}"));
             ExitCode::FAILURE

@@ -13,8 +13,8 @@
 
 kernel linux-image-cloud-amd64
 firmware none
-budget agent 4000 kB
-budget base 200 kB
+budget agent 3800 kB
+budget base 150 kB
 
 virtio: the network of virtual machines, and randomness
   required virtio_pci virtio_net
@@ -26,14 +26,14 @@ network: the boot NIC's sockets and tagged networks
 firmware-variables: the machine's boot order
   efivarfs
 
-emulated-cards overlay, 300 kB: the cards that emulators offer beside virtio
+emulated-cards overlay, 60 kB: the cards that emulators offer beside virtio
   e1000 e1000e vmxnet3
 
-disks fetched, 700 kB: the disks of virtual machines
+disks fetched, 420 kB: the disks of virtual machines
   required virtio_blk
   virtio_scsi virtio_console nvme sd_mod ahci
 
-filesystems fetched, 2000 kB: what is mounted on installed disks, and what the agent runs images in
+filesystems fetched, 1000 kB: what is mounted on installed disks, and what the agent runs images in
   required ext4
   loop overlay xfs vfat
   # What vfat asks for by default, and its usual alternatives; without a modprobe the kernel cannot ask for them.
