@@ -301,12 +301,15 @@ impl From<'_> {
             .fold(0, u64::saturating_add);
         let count = u32::try_from(manifest.layers.len()).unwrap_or(u32::MAX);
         self.progress.begin(total, count);
-        let each = manifest.layers.iter().zip(diff_ids);
-        let each: Vec<_> = each.map(|(blob, diff_id)| self.layer(blob, diff_id)).collect();
-        stream::iter(each)
-            .buffered(self.pull.at_once.max(1))
-            .try_collect()
-            .await
+        let each = manifest.layers.iter().zip(diff_ids).enumerate();
+        let each: Vec<_> = each
+            .map(|(at, (blob, diff_id))| async move { Ok((at, self.layer(blob, diff_id).await?)) })
+            .collect();
+        // A slow one does not hold the others up; their order is the manifest's.
+        let come = stream::iter(each).buffer_unordered(self.pull.at_once.max(1));
+        let mut layers: Vec<(usize, Arc<Layer>)> = come.try_collect().await?;
+        layers.sort_by_key(|(at, _)| *at);
+        Ok(layers.into_iter().map(|(_, layer)| layer).collect())
     }
 
     async fn layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<Arc<Layer>, PullError> {

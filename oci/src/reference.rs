@@ -57,7 +57,7 @@ const REPOSITORY_LIMIT_BYTES: usize = 255;
 const LIMIT_BYTES: usize = 1024;
 
 impl Reference {
-    /// The registry, in small letters: `docker.io`, `localhost:5000`, `[fd00::1]:5000`.
+    /// The registry, in small letters where that is the same: `docker.io`, `localhost:5000`, `[fd00::1]:5000`.
     pub fn registry(&self) -> &str {
         &self.registry
     }
@@ -170,6 +170,11 @@ fn registry_of(name: &str) -> (&str, &str) {
     }
 }
 
+/// A host, and a port where there is one, as references have it; none where it is none.
+pub(crate) fn host_of(text: &str) -> Option<String> {
+    normal_registry(text).ok()
+}
+
 fn normal_registry(registry: &str) -> Result<String, Fault> {
     let refused = || Fault::Registry(registry.to_owned());
     let (host, port) = match registry.strip_prefix('[') {
@@ -190,7 +195,10 @@ fn normal_registry(registry: &str) -> Result<String, Fault> {
             if !host.split('.').all(is_host_label) {
                 return Err(refused());
             }
-            (host.to_ascii_lowercase(), port)
+            let small = host.to_ascii_lowercase();
+            // A capital may be all that tells it from a part of a repository: it stays then.
+            let is_told = port.is_some() || small.contains('.') || small == "localhost";
+            (if is_told { small } else { host.to_owned() }, port)
         }
     };
     let port = port
@@ -280,7 +288,8 @@ mod tests {
             ("127.0.0.1:5000/a/b:x", "127.0.0.1:5000/a/b:x"),
             ("[::1]:5000/a", "[::1]:5000/a:latest"),
             ("[FD00:0::1]/a", "[fd00::1]/a:latest"),
-            ("Registry/a", "registry/a:latest"),
+            ("Registry/a", "Registry/a:latest"),
+            ("REGISTRY:5000/a", "registry:5000/a:latest"),
             ("REGISTRY.Example.com/a", "registry.example.com/a:latest"),
             // Without a dot, a colon or a capital it is a part of the repository.
             ("registry/a", "docker.io/registry/a:latest"),

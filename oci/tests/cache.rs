@@ -40,6 +40,11 @@ async fn what_is_here_is_not_asked_for_again() {
     assert_eq!(fake.asked_for(&built.layers[0].to_string()).len(), 1);
     let held = machine.cache.held();
     assert_eq!((held.layers, held.images), (3, 2));
+    // What is in it runs as root whoever starts it.
+    assert_eq!(
+        machine.folder().metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
 }
 
 #[tokio::test]
@@ -110,6 +115,31 @@ async fn the_bound_holds_and_what_is_in_use_stays() {
     assert!(held.iter().all(|image| image.layers[0].is_dir()));
     drop(held);
     machine.pull(&fake.image("a:2")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_layer_that_comes_slowly_holds_no_other_up() {
+    let layers: Vec<Layer> = ["a", "bb", "ccc", "dddd", "eeeee"]
+        .iter()
+        .map(|path| noise(path, 20_000))
+        .collect();
+    let built = Built::of(&layers);
+    let fake = Fake::with(&built, "a", "v1").await;
+    let mut machine = Machine::new();
+    machine.pull.at_once = 2;
+    machine.pull.patience.stall = std::time::Duration::from_secs(30);
+    machine.pull.time_limit = std::time::Duration::from_secs(30);
+    fake.misbehave(&built.layers[0].to_string(), 1, Misdeed::Stall(1_000));
+    let name = fake.image("a:v1");
+    let others = async {
+        while machine.progress.seen().layers < 4 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        pulled = machine.pull(&name) => panic!("{pulled:?}"),
+        () = others => {}
+    }
 }
 
 #[tokio::test]

@@ -322,7 +322,8 @@ async fn other_bytes_are_never_taken() {
         let machine = Machine::new();
         let error = machine.pull(&fake.image("a:v1")).await.unwrap_err();
         assert!(matches!(error.reason(), "WrongDigest" | "BadLayer"), "{error}");
-        assert_eq!((machine.cache.held().images, machine.incoming()), (0, 0));
+        assert_eq!(machine.cache.held().images, 0);
+        machine.nothing_is_half_done().await;
         fake.misbehave(&layer.to_string(), 1, Misdeed::More);
         let error = machine.pull(&fake.image("a:v1")).await.unwrap_err();
         assert!(error.to_string().contains("with more than the"), "{error}");
@@ -338,6 +339,15 @@ async fn other_bytes_are_never_taken() {
     fake.misbehave("/manifests/", 1, Misdeed::Other);
     let error = Machine::new().pull(&fake.image("a:v1")).await.unwrap_err();
     assert_eq!(error.reason(), "BadManifest");
+    fake.misbehave(&built.layers[0].to_string(), 1, Misdeed::Status(404, vec![]));
+    let error = Machine::new().pull(&fake.image("a:v1")).await.unwrap_err();
+    assert_eq!(error.reason(), "RegistryRefused");
+    assert!(
+        error
+            .to_string()
+            .contains("which its manifest names: it answers 404"),
+        "{error}"
+    );
     let refuses = Misdeed::Status(418, vec![]);
     fake.misbehave("/manifests/", 1, refuses);
     let error = Machine::new().pull(&fake.image("a:v1")).await.unwrap_err();
@@ -358,12 +368,7 @@ async fn a_pull_has_a_time_limit_and_leaves_nothing_half_done() {
     machine.pull.patience.stall = Duration::from_secs(20);
     let error = machine.pull(&fake.image("a:v1")).await.unwrap_err();
     assert!(matches!(error, PullError::TooLate { .. }), "{error:?}");
-    // The thread that unpacked sees that nobody brings more.
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while machine.incoming() > 0 {
-        assert!(std::time::Instant::now() < deadline, "something is half done");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    machine.nothing_is_half_done().await;
     assert_eq!(machine.cache.held().in_use_bytes, 0);
 }
 

@@ -11,6 +11,7 @@ mod written;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -107,6 +108,9 @@ impl Cache {
             move |source| CacheError::Io { what, path, source }
         };
         fs::create_dir_all(folder).map_err(io("making", folder))?;
+        // Images have programs that run as root whoever starts them: nobody else on this machine is to reach one.
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(folder, private).map_err(io("closing", folder))?;
         let path = folder.join("lock");
         let lock = File::create(&path).map_err(io("making", &path))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {

@@ -12,7 +12,9 @@ pub use challenge::Challenge;
 pub use error::PullError;
 pub use patience::Patience;
 pub use progress::{Progress, Seen};
-pub use settings::{BadLogins, Endpoint, LOGINS_LIMIT_BYTES, Login, Registries, Registry, Transport};
+pub use settings::{
+    BadLogins, Endpoint, LOGINS_LIMIT_BYTES, Login, NotAMirror, Registries, Registry, Transport,
+};
 
 pub(crate) use client::{Client, Failed, Request};
 pub(crate) use patience::Tries;

@@ -7,7 +7,14 @@ use reach::{Reach, Trust};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::reference::DEFAULT_REGISTRY;
+use crate::reference::{DEFAULT_REGISTRY, host_of};
+
+/// A mirror that is not said as one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no mirror of a registry: write REGISTRY=https://HOST or REGISTRY=http://HOST:PORT")]
+pub struct NotAMirror {
+    given: String,
+}
 
 /// What is known of registries; the default knows none in particular.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +126,32 @@ impl Registries {
             mirror_of: None,
         };
         mirrors.chain([own]).collect()
+    }
+
+    /// Adds a mirror behind those that there are, as people write it: `docker.io=http://10.0.0.1:5000`.
+    ///
+    /// # Errors
+    /// [`NotAMirror`].
+    pub fn add_mirror(&mut self, text: &str) -> Result<(), NotAMirror> {
+        let refused = || NotAMirror {
+            given: text.chars().take(200).collect(),
+        };
+        let (name, url) = text.split_once('=').ok_or_else(refused)?;
+        let (transport, host) = match url.split_once("://") {
+            Some(("http", host)) => (Transport::Plain, host),
+            Some(("https", host)) => (Transport::Tls, host),
+            _ => return Err(refused()),
+        };
+        let mirror = host.strip_suffix('/').unwrap_or(host);
+        // Both are what a reference's registry is.
+        let name = host_of(name).ok_or_else(refused)?;
+        let host = host_of(mirror).ok_or_else(refused)?;
+        let endpoint = Endpoint {
+            transport,
+            ..Endpoint::of(&host)
+        };
+        self.by_name.entry(name).or_default().mirrors.push(endpoint);
+        Ok(())
     }
 
     /// Lets the registry of this name be asked with this login.
@@ -280,6 +313,45 @@ mod tests {
         assert_eq!(asked[0].endpoint.login, None);
         assert_eq!(asked[1].endpoint.login, Some(login));
         assert!(!format!("{registries:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_mirror_is_said_in_one_word_and_what_is_none_is_refused() {
+        let mut registries = Registries::default();
+        for text in [
+            "docker.io=http://10.0.0.1:5000",
+            "docker.io=https://Mirror.example.com/",
+            "docker.io=http://mirror",
+            "[fd00::1]:5000=http://[fd00:0::2]:5000",
+        ] {
+            registries.add_mirror(text).expect(text);
+        }
+        assert_eq!(
+            hosts(&registries, "docker.io"),
+            [
+                "http://10.0.0.1:5000",
+                "https://mirror.example.com",
+                "http://mirror",
+                "https://registry-1.docker.io"
+            ]
+        );
+        assert_eq!(hosts(&registries, "[fd00::1]:5000")[0], "http://[fd00::2]:5000");
+        for text in [
+            "",
+            "docker.io",
+            "docker.io=10.0.0.1:5000",
+            "docker.io=ftp://a.b",
+            "=http://a.b",
+            "docker.io=http://",
+            "docker.io=http://a.b/path",
+            "docker.io=http://user:secret@a.b",
+            "a/b=http://a.b",
+            "docker.io=http://a.b:99999",
+            "docker.io=http://a b",
+        ] {
+            let refused = registries.add_mirror(text).expect_err(text).to_string();
+            assert!(refused.contains("REGISTRY=https://HOST"), "{refused}");
+        }
     }
 
     #[test]

@@ -76,9 +76,11 @@ pub(crate) async fn fetch(
         match failed {
             Failed::ForGood(error) => return Err(error),
             Failed::NotFound => {
-                return Err(PullError::NoSuchTag {
+                return Err(PullError::Refused {
                     registry: client.name().to_owned(),
-                    image: path,
+                    what: format!("{path}, which its manifest names"),
+                    status: StatusCode::NOT_FOUND.to_string(),
+                    said: String::new(),
                 });
             }
             Failed::ForNow { what, wish } => again(client, &mut tries, &what, wish).await?,
