@@ -79,7 +79,7 @@ fn a_card_that_no_driver_knows_is_named_on_the_screen_and_in_the_boot_log() {
         scene.workflow(&machine, &[reboot()]);
         machine.power_on().unwrap();
         machine
-            .wait_for_serial("names the network card 10ec:8139 that it booted from", WITHIN)
+            .wait_for_serial("names the network card 10ec:8139", WITHIN)
             .unwrap();
         machine
             .wait_for_serial(
