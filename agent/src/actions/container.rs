@@ -20,8 +20,9 @@ use super::scratch::{self, Scratch};
 use super::target::blocking;
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
+use crate::device_links;
+use crate::entropy;
 use crate::setting::Setting;
-use crate::{device_links, entropy};
 
 /// Folders and groups of containers begin with it.
 const NAME: &str = "container-";
@@ -346,7 +347,7 @@ fn hosts(text: &str) -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// For tests and for the worker: the same one for every action of a boot.
+/// The same one for every action of a boot.
 pub type SharedImages = Arc<dyn Images>;
 
 #[cfg(test)]
