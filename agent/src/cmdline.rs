@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use disk::image::Proxies;
 use macaddr::MacAddr6;
+use oci::registry::Login;
 
 /// The kernel truncates at 2-4 KiB; anything longer than this is not a command line.
 const MAX_BYTES: usize = 16 * 1024;
@@ -113,8 +114,48 @@ pub struct BootParameters {
     pub ipam: Option<Ipam>,
     /// `HTTP_PROXY` and its like, as they are spelt, for actions.
     pub proxies: Vec<(String, String)>,
+    /// `docker_registry` and its like.
+    pub registries: RegistryParameters,
     /// What was there and could not be used, in words.
     pub warnings: Vec<String>,
+}
+
+/// How registries are reached. What is printed of it has no password.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryParameters {
+    /// For the registry of this name: `docker_registry`, `registry_username`, `registry_password`.
+    pub login: Option<(String, Login)>,
+    /// `insecure_registries`: by plain HTTP.
+    pub insecure: Vec<String>,
+}
+
+impl RegistryParameters {
+    fn from_cmdline(cmdline: &Cmdline) -> RegistryParameters {
+        let host = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+        let given = |key: &str| cmdline.value(key).filter(|value| !value.is_empty());
+        let login = match (given("docker_registry"), given("registry_username")) {
+            (Some(registry), Some(user)) => {
+                let password = given("registry_password").unwrap_or_default().to_owned();
+                let user = user.to_owned();
+                Some((
+                    host(registry),
+                    Login {
+                        user,
+                        password: password.into(),
+                    },
+                ))
+            }
+            _ => None,
+        };
+        let insecure = given("insecure_registries").unwrap_or_default().split(',');
+        RegistryParameters {
+            login,
+            insecure: insecure
+                .map(|text| host(text.trim()))
+                .filter(|text| !text.is_empty())
+                .collect(),
+        }
+    }
 }
 
 impl BootParameters {
@@ -162,6 +203,7 @@ impl BootParameters {
                 .flat_map(|name| [(*name).to_owned(), name.to_lowercase()])
                 .filter_map(|name| owned(&name).map(|value| (name, value)))
                 .collect(),
+            registries: RegistryParameters::from_cmdline(cmdline),
             warnings,
         }
     }
@@ -173,11 +215,7 @@ fn without_effect(key: &str) -> Option<String> {
         "tinkerbell_tls" | "tinkerbell_insecure_tls" | "grpc_cert_url" => {
             "agents speak no TLS with the server"
         }
-        "docker_registry"
-        | "insecure_registries"
-        | "registry_password"
-        | "registry_username"
-        | "tink_worker_image" => "this agent pulls no images",
+        "tink_worker_image" => "the agent is in the boot image",
         "syslog_host" | "syslog_port" => "logs of actions go to the server: `farrier workflow logs`",
         _ => match key.strip_prefix("farrier.") {
             Some("http" | "token") | None => return None,
@@ -327,7 +365,7 @@ mod tests {
     #[test]
     fn what_others_know_and_this_agent_does_not_is_said() {
         let p = parameters(
-            "tinkerbell_tls=true syslog_host=10.0.0.1 registry_password=secret farrier.colour=red facility=onprem \
+            "tinkerbell_tls=true syslog_host=10.0.0.1 registry_password=secret tink_worker_image=x farrier.colour=red facility=onprem \
              intel_iommu=on modules=loop quiet",
         );
         let said = p.warnings.join("\n");

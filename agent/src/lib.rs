@@ -17,6 +17,7 @@ pub mod data;
 mod device_links;
 mod entropy;
 mod hardware;
+mod images;
 pub mod inventory;
 pub mod modules;
 mod needed;

@@ -7,7 +7,7 @@ use macaddr::MacAddr6;
 
 use crate::actions::Surroundings;
 use crate::boot_secret;
-use crate::cmdline::{BootParameters, Cmdline, parse_mac};
+use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
@@ -64,6 +64,7 @@ pub(crate) fn as_worker() -> ExitCode {
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
             surroundings,
+            registries: parameters.registries.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
         })
         .await
@@ -117,6 +118,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         state_dir,
         setting: Setting::Host,
         surroundings: Surroundings::of_this_process(),
+        registries: RegistryParameters::default(),
         hardware: None,
     })
 }

@@ -64,6 +64,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "drivers",
                 "ephemeral",
                 "mac",
+                "oci",
                 "proto",
                 "redaction",
             ],

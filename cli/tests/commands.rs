@@ -202,8 +202,8 @@ tasks:
 ";
     let said = |place: &str, name: &str, image: &str, task: &str| {
         format!(
-            "{place}: action {name:?} cannot run: image quay.io/tinkerbell/actions/{image}:v1 is not built into the agent, which \
-             pulls none; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\"{task} will have written \
+            "{place}: action {name:?} runs as a container: image quay.io/tinkerbell/actions/{image}:v1 is not built into the \
+             agent, and is pulled from its registry; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\"{task} will have written \
              to a disk by then\n"
         )
     };
@@ -215,7 +215,7 @@ tasks:
             let want = said(&format!("{rendered}line {line}, column 16"), name, image, task);
             assert!(stderr.contains(&want), "{args:?}: {stderr}\n{want}");
         }
-        assert_eq!(stderr.matches("cannot run").count(), 2, "{stderr}");
+        assert_eq!(stderr.matches("runs as a container").count(), 2, "{stderr}");
     };
     let of_task = " of task \"os\"";
     // Made-up values render it.

@@ -20,8 +20,9 @@ use super::scratch::{self, Scratch};
 use super::target::blocking;
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
+use crate::device_links;
+use crate::entropy;
 use crate::setting::Setting;
-use crate::{device_links, entropy};
 
 /// Folders and groups of containers begin with it.
 const NAME: &str = "container-";
@@ -59,19 +60,33 @@ pub fn serve() -> ExitCode {
     container::init::serve()
 }
 
-pub(super) async fn run(
+/// The image of an action that is one; `None`: it is built in, or this agent runs no containers.
+pub(super) async fn image(
     action: &v1::RunAction,
-    env: &Environment<'_>,
-    images: &dyn Images,
     place: &Place,
     feed: &Feed,
     halt: &Halt,
-) -> Result<Done, Failure> {
+) -> Result<Option<Held>, Failure> {
+    let Some(images) = place.images.as_ref().filter(|_| action.native.is_empty()) else {
+        return Ok(None);
+    };
     let pulled = tokio::select! {
         pulled = images.image(&action.image, feed, halt) => pulled,
         () = halt.asked() => return Err(Failure::stopped()),
     };
-    let held = pulled.map_err(|why| Failure::new(&why.reason, why.message))?;
+    pulled
+        .map(Some)
+        .map_err(|why| Failure::new(&why.reason, why.message))
+}
+
+pub(super) async fn run(
+    action: &v1::RunAction,
+    env: &Environment<'_>,
+    held: Held,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
     let scratch = Scratch::make(action, place, halt).await?;
     let limits = limits(action);
     let folder = Folder::make(&place.mounts, limits).await?;
@@ -332,7 +347,7 @@ fn hosts(text: &str) -> String {
         .fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// For tests and for the worker: the same one for every action of a boot.
+/// The same one for every action of a boot.
 pub type SharedImages = Arc<dyn Images>;
 
 #[cfg(test)]

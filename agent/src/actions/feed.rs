@@ -63,7 +63,7 @@ impl Feed {
         !self.touched.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn line(&self, line: impl Into<String>) {
+    pub(crate) async fn line(&self, line: impl Into<String>) {
         let _ = self.told.send(self.told_line(line)).await;
     }
 
@@ -78,7 +78,7 @@ impl Feed {
     }
 
     /// Tells how far it is; left out when the worker is busy, as the next one says more.
-    pub(super) fn progress(&self, done_bytes: u64, total_bytes: u64, rate_bytes_per_s: u64, stage: &str) {
+    pub(crate) fn progress(&self, done_bytes: u64, total_bytes: u64, rate_bytes_per_s: u64, stage: &str) {
         let progress = v1::Progress {
             attempt_id: self.attempt_id.clone(),
             done_bytes,

@@ -98,7 +98,9 @@ impl Failure {
 
 /// Runs one action to its end. After a timeout or a stop it returns only when the action really has stopped.
 pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) -> Outcome {
-    let work = dispatch(&run, &place, &feed, &halt);
+    // Pulling has a time limit of its own: the action's begins when its image is here.
+    let image = container::image(&run, &place, &feed, &halt).await;
+    let work = async { dispatch(&run, image?, &place, &feed, &halt).await };
     tokio::pin!(work);
     let over = async {
         match run.timeout_s {
@@ -107,19 +109,21 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
         }
     };
     let (end, cut_short) = tokio::select! {
+        // One that was stopped while its image came is told as such.
+        biased;
+        () = halt.asked() => {
+            let message = format!("action {} was stopped: {}", run.action, halt.reason());
+            (work.await, Some(Outcome::Stopped(v1::Stopped {
+                message: cut(message, feed.secrets()),
+                disks_untouched: false,
+            })))
+        }
         end = &mut work => (end, None),
         () = over => {
             let message = format!("action {} took longer than its timeout of {} s", run.action, run.timeout_s);
             halt.ask(GRACE, &message);
             (work.await, Some(Outcome::TimedOut(v1::TimedOut {
                 message,
-                disks_untouched: false,
-            })))
-        }
-        () = halt.asked() => {
-            let message = format!("action {} was stopped: {}", run.action, halt.reason());
-            (work.await, Some(Outcome::Stopped(v1::Stopped {
-                message: cut(message, feed.secrets()),
                 disks_untouched: false,
             })))
         }
@@ -170,11 +174,20 @@ fn leaving(how: &str) -> Outcome {
     Outcome::Leaving(v1::Leaving { how: how.to_owned() })
 }
 
-async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
+async fn dispatch(
+    run: &v1::RunAction,
+    image: Option<Held>,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
     let env = Environment::of(&run.environment);
     let native = run.native.as_str();
     if let Some(known) = known_variables(native) {
         say_unknown(run, native, known, feed).await;
+    }
+    if let Some(image) = image {
+        return container::run(run, &env, image, place, feed, halt).await;
     }
     match native {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
@@ -182,9 +195,6 @@ async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) 
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
-        "" if let Some(images) = &place.images => {
-            container::run(run, &env, images.as_ref(), place, feed, halt).await
-        }
         _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
     }
 }
@@ -194,9 +204,10 @@ fn none_of_ours(run: &v1::RunAction) -> String {
     let (image, built_in) = (&run.image, NATIVE.join(", "));
     match run.native.as_str() {
         "" => format!(
-            "image {image} is none of the built-in actions, and this agent runs no containers yet; built in are: {built_in}. A \
-             template means them by their bare names (image: reboot), by the names under which Tinkerbell publishes them, in any \
-             registry (…/tinkerbell/actions/image2disk), or, in version 1, with runtime: native"
+            "image {image} is none of the built-in actions, and this agent runs no containers, as its console said when it \
+             started; built in are: {built_in}. A template means them by their bare names (image: reboot), by the names under \
+             which Tinkerbell publishes them, in any registry (…/tinkerbell/actions/image2disk), or, in version 1, with runtime: \
+             native"
         ),
         native => format!(
             "image {image} means the built-in action {native}, which this agent does not have: netboot the machine with an agent as \

@@ -1,12 +1,14 @@
 //! What downloads and commands on this machine have around them: proxies, and the authorities of the site's own.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use disk::image::{Proxies, Reach, Roots, Trust};
+use oci::registry::{Endpoint, Registries, Transport};
 
 use super::Failure;
 use super::environment::Environment;
-use crate::cmdline::BootParameters;
+use crate::cmdline::{BootParameters, RegistryParameters};
 
 /// Authorities of the site's own in a boot image (`farrier image build --ca-file`).
 const SITE_AUTHORITIES: &str = "/etc/ssl/farrier-site.pem";
@@ -75,6 +77,31 @@ impl Surroundings {
         Ok(Reach { proxies, trust })
     }
 
+    /// For images.
+    ///
+    /// # Errors
+    /// In words: a proxy that is none.
+    pub(crate) fn registries(&self, parameters: &RegistryParameters) -> Result<Registries, String> {
+        let reach = self
+            .reach(&Environment::of(&HashMap::new()))
+            .map_err(|failure| failure.message)?;
+        let mut registries = Registries {
+            reach,
+            ..Registries::default()
+        };
+        for host in &parameters.insecure {
+            let own = Endpoint {
+                transport: Transport::Plain,
+                ..Endpoint::of(host)
+            };
+            registries.by_name.entry(host.clone()).or_default().own = Some(own);
+        }
+        if let Some((name, login)) = &parameters.login {
+            registries.log_in(name, login.clone());
+        }
+        Ok(registries)
+    }
+
     /// The machine's proxies for a command, in both spellings, but for those that the action gives.
     pub(super) fn variables(&self, env: &Environment<'_>) -> Vec<(String, String)> {
         self.proxies
@@ -94,9 +121,8 @@ fn is_given(env: &Environment<'_>, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
+    use crate::cmdline::Cmdline;
 
     fn surroundings() -> Surroundings {
         let proxies = [("HTTP_PROXY", "http://boot:1"), ("NO_PROXY", "10.77.0.1")];
@@ -153,5 +179,26 @@ mod tests {
             .reach(&Environment::of(&given))
             .expect_err("refused");
         assert!(refused.message.contains("CA_CERTIFICATES"), "{}", refused.message);
+    }
+
+    #[test]
+    fn registries_are_reached_as_the_kernel_command_line_says() {
+        let line = "docker_registry=10.0.0.1:5000/mirror registry_username=ali registry_password=secret \
+                    insecure_registries=10.0.0.1:5000,10.0.0.2";
+        let parameters = BootParameters::from_cmdline(&Cmdline::parse(line));
+        assert!(
+            parameters.warnings.is_empty() && !format!("{parameters:?}").contains("secret"),
+            "{parameters:?}"
+        );
+        let registries = surroundings()
+            .registries(&parameters.registries)
+            .expect("registries");
+        let own = |name: &str| registries.by_name[name].own.clone().expect("own");
+        assert_eq!(own("10.0.0.1:5000").login.expect("login").user, "ali");
+        assert_eq!(own("10.0.0.1:5000").transport, Transport::Plain);
+        assert_eq!(
+            (own("10.0.0.2").transport, own("10.0.0.2").login.is_none()),
+            (Transport::Plain, true)
+        );
     }
 }

@@ -28,10 +28,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place, Surroundings, Told};
+use crate::actions::{self, Feed, Halt, Place, SharedImages, Surroundings, Told};
+use crate::cmdline::RegistryParameters;
 use crate::console::{say, stage};
 use crate::data::DataServer;
 use crate::hardware::Hardware;
+use crate::images::Pulled;
 use crate::inventory::watch::Watched;
 use crate::needed::spawn_needed;
 use crate::setting::Setting;
@@ -59,6 +61,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     pub setting: Setting,
     pub surroundings: Surroundings,
+    pub registries: RegistryParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
     pub hardware: Option<Hardware>,
 }
@@ -114,6 +117,7 @@ struct Worker {
     settings: Settings,
     core: Core,
     journal: Journal,
+    images: Option<SharedImages>,
     tell: mpsc::Sender<Told>,
     stream: Option<Opened>,
     outbox: VecDeque<ToServer>,
@@ -129,6 +133,14 @@ struct Worker {
     inventory: Option<Watched>,
     /// A Welcome came in the present stream.
     is_attached: bool,
+}
+
+fn images(settings: &Settings) -> Result<SharedImages, String> {
+    let registries = settings.surroundings.registries(&settings.registries)?;
+    Ok(Arc::new(Pulled::open(
+        &settings.state_dir.join("images"),
+        registries,
+    )?))
 }
 
 struct Running {
@@ -147,6 +159,15 @@ impl Worker {
             }
         };
         actions::clear_mounts(&settings.mounts());
+        let images = match images(&settings) {
+            Ok(images) => Some(images),
+            Err(why) => {
+                say(&format!(
+                    "no images can be pulled, and actions that are images fail: {why}"
+                ));
+                None
+            }
+        };
         let (core, orders) = Core::resume(reports, SystemTime::now());
         let watched = Watched::start(System::default());
         if let Err(e) = &watched {
@@ -158,6 +179,7 @@ impl Worker {
             settings,
             core,
             journal,
+            images,
             tell,
             stream: None,
             outbox: VecDeque::new(),
@@ -325,7 +347,7 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
-            images: None,
+            images: self.images.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {

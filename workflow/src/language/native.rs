@@ -1,4 +1,4 @@
-//! The actions that there are: those built into the agent, which pulls no images.
+//! The actions that are built into the agent; every other image is pulled, and runs as a container.
 //!
 //! Known here so that a template that asks for another one is told before anything runs. A test of the command line, which
 //! knows both, holds this list and the agent's together.
@@ -207,7 +207,7 @@ impl<'a> Check<'a> {
         runtime
     }
 
-    /// Warns of each action that nobody has. What an expression gives is not known yet.
+    /// Tells of each action that is pulled, unless its template says so itself. What an expression gives is not known yet.
     pub(super) fn check_images(&mut self, definition: &Definition, ancestors: Option<&Ancestors>) {
         for (task, number, at) in std::mem::take(&mut self.images) {
             let Some(of) = definition.tasks.get(task) else {
@@ -216,11 +216,14 @@ impl<'a> Check<'a> {
             let Some(action) = of.actions.get(number) else {
                 continue;
             };
-            if action.native().is_some() {
+            if action.native().is_some() || action.runtime.is_some() {
                 continue;
             }
             let written = disk_writer_before(definition, ancestors, task, number);
-            self.not_done(at, cannot_run(&action.name, &action.image, written.as_deref()));
+            self.not_done(
+                at,
+                runs_as_container(&action.name, &action.image, written.as_deref()),
+            );
         }
     }
 }
@@ -249,8 +252,8 @@ fn disk_writer_before(
     before.into_iter().find_map(writer)
 }
 
-/// What is said of an action that cannot run. `after` is an action that writes a disk and runs before it.
-pub(super) fn cannot_run(action: &str, image: &str, after: Option<&str>) -> String {
+/// What is said of an action that is pulled. `after` is an action that writes a disk and runs before it.
+pub(super) fn runs_as_container(action: &str, image: &str, after: Option<&str>) -> String {
     let when = match after {
         Some(after) => format!("; {after} will have written to a disk by then"),
         None => "; nothing before it writes to a disk".to_owned(),
@@ -260,7 +263,8 @@ pub(super) fn cannot_run(action: &str, image: &str, after: Option<&str>) -> Stri
         None => String::new(),
     };
     format!(
-        "action {action:?} cannot run: image {image} is not built into the agent, which pulls none; built in are {}{cure}{when}",
+        "action {action:?} runs as a container: image {image} is not built into the agent, and is pulled from its registry; built in are \
+         {}{cure}{when}",
         names()
     )
 }
@@ -332,11 +336,11 @@ mod tests {
 
     #[test]
     fn who_means_the_agents_own_is_told_how_it_is_written() {
-        let said = cannot_run("r", "registry.example/x/reboot:v1", None);
+        let said = runs_as_container("r", "registry.example/x/reboot:v1", None);
         assert!(
             said.contains("; for the agent's own write image: reboot;"),
             "{said}"
         );
-        assert!(!cannot_run("r", "alpine", None).contains("write image"));
+        assert!(!runs_as_container("r", "alpine", None).contains("write image"));
     }
 }

@@ -3,7 +3,7 @@
 use yaml::Kind;
 
 use super::Runtime;
-use super::native::{cannot_run, native_by};
+use super::native::{native_by, runs_as_container};
 use super::problem::{Problem, Text};
 
 /// What is said of the actions that nobody has, at lines of the text.
@@ -13,7 +13,7 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
     for found in images(text) {
         let Some(native) = native_by(found.runtime, found.image) else {
             let name = found.name.unwrap_or("without a name");
-            let message = cannot_run(name, found.image, written.as_deref());
+            let message = runs_as_container(name, found.image, written.as_deref());
             warnings.push(Problem::at(
                 Text::Template,
                 text,
@@ -181,7 +181,7 @@ tasks:
 "#;
 
     #[test]
-    fn lines_tell_what_cannot_run() {
+    fn lines_tell_what_is_pulled() {
         let told: Vec<(u32, u32, String)> = undone(TEXT)
             .into_iter()
             .map(|problem| problem.finding)
@@ -189,8 +189,8 @@ tasks:
             .collect();
         let said = |name: &str| {
             format!(
-                "action {name:?} cannot run: image quay.io/tinkerbell/actions/{name}2disk is not built into the agent, which \
-                 pulls none; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\" will have written \
+                "action {name:?} runs as a container: image quay.io/tinkerbell/actions/{name}2disk is not built into the \
+                 agent, and is pulled from its registry; built in are cexec, image2disk, poweroff, reboot, writefile; action \"stream\" will have written \
                  to a disk by then"
             )
         };
