@@ -16,9 +16,11 @@ pub mod data;
 mod device_links;
 mod entropy;
 pub mod inventory;
+mod last_words;
 pub mod modules;
 mod needed;
 pub mod net;
+pub mod screen;
 mod setting;
 mod start;
 pub mod supervisor;
@@ -37,7 +39,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
         _ if std::process::id() == 1 => supervisor::run(),
         ["-q", "--", name] => modules::serve_kernel_request(name),
         ["chroot-exec"] => actions::serve_chroot_exec(),
-        ["worker"] => start::as_worker(),
+        ["worker"] => start::as_worker(""),
+        // How the worker before it died, as PID 1 knows it.
+        ["worker", died] => start::as_worker(died),
         ["--version" | "-V"] => {
             println!("farrier-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

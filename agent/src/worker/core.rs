@@ -18,6 +18,8 @@ use super::attempts::Attempts;
 use super::logs::LogBuffer;
 use crate::actions::{GRACE, Told};
 
+/// What begins a line that says what the machine waits for.
+pub const WAITING: &str = "waiting: ";
 /// A server that pushes more attempts than this at a busy machine is not followed.
 const MAX_WAITING: usize = 16;
 /// Reports in a Hello; what is over it follows the Welcome.
@@ -206,7 +208,7 @@ impl Core {
                     orders.push(Order::Leave(how));
                 }
             }
-            FromServer::Idle(idle) => orders.push(Order::Say(format!("waiting: {}", idle.reason))),
+            FromServer::Idle(idle) => orders.push(Order::Say(format!("{WAITING}{}", idle.reason))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A machine tells what it is made of: exactly what QEMU was told to make it of, and what is plugged while it runs.
 
+use std::fs;
 use std::time::Duration;
 
 use proto::v1::{Board, Chassis, FirmwareRelease, HardwareInventory};
@@ -66,6 +67,7 @@ fn a_machine_tells_what_it_is_made_of_and_what_is_plugged_while_it_runs() {
         });
         told_of_the_firmware(&told);
         told_of_the_rest(&told, machine.mac(), &second);
+        shown_to_the_person(&mut machine);
 
         let qmp = machine.qmp().unwrap();
         let disk = json!({"driver": "null-co", "node-name": "later", "size": 32 << 20, "read-zeroes": true});
@@ -99,6 +101,37 @@ fn a_machine_tells_what_it_is_made_of_and_what_is_plugged_while_it_runs() {
             .unwrap();
         self::told(scene, &machine, |told| told.disks.len() == 2);
     });
+}
+
+/// On its screen: the text of the VGA console is every other byte.
+fn shown_to_the_person(machine: &mut Machine) {
+    let file = machine.directory().join("screen");
+    let want = [
+        format!(
+            "Machine   {}  {}  serial SN-4711  ACME Rack 1",
+            machine.name(),
+            machine.mac()
+        ),
+        format!("Network   eth0 {}/24", machine.address()),
+        "Waits for no workflow for this machine".to_owned(),
+    ];
+    wait_until("the panel", WITHIN, || {
+        let save = json!({"val": 0xb8000, "size": 32 << 10, "filename": file.display().to_string()});
+        machine.qmp().unwrap().execute("pmemsave", save).unwrap();
+        let memory = fs::read(&file).unwrap();
+        let text: String = memory.iter().step_by(2).map(|byte| char::from(*byte)).collect();
+        match want.iter().find(|line| !text.contains(line.as_str())) {
+            None => Look::Done(()),
+            Some(missing) => Look::not_yet(format!("{missing:?} is not in {text:?}")),
+        }
+    })
+    .unwrap();
+    // Nothing of the panel is on the serial line, and what the machine waits for is.
+    let said = machine.said();
+    assert!(
+        said.contains("waiting: no workflow for this machine") && !said.contains("\u{1b}[9;0]"),
+        "{said}"
+    );
 }
 
 fn told(scene: &Scene, machine: &Machine, wanted: impl Fn(&HardwareInventory) -> bool) -> HardwareInventory {
