@@ -122,7 +122,7 @@ fn reason(text: &str) -> &str {
     let why = SAY_WHY
         .iter()
         .find_map(|words| lines().find(|line| line.contains(words)));
-    why.or_else(|| lines().last()).unwrap_or_default()
+    why.or_else(|| lines().next_back()).unwrap_or_default()
 }
 
 /// The last lines, with blanks between them, fit for a person.

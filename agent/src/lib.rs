@@ -4,6 +4,7 @@
 //! - as PID 1 it is the [`supervisor`]: single-threaded, mounts, loads modules, reaps, restarts the worker;
 //! - `farrier-agent worker` is the [`worker`] that the supervisor starts: network, session, actions;
 //! - `farrier-agent --server HOST:PORT` is the same worker as an ordinary process on any Linux host;
+//! - `farrier-agent container-init` is the single-threaded keeper of an action that is an image;
 //! - `farrier-agent chroot-exec` is the single-threaded child that runs a command in another root;
 //! - `/init -q -- NAME` is how the kernel asks for a module (`/proc/sys/kernel/modprobe`).
 
@@ -15,13 +16,15 @@ pub mod console;
 pub mod data;
 mod device_links;
 mod entropy;
+mod hardware;
 pub mod inventory;
 mod last_words;
 pub mod modules;
 mod needed;
 pub mod net;
+mod runtime;
 pub mod screen;
-mod setting;
+pub mod setting;
 mod start;
 pub mod supervisor;
 pub mod worker;
@@ -37,8 +40,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         _ if std::process::id() == 1 => supervisor::run(),
-        ["-q", "--", name] => modules::serve_kernel_request(name),
+        ["-q", "--", name] => hardware::serve_kernel_request(name),
         ["chroot-exec"] => actions::serve_chroot_exec(),
+        ["container-init"] => actions::serve_container(),
         ["worker"] => start::as_worker(""),
         // How the worker before it died, as PID 1 knows it.
         ["worker", died] => start::as_worker(died),

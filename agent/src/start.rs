@@ -10,7 +10,9 @@ use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
+use crate::hardware::Hardware;
 use crate::net::{self, nic};
+use crate::runtime::on_runtime;
 use crate::screen::{self, Trouble};
 use crate::setting::Setting;
 use crate::worker::{self, Identity, Settings};
@@ -72,6 +74,7 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             setting: Setting::Netboot,
             last_death: died.to_owned(),
             surroundings,
+            hardware: Some(Hardware::served_by(parameters.http.clone())),
         })
         .await
     })
@@ -125,6 +128,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         setting: Setting::Host,
         last_death: String::new(),
         surroundings: Surroundings::of_this_process(),
+        hardware: None,
     })
 }
 
@@ -141,19 +145,6 @@ fn only_mac() -> Result<MacAddr6, String> {
                 "--mac is needed: network cards with a cable are: {}",
                 there.join(", ")
             ))
-        }
-    }
-}
-
-fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    crate::entropy::prepare();
-    // reqwest and tonic ask for it; a second installation is no harm.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
-        Err(e) => {
-            say(&format!("no runtime: {e}"));
-            ExitCode::FAILURE
         }
     }
 }

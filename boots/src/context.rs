@@ -1,6 +1,7 @@
 //! What all services share: who knows the machines, who hears what happened, which boots and leases there are.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use macaddr::MacAddr6;
 
 use crate::inventory::{BootId, Inventory, InventoryError, NextBoot};
 use crate::leases::Leases;
+use crate::overlays::{self, Asked, Drivers};
 use crate::scripts::{self, ScriptError, Server};
 use crate::sessions::{Began, BootSessions};
 use crate::timeline::{Entry, Outcome, Stage, Timeline};
@@ -16,6 +18,7 @@ use crate::timeline::{Entry, Outcome, Stage, Timeline};
 /// Shared by every service.
 pub(crate) struct Context {
     pub(crate) server: Server,
+    boot_dir: PathBuf,
     pub(crate) inventory: Arc<dyn Inventory>,
     timeline: Arc<dyn Timeline>,
     leases: Mutex<Leases>,
@@ -43,6 +46,8 @@ pub(crate) enum ScriptRefusal {
     NoAddress { name: String },
     #[error("{name} is to be left alone: {reason}")]
     NothingToBoot { name: String, reason: String },
+    #[error("{0}")]
+    BootImage(String),
     #[error("{name}'s script cannot be made: {source}")]
     BadValue { name: String, source: ScriptError },
     #[error(transparent)]
@@ -50,9 +55,15 @@ pub(crate) enum ScriptRefusal {
 }
 
 impl Context {
-    pub(crate) fn new(server: Server, inventory: Arc<dyn Inventory>, timeline: Arc<dyn Timeline>) -> Self {
+    pub(crate) fn new(
+        server: Server,
+        boot_dir: PathBuf,
+        inventory: Arc<dyn Inventory>,
+        timeline: Arc<dyn Timeline>,
+    ) -> Self {
         Self {
             server,
+            boot_dir,
             inventory,
             timeline,
             leases: Mutex::default(),
@@ -121,12 +132,13 @@ impl Context {
     /// The script of the machine with this MAC, for a request that came from `from`.
     ///
     /// A script holds the boot's token, so only the address acknowledged to that MAC may have it; in reservation mode
-    /// that is the reserved address when no ACK was seen since the start.
+    /// that is the reserved address when no ACK was seen since the start. `asked` is what the machine says of its network card.
     pub(crate) async fn script(
         &self,
         mac: MacAddr6,
         from: IpAddr,
         stage: Stage,
+        asked: Asked<'_>,
     ) -> Result<MadeScript, ScriptRefusal> {
         let machine = self
             .inventory
@@ -159,12 +171,35 @@ impl Context {
             NextBoot::Agent { .. } => self.inventory.boot_token(mac, &boot).await?,
             _ => String::new(),
         };
-        let why = why(&machine.next);
-        match scripts::for_machine(&self.server, &machine, &token) {
+        let drivers = match machine.next {
+            NextBoot::Agent { .. } => self.drivers(asked).await?,
+            _ => Drivers::InBase,
+        };
+        if let Some(note) = drivers.note() {
+            self.record_in(Some(boot), stage, Some(mac), "drivers", Told::note(note));
+        }
+        let why = why(&machine.next) + &drivers.in_words();
+        match scripts::for_machine(&self.server, &machine, &token, &drivers) {
             Ok(Some(text)) => Ok(MadeScript { text, why }),
             Ok(None) => Err(ScriptRefusal::NothingToBoot { name, reason: why }),
             Err(source) => Err(ScriptRefusal::BadValue { name, source }),
         }
+    }
+}
+
+impl Context {
+    async fn drivers(&self, asked: Asked<'_>) -> Result<Drivers, ScriptRefusal> {
+        let boot_dir = self.boot_dir.clone();
+        let said = match asked {
+            Asked::Anew => None,
+            Asked::With(said) => Some(said.to_owned()),
+        };
+        let found = tokio::task::spawn_blocking(move || {
+            let asked = said.as_deref().map_or(Asked::Anew, Asked::With);
+            overlays::for_card(&boot_dir, asked)
+        });
+        let found = found.await.unwrap_or_else(|panic| Err(panic.to_string()));
+        found.map_err(ScriptRefusal::BootImage)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod http;
 mod interface;
 pub mod inventory;
 pub mod leases;
+pub mod overlays;
 pub mod ra;
 pub mod scripts;
 pub mod sessions;

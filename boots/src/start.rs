@@ -77,7 +77,7 @@ impl Boots {
             grpc_port: config.grpc_port,
             consoles: config.consoles.clone(),
         };
-        let context = Arc::new(Context::new(server, inventory, timeline));
+        let context = Arc::new(Context::new(server, config.boot_dir.clone(), inventory, timeline));
         if let Err(error) = context.take_reservations().await {
             notes.push(format!(
                 "machines that are up already are strangers until they ask for an address: {error}"

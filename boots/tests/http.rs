@@ -250,6 +250,59 @@ async fn nothing_outside_the_directories_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_says_its_card_and_is_sent_what_drives_it() {
+    let lab = Lab::new().await;
+    let path = format!("/ipxe/script/{}/auto.ipxe", mac::mac_text(MAC));
+    let list =
+        "farrier overlays 1\noverlay intel-1g\noverlay realtek\ncard 1af4:*\ncard 8086:10d3 intel-1g\n";
+    std::fs::write(lab.boot.path().join("overlays.list"), list).unwrap();
+    let script = async |query: &str| {
+        let answer = lab.get(MACHINE, &format!("{path}{query}"), &[]).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{query}");
+        answer.text().await.unwrap()
+    };
+    let first = script("").await;
+    assert!(
+        first.contains("auto.ipxe?card=${netX/busid} ||") && !first.contains("vmlinuz"),
+        "{first}"
+    );
+    for (query, archives) in [
+        ("?card=01:80:86:10:d3", 2),
+        ("?card=01%3A80%3A86%3A10%3Ad3", 2),
+        ("?card=01:1a:f4:10:00", 1),
+        ("?card=01:12:34:56:78", 1),
+        ("?card=", 3),
+    ] {
+        let script = script(query).await;
+        assert_eq!(
+            script.matches("initrd --name ").count(),
+            archives,
+            "{query}: {script}"
+        );
+        assert_eq!(
+            script.contains("drivers-intel-1g.img"),
+            archives > 1,
+            "{query}: {script}"
+        );
+    }
+    lab.world
+        .heard(&[
+            "drivers | no driver of the boot image names the network card 1234:5678",
+            "Note",
+        ])
+        .await;
+    lab.world
+        .heard(&["network card 8086:10d3, driver overlay intel-1g", "Answered"])
+        .await;
+    std::fs::write(lab.boot.path().join("overlays.list"), "rubbish").unwrap();
+    let answer = lab.get(MACHINE, &path, &[]).await;
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    lab.world
+        .heard(&["500: overlays.list of the boot image in", "line 1", "Failed"])
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_script_is_for_its_machine_only() {
     let lab = Lab::new().await;
     let path = format!("/ipxe/script/{}/auto.ipxe", mac::mac_text(MAC));

@@ -21,7 +21,7 @@ mod judge;
 #[doc(hidden)]
 pub mod outside;
 mod pipeline;
-mod reach;
+mod redirects;
 mod source;
 mod target;
 #[cfg(test)]

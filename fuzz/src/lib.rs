@@ -10,8 +10,12 @@ mod archive;
 mod boot_image;
 mod boot_manifest;
 mod command_lines;
+mod container_layer;
+mod container_manifest;
+mod container_name;
 mod deb;
 mod dhcp_decode;
+mod driver_lists;
 mod elf;
 mod event_decode;
 mod export;
@@ -21,10 +25,12 @@ mod http_range;
 mod image_server;
 mod image_start;
 mod image_unpack;
+mod image_user;
 mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
+mod registry_challenge;
 mod resume_token;
 mod router_solicitation;
 mod template_render;
@@ -40,15 +46,19 @@ pub struct Target {
 }
 
 /// All targets, by name.
-pub const TARGETS: [Target; 25] = [
+pub const TARGETS: &[Target] = &[
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
     target("boot_image", boot_image::run),
     target("boot_manifest", boot_manifest::run),
     target("command_lines", command_lines::run),
+    target("container_layer", container_layer::run),
+    target("container_manifest", container_manifest::run),
+    target("container_name", container_name::run),
     target("deb", deb::run),
     target("dhcp_decode", dhcp_decode::run),
+    target("driver_lists", driver_lists::run),
     target("elf", elf::run),
     target("event_decode", event_decode::run),
     target("export", export::run),
@@ -58,10 +68,12 @@ pub const TARGETS: [Target; 25] = [
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),
+    target("image_user", image_user::run),
     target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
+    target("registry_challenge", registry_challenge::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),

@@ -1,4 +1,4 @@
-//! Builds a boot image directory: `cargo run -p image --example build -- AGENT OUTPUT CACHE`.
+//! Builds a boot image directory: `cargo run -p image --example build -- AGENT OUTPUT CACHE [PROFILE]`.
 
 use std::path::PathBuf;
 
@@ -6,15 +6,17 @@ use image::{Options, Profile, Progress};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [agent, output, cache] = &arguments[..] else {
-        anyhow::bail!("usage: build AGENT OUTPUT CACHE");
+    let ([agent, output, cache], profile) = match &arguments[..] {
+        [agent, output, cache] => ([agent, output, cache], Profile::default()),
+        [agent, output, cache, profile] => ([agent, output, cache], profile.to_string_lossy().parse()?),
+        _ => anyhow::bail!("usage: build AGENT OUTPUT CACHE [PROFILE]"),
     };
     let options = Options {
         agent: agent.clone(),
         output: output.clone(),
         others: image::Others::Refuse,
         cache: cache.clone(),
-        profile: Profile::Lab,
+        profile,
         firmware: None,
         suite: image::apt::Suite::default(),
         kernel_package: None,
@@ -28,6 +30,10 @@ fn main() -> anyhow::Result<()> {
         Progress::Noted { text } => println!("  {text}"),
         Progress::Advanced { .. } | Progress::Ended { .. } => {}
     })?;
+    for family in &manifest.families {
+        let (name, bytes, budget) = (&family.name, family.bytes, family.budget_bytes);
+        println!("{bytes:>12} B of {budget:>8}  {:<8} {name}", family.delivery);
+    }
     for file in &manifest.files {
         println!("{:>12} B  {}  {}", file.bytes, &file.sha256[..16], file.name);
     }

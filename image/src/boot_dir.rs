@@ -262,6 +262,7 @@ mod tests {
                 sha256: sha256_of_bytes(content.as_bytes()),
             }],
             components: vec![],
+            families: vec![],
             contents: vec![],
             inputs: None,
         };

@@ -1,25 +1,30 @@
 //! Builds the boot image directory: kernel, initramfs, boot loaders and manifest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use drivers::{CATALOGUE_FILE, OVERLAYS_FILE};
+
 use crate::apt::{AptError, Archive, Suite};
+use crate::archives;
 use crate::boot_dir::{BootDirError, Others, Place};
 use crate::cards::{self, CardError};
 use crate::checksum::sha256_of_bytes;
-use crate::cpio::{Node, Tree};
 use crate::deb::{self, DebError};
+use crate::division::Division;
 use crate::files::{self, About, FileError};
 use crate::firmware::{Firmware, FirmwareError, Found};
 use crate::grub::{self, Grub, GrubError};
 use crate::initramfs::{self, InitramfsError, Packing};
 use crate::inputs::{self, Own};
 use crate::kernel::{Kernel, OwnKernel};
-use crate::manifest::{Component, ContentFile, FORMAT, Inputs, MANIFEST, Manifest, ManifestFile};
-use crate::modules::{ModuleError, Selection};
+use crate::manifest::{
+    Component, ContentFile, FORMAT, FamilyBytes, Inputs, MANIFEST, Manifest, ManifestFile,
+};
+use crate::modules::{ModuleError, Selection, without_packing};
 use crate::plan;
-use crate::profile::Profile;
+use crate::profile::{Profile, Wanted};
 use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
 use crate::sources::Sources;
@@ -150,7 +155,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
             return Ok(former.clone());
         }
         let (former, inputs) = (former.clone(), inputs.clone());
-        return repack(former, inputs, own, &place, report);
+        return repack(former, inputs, own, options.profile, &place, report);
     }
     // Made before anything is fetched: a place where it can't be is told at once.
     let fresh = place.beside()?;
@@ -160,26 +165,35 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         Kernel::fetch(options, &mut archive, &mut sources, report)
     })?;
     files::write(&fresh.path().join(KERNEL), &kernel.image)?;
-    let drivers = drivers(options, &kernel, &mut archive, &mut sources, report)?;
-    let mut packed = step(report, "drivers", Some(drivers.tree.len_bytes()), |report| {
-        initramfs::compress(&drivers.tree, Packing::Small, &mut |bytes| {
-            report(Progress::Advanced { bytes })
-        })
-    })?;
-    let drivers_bytes = packed.len() as u64;
+    let wanted = options.profile.contents().wanted(&kernel.modules);
+    let (modules, firmware) = drivers(options, &kernel, &wanted, &mut archive, &mut sources, report)?;
+    let division = Division::of(&modules, &wanted);
+    if options.profile == Profile::Server {
+        check_cards(options, &kernel, &modules, &division, &firmware, report)?;
+    }
+    let component_of = |path: &str| component_of(path, &kernel, &firmware);
+    let version = &kernel.version;
+    let archives = archives::write(
+        fresh.path(),
+        version,
+        &division,
+        &wanted,
+        &firmware,
+        &component_of,
+        report,
+    )?;
     let inputs = Inputs {
         settings,
         agent: own.agent_sha256(),
         authorities: own.authorities_sha256(),
         packages: Default::default(),
-        drivers_bytes,
+        drivers_bytes: archives.base.len() as u64,
     };
     let (mut components, mut contents) = (components_of(&own), contents_of_agent(&own));
-    contents.extend(contents_of(&drivers.tree, |path| {
-        component_of(path, &kernel, &drivers.firmware)
-    }));
-    packed.extend(agent(own, report)?);
-    files::write(&fresh.path().join(INITRAMFS), packed)?;
+    contents.extend(archives.contents);
+    let agent = agent(own, report)?;
+    let families = [of_agent(&agent)].into_iter().chain(archives.families).collect();
+    files::write(&fresh.path().join(INITRAMFS), [archives.base, agent].concat())?;
     step(report, "boot loaders", None, |report| {
         boot_loaders(&mut archive, fresh.path(), &mut sources, report)
     })?;
@@ -188,19 +202,27 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         version: FORMAT,
         profile: options.profile.to_string(),
         suite: options.suite.to_string(),
-        kernel: kernel.version,
-        modules: drivers.modules,
-        firmware: drivers.firmware.files.into_keys().collect(),
-        firmware_left_out: drivers.firmware.left_out,
+        kernel: kernel.version.clone(),
+        modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
+        firmware: firmware.files.keys().cloned().collect(),
+        firmware_left_out: firmware.left_out.clone(),
         files: Vec::new(),
         components,
+        families,
         contents,
         inputs: Some(Inputs {
             packages: archive.asked().clone(),
             ..inputs
         }),
     };
-    finish(manifest, &sources.licences, fresh, &place)
+    finish(
+        manifest,
+        options.profile,
+        &sources.licences,
+        fresh,
+        &place,
+        report,
+    )
 }
 
 /// The same image with another agent or other certificates: the rest is taken over byte by byte.
@@ -208,6 +230,7 @@ fn repack(
     former: Manifest,
     inputs: Inputs,
     own: Own,
+    profile: Profile,
     place: &Place,
     report: &mut Report<'_>,
 ) -> Result<Manifest, BuildError> {
@@ -230,19 +253,24 @@ fn repack(
         .into_iter()
         .filter(|one| !is_ours(&one.name) && one.name != BUILD_COMPONENT);
     let contents = former.contents.into_iter().filter(|one| !is_ours(&one.component));
+    let (components_of_own, contents_of_own) = (components_of(&own), contents_of_agent(&own));
+    let (agent_sha256, authorities_sha256) = (own.agent_sha256(), own.authorities_sha256());
+    let agent = agent(own, report)?;
+    let families = former.families.into_iter().filter(|one| one.name != AGENT_FAMILY);
     let manifest = Manifest {
-        components: components_of(&own).into_iter().chain(rest).collect(),
-        contents: contents_of_agent(&own).into_iter().chain(contents).collect(),
+        families: [of_agent(&agent)].into_iter().chain(families).collect(),
+        components: components_of_own.into_iter().chain(rest).collect(),
+        contents: contents_of_own.into_iter().chain(contents).collect(),
         inputs: Some(Inputs {
-            agent: own.agent_sha256(),
-            authorities: own.authorities_sha256(),
+            agent: agent_sha256,
+            authorities: authorities_sha256,
             ..inputs
         }),
         ..former
     };
-    packed.extend(agent(own, report)?);
+    packed.extend(agent);
     files::write(&fresh.path().join(INITRAMFS), packed)?;
-    finish(manifest, &licences, fresh, place)
+    finish(manifest, profile, &licences, fresh, place, report)
 }
 
 /// The agent's part of the initramfs, compressed.
@@ -258,11 +286,17 @@ fn agent(own: Own, report: &mut Report<'_>) -> Result<Vec<u8>, BuildError> {
 /// Writes what says what is there, and puts the directory into its place.
 fn finish(
     mut manifest: Manifest,
+    profile: Profile,
     licences: &BTreeMap<String, String>,
     fresh: Scratch,
     place: &Place,
+    report: &mut Report<'_>,
 ) -> Result<Manifest, BuildError> {
-    manifest.contents.sort_by(|one, other| one.path.cmp(&other.path));
+    manifest
+        .contents
+        .sort_by(|one, other| (&one.path, &one.archive).cmp(&(&other.path, &other.archive)));
+    archives::judge(&mut manifest.families, &profile.contents(), report);
+    name_archives(&mut manifest);
     files::write(
         &fresh.path().join(spdx::SPDX),
         spdx::document(&manifest, licences),
@@ -273,22 +307,34 @@ fn finish(
     Ok(manifest)
 }
 
-/// The drivers' part of an initramfs.
-struct Drivers {
-    tree: Tree,
-    /// Names of the modules.
-    modules: Vec<String>,
-    firmware: Found,
+/// Says of each component in which archives it is.
+fn name_archives(manifest: &mut Manifest) {
+    for component in &mut manifest.components {
+        let contents = manifest
+            .contents
+            .iter()
+            .filter(|one| one.component == component.name);
+        let archives: BTreeSet<String> = contents.map(|one| one.archive().to_string()).collect();
+        let is_archive = |file: &String| file.ends_with(".img") || file == drivers::ARCHIVE_FILE;
+        let beside = component.files.drain(..).filter(|file| !is_archive(file));
+        component.files = beside
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .chain(archives)
+            .collect();
+        component.files.sort();
+    }
 }
 
-fn drivers(
+/// The modules of the image, and their firmware.
+fn drivers<'a>(
     options: &Options,
-    kernel: &Kernel,
+    kernel: &'a Kernel,
+    wanted: &Wanted,
     archive: &mut Archive,
     sources: &mut Sources,
     report: &mut Report<'_>,
-) -> Result<Drivers, BuildError> {
-    let wanted = options.profile.contents().wanted(&kernel.modules);
+) -> Result<(Selection<'a>, Found), BuildError> {
     if options.profile == Profile::Server && !wanted.unknown.is_empty() {
         let text = format!(
             "kernel {} has none of: {}",
@@ -301,18 +347,17 @@ fn drivers(
         kernel.modules.select(&wanted.required, &wanted.optional)
     })?;
     let firmware = options.firmware().fetch(&modules, archive, sources, report)?;
-    if options.profile == Profile::Server {
-        check_cards(options, kernel, &modules, &firmware, report)?;
+    Ok((modules, firmware))
+}
+
+fn of_agent(packed: &[u8]) -> FamilyBytes {
+    FamilyBytes {
+        name: AGENT_FAMILY.to_string(),
+        delivery: drivers::BASE.to_string(),
+        bytes: packed.len() as u64,
+        budget_bytes: 0,
+        sha256: sha256_of_bytes(packed),
     }
-    let mut tree = initramfs::drivers_tree(&kernel.version, &modules)?;
-    for (name, content) in &firmware.files {
-        initramfs::add_firmware(&mut tree, name, content.clone())?;
-    }
-    Ok(Drivers {
-        tree,
-        modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
-        firmware,
-    })
 }
 
 /// Ends the build for a card that would not be served, and says which ones do without something.
@@ -320,11 +365,14 @@ fn check_cards(
     options: &Options,
     kernel: &Kernel,
     modules: &Selection<'_>,
+    division: &Division<'_>,
     firmware: &Found,
     report: &mut Report<'_>,
 ) -> Result<(), BuildError> {
     let choice = options.firmware();
-    let without = cards::check(&cards::list(), &kernel.version, modules, choice, firmware)?;
+    let cards = cards::list();
+    let without = cards::check(&cards, &kernel.version, modules, choice, firmware)?;
+    cards::check_overlays(&cards, &kernel.version, division)?;
     let noted = [
         (
             without.firmware,
@@ -386,7 +434,7 @@ fn components_of(own: &Own) -> Vec<Component> {
     let mut sources = Sources::default();
     let version = env!("CARGO_PKG_VERSION");
     sources.other(AGENT_COMPONENT, version, own.agent_sha256(), &[INITRAMFS]);
-    let files = [spdx::SPDX, INITRAMFS, LOCAL_BOOT];
+    let files = [spdx::SPDX, LOCAL_BOOT, OVERLAYS_FILE, CATALOGUE_FILE];
     sources.other(BUILD_COMPONENT, version, String::new(), &files);
     if !own.authorities.is_empty() {
         sources.other(SITE_COMPONENT, "", own.authorities_sha256(), &[INITRAMFS]);
@@ -396,6 +444,7 @@ fn components_of(own: &Own) -> Vec<Component> {
 
 fn contents_of_agent(own: &Own) -> Vec<ContentFile> {
     let file = |path: &str, content: &[u8], component: &str| ContentFile {
+        archive: String::new(),
         path: path.to_string(),
         bytes: content.len() as u64,
         sha256: sha256_of_bytes(content),
@@ -407,30 +456,22 @@ fn contents_of_agent(own: &Own) -> Vec<ContentFile> {
     [agent].into_iter().chain(site).collect()
 }
 
-fn contents_of(tree: &Tree, component_of: impl Fn(&str) -> String) -> Vec<ContentFile> {
-    let file = |(path, node): (&str, &Node)| match node {
-        Node::File { content, .. } => Some(ContentFile {
-            path: path.to_string(),
-            bytes: content.len() as u64,
-            sha256: sha256_of_bytes(content),
-            component: component_of(path),
-        }),
-        _ => None,
-    };
-    tree.iter().filter_map(file).collect()
-}
-
 /// Of which component a file of the drivers' part is.
 fn component_of(path: &str, kernel: &Kernel, firmware: &Found) -> String {
     if let Some(name) = path.strip_prefix("lib/firmware/") {
+        // What is fetched is packed; firmware may have such a name itself.
+        let name = [name, without_packing(name)]
+            .into_iter()
+            .find(|name| firmware.from.contains_key(*name))
+            .unwrap_or(name);
         return firmware.from.get(name).cloned().unwrap_or_default();
     }
     let below = path
         .strip_prefix("lib/modules/")
         .and_then(|path| path.strip_prefix(kernel.version.as_str())?.strip_prefix('/'));
     match below {
-        Some(module) if module.ends_with(".ko") => {
-            let from = kernel.modules_from.get(module).cloned();
+        Some(module) if without_packing(module).ends_with(".ko") => {
+            let from = kernel.modules_from.get(without_packing(module)).cloned();
             from.unwrap_or_else(|| "linux".to_string())
         }
         // Lists of modules and the few files of /etc: the build writes them.
@@ -461,6 +502,7 @@ pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.img";
 const IPXE: [&str; 2] = ["snponly.efi", "undionly.kpxe"];
 const LOCAL_BOOT: &str = "local-boot.efi";
+const AGENT_FAMILY: &str = "agent";
 const AGENT_COMPONENT: &str = "farrier-agent";
 /// What the build writes itself: lists of modules, users, the script of the local boot.
 const BUILD_COMPONENT: &str = "farrier";

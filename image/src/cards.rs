@@ -1,8 +1,9 @@
 //! The cards that an image of the server profile must serve: `profiles/cards.list`, held against the modules that were chosen.
 
+use crate::division::Division;
 use crate::firmware::{Firmware, Found};
 use crate::modules::Selection;
-use crate::pci::PciId;
+use drivers::PciId;
 
 /// A card of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,16 @@ pub enum CardError {
         name: &'static str,
         module: &'static str,
         kernel: String,
+    },
+    /// The boot server would send no driver to a machine that boots from the card.
+    #[error(
+        "card {id} ({name}) is driven by {module}, which is in no overlay that the card leads to: say `for {id}` in the profile's list, \
+         below the family of the module"
+    )]
+    NoOverlay {
+        id: PciId,
+        name: &'static str,
+        module: &'static str,
     },
     /// The firmware is in no package.
     #[error(
@@ -127,6 +138,41 @@ pub(crate) fn check(
         without.firmware.push(id);
     }
     Ok(without)
+}
+
+/// Checks that a machine which boots from a network card of the list is sent its driver.
+///
+/// # Errors
+/// [`CardError::NoOverlay`] for the first card that leads to nothing, or to overlays without its modules.
+pub(crate) fn check_overlays(cards: &[Card], kernel: &str, division: &Division<'_>) -> Result<(), CardError> {
+    if division.overlays.is_empty() {
+        return Ok(());
+    }
+    for card in cards {
+        if card.since > version_of(kernel) && version_of(kernel).is_some() {
+            continue;
+        }
+        let sent = match division.table.of(&card.id) {
+            drivers::Card::In(overlays) => overlays,
+            drivers::Card::InBase | drivers::Card::Unknown => Vec::new(),
+        };
+        for module in &card.modules {
+            let places = division.place_of(module);
+            // Disks are fetched, and so is what is not for the card that boots.
+            let is_sent = places.iter().any(|place| {
+                [drivers::BASE, "fetched"].contains(place) || sent.iter().any(|overlay| overlay == place)
+            });
+            let is_builtin = || division.base.tree().is_builtin(module);
+            if !is_sent && !is_builtin() {
+                return Err(CardError::NoOverlay {
+                    id: card.id,
+                    name: card.name,
+                    module,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Major and minor of a release such as `6.12.118+deb13-amd64`.
@@ -242,6 +288,30 @@ mod tests {
             kernels.map(version_of),
             [Some((6, 1)), Some((6, 12)), Some((7, 3)), None]
         );
+    }
+
+    #[test]
+    fn a_network_card_leads_to_the_overlay_that_has_its_driver() {
+        let directory = tempfile::tempdir().unwrap();
+        let tree = tree_with(directory.path(), MODULES, "");
+        let list = "kernel k\nfirst: for a test\n  libie\nintel overlay, 9 kB: for a test\n  i40e\nothers overlay, 9 kB: for a test\n  bnx2\n";
+        let wanted = crate::profile::tests::read(list).wanted(&tree);
+        let chosen = tree.select(&wanted.required, &wanted.optional).unwrap();
+        let division = Division::of(&chosen, &wanted);
+        let checked = |line: &'static str| {
+            check_overlays(&[parse(line).unwrap()], "6.12", &division).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked("8086:1572 i40e+libie - X710"), Ok(()));
+        assert_eq!(checked("14e4:1639 bnx2 - BCM5709"), Ok(()));
+        assert_eq!(checked("8086:9999@6.13 i40e - later"), Ok(()));
+        let error = checked("8086:9999 i40e - X999").unwrap_err();
+        assert!(
+            error.contains("card 8086:9999 (X999) is driven by i40e")
+                && error.contains("say `for 8086:9999`"),
+            "{error}"
+        );
+        // Another card's overlay is none of its own.
+        assert!(checked("14e4:1639 i40e - BCM5709").is_err());
     }
 
     #[test]

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::boot_image::INITRAMFS;
 use crate::files::{self, FileError};
 use crate::manifest::{Component, Manifest, ManifestError};
-use crate::modules::module_name;
+use crate::modules::{module_name, without_packing};
 use crate::newc;
 
 /// One thing that the two do not have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// `setting`, `package`, `module`, `firmware`, `content` (in the initramfs) or `file` (beside it).
+    /// `setting`, `package`, `module`, `firmware`, `content` (in an archive) or `file` (beside the manifest).
     pub kind: &'static str,
     /// Its name or path.
     pub name: String,
@@ -26,8 +27,8 @@ pub struct Difference {
 /// Why two directories cannot be compared.
 #[derive(Debug, thiserror::Error)]
 pub enum DiffError {
-    /// An initramfs is damaged.
-    #[error("{} is no initramfs of `farrier image build`, or damaged: `farrier image verify` says what else is", path.display())]
+    /// An archive is damaged.
+    #[error("{} is no archive of `farrier image build`, or damaged: `farrier image verify` says what else is", path.display())]
     Damaged { path: PathBuf },
     /// A file cannot be read.
     #[error(transparent)]
@@ -45,27 +46,48 @@ pub fn diff(one: &Path, other: &Path) -> Result<Vec<Difference>, DiffError> {
     let manifests = (Manifest::read(one)?, Manifest::read(other)?);
     let mut differences = settings(&manifests.0, &manifests.1);
     differences.extend(packages(&manifests.0, &manifests.1));
-    let archives = (archive(one)?, archive(other)?);
+    let archives = (archives(one, &manifests.0)?, archives(other, &manifests.1)?);
     let (from, to) = (files_of(&archives.0, one)?, files_of(&archives.1, other)?);
     differences.extend(contents(&from, &to));
     differences.extend(beside(one, &manifests.0, other, &manifests.1)?);
     Ok(differences)
 }
 
-fn archive(directory: &Path) -> Result<Vec<u8>, DiffError> {
-    let path = newc::file_in(directory);
-    newc::unpacked(&path)?.ok_or(DiffError::Damaged { path })
+/// Name and content of each archive, unpacked.
+fn archives(directory: &Path, manifest: &Manifest) -> Result<Vec<(String, Vec<u8>)>, DiffError> {
+    let names = manifest.archives().into_iter();
+    names
+        .map(|name| {
+            let path = directory.join(name);
+            let archive = newc::unpacked(&path)?.ok_or(DiffError::Damaged { path })?;
+            Ok((name.to_owned(), archive))
+        })
+        .collect()
 }
 
-/// The files of an unpacked initramfs: directories and devices have no content.
-fn files_of<'a>(archive: &'a [u8], directory: &Path) -> Result<BTreeMap<String, &'a [u8]>, DiffError> {
-    let entries = newc::entries(archive).ok_or_else(|| DiffError::Damaged {
-        path: newc::file_in(directory),
-    })?;
-    Ok(entries
-        .into_iter()
-        .filter(|(_, content)| !content.is_empty())
-        .collect())
+/// What a file is called here: its kind, its name, and the archive where that is not the initramfs.
+type Key = (&'static str, String);
+
+/// The files of unpacked archives: directories and devices have no content.
+fn files_of<'a>(
+    archives: &'a [(String, Vec<u8>)],
+    directory: &Path,
+) -> Result<BTreeMap<Key, &'a [u8]>, DiffError> {
+    let mut files = BTreeMap::new();
+    for (name, archive) in archives {
+        let entries = newc::entries(archive).ok_or_else(|| DiffError::Damaged {
+            path: directory.join(name),
+        })?;
+        for (path, content) in entries.into_iter().filter(|(_, content)| !content.is_empty()) {
+            // Modules and firmware have the same names in two kernels, and other paths.
+            let (kind, mut key) = key_of(&path);
+            if name != INITRAMFS {
+                key = format!("{key} in {name}");
+            }
+            files.insert((kind, key), content);
+        }
+    }
+    Ok(files)
 }
 
 fn settings(one: &Manifest, other: &Manifest) -> Vec<Difference> {
@@ -124,9 +146,7 @@ fn packages(one: &Manifest, other: &Manifest) -> Vec<Difference> {
     different
 }
 
-fn contents(from: &BTreeMap<String, &[u8]>, to: &BTreeMap<String, &[u8]>) -> Vec<Difference> {
-    // Modules and firmware have the same names in two kernels, and other paths.
-    let (from, to) = (by_key(from), by_key(to));
+fn contents(from: &BTreeMap<Key, &[u8]>, to: &BTreeMap<Key, &[u8]>) -> Vec<Difference> {
     let keys: BTreeSet<_> = from.keys().chain(to.keys()).collect();
     let mut different: Vec<Difference> = keys
         .into_iter()
@@ -140,22 +160,15 @@ fn contents(from: &BTreeMap<String, &[u8]>, to: &BTreeMap<String, &[u8]>) -> Vec
     different
 }
 
-fn by_key<'a>(files: &BTreeMap<String, &'a [u8]>) -> BTreeMap<(&'static str, String), &'a [u8]> {
-    files
-        .iter()
-        .map(|(path, content)| (key_of(path), *content))
-        .collect()
-}
-
 fn key_of(path: &str) -> (&'static str, String) {
     if let Some(name) = path.strip_prefix("lib/firmware/") {
-        return ("firmware", name.to_owned());
+        return ("firmware", without_packing(name).to_owned());
     }
     let below = path
         .strip_prefix("lib/modules/")
         .and_then(|path| path.split_once('/'));
     match below {
-        Some((_, module)) if module.ends_with(".ko") => ("module", module_name(module)),
+        Some((_, module)) if without_packing(module).ends_with(".ko") => ("module", module_name(module)),
         Some((_, list)) => ("content", format!("lib/modules/*/{list}")),
         None => ("content", path.to_owned()),
     }
@@ -290,6 +303,6 @@ mod tests {
         boot_image(other.path(), "6.12", &[("init", "agent")]);
         fs::write(other.path().join("initramfs.img"), "text").unwrap();
         let error = diff(one.path(), other.path()).unwrap_err().to_string();
-        assert!(error.contains("initramfs.img is no initramfs of"), "{error}");
+        assert!(error.contains("initramfs.img is no archive of"), "{error}");
     }
 }

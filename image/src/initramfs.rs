@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use drivers::{SEALS_FILE, Seals};
+
 use crate::cpio::{Node, Tree, TreeError};
 use crate::modules::{ModuleError, Selection};
 
@@ -37,8 +39,13 @@ pub(crate) fn agent_tree(agent: Vec<u8>, authorities: Vec<u8>) -> Result<Tree, I
     Ok(tree)
 }
 
-/// Returns the tree with everything else: directories, devices, and the modules below `/lib/modules/<kernel>`.
-pub(crate) fn drivers_tree(kernel: &str, modules: &Selection<'_>) -> Result<Tree, InitramfsError> {
+/// Returns the tree with everything else: directories, devices, the modules below `/lib/modules/<kernel>`, and the seals of the lists
+/// of those that lie elsewhere.
+pub(crate) fn drivers_tree(
+    kernel: &str,
+    modules: &Selection<'_>,
+    seals: &Seals,
+) -> Result<Tree, InitramfsError> {
     let mut tree = Tree::default();
     for directory in DIRECTORIES {
         tree.add(directory, Node::Directory { permissions: 0o755 })?;
@@ -83,6 +90,10 @@ pub(crate) fn drivers_tree(kernel: &str, modules: &Selection<'_>) -> Result<Tree
         ("modules.builtin.alias", indexes.builtin_aliases),
     ] {
         tree.add(&format!("{directory}/{name}"), file(content.into_bytes()))?;
+    }
+    if *seals != Seals::default() {
+        let text = seals.to_text().into_bytes();
+        tree.add(&format!("{directory}/{SEALS_FILE}"), file(text))?;
     }
     Ok(tree)
 }
@@ -131,6 +142,14 @@ pub(crate) fn compress(
     compressed.map_err(InitramfsError::Compress)
 }
 
+/// Packs what is fetched for itself.
+pub(crate) fn pack(content: &[u8], level: i32) -> io::Result<Vec<u8>> {
+    let mut encoder = zstd::Encoder::new(Vec::new(), level)?;
+    encoder.include_checksum(true)?;
+    encoder.write_all(content)?;
+    encoder.finish()
+}
+
 struct Counted<'a, W> {
     output: W,
     advanced: &'a mut dyn FnMut(u64),
@@ -150,7 +169,7 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
-fn file(content: Vec<u8>) -> Node {
+pub(crate) fn file(content: Vec<u8>) -> Node {
     Node::File {
         permissions: 0o644,
         content,
@@ -199,7 +218,7 @@ mod tests {
         ];
         let modules = tree_with(directory.path(), &modules, "kernel/fs/ext4/ext4.ko\n");
         let selection = modules.select(&["virtio_blk", "ext4"], &[]).unwrap();
-        let tree = drivers_tree("6.1.0-1", &selection).unwrap();
+        let tree = drivers_tree("6.1.0-1", &selection, &Seals::default()).unwrap();
         let compressed = compress(&tree, Packing::Small, &mut |_| {}).unwrap();
         (tree, compressed)
     }

@@ -122,7 +122,7 @@ fn digest_of(file: &Path) -> Result<String, FileError> {
 }
 
 /// Raised when the way an image is put together changes.
-const BUILD: u32 = 1;
+const BUILD: u32 = 2;
 
 #[cfg(test)]
 mod tests {

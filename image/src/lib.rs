@@ -9,6 +9,7 @@
 //! not matter, and are unpacked here ([`deb`]), never installed.
 
 pub mod apt;
+mod archives;
 mod boot_dir;
 mod boot_image;
 mod cards;
@@ -18,6 +19,7 @@ pub mod cpio;
 pub mod deb;
 pub mod debian_disk;
 mod diff;
+mod division;
 pub mod elf;
 mod files;
 mod firmware;
@@ -30,7 +32,6 @@ mod manifest;
 pub mod modules;
 mod newc;
 pub mod packages;
-mod pci;
 mod plan;
 mod profile;
 mod progress;
@@ -45,12 +46,12 @@ pub use cards::CardError;
 pub use checksum::{sha256_of_bytes, sha256_of_file};
 pub use command::CommandError;
 pub use diff::{DiffError, Difference, diff};
+pub use drivers::{NoPciId, PciId};
 pub use files::FileError;
 pub use firmware::{Firmware, FirmwareError, UnknownFirmware};
 pub use inspect::{Carried, Driver, InspectError};
 pub use kernel::OwnKernel;
-pub use manifest::{Component, ContentFile, Inputs, Manifest, ManifestError, ManifestFile};
-pub use pci::{NoPciId, PciId};
+pub use manifest::{Component, ContentFile, FamilyBytes, Inputs, Manifest, ManifestError, ManifestFile};
 pub use profile::Profile;
 pub use progress::{Progress, Report};
 pub use scratch::remove_scratch;

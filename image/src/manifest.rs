@@ -1,12 +1,13 @@
 //! `manifest.json`: what is in a boot image directory, from what it was made, and under which licences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::boot_image::INITRAMFS;
 use crate::files::{About, FileError};
 
 /// The content of `manifest.json`.
@@ -33,7 +34,10 @@ pub struct Manifest {
     pub files: Vec<ManifestFile>,
     /// What the files were made from.
     pub components: Vec<Component>,
-    /// The files in the initramfs, sorted by path.
+    /// What each family of drivers, and the agent, has of the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<FamilyBytes>,
+    /// The files in the initramfs and in the other archives, sorted by path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<ContentFile>,
     /// What the image was made of, so that the next build sees what has changed.
@@ -52,9 +56,28 @@ pub struct ManifestFile {
     pub sha256: String,
 }
 
-/// One file in the initramfs.
+/// What a family of drivers, or the agent, has of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyBytes {
+    /// `agent`, `base`, or a family of the profile's list.
+    pub name: String,
+    /// `base`: in every machine's initramfs; `overlay`: in an archive of its own; `fetched`: by the agent, one by one.
+    pub delivery: String,
+    /// Packed.
+    pub bytes: u64,
+    /// What the list allows.
+    pub budget_bytes: u64,
+    /// SHA-256 of the archive; empty for what is fetched, whose files have one each.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
+}
+
+/// One file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentFile {
+    /// The archive; empty for the initramfs.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub archive: String,
     /// Path below the root.
     pub path: String,
     /// Size.
@@ -63,6 +86,25 @@ pub struct ContentFile {
     pub sha256: String,
     /// Name of the component that it is from, which has its version and its licence.
     pub component: String,
+}
+
+impl ContentFile {
+    /// How the archive of this name is written here.
+    pub(crate) fn archive_for(name: &str) -> String {
+        if name == INITRAMFS {
+            return String::new();
+        }
+        name.to_string()
+    }
+
+    /// The name of the archive that it is in.
+    pub fn archive(&self) -> &str {
+        if self.archive.is_empty() {
+            INITRAMFS
+        } else {
+            &self.archive
+        }
+    }
 }
 
 /// One piece of software that is in the image.
@@ -175,6 +217,15 @@ impl Manifest {
         if let Some(file) = manifest.files.iter().find(leads_out) {
             return Err(format!("{:?} is no name of a file beside it", file.name));
         }
+        let unnamed = |content: &&ContentFile| {
+            !content.archive.is_empty() && manifest.files.iter().all(|file| file.name != content.archive)
+        };
+        if let Some(content) = manifest.contents.iter().find(unnamed) {
+            return Err(format!(
+                "{:?} is none of its files, and is to hold {:?}",
+                content.archive, content.path
+            ));
+        }
         Ok(manifest)
     }
 
@@ -183,6 +234,12 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
         text.push(b'\n');
         text
+    }
+
+    /// The names of the archives that hold the files of `contents`; the initramfs is always one.
+    pub fn archives(&self) -> BTreeSet<&str> {
+        let named = self.contents.iter().map(ContentFile::archive);
+        named.chain([INITRAMFS]).collect()
     }
 
     /// Returns the size of the file called `name`, or 0 if there is none.
@@ -224,6 +281,20 @@ mod tests {
                 "{name}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn an_archive_that_is_no_file_beside_it_is_refused() {
+        let content = r#""components": [], "contents": [
+            {"archive": "../x", "path": "init", "bytes": 1, "sha256": "x", "component": "c"}]"#;
+        let error = Manifest::parse(SMALL.replace("\"components\": []", content).as_bytes()).unwrap_err();
+        assert_eq!(error, "\"../x\" is none of its files, and is to hold \"init\"");
+        let content = content.replace("../x", "vmlinuz");
+        let manifest = Manifest::parse(SMALL.replace("\"components\": []", &content).as_bytes()).unwrap();
+        assert_eq!(
+            manifest.archives().into_iter().collect::<Vec<_>>(),
+            ["initramfs.img", "vmlinuz"]
+        );
     }
 
     #[test]

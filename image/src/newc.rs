@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 
 use crate::files::{self, FileError};
 
-/// The unpacked initramfs of a boot image directory; `Ok(None)`: it is none, or damaged.
+/// An archive of a boot image directory, unpacked where it is packed; `Ok(None)`: it is none, or damaged.
 ///
 /// # Errors
 /// [`FileError`] if the file cannot be read.
-pub(crate) fn unpacked(initramfs: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    let packed = files::read(initramfs)?;
+pub(crate) fn unpacked(archive: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let packed = files::read(archive)?;
+    if packed.starts_with(MAGIC) {
+        return Ok(Some(packed));
+    }
     let mut archive = Vec::new();
     let unpacked = zstd::Decoder::new(&packed[..])
         .and_then(|decoder| decoder.take(SIZE_LIMIT).read_to_end(&mut archive));
@@ -28,11 +31,17 @@ pub(crate) fn file_in(boot_dir: &Path) -> PathBuf {
 
 /// Path and content of every entry, in order; `None` if it is damaged.
 pub(crate) fn entries(archive: &[u8]) -> Option<Vec<(String, &[u8])>> {
+    let places = places(archive)?.into_iter();
+    Some(places.map(|(path, _, content)| (path, content)).collect())
+}
+
+/// Path, place of the content in the archive, and content of every entry, in order; `None` if it is damaged.
+pub(crate) fn places(archive: &[u8]) -> Option<Vec<(String, u64, &[u8])>> {
     let mut found = Vec::new();
     let mut at = 0_usize;
     loop {
         let header = archive.get(at..at.checked_add(HEADER_LEN)?)?;
-        if !header.starts_with(b"070701") {
+        if !header.starts_with(MAGIC) {
             return None;
         }
         let number = |field: usize| {
@@ -46,7 +55,11 @@ pub(crate) fn entries(archive: &[u8]) -> Option<Vec<(String, &[u8])>> {
         let content = archive.get(content_at..content_at.checked_add(size)?)?;
         at = (content_at + size).next_multiple_of(4);
         if name != b"TRAILER!!!" {
-            found.push((String::from_utf8_lossy(name).into_owned(), content));
+            found.push((
+                String::from_utf8_lossy(name).into_owned(),
+                content_at as u64,
+                content,
+            ));
             continue;
         }
         let rest = archive.get(at..).unwrap_or_default();
@@ -61,6 +74,7 @@ pub(crate) fn entries(archive: &[u8]) -> Option<Vec<(String, &[u8])>> {
     }
 }
 
+const MAGIC: &[u8] = b"070701";
 const HEADER_LEN: usize = 110;
 /// No initramfs is near this size.
 const SIZE_LIMIT: u64 = 2 << 30;
@@ -88,6 +102,15 @@ mod tests {
             entries,
             [("a".to_owned(), &b"one"[..]), ("init".to_owned(), &b"two"[..])]
         );
+    }
+
+    #[test]
+    fn an_entry_is_where_its_place_says() {
+        let both = [archive("a", "one"), archive("lib/b.ko.xz", "second")].concat();
+        for (path, at, content) in places(&both).unwrap() {
+            let at = usize::try_from(at).unwrap();
+            assert_eq!(&both[at..at + content.len()], content, "{path}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Profiles: which kernel and which drivers a boot image carries. What is in one is a list, in `profiles/NAME.profile`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,14 +24,32 @@ pub(crate) struct Contents {
     pub(crate) kernel_package: &'static str,
     /// What firmware is taken unless another is asked for.
     pub(crate) firmware: Firmware,
+    /// What the agent and the drivers of the base may have, packed.
+    pub(crate) budgets: Vec<(&'static str, u64)>,
     pub(crate) families: Vec<Family>,
+}
+
+/// How modules reach a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// In the initramfs of every machine.
+    Base,
+    /// One by one, by the agent, over HTTP.
+    Fetched,
+    /// In an archive of the family's own, for machines that boot from one of its cards.
+    Overlay,
 }
 
 /// Modules that are taken for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Family {
     pub(crate) name: &'static str,
+    pub(crate) delivery: Delivery,
+    /// What it may have, packed; `None` in the base, which has one for all of it.
+    pub(crate) budget_bytes: Option<u64>,
     pub(crate) reason: &'static str,
+    /// Cards that an overlay is taken for although none of its modules names them: `vendor:device`.
+    pub(crate) cards: Vec<&'static str>,
     /// Modules without which the image is of no use.
     pub(crate) required: Vec<&'static str>,
     /// Names, with `*` for anything, and folders, ending with `/`.
@@ -46,6 +65,8 @@ pub(crate) struct Wanted {
     pub(crate) optional: Vec<String>,
     /// Entries of the list that this kernel has nothing for.
     pub(crate) unknown: Vec<&'static str>,
+    /// By family, in the order of the list, the names of both kinds.
+    pub(crate) families: Vec<(Family, Vec<String>)>,
 }
 
 impl Profile {
@@ -68,10 +89,12 @@ impl Profile {
 }
 
 impl Contents {
-    /// Finds what the list names among the modules of a kernel.
+    /// Finds what the list names among the modules of a kernel. A folder gives a family what no family before it has named.
     pub(crate) fn wanted(&self, tree: &ModuleTree) -> Wanted {
         let mut wanted = Wanted::default();
+        let mut named = BTreeSet::new();
         for family in &self.families {
+            let mut of_family: Vec<String> = family.required.iter().map(|name| module_name(name)).collect();
             wanted
                 .required
                 .extend(family.required.iter().map(|name| (*name).to_string()));
@@ -83,9 +106,16 @@ impl Contents {
                 }
                 let left_out =
                     |name: &str, path: &str| family.left_out.iter().any(|entry| matches(entry, name, path));
-                let kept = found.into_iter().filter(|(name, path)| !left_out(name, path));
-                wanted.optional.extend(kept.map(|(name, _)| name.to_string()));
+                let is_taken = |name: &str| entry.ends_with('/') && named.contains(name);
+                let kept = found
+                    .into_iter()
+                    .filter(|(name, path)| !left_out(name, path) && !is_taken(name));
+                let kept: Vec<String> = kept.map(|(name, _)| name.to_string()).collect();
+                wanted.optional.extend(kept.iter().cloned());
+                of_family.extend(kept);
             }
+            named.extend(of_family.iter().cloned());
+            wanted.families.push((family.clone(), of_family));
         }
         wanted
     }
@@ -119,6 +149,7 @@ fn matches(entry: &str, name: &str, path: &str) -> bool {
 /// Reads a list; `lab.profile` says how one is written.
 fn parse(text: &'static str) -> Result<Contents, String> {
     let (mut kernel, mut firmware, mut families) = (None, Firmware::None, Vec::<Family>::new());
+    let mut budgets = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let at = |what: &str| format!("line {}: {what}: {line:?}", index + 1);
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
@@ -131,13 +162,11 @@ fn parse(text: &'static str) -> Result<Contents, String> {
                 (Some("firmware"), Some(name), None) => {
                     firmware = name.parse().map_err(|_| at("no such firmware"))?;
                 }
-                (_, _, Some((name, reason))) => families.push(Family {
-                    name,
-                    reason,
-                    required: Vec::new(),
-                    taken: Vec::new(),
-                    left_out: Vec::new(),
-                }),
+                (Some("budget"), Some(name), None) => {
+                    let (_, kilobytes) = line.split_once(name).unwrap_or_default();
+                    budgets.push((name, bytes_of(kilobytes).ok_or_else(|| at("no size in kB"))?));
+                }
+                (_, _, Some((head, reason))) => families.push(family(head, reason).map_err(at)?),
                 _ => return Err(at("neither a setting nor `family: reason`")),
             }
             continue;
@@ -145,6 +174,7 @@ fn parse(text: &'static str) -> Result<Contents, String> {
         let family = families.last_mut().ok_or_else(|| at("no family before it"))?;
         match line.split_whitespace().next() {
             Some("required") => family.required.extend(words.skip(1)),
+            Some("for") => family.cards.extend(words.skip(1)),
             Some("not") => family.left_out.extend(words.skip(1)),
             _ => family.taken.extend(words),
         }
@@ -152,8 +182,38 @@ fn parse(text: &'static str) -> Result<Contents, String> {
     Ok(Contents {
         kernel_package: kernel.ok_or("no kernel")?,
         firmware,
+        budgets,
         families,
     })
+}
+
+/// `NAME`, `NAME overlay, N kB` or `NAME fetched, N kB`.
+fn family(head: &'static str, reason: &'static str) -> Result<Family, &'static str> {
+    let (name, rest) = head.split_once(' ').unwrap_or((head, ""));
+    let (delivery, budget) = rest.split_once(", ").unwrap_or((rest, ""));
+    let (delivery, budget_bytes) = match (delivery, bytes_of(budget)) {
+        ("", None) => (Delivery::Base, None),
+        ("fetched", Some(bytes)) => (Delivery::Fetched, Some(bytes)),
+        ("overlay", Some(_)) if !drivers::is_name(name) => return Err("no name for an overlay"),
+        ("overlay", Some(bytes)) => (Delivery::Overlay, Some(bytes)),
+        _ => return Err("neither `family`, `family overlay, N kB` nor `family fetched, N kB`"),
+    };
+    Ok(Family {
+        name,
+        delivery,
+        budget_bytes,
+        reason,
+        cards: Vec::new(),
+        required: Vec::new(),
+        taken: Vec::new(),
+        left_out: Vec::new(),
+    })
+}
+
+/// `N kB`, in bytes.
+fn bytes_of(text: &str) -> Option<u64> {
+    let kilobytes: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1000)
 }
 
 impl fmt::Display for Profile {
@@ -183,9 +243,14 @@ impl FromStr for Profile {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::modules::tests::tree_with;
+
+    /// A list of a test's own.
+    pub(crate) fn read(text: &'static str) -> Contents {
+        parse(text).unwrap()
+    }
 
     #[test]
     fn every_profile_is_read_and_gives_a_reason_per_family() {
@@ -202,6 +267,10 @@ mod tests {
                 );
             }
         }
+        for profile in [Profile::Lab, Profile::Server] {
+            let budgets: Vec<&str> = profile.contents().budgets.iter().map(|(name, _)| *name).collect();
+            assert_eq!(budgets, ["agent", "base"], "{profile}");
+        }
         assert_eq!(Profile::Lab.contents().firmware, Firmware::None);
         assert_eq!(Profile::Server.contents().firmware, Firmware::Free);
     }
@@ -213,6 +282,13 @@ mod tests {
             ("kernel k\nnvme\n", "line 2: neither a setting nor"),
             ("kernel k\nfirmware some\n", "line 2: no such firmware"),
             ("a: reason\n", "no kernel"),
+            ("a overlay: reason\n", "line 1: neither `family`, `family overlay"),
+            (
+                "a overlay, 7 MB: reason\n",
+                "line 1: neither `family`, `family overlay",
+            ),
+            ("A_b overlay, 7 kB: reason\n", "line 1: no name for an overlay"),
+            ("budget base much\n", "line 1: no size in kB"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(want), "{error}");
@@ -237,6 +313,36 @@ mod tests {
         assert_eq!(wanted.required, ["nft"]);
         assert_eq!(wanted.optional, ["one", "nft_nat", "usb_storage"]);
         assert_eq!(wanted.unknown, ["none*"]);
+    }
+
+    #[test]
+    fn a_folder_gives_what_no_family_before_it_has_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let modules = [
+            ("kernel/net/one.ko", "depends= "),
+            ("kernel/net/two.ko", "depends= "),
+            ("kernel/net/three.ko", "depends= "),
+        ];
+        let tree = tree_with(directory.path(), &modules, "");
+        let text = "kernel k\nfirst: for a test\n  one\nsecond overlay, 7 kB: for a test\n  kernel/net/ one\n  for 8086:0001\n  \
+                    not three\nrest fetched, 1 kB: for a test\n  kernel/\n";
+        let contents = parse(text).unwrap();
+        let wanted = contents.wanted(&tree);
+        let names: Vec<_> = wanted
+            .families
+            .iter()
+            .map(|(family, names)| (family.delivery, family.budget_bytes, names.join(" ")))
+            .collect();
+        let want = [
+            (Delivery::Base, None, "one"),
+            (Delivery::Overlay, Some(7000), "two one"),
+            (Delivery::Fetched, Some(1000), "three"),
+        ];
+        assert_eq!(
+            names,
+            want.map(|(delivery, budget, names)| (delivery, budget, names.to_owned()))
+        );
+        assert_eq!(wanted.families[1].0.cards, ["8086:0001"]);
     }
 
     #[test]

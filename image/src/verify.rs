@@ -36,7 +36,7 @@ pub struct Verified {
 /// A file that is not as the build made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Name in the directory, or `initramfs.img: ` and a path in it.
+    /// Name in the directory, or an archive's, `: ` and a path in it.
     pub file: String,
     /// What is wrong.
     pub what: What,
@@ -123,24 +123,25 @@ pub fn verify(boot_dir: &Path) -> Result<Verified, VerifyError> {
     })
 }
 
-/// Compares what is in the initramfs with what the manifest says of it. Images that Farrier 0.1 built do not say.
+/// Compares what is in the archives with what the manifest says of it. Images that Farrier 0.1 built do not say.
 ///
 /// # Errors
-/// [`FileError`] when the initramfs cannot be read.
+/// [`FileError`] when an archive cannot be read.
 pub fn contents(boot_dir: &Path, manifest: &Manifest) -> Result<Vec<Fault>, FileError> {
-    if manifest.contents.is_empty() {
-        return Ok(Vec::new());
+    let mut faults = Vec::new();
+    if !manifest.contents.is_empty() {
+        for archive in manifest.archives() {
+            faults.extend(contents_of(boot_dir, manifest, archive)?);
+        }
     }
-    let path = newc::file_in(boot_dir);
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let archive = newc::unpacked(&path)?.unwrap_or_default();
+    Ok(faults)
+}
+
+fn contents_of(boot_dir: &Path, manifest: &Manifest, name: &str) -> Result<Vec<Fault>, FileError> {
+    let archive = newc::unpacked(&boot_dir.join(name))?.unwrap_or_default();
     let Some(entries) = newc::entries(&archive) else {
-        let what = What::Packing;
-        return Ok(vec![Fault { file: name, what }]);
+        let (file, what) = (name.to_owned(), What::Packing);
+        return Ok(vec![Fault { file, what }]);
     };
     let mut there: BTreeMap<String, &[u8]> = entries.into_iter().collect();
     let mut faults = Vec::new();
@@ -148,7 +149,7 @@ pub fn contents(boot_dir: &Path, manifest: &Manifest) -> Result<Vec<Fault>, File
         let file = format!("{name}: {path}");
         faults.push(Fault { file, what });
     };
-    for expected in &manifest.contents {
+    for expected in manifest.contents.iter().filter(|one| one.archive() == name) {
         let what = match there.remove(&expected.path) {
             None => Some(What::Missing),
             Some(content) => different(
@@ -237,9 +238,11 @@ pub(crate) mod tests {
                 files: vec![],
                 firmware: vec![],
             }],
+            families: vec![],
             contents: files
                 .iter()
                 .map(|(path, content)| ContentFile {
+                    archive: String::new(),
                     path: (*path).to_owned(),
                     bytes: content.len() as u64,
                     sha256: sha256_of_bytes(content.as_bytes()),

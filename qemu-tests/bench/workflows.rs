@@ -82,6 +82,8 @@ pub(super) fn run(bench: &WorkflowBench) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Of one agent: enough for a median.
+const ALONE_WORKFLOWS: u32 = 100;
 /// Of workflows that have ended, after the last has.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(600);
 /// Machines in the run without agents: as many steps may be under way.
@@ -361,6 +363,7 @@ impl<'a> Load<'a> {
             .min((10.0 / pace.as_secs_f64() / f64::from(bench.actions)).ceil() as u32)
             .max(1);
         self.display.line(&format!("{} reports/s{after}", bench.rate));
+        let before = self.server.archived()?;
         self.create("bench", bench.agents, paced_each).await?;
         let total = u64::from(bench.agents * paced_each * bench.actions);
         let done = self.work(bench.agents, total, Some(pace)).await?;
@@ -379,10 +382,15 @@ impl<'a> Load<'a> {
             per_thousand(done.server_cpu, total * 2),
         );
         drop(done);
+        // Else it is not alone.
+        self.archived(before + u64::from(bench.agents * paced_each))
+            .await?;
 
         self.display.line(&format!("one agent alone{after}"));
-        self.create("bench", 1, 20).await?;
-        let done = self.work(1, u64::from(20 * bench.actions), None).await?;
+        self.create("bench", 1, ALONE_WORKFLOWS).await?;
+        let done = self
+            .work(1, u64::from(ALONE_WORKFLOWS * bench.actions), None)
+            .await?;
         let mut took = std::mem::take(&mut *done.crowd.seen.next_action_us.lock().await);
         figures.add(
             &format!("report to next action, unloaded{after}"),

@@ -409,6 +409,8 @@ fn the_dispatch_has_the_task_s_volumes_and_environment_under_the_action_s() {
     task.actions[0].environment = [("B".into(), "action".into())].into();
     task.actions[0].timeout_s = 60;
     task.actions[0].pid = "host".into();
+    task.actions[0].confined = true;
+    task.actions[0].resources.pids = 8;
     let mut script = Script::new(definition);
     script.run("dispatch 0/1/0 a boot1");
     let dispatch = script.dispatch("w/0/1/0/0/1");
@@ -425,6 +427,7 @@ fn the_dispatch_has_the_task_s_volumes_and_environment_under_the_action_s() {
         ),
         (60, "host", "")
     );
+    assert_eq!((dispatch.confined, dispatch.resources.pids), (true, 8));
     assert_eq!(
         (dispatch.task.as_str(), dispatch.action.as_str()),
         ("first", "one")

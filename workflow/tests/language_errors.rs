@@ -492,9 +492,9 @@ fn odd_fields_are_warnings() {
             "pid \"shared\" has no effect: only \"host\" has",
         ),
         (
-            "{name: a, image: alpine, namespaces: {network: none}}",
+            "{name: a, image: alpine, namespaces: {network: bridge}}",
             52,
-            "network \"none\" has no effect: only \"host\" has",
+            "network \"bridge\" has no effect: only \"host\" and \"none\" have",
         ),
         (
             "{name: a, image: alpine, namespaces: {net: host}}",

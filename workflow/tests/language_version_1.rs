@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use workflow::language::{
-    Action, Amount, Approve, Control, Definition, Devices, ForEach, Goto, InputType, Retry, Task, check,
-    inputs, render,
+    Action, Amount, Approve, Control, Definition, Devices, ForEach, Goto, InputType, Resources, Retry, Task,
+    check, inputs, render,
 };
 
 fn devices() -> Devices {
@@ -228,6 +228,32 @@ fn an_action_says_that_the_agent_itself_runs_it() {
     };
     assert_eq!(x.native().map(|native| native.name), Some("reboot"));
     assert_eq!(y.native(), None);
+}
+
+#[test]
+fn an_action_says_how_its_container_is_bounded() {
+    let found = tasks(
+        "- name: a\n  worker: w\n  actions:\n  - {name: x, image: 'registry.example/x/y', confined: true, \
+         resources: {memory: 256MiB, cpu: 0.5, pids: 100}, namespaces: {network: none}}\n  \
+         - {name: y, image: reboot, runtime: namespaces, resources: {cpu: 1500m}}\n",
+    );
+    let [x, y] = &found[0].actions[..] else {
+        panic!("two actions")
+    };
+    let limits = Resources {
+        memory_bytes: 256 << 20,
+        cpu_millis: 500,
+        pids: 100,
+    };
+    assert_eq!(
+        (x.confined, x.resources, x.network.as_str()),
+        (true, limits, "none")
+    );
+    // The image of that name, and not what the agent has built in.
+    assert_eq!(
+        (y.native(), y.confined, y.resources.cpu_millis),
+        (None, false, 1500)
+    );
 }
 
 #[test]

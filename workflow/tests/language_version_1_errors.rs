@@ -491,8 +491,8 @@ fn a_runtime_that_there_is_not() {
     check_action(
         "runtime: containerd",
         &[
-            "4, 76: runtime \"containerd\" of action \"action\" is not \"native\", which is the only one: leave it out, and the image \
-           says whether the agent has the action built in; containers do not run yet",
+            "4, 76: runtime \"containerd\" of action \"action\" is neither \"native\", the agent itself, nor \"namespaces\", its image \
+           as a container: leave it out, and the image says whether the agent has the action built in",
         ],
     );
     check_action(
@@ -506,6 +506,42 @@ fn a_runtime_that_there_is_not() {
         "runtime: \"${{ 'native' }}\"",
         &["4, 76: runtime is not looked through for ${{ }}: write it out"],
     );
+}
+
+#[test]
+fn bounds_of_a_container_that_are_none() {
+    check_action(
+        "confined: maybe",
+        &["4, 77: confined \"maybe\" is neither true nor false"],
+    );
+    check_action(
+        "resources: {memory: 64M, cpu: half, pids: 0, disk: 1GiB}",
+        &[
+            "4, 87: memory \"64M\" of action \"action\" is no limit: write one of at least 4MiB, like 64MiB or 2GiB",
+            "4, 97: cpu \"half\" of action \"action\" is no limit: write processors, like 2, 0.5 or 500m, and at least 0.01",
+            "4, 109: pids \"0\" is no whole number from 1 to 4194304",
+            "4, 112: \"disk\" is no field of resources: the fields are cpu, memory, pids",
+        ],
+    );
+}
+
+#[test]
+fn what_is_built_in_has_no_bounds_of_a_container() {
+    let text = "version: \"1\"\nname: n\ntasks:\n- {name: t, worker: w, actions: [{name: a, image: reboot, confined: true, resources: {pids: 1}}]}\n";
+    let problems = render(text, &Devices::default()).unwrap_err();
+    let told: Vec<String> = problems
+        .iter()
+        .map(|problem| problem.finding.message.clone())
+        .collect();
+    for (message, field) in told.iter().zip(["confined", "resources"]) {
+        assert!(
+            message.starts_with(&format!(
+                "{field} of action \"a\" is for containers, and reboot is built into the agent"
+            )),
+            "{message}"
+        );
+    }
+    assert_eq!(told.len(), 2);
 }
 
 #[test]

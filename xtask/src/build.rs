@@ -55,6 +55,17 @@ pub(crate) fn cargo(args: &[&str], environment: &[(&str, &str)]) -> Outcome<()> 
 pub(crate) fn cargo_command(args: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(workspace());
+    // `cargo run` tells us of this crate. Build scripts that look at these (ring's does) would run again, and all that needs them, whenever
+    // cargo is called by us and by hand in turn.
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|of_xtask| told.starts_with(of_xtask))
+        {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

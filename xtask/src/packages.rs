@@ -24,6 +24,11 @@ pub(crate) const TEST: &[Need] = &[
     need("ip", "iproute2", "makes networks"),
     need("unshare", "util-linux", "makes namespaces"),
     need("losetup", "mount", "makes loop devices"),
+    need(
+        "/usr/share/doc/busybox-static",
+        "busybox-static",
+        "the programs of test images",
+    ),
     need("mke2fs", "e2fsprogs", "makes filesystems"),
     need("mkfs.vfat", "dosfstools", "makes filesystems"),
     need("dnsmasq", "dnsmasq-base", "a DHCP server to compare with"),
@@ -34,6 +39,11 @@ pub(crate) const TEST: &[Need] = &[
     need("xz", "xz-utils", "packs images"),
     need("bzip2", "bzip2", "packs images"),
     need("lz4", "lz4", "packs images"),
+    need(
+        "docker-registry",
+        "docker-registry",
+        "a registry to pull images from",
+    ),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),

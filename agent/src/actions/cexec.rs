@@ -4,7 +4,7 @@
 //! on standard input and passes on what it prints. Source of the variables: tinkerbell/actions cexec.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use proto::v1;
 use tokio::process::Command;
@@ -14,7 +14,7 @@ use super::command_line;
 use super::environment::Environment;
 use super::image_root;
 use super::mount_points::MountPoints;
-use super::process::{self, Ended};
+use super::process::{self, Ended, Force};
 use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
@@ -31,10 +31,6 @@ pub(super) const VARIABLES: [&str; 6] = [
     "FS_TYPE",
     "UPDATE_RESOLV_CONF",
 ];
-/// Where the command finds the ephemeral data, and the folder of its input and output files.
-const WORKFLOW: &str = "/workflow";
-const OUTPUTS: &str = "/run/farrier";
-
 pub(super) async fn run(
     action: &v1::RunAction,
     env: &Environment<'_>,
@@ -91,7 +87,7 @@ pub(super) async fn run(
     }
     let ran = match blind {
         Some(failure) => Err(failure),
-        None => run_child(&spec, feed, halt).await,
+        None => run_child(&spec, &place.own, feed, halt).await,
     };
     drop(mount_points);
     // The last first: each puts back when its folder was changed.
@@ -160,9 +156,10 @@ fn show(
     setting: Setting,
     action: &v1::RunAction,
 ) -> io::Result<Option<MountPoints>> {
-    let reboots = action.reboots;
-    let has_input = !action.input_json.is_empty();
-    let seen = [(scratch.workflow(), WORKFLOW), (scratch.run(), OUTPUTS)];
+    let seen = [
+        (scratch.workflow(), scratch::WORKFLOW),
+        (scratch.run(), scratch::RUN),
+    ];
     let mount_points = if spec.chroot {
         // The one for outputs lies in a /run of the command's own.
         Some(MountPoints::make(
@@ -173,38 +170,24 @@ fn show(
         None
     };
     let in_place = !spec.chroot && setting == Setting::Host;
-    for (from, at) in seen {
-        let named = if in_place { from.clone() } else { PathBuf::from(at) };
-        let mut name = |variable: &str, value: PathBuf| {
-            let value = value.display().to_string();
-            spec.environment.insert(variable.to_owned(), value);
-        };
-        if at == WORKFLOW {
-            name("FARRIER_WORKFLOW_DIR", named);
-        } else {
-            name("FARRIER_METADATA", named.join(Scratch::METADATA));
-            if !reboots {
-                name("FARRIER_OUTPUT", named.join(Scratch::OUTPUT));
-            }
-            if has_input {
-                name("FARRIER_INPUT", named.join(Scratch::INPUT));
-            }
-        }
-        spec.shown.push(Shown {
-            from,
-            at: (!in_place).then(|| PathBuf::from(at)),
-            read_only: reboots,
-        });
-    }
+    let [workflow, run] = seen
+        .each_ref()
+        .map(|(from, at)| if in_place { from.clone() } else { PathBuf::from(at) });
+    spec.environment
+        .extend(scratch::variables(action, &workflow, &run));
+    spec.shown.extend(seen.map(|(from, at)| Shown {
+        from,
+        at: (!in_place).then(|| PathBuf::from(at)),
+        read_only: action.reboots,
+    }));
     Ok(mount_points)
 }
 
 /// Runs the agent's own binary as `chroot-exec`, which is told the spec on standard input.
-async fn run_child(spec: &Spec, feed: &Feed, halt: &Halt) -> Result<Ended, Failure> {
-    let failed = |what: &str, e: io::Error| Failure::new("StartFailed", format!("{what} failed: {e}"));
-    let own = std::env::current_exe().map_err(|e| failed("finding the agent's own binary", e))?;
-    let text = serde_json::to_vec(spec).map_err(|e| failed("describing the command", e.into()))?;
+async fn run_child(spec: &Spec, own: &Path, feed: &Feed, halt: &Halt) -> Result<Ended, Failure> {
+    let text = serde_json::to_vec(spec)
+        .map_err(|e| Failure::new("StartFailed", format!("describing the command failed: {e}")))?;
     let mut command = Command::new(own);
     command.arg("chroot-exec").env_clear();
-    process::run(command, &text, feed, halt).await
+    process::run(command, &text, feed, halt, Force::Kill).await
 }

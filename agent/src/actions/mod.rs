@@ -7,11 +7,13 @@
 mod cexec;
 mod chroot;
 pub mod command_line;
+mod container;
 mod environment;
 mod feed;
 mod halt;
 mod image2disk;
 mod image_root;
+mod left_devices;
 mod mount_points;
 mod output;
 mod process;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
+pub use container::{Held, Images, NoImage, SharedImages, serve as serve_container};
 use environment::Environment;
 pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
@@ -45,13 +48,17 @@ pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "wri
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
 /// Where actions run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Place {
     pub setting: Setting,
     /// Filesystems are mounted on folders in here, and nothing else is.
     pub mounts: PathBuf,
     pub data: DataServer,
     pub surroundings: Surroundings,
+    /// `None`: this agent runs no containers.
+    pub images: Option<SharedImages>,
+    /// The agent's own binary, which is started again for what runs outside of this process.
+    pub own: PathBuf,
 }
 
 /// How an action ended well.
@@ -175,6 +182,9 @@ async fn dispatch(run: &v1::RunAction, place: &Place, feed: &Feed, halt: &Halt) 
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
+        "" if let Some(images) = &place.images => {
+            container::run(run, &env, images.as_ref(), place, feed, halt).await
+        }
         _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
     }
 }
@@ -297,6 +307,8 @@ mod tests {
             mounts: std::env::temp_dir(),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
+            images: None,
+            own: PathBuf::from("/proc/self/exe"),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await
     }

@@ -36,27 +36,50 @@ pub(super) struct Ended {
     last: VecDeque<String>,
 }
 
+/// How a process of an action ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Exited(i32),
+    Killed(i32),
+}
+
+/// How a process group is made to end that did not when it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Force {
+    Kill,
+    /// It is told to kill what it keeps, and ends by itself then; killed only when it does not.
+    Keeper(Signal),
+}
+
 impl Ended {
     /// The last line that it printed, when all is well.
     ///
     /// # Errors
-    /// `ExitCode`, with its last lines: it exited with another code than 0, or was killed.
+    /// As [`Ended::message_of`].
     pub(super) fn message(self) -> Result<String, Failure> {
-        let (status, last) = (self.status, self.last);
-        if status.success() {
-            return Ok(last.back().cloned().unwrap_or_default());
-        }
-        let how = match (status.code(), status.signal()) {
-            (Some(code), _) => format!("the command exited with code {code}"),
-            (None, Some(signal)) => format!("the command was killed by signal {signal}"),
-            (None, None) => format!("the command ended: {status}"),
+        let how = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => How::Exited(code),
+            (None, signal) => How::Killed(signal.unwrap_or_default()),
+        };
+        self.message_of(how)
+    }
+
+    /// The same of an action whose process told this one how it ended.
+    ///
+    /// # Errors
+    /// `ExitCode`, with its last lines: it exited with another code than 0, or was killed.
+    pub(super) fn message_of(self, how: How) -> Result<String, Failure> {
+        let last = self.last;
+        let (how, exit_code) = match how {
+            How::Exited(0) => return Ok(last.back().cloned().unwrap_or_default()),
+            How::Exited(code) => (format!("the command exited with code {code}"), code),
+            How::Killed(signal) => (format!("the command was killed by signal {signal}"), 128 + signal),
         };
         let said = if last.is_empty() {
             "it printed nothing".to_owned()
         } else {
             format!("its last lines:\n{}", Vec::from(last).join("\n"))
         };
-        let exit_code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1);
         Err(Failure {
             reason: "ExitCode".to_owned(),
             message: format!("{how}; {said}"),
@@ -74,6 +97,7 @@ pub(super) async fn run(
     input: &[u8],
     feed: &Feed,
     halt: &Halt,
+    force: Force,
 ) -> Result<Ended, Failure> {
     let failed = |what: &str, e: io::Error| Failure::new("StartFailed", format!("{what} failed: {e}"));
     if halt.is_asked() {
@@ -103,7 +127,7 @@ pub(super) async fn run(
         partial: Vec::new(),
         last: VecDeque::new(),
     };
-    let waited = wait(&mut child, halt);
+    let waited = wait(&mut child, halt, force);
     tokio::pin!(waited);
     // The output may end before the command does; halting goes on then.
     let status = tokio::select! {
@@ -130,7 +154,7 @@ enum End {
 }
 
 /// Waits for the end; when halted, asks the whole process group to end and then makes it.
-async fn wait(child: &mut Child, halt: &Halt) -> io::Result<End> {
+async fn wait(child: &mut Child, halt: &Halt, force: Force) -> io::Result<End> {
     tokio::select! {
         status = child.wait() => return status.map(End::ByItself),
         () = halt.asked() => {}
@@ -144,6 +168,12 @@ async fn wait(child: &mut Child, halt: &Halt) -> io::Result<End> {
         .id()
         .and_then(|id| i32::try_from(id).ok())
         .map(Pid::from_raw);
+    if let Force::Keeper(told) = force {
+        signal(child, told);
+        if let Ok(status) = timeout(BURIED_WITHIN, child.wait()).await {
+            return status.map(|_| End::Asked);
+        }
+    }
     signal(child, Signal::SIGKILL);
     child.wait().await?;
     if let Some(group) = group {

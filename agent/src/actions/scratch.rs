@@ -21,6 +21,9 @@ use crate::data::{DataError, DataServer, SecondName, transfer};
 const TMPFS: &str = "mode=0755,size=32m,nr_inodes=8k";
 /// Contents that travel in the report.
 const MAX_INLINE_BYTES: u64 = 256 << 10;
+/// Where an action finds the ephemeral data, and the folder of its input and output files, in a root of its own.
+pub(super) const WORKFLOW: &str = "/workflow";
+pub(super) const RUN: &str = "/run/farrier";
 const OUTPUT: &str = "output";
 const METADATA: &str = "metadata.json";
 const INPUT: &str = "input";
@@ -106,13 +109,6 @@ impl Scratch {
         self.mounted.path().join("run")
     }
 
-    /// The name in [`Scratch::run`] that `$FARRIER_OUTPUT` names.
-    pub(super) const OUTPUT: &'static str = OUTPUT;
-    /// The one that `$FARRIER_METADATA` names.
-    pub(super) const METADATA: &'static str = METADATA;
-    /// The same of `$FARRIER_INPUT`.
-    pub(super) const INPUT: &'static str = INPUT;
-
     /// Takes what an action that succeeded leaves.
     ///
     /// # Errors
@@ -176,6 +172,21 @@ fn metadata(run: &v1::RunAction) -> String {
         "attempt": run.attempt_id,
     });
     format!("{metadata}\n")
+}
+
+/// What names all of it to the action, which sees [`Scratch::workflow`] and [`Scratch::run`] there.
+pub(super) fn variables(action: &v1::RunAction, workflow: &Path, run: &Path) -> Vec<(String, String)> {
+    let mut named = vec![
+        ("FARRIER_WORKFLOW_DIR", workflow.to_owned()),
+        ("FARRIER_METADATA", run.join(METADATA)),
+    ];
+    // One after which the machine reboots gives nothing.
+    named.extend((!action.reboots).then(|| ("FARRIER_OUTPUT", run.join(OUTPUT))));
+    named.extend((!action.input_json.is_empty()).then(|| ("FARRIER_INPUT", run.join(INPUT))));
+    named
+        .into_iter()
+        .map(|(name, path)| (name.to_owned(), path.display().to_string()))
+        .collect()
 }
 
 /// The workflow's labels in one line, in order of their keys: `owner=ann,rack=r7`. None has a comma, a space or a quote.

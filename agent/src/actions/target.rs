@@ -9,16 +9,19 @@ use disk::probe::{self, System};
 use nix::mount::{MntFlags, umount2};
 
 use super::Failure;
+use crate::hardware;
 
 /// A partition of an image written a moment ago shows up when the kernel has read the new table.
 const APPEARS_WITHIN: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
-/// The device path for what a template says (`/dev/vda1`, `UUID=…`, a serial, `size>=100G`); waits for it to appear.
+/// The device path for what a template says (`/dev/vda1`, `UUID=…`, a serial, `size>=100G`); waits for the drivers of this machine's disks,
+/// and for it to appear.
 ///
 /// # Errors
 /// `NoSuchDisk`, with the list of the disks that there are; at once where waiting does not help.
 pub(super) async fn resolve(hint: &str) -> Result<PathBuf, Failure> {
+    hardware::is_settled().await;
     let deadline = Instant::now() + APPEARS_WITHIN;
     loop {
         let asked = hint.to_owned();
@@ -105,6 +108,7 @@ pub fn clear_mounts(mounts: &Path) {
         return;
     };
     for entry in entries.flatten() {
+        super::container::end_left(&entry.path());
         // Where nothing is mounted, only the folder is left.
         let _ = umount2(&entry.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = std::fs::remove_dir(entry.path());

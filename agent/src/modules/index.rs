@@ -1,8 +1,10 @@
 //! The tables that depmod writes. Pure.
 //!
-//! Source: depmod.d(5), modules.dep(5); the alias patterns are those of fnmatch(3).
+//! Source: depmod.d(5), modules.dep(5).
 
 use std::collections::HashMap;
+
+use drivers::Patterns;
 
 /// Far above any distribution's (Debian: 4,000 modules, 25,000 aliases).
 const MAX_MODULES: usize = 50_000;
@@ -12,7 +14,7 @@ const MAX_ALIASES: usize = 500_000;
 #[derive(Debug, Default)]
 pub struct Index {
     modules: HashMap<String, Module>,
-    aliases: Vec<(String, String)>,
+    aliases: Patterns,
 }
 
 #[derive(Debug)]
@@ -43,13 +45,13 @@ impl Index {
                 );
             }
         }
-        let mut aliases = Vec::new();
+        let mut aliases = Patterns::default();
         for line in alias.lines().take(MAX_ALIASES) {
             let mut words = line.split_whitespace();
             if let (Some("alias"), Some(pattern), Some(module), None) =
                 (words.next(), words.next(), words.next(), words.next())
             {
-                aliases.push((pattern.to_owned(), normal(module)));
+                aliases.add(pattern, &normal(module));
             }
         }
         Index { modules, aliases }
@@ -61,14 +63,8 @@ impl Index {
     }
 
     /// Names of the modules whose alias patterns match, in the table's order, each once.
-    pub fn for_modalias(&self, modalias: &str) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for (pattern, name) in &self.aliases {
-            if !names.contains(name) && matches(pattern.as_bytes(), modalias.as_bytes()) {
-                names.push(name.clone());
-            }
-        }
-        names
+    pub fn for_modalias(&self, modalias: &str) -> Vec<&str> {
+        self.aliases.meaning(modalias)
     }
 
     /// Files to load, in order, the module itself last; empty when it is unknown or built in.
@@ -86,56 +82,8 @@ fn name_of(file: &str) -> String {
     normal(base.split_once(".ko").map_or(base, |(name, _)| name))
 }
 
-fn normal(name: &str) -> String {
+pub(super) fn normal(name: &str) -> String {
     name.replace('-', "_")
-}
-
-/// fnmatch(3) without flags, for `*`, `?` and `[...]`; linear memory, no recursion, at most n·m steps.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while t < text.len() {
-        let step = match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-                continue;
-            }
-            Some(b'?') => Some(1),
-            Some(b'[') => in_set(&pattern[p..], text[t]),
-            Some(c) => (*c == text[t]).then_some(1),
-            None => None,
-        };
-        match (step, star) {
-            (Some(length), _) => (p, t) = (p + length, t + 1),
-            (None, Some((at, from))) => {
-                star = Some((at, from + 1));
-                (p, t) = (at + 1, from + 1);
-            }
-            (None, None) => return false,
-        }
-    }
-    pattern[p..].iter().all(|c| *c == b'*')
-}
-
-/// Length of the `[...]` at the start of `pattern` when it holds `byte`.
-fn in_set(pattern: &[u8], byte: u8) -> Option<usize> {
-    let end = 1 + pattern.get(1..)?.iter().position(|c| *c == b']')?;
-    let set = pattern.get(1..end)?;
-    let mut at = 0;
-    while let Some(first) = set.get(at) {
-        match (set.get(at + 1), set.get(at + 2)) {
-            (Some(b'-'), Some(last)) => {
-                if (*first..=*last).contains(&byte) {
-                    return Some(end + 1);
-                }
-                at += 3;
-            }
-            _ if *first == byte => return Some(end + 1),
-            _ => at += 1,
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -183,25 +131,5 @@ mod tests {
         assert_eq!(index.for_modalias(pci), ["virtio_pci"]);
         assert_eq!(index.for_modalias("fs-ext4"), ["ext4"]);
         assert!(index.for_modalias("usb:v1D6Bp0002").is_empty());
-    }
-
-    #[test]
-    fn patterns_are_those_of_fnmatch() {
-        for (pattern, text, want) in [
-            ("a*b*c", "aXbYc", true),
-            ("a*b*c", "aXbY", false),
-            ("usb:v*p[0-9A-C]?x", "usb:v12pB7x", true),
-            ("usb:v*p[0-9A-C]?x", "usb:v12pD7x", false),
-            ("[", "[", false),
-            ("[]", "a", false),
-            ("*", "", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(
-                matches(pattern.as_bytes(), text.as_bytes()),
-                want,
-                "{pattern} {text}"
-            );
-        }
     }
 }

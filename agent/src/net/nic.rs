@@ -85,11 +85,41 @@ pub fn describe_missing(parameters: &BootParameters) -> String {
         .map(|n| format!("{} {} {}", n.name, n.mac_text(), n.driver))
         .collect();
     let there = if there.is_empty() {
-        "none; is its driver in the boot image?".to_owned()
+        "none".to_owned()
     } else {
         there.join(", ")
     };
-    format!("still waiting for {wanted}; there is: {there}")
+    let without_driver = without_driver(Path::new("/sys/bus/pci/devices"));
+    let without_driver = if without_driver.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; no driver of this boot image drives the network card {}: build it with --profile server or a newer kernel",
+            without_driver.join(", ")
+        )
+    };
+    format!("still waiting for {wanted}; there is: {there}{without_driver}")
+}
+
+/// The PCI ids of network cards (class 02) that no driver has taken, sorted.
+fn without_driver(devices: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(devices) else {
+        return Vec::new();
+    };
+    let mut ids: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let hex = |name: &str| {
+                let text = std::fs::read_to_string(entry.path().join(name)).ok()?;
+                Some(text.trim().strip_prefix("0x")?.to_owned())
+            };
+            let is_idle = !entry.path().join("driver").exists();
+            let is_network = hex("class")?.starts_with("02");
+            (is_idle && is_network).then_some(format!("{}:{}", hex("vendor")?, hex("device")?))
+        })
+        .collect();
+    ids.sort();
+    ids
 }
 
 #[cfg(test)]
@@ -104,6 +134,26 @@ mod tests {
             driver: "virtio_net".to_owned(),
             carrier: true,
         }
+    }
+
+    #[test]
+    fn a_network_card_without_a_driver_is_named_by_its_pci_id() {
+        let devices = tempfile::tempdir().expect("folder");
+        for (name, class, device, driven) in [
+            ("0000:00:02.0", "0x020000", "0x10d3", false),
+            ("0000:00:03.0", "0x020000", "0x1521", true),
+            ("0000:00:1f.2", "0x010601", "0x2922", false),
+        ] {
+            let folder = devices.path().join(name);
+            std::fs::create_dir(&folder).expect("folder");
+            for (file, content) in [("class", class), ("vendor", "0x8086"), ("device", device)] {
+                std::fs::write(folder.join(file), format!("{content}\n")).expect("written");
+            }
+            if driven {
+                std::fs::create_dir(folder.join("driver")).expect("folder");
+            }
+        }
+        assert_eq!(without_driver(devices.path()), ["8086:10d3"]);
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(crate) fn listen() -> nix::Result<OwnedFd> {
 }
 
 /// A uevent is `add@/path`, then `KEY=value` words, each ended by a zero byte.
-fn modalias_of(message: &[u8]) -> Option<String> {
+pub(crate) fn modalias_of(message: &[u8]) -> Option<String> {
     if !message.starts_with(b"add@") {
         return None;
     }

@@ -25,7 +25,7 @@ use crate::net::nic::{self, Nic};
 use crate::screen::panel::Panel;
 use crate::screen::{self, Doing, Trouble};
 use events::Events;
-pub(crate) use events::listen as listen_for_devices;
+pub(crate) use events::{listen as listen_for_devices, modalias_of};
 use watchdog::Watchdog;
 
 /// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
@@ -66,7 +66,7 @@ pub fn run() -> ExitCode {
 
     let mut events = Events::open();
     let mut modules = Modules::of_running_kernel();
-    let loaded = modules.load_for_devices();
+    let loaded = modules.load_for_boot(|| nic::find_boot_nic(&parameters).is_some());
     stage("modules", &[("loaded", &loaded.to_string())]);
 
     let mut watchdog = Watchdog::open();
@@ -114,12 +114,8 @@ pub fn run() -> ExitCode {
         if let Some(words) = &worker.words {
             words.keep_short();
         }
-        for modalias in events.wait(Duration::from_millis(500)) {
-            modules.load_for(&modalias);
-        }
-        for problem in modules.problems.drain(..) {
-            say(&problem);
-        }
+        // From here on modules are loaded by the worker.
+        let _ = events.wait(Duration::from_millis(500));
     }
 }
 

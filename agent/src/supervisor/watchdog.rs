@@ -12,19 +12,25 @@ pub(super) struct Watchdog {
 impl Watchdog {
     /// Opens `/dev/watchdog` where there is one; opening it starts it.
     pub(super) fn open() -> Watchdog {
-        let device = OpenOptions::new().write(true).open("/dev/watchdog").ok();
         Watchdog {
-            device,
+            device: open(),
             fed: Instant::now(),
         }
     }
 
-    /// Feeds it every few seconds (the common timeout is 30 s or more).
+    /// Feeds it every few seconds (the common timeout is 30 s or more). Its driver may come later than PID 1.
     pub(super) fn feed(&mut self) {
-        let due = self.fed.elapsed() >= Duration::from_secs(5);
-        if let Some(device) = self.device.as_mut().filter(|_| due) {
-            let _ = device.write_all(b"\0");
-            self.fed = Instant::now();
+        if self.fed.elapsed() < Duration::from_secs(5) {
+            return;
+        }
+        self.fed = Instant::now();
+        match self.device.as_mut() {
+            Some(device) => drop(device.write_all(b"\0")),
+            None => self.device = open(),
         }
     }
+}
+
+fn open() -> Option<File> {
+    OpenOptions::new().write(true).open("/dev/watchdog").ok()
 }

@@ -43,6 +43,7 @@ pub enum Event {
 
 /// What to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, obeyed at once")]
 pub enum Order {
     /// End the stream and open another: the server at its other end is stale.
     Detach,

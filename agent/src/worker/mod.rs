@@ -31,6 +31,7 @@ use self::core::{Core, Event, Leaving, Order};
 use crate::actions::{self, Feed, Halt, Place, Surroundings, Told};
 use crate::console::{printable, say, stage};
 use crate::data::DataServer;
+use crate::hardware::Hardware;
 use crate::inventory::watch::Watched;
 use crate::last_words;
 use crate::needed::spawn_needed;
@@ -65,6 +66,8 @@ pub struct Settings {
     /// How the worker before this one died, for the server; empty: there was none.
     pub last_death: String,
     pub surroundings: Surroundings,
+    /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
+    pub hardware: Option<Hardware>,
 }
 
 impl Settings {
@@ -263,6 +266,10 @@ impl Worker {
             }
         });
         stage("attached", &[("machine", &welcome.machine)]);
+        // Not before: the machine has one way to its server, and whatever else it has may take seconds.
+        if let Some(hardware) = self.settings.hardware.take() {
+            hardware.begin();
+        }
         say(&format!(
             "attached to {} as machine {} ({})",
             self.settings.server, welcome.machine, self.settings.identity.mac
@@ -372,6 +379,8 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
+            images: None,
+            own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {
             let outcome = survived(actions::run(Arc::new(run), place, feed, halt), &secrets).await;

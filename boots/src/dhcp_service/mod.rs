@@ -205,7 +205,7 @@ mod tests {
             grpc_port: 0,
             consoles: Vec::new(),
         };
-        let context = Context::new(server, nobody.clone(), nobody.clone());
+        let context = Context::new(server, Default::default(), nobody.clone(), nobody.clone());
         let (first, mut waiting) = mpsc::channel(QUEUE);
         let (second, mut others) = mpsc::channel(QUEUE);
         let queues = [first, second];

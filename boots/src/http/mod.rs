@@ -2,7 +2,7 @@
 //!
 //! | path | what |
 //! |---|---|
-//! | `/ipxe/script/<mac>/auto.ipxe` | the machine's script, for its own address only |
+//! | `/ipxe/script/<mac>/auto.ipxe[?card=<busid>]` | the machine's script, for its own address only; with the card that it boots from where the boot image has driver overlays |
 //! | `/ipxe/binary/[<mac>/]<file>` | boot loaders |
 //! | `/boot/<file>` | the boot image directory |
 //! | `/images/<path>` | the images directory |
@@ -36,6 +36,8 @@ use crate::context::{Context, ScriptRefusal, Told};
 use crate::directories::{self, KERNEL_FILES};
 use crate::files::{self, Opened};
 use crate::inventory::InventoryError;
+use crate::overlays;
+use crate::scripts;
 use crate::tftp::name::{Wanted, wanted};
 use crate::timeline::Stage;
 
@@ -61,11 +63,23 @@ impl Site {
 
     /// Computes the digests of what the first machine asks for, so that it need not wait for them.
     pub(crate) async fn warm(&self) {
-        for name in KERNEL_FILES {
-            let root = self.boot_dir.clone();
-            if let Ok(Ok(opened)) = tokio::task::spawn_blocking(move || files::open_below(&root, name)).await
-            {
-                let _ = self.digests.etag(&self.boot_dir, name, &opened).await;
+        let root = self.boot_dir.clone();
+        let names = tokio::task::spawn_blocking(move || overlays::names(&root)).await;
+        let overlays = names
+            .unwrap_or_default()
+            .into_iter()
+            .map(|name| drivers::archive_of(&name));
+        let fetched = [drivers::CATALOGUE_FILE, drivers::ARCHIVE_FILE];
+        let names = KERNEL_FILES
+            .into_iter()
+            .chain(fetched)
+            .map(str::to_owned)
+            .chain(overlays);
+        for name in names {
+            let (root, relative) = (self.boot_dir.clone(), name.clone());
+            let opened = tokio::task::spawn_blocking(move || files::open_below(&root, &relative));
+            if let Ok(Ok(opened)) = opened.await {
+                let _ = self.digests.etag(&self.boot_dir, &name, &opened).await;
             }
         }
     }
@@ -104,6 +118,13 @@ impl Asked {
         Self { parts, from }
     }
 
+    /// The network card that iPXE says it booted from.
+    fn card(&self) -> Option<String> {
+        let query = self.parts.uri.query()?;
+        let mut words = url::form_urlencoded::parse(query.as_bytes());
+        words.find_map(|(name, value)| (name == scripts::CARD).then(|| value.into_owned()))
+    }
+
     fn what(&self) -> String {
         let path: String = self.parts.uri.path().chars().take(200).collect();
         format!("{} {path}", self.parts.method)
@@ -118,7 +139,11 @@ async fn script(State(site): State<Arc<Site>>, UrlPath(mac): UrlPath<String>, re
         context.record(Stage::Http, context.owner(asked.from), asked.what(), told);
         return say(StatusCode::BAD_REQUEST, "not a MAC address");
     };
-    match context.script(mac, asked.from, Stage::Http).await {
+    let card = asked.card();
+    let card = card
+        .as_deref()
+        .map_or(overlays::Asked::Anew, overlays::Asked::With);
+    match context.script(mac, asked.from, Stage::Http, card).await {
         Ok(made) => {
             let told = Told::answered(format!("200: {}", made.why)).bytes(made.text.len() as u64);
             context.record(Stage::Http, Some(mac), asked.what(), told);
@@ -134,7 +159,9 @@ async fn script(State(site): State<Arc<Site>>, UrlPath(mac): UrlPath<String>, re
                 ScriptRefusal::WrongAddress { .. } => (StatusCode::FORBIDDEN, Told::refused),
                 ScriptRefusal::NoAddress { .. } => (StatusCode::SERVICE_UNAVAILABLE, Told::failed),
                 ScriptRefusal::NothingToBoot { .. } => (StatusCode::NOT_FOUND, Told::refused),
-                ScriptRefusal::BadValue { .. } => (StatusCode::INTERNAL_SERVER_ERROR, Told::failed),
+                ScriptRefusal::BadValue { .. } | ScriptRefusal::BootImage(_) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, Told::failed)
+                }
                 ScriptRefusal::Inventory(_) => (StatusCode::SERVICE_UNAVAILABLE, Told::failed),
             };
             // A stranger's MAC is its own entry's; the names of machines are not for others to read.

@@ -13,6 +13,7 @@ use macaddr::MacAddr6;
 
 use crate::bootfile::UEFI_LOCAL_BOOT;
 use crate::inventory::{Machine, NextBoot, Script};
+use crate::overlays::Drivers;
 pub use value::ScriptError;
 
 /// What scripts say about this server.
@@ -46,9 +47,15 @@ impl Server {
 ///
 /// # Errors
 /// [`ScriptError`] names the value that cannot stand in a script.
-pub fn for_machine(server: &Server, machine: &Machine, token: &str) -> Result<Option<String>, ScriptError> {
+pub fn for_machine(
+    server: &Server,
+    machine: &Machine,
+    token: &str,
+    drivers: &Drivers,
+) -> Result<Option<String>, ScriptError> {
     match &machine.next {
-        NextBoot::Agent { reason } => agent(server, machine, reason, token).map(Some),
+        NextBoot::Agent { .. } if *drivers == Drivers::AskAgain => Ok(Some(ask_again(server, machine))),
+        NextBoot::Agent { reason } => agent(server, machine, reason, token, drivers).map(Some),
         NextBoot::LocalDisk { reason } => Ok(Some(local_disk(server, &machine.name, reason))),
         NextBoot::Nothing { .. } => Ok(None),
         NextBoot::Script {
@@ -65,18 +72,32 @@ pub fn for_machine(server: &Server, machine: &Machine, token: &str) -> Result<Op
 ///
 /// # Errors
 /// [`ScriptError`] names the value that cannot stand in a script.
-pub fn agent(server: &Server, machine: &Machine, reason: &str, token: &str) -> Result<String, ScriptError> {
+pub fn agent(
+    server: &Server,
+    machine: &Machine,
+    reason: &str,
+    token: &str,
+    drivers: &Drivers,
+) -> Result<String, ScriptError> {
     let http = server.http_url();
-    let command_line = agent_command_line(server, machine, token)?;
+    let command_line = agent_command_line(server, machine, token, drivers)?;
+    let archives: Vec<String> = archives(drivers)
+        .map(|name| format!("initrd --name {name} {http}/boot/{name} && "))
+        .collect();
+    let archives = archives.concat();
+    let note = drivers.note().map_or_else(String::new, |note| {
+        format!("echo Farrier: {}\n", value::text(&note))
+    });
     let script_url = server.script_url(machine.mac);
     let name = value::text(&machine.name);
     let reason = value::text(reason);
     Ok(format!(
         "#!ipxe\n\
          echo Farrier: {name} boots the agent: {reason}\n\
+         {note}\
          :fetch\n\
          imgfree\n\
-         kernel {http}/boot/vmlinuz {command_line} && initrd --name initramfs.img {http}/boot/initramfs.img && boot ||\n\
+         kernel {http}/boot/vmlinuz {command_line} && {archives}boot ||\n\
          imgfree\n\
          echo Farrier: the agent could not be fetched from {http}, trying again in 3 s\n\
          sleep 3\n\
@@ -84,18 +105,44 @@ pub fn agent(server: &Server, machine: &Machine, reason: &str, token: &str) -> R
     ))
 }
 
+/// The first archive has what every machine needs.
+fn archives(drivers: &Drivers) -> impl Iterator<Item = String> {
+    let overlays = drivers.overlays().iter().map(|name| drivers::archive_of(name));
+    ["initramfs.img".to_owned()].into_iter().chain(overlays)
+}
+
+/// Asks for the script again and says on which card: only iPXE knows. `netX` is the one that it booted from.
+fn ask_again(server: &Server, machine: &Machine) -> String {
+    let script_url = server.script_url(machine.mac);
+    format!(
+        "#!ipxe\n\
+         :ask\n\
+         chain --replace --autofree {script_url}?{CARD}=${{netX/busid}} ||\n\
+         echo Farrier: the script could not be fetched from {}, trying again in 3 s\n\
+         sleep 3\n\
+         goto ask\n",
+        server.http_url()
+    )
+}
+
 /// The agent's kernel command line.
 ///
 /// # Errors
 /// [`ScriptError`] names the word that cannot stand in a script.
-pub fn agent_command_line(server: &Server, machine: &Machine, token: &str) -> Result<String, ScriptError> {
+pub fn agent_command_line(
+    server: &Server,
+    machine: &Machine,
+    token: &str,
+    drivers: &Drivers,
+) -> Result<String, ScriptError> {
     let consoles = if machine.consoles.is_empty() {
         &server.consoles
     } else {
         &machine.consoles
     };
     let mac = mac_text(machine.mac);
-    let mut words = vec!["initrd=initramfs.img".to_owned()];
+    // For UEFI, which hands over by name.
+    let mut words: Vec<String> = archives(drivers).map(|name| format!("initrd={name}")).collect();
     for console in consoles {
         words.extend(value::words("console", console)?);
     }
@@ -164,6 +211,9 @@ pub fn custom_contents(contents: &str) -> String {
     }
 }
 
+/// What a script says in its URL of the card that it boots from: iPXE's `busid`.
+pub(crate) const CARD: &str = "card";
+
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
@@ -193,7 +243,7 @@ mod tests {
 
     #[track_caller]
     fn script(machine: &Machine) -> String {
-        for_machine(&server(), machine, "0123456789abcdef")
+        for_machine(&server(), machine, "0123456789abcdef", &Drivers::InBase)
             .unwrap()
             .unwrap()
     }
@@ -214,6 +264,51 @@ mod tests {
     }
 
     #[test]
+    fn asks_on_which_card_and_fetches_what_drives_it() {
+        let machine = machine(NextBoot::Agent {
+            reason: "workflow 0192 is PENDING".into(),
+        });
+        let script = |drivers: &Drivers| for_machine(&server(), &machine, "t", drivers).unwrap().unwrap();
+        assert_snapshot!(script(&Drivers::AskAgain), @r"
+        #!ipxe
+        :ask
+        chain --replace --autofree http://10.77.0.1:7080/ipxe/script/52:54:00:77:00:0b/auto.ipxe?card=${netX/busid} ||
+        echo Farrier: the script could not be fetched from http://10.77.0.1:7080, trying again in 3 s
+        sleep 3
+        goto ask
+        ");
+        let sent = Drivers::Sent {
+            overlays: vec!["hypervisors".into(), "intel-1g".into()],
+            card: "8086:10d3".into(),
+        };
+        assert_snapshot!(script(&sent), @r"
+        #!ipxe
+        echo Farrier: node1 boots the agent: workflow 0192 is PENDING
+        :fetch
+        imgfree
+        kernel http://10.77.0.1:7080/boot/vmlinuz initrd=initramfs.img initrd=drivers-hypervisors.img initrd=drivers-intel-1g.img console=tty0 console=ttyS0,115200 panic=10 hw_addr=52:54:00:77:00:0b worker_id=52:54:00:77:00:0b grpc_authority=10.77.0.1:42113 farrier.http=http://10.77.0.1:7080 farrier.token=t && initrd --name initramfs.img http://10.77.0.1:7080/boot/initramfs.img && initrd --name drivers-hypervisors.img http://10.77.0.1:7080/boot/drivers-hypervisors.img && initrd --name drivers-intel-1g.img http://10.77.0.1:7080/boot/drivers-intel-1g.img && boot ||
+        imgfree
+        echo Farrier: the agent could not be fetched from http://10.77.0.1:7080, trying again in 3 s
+        sleep 3
+        chain --replace --autofree http://10.77.0.1:7080/ipxe/script/52:54:00:77:00:0b/auto.ipxe || goto fetch
+        ");
+        let unknown = script(&Drivers::Unknown {
+            card: "1234:5678".into(),
+        });
+        assert_eq!(unknown.lines().count(), 10);
+        assert!(
+            unknown.contains("\necho Farrier: no driver of the boot image names the network card 1234:5678"),
+            "{unknown}"
+        );
+        // What iPXE says is shown, and never becomes a command.
+        let evil = script(&Drivers::All {
+            overlays: vec![],
+            said: "${net0/mac}\nshell".into(),
+        });
+        assert!(evil.lines().count() == 10 && !evil.contains("${"), "{evil}");
+    }
+
+    #[test]
     fn the_machines_own_words_come_last() {
         let mut machine = machine(NextBoot::Agent {
             reason: String::new(),
@@ -221,7 +316,7 @@ mod tests {
         machine.consoles = vec!["console=ttyS1,9600".into()];
         machine.vlan_id = Some(77);
         machine.kernel_params = vec!["quiet".into(), "intel_iommu=on iommu=pt".into()];
-        assert_snapshot!(agent_command_line(&server(), &machine, "t").unwrap(), @"initrd=initramfs.img console=ttyS1,9600 panic=10 hw_addr=52:54:00:77:00:0b worker_id=52:54:00:77:00:0b grpc_authority=10.77.0.1:42113 farrier.http=http://10.77.0.1:7080 farrier.token=t vlan_id=77 quiet intel_iommu=on iommu=pt");
+        assert_snapshot!(agent_command_line(&server(), &machine, "t", &Drivers::InBase).unwrap(), @"initrd=initramfs.img console=ttyS1,9600 panic=10 hw_addr=52:54:00:77:00:0b worker_id=52:54:00:77:00:0b grpc_authority=10.77.0.1:42113 farrier.http=http://10.77.0.1:7080 farrier.token=t vlan_id=77 quiet intel_iommu=on iommu=pt");
     }
 
     #[test]
@@ -269,13 +364,21 @@ mod tests {
             assert_eq!(lines, 9, "a reason is only words: {evil:?}");
             assert!(!script(&machine).contains("${"), "{evil:?}");
             machine.kernel_params = vec![evil.into()];
-            let error = for_machine(&server(), &machine, "t").unwrap_err().to_string();
+            let error = for_machine(&server(), &machine, "t", &Drivers::InBase)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("kernel parameter"), "{error}");
             machine.kernel_params.clear();
             machine.consoles = vec![evil.into()];
-            assert!(for_machine(&server(), &machine, "t").is_err(), "{evil:?}");
+            assert!(
+                for_machine(&server(), &machine, "t", &Drivers::InBase).is_err(),
+                "{evil:?}"
+            );
             machine.consoles.clear();
-            assert!(for_machine(&server(), &machine, evil).is_err(), "{evil:?}");
+            assert!(
+                for_machine(&server(), &machine, evil, &Drivers::InBase).is_err(),
+                "{evil:?}"
+            );
         }
         for evil in [
             "http://host/\nshell",

@@ -21,6 +21,7 @@ use super::transfer::End;
 use crate::bootfile;
 use crate::context::{Context, Told};
 use crate::files::{self, Opened};
+use crate::overlays::Asked;
 use crate::timeline::Stage;
 use crate::udp::{Received, UdpSocket};
 
@@ -269,7 +270,11 @@ impl Service {
                     None,
                 ))
             }
-            Wanted::Script(mac) => match self.context.script(mac, IpAddr::V4(from), Stage::Tftp).await {
+            Wanted::Script(mac) => match self
+                .context
+                .script(mac, IpAddr::V4(from), Stage::Tftp, Asked::Anew)
+                .await
+            {
                 Ok(made) => Ok((Source::Bytes(made.text.into_bytes().into()), made.why, Some(mac))),
                 Err(refusal) => Err(Refusal {
                     detail: refusal.to_string(),

@@ -8,17 +8,18 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use reach::{NoTls, Reach};
 use reqwest::header::{
     ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE,
 };
-use reqwest::{Client, Response, StatusCode, Version};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Version};
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use super::WriteError;
 use super::coding::{self, Coding, Undone};
 use super::decode::Limits;
-use super::reach::{self, Downgrade, NoTls, Reach};
+use super::redirects::{Downgrade, redirects};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
@@ -80,9 +81,11 @@ impl Http {
         digest_known: bool,
         downgrade: Downgrade,
     ) -> Result<Http, WriteError> {
-        let client = reach::client(reach, downgrade).map_err(|err| WriteError::BadUrl {
+        // A download is one connection, and the next one is hours away.
+        let tune = |client: ClientBuilder| client.pool_max_idle_per_host(0).redirect(redirects(downgrade));
+        let client = reach::client(reach, tune).map_err(|err| WriteError::BadUrl {
             url: url.to_string(),
-            what: chain(&err),
+            what: reach::in_words(&err),
         })?;
         Ok(Http {
             client,
@@ -158,7 +161,7 @@ impl Http {
                 }
                 Ok(Ok(None)) if self.total.is_none() => return Ok(None),
                 Ok(Ok(None)) => "the answer ended too early".to_owned(),
-                Ok(Err(err)) => chain(&err),
+                Ok(Err(err)) => reach::in_words(&err),
                 Err(_) => format!("no byte came for {} s", patience.as_secs_f32()),
             };
             self.response = None;
@@ -237,13 +240,13 @@ impl Http {
             Ok(Err(err)) if err.is_builder() || err.is_redirect() => {
                 return Err(Failed::ForGood(WriteError::BadUrl {
                     url: self.url.to_string(),
-                    what: chain(&err),
+                    what: reach::in_words(&err),
                 }));
             }
             Ok(Err(err)) => {
                 return Err(match reach::no_tls(&err) {
                     Some(why) => Failed::ForGood(self.untrusted(&err, why)),
-                    None => Failed::ForNow(chain(&err)),
+                    None => Failed::ForNow(reach::in_words(&err)),
                 });
             }
             Err(_) => {
@@ -489,20 +492,6 @@ fn jittered(pause: Duration) -> Duration {
     let random = std::hash::RandomState::new().build_hasher().finish();
     let half = pause / 2;
     half + half * u32::try_from(random % 1000).unwrap_or(0) / 1000
-}
-
-/// An error with its causes: reqwest's own text says only "error sending request".
-fn chain(err: &reqwest::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = std::error::Error::source(err);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

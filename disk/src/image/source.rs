@@ -8,7 +8,7 @@ use url::Url;
 use super::coding::Coding;
 use super::formats;
 use super::http::{Fetch, Http};
-use super::reach::Downgrade;
+use super::redirects::Downgrade;
 use super::{WriteError, WriteRequest, digest};
 
 /// How much of a file is read at a time.

@@ -40,6 +40,9 @@ pub enum ModuleError {
         #[source]
         source: ElfError,
     },
+    /// A module could not be packed.
+    #[error("could not pack a kernel module")]
+    Pack(#[source] io::Error),
     /// A module without which the image would be useless is not there.
     #[error("the kernel in {} has no module {module}, which this profile needs", tree.display())]
     Required { module: String, tree: PathBuf },
@@ -110,6 +113,11 @@ impl ModuleTree {
         self.builtin_aliases
             .get(&module_name(name))
             .map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the PCI ids that the kernel itself answers to, whichever module it is.
+    pub(crate) fn all_builtin_aliases(&self) -> impl Iterator<Item = &String> {
+        self.builtin_aliases.values().flatten()
     }
 
     /// Returns the paths of all modules that are files, below the tree and without compression suffix, and the files.
@@ -183,15 +191,48 @@ impl ModuleTree {
     }
 }
 
-/// Modules chosen from a tree, closed under dependency.
-#[derive(Debug)]
+/// Modules chosen from a tree; what one of them depends on is here, in the part of the image below this one, or built in.
+#[derive(Debug, Clone)]
 pub struct Selection<'a> {
     tree: &'a ModuleTree,
-    /// INVARIANT: whatever one of these depends on is here or built in.
     modules: BTreeMap<String, Module>,
 }
 
-impl Selection<'_> {
+impl<'a> Selection<'a> {
+    /// The modules of these names, and what they depend on, of those that are here.
+    pub(crate) fn closure(&self, names: &[String]) -> Selection<'a> {
+        let mut open: Vec<String> = names.iter().map(|name| module_name(name)).collect();
+        let mut modules = BTreeMap::new();
+        while let Some(name) = open.pop() {
+            let Some(module) = self.modules.get(&name) else {
+                continue;
+            };
+            if modules.insert(name, module.clone()).is_none() {
+                let before = module.info.soft_before.iter().map(|name| module_name(name));
+                open.extend(module.info.depends.iter().cloned().chain(before));
+            }
+        }
+        Selection {
+            tree: self.tree,
+            modules,
+        }
+    }
+
+    /// Leaves out what another selection has.
+    pub(crate) fn leave_out(&mut self, other: &Selection<'_>) {
+        self.modules.retain(|name, _| !other.modules.contains_key(name));
+    }
+
+    /// Returns the bytes of a module as its package has them, and how they are packed: `.xz`, say, or nothing.
+    ///
+    /// # Errors
+    /// [`ModuleError::File`] if the file cannot be read.
+    pub(crate) fn file(&self, module: &Module) -> Result<(&'static str, Vec<u8>), ModuleError> {
+        let name = module.file.to_string_lossy();
+        let packing = COMPRESSIONS.iter().find(|suffix| name.ends_with(**suffix));
+        Ok((packing.unwrap_or(&""), files::read(&module.file)?))
+    }
+
     /// Returns the modules by name, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Module)> {
         self.modules.iter().map(|(name, module)| (name.as_str(), module))
@@ -211,7 +252,7 @@ impl Selection<'_> {
     }
 
     /// The modules that these were chosen from.
-    pub fn tree(&self) -> &ModuleTree {
+    pub fn tree(&self) -> &'a ModuleTree {
         self.tree
     }
 
@@ -231,6 +272,12 @@ pub fn module_name(path: &str) -> String {
 pub(crate) fn without_compression(path: &str) -> &str {
     let stripped = COMPRESSIONS.iter().find_map(|suffix| path.strip_suffix(suffix));
     stripped.filter(|path| path.ends_with(".ko")).unwrap_or(path)
+}
+
+/// The path of a file of the archive that agents fetch from, without how it is packed.
+pub(crate) fn without_packing(path: &str) -> &str {
+    let stripped = COMPRESSIONS.iter().find_map(|suffix| path.strip_suffix(suffix));
+    stripped.unwrap_or(path)
 }
 
 fn module_files(directory: &Path) -> Result<Vec<PathBuf>, FileError> {

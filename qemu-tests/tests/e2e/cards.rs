@@ -13,7 +13,7 @@ use qemu_tests::lab::machine::{Blueprint, Machine};
 use qemu_tests::lab::namespace::inside;
 
 use crate::image::{BOOTED, TestImage};
-use crate::scene::{Scene, path_from, reboot, scene_with, write_image};
+use crate::scene::{Scene, path_from, reboot, scene, scene_with, write_image};
 
 const WITHIN: Duration = Duration::from_secs(300);
 const IMAGE: usize = 24 << 20;
@@ -26,6 +26,41 @@ fn a_machine_with_a_realtek_card_and_a_raid_controller_is_written_and_boots_its_
             .nics_are(Nic::Rtl8139)
             .disks_are_on(DiskController::Megasas);
         let machine = written(scene, blueprint);
+        // The card's driver was sent, and no other card's; the controller's was fetched.
+        let sent = scene.world.api.boot_log(machine.mac()).unwrap();
+        let sent: Vec<String> = sent
+            .into_iter()
+            .map(|entry| format!("{} {}", entry.what, entry.detail))
+            .collect();
+        let fetched = |name: &str| {
+            sent.iter()
+                .any(|entry| entry.starts_with(&format!("GET /boot/{name} ")))
+        };
+        assert!(
+            fetched("drivers-realtek.img") && fetched("modules.list.zst") && fetched("modules.cpio"),
+            "{sent:#?}"
+        );
+        assert_eq!(
+            sent.iter()
+                .filter(|entry| entry.contains("/boot/drivers-"))
+                .count(),
+            1,
+            "{sent:#?}"
+        );
+        assert!(
+            sent.iter()
+                .any(|entry| entry.contains("network card 10ec:8139, driver overlay realtek")),
+            "{sent:#?}"
+        );
+        let said = machine.serial().text();
+        let line = said
+            .lines()
+            .find(|line| line.contains("drivers fetched: "))
+            .unwrap_or(&said);
+        assert!(
+            line.contains("megaraid_sas") && line.contains("sd_mod") && !line.contains("8139"),
+            "{line}"
+        );
         assert_eq!(machine.disk_device(), "/dev/sda");
         machine.wait_for_serial(BOOTED, WITHIN).unwrap();
         let kernel = machine.serial().text();
@@ -33,6 +68,90 @@ fn a_machine_with_a_realtek_card_and_a_raid_controller_is_written_and_boots_its_
             assert!(kernel.contains(driver), "{driver} was not loaded");
         }
     });
+}
+
+/// The image of virtual machines has no driver for it.
+#[test]
+fn a_card_that_no_driver_knows_is_named_on_the_screen_and_in_the_boot_log() {
+    scene(|scene| {
+        let blueprint = Blueprint::numbered(1).nics_are(Nic::Rtl8139).memory_mib(512);
+        let mut machine = scene.world.machine(blueprint).unwrap();
+        scene.workflow(&machine, &[reboot()]);
+        machine.power_on().unwrap();
+        machine
+            .wait_for_serial("names the network card 10ec:8139 that it booted from", WITHIN)
+            .unwrap();
+        machine
+            .wait_for_serial(
+                "no driver of this boot image drives the network card 10ec:8139",
+                WITHIN,
+            )
+            .unwrap();
+        let told = scene.world.api.boot_log(machine.mac()).unwrap();
+        let told = told.iter().find(|entry| entry.what == "drivers").unwrap();
+        assert!(told.detail.contains("network card 10ec:8139"), "{told:?}");
+    });
+}
+
+/// The server looks at its boot image when it starts; what is changed after that goes out as it is.
+#[test]
+fn an_overlay_that_is_not_the_images_is_not_used_and_the_machine_says_why() {
+    scene_with("boot-server", |scene| {
+        let boot_dir = scene.own_boot_dir();
+        let overlay = boot_dir.join("drivers-realtek.img");
+        let mut archive = zstd::decode_all(fs::File::open(&overlay).unwrap()).unwrap();
+        let modules: Vec<usize> = (0..archive.len() - 4)
+            .filter(|at| archive[*at..].starts_with(b"\x7fELF"))
+            .collect();
+        assert!(modules.len() > 2, "{} modules", modules.len());
+        for at in modules {
+            // The file says which system it is for here, and nobody asks.
+            archive[at + 9] ^= 1;
+        }
+        fs::write(&overlay, zstd::encode_all(&archive[..], 3).unwrap()).unwrap();
+        let blueprint = Blueprint::numbered(1).nics_are(Nic::Rtl8139).memory_mib(768);
+        let mut machine = scene.world.machine(blueprint).unwrap();
+        scene.workflow(&machine, &[reboot()]);
+        machine.power_on().unwrap();
+        machine
+            .wait_for_serial(
+                "8139cp.ko of driver overlay realtek is not loaded: it has the SHA-256",
+                WITHIN,
+            )
+            .unwrap();
+        machine
+            .wait_for_serial(
+                "no driver of this boot image drives the network card 10ec:8139",
+                WITHIN,
+            )
+            .unwrap();
+    });
+}
+
+/// Who exceeds a budget says in the commit what was traded for it, and changes the profile's list.
+#[test]
+fn the_agent_and_every_family_of_drivers_keep_within_their_budgets() {
+    for (boot_dir, least) in [("boot", 4), ("boot-server", 30)] {
+        let manifest = Manifest::read(&path_from("FARRIER_LAB_DIR").join(boot_dir)).unwrap();
+        assert!(manifest.families.len() >= least, "{:?}", manifest.families);
+        let over: Vec<_> = manifest
+            .families
+            .iter()
+            .filter(|one| one.bytes > one.budget_bytes)
+            .collect();
+        assert!(over.is_empty(), "{boot_dir}: {over:#?}");
+        // What a machine is sent whose card needs the largest overlay of Intel's or none.
+        let bytes = |name: &str| manifest.bytes_of(name);
+        let sent = bytes("vmlinuz") + bytes("initramfs.img");
+        let (overlay, most) = match boot_dir {
+            "boot" => (0, 15_500_000),
+            _ => (
+                bytes("drivers-intel-100g.img").max(bytes("drivers-intel-1g.img")),
+                17_000_000,
+            ),
+        };
+        assert!(sent + overlay <= most, "{boot_dir}: {sent} B and {overlay} B");
+    }
 }
 
 /// Its iPXE is of 2019 and its GRUB 2.06: UEFI uses both, the one to fetch the agent and the other to boot the disk.

@@ -82,6 +82,19 @@ impl Scene {
         mount(Some(file), &place, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
     }
 
+    /// A copy of the boot image, which the server serves from now on: what is changed in it is this test's alone.
+    pub(crate) fn own_boot_dir(&mut self) -> PathBuf {
+        let copy = self.world.run_dir.sub("boot").unwrap();
+        let served = self.world.server.paths().boot_dir.clone();
+        for entry in fs::read_dir(&served).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        // The server looks at the image by its path when it starts, and it runs.
+        mount(Some(&copy), &served, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+        copy
+    }
+
     /// A workflow of one machine: the given actions, in the order given.
     pub(crate) fn workflow(&self, machine: &Machine, actions: &[String]) -> Workflow {
         let name = format!("test-{}", uuid::Uuid::new_v4().simple());

@@ -10,7 +10,7 @@ use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::labels::Labels;
-use crate::language::Native;
+use crate::language::{Native, Resources};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Dispatch {
     pub timeout_s: u64,
     pub pid: String,
     pub network: String,
+    pub confined: bool,
+    pub resources: Resources,
     /// From 0, within the task.
     pub action_index: usize,
     /// Of the task.
@@ -101,6 +103,8 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         timeout_s: action.timeout_s,
         pid: action.pid.clone(),
         network: action.network.clone(),
+        confined: action.confined,
+        resources: action.resources,
         action_index: index,
         action_count: task.actions.len(),
         data_version: progress.data_version,

@@ -147,9 +147,14 @@ pub struct Action {
     /// `host` or empty.
     #[serde(default)]
     pub pid: String,
-    /// `host` or empty.
+    /// `host`, `none` or empty.
     #[serde(default)]
     pub network: String,
+    /// A container that may do what Docker lets one do, and no more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub confined: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resources: Resources,
     /// Done when the machine has left and come back with another boot. In 0.1: whenever the agent says that it leaves.
     #[serde(default, skip_serializing_if = "is_default")]
     pub reboots: bool,
@@ -164,8 +169,23 @@ pub struct Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
+    /// The image, as a container that the agent makes by itself.
+    Namespaces,
     /// The agent itself, by the last part of the image's name, wherever that image lies.
     Native,
+}
+
+/// What a container may use; 0: no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory_bytes: u64,
+    /// Thousandths of a processor.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_millis: u64,
+    /// Processes and threads.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pids: u64,
 }
 
 /// One task execution for each item of a list.

@@ -3,7 +3,7 @@
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
 //! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), the crate `yaml` (YAML
 //! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `action_input`,
-//! `expressions`, `expression_types`, `image_reference`). Problems of a step are found all at once; a later step is not reached when an
+//! `expressions`, `expression_types`, `image_reference`, `resources`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,7 @@ mod policy;
 mod problem;
 mod references;
 mod render;
+mod resources;
 mod secrets;
 mod steps;
 mod validate;
@@ -38,8 +39,8 @@ pub(crate) use action_input::too_large as input_too_large;
 pub use action_input::{MAX_INPUT_BYTES, UselessField};
 pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
-    Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Retry, Runtime,
-    Task,
+    Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Resources, Retry,
+    Runtime, Task,
 };
 pub use duration::{duration_ms, time_ms};
 pub use image_reference::{ReferenceError, check as check_image_reference};

@@ -134,6 +134,7 @@ impl Action {
 pub(super) fn native_by(runtime: Option<Runtime>, image: &str) -> Option<&'static Native> {
     match runtime {
         Some(Runtime::Native) => named(last_part(repository(image))),
+        Some(Runtime::Namespaces) => None,
         None => native(image),
     }
 }
@@ -183,16 +184,19 @@ impl<'a> Check<'a> {
         if text.contains("${{") {
             return None;
         }
-        if text != "native" {
-            let message = format!(
-                "runtime {text:?} of action {action:?} is not \"native\", which is the only one: leave it out, and the image says \
-                 whether the agent has the action built in; containers do not run yet"
-            );
-            self.problem(node.at, Kind::Value, message);
-            return None;
-        }
-        let runtime = Some(Runtime::Native);
-        if !image.contains("${{") && native_by(runtime, image).is_none() {
+        let runtime = match text {
+            "namespaces" => Some(Runtime::Namespaces),
+            "native" => Some(Runtime::Native),
+            _ => {
+                let message = format!(
+                    "runtime {text:?} of action {action:?} is neither \"native\", the agent itself, nor \"namespaces\", its image as a \
+                     container: leave it out, and the image says whether the agent has the action built in"
+                );
+                self.problem(node.at, Kind::Value, message);
+                return None;
+            }
+        };
+        if runtime == Some(Runtime::Native) && !image.contains("${{") && native_by(runtime, image).is_none() {
             let message = format!(
                 "action {action:?} has runtime native, and its image {image} ends in the name of no action that is built into \
                  the agent; built in are {}",

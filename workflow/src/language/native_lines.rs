@@ -75,7 +75,11 @@ fn images(text: &str) -> Vec<Found<'_>> {
         found.push(Found {
             name: of_same("name"),
             image,
-            runtime: (of_same("runtime") == Some("native")).then_some(Runtime::Native),
+            runtime: match of_same("runtime") {
+                Some("namespaces") => Some(Runtime::Namespaces),
+                Some("native") => Some(Runtime::Native),
+                _ => None,
+            },
             line: index + 1,
             column,
         });

@@ -79,7 +79,7 @@ const ACTION: Known = Known {
         "pid",
         "namespaces",
     ],
-    new: &["input", "retry", "reboots", "runtime"],
+    new: &["confined", "input", "retry", "reboots", "resources", "runtime"],
 };
 const NAMESPACES: Known = Known {
     whose: "namespaces",
@@ -305,6 +305,23 @@ impl<'a> Check<'a> {
             let message = format!("command of action {name:?} has no effect: {cure}");
             self.not_done(node.at, message);
         }
+        let confined = self.flag(fields.get("confined"), "confined");
+        let resources = fields
+            .get("resources")
+            .map(|node| self.resources(node, &name))
+            .unwrap_or_default();
+        if let Some(native) = native_by(runtime, &image) {
+            for field in ["confined", "resources"] {
+                if let Some(node) = fields.get(field).filter(|_| field == "resources" || confined) {
+                    let message = format!(
+                        "{field} of action {name:?} is for containers, and {} is built into the agent: leave it out, or write \
+                         runtime: namespaces to have the image run",
+                        native.name
+                    );
+                    self.problem(node.at, Kind::Conflict, message);
+                }
+            }
+        }
         let environment = self.environment(&fields, task);
         let known = native_by(runtime, &image).filter(|_| !image.contains("${{"));
         Action {
@@ -320,6 +337,8 @@ impl<'a> Check<'a> {
             runtime,
             pid,
             network,
+            confined,
+            resources,
             name,
             image,
         }
@@ -408,8 +427,15 @@ impl<'a> Check<'a> {
 
     fn namespace(&mut self, node: Option<&'a Node>, which: &str) -> String {
         let value = self.text(node, which);
-        if let Some(node) = node.filter(|_| !matches!(value, "" | "host")) {
-            let message = format!("{which} {value:?} has no effect: only \"host\" has");
+        let (is_known, known) = match which {
+            "network" => (
+                matches!(value, "" | "host" | "none"),
+                "only \"host\" and \"none\" have",
+            ),
+            _ => (matches!(value, "" | "host"), "only \"host\" has"),
+        };
+        if let Some(node) = node.filter(|_| !is_known) {
+            let message = format!("{which} {value:?} has no effect: {known}");
             self.warning(node.at, Kind::NoEffect, message);
         }
         value.to_owned()

@@ -16,7 +16,7 @@ Examples:
   farrier image diff boot-old boot
 
 Says which packages have another version, which modules, firmware and other
-files of the initramfs, and which files beside it, are not the same, and from
+files of the archives, and which files beside them, are not the same, and from
 which byte on (counted from 0). Exits with 1 when there is a difference.")]
 pub(crate) struct DiffArgs {
     /// Directory of the one boot image
@@ -59,7 +59,7 @@ Examples:
   farrier image verify /var/lib/farrier/boot
 
 Holds every file against manifest.json, by size and SHA-256, those in the
-initramfs too. Exits with 1 when something is damaged. `farrier serve` looks at
+initramfs and the other archives too. Exits with 1 when something is damaged. `farrier serve` looks at
 the files beside the manifest when it starts, and does not serve damaged ones.")]
 pub(crate) struct VerifyArgs {
     /// Directory of the boot image
@@ -83,9 +83,13 @@ pub(super) fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     }
     if faults.is_empty() {
         let manifest = &verified.manifest;
+        let inside = match manifest.archives().len() {
+            1 => "the initramfs".to_owned(),
+            archives => format!("{archives} archives"),
+        };
         writeln!(
             Out::stdout(),
-            "{} is whole: {} files, {} more in the initramfs, kernel {}",
+            "{} is whole: {} files, {} more in {inside}, kernel {}",
             boot_dir.display(),
             manifest.files.len(),
             manifest.contents.len(),

@@ -16,7 +16,9 @@ Examples:
   farrier image modules --boot-dir boot --pci 8086:1572
   farrier image modules --boot-dir boot --pci 144d:a80a/010802
 
-Reads the initramfs that machines get. Ids are those of lspci -nn; with the class
+Reads the archives that machines get. IN says which: base is every machine's
+initramfs, fetched is what the agent fetches over HTTP when it is needed, any
+other name is that of an overlay, for machines that boot from such a card. Ids are those of lspci -nn; with the class
 after a slash, drivers that go by class are found too (NVMe, AHCI). Exits with 1
 when the image has no driver for the card.")]
 pub(crate) struct ModulesArgs {
@@ -62,13 +64,14 @@ pub(super) fn run(args: &ModulesArgs) -> Result<ExitCode, Failure> {
         let needs = driver.needs.join(" ");
         vec![
             driver.name,
+            driver.places.join(" "),
             driver.bytes.to_string(),
             from,
             needs,
             firmware.join(", "),
         ]
     });
-    let head = ["MODULE", "BYTES", "FROM", "NEEDS", "FIRMWARE"];
+    let head = ["MODULE", "IN", "BYTES", "FROM", "NEEDS", "FIRMWARE"];
     crate::output::table(&mut Out::stdout(), &head, rows)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,9 @@
 //! What an agent is told to do: pushed, stopped, or why it waits.
 
-use proto::v1::{Idle, RunAction, StopAction, server_message};
+use proto::v1::{self, Idle, RunAction, StopAction, server_message};
 use redaction::Secrets;
 use workflow::engine::{self, AttemptId};
+use workflow::language::Resources;
 
 use super::{End, Session, replaced};
 use crate::clock;
@@ -120,6 +121,8 @@ impl Session {
             timeout_s: dispatch.timeout_s,
             pid: dispatch.pid,
             network: dispatch.network,
+            confined: dispatch.confined,
+            resources: resources(dispatch.resources),
             action_index: index(dispatch.action_index),
             action_count: index(dispatch.action_count),
             data_version,
@@ -146,4 +149,13 @@ impl Session {
         self.idle = Some(reason.clone());
         self.send(server_message::Kind::Idle(Idle { reason })).await
     }
+}
+
+/// Absent where nothing is limited.
+fn resources(limits: Resources) -> Option<v1::Resources> {
+    (limits != Resources::default()).then_some(v1::Resources {
+        memory_bytes: limits.memory_bytes,
+        cpu_millis: limits.cpu_millis,
+        pids: limits.pids,
+    })
 }

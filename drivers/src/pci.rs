@@ -62,6 +62,29 @@ impl fmt::Display for PciId {
 }
 
 impl PciId {
+    /// The card that iPXE says it booted from: its setting `busid`, a byte for the bus (1 is PCI), then vendor and device, in
+    /// hexadecimal with signs between. `None`: it is on no PCI bus, or iPXE says nothing.
+    ///
+    /// Source: iPXE `include/ipxe/dhcp.h` (`DHCP_EB_BUS_ID`, `struct dhcp_netdev_desc`).
+    pub fn of_bus_id(text: &str) -> Option<Self> {
+        let digits: String = text.chars().filter(|one| !matches!(one, ':' | '-')).collect();
+        let rest = digits.strip_prefix("01").filter(|rest| rest.len() == 8)?;
+        let (vendor, device) = rest.split_at_checked(4)?;
+        format!("{vendor}:{device}").parse().ok()
+    }
+
+    /// Vendor and device that an alias asks for, whatever else it asks for: `None` for an alias of no vendor in particular, and no device
+    /// for all of a vendor's.
+    pub fn named_by(alias: &str) -> Option<(u16, Option<u16>)> {
+        let pattern = Pattern::parse(alias)?;
+        let number = |field: &str| u32::from_str_radix(field, 16).ok()?.try_into().ok();
+        let device = match pattern.device {
+            "*" => None,
+            device => Some(number(device)?),
+        };
+        Some((number(pattern.vendor)?, device))
+    }
+
     /// Returns whether a module with this alias drives the card, or some of those with this id: subsystems are not looked at.
     /// Without a class, an alias that asks for one and for no device does not count.
     pub fn is_meant_by(&self, alias: &str) -> bool {
@@ -148,6 +171,44 @@ mod tests {
         ] {
             let error = text.parse::<PciId>().unwrap_err().to_string();
             assert!(error.contains("such as 8086:1572"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bus_id_of_ipxe_is_a_card_where_it_is_on_pci() {
+        for text in ["01:80:86:10:d3", "01:8086:10D3", "01808610d3", "01-80-86-10-d3"] {
+            let card = PciId::of_bus_id(text).unwrap();
+            assert_eq!(card.to_string(), "8086:10d3", "{text}");
+        }
+        for text in [
+            "",
+            "02:80:86:10:d3",
+            "01:80:86:10",
+            "01:80:86:10:d3:00",
+            "01:80:86:10:dg",
+            "01\u{e4}\u{e4}\u{e4}\u{e4}",
+        ] {
+            assert_eq!(PciId::of_bus_id(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_alias_names_a_card_a_vendor_or_neither() {
+        for (alias, want) in [
+            (
+                "pci:v00008086d00001572sv*sd*bc*sc*i*",
+                Some((0x8086, Some(0x1572))),
+            ),
+            (
+                "pci:v00009005d0000028Fsv00001028sd00001FE0bc*sc*i*",
+                Some((0x9005, Some(0x028f))),
+            ),
+            ("pci:v00001AF4d*sv*sd*bc*sc*i*", Some((0x1af4, None))),
+            ("pci:v*d*sv*sd*bc01sc08i02*", None),
+            ("pci:v0001AF4Fd00000001sv*", None),
+            ("virtio:d00000001v*", None),
+        ] {
+            assert_eq!(PciId::named_by(alias), want, "{alias}");
         }
     }
 

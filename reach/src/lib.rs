@@ -1,18 +1,19 @@
-//! How an image's server is reached: through which proxy, and whom to believe that it is the server it says it is.
+//! How a server outside is reached: through which proxy, and whom to believe that it is the server it says it is.
+//!
+//! Image servers and registries are reached in the same way. What is asked of them, and where they may lead, is of who asks.
+
+#![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
 use rustls::CertificateError;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use url::Url;
 
-/// As browsers do.
-const MAX_REDIRECTS: usize = 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that is gone without a word is noticed by what the kernel asks of it.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -147,19 +148,15 @@ impl Trust {
     }
 }
 
-/// Whether a redirect may lead from https to http.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Downgrade {
-    /// The content is compared with a digest that came another way.
-    Allowed,
-    Refused,
-}
-
-pub(super) fn client(reach: &Reach, downgrade: Downgrade) -> reqwest::Result<Client> {
+/// A client that reaches servers so. `tune` says the rest, redirects before all; it is called once or twice.
+///
+/// # Errors
+/// A certificate or a proxy that cannot be used; what `tune` asks for.
+pub fn client(reach: &Reach, tune: impl Fn(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
     // reqwest panics when no provider is installed; an error means that one already is.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if reach.trust.roots == Roots::System
-        && let Ok(client) = builder(reach, downgrade)?
+        && let Ok(client) = tune(builder(reach)?)
             .tls_certs_merge(certificates(&reach.trust.extra)?)
             .build()
     {
@@ -168,23 +165,21 @@ pub(super) fn client(reach: &Reach, downgrade: Downgrade) -> reqwest::Result<Cli
     // A system without authorities of its own, such as a bare container, is given these, too.
     let mut roots = certificates(&reach.trust.extra)?;
     roots.extend(certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS)?);
-    builder(reach, downgrade)?.tls_certs_only(roots).build()
+    tune(builder(reach)?).tls_certs_only(roots).build()
 }
 
 fn certificates(of: &[CertificateDer<'_>]) -> reqwest::Result<Vec<Certificate>> {
     of.iter().map(|der| Certificate::from_der(der)).collect()
 }
 
-fn builder(reach: &Reach, downgrade: Downgrade) -> reqwest::Result<ClientBuilder> {
+fn builder(reach: &Reach) -> reqwest::Result<ClientBuilder> {
     let mut builder = Client::builder()
         .no_proxy()
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_keepalive(KEEPALIVE)
         .tcp_keepalive_interval(KEEPALIVE / 2)
-        .tcp_keepalive_retries(3)
-        .pool_max_idle_per_host(0)
-        .redirect(redirects(downgrade));
+        .tcp_keepalive_retries(3);
     let Proxies { http, https, except } = &reach.proxies;
     let except = NoProxy::from_string(except);
     if let Some(url) = http {
@@ -196,37 +191,17 @@ fn builder(reach: &Reach, downgrade: Downgrade) -> reqwest::Result<ClientBuilder
     Ok(builder)
 }
 
-fn redirects(downgrade: Downgrade) -> Policy {
-    Policy::custom(move |attempt| {
-        let secure = attempt
-            .previous()
-            .last()
-            .is_some_and(|from| from.scheme() == "https");
-        if downgrade == Downgrade::Refused && secure && attempt.url().scheme() == "http" {
-            let host = attempt.url().host_str().unwrap_or_default().to_owned();
-            return attempt.error(format!(
-                "the server leads from https to http (host {host}), where anybody on the way can change the image: give its \
-                 SHA256, or a URL without the detour"
-            ));
-        }
-        if attempt.previous().len() > MAX_REDIRECTS {
-            return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
-        }
-        attempt.follow()
-    })
-}
-
 /// Why TLS with this server will not come to be, however often it is tried.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoTls {
+pub struct NoTls {
     /// In words.
-    pub(super) what: String,
+    pub what: String,
     /// The certificate may be right, and its authority is one that was not given here.
-    pub(super) unknown_issuer: bool,
+    pub unknown_issuer: bool,
 }
 
 /// Looks for a reason in an error of a request that asking again does not change.
-pub(super) fn no_tls(err: &reqwest::Error) -> Option<NoTls> {
+pub fn no_tls(err: &reqwest::Error) -> Option<NoTls> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(err);
     while let Some(error) = cause {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
@@ -239,6 +214,20 @@ pub(super) fn no_tls(err: &reqwest::Error) -> Option<NoTls> {
         };
     }
     None
+}
+
+/// An error with its causes: reqwest's own text says only "error sending request".
+pub fn in_words(err: &reqwest::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = Error::source(err);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 fn judged(error: &rustls::Error) -> Option<NoTls> {

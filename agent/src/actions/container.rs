@@ -1,0 +1,377 @@
+//! An action that is an image: run in namespaces of its own, with what every action is given.
+//!
+//! The crate `container` knows how; here it meets the workflow's data, the feed and the halt. Whoever pulls images is behind
+//! [`Images`]. The keeper is this same binary, started again as `container-init`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use container::group::{GroupError, Limits};
+use container::{Ended, Group, Network, Plan, Request, Shown};
+use proto::v1;
+use tokio::process::Command;
+
+use super::environment::Environment;
+use super::left_devices::Devices;
+use super::process::{self, Force, How};
+use super::scratch::{self, Scratch};
+use super::target::blocking;
+use super::{Done, Failure, Feed, Gives, Halt, Place};
+use crate::cmdline::Cmdline;
+use crate::setting::Setting;
+use crate::{device_links, entropy};
+
+/// Folders and groups of containers begin with it.
+const NAME: &str = "container-";
+/// What a container may write where little memory is left.
+const MIN_WRITABLE_BYTES: u64 = 32 << 20;
+/// Lines of this machine's /etc/hosts that are taken along.
+const MAX_HOSTS: usize = 1024;
+
+/// Where images come from.
+#[tonic::async_trait]
+pub trait Images: Send + Sync {
+    /// The image, unpacked, for as long as the answer is held.
+    ///
+    /// # Errors
+    /// In words, with a reason for programs.
+    async fn image(&self, reference: &str, feed: &Feed, halt: &Halt) -> Result<Held, NoImage>;
+}
+
+/// An image that is not taken away while this is held.
+pub struct Held {
+    pub image: container::Image,
+    /// Whatever keeps its layers.
+    pub keeps: Box<dyn Send + Sync>,
+}
+
+/// Why there is no image.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NoImage {
+    pub reason: String,
+    pub message: String,
+}
+
+/// `farrier-agent container-init`.
+pub fn serve() -> ExitCode {
+    container::init::serve()
+}
+
+pub(super) async fn run(
+    action: &v1::RunAction,
+    env: &Environment<'_>,
+    images: &dyn Images,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
+    let pulled = tokio::select! {
+        pulled = images.image(&action.image, feed, halt) => pulled,
+        () = halt.asked() => return Err(Failure::stopped()),
+    };
+    let held = pulled.map_err(|why| Failure::new(&why.reason, why.message))?;
+    let scratch = Scratch::make(action, place, halt).await?;
+    let limits = limits(action);
+    let folder = Folder::make(&place.mounts, limits).await?;
+    let request = request(action, env, place);
+    let plan = container::plan(&held.image, &request, &machine(action, &scratch, &folder, place))
+        .map_err(|e| Failure::new("BadAction", e.to_string()))?;
+    if !(action.confined && action.volumes.is_empty()) {
+        // Nobody knows what it does with what it sees.
+        feed.touches_disk();
+    }
+    if place.setting == Setting::Netboot {
+        let refreshed = blocking(|| Ok(device_links::refresh())).await?;
+        if let Err(e) = refreshed {
+            feed.line(format!("farrier: /dev/disk is not as the disks are: {e}"))
+                .await;
+        }
+    }
+    let before = Devices::now();
+    let ran = keep(&place.own, &plan, feed, halt).await;
+    let (status, out_of) = folder.end(limits).await?;
+    for line in before.clear(place.setting) {
+        feed.line(line).await;
+    }
+    drop(held);
+    let ended = ran.and_then(|ended| match status {
+        Some(Ended::Exited { code }) => ended.message_of(How::Exited(code)),
+        Some(Ended::Killed { signal }) => ended.message_of(How::Killed(signal)),
+        Some(Ended::NotStarted { code, message }) => Err(Failure {
+            reason: "StartFailed".to_owned(),
+            message: format!("image {} could not be started: {message}", action.image),
+            exit_code: code,
+        }),
+        None => Err(Failure::new(
+            "StartFailed",
+            "what kept the action was killed, and with it the action: nobody knows how it ended",
+        )),
+    });
+    let message = match (ended, out_of) {
+        (Ok(message), _) => message,
+        (Err(failure), Some(out_of)) if failure.reason == "ExitCode" => return Err(out_of.explain(failure)),
+        (Err(failure), _) => return Err(scratch.explain(failure).await),
+    };
+    let gives = if action.reboots {
+        Gives::default()
+    } else {
+        scratch.take(halt).await?
+    };
+    Ok(Done::Succeeded {
+        message,
+        bytes: 0,
+        gives,
+    })
+}
+
+async fn keep(own: &Path, plan: &Plan, feed: &Feed, halt: &Halt) -> Result<process::Ended, Failure> {
+    let text = serde_json::to_vec(plan)
+        .map_err(|e| Failure::new("StartFailed", format!("describing the action failed: {e}")))?;
+    let mut command = Command::new(own);
+    command.arg("container-init").env_clear();
+    process::run(command, &text, feed, halt, Force::Keeper(container::init::FORCE)).await
+}
+
+/// What an action came up against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OutOf {
+    Memory { bytes: u64 },
+    Pids { count: u64 },
+}
+
+impl OutOf {
+    fn explain(self, failure: Failure) -> Failure {
+        match self {
+            OutOf::Memory { bytes } => Failure {
+                reason: "OutOfMemory".to_owned(),
+                message: format!(
+                    "the kernel ended it because it had used up its memory of {} MiB (resources.memory); {}",
+                    bytes >> 20,
+                    failure.message
+                ),
+                ..failure
+            },
+            OutOf::Pids { count } => Failure {
+                message: format!(
+                    "it was refused a process more than its {count} (resources.pids); {}",
+                    failure.message
+                ),
+                ..failure
+            },
+        }
+    }
+}
+
+/// The folder that the root is put together in, the keeper's word, and the group. All are gone when it is dropped.
+struct Folder {
+    path: PathBuf,
+    status: PathBuf,
+    group: Option<Group>,
+}
+
+impl Folder {
+    async fn make(mounts: &Path, limits: Limits) -> Result<Folder, Failure> {
+        let name = format!("{NAME}{}", entropy::name());
+        let mounts = mounts.to_owned();
+        blocking(move || {
+            let failed = |e: std::io::Error| {
+                Failure::new(
+                    "MountFailed",
+                    format!("no folder in {} for a container: {e}", mounts.display()),
+                )
+            };
+            std::fs::create_dir_all(&mounts).map_err(failed)?;
+            let group = Group::make(&name, &limits).map_err(refused)?;
+            let path = mounts.join(&name);
+            std::fs::create_dir(&path).map_err(failed)?;
+            Ok(Folder {
+                status: mounts.join(format!("{name}.status")),
+                path,
+                group,
+            })
+        })
+        .await
+    }
+
+    /// Ends what is left, and gives how it ended.
+    async fn end(mut self, limits: Limits) -> Result<(Option<Ended>, Option<OutOf>), Failure> {
+        blocking(move || {
+            let status = container::read_status(&self.status).ok();
+            let Some(group) = self.group.take() else {
+                return Ok((status, None));
+            };
+            let out_of = if group.ran_out_of_memory() {
+                Some(OutOf::Memory {
+                    bytes: limits.memory_bytes,
+                })
+            } else if group.ran_out_of_pids() {
+                Some(OutOf::Pids { count: limits.pids })
+            } else {
+                None
+            };
+            group.end().map_err(|e| {
+                Failure::new(
+                    "NotEnded",
+                    format!("{e}; reboot the machine before it runs another action"),
+                )
+            })?;
+            Ok((status, out_of))
+        })
+        .await
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.group.take());
+        let _ = std::fs::remove_file(&self.status);
+        let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+/// Ends what a worker that was killed left in `entry` of the folder for mounts.
+pub(super) fn end_left(entry: &Path) {
+    let name = entry.file_name().unwrap_or_default().to_string_lossy();
+    match name.strip_suffix(".status") {
+        Some(_) => drop(std::fs::remove_file(entry)),
+        None if name.starts_with(NAME) => drop(container::group::end_left(&name)),
+        None => {}
+    }
+}
+
+fn refused(e: GroupError) -> Failure {
+    let cause = std::error::Error::source(&e)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    Failure::new("NoLimits", format!("{e}{cause}"))
+}
+
+fn limits(action: &v1::RunAction) -> Limits {
+    let resources = action.resources.unwrap_or_default();
+    Limits {
+        memory_bytes: resources.memory_bytes,
+        cpu_millis: resources.cpu_millis,
+        pids: resources.pids,
+    }
+}
+
+fn request(action: &v1::RunAction, env: &Environment<'_>, place: &Place) -> Request {
+    let mut environment: BTreeMap<String, String> = place.surroundings.variables(env).into_iter().collect();
+    environment.extend(action.environment.clone());
+    environment.extend(scratch::variables(
+        action,
+        Path::new(scratch::WORKFLOW),
+        Path::new(scratch::RUN),
+    ));
+    environment.insert("FARRIER_LABELS".to_owned(), scratch::labels(action));
+    Request {
+        command: action.command.clone(),
+        environment,
+        volumes: action.volumes.clone(),
+        host_processes: action.pid == "host",
+        network: match action.network.as_str() {
+            "none" => Network::None,
+            _ => Network::Host,
+        },
+        confined: action.confined,
+    }
+}
+
+fn machine(action: &v1::RunAction, scratch: &Scratch, folder: &Folder, place: &Place) -> container::Place {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let hostname = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    container::Place {
+        folder: folder.path.clone(),
+        status: folder.status.clone(),
+        writable_bytes: (available_bytes(&text("/proc/meminfo")) / 2).max(MIN_WRITABLE_BYTES),
+        hostname: hostname
+            .filter(|name| !matches!(name.as_str(), "" | "(none)"))
+            .unwrap_or_else(|| "farrier".to_owned()),
+        resolv_conf: text("/etc/resolv.conf"),
+        hosts: hosts(&text("/etc/hosts")),
+        cmdline: (place.setting == Setting::Netboot).then(|| Cmdline::of_this_boot().masked()),
+        shown: vec![
+            Shown {
+                from: scratch.workflow(),
+                at: PathBuf::from(scratch::WORKFLOW),
+                read_only: action.reboots,
+            },
+            Shown {
+                from: scratch.run(),
+                at: PathBuf::from(scratch::RUN),
+                read_only: action.reboots,
+            },
+        ],
+        group: folder.group.as_ref().map(|group| group.path().to_owned()),
+        has_efivars: text("/proc/self/mounts").contains(" /sys/firmware/efi/efivars efivarfs "),
+    }
+}
+
+/// `MemAvailable` of /proc/meminfo; 0 where it does not say.
+fn available_bytes(meminfo: &str) -> u64 {
+    let found = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = found.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.unwrap_or_default().saturating_mul(1024)
+}
+
+/// What somebody wrote there; the container has lines for itself.
+fn hosts(text: &str) -> String {
+    let is_anothers = |line: &&str| {
+        let address = line.split_whitespace().next().unwrap_or("#");
+        !address.starts_with('#') && !address.starts_with("127.") && address != "::1"
+    };
+    text.lines()
+        .filter(is_anothers)
+        .take(MAX_HOSTS)
+        .fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// For tests and for the worker: the same one for every action of a boot.
+pub type SharedImages = Arc<dyn Images>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_memory_that_is_left_may_be_written() {
+        let text = "MemTotal:        1000 kB\nMemFree:  10 kB\nMemAvailable:     400 kB\n";
+        assert_eq!(available_bytes(text), 400 << 10);
+        assert_eq!(available_bytes("MemAvailable: much kB\n"), 0);
+    }
+
+    #[test]
+    fn hosts_of_others_are_taken_along() {
+        let text =
+            "# all\n127.0.0.1 localhost\n127.0.1.1 me\n::1 localhost\n\n10.0.0.1 server\nfe80::1 router\n";
+        assert_eq!(hosts(text), "10.0.0.1 server\nfe80::1 router\n");
+    }
+
+    #[test]
+    fn what_an_action_came_up_against_is_told() {
+        let failure = || Failure {
+            reason: "ExitCode".to_owned(),
+            message: "the command was killed by signal 9; it printed nothing".to_owned(),
+            exit_code: 137,
+        };
+        let explained = OutOf::Memory { bytes: 64 << 20 }.explain(failure());
+        assert_eq!(
+            (explained.reason.as_str(), explained.exit_code),
+            ("OutOfMemory", 137)
+        );
+        assert!(
+            explained
+                .message
+                .contains("its memory of 64 MiB (resources.memory); the command was killed")
+        );
+        let explained = OutOf::Pids { count: 8 }.explain(failure());
+        assert_eq!(explained.reason, "ExitCode");
+        assert!(explained.message.contains("more than its 8 (resources.pids)"));
+    }
+}

@@ -1,0 +1,336 @@
+//! Actions that are images, run by the agent's own code and binary with images that lie here. As root.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use farrier_agent::actions::{self, Feed, Halt, Held, Images, NoImage, Place, Surroundings, Told};
+use farrier_agent::data::DataServer;
+use farrier_agent::setting::Setting;
+use proto::v1::report::Outcome;
+use proto::v1::{self, RunAction};
+use redaction::Secrets;
+use tokio::sync::mpsc;
+
+/// Images of one layer with busybox.
+struct Busybox {
+    layer: PathBuf,
+    user: String,
+}
+
+#[tonic::async_trait]
+impl Images for Busybox {
+    async fn image(&self, reference: &str, _: &Feed, _: &Halt) -> Result<Held, NoImage> {
+        if reference != "busybox" {
+            return Err(NoImage {
+                reason: "NoSuchImage".to_owned(),
+                message: format!("there is no image {reference}"),
+            });
+        }
+        let image = container::Image {
+            layers: vec![self.layer.clone()],
+            entrypoint: ["/bin/busybox", "sh", "-c"].map(str::to_owned).to_vec(),
+            user: self.user.clone(),
+            ..container::Image::default()
+        };
+        Ok(Held {
+            image,
+            keeps: Box::new(()),
+        })
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    user: String,
+    halt: Halt,
+}
+
+/// What an action told and how it ended.
+struct Ran {
+    lines: Vec<String>,
+    outcome: Outcome,
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::Builder::new()
+            .prefix("runtime.")
+            .tempdir()
+            .expect("folder");
+        let bin = folder.path().join("layer/bin");
+        fs::create_dir_all(&bin).expect("layer");
+        fs::copy("/bin/busybox", bin.join("busybox")).expect("Debian's busybox-static");
+        let list = Command::new("/bin/busybox")
+            .arg("--list")
+            .output()
+            .expect("applets")
+            .stdout;
+        for applet in String::from_utf8(list)
+            .expect("applets")
+            .lines()
+            .filter(|name| *name != "busybox")
+        {
+            symlink("busybox", bin.join(applet)).expect(applet);
+        }
+        World {
+            folder,
+            user: String::new(),
+            halt: Halt::default(),
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            setting: Setting::Host,
+            mounts: self.folder.path().join("mounts"),
+            data: DataServer::default(),
+            surroundings: Surroundings::default(),
+            images: Some(Arc::new(Busybox {
+                layer: self.folder.path().join("layer"),
+                user: self.user.clone(),
+            })),
+            own: env!("CARGO_BIN_EXE_farrier-agent").into(),
+        }
+    }
+
+    async fn run(&self, action: RunAction) -> Ran {
+        let (sender, mut told) = mpsc::channel(64);
+        let feed = Feed::new(
+            action.attempt_id.clone(),
+            sender,
+            Arc::new(Secrets::new(["hunter22"])),
+        );
+        let lines = tokio::spawn(async move {
+            let mut lines = Vec::new();
+            while let Some(told) = told.recv().await {
+                if let Told::Line(line) = told {
+                    lines.push(line);
+                }
+            }
+            lines
+        });
+        let ran = actions::run(Arc::new(action), self.place(), feed, self.halt.clone());
+        let outcome = tokio::time::timeout(Duration::from_secs(60), ran)
+            .await
+            .expect("it ends");
+        Ran {
+            lines: lines.await.expect("lines"),
+            outcome,
+        }
+    }
+}
+
+impl Drop for World {
+    /// Whatever happened: nothing of an attempt is left.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(
+            !mounts.contains(self.folder.path().to_str().expect("path")),
+            "{mounts}"
+        );
+        let left: Vec<_> = fs::read_dir(self.folder.path().join("mounts"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn script(text: &str) -> RunAction {
+    RunAction {
+        attempt_id: "w/0/0/1".to_owned(),
+        workflow_id: "w".to_owned(),
+        workflow_name: "install".to_owned(),
+        action: "a".to_owned(),
+        image: "busybox".to_owned(),
+        command: vec![text.to_owned()],
+        ..RunAction::default()
+    }
+}
+
+#[track_caller]
+fn succeeded(ran: Ran) -> (v1::Succeeded, Vec<String>) {
+    match ran.outcome {
+        Outcome::Succeeded(succeeded) => (succeeded, ran.lines),
+        other => panic!("no success: {other:?}; it printed {:?}", ran.lines),
+    }
+}
+
+#[track_caller]
+fn failed(ran: Ran) -> v1::Failed {
+    match ran.outcome {
+        Outcome::Failed(failed) => failed,
+        other => panic!("no failure: {other:?}; it printed {:?}", ran.lines),
+    }
+}
+
+#[tokio::test]
+async fn lines_of_both_streams_come_in_order_and_hide_secrets() {
+    let (done, lines) = succeeded(
+        World::new()
+            .run(script("echo 1; echo 2 >&2; echo say hunter22; printf end"))
+            .await,
+    );
+    assert_eq!(lines, ["1", "2", "say ***", "end"]);
+    assert_eq!(done.message, "end");
+}
+
+#[tokio::test]
+async fn it_is_given_its_input_and_its_data_and_gives_outputs_and_data() {
+    for user in ["", "4711:4712"] {
+        let mut world = World::new();
+        world.user = user.to_owned();
+        let action = RunAction {
+            input_json: r#"{"disk": "/dev/vda"}"#.to_owned(),
+            environment: HashMap::from([("NAME".to_owned(), "value".to_owned())]),
+            labels: HashMap::from([("rack".to_owned(), "r7".to_owned())]),
+            ..script(
+                "echo $NAME $FARRIER_LABELS; cat $FARRIER_INPUT; echo; mkdir $FARRIER_WORKFLOW_DIR/d; echo data > /workflow/d/file; \
+                 echo '{\"uid\": '$(id -u)'}' > $FARRIER_OUTPUT; grep -o '\"attempt\":\"[^\"]*\"' $FARRIER_METADATA",
+            )
+        };
+        let (done, lines) = succeeded(world.run(action).await);
+        assert_eq!(
+            lines,
+            [
+                "value rack=r7",
+                r#"{"disk": "/dev/vda"}"#,
+                r#""attempt":"w/0/0/1""#
+            ]
+        );
+        let uid = if user.is_empty() { 0 } else { 4711 };
+        assert_eq!(done.outputs_json, format!("{{\"uid\": {uid}}}\n"));
+        let put = done.data_changes.expect("changes").put;
+        assert_eq!(
+            put.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
+            ["d/file"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn how_it_fails_is_told() {
+    let world = World::new();
+    let told = failed(world.run(script("echo so; exit 3")).await);
+    assert_eq!((told.reason.as_str(), told.exit_code), ("ExitCode", 3));
+    assert_eq!(
+        told.message,
+        "the command exited with code 3; its last lines:\nso"
+    );
+    let own = r#"echo '{"reason": "NoLicence", "message": "buy one"}' > $FARRIER_OUTPUT; exit 4"#;
+    let told = failed(world.run(script(own)).await);
+    assert_eq!(
+        (told.reason.as_str(), told.message.as_str(), told.exit_code),
+        ("NoLicence", "buy one", 4)
+    );
+    let told = failed(
+        world
+            .run(RunAction {
+                image: "none".to_owned(),
+                ..script("x")
+            })
+            .await,
+    );
+    assert_eq!(
+        (told.reason.as_str(), told.message.as_str()),
+        ("NoSuchImage", "there is no image none")
+    );
+    let named = RunAction {
+        volumes: vec!["data:/data".to_owned()],
+        ..script("x")
+    };
+    let told = failed(world.run(named).await);
+    assert!(
+        told.reason == "BadAction" && told.message.contains("no named volumes"),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_may_have_touched_a_disk_is_told() {
+    let world = World::new();
+    let confined = RunAction {
+        confined: true,
+        ..script("exit 1")
+    };
+    assert!(failed(world.run(confined.clone()).await).disks_untouched);
+    assert!(!failed(world.run(script("exit 1")).await).disks_untouched);
+    let volume = RunAction {
+        volumes: vec![format!("{}:/v", world.folder.path().display())],
+        ..confined
+    };
+    assert!(!failed(world.run(volume).await).disks_untouched);
+}
+
+#[tokio::test]
+async fn one_that_does_not_hear_is_stopped_when_its_grace_is_over() {
+    let marker = format!("{}.77", 300_000 + std::process::id());
+    let world = World::new();
+    let ready = world.folder.path().join("ready");
+    let action = RunAction {
+        volumes: vec![format!("{}:/v", world.folder.path().display())],
+        ..script(&format!(
+            "trap '' TERM INT QUIT; (setsid sleep {marker} >/dev/null 2>&1 &); touch /v/ready; while :; do sleep 0.01; done"
+        ))
+    };
+    let halt = world.halt.clone();
+    let (ran, ()) = tokio::join!(world.run(action), async move {
+        while !ready.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        halt.ask(Duration::ZERO, "cancelled");
+    });
+    assert!(
+        matches!(&ran.outcome, Outcome::Stopped(stopped) if stopped.message.contains("cancelled")),
+        "{:?}",
+        ran.outcome
+    );
+    let left = fs::read_dir("/proc").expect("proc").flatten().filter(|entry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(&marker)
+    });
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test]
+async fn one_that_is_asked_ends_by_itself() {
+    let world = World::new();
+    let ready = world.folder.path().join("ready");
+    let action = RunAction {
+        volumes: vec![format!("{}:/v", world.folder.path().display())],
+        ..script("trap 'echo tidied; exit 0' TERM; touch /v/ready; while :; do sleep 0.01; done")
+    };
+    let halt = world.halt.clone();
+    let (ran, ()) = tokio::join!(world.run(action), async move {
+        while !ready.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        halt.ask(Duration::from_secs(3600), "cancelled");
+    });
+    assert_eq!(ran.lines, ["tidied"]);
+}
+
+#[tokio::test]
+async fn what_a_worker_that_was_killed_left_is_cleared() {
+    let world = World::new();
+    let mounts = world.folder.path().join("mounts");
+    let name = format!("container-test-{}", std::process::id());
+    fs::create_dir_all(mounts.join(&name)).expect("folder");
+    fs::write(mounts.join(format!("{name}.status")), "").expect("status");
+    let group = container::Group::make(&name, &container::group::Limits::default()).expect("group");
+    let path = group.as_ref().map(|group| group.path().to_owned());
+    // As one that nobody drops.
+    std::mem::forget(group);
+    actions::clear_mounts(&mounts);
+    assert_eq!(fs::read_dir(&mounts).expect("mounts").count(), 0);
+    assert!(!path.is_some_and(|path| Path::new(&path).exists()));
+}

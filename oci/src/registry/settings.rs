@@ -1,0 +1,325 @@
+//! Where registries are, and how they are reached: mirrors, TLS, logins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use reach::{Reach, Trust};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::reference::DEFAULT_REGISTRY;
+
+/// What is known of registries; the default knows none in particular.
+#[derive(Clone, Debug, Default)]
+pub struct Registries {
+    /// Proxies and authorities for all of them.
+    pub reach: Reach,
+    /// By the name that references have: `docker.io`, `registry.example.com:5000`.
+    pub by_name: BTreeMap<String, Registry>,
+}
+
+/// One registry.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// Asked first, in this order; the registry itself is asked when none of them gives it.
+    pub mirrors: Vec<Endpoint>,
+    /// The registry itself, where its name alone does not say how it is reached.
+    pub own: Option<Endpoint>,
+}
+
+/// A server that speaks the distribution API.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `HOST` or `HOST:PORT`.
+    pub host: String,
+    pub transport: Transport,
+    /// Who vouches for it, if not whom [`Registries::reach`] believes.
+    pub trust: Option<Trust>,
+    pub login: Option<Login>,
+}
+
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP, which anybody on the way can read and change.
+    Plain,
+    Tls,
+}
+
+/// A name and a password. Has no `Debug` that shows it, and is overwritten when it goes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub user: String,
+    pub password: Zeroizing<String>,
+}
+
+/// Logins that cannot be read. The text itself is a secret, and not repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadLogins {
+    #[error("the logins are no config.json of Docker's: {0}")]
+    Json(String),
+    #[error("the login for {registry} is no base64 of USER:PASSWORD")]
+    Auth { registry: String },
+    #[error(
+        "the login for {registry} is an identity token, which only Docker itself can use: give a user and a password or an access token"
+    )]
+    IdentityToken { registry: String },
+    #[error("the logins have {bytes} B; {LOGINS_LIMIT_BYTES} B are read at most")]
+    TooLong { bytes: usize },
+}
+
+/// A `config.json` has some entries of some hundred bytes.
+pub const LOGINS_LIMIT_BYTES: usize = 256 << 10;
+/// Where Docker Hub speaks the API.
+const HUB_HOST: &str = "registry-1.docker.io";
+/// What Docker writes for it into `config.json`.
+const HUB_NAMES: [&str; 3] = ["index.docker.io", "docker.io", HUB_HOST];
+
+impl Endpoint {
+    /// An endpoint that nothing else is known of: TLS, but for this machine itself, as Docker does it.
+    pub fn of(host: &str) -> Endpoint {
+        Endpoint {
+            host: host.to_owned(),
+            transport: match is_this_machine(host) {
+                true => Transport::Plain,
+                false => Transport::Tls,
+            },
+            trust: None,
+            login: None,
+        }
+    }
+
+    /// What its URLs begin with.
+    pub(crate) fn base(&self) -> String {
+        let scheme = match self.transport {
+            Transport::Plain => "http",
+            Transport::Tls => "https",
+        };
+        format!("{scheme}://{}", self.host)
+    }
+}
+
+impl Registries {
+    /// Who is asked for what a registry of this name has, in order; the registry itself is the last.
+    pub(crate) fn endpoints(&self, name: &str) -> Vec<Asked> {
+        let known = self.by_name.get(name);
+        let mirrors = known.map(|known| known.mirrors.clone()).unwrap_or_default();
+        let own = known
+            .and_then(|known| known.own.clone())
+            .unwrap_or_else(|| match name {
+                DEFAULT_REGISTRY => Endpoint::of(HUB_HOST),
+                name => Endpoint::of(name),
+            });
+        let mirrors = mirrors.into_iter().map(|endpoint| Asked {
+            endpoint,
+            mirror_of: Some(name.to_owned()),
+        });
+        let own = Asked {
+            endpoint: own,
+            mirror_of: None,
+        };
+        mirrors.chain([own]).collect()
+    }
+
+    /// Lets the registry of this name be asked with this login.
+    pub fn log_in(&mut self, name: &str, login: Login) {
+        let asked = self.endpoints(name);
+        let registry = self.by_name.entry(name.to_owned()).or_default();
+        let own = asked.into_iter().next_back().map(|asked| asked.endpoint);
+        registry.own = own.map(|own| Endpoint {
+            login: Some(login),
+            ..own
+        });
+    }
+}
+
+/// An endpoint, and for whom it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) endpoint: Endpoint,
+    /// The name of the registry, if it is another's.
+    pub(crate) mirror_of: Option<String>,
+}
+
+impl Login {
+    /// Reads logins in the form of Docker's `config.json`: by the name that references have.
+    ///
+    /// # Errors
+    /// [`BadLogins`], which tells nothing of what is secret.
+    pub fn all(config_json: &str) -> Result<BTreeMap<String, Login>, BadLogins> {
+        if config_json.len() > LOGINS_LIMIT_BYTES {
+            return Err(BadLogins::TooLong {
+                bytes: config_json.len(),
+            });
+        }
+        let file: File = serde_json::from_str(config_json).map_err(|error| {
+            // Its own text may repeat what it found.
+            BadLogins::Json(format!("line {}, column {}", error.line(), error.column()))
+        })?;
+        let mut logins = BTreeMap::new();
+        for (key, entry) in file.auths {
+            let registry = registry_of(&key);
+            if entry.identitytoken.is_some_and(|token| !token.is_empty()) {
+                return Err(BadLogins::IdentityToken { registry });
+            }
+            let login = match (
+                entry.auth.filter(|auth| !auth.is_empty()),
+                entry.username,
+                entry.password,
+            ) {
+                (Some(auth), _, _) => decoded(&auth).ok_or_else(|| BadLogins::Auth {
+                    registry: registry.clone(),
+                })?,
+                (None, Some(user), Some(password)) => Login {
+                    user,
+                    password: password.into(),
+                },
+                // A helper of Docker's keeps it: it is not here.
+                _ => continue,
+            };
+            logins.insert(registry, login);
+        }
+        Ok(logins)
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({:?}, …)", self.user)
+    }
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// Keys of `config.json` are names, URLs and what Docker Hub was called at different times.
+fn registry_of(key: &str) -> String {
+    let host = key.split_once("://").map_or(key, |(_, rest)| rest);
+    let host = host.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    match HUB_NAMES.contains(&host.as_str()) {
+        true => DEFAULT_REGISTRY.to_owned(),
+        false => host,
+    }
+}
+
+fn decoded(auth: &str) -> Option<Login> {
+    let bytes = Zeroizing::new(data_encoding::BASE64.decode(auth.trim().as_bytes()).ok()?);
+    let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+    Some(Login {
+        user: user.to_owned(),
+        // Docker pads passwords with zeros at times.
+        password: password.trim_matches('\0').to_owned().into(),
+    })
+}
+
+/// `localhost` and the addresses of loopback.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name == "localhost"
+        || name
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hosts(registries: &Registries, name: &str) -> Vec<String> {
+        let asked = registries.endpoints(name);
+        asked.iter().map(|asked| asked.endpoint.base()).collect()
+    }
+
+    #[test]
+    fn mirrors_are_asked_before_the_registry_itself() {
+        let mut registries = Registries::default();
+        assert_eq!(hosts(&registries, "docker.io"), ["https://registry-1.docker.io"]);
+        assert_eq!(hosts(&registries, "quay.io"), ["https://quay.io"]);
+        for local in ["localhost", "localhost:5000", "127.0.0.1:5000", "[::1]:5000"] {
+            assert_eq!(hosts(&registries, local), [format!("http://{local}")]);
+        }
+        assert_eq!(
+            hosts(&registries, "127.0.0.1.example.com"),
+            ["https://127.0.0.1.example.com"]
+        );
+        let mirror = Endpoint {
+            transport: Transport::Plain,
+            ..Endpoint::of("mirror:5000")
+        };
+        let registry = Registry {
+            mirrors: vec![mirror],
+            own: None,
+        };
+        registries.by_name.insert("docker.io".to_owned(), registry);
+        assert_eq!(
+            hosts(&registries, "docker.io"),
+            ["http://mirror:5000", "https://registry-1.docker.io"]
+        );
+        assert_eq!(hosts(&registries, "quay.io"), ["https://quay.io"]);
+        let login = Login {
+            user: "u".to_owned(),
+            password: "secret".to_owned().into(),
+        };
+        registries.log_in("docker.io", login.clone());
+        let asked = registries.endpoints("docker.io");
+        // A login for a registry is not one for its mirrors.
+        assert_eq!(asked[0].endpoint.login, None);
+        assert_eq!(asked[1].endpoint.login, Some(login));
+        assert!(!format!("{registries:?}").contains("secret"));
+    }
+
+    #[test]
+    fn logins_are_read_as_docker_writes_them() {
+        let json = r#"{"auths": {
+            "https://index.docker.io/v1/": {"auth": "dXNlcjpwYTpzcw=="},
+            "Registry.example.com:5000": {"username": "a", "password": "b"},
+            "kept.example.com": {}
+        }, "credsStore": "desktop", "HttpHeaders": {}}"#;
+        let logins = Login::all(json).expect("they are logins");
+        let pairs: Vec<_> = logins
+            .iter()
+            .map(|(name, login)| (name.as_str(), login.user.as_str(), login.password.as_str()))
+            .collect();
+        assert_eq!(
+            pairs,
+            [
+                ("docker.io", "user", "pa:ss"),
+                ("registry.example.com:5000", "a", "b")
+            ]
+        );
+        assert_eq!(Login::all("{}"), Ok(BTreeMap::new()));
+    }
+
+    #[test]
+    fn what_are_no_logins_is_told_without_the_secret() {
+        for (json, word) in [
+            ("", "line 1"),
+            (r#"{"auths": ["secret"]}"#, "line 1"),
+            (r#"{"auths": {"a": {"auth": "secret!"}}}"#, "a is no base64"),
+            (r#"{"auths": {"a": {"auth": "c2VjcmV0"}}}"#, "a is no base64"),
+            (
+                r#"{"auths": {"a": {"auth": "", "identitytoken": "secret"}}}"#,
+                "identity token",
+            ),
+        ] {
+            let refused = Login::all(json).expect_err(word).to_string();
+            assert!(refused.contains(word) && !refused.contains("secret"), "{refused}");
+        }
+        let long = " ".repeat(LOGINS_LIMIT_BYTES + 1);
+        assert!(matches!(Login::all(&long), Err(BadLogins::TooLong { .. })));
+    }
+}
