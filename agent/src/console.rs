@@ -8,17 +8,27 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 
+use crate::screen::{self, panel};
+
 static SINKS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// Opens every active console; until it is called, and where none opens, lines go to standard error.
-///
-/// The kernel lists them in `/sys/class/tty/console/active`; `/dev/console` alone is only the last of them.
+/// The active consoles, as the kernel lists them; `/dev/console` alone is only the last of them.
+pub fn active() -> String {
+    std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default()
+}
+
+/// Opens every active console; until it is called, and where none opens, lines go to standard error. Of virtual terminals it
+/// is the one with lines: another has the panel.
 pub fn open_all() {
-    let active = std::fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+    let active = active();
+    let path = |name: &str| match panel::is_virtual(name) {
+        true => panel::LINES.to_owned(),
+        false => format!("/dev/{name}"),
+    };
     let mut sinks: Vec<File> = active
         .split_whitespace()
         .take(8)
-        .filter_map(|name| open(&format!("/dev/{name}")))
+        .filter_map(|name| open(&path(name)))
         .collect();
     if sinks.is_empty() {
         sinks.extend(open("/dev/console"));
@@ -38,7 +48,9 @@ fn open(path: &str) -> Option<File> {
 
 /// Prints one line for people: `[  1.93] text`.
 pub fn say(text: &str) {
-    print(&format!("[{:>6.2}] {}", uptime_s(), printable(text)));
+    let line = format!("[{:>6.2}] {}", uptime_s(), printable(text));
+    screen::change(|state| state.push_line(&line));
+    print(&line);
 }
 
 /// Ends whatever line somebody else began.
@@ -87,6 +99,10 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+fn has_consoles() -> bool {
+    SINKS.try_lock().is_ok_and(|sinks| !sinks.is_empty())
+}
+
 fn print(line: &str) {
     // Serial consoles want the carriage return; a terminal does not mind it.
     let Ok(mut sinks) = SINKS.lock() else { return };
@@ -107,7 +123,12 @@ pub fn install_panic_hook() {
         let text = info.to_string().replace('\n', " ");
         // The lock may be held by the line that panicked.
         if SINKS.try_lock().is_ok() {
-            say(&format!("farrier-agent panicked: {text}"));
+            let text = format!("farrier-agent panicked: {text}");
+            say(&text);
+            // Of a worker, standard error is what PID 1 tells the next one of.
+            if std::process::id() != 1 && has_consoles() {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
         } else {
             let _ = writeln!(std::io::stderr(), "farrier-agent panicked: {text}");
         }

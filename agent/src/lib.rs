@@ -19,10 +19,12 @@ mod entropy;
 mod hardware;
 mod images;
 pub mod inventory;
+mod last_words;
 pub mod modules;
 mod needed;
 pub mod net;
 mod runtime;
+pub mod screen;
 pub mod setting;
 mod start;
 pub mod supervisor;
@@ -42,7 +44,9 @@ pub fn run(arguments: &[String]) -> ExitCode {
         ["-q", "--", name] => hardware::serve_kernel_request(name),
         ["chroot-exec"] => actions::serve_chroot_exec(),
         ["container-init"] => actions::serve_container(),
-        ["worker"] => start::as_worker(),
+        ["worker"] => start::as_worker(""),
+        // How the worker before it died, as PID 1 knows it.
+        ["worker", died] => start::as_worker(died),
         ["--version" | "-V"] => {
             println!("farrier-agent {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -13,6 +13,7 @@ use crate::device_links;
 use crate::hardware::Hardware;
 use crate::net::{self, nic};
 use crate::runtime::on_runtime;
+use crate::screen::{self, Trouble};
 use crate::setting::Setting;
 use crate::worker::{self, Identity, Settings};
 
@@ -29,27 +30,35 @@ Attaches this host to a Farrier server and runs the actions that it is given.
 Exits with 70 when the machine is to reboot, 71 when it is to power off.";
 
 /// The worker of a netbooted machine.
-pub(crate) fn as_worker() -> ExitCode {
+pub(crate) fn as_worker(died: &str) -> ExitCode {
     console::open_all();
+    screen::panel::keep(&console::active());
     device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
     let (surroundings, problem) = Surroundings::of_this_boot(&parameters);
     if let Some(problem) = problem {
         say(&problem);
     }
+    screen::change(Identity::show_machine);
     on_runtime(async {
         let Some(nic) = nic::find_boot_nic(&parameters) else {
             say(&nic::describe_missing(&parameters));
             return ExitCode::FAILURE;
         };
+        screen::change(|state| state.mac = nic.mac_text());
         if let Err(e) = net::bring_up(&nic, &parameters).await {
             say(&format!("no network: {e}"));
             return ExitCode::FAILURE;
         }
         let Some(server) = parameters.server.clone() else {
-            say("the kernel command line has no grpc_authority=HOST:PORT: there is no server to ask");
+            let problem =
+                "the kernel command line has no grpc_authority=HOST:PORT: there is no server to ask";
+            say(problem);
+            let cure = "boot through farrier serve, whose script says it, or put it into kernel_params";
+            screen::change(|state| state.trouble = Some(Trouble::new(problem, cure)));
             return std::future::pending().await;
         };
+        screen::change(|state| state.server.clone_from(&server));
         let identity = Identity::of_this_machine(nic.mac, parameters.token.clone());
         let identity = match tokio::task::spawn_blocking(boot_secret::from_stdin).await {
             Ok(Ok(secret)) => identity.with_boot_id(secret),
@@ -63,6 +72,7 @@ pub(crate) fn as_worker() -> ExitCode {
             server,
             state_dir: PathBuf::from("/run/farrier-agent"),
             setting: Setting::Netboot,
+            last_death: died.to_owned(),
             surroundings,
             registries: parameters.registries.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
@@ -117,6 +127,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         server: server.ok_or("--server HOST:PORT is missing")?,
         state_dir,
         setting: Setting::Host,
+        last_death: String::new(),
         surroundings: Surroundings::of_this_process(),
         registries: RegistryParameters::default(),
         hardware: None,

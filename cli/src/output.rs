@@ -67,10 +67,21 @@ pub(crate) fn list_with<T: Rows + InNamespace + Labelled + Serialize>(
     items: &[T],
     columns: Columns,
 ) -> Result<(), Failure> {
+    list_with_more(out, format, items, columns, (&[], |_| Vec::new()))
+}
+
+/// The same with columns that only things of this kind have: their names, and what gives the cells.
+pub(crate) fn list_with_more<T: Rows + InNamespace + Labelled + Serialize>(
+    out: &mut Out,
+    format: Format,
+    items: &[T],
+    columns: Columns,
+    (names, cells): (&[&'static str], fn(&T) -> Vec<String>),
+) -> Result<(), Failure> {
     if format != Format::Table || items.is_empty() {
         return list(out, format, items);
     }
-    let mut header = T::HEADER.to_vec();
+    let mut header = [T::HEADER, names].concat();
     if columns.namespace {
         header.insert(0, "NAMESPACE");
     }
@@ -79,6 +90,7 @@ pub(crate) fn list_with<T: Rows + InNamespace + Labelled + Serialize>(
     }
     let row = |item: &T| {
         let mut row = item.row();
+        row.extend(cells(item));
         if columns.namespace {
             row.insert(0, item.namespace().to_owned());
         }

@@ -10,9 +10,10 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What no source names, and why it is there.
-const UNNAMED: [(&str, &str, &str); 4] = [
+const UNNAMED: [(&str, &str, &str); 5] = [
     ("proto", "prost", "generated code"),
     ("proto", "prost-types", "generated code"),
+    ("proto", "serde", "generated code"),
     ("proto", "tonic-prost", "generated code"),
     ("xtask", "", "has no dependencies"),
 ];

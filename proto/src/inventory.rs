@@ -317,9 +317,11 @@ mod tests {
             inventory.encoded_len()
         );
         assert!(inventory.pci_devices.is_empty() && inventory.left_out.len() <= MAX_LEFT_OUT);
-        let mut hostile = HardwareInventory::default();
-        hostile.left_out = vec!["${{ secrets.PW }}".into()];
-        hostile.tpm = "{{ .x }}".into();
+        let mut hostile = HardwareInventory {
+            left_out: vec!["${{ secrets.PW }}".into()],
+            tpm: "{{ .x }}".into(),
+            ..HardwareInventory::default()
+        };
         hostile.bound();
         let text = format!("{hostile:?}");
         assert!(!text.contains("${{") && !text.contains("{{"), "{text}");

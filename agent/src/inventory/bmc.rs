@@ -38,8 +38,11 @@ pub(super) fn read(dev: &Path) -> Bmc {
     answers(&mut ask)
 }
 
-/// Puts together what answers of a controller come to. `ask` gives the data of an answer, completion code first; empty: none came.
-fn answers(ask: &mut dyn FnMut(u8, u8, &[u8]) -> Vec<u8>) -> Bmc {
+/// Asks with function, command and data; gives the data of the answer, completion code first; empty: none came.
+type Ask<'a> = &'a mut dyn FnMut(u8, u8, &[u8]) -> Vec<u8>;
+
+/// Puts together what answers of a controller come to.
+fn answers(ask: Ask<'_>) -> Bmc {
     let Some(version) = device_version(&ask(APP, GET_DEVICE_ID, &[])) else {
         return Bmc::default();
     };

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::cmdline::{BootParameters, Ipam};
 use crate::console::{say, stage};
 use crate::needed::spawn_needed;
+use crate::screen::{self, Doing, Trouble};
 use link::{Link, LinkError};
 use nic::Nic;
 use packet::{PacketSocket, RenewalSocket};
@@ -63,7 +64,10 @@ async fn wait_for_carrier(name: &str) {
     let deadline = Instant::now() + CARRIER_PATIENCE;
     while std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == "0") {
         if Instant::now() >= deadline {
-            say(&format!("{name} has no carrier: is the cable in?"));
+            let problem = format!("{name} has no carrier: is the cable in?");
+            say(&problem);
+            let cure = "plug it in, and see that the switch has the port on; the machine goes on by itself";
+            screen::change(|state| state.trouble = Some(Trouble::new(problem, cure)));
             return;
         }
         sleep(CARRIER_POLL).await;
@@ -109,10 +113,23 @@ async fn lease(link: Link, nic: &Nic) -> Result<(), NetError> {
         .run()
         .await
     });
+    screen::change(|state| {
+        state.network = format!("{name}, no address yet");
+        state.doing = Doing::WaitsFor("an address by DHCP".to_owned());
+    });
     loop {
         tokio::select! {
             done = &mut waiting => return done.map_err(|_| NetError::ClientEnded { nic: name }),
-            () = sleep(SAY_WAITING) => say(&format!("{name}: no DHCP answer yet; still asking")),
+            () = sleep(SAY_WAITING) => {
+                let problem = format!("{name}: no DHCP answer yet; still asking");
+                say(&problem);
+                let cure = format!(
+                    "see on the server: farrier machine boot-log {}; does its record have an address, and does a VLAN or firewall \
+                     lie between?",
+                    nic.mac_text()
+                );
+                screen::change(|state| state.trouble = Some(Trouble::new(problem, cure)));
+            }
         }
     }
 }
@@ -221,6 +238,10 @@ impl Lessee {
             );
             let _ = bound.send(());
         }
+        screen::change(|state| {
+            state.network = format!("{} {}/{}", self.link.name, info.address, info.prefix);
+            state.trouble = None;
+        });
         self.held = Some(info);
         Ok(())
     }

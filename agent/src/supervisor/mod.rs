@@ -18,9 +18,12 @@ use nix::unistd::Pid;
 
 use crate::boot_secret;
 use crate::cmdline::{BootParameters, Cmdline};
-use crate::console::{say, stage};
+use crate::console::{printable, say, stage};
+use crate::last_words::{self, Words};
 use crate::modules::Modules;
 use crate::net::nic::{self, Nic};
+use crate::screen::panel::Panel;
+use crate::screen::{self, Doing, Trouble};
 use events::Events;
 pub(crate) use events::{listen as listen_for_devices, modalias_of};
 use watchdog::Watchdog;
@@ -39,6 +42,16 @@ pub fn run() -> ExitCode {
     // The firmware's last words may stand in this line.
     crate::console::blank_line();
     stage("agent-start", &[]);
+    let mut panel = Panel::open(&crate::console::active());
+    if let Some(panel) = &panel {
+        panel.show();
+    }
+    screen::change(|state| {
+        let words = ["sys_vendor", "product_name"].map(|name| dmi(name).unwrap_or_default());
+        state.product = printable(words.join(" ").trim());
+        state.serial = printable(&dmi("product_serial").unwrap_or_default());
+    });
+    draw(&mut panel);
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
     say(&format!(
         "farrier-agent {} on {} {}",
@@ -57,7 +70,12 @@ pub fn run() -> ExitCode {
     stage("modules", &[("loaded", &loaded.to_string())]);
 
     let mut watchdog = Watchdog::open();
-    let nic = wait_for_nic(&parameters, &mut events, &mut modules, &mut watchdog);
+    let nic = wait_for_nic(&parameters, &mut events, &mut modules, &mut watchdog, &mut panel);
+    screen::change(|state| {
+        state.mac = nic.mac_text();
+        state.trouble = None;
+        state.doing = Doing::Starting;
+    });
     stage(
         "nic",
         &[
@@ -77,6 +95,10 @@ pub fn run() -> ExitCode {
     let mut worker = Worker::new();
     worker.start();
     mounts::mount_efivarfs();
+    // No device asks for these.
+    modules.load("pstore");
+    modules.load("efi_pstore");
+    mounts::mount_pstore();
     for problem in modules.problems.drain(..) {
         say(&problem);
     }
@@ -86,6 +108,12 @@ pub fn run() -> ExitCode {
         }
         worker.start_if_due();
         watchdog.feed();
+        if worker.pid.is_none() {
+            draw(&mut panel);
+        }
+        if let Some(words) = &worker.words {
+            words.keep_short();
+        }
         // From here on modules are loaded by the worker.
         let _ = events.wait(Duration::from_millis(500));
     }
@@ -105,6 +133,7 @@ fn wait_for_nic(
     events: &mut Events,
     modules: &mut Modules,
     watchdog: &mut Watchdog,
+    panel: &mut Option<Panel>,
 ) -> Nic {
     let mut complain_at = Instant::now() + NIC_PATIENCE;
     loop {
@@ -115,10 +144,17 @@ fn wait_for_nic(
             modules.load_for(&modalias);
         }
         watchdog.feed();
+        draw(panel);
         if Instant::now() >= complain_at {
             complain_at += NIC_PATIENCE;
             modules.load_for_devices();
-            say(&nic::describe_missing(parameters));
+            let missing = nic::describe_missing(parameters);
+            say(&missing);
+            screen::change(|state| {
+                state.doing = Doing::WaitsFor("the network card that it booted from".to_owned());
+                let cure = "look whether the boot image has its driver: farrier image build --profile server";
+                state.trouble = Some(Trouble::new(missing, cure));
+            });
             for problem in modules.problems.drain(..) {
                 say(&problem);
             }
@@ -134,6 +170,10 @@ struct Worker {
     backoff: Duration,
     /// What makes this boot itself ([`boot_secret`]); `None` where the kernel would not give the place.
     secret: Option<OwnedFd>,
+    /// Its standard error; `None` where the kernel would not give the place.
+    words: Option<Words>,
+    /// How the one before it died; empty: there was none.
+    died: String,
 }
 
 impl Worker {
@@ -147,6 +187,8 @@ impl Worker {
             start_at: None,
             backoff: Worker::FIRST_BACKOFF,
             secret: boot_secret::place().ok(),
+            words: Words::place().ok(),
+            died: String::new(),
         }
     }
 
@@ -155,9 +197,12 @@ impl Worker {
         self.start_at = None;
         let own = std::env::current_exe().unwrap_or_else(|_| "/init".into());
         let secret = self.secret.as_ref().and_then(|secret| secret.try_clone().ok());
+        let words = self.words.as_ref().and_then(|words| words.end().ok());
         match Command::new(own)
             .arg("worker")
+            .args(Some(&self.died).filter(|died| !died.is_empty()))
             .stdin(secret.map_or_else(Stdio::null, Stdio::from))
+            .stderr(words.map_or_else(Stdio::inherit, Stdio::from))
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .spawn()
         {
@@ -212,7 +257,21 @@ fn reap(worker: &mut Worker) -> Option<RebootMode> {
             _ => continue,
         };
         worker.start_later();
-        say(&format!("the worker {how}; it is started again"));
+        let words = worker.words.as_ref().map(Words::take).unwrap_or_default();
+        worker.died = last_words::account(&how, &words);
+        let problem = format!("{}; it is started again", worker.died);
+        say(&problem);
+        screen::change(|state| {
+            let cure = "nothing, unless it happens again and again: then keep these lines, and tell Farrier's makers";
+            state.trouble = Some(Trouble::new(problem, cure));
+        });
+    }
+}
+
+/// PID 1 has the screen while there is no worker to draw.
+fn draw(panel: &mut Option<Panel>) {
+    if let Some(panel) = panel {
+        panel.draw_changes(Duration::ZERO);
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
+use crate::last_words::PSTORE;
+
 /// What every /dev has beside devices: shells use `/dev/fd` for `<(…)`.
 const LINKS: [(&str, &str); 5] = [
     ("/dev/core", "/proc/kcore"),
@@ -66,6 +68,13 @@ pub(super) fn mount_efivarfs() {
     let at = "/sys/firmware/efi/efivars";
     if Path::new(at).is_dir() {
         let _ = mount_one("efivarfs", at, COMMON, "");
+    }
+}
+
+/// What the kernel kept of its own end, where it has the file system by now.
+pub(super) fn mount_pstore() {
+    if Path::new(PSTORE).is_dir() {
+        let _ = mount_one("pstore", PSTORE, COMMON, "");
     }
 }
 

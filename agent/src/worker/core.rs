@@ -18,6 +18,8 @@ use super::attempts::Attempts;
 use super::logs::LogBuffer;
 use crate::actions::{GRACE, Told};
 
+/// What begins a line that says what the machine waits for.
+pub const WAITING: &str = "waiting: ";
 /// A server that pushes more attempts than this at a busy machine is not followed.
 const MAX_WAITING: usize = 16;
 /// Reports in a Hello; what is over it follows the Welcome.
@@ -41,6 +43,7 @@ pub enum Event {
 
 /// What to do, in this order.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, obeyed at once")]
 pub enum Order {
     /// End the stream and open another: the server at its other end is stale.
     Detach,
@@ -206,7 +209,7 @@ impl Core {
                     orders.push(Order::Leave(how));
                 }
             }
-            FromServer::Idle(idle) => orders.push(Order::Say(format!("waiting: {}", idle.reason))),
+            FromServer::Idle(idle) => orders.push(Order::Say(format!("{WAITING}{}", idle.reason))),
         }
     }
 

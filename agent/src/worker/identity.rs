@@ -8,7 +8,9 @@ use macaddr::MacAddr6;
 use proto::v1;
 
 use super::core::Greeting;
+use crate::console;
 use crate::inventory;
+use crate::screen;
 
 /// What stays the same as long as the machine runs.
 #[derive(Clone, Debug)]
@@ -36,6 +38,13 @@ impl Identity {
         }
     }
 
+    /// What a person tells the machine by, on its screen.
+    pub(crate) fn show_machine(state: &mut screen::State) {
+        let words = [dmi("sys_vendor"), dmi("product_name")];
+        state.product = console::printable(words.join(" ").trim());
+        state.serial = console::printable(&dmi("product_serial"));
+    }
+
     /// With a boot id that nothing but the agent knows.
     pub fn with_boot_id(self, boot_id: String) -> Identity {
         Identity { boot_id, ..self }
@@ -56,6 +65,7 @@ impl Identity {
             booted_at: SystemTime::now().checked_sub(uptime).map(Into::into),
             journal: greeting.journal,
             last_epoch: greeting.last_epoch,
+            last_death: String::new(),
         }
     }
 }

@@ -12,7 +12,7 @@ mod logs;
 mod session;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,12 +30,15 @@ use tokio::time::{Instant, interval};
 use self::core::{Core, Event, Leaving, Order};
 use crate::actions::{self, Feed, Halt, Place, SharedImages, Surroundings, Told};
 use crate::cmdline::RegistryParameters;
-use crate::console::{say, stage};
+use crate::console::{printable, say, stage};
 use crate::data::DataServer;
 use crate::hardware::Hardware;
 use crate::images::Pulled;
 use crate::inventory::watch::Watched;
+use crate::last_words;
 use crate::needed::spawn_needed;
+use crate::screen::render::how_far;
+use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 pub use identity::Identity;
@@ -50,6 +53,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 const BACKLOG: usize = 32;
 /// Lines of an action on the console, each second; the server gets all of them.
 const CONSOLE_LINES_PER_S: u32 = 20;
+/// How far an action is stands on the console this often; the screen shows it as it goes.
+const SAY_PROGRESS: Duration = Duration::from_secs(10);
 
 /// Where and as whom the worker attaches.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub struct Settings {
     /// Where the journal of this boot is kept.
     pub state_dir: PathBuf,
     pub setting: Setting,
+    /// How the worker before this one died, for the server; empty: there was none.
+    pub last_death: String,
     pub surroundings: Surroundings,
     pub registries: RegistryParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
@@ -126,6 +133,7 @@ struct Worker {
     heartbeat_at: Instant,
     said: Option<(String, Instant)>,
     console_lines: (Instant, u32),
+    progress_said: Instant,
     leave: Option<Leaving>,
     /// The core's, for those who speak to the server beside the stream.
     epoch: Arc<AtomicU64>,
@@ -133,6 +141,8 @@ struct Worker {
     inventory: Option<Watched>,
     /// A Welcome came in the present stream.
     is_attached: bool,
+    /// Of an earlier boot, until it was told.
+    kernels_end: String,
 }
 
 fn images(settings: &Settings) -> Result<SharedImages, String> {
@@ -146,6 +156,7 @@ fn images(settings: &Settings) -> Result<SharedImages, String> {
 struct Running {
     attempt_id: String,
     name: String,
+    workflow: String,
     halt: Halt,
 }
 
@@ -188,10 +199,12 @@ impl Worker {
             heartbeat_at: now,
             said: None,
             console_lines: (now, 0),
+            progress_said: now,
             leave: None,
             epoch: Arc::default(),
             inventory: watched,
             is_attached: false,
+            kernels_end: String::new(),
         };
         worker.obey(orders);
         worker
@@ -200,7 +213,8 @@ impl Worker {
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Open(stream) => {
-                let hello = self.settings.identity.hello(self.core.hello());
+                let mut hello = self.settings.identity.hello(self.core.hello());
+                hello.last_death = self.last_death();
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));
                 self.stream = Some(stream);
@@ -230,14 +244,30 @@ impl Worker {
                 } else {
                     "trying again"
                 };
+                self.show_detached(&why, refused);
                 self.say_once_a_while(format!("{why}; {then}"));
             }
         }
     }
 
+    /// What was not told yet of earlier agents. The kernel's records are there soon after the worker has started.
+    fn last_death(&mut self) -> String {
+        if self.settings.setting == Setting::Netboot && self.kernels_end.is_empty() {
+            self.kernels_end = last_words::of_the_kernel(Path::new(last_words::PSTORE));
+        }
+        let deaths = [self.settings.last_death.as_str(), self.kernels_end.as_str()];
+        let deaths: Vec<&str> = deaths.into_iter().filter(|death| !death.is_empty()).collect();
+        deaths.join("; ")
+    }
+
     fn welcomed(&mut self, welcome: &v1::Welcome) {
         self.said = None;
         self.is_attached = true;
+        // It was told.
+        self.settings.last_death.clear();
+        if !std::mem::take(&mut self.kernels_end).is_empty() {
+            last_words::forget_the_kernels(Path::new(last_words::PSTORE));
+        }
         if let Some(inventory) = &mut self.inventory {
             inventory.forget_seen();
         }
@@ -249,6 +279,14 @@ impl Worker {
         }
         self.heartbeat = Duration::from_secs(u64::from(welcome.heartbeat_interval_s.clamp(1, 3600)));
         self.heartbeat_at = Instant::now() + self.heartbeat;
+        screen::change(|state| {
+            state.name = printable(&welcome.machine);
+            state.is_attached = true;
+            state.trouble = None;
+            if !matches!(state.doing, Doing::Runs { .. }) {
+                state.doing = Doing::WaitsFor("work".to_owned());
+            }
+        });
         stage("attached", &[("machine", &welcome.machine)]);
         // Not before: the machine has one way to its server, and whatever else it has may take seconds.
         if let Some(hardware) = self.settings.hardware.take() {
@@ -270,7 +308,7 @@ impl Worker {
                     inventory.look_again();
                 }
             }
-            Told::Progress(_) => {}
+            Told::Progress(progress) => self.show_progress(progress),
         }
         let orders = self.core.handle(SystemTime::now(), Event::Action(told));
         self.obey(orders);
@@ -315,7 +353,12 @@ impl Worker {
                         self.say_once_a_while(format!("the journal cannot be written: {e}"));
                     }
                 }
-                Order::Say(text) => self.say_once_a_while(text),
+                Order::Say(text) => {
+                    if let Some(reason) = text.strip_prefix(core::WAITING) {
+                        screen::change(|state| state.doing = Doing::WaitsFor(printable(reason)));
+                    }
+                    self.say_once_a_while(text);
+                }
                 Order::Send(kind) => self.outbox.push_back(kind),
                 Order::Start(run) => self.start(run),
                 Order::Stop { grace, reason } => {
@@ -332,10 +375,21 @@ impl Worker {
         stage("action-start", &[("action", &run.action)]);
         let place = format!("{}/{}", u64::from(run.action_index) + 1, run.action_count);
         say(&format!("action {place} {}: {}", run.action, run.image));
+        screen::change(|state| {
+            state.doing = Doing::Runs {
+                place: place.clone(),
+                action: printable(&run.action),
+                image: printable(&run.image),
+                progress: None,
+            };
+            state.trouble = None;
+        });
+        self.progress_said = Instant::now();
         let halt = Halt::default();
         self.running = Some(Running {
             attempt_id: run.attempt_id.clone(),
             name: run.action.clone(),
+            workflow: run.workflow_id.clone(),
             halt: halt.clone(),
         });
         let tell = self.tell.clone();
@@ -373,12 +427,63 @@ impl Worker {
         };
         let (word, text) = actions::describe(outcome);
         stage("action-end", &[("action", &running.name), ("outcome", word)]);
-        say(&format!(
+        let ended = format!(
             "action {} ended: {word}{}{text}",
             running.name,
             if text.is_empty() { "" } else { ": " }
-        ));
+        );
+        say(&ended);
+        screen::change(|state| {
+            state.doing = Doing::WaitsFor("the next action".to_owned());
+            if matches!(outcome, Outcome::Failed(_) | Outcome::TimedOut(_)) {
+                let cure = format!(
+                    "see on the server: farrier workflow get {0}, farrier workflow logs {0}",
+                    printable(&running.workflow)
+                );
+                state.trouble = Some(Trouble::new(printable(&ended), cure));
+            }
+        });
         tracing::debug!(attempt = running.attempt_id, word, "action ended");
+    }
+
+    /// On the screen at once, on a serial line now and then.
+    fn show_progress(&mut self, progress: &v1::Progress) {
+        let now = screen::Progress {
+            stage: printable(&progress.stage),
+            done_bytes: progress.done_bytes,
+            total_bytes: progress.total_bytes,
+            bytes_per_s: progress.rate_bytes_per_s,
+        };
+        if self.progress_said.elapsed() >= SAY_PROGRESS {
+            self.progress_said = Instant::now();
+            say(&format!("  {}", how_far(&now)));
+        }
+        screen::change(|state| {
+            if let Doing::Runs { progress, .. } = &mut state.doing {
+                *progress = Some(now);
+            }
+        });
+    }
+
+    fn show_detached(&self, why: &str, refused: bool) {
+        let server = &self.settings.server;
+        let cure = if refused {
+            format!(
+                "see on the server: farrier machine boot-log {}",
+                self.settings.identity.mac
+            )
+        } else {
+            format!(
+                "see that farrier serve runs at {server}, and that the port is open from here; it goes on by itself"
+            )
+        };
+        screen::change(|state| {
+            state.is_attached = false;
+            state.trouble = Some(Trouble::new(printable(why), cure));
+            if !matches!(state.doing, Doing::Runs { .. }) {
+                state.doing = Doing::WaitsFor(format!("the server at {server}"));
+            }
+        });
     }
 
     fn show_line(&mut self, line: &str) {
@@ -411,6 +516,7 @@ impl Worker {
             Leaving::Reboot => ("reboot", EXIT_REBOOT),
         };
         stage("leaving", &[("how", word)]);
+        screen::change(|state| state.doing = Doing::Leaves(word.to_owned()));
         if self.settings.setting == Setting::Netboot {
             nix::unistd::sync();
         }

@@ -39,12 +39,17 @@ pub(crate) enum MachineCommand {
     #[command(after_help = "\
 Examples:
   farrier machine list -l 'rack=r7,!gpu'
+  farrier machine list --hardware
+  farrier machine list -l 'has(inventory.cpus) && inventory.cpus >= 64'
   farrier machine list -o json | jq -r '.[] | select(.attached) | .name'")]
     List {
         #[command(flatten)]
         selecting: Selecting,
         #[command(flatten)]
         listing: Listing,
+        /// Columns more, with processors, memory, disks and product of each
+        #[arg(long)]
+        hardware: bool,
     },
     /// Forget a machine
     #[command(after_help = "Example:\n  farrier machine delete node1")]
@@ -124,7 +129,11 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
     match command {
         MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
         MachineCommand::Get { machine } => get(machine, asking).await?,
-        MachineCommand::List { selecting, listing } => list(selecting, listing, asking).await?,
+        MachineCommand::List {
+            selecting,
+            listing,
+            hardware,
+        } => list(selecting, listing, hardware, asking).await?,
         MachineCommand::Delete { machine, key } => delete(machine, key, asking).await?,
         MachineCommand::Boot {
             machine,
@@ -212,6 +221,12 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
         if machine.queue.len() > 1 {
             line("Queue", &machine.queue.join(", "))?;
         }
+        if let Some(inventory) = &machine.inventory {
+            let told = views::inventory::fields(inventory, machine.inventory_at.as_deref());
+            for (what, value) in told {
+                line(what, &value)?;
+            }
+        }
         for (key, value) in &machine.labels {
             line("Label", &format!("{key}={value}"))?;
         }
@@ -220,7 +235,12 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
     })
 }
 
-async fn list(selecting: Selecting, listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(
+    selecting: Selecting,
+    listing: Listing,
+    hardware: bool,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let request = ListMachinesRequest {
         namespace: asking.namespace.clone(),
@@ -234,7 +254,17 @@ async fn list(selecting: Selecting, listing: Listing, asking: Asking<'_>) -> Res
         .into_iter()
         .map(views::Machine::from)
         .collect();
-    output::list_with(asking.out, asking.output, &machines, selecting.columns(listing))
+    let columns = selecting.columns(listing);
+    match hardware {
+        true => {
+            let more = (
+                &views::inventory::COLUMNS[..],
+                views::Machine::hardware as fn(&_) -> _,
+            );
+            output::list_with_more(asking.out, asking.output, &machines, columns, more)
+        }
+        false => output::list_with(asking.out, asking.output, &machines, columns),
+    }
 }
 
 async fn delete(name_or_mac: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
 mod events;
+pub(crate) mod inventory;
 mod namespace;
 mod secret;
 mod token;
@@ -44,6 +45,9 @@ pub(crate) struct Machine {
     /// Workflows in the order in which they get the machine.
     pub(crate) queue: Vec<String>,
     pub(crate) epoch: u64,
+    /// As its agent told it last; of a list some of its fields.
+    pub(crate) inventory: Option<Box<v1::HardwareInventory>>,
+    pub(crate) inventory_at: Option<String>,
     /// As it was applied.
     pub(crate) document: serde_json::Value,
     #[serde(skip)]
@@ -69,6 +73,8 @@ impl From<v1::Machine> for Machine {
             attempt_lost: machine.attempt_lost,
             queue: machine.queue,
             epoch: machine.epoch,
+            inventory: machine.inventory,
+            inventory_at: time(machine.inventory_at),
             document: yaml::value(&machine.spec_yaml, RECORD).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
@@ -94,6 +100,13 @@ impl Rows for Machine {
             dash(self.boots_next.as_deref().unwrap_or_default()),
             dash(self.workflow.as_deref().unwrap_or_default()),
         ]
+    }
+}
+
+impl Machine {
+    /// What [`inventory::COLUMNS`] are of it.
+    pub(crate) fn hardware(&self) -> Vec<String> {
+        inventory::columns(self.inventory.as_deref())
     }
 }
 

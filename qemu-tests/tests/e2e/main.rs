@@ -15,6 +15,7 @@ mod faults;
 mod hostile;
 mod image;
 mod install;
+mod inventory;
 mod lab_command;
 mod reproducible;
 mod scene;

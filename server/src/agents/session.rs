@@ -24,6 +24,7 @@ use workflow::engine::{AttemptId, ExecutionId, Outcome};
 use super::admission::Admitted;
 use super::registry::{Handle, Registered};
 use super::{Agent, Message, agent_key, outcome};
+use crate::bounds::cut;
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::grpc::with_causes;
@@ -58,6 +59,9 @@ pub(super) struct Session {
     /// The attempt that was last handed out or asked about, and what is to be hidden in what comes of it.
     secrets: Option<(AttemptId, Secrets)>,
 }
+
+/// Bytes that are kept of why an earlier agent died.
+const MAX_DEATH_BYTES: usize = 1000;
 
 /// Why a session ends.
 enum End {
@@ -209,6 +213,11 @@ impl Session {
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
         let brief = self.hello.inventory.take();
+        let mut death = std::mem::take(&mut self.hello.last_death);
+        if !death.is_empty() {
+            cut(&mut death, MAX_DEATH_BYTES, " [farrier: cut]");
+            self.note("DIED", death, timeline::Outcome::Failed);
+        }
         self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
         owed.sort_by_key(|report| report.sequence);

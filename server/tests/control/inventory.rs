@@ -136,6 +136,28 @@ async fn what_an_agent_tells_is_shown_noted_and_outlives_the_server_and_the_next
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_an_earlier_agent_died_is_on_the_timeline() {
+    let (server, _dir) = Server::with_machine().await;
+    let died = proto::v1::Hello {
+        last_death: format!(
+            "the worker was killed by SIGSEGV; get http://u:p@h {}",
+            "x".repeat(5000)
+        ),
+        ..hello("k1")
+    };
+    let agent = server.attach(died).await.expect("attach");
+    let entry = server.boot_log("node1", |entry| entry.what == "DIED").await;
+    let begin = "the worker was killed by SIGSEGV; get http://***@h xxx";
+    assert!(
+        entry.detail.starts_with(begin) && entry.detail.len() < 1100,
+        "{entry:?}"
+    );
+    assert_eq!(entry.outcome(), proto::v1::BootOutcome::Failed);
+    drop(agent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_hostile_machine_tells_is_cut_and_can_leave_no_quotes() {
     let (server, _dir) = Server::with_machine().await;
     let agent = server.attach(hello("k1")).await.expect("attach");
