@@ -70,13 +70,16 @@ pub(crate) fn list_with<T: Rows + InNamespace + Labelled + Serialize>(
     list_with_more(out, format, items, columns, (&[], |_| Vec::new()))
 }
 
-/// The same with columns that only things of this kind have: their names, and what gives the cells.
+/// Columns that only things of one kind have: their names, and what gives the cells.
+pub(crate) type More<T> = (&'static [&'static str], fn(&T) -> Vec<String>);
+
+/// The same with such columns.
 pub(crate) fn list_with_more<T: Rows + InNamespace + Labelled + Serialize>(
     out: &mut Out,
     format: Format,
     items: &[T],
     columns: Columns,
-    (names, cells): (&[&'static str], fn(&T) -> Vec<String>),
+    (names, cells): More<T>,
 ) -> Result<(), Failure> {
     if format != Format::Table || items.is_empty() {
         return list(out, format, items);
