@@ -1,7 +1,7 @@
 //! Runs one action of an image in namespaces of its own: the runtime `namespaces`.
 //!
 //! Three parts, in the order in which an action meets them:
-//! - [`plan`] says from an image's configuration and an action what is to be mounted, where, and what is run as whom. Pure.
+//! - [`mod@plan`] says from an image's configuration and an action what is to be mounted, where, and what is run as whom. Pure.
 //! - [`group`] is the cgroup that the action's processes are in: its limits, whether one was killed for memory, and its end.
 //! - [`init`] carries a plan out. Whoever runs an action starts its own binary again, single-threaded, with the plan on
 //!   standard input; that process calls [`init::serve`].

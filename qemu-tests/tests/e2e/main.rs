@@ -8,6 +8,7 @@
 mod bad_images;
 mod bench;
 mod cards;
+mod containers;
 mod disk_names;
 mod disks;
 mod examples;
