@@ -180,7 +180,7 @@ fn templates_are_kept_as_they_were_written() {
 }
 
 #[test]
-fn actions_that_nobody_has_are_warned_about_before_anything_runs() {
+fn images_that_are_pulled_are_told_of_before_anything_runs() {
     let server = Server::prepared();
     let template = "\
 version: \"0.1\"
@@ -241,7 +241,7 @@ tasks:
 }
 
 #[test]
-fn actions_that_nobody_has_are_warned_about_in_sub_workflows_too() {
+fn images_that_are_pulled_are_told_of_in_sub_workflows_too() {
     let server = Server::prepared();
     let below = "version: \"1\"\nname: below\ntasks:\n  - name: os\n    worker: \"52:54:00:77:00:0b\"\n    actions: [{name: grub, image: \
                  grub2disk}]\n";
@@ -257,7 +257,7 @@ fn actions_that_nobody_has_are_warned_about_in_sub_workflows_too() {
     server.run(&["template", "create", "-f", &below]);
     let said = stderr(&["workflow", "create", "-t", "above"]);
     assert!(
-        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" cannot run: image grub2disk "),
+        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" runs as a container: image grub2disk "),
         "{said}"
     );
 }
