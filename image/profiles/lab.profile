@@ -13,7 +13,7 @@
 
 kernel linux-image-cloud-amd64
 firmware none
-budget agent 3800 kB
+budget agent 4300 kB
 budget base 150 kB
 
 virtio: the network of virtual machines, and randomness

@@ -3,7 +3,7 @@
 
 kernel linux-image-amd64
 firmware free
-budget agent 3800 kB
+budget agent 4300 kB
 budget base 150 kB
 
 virtio: the network of virtual machines, and randomness
