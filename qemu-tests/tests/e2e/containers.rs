@@ -60,7 +60,7 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
             .collect();
         assert_eq!(
             messages,
-            ["hello from a registry", "0", "4096", "1", "farrier-agent"],
+            ["hello from a registry", "0", "4096", "1", "init"],
             "{}",
             api::describe(&done)
         );
