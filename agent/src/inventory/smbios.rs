@@ -83,6 +83,10 @@ fn module(device: &Structure<'_>) -> Option<MemoryModule> {
         kib if kib & 0x8000 != 0 => u64::from(kib & 0x7fff) << 10,
         mib => u64::from(mib) << 20,
     };
+    // A table may also say "none" in another unit.
+    if size_bytes == 0 {
+        return None;
+    }
     let speed = |at, extended| match device.word(at) {
         Some(0xffff) => device
             .double_word(extended)
@@ -232,6 +236,15 @@ pub(super) mod tests {
         };
         assert_eq!(memory_modules(&table()), [first, second]);
         assert_eq!(chassis_kind(&table()), "rack mount");
+    }
+
+    /// Found by fuzzing: 0 KiB, and a size that stands elsewhere and is 0 there.
+    #[test]
+    fn a_slot_of_no_size_in_any_unit_is_empty() {
+        for size in [0_u16, 0x8000, 0x7fff, 0xffff] {
+            let table = structure(MEMORY_DEVICE, &[(0x0c, &size.to_le_bytes())], 0x28, &[]);
+            assert_eq!(memory_modules(&table), [], "{size:#x}");
+        }
     }
 
     #[test]
