@@ -182,5 +182,4 @@ impl<R: BufRead> BufRead for Hashed<R> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
