@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::measure::{median, next, output, text, timed};
 use crate::{Outcome, build, packages};
 
 const NEEDS: &[packages::Need] = &[
@@ -161,57 +162,6 @@ fn make_image(path: &Path, mib: usize) -> Outcome<()> {
     match zstd.wait() {
         Ok(status) if status.success() => Ok(()),
         other => Err(format!("zstd failed: {other:?}")),
-    }
-}
-
-/// Words out of a small vocabulary, with numbers between them: packs about as well as logs do.
-fn text(block: &mut [u8], random: &mut u64) {
-    const WORDS: [&str; 8] = [
-        "machine", "attached", "disk", "written", "kernel", "error", "address", "workflow",
-    ];
-    let mut line = String::with_capacity(block.len() + 64);
-    while line.len() < block.len() {
-        let value = next(random);
-        line.push_str(WORDS.get((value % 8) as usize).copied().unwrap_or_default());
-        line.push_str(&format!(" {:x}\n", value >> 40));
-    }
-    block.copy_from_slice(line.as_bytes().get(..block.len()).unwrap_or_default());
-}
-
-/// xorshift64.
-fn next(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
-}
-
-fn timed(command: &mut Command) -> Outcome<Duration> {
-    let started = Instant::now();
-    let status = command
-        .status()
-        .map_err(|error| format!("running {command:?}: {error}"))?;
-    match status.success() {
-        true => Ok(started.elapsed()),
-        false => Err(format!("{command:?} failed ({status})")),
-    }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-fn output(command: &mut Command) -> Outcome<String> {
-    let output = command
-        .output()
-        .map_err(|error| format!("running {command:?}: {error}"))?;
-    match output.status.success() {
-        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-        false => Err(format!(
-            "{command:?} failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        )),
     }
 }
 

@@ -6,6 +6,9 @@
 //! | `cargo xtask bench workflows`, `farrier bench workflows` | `workflows.rs`, `agents.rs`, `engine.rs` | here |
 //! | `cargo xtask bench disk` | `disk.rs` | part of xtask: it needs neither a server nor a lab, and compiles in seconds |
 //! | what that runs | `disk/` | examples of the crate `disk` |
+//! | `cargo xtask bench containers` | `containers.rs` | part of xtask, as well |
+//! | what that runs | `containers/` | examples of the crates `oci` and `container` |
+//! | what both share | `measure.rs` | part of xtask |
 //! | `cargo run --release -p store --example speed` | `store.rs` | an example of the crate `store` |
 
 mod agents;

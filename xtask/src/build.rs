@@ -20,6 +20,14 @@ pub(crate) struct Binaries {
 /// Builds `farrier` and the static `farrier-agent`.
 pub(crate) fn binaries() -> Outcome<Binaries> {
     cargo(&["build", "--release", "--package", "farrier"], &[])?;
+    Ok(Binaries {
+        farrier: target_directory().join("release/farrier"),
+        agent: agent()?,
+    })
+}
+
+/// Builds the static `farrier-agent`.
+pub(crate) fn agent() -> Outcome<PathBuf> {
     cargo(
         &[
             "build",
@@ -32,11 +40,7 @@ pub(crate) fn binaries() -> Outcome<Binaries> {
         ],
         &[("RUSTFLAGS", "-Ctarget-feature=+crt-static")],
     )?;
-    let target = target_directory();
-    Ok(Binaries {
-        farrier: target.join("release/farrier"),
-        agent: target.join(AGENT_TARGET).join("agent/farrier-agent"),
-    })
+    Ok(target_directory().join(AGENT_TARGET).join("agent/farrier-agent"))
 }
 
 /// Runs cargo in the workspace; its output goes to the terminal.

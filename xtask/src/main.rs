@@ -5,11 +5,15 @@
 #![forbid(unsafe_code)]
 
 mod build;
-// It lies with the other benches, and needs this launcher only.
+// These lie with the other benches, and need this launcher only.
+#[path = "../../qemu-tests/bench/containers.rs"]
+mod containers_bench;
 #[path = "../../qemu-tests/bench/disk.rs"]
 mod disk_bench;
 mod fuzz;
 mod lab;
+#[path = "../../qemu-tests/bench/measure.rs"]
+mod measure;
 mod packages;
 mod simulate;
 mod test;
@@ -32,9 +36,12 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["simulate", rest @ ..] => simulate::run(rest),
         ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
+        ["bench", "containers", rest @ ..] => containers_bench::run(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
         ["bench", "workflows", rest @ ..] => lab::bench_workflows(rest),
-        ["bench", ..] => Err("say which bench: cargo xtask bench boot | disk | workflows".to_owned()),
+        ["bench", ..] => {
+            Err("say which bench: cargo xtask bench boot | containers | disk | workflows".to_owned())
+        }
         [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
     };
     outcome.unwrap_or_else(|message| {
@@ -57,6 +64,8 @@ Developer chores of Farrier
       --seeds N [--seed S]      this many worlds, from this seed on (see: cargo xtask simulate --help)
   cargo xtask bench boot        how long a netboot takes, stage by stage, beside a plain boot of the same kernel
       --boots N --firmware F    so many boots of each firmware, or of one (see: cargo xtask bench boot --help)
+  cargo xtask bench containers  how long an image takes to come and to start, beside containerd and runc
+      --mib N --rounds N        an image of so many MiB, pulled so often by each
   cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
       --mib N --rounds N        an image of so many MiB, written so often by each
   cargo xtask bench workflows   how many reports of agents a server takes, and how fast it answers
