@@ -2,8 +2,12 @@
 //!
 //! Pure parsing; bare words and unknown keys are normal (the kernel's own parameters are there too).
 
+pub mod bond;
+mod known;
+
 use std::net::{IpAddr, Ipv4Addr};
 
+use bond::Bond;
 use disk::image::Proxies;
 use macaddr::MacAddr6;
 use oci::registry::Login;
@@ -111,6 +115,7 @@ pub struct BootParameters {
     pub http: Option<String>,
     pub vlan_id: Option<u16>,
     pub interface: Option<String>,
+    pub bond: Option<Bond>,
     pub ipam: Option<Ipam>,
     /// `HTTP_PROXY` and its like, as they are spelt, for actions.
     pub proxies: Vec<(String, String)>,
@@ -187,16 +192,30 @@ impl BootParameters {
                 )),
             }
         }
-        warnings.extend(cmdline.words.iter().filter_map(|(key, _)| without_effect(key)));
+        let mut bond = None;
+        if let Some(text) = cmdline.value("bond") {
+            match Bond::parse(text) {
+                Ok((parsed, unused)) => {
+                    warnings.extend(unused.iter().map(|what| format!("bond={text}: {what}")));
+                    bond = Some(parsed);
+                }
+                Err(problem) => warnings.push(format!(
+                    "bond={text} is not used, and the card that it booted from stands alone: {problem}"
+                )),
+            }
+        }
+        let mac = mac.or(ipam.as_ref().and_then(|i| i.mac));
+        warnings.extend(known::not_used(cmdline, mac));
         let owned = |key: &str| cmdline.value(key).map(str::to_owned);
         BootParameters {
-            mac: mac.or(ipam.as_ref().and_then(|i| i.mac)),
+            mac,
             worker_id: owned("worker_id"),
-            server: owned("grpc_authority"),
+            server: owned("grpc_authority").filter(|text| known::is_authority(text)),
             token: owned("farrier.token").unwrap_or_default(),
             http: owned("farrier.http"),
             vlan_id: vlan_id.or(ipam.as_ref().and_then(|i| i.vlan_id)),
             interface: owned("interface"),
+            bond,
             ipam,
             proxies: Proxies::VARIABLES
                 .iter()
@@ -207,22 +226,6 @@ impl BootParameters {
             warnings,
         }
     }
-}
-
-/// What others' agents take from the command line and this one does not, in words.
-fn without_effect(key: &str) -> Option<String> {
-    let why = match key {
-        "tinkerbell_tls" | "tinkerbell_insecure_tls" | "grpc_cert_url" => {
-            "agents speak no TLS with the server"
-        }
-        "tink_worker_image" => "the agent is in the boot image",
-        "syslog_host" | "syslog_port" => "logs of actions go to the server: `farrier workflow logs`",
-        _ => match key.strip_prefix("farrier.") {
-            Some("http" | "token") | None => return None,
-            Some(_) => "it is not known",
-        },
-    };
-    Some(format!("{key} on the kernel command line has no effect: {why}"))
 }
 
 /// IEEE 802.1Q: 0 is no VLAN and 4095 is reserved.
@@ -369,9 +372,9 @@ mod tests {
              intel_iommu=on modules=loop quiet",
         );
         let said = p.warnings.join("\n");
-        assert_eq!(p.warnings.len(), 4, "{said}");
+        assert_eq!(p.warnings.len(), 7, "{said}");
         assert!(
-            said.contains("farrier.colour") && !said.contains("secret"),
+            said.contains("farrier.colour=red") && !said.contains("secret"),
             "{said}"
         );
     }

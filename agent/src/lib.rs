@@ -23,6 +23,7 @@ mod last_words;
 pub mod modules;
 mod needed;
 pub mod net;
+pub mod notices;
 mod runtime;
 pub mod screen;
 pub mod setting;

@@ -12,6 +12,7 @@ use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
 use crate::net::{self, nic};
+use crate::notices;
 use crate::runtime::on_runtime;
 use crate::screen::{self, Trouble};
 use crate::setting::Setting;
@@ -35,6 +36,11 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
     screen::panel::keep(&console::active());
     device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
+    // PID 1 has said them, in a process of its own.
+    for warning in &parameters.warnings {
+        notices::tell(&console::printable(warning));
+        screen::change(|state| state.push_line(&console::printable(warning)));
+    }
     let (surroundings, problem) = Surroundings::of_this_boot(&parameters);
     if let Some(problem) = problem {
         say(&problem);

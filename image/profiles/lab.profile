@@ -29,6 +29,9 @@ firmware-variables: the machine's boot order
 emulated-cards overlay, 60 kB: the cards that emulators offer beside virtio
   e1000 e1000e vmxnet3
 
+bonding overlay, 180 kB: machines whose command line has bond=, which need it before they have a network
+  bonding
+
 disks fetched, 420 kB: the disks of virtual machines
   required virtio_blk
   virtio_scsi virtio_console nvme sd_mod ahci

@@ -82,8 +82,11 @@ ethernet-phy fetched, 360 kB: transceivers that Ethernet drivers ask for by the 
 hypervisor-disks fetched, 160 kB: the disks and the memory of VMware, Hyper-V, Xen and virtio
   virtio_blk virtio_scsi virtio_console virtio_balloon vmw_pvscsi vmw_balloon hv_storvsc hv_utils xen-blkfront
 
-links fetched, 520 kB: bonding, bridges and the pairs that actions make for networks of their own
-  bonding bridge br_netfilter stp veth dummy tun macvlan ipvlan vxlan team team_mode_*
+bonding overlay, 180 kB: machines whose command line has bond=, which need it before they have a network
+  bonding
+
+links fetched, 420 kB: bridges and the pairs that actions make for networks of their own
+  bridge br_netfilter stp veth dummy tun macvlan ipvlan vxlan team team_mode_*
 
 nft fetched, 520 kB: actions filter packets and translate addresses
   nf_tables nft_* nf_conntrack nf_nat nf_reject_ipv4 nf_reject_ipv6 nf_log_syslog nfnetlink

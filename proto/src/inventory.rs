@@ -3,8 +3,8 @@
 use prost::Message;
 
 use crate::v1::{
-    BlockDevice, Bmc, Board, Chassis, FirmwareRelease, HardwareInventory, LldpNeighbour, MemoryModule,
-    NetworkInterface, Partition, PciDevice, Processor,
+    BlockDevice, Bmc, Board, BondPort, Chassis, FirmwareRelease, HardwareInventory, LldpNeighbour,
+    MemoryModule, NetworkInterface, Partition, PciDevice, Processor,
 };
 
 /// Letters of one text.
@@ -219,6 +219,7 @@ fn clean_interface(interface: &mut NetworkInterface) {
         pci_address,
         pci_id,
         neighbour,
+        bond,
         ..
     } = interface;
     clean_all([name, mac, driver, permanent_mac, pci_address, pci_id]);
@@ -231,6 +232,15 @@ fn clean_interface(interface: &mut NetworkInterface) {
             ..
         } = neighbour;
         clean_all([chassis_id, port_id, port_description, system_name]);
+    }
+    if let Some(BondPort {
+        name,
+        mode,
+        partner_mac,
+        in_use: _,
+    }) = bond
+    {
+        clean_all([name, mode, partner_mac]);
     }
 }
 

@@ -50,7 +50,8 @@ impl Nic {
     /// The device in QEMU.
     pub(super) fn device(self) -> &'static str {
         match self {
-            Nic::Virtio => "virtio-net-pci",
+            // Without a speed Linux takes it into no LACP channel.
+            Nic::Virtio => "virtio-net-pci,speed=10000,duplex=full",
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Pcnet => "pcnet",

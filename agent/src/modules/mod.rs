@@ -11,6 +11,7 @@ mod plan;
 mod sealed;
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -200,7 +201,7 @@ impl Modules {
         };
         match sealed::read(&self.root.join(&entry.path), &entry) {
             Ok(image) => {
-                let loaded = insert_image(&image);
+                let loaded = insert_image(&image, parameters(&entry.path));
                 self.note(&entry.path, loaded);
             }
             Err(what) => self.problems.push(format!(
@@ -213,7 +214,7 @@ impl Modules {
     /// Puts a module that was fetched, and is what its list says, into the kernel. Blocks while it looks for its devices.
     fn load_fetched(entry: &Entry, packed: &[u8]) -> Result<(), String> {
         let image = packing::unpack(&entry.path, packed).map_err(|e| format!("cannot be unpacked: {e}"))?;
-        match insert_image(&image) {
+        match insert_image(&image, parameters(&entry.path)) {
             Err(e) if !is_no_problem(&e) => Err(format!("did not load: {e}")),
             _ => Ok(()),
         }
@@ -249,14 +250,26 @@ fn is_no_problem(error: &io::Error) -> bool {
 
 fn insert(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
+    let name = path.to_string_lossy();
     if path.extension().is_some_and(|packing| packing == "ko") {
-        return Ok(finit_module(&file, c"", ModuleInitFlags::empty())?);
+        return Ok(finit_module(&file, parameters(&name), ModuleInitFlags::empty())?);
     }
-    insert_image(&packing::unpack(&path.to_string_lossy(), file)?)
+    insert_image(&packing::unpack(&name, file)?, parameters(&name))
 }
 
-fn insert_image(image: &[u8]) -> io::Result<()> {
-    Ok(init_module(image, c"")?)
+fn insert_image(image: &[u8], parameters: &CStr) -> io::Result<()> {
+    Ok(init_module(image, parameters)?)
+}
+
+/// What a module is loaded with. Bonding makes a link bond0 that nobody has asked for, unless it is told not to.
+///
+/// Source: Linux Documentation/networking/bonding.rst, `max_bonds`.
+fn parameters(path: &str) -> &'static CStr {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    match file.split('.').next() {
+        Some("bonding") => c"max_bonds=0",
+        _ => c"",
+    }
 }
 
 /// What every device in sysfs asks for.

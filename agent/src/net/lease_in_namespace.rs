@@ -145,6 +145,18 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
                 assert_eq!((renewal.ciaddr, from), (held, held));
                 server.answer(&renewal, MessageType::Ack, given);
             }
+            // The cable is out and in again, faster than anybody looks: RFC 2131 section 4.3.2, INIT-REBOOT.
+            ip("link set far down");
+            ip("link set far up");
+            loop {
+                let (request, _) = server.expect(MessageType::Request);
+                server.answer(&request, MessageType::Ack, SECOND);
+                if let Some(wanted) = request.requested_address() {
+                    assert_eq!((wanted, request.ciaddr), (SECOND, Ipv4Addr::UNSPECIFIED));
+                    assert_eq!(request.server_id(), None);
+                    break;
+                }
+            }
             answered.send(()).expect("told");
             // The cable goes with this thread's network: not before the near end was looked at.
             ended.recv().expect("told");

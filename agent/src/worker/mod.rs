@@ -37,6 +37,7 @@ use crate::images::Pulled;
 use crate::inventory::watch::Watched;
 use crate::last_words;
 use crate::needed::spawn_needed;
+use crate::notices;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
@@ -143,6 +144,8 @@ struct Worker {
     is_attached: bool,
     /// Of an earlier boot, until it was told.
     kernels_end: String,
+    /// In the Hello that is not answered yet.
+    notices_sent: Vec<String>,
 }
 
 fn images(settings: &Settings) -> Result<SharedImages, String> {
@@ -205,6 +208,7 @@ impl Worker {
             inventory: watched,
             is_attached: false,
             kernels_end: String::new(),
+            notices_sent: Vec::new(),
         };
         worker.obey(orders);
         worker
@@ -215,6 +219,8 @@ impl Worker {
             Notice::Open(stream) => {
                 let mut hello = self.settings.identity.hello(self.core.hello());
                 hello.last_death = self.last_death();
+                hello.notices = notices::untold();
+                self.notices_sent.clone_from(&hello.notices);
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));
                 self.stream = Some(stream);
@@ -265,6 +271,7 @@ impl Worker {
         self.is_attached = true;
         // It was told.
         self.settings.last_death.clear();
+        notices::are_told(&std::mem::take(&mut self.notices_sent));
         if !std::mem::take(&mut self.kernels_end).is_empty() {
             last_words::forget_the_kernels(Path::new(last_words::PSTORE));
         }

@@ -175,11 +175,18 @@ fn interface(interface: &NetworkInterface) -> String {
         text if text.is_empty() => text,
         text => format!("at {text}"),
     };
+    let bond = interface.bond.as_ref().map_or_else(String::new, |bond| {
+        let is_alone = bond.mode == "802.3ad" && bond.partner_mac.is_empty();
+        let idle = if bond.in_use { "" } else { "idle" };
+        let alone = if is_alone { "no LACP partner" } else { "" };
+        words(&[&bond.name, idle, alone])
+    });
     line(&[
         &interface.name,
         &interface.mac,
         &interface.driver,
         &speed,
+        &bond,
         &neighbour,
     ])
 }
@@ -252,7 +259,7 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Bmc, Board, FirmwareRelease, LldpNeighbour, Processor};
+    use proto::v1::{Bmc, Board, BondPort, FirmwareRelease, LldpNeighbour, Processor};
 
     use super::*;
 
@@ -319,6 +326,30 @@ mod tests {
                 ..Bmc::default()
             }),
             ..HardwareInventory::default()
+        }
+    }
+
+    #[test]
+    fn a_card_in_a_bond_says_so_and_what_is_wrong_with_it() {
+        let card = |mode: &str, in_use, partner_mac: &str| NetworkInterface {
+            name: "eth1".into(),
+            bond: Some(BondPort {
+                name: "bond0".into(),
+                mode: mode.into(),
+                in_use,
+                partner_mac: partner_mac.into(),
+            }),
+            ..NetworkInterface::default()
+        };
+        for (card, want) in [
+            (card("802.3ad", true, "52:54:00:88:00:01"), "eth1  no link  bond0"),
+            (card("active-backup", false, ""), "eth1  no link  bond0 idle"),
+            (
+                card("802.3ad", false, ""),
+                "eth1  no link  bond0 idle no LACP partner",
+            ),
+        ] {
+            assert_eq!(interface(&card), want);
         }
     }
 

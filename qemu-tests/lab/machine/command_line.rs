@@ -1,11 +1,12 @@
 //! QEMU's command line for a machine.
 
+use std::cmp::Ordering;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Blueprint;
+use super::{Blueprint, Cable};
 use crate::lab::accelerator::Accelerator;
 use crate::lab::devices::{CONTROLLER, DiskController};
 use crate::lab::firmware::Ovmf;
@@ -101,17 +102,30 @@ pub(super) fn qmp_socket(directory: &Path) -> PathBuf {
 
 fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &str) {
     let tap = tap_name(&machine.name, index);
-    // No offloads: QEMU before 8.0 captures their headers as if they were part of the frame.
-    line.add(
-        "-netdev",
-        &format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
-    );
-    let rom = machine.nic.rom(machine.firmware);
+    let netdev = match machine.cables.get(&index) {
+        // No offloads: QEMU before 8.0 captures their headers as if they were part of the frame.
+        None => format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
+        Some(Cable { here, there }) => {
+            format!("socket,id=net{index},udp=127.0.0.1:{there},localaddr=127.0.0.1:{here}")
+        }
+    };
+    line.add("-netdev", &netdev);
+    let (rom, bootindex) = match machine.kernel {
+        // A kernel that QEMU loads is first by itself.
+        Some(_) => (Some(""), String::new()),
+        None => (
+            // A ROM takes the firmware a second, and one card boots.
+            Some("")
+                .filter(|_| index != machine.boot_card)
+                .or(machine.nic.rom(machine.firmware)),
+            format!(",bootindex={}", boot_index(machine.boot_card, index)),
+        ),
+    };
     let rom = rom.map_or(String::new(), |file| format!(",romfile={file}"));
     line.add(
         "-device",
         &format!(
-            "{},netdev=net{index},mac={mac},bootindex={index}{rom}",
+            "{},netdev=net{index},mac={mac}{bootindex}{rom}",
             machine.nic.device()
         ),
     );
@@ -120,6 +134,15 @@ fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &st
         "-object",
         &format!("filter-dump,id=dump{index},netdev=net{index},file={pcap},maxlen=640"),
     );
+}
+
+/// The chosen card first, the others in their order.
+fn boot_index(boot_card: usize, index: usize) -> usize {
+    match index.cmp(&boot_card) {
+        Ordering::Equal => 0,
+        Ordering::Less => index + 1,
+        Ordering::Greater => index,
+    }
 }
 
 fn disk(
@@ -202,6 +225,24 @@ mod tests {
         for words in [
             "-device mptsas1068,id=disks -drive",
             "scsi-hd,bus=disks.0,scsi-id=1,drive=disk1,bootindex=2",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_card_that_was_chosen_boots_first_and_a_cable_has_two_ends() {
+        let machine = Blueprint::numbered(1)
+            .cabled_nic("52:54:00:77:00:a1", 4001, 4002)
+            .nic("52:54:00:77:00:a2")
+            .boots_from(1);
+        let line = arguments(&machine, Path::new("/run/m1"), None, Accelerator::Tcg, &[]).join(" ");
+        for words in [
+            "mac=52:54:00:77:00:0b,bootindex=1",
+            "mac=52:54:00:77:00:a1,bootindex=0",
+            "mac=52:54:00:77:00:a2,bootindex=2",
+            "socket,id=net1,udp=127.0.0.1:4002,localaddr=127.0.0.1:4001",
+            "tap,id=net2,ifname=m1-2",
         ] {
             assert!(line.contains(words), "{words}: {line}");
         }

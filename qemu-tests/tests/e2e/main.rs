@@ -18,6 +18,7 @@ mod image;
 mod install;
 mod inventory;
 mod lab_command;
+mod links;
 mod reproducible;
 mod scene;
 mod secure_images;

@@ -62,6 +62,8 @@ pub(super) struct Session {
 
 /// Bytes that are kept of why an earlier agent died.
 const MAX_DEATH_BYTES: usize = 1000;
+/// Notices of one Hello that are kept, each as long.
+const MAX_NOTICES: usize = 32;
 
 /// Why a session ends.
 enum End {
@@ -217,6 +219,13 @@ impl Session {
         if !death.is_empty() {
             cut(&mut death, MAX_DEATH_BYTES, " [farrier: cut]");
             self.note("DIED", death, timeline::Outcome::Failed);
+        }
+        for mut notice in std::mem::take(&mut self.hello.notices)
+            .into_iter()
+            .take(MAX_NOTICES)
+        {
+            cut(&mut notice, MAX_DEATH_BYTES, " [farrier: cut]");
+            self.note("NOTICE", notice, timeline::Outcome::Note);
         }
         self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);

@@ -100,7 +100,8 @@ pub(super) fn end_to_end(choice: &Choice, tally: &mut Tally) {
     if choice.from > 1 {
         match lab.names() {
             Ok(names) => {
-                let names = choice.steps(names);
+                let is_chosen = |name: &String| choice.length == Length::All || !name.contains(LONG);
+                let names = choice.steps(names.into_iter().filter(is_chosen).collect());
                 if names.is_empty() {
                     return tally.step("end-to-end tests", || Err("no test is left to run".to_owned()));
                 }
@@ -110,11 +111,16 @@ pub(super) fn end_to_end(choice: &Choice, tally: &mut Tally) {
             }
             Err(message) => return tally.step("end-to-end tests", || Err(message)),
         }
-    } else {
-        command.args(&choice.filter);
+    } else if let Some(filter) = &choice.filter {
+        command.arg(filter);
+    } else if choice.length == Length::Ordinary {
+        command.args(["--skip", LONG]);
     }
     tally.tests("end-to-end tests", command);
 }
+
+/// In the names of end-to-end tests that only `--all` has, and whoever asks for them by name.
+const LONG: &str = "::long::";
 
 /// The binaries and images that end-to-end tests and benches need.
 pub(super) struct Lab {
