@@ -1,0 +1,44 @@
+//! What takes minutes, and what is built from packages that nothing else needs: each test is a step of
+//! `cargo xtask test --all --only machines`. The ordinary command leaves them out by the name of this file.
+
+use crate::{deaths, hotplug, kernels, nics};
+
+#[test]
+fn machines_boot_from_every_other_card() {
+    nics::machines_boot_from_every_other_card();
+}
+
+#[test]
+fn a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own() {
+    nics::a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own();
+}
+
+#[test]
+fn a_kernel_that_panicked_on_uefi_is_told_of() {
+    deaths::a_kernel_that_panicked_on_uefi_is_told_of();
+}
+
+#[test]
+fn a_card_gets_firmware_that_is_fetched_and_none_that_was_changed() {
+    hotplug::a_card_gets_firmware_that_is_fetched_and_none_that_was_changed();
+}
+
+#[test]
+fn the_server_image_of_debian_12_netboots() {
+    kernels::the_server_image_of_debian_12_netboots();
+}
+
+#[test]
+fn the_kernel_of_backports_netboots() {
+    kernels::the_kernel_of_backports_netboots();
+}
+
+#[test]
+fn a_kernel_of_a_version_that_is_named_is_that_one() {
+    kernels::a_kernel_of_a_version_that_is_named_is_that_one();
+}
+
+#[test]
+fn a_kernel_of_ones_own_netboots() {
+    kernels::a_kernel_of_ones_own_netboots();
+}
