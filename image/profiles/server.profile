@@ -9,12 +9,14 @@ budget base 150 kB
 virtio: the network of virtual machines, and randomness
   required virtio_pci virtio_net
   virtio_mmio virtio_rng
+  # Its two ids as a network card; a kernel that has virtio_pci built in does not say which cards it is for.
+  for 1af4:1000 1af4:1041
 
 network: the boot NIC's sockets and tagged networks
   af_packet 8021q
 
-firmware-variables: the machine's boot order
-  efivarfs
+firmware-variables: the machine's boot order, and where its kernel keeps why it died
+  efivarfs efi_pstore
 
 intel-1g overlay, 540 kB: Intel's cards up to 2.5 Gb/s
   e100 e1000 e1000e igb igbvf igc

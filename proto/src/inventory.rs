@@ -17,6 +17,8 @@ pub const MAX_INTERFACES: usize = 128;
 pub const MAX_MEMORY_MODULES: usize = 256;
 pub const MAX_PARTITIONS: usize = 32;
 pub const MAX_PCI_DEVICES: usize = 512;
+/// Other ways to a disk.
+pub const MAX_WAYS: usize = 15;
 /// Lines of what was left out: one for each list, and the partitions of some disks.
 const MAX_LEFT_OUT: usize = 8;
 
@@ -196,9 +198,24 @@ fn clean_disk(disk: &mut BlockDevice) {
         partition_table,
         filesystem,
         partitions,
+        other_names,
+        health,
+        health_warnings,
         ..
     } = disk;
-    clean_all([name, model, serial, wwn, transport, partition_table, filesystem]);
+    other_names.truncate(MAX_WAYS);
+    clean_all(other_names.iter_mut());
+    clean_all([
+        name,
+        model,
+        serial,
+        wwn,
+        transport,
+        partition_table,
+        filesystem,
+        health,
+        health_warnings,
+    ]);
     for partition in partitions {
         let Partition {
             filesystem,

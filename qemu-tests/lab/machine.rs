@@ -39,7 +39,7 @@ pub struct Blueprint {
     /// Cards that are not on the bridge, and the ends of their cables.
     cables: BTreeMap<usize, Cable>,
     controller: DiskController,
-    disks: Vec<u64>,
+    disks: Vec<Disk>,
     sector_bytes: u32,
     records_writes: bool,
     uuid: uuid::Uuid,
@@ -54,6 +54,16 @@ pub struct Blueprint {
 struct Cable {
     here: u16,
     there: u16,
+}
+
+/// A disk of a blueprint.
+#[derive(Clone, Debug)]
+struct Disk {
+    size_bytes: u64,
+    /// `None`: that of all disks of which nothing is said.
+    controller: Option<DiskController>,
+    /// `None`: as all disks of which nothing is said.
+    sector_bytes: Option<u32>,
 }
 
 /// A kernel that QEMU loads itself, without firmware and network.
@@ -145,7 +155,21 @@ impl Blueprint {
 
     /// Adds an empty disk; it comes after the network cards in the boot order.
     pub fn disk(mut self, size_bytes: u64) -> Blueprint {
-        self.disks.push(size_bytes);
+        self.disks.push(Disk {
+            size_bytes,
+            controller: None,
+            sector_bytes: None,
+        });
+        self
+    }
+
+    /// As [`Blueprint::disk`], on a controller of its kind and with sectors of its size, whatever the other disks have.
+    pub fn disk_on(mut self, controller: DiskController, sector_bytes: u32, size_bytes: u64) -> Blueprint {
+        self.disks.push(Disk {
+            size_bytes,
+            controller: Some(controller),
+            sector_bytes: Some(sector_bytes),
+        });
         self
     }
 
@@ -186,7 +210,7 @@ impl Blueprint {
         let disks = self
             .disks
             .iter()
-            .map(|&size| ScratchDisk::create(&scratch_disk::directory(), size))
+            .map(|disk| ScratchDisk::create(&scratch_disk::directory(), disk.size_bytes))
             .collect::<anyhow::Result<Vec<_>>>()?;
         for index in (0..self.cards.len()).filter(|index| !self.cables.contains_key(index)) {
             let network = network.context("a machine with a network card needs a network")?;

@@ -202,6 +202,10 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
             .map(|seen| format!(", last seen {}", views::when(Some(seen))))
             .unwrap_or_default();
         line("Agent", &format!("{}{seen}", machine.agent()))?;
+        if let Some(death) = &machine.last_death {
+            let told = views::when(machine.last_death_at.as_deref());
+            line("Last death", &format!("{death} (told {told})"))?;
+        }
         line(
             "Boots next",
             &match (&machine.boots_next, &machine.boots_next_reason) {

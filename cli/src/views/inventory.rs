@@ -153,7 +153,17 @@ fn disk(disk: &BlockDevice) -> String {
         bytes => format!("sectors of {bytes} B"),
     };
     let name = format!("{}  {}  {}", disk.name, bytes(disk.size_bytes), disk.transport);
+    let ways = match disk.other_names.len() {
+        0 => String::new(),
+        others => format!("{} ways", others + 1),
+    };
+    let health = match disk.health.as_str() {
+        "failing" => format!("FAILING: {}", disk.health_warnings),
+        _ => String::new(),
+    };
     let facts = [
+        health,
+        ways,
         kind.to_owned(),
         sectors,
         disk.model.clone(),
@@ -380,6 +390,32 @@ mod tests {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         assert_eq!(found, want);
+    }
+
+    #[test]
+    fn a_disk_that_fails_or_is_reached_in_two_ways_says_so_first() {
+        let mut all = machine();
+        let disk = &mut all.disks[0];
+        disk.other_names = vec!["/dev/sdb".into()];
+        disk.health = "good".into();
+        assert!(
+            disk_line(&all).contains("nvme  2 ways, sectors"),
+            "{}",
+            disk_line(&all)
+        );
+        all.disks[0].health = "failing".into();
+        all.disks[0].health_warnings = "it takes no more writes".into();
+        let line = disk_line(&all);
+        assert!(
+            line.contains("nvme  FAILING: it takes no more writes, 2"),
+            "{line}"
+        );
+    }
+
+    fn disk_line(all: &HardwareInventory) -> String {
+        let fields = fields(all, None);
+        let disks = fields.iter().find(|(name, _)| *name == "Disks");
+        disks.map(|(_, value)| value.clone()).expect("disks")
     }
 
     #[test]

@@ -153,6 +153,17 @@ async fn why_an_earlier_agent_died_is_on_the_timeline() {
         "{entry:?}"
     );
     assert_eq!(entry.outcome(), proto::v1::BootOutcome::Failed);
+    let told = shown(&server, "node1").await;
+    assert_eq!(told.last_death, entry.detail);
+    assert!(told.last_death_at.is_some());
+    drop(agent);
+    // It stays known, however often the machine attaches after that.
+    let agent = server.attach(hello("k2")).await.expect("attach");
+    let after = shown(&server, "node1").await;
+    assert_eq!(
+        (&after.last_death, after.last_death_at),
+        (&told.last_death, told.last_death_at)
+    );
     drop(agent);
     server.stop().await;
 }

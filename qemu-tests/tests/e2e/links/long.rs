@@ -45,8 +45,7 @@ fn works(scene: &Scene, machine: &mut Machine, during: impl FnOnce(&mut Machine)
     }
 }
 
-#[test]
-fn a_machine_netboots_over_lacp_and_a_vlan_and_works_while_a_cable_is_pulled() {
+pub(crate) fn a_machine_netboots_over_lacp_and_a_vlan_and_works_while_a_cable_is_pulled() {
     scene_with(PROFILE, |scene| {
         let (_switch, partner) = switch::start(scene, [(4001, 4101), (4002, 4102)]);
         let blueprint = Blueprint::new("m1")
@@ -90,8 +89,7 @@ fn a_machine_netboots_over_lacp_and_a_vlan_and_works_while_a_cable_is_pulled() {
 }
 
 /// The lab's bridge knows nothing of LACP.
-#[test]
-fn without_a_partner_a_machine_works_through_the_card_that_booted_and_says_so() {
+pub(crate) fn without_a_partner_a_machine_works_through_the_card_that_booted_and_says_so() {
     scene_with(PROFILE, |scene| {
         let blueprint = Blueprint::numbered(1).memory_mib(512).nic(SECOND).disk(256 << 20);
         let mut machine = scene.world.stranger(blueprint).unwrap();
@@ -113,8 +111,7 @@ fn without_a_partner_a_machine_works_through_the_card_that_booted_and_says_so() 
     });
 }
 
-#[test]
-fn a_backup_takes_over_when_the_card_that_booted_loses_its_cable() {
+pub(crate) fn a_backup_takes_over_when_the_card_that_booted_loses_its_cable() {
     scene_with(PROFILE, |scene| {
         let blueprint = Blueprint::numbered(1).memory_mib(512).nic(SECOND).disk(256 << 20);
         let mut machine = scene.world.stranger(blueprint).unwrap();

@@ -1,6 +1,6 @@
-//! Network cards as a rack has them: many of which one boots, links that come late or go away, and (`long`) bonds.
+//! Network cards as a rack has them: many of which one boots, links that come late or go away, and (`long`, by `crate::long`) bonds.
 
-mod long;
+pub(crate) mod long;
 mod switch;
 
 use std::time::{Duration, Instant};
