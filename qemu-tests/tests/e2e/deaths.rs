@@ -20,8 +20,7 @@ const KILL_THE_WORKER: &str = "for p in /proc/[0-9]*; do case $(cat $p/cmdline) 
 const PANICS: &str = "unknown_nmi_panic, panic=1";
 
 /// The kernel's own end is kept in the firmware's table of error records (ERST, ACPI 6.5 section 18.5).
-#[test]
-fn a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of() {
+pub(crate) fn a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of() {
     scene(|scene| {
         let folder = scene.world.run_dir.sub("registry").unwrap();
         let _registry = registry(&folder);

@@ -1,11 +1,26 @@
 //! What takes minutes, and what is built from packages that nothing else needs: each test is a step of
 //! `cargo xtask test --all --only machines`. The ordinary command leaves them out by the name of this file.
 
-use crate::{deaths, hotplug, kernels, links, nics};
+use crate::{controllers, deaths, hotplug, inventory, kernels, links, nics};
 
 #[test]
-fn machines_boot_from_every_other_card() {
-    nics::machines_boot_from_every_other_card();
+fn machines_boot_from_each_card_with_its_driver_alone() {
+    nics::machines_boot_from_each_card_with_its_driver_alone();
+}
+
+#[test]
+fn a_disk_on_every_controller_is_written_read_and_told_of() {
+    controllers::a_disk_on_every_controller_is_written_read_and_told_of();
+}
+
+#[test]
+fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
+    inventory::a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller();
+}
+
+#[test]
+fn a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of() {
+    deaths::a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of();
 }
 
 #[test]
