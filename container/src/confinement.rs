@@ -141,7 +141,9 @@ macro_rules! calls {
 
 /// The names of the system calls that any program may use in any way.
 pub fn allowed() -> impl Iterator<Item = &'static str> {
-    ALLOWED.iter().map(|(name, _)| name.strip_prefix("SYS_").unwrap_or(name))
+    ALLOWED
+        .iter()
+        .map(|(name, _)| name.strip_prefix("SYS_").unwrap_or(name))
 }
 
 /// Names of capabilities as the kernel has them: `CAP_CHOWN`. What root keeps where it is confined, else all that whoever

@@ -18,8 +18,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stdin, execve, setsid};
 
 use super::{NOT_FOUND, NOT_RUN, kernel, named, privileges, root};
-use crate::plan::{Network, Plan, What};
 use crate::accounts;
+use crate::plan::{Network, Plan, What};
 use crate::user::User;
 
 /// The kernel takes an action for it before it takes the agent.

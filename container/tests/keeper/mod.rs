@@ -19,7 +19,6 @@ pub(crate) const DIFFERENCES: Differences = Differences {
     bounds_root: true,
     has_own_hierarchy: true,
     more_devices: "",
-    outlives_its_killed_parent: false,
     refuses_links_to: "mounting /proc failed",
     shows_cmdline: true,
     takes_no_layers: true,

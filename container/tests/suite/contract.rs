@@ -14,7 +14,11 @@ fn an_action_is_process_1_of_a_machine_with_its_name_and_its_servers() {
     let printed = World::new()
         .run("echo $$ $HOME $PATH; hostname; cat /etc/hostname /etc/resolv.conf /proc/cmdline; grep server /etc/hosts; pwd; echo oops >&2")
         .good();
-    let cmdline = if DIFFERENCES.shows_cmdline { "quiet token=***\n" } else { "" };
+    let cmdline = if DIFFERENCES.shows_cmdline {
+        "quiet token=***\n"
+    } else {
+        ""
+    };
     let want = format!(
         "1 /root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n{MACHINE}\n{MACHINE}\nnameserver 192.0.2.1\n\
          {cmdline}192.0.2.2\tserver\n/\noops\n"
@@ -250,7 +254,11 @@ fn processes_are_its_own_or_the_machines() {
         world
             .run(&format!("ls /proc | grep -c '^{own}$'; cat /proc/cmdline"))
             .good(),
-        if DIFFERENCES.shows_cmdline { "1\nquiet token=***\n" } else { "1\n" }
+        if DIFFERENCES.shows_cmdline {
+            "1\nquiet token=***\n"
+        } else {
+            "1\n"
+        }
     );
 }
 

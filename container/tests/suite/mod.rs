@@ -17,8 +17,6 @@ pub(crate) struct Differences {
     pub(crate) has_own_hierarchy: bool,
     /// In /dev of a confined action, beside what every one has.
     pub(crate) more_devices: &'static str,
-    /// How an action ended is known though it killed what watches it.
-    pub(crate) outlives_its_killed_parent: bool,
     /// What is said of an image whose /proc is a link.
     pub(crate) refuses_links_to: &'static str,
     pub(crate) shows_cmdline: bool,

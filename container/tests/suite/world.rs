@@ -176,7 +176,10 @@ impl Ran {
         match &self.ended {
             Some(Ended::Exited { code }) => *code,
             Some(Ended::Killed { signal }) => 128 + signal,
-            other => panic!("it did not end by itself: {other:?}, and printed:\n{}", self.output),
+            other => panic!(
+                "it did not end by itself: {other:?}, and printed:\n{}",
+                self.output
+            ),
         }
     }
 
