@@ -258,7 +258,19 @@ mod tests {
             volumes: vec!["/srv/data:/data:ro".to_owned()],
             ..Request::default()
         });
-        insta::assert_snapshot!(rendered(&specification), @"");
+        insta::assert_snapshot!(rendered(&specification), @"
+        /proc: proc proc nosuid,noexec,nodev
+        /sys: sysfs sysfs nosuid,noexec,nodev
+        /sys/fs/cgroup: cgroup cgroup nosuid,noexec,nodev
+        /dev: bind /dev bind
+        /dev/pts: devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5
+        /dev/shm: tmpfs tmpfs nosuid,mode=1777,size=64m,nodev
+        /etc/resolv.conf: bind /run/c/text-7 bind,nodev,rnodev,nosuid
+        /etc/hostname: bind /run/c/text-8 bind,nodev,rnodev,nosuid
+        /etc/hosts: bind /run/c/text-9 bind,nodev,rnodev,nosuid
+        /workflow: bind /run/w bind,ro,rro,nodev,rnodev,nosuid
+        /data: bind /srv/data rbind,ro,rro
+        ");
         assert_eq!(specification["linux"]["maskedPaths"], json!([CMDLINE]));
         assert_eq!(specification["linux"].get("seccomp"), None);
         assert_eq!(specification["process"]["noNewPrivileges"], json!(false));
@@ -276,7 +288,19 @@ mod tests {
             network: Network::None,
             ..Request::default()
         });
-        insta::assert_snapshot!(rendered(&specification), @"");
+        insta::assert_snapshot!(rendered(&specification), @"
+        /proc: proc proc nosuid,noexec,nodev
+        /sys: sysfs sysfs nosuid,noexec,ro,nodev
+        /sys/fs/cgroup: cgroup cgroup nosuid,noexec,ro,nodev
+        /dev: tmpfs tmpfs nosuid,mode=0755,size=64k,nr_inodes=64
+        /dev/mqueue: mqueue mqueue nosuid,noexec,nodev
+        /dev/pts: devpts devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5
+        /dev/shm: tmpfs tmpfs nosuid,mode=1777,size=64m,nodev
+        /etc/resolv.conf: bind /run/c/text-19 bind,nodev,rnodev,nosuid
+        /etc/hostname: bind /run/c/text-20 bind,nodev,rnodev,nosuid
+        /etc/hosts: bind /run/c/text-21 bind,nodev,rnodev,nosuid
+        /workflow: bind /run/w bind,ro,rro,nodev,rnodev,nosuid
+        ");
         let process = &specification["process"];
         assert_eq!(process["noNewPrivileges"], json!(true));
         // Not root: what it may get is bounded, what it has is nothing.
