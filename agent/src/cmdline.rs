@@ -6,6 +6,7 @@ pub mod bond;
 mod known;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
 use bond::Bond;
 use disk::image::Proxies;
@@ -121,6 +122,7 @@ pub struct BootParameters {
     pub proxies: Vec<(String, String)>,
     /// `docker_registry` and its like.
     pub registries: RegistryParameters,
+    pub runtime: RuntimeParameters,
     /// What was there and could not be used, in words.
     pub warnings: Vec<String>,
 }
@@ -132,6 +134,72 @@ pub struct RegistryParameters {
     pub login: Option<(String, Login)>,
     /// `insecure_registries`: by plain HTTP.
     pub insecure: Vec<String>,
+}
+
+/// Where containerd listens by default, in Debian and in its own configuration.
+const CONTAINERD_ADDRESS: &str = "/run/containerd/containerd.sock";
+
+/// Who runs actions that are images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeParameters {
+    /// `farrier.runtime`: those whose template does not say it are containerd's.
+    pub prefers_containerd: bool,
+    /// `farrier.containerd-address`: its socket.
+    pub containerd_address: PathBuf,
+}
+
+impl Default for RuntimeParameters {
+    fn default() -> RuntimeParameters {
+        RuntimeParameters {
+            prefers_containerd: false,
+            containerd_address: PathBuf::from(CONTAINERD_ADDRESS),
+        }
+    }
+}
+
+impl RuntimeParameters {
+    /// Sets who runs them.
+    ///
+    /// # Errors
+    /// In words: nobody is called so.
+    pub fn prefer(&mut self, runtime: &str) -> Result<(), String> {
+        self.prefers_containerd = match runtime {
+            "containerd" => true,
+            "namespaces" => false,
+            _ => return Err(format!("{runtime} is no runtime: write namespaces or containerd")),
+        };
+        Ok(())
+    }
+
+    /// Sets where containerd listens.
+    ///
+    /// # Errors
+    /// In words: it is no absolute path.
+    pub fn listens_at(&mut self, address: &str) -> Result<(), String> {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        if !path.starts_with('/') {
+            return Err(format!(
+                "{address} is no absolute path of a socket: write one like {CONTAINERD_ADDRESS}"
+            ));
+        }
+        self.containerd_address = PathBuf::from(path);
+        Ok(())
+    }
+
+    fn from_cmdline(cmdline: &Cmdline, warnings: &mut Vec<String>) -> RuntimeParameters {
+        let mut parameters = RuntimeParameters::default();
+        if let Some(Err(why)) = cmdline
+            .value("farrier.runtime")
+            .map(|text| parameters.prefer(text))
+        {
+            warnings.push(format!("farrier.runtime is not used: {why}"));
+        }
+        let address = cmdline.value("farrier.containerd-address");
+        if let Some(Err(why)) = address.map(|text| parameters.listens_at(text)) {
+            warnings.push(format!("farrier.containerd-address is not used: {why}"));
+        }
+        parameters
+    }
 }
 
 impl RegistryParameters {
@@ -206,6 +274,7 @@ impl BootParameters {
         }
         let mac = mac.or(ipam.as_ref().and_then(|i| i.mac));
         warnings.extend(known::not_used(cmdline, mac));
+        let runtime = RuntimeParameters::from_cmdline(cmdline, &mut warnings);
         let owned = |key: &str| cmdline.value(key).map(str::to_owned);
         BootParameters {
             mac,
@@ -223,6 +292,7 @@ impl BootParameters {
                 .filter_map(|name| owned(&name).map(|value| (name, value)))
                 .collect(),
             registries: RegistryParameters::from_cmdline(cmdline),
+            runtime,
             warnings,
         }
     }

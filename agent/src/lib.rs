@@ -28,6 +28,7 @@ mod runtime;
 pub mod screen;
 pub mod setting;
 mod start;
+mod stores;
 pub mod supervisor;
 pub mod worker;
 

@@ -7,7 +7,7 @@ use macaddr::MacAddr6;
 
 use crate::actions::Surroundings;
 use crate::boot_secret;
-use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, parse_mac};
+use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, RuntimeParameters, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
@@ -20,12 +20,17 @@ use crate::worker::{self, Identity, Settings};
 
 const USAGE: &str = "\
 usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]
+                     [--runtime RUNTIME] [--containerd-address SOCKET]
 
 Attaches this host to a Farrier server and runs the actions that it is given.
   --server HOST:PORT  where the server's gRPC listens (FARRIER_AGENT_SERVER)
   --mac MAC           who this machine is; default: its only network card with a cable
   --token TOKEN       the boot token, where the server asks for one (FARRIER_BOOT_TOKEN)
   --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
+  --runtime RUNTIME   who runs actions that are images, where their template does not say
+                      it: namespaces (this agent; the default), containerd
+  --containerd-address SOCKET
+                      where containerd listens; default: /run/containerd/containerd.sock
   --help, -h          print this
   --version, -V       print the version
 Exits with 70 when the machine is to reboot, 71 when it is to power off.";
@@ -81,6 +86,7 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             last_death: died.to_owned(),
             surroundings,
             registries: parameters.registries.clone(),
+            runtime: parameters.runtime.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
         })
         .await
@@ -110,6 +116,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     let mut token = std::env::var("FARRIER_BOOT_TOKEN").unwrap_or_default();
     let mut state_dir = PathBuf::from("/run/farrier-agent");
     let mut mac: Option<MacAddr6> = None;
+    let mut runtime = RuntimeParameters::default();
     let mut words = arguments.iter();
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -117,6 +124,13 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
             "--server" => server = Some(value()?.clone()),
             "--token" => token = value()?.clone(),
             "--state-dir" => state_dir = PathBuf::from(value()?),
+            "--runtime" => runtime
+                .prefer(value()?)
+                .map_err(|why| format!("--runtime: {why}"))?,
+            "--containerd-address" => {
+                let address = runtime.listens_at(value()?);
+                address.map_err(|why| format!("--containerd-address: {why}"))?;
+            }
             "--mac" => {
                 let text = value()?;
                 mac = Some(parse_mac(text).ok_or_else(|| format!("--mac {text} is not a MAC address"))?);
@@ -136,6 +150,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         last_death: String::new(),
         surroundings: Surroundings::of_this_process(),
         registries: RegistryParameters::default(),
+        runtime,
         hardware: None,
     })
 }
@@ -173,12 +188,26 @@ mod tests {
             (s.server.as_str(), s.identity.mac.as_str()),
             ("10.0.0.1:42113", "52:54:00:77:00:0b")
         );
+        assert!(!s.runtime.prefers_containerd && s.runtime.containerd_address.starts_with("/run/containerd"));
+        let s = parse("--server s:1 --mac 52:54:00:77:00:0B --runtime containerd --containerd-address unix:///run/c.sock")
+            .expect("settings");
+        assert!(s.runtime.prefers_containerd && s.runtime.containerd_address.ends_with("run/c.sock"));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         assert!(parse("--server").expect_err("no value").contains("--server"));
         assert!(parse("--mac zz").expect_err("no MAC").contains("zz"));
+        assert!(
+            parse("--runtime docker")
+                .expect_err("unknown")
+                .contains("namespaces or containerd")
+        );
+        assert!(
+            parse("--containerd-address c.sock")
+                .expect_err("relative")
+                .contains("c.sock")
+        );
         assert!(parse("--frob").expect_err("unknown").contains("--frob"));
     }
 }

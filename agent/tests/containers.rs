@@ -8,7 +8,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farrier_agent::actions::{self, Feed, Halt, Held, Images, NoImage, Place, Surroundings, Told};
+use farrier_agent::actions::{
+    self, Feed, Halt, Held, Images, NoImage, Place, Runtime, Runtimes, Surroundings, Told,
+};
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
 use proto::v1::report::Outcome;
@@ -39,7 +41,7 @@ impl Images for Busybox {
         };
         Ok(Held {
             image,
-            keeps: Box::new(()),
+            by: Runtime::Namespaces { keeps: Box::new(()) },
         })
     }
 }
@@ -90,10 +92,13 @@ impl World {
             mounts: self.folder.path().join("mounts"),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
-            images: Some(Arc::new(Busybox {
-                layer: self.folder.path().join("layer"),
-                user: self.user.clone(),
-            })),
+            runtimes: Runtimes {
+                namespaces: Some(Arc::new(Busybox {
+                    layer: self.folder.path().join("layer"),
+                    user: self.user.clone(),
+                })),
+                ..Runtimes::default()
+            },
             own: env!("CARGO_BIN_EXE_farrier-agent").into(),
         }
     }

@@ -55,10 +55,12 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("disk", &["reach"]),
         ("container", &[]),
         ("oci", &["reach"]),
+        ("containerd", &["container", "oci"]),
         (
             "agent",
             &[
                 "container",
+                "containerd",
                 "dhcp",
                 "disk",
                 "drivers",

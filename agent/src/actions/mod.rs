@@ -4,6 +4,7 @@
 //! choice, the timeout and the stopping; each action has a file of its own. Never knows the [worker](crate::worker),
 //! which runs them.
 
+mod by_containerd;
 mod cexec;
 mod chroot;
 pub mod command_line;
@@ -14,6 +15,7 @@ mod halt;
 mod image2disk;
 mod image_root;
 mod left_devices;
+mod lines;
 mod mount_points;
 mod output;
 mod process;
@@ -28,7 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
-pub use container::{Held, Images, NoImage, SharedImages, serve as serve_container};
+pub(crate) use container::{CONTAINERD, NAMESPACES};
+pub use container::{Held, Images, NoImage, Runtime, Runtimes, SharedImages, serve as serve_container};
 use environment::Environment;
 pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
@@ -55,8 +58,7 @@ pub struct Place {
     pub mounts: PathBuf,
     pub data: DataServer,
     pub surroundings: Surroundings,
-    /// `None`: this agent runs no containers.
-    pub images: Option<SharedImages>,
+    pub runtimes: Runtimes,
     /// The agent's own binary, which is started again for what runs outside of this process.
     pub own: PathBuf,
 }
@@ -318,7 +320,7 @@ mod tests {
             mounts: std::env::temp_dir(),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
-            images: None,
+            runtimes: Runtimes::default(),
             own: PathBuf::from("/proc/self/exe"),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await

@@ -16,7 +16,9 @@ const WITH_VALUE: [(&str, &str); 17] = [
     ("NO_PROXY", "HOST,HOST"),
     ("bond", "NAME:MEMBERS:OPTIONS:MTU"),
     ("docker_registry", "HOST"),
+    ("farrier.containerd-address", "SOCKET"),
     ("farrier.http", "URL"),
+    ("farrier.runtime", "containerd"),
     ("farrier.token", "TOKEN"),
     ("grpc_authority", "HOST:PORT"),
     ("hw_addr", "MAC"),
@@ -65,7 +67,7 @@ fn alone(key: &str, value: Option<&str>) -> Option<String> {
         "grpc_authority" if !value.is_some_and(is_authority) => {
             "it is not HOST:PORT; write one such as 10.0.0.1:42113"
         }
-        "farrier.http" | "farrier.token" => return None,
+        "farrier.containerd-address" | "farrier.http" | "farrier.runtime" | "farrier.token" => return None,
         _ if key.starts_with("farrier.") => "it is not known; see what is in docs/reference/boot.md",
         _ => return None,
     };

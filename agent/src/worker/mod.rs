@@ -28,8 +28,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place, SharedImages, Surroundings, Told};
+use crate::actions::{self, Feed, Halt, Place, Runtimes, SharedImages, Surroundings, Told};
 use crate::cmdline::RegistryParameters;
+use crate::cmdline::RuntimeParameters;
 use crate::console::{printable, say, stage};
 use crate::data::DataServer;
 use crate::hardware::Hardware;
@@ -41,6 +42,7 @@ use crate::notices;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
+use crate::stores::Stores;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 pub use identity::Identity;
 use journal::Journal;
@@ -70,6 +72,7 @@ pub struct Settings {
     pub last_death: String,
     pub surroundings: Surroundings,
     pub registries: RegistryParameters,
+    pub runtime: RuntimeParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
     pub hardware: Option<Hardware>,
 }
@@ -125,7 +128,7 @@ struct Worker {
     settings: Settings,
     core: Core,
     journal: Journal,
-    images: Option<SharedImages>,
+    runtimes: Runtimes,
     tell: mpsc::Sender<Told>,
     stream: Option<Opened>,
     outbox: VecDeque<ToServer>,
@@ -156,6 +159,31 @@ fn images(settings: &Settings) -> Result<SharedImages, String> {
     )?))
 }
 
+fn stores(settings: &Settings) -> Result<SharedImages, String> {
+    let registries = settings.surroundings.registries(&settings.registries)?;
+    // Two agents of one machine have folders of their own.
+    let owner = format!("{} {}", settings.identity.mac, settings.state_dir.display());
+    let stores = Stores::at(&settings.runtime.containerd_address, &owner, registries)?;
+    Ok(Arc::new(stores))
+}
+
+fn runtimes(settings: &Settings) -> Runtimes {
+    let said = |images: Result<SharedImages, String>, by: &str| match images {
+        Ok(images) => Some(images),
+        Err(why) => {
+            say(&format!(
+                "no images can be pulled for {by}, and actions that are images fail there: {why}"
+            ));
+            None
+        }
+    };
+    Runtimes {
+        namespaces: said(images(settings), actions::NAMESPACES),
+        containerd: said(stores(settings), actions::CONTAINERD),
+        prefers_containerd: settings.runtime.prefers_containerd,
+    }
+}
+
 struct Running {
     attempt_id: String,
     name: String,
@@ -173,15 +201,7 @@ impl Worker {
             }
         };
         actions::clear_mounts(&settings.mounts());
-        let images = match images(&settings) {
-            Ok(images) => Some(images),
-            Err(why) => {
-                say(&format!(
-                    "no images can be pulled, and actions that are images fail: {why}"
-                ));
-                None
-            }
-        };
+        let runtimes = runtimes(&settings);
         let (core, orders) = Core::resume(reports, SystemTime::now());
         let watched = Watched::start(System::default());
         if let Err(e) = &watched {
@@ -193,7 +213,7 @@ impl Worker {
             settings,
             core,
             journal,
-            images,
+            runtimes,
             tell,
             stream: None,
             outbox: VecDeque::new(),
@@ -408,7 +428,7 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
-            images: self.images.clone(),
+            runtimes: self.runtimes.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {

@@ -19,4 +19,5 @@ pub use settings::{
 pub(crate) use client::{Client, Failed, Request};
 pub(crate) use patience::Tries;
 pub(crate) use settings::Asked;
-pub(crate) use transfer::{Ended, Sink, again, fetch};
+pub use transfer::{Ended, Sink};
+pub(crate) use transfer::{again, fetch};

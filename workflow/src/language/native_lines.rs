@@ -75,11 +75,7 @@ fn images(text: &str) -> Vec<Found<'_>> {
         found.push(Found {
             name: of_same("name"),
             image,
-            runtime: match of_same("runtime") {
-                Some("namespaces") => Some(Runtime::Namespaces),
-                Some("native") => Some(Runtime::Native),
-                _ => None,
-            },
+            runtime: of_same("runtime").and_then(Runtime::named),
             line: index + 1,
             column,
         });

@@ -1,22 +1,27 @@
-//! What an action sees and how it ends, by the real keeper. As root.
-
-mod support;
+//! What an action sees and how it ends. As root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use container::{Ended, Network};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-use support::{MACHINE, World};
+
+use super::world::{MACHINE, World};
+use crate::runtime::DIFFERENCES;
 
 #[test]
 fn an_action_is_process_1_of_a_machine_with_its_name_and_its_servers() {
     let printed = World::new()
         .run("echo $$ $HOME $PATH; hostname; cat /etc/hostname /etc/resolv.conf /proc/cmdline; grep server /etc/hosts; pwd; echo oops >&2")
         .good();
+    let cmdline = if DIFFERENCES.shows_cmdline {
+        "quiet token=***\n"
+    } else {
+        ""
+    };
     let want = format!(
         "1 /root /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n{MACHINE}\n{MACHINE}\nnameserver 192.0.2.1\n\
-         quiet token=***\n192.0.2.2\tserver\n/\noops\n"
+         {cmdline}192.0.2.2\tserver\n/\noops\n"
     );
     assert_eq!(printed, want);
 }
@@ -24,14 +29,11 @@ fn an_action_is_process_1_of_a_machine_with_its_name_and_its_servers() {
 #[test]
 fn how_it_ends_is_told() {
     let mut world = World::new();
-    assert_eq!(world.run("exit 7").ended, Some(Ended::Exited { code: 7 }));
+    assert_eq!(world.run("exit 7").code(), 7);
     // As shells say it of a child; process 1 itself is told as it is.
-    assert_eq!(
-        world.run("sh -c 'kill -9 $$'; exit $?").ended,
-        Some(Ended::Exited { code: 137 })
-    );
+    assert_eq!(world.run("sh -c 'kill -9 $$'; exit $?").code(), 137);
     world.request.host_processes = true;
-    assert_eq!(world.run("kill -9 $$").ended, Some(Ended::Killed { signal: 9 }));
+    assert_eq!(world.run("kill -9 $$").code(), 137);
 }
 
 #[test]
@@ -64,6 +66,9 @@ fn what_cannot_be_started_says_why() {
         code == 126 && said.contains("a file that its user may execute"),
         "{said}"
     );
+    if !DIFFERENCES.tells_bad_programs {
+        return;
+    }
     let (code, said) = refused("/script");
     assert!(code == 127 && said.contains("interpreter"), "{said}");
     let (code, said) = refused("/data");
@@ -139,6 +144,9 @@ fn an_image_of_many_layers_with_odd_names_is_mounted() {
 
 #[test]
 fn an_image_without_a_layer_has_no_program() {
+    if !DIFFERENCES.takes_no_layers {
+        return;
+    }
     let mut world = World::new();
     world.image.layers.clear();
     assert_eq!(world.run("true").not_started().0, 127);
@@ -246,7 +254,11 @@ fn processes_are_its_own_or_the_machines() {
         world
             .run(&format!("ls /proc | grep -c '^{own}$'; cat /proc/cmdline"))
             .good(),
-        "1\nquiet token=***\n"
+        if DIFFERENCES.shows_cmdline {
+            "1\nquiet token=***\n"
+        } else {
+            "1\n"
+        }
     );
 }
 
@@ -261,7 +273,7 @@ fn an_image_whose_folders_are_links_hurts_nobody() {
     }
     symlink("../../../../etc/passwd", layer.join("made")).expect("link");
     let (_, said) = world.run("true").not_started();
-    assert!(said.contains("mounting /proc failed"), "{said}");
+    assert!(said.contains(DIFFERENCES.refuses_links_to), "{said}");
     // Where the links lead to something it is the image's own.
     let own = outside.strip_prefix("/").expect("absolute").display().to_string();
     let target = world.layer(&[(&format!("{own}/x"), "")]);
@@ -323,24 +335,4 @@ fn a_user_that_is_not_root_is_given_the_workflows_data() {
         "kept\n"
     );
     assert_eq!(fs::metadata(world.path("workflow/roots")).expect("file").uid(), 0);
-}
-
-#[test]
-fn on_an_initramfs_the_root_is_exchanged_as_well() {
-    let mut world = World::new();
-    world.below = Some(support::probe().to_owned());
-    fs::write(world.path("workflow/given"), "").expect("file");
-    let printed = world
-        .run("ls / /workflow; awk '{print $5, $9}' /proc/self/mountinfo | head -1; hostname; ls /proc/1/root | grep -c farrier; true")
-        .good();
-    let want = "/:\nbin\ndev\netc\nproc\nsys\ntmp\nworkflow\n\n/workflow:\ngiven\n/ overlay\nmachine-1\n0\n";
-    assert_eq!(printed, want);
-    world.request.confined = true;
-    let printed = world
-        .run("mount | grep -c farrier; touch /x && mknod /z c 1 5; head -c 1 /z || echo kept")
-        .output;
-    assert!(
-        printed.starts_with("0\n") && printed.ends_with("kept\n"),
-        "{printed}"
-    );
 }

@@ -1,25 +1,21 @@
-//! Images of static programs, made here layer by layer, and runs of them by the real keeper.
-#![allow(dead_code, reason = "each file of tests uses a part")]
+//! Images of static programs, made here layer by layer, and runs of them by the runtime that is tried.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::symlink;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::LazyLock;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use container::group::Limits;
-use container::plan::What;
-use container::{Ended, Group, Image, Place, Plan, Request, Shown, plan, read_status};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use container::{Ended, Group, Image, Place, Request, Shown, plan};
+
+use crate::runtime;
 
 pub(crate) const MACHINE: &str = "machine-1";
 /// Nothing here takes a fraction of it; who waits longer waits for what never comes.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with an image, and what its actions are given.
 pub(crate) struct World {
@@ -29,7 +25,7 @@ pub(crate) struct World {
     pub(crate) place: Place,
     pub(crate) limits: Limits,
     pub(crate) has_group: bool,
-    /// The probe, where it is to run on a root as an initramfs is one.
+    /// The probe, where a keeper is to run on a root as an initramfs is one.
     pub(crate) below: Option<PathBuf>,
 }
 
@@ -115,7 +111,7 @@ impl World {
     }
 
     #[track_caller]
-    pub(crate) fn start(&mut self, script: &str) -> Running {
+    pub(crate) fn start(&mut self, script: &str) -> runtime::Running {
         self.request.command = vec![script.to_owned()];
         let name = format!(
             "test-{}",
@@ -128,47 +124,15 @@ impl World {
         };
         self.place.group = group.as_ref().map(|group| group.path().to_owned());
         let _ = fs::remove_file(&self.place.status);
-        let mut plan = plan(&self.image, &self.request, &self.place).expect("plan");
-        if self.below.is_some() {
-            moved(&mut plan);
-        }
-        let (output, writer) = std::io::pipe().expect("pipe");
-        let mut command = match &self.below {
-            None => Command::new(env!("CARGO_BIN_EXE_container-init")),
-            Some(probe) => {
-                let mut command = Command::new(probe);
-                command.args(["on-initramfs", env!("CARGO_BIN_EXE_container-init")]);
-                command
-            }
-        };
-        let mut child = command
-            .env_clear()
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(writer.try_clone().expect("pipe"))
-            .stderr(writer)
-            .spawn()
-            .expect("keeper");
-        let text = serde_json::to_vec(&plan).expect("json");
-        child
-            .stdin
-            .take()
-            .expect("stdin")
-            .write_all(&text)
-            .expect("described");
-        Running {
-            child,
-            output: Some(std::thread::spawn(move || drained(output))),
-            status: self.place.status.clone(),
-            group,
-        }
+        let plan = plan(&self.image, &self.request, &self.place).expect("plan");
+        runtime::start(self, plan, group)
     }
 }
 
 impl Drop for World {
     /// Whatever happened: nothing of it is mounted here.
     fn drop(&mut self) {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let mounts = mounts();
         let ours = self.folder.path().to_str().expect("path");
         assert!(
             std::thread::panicking() || !mounts.contains(ours),
@@ -177,23 +141,8 @@ impl Drop for World {
     }
 }
 
-/// The machine's root is somewhere else for the keeper.
-fn moved(plan: &mut Plan) {
-    let below = |path: &mut PathBuf| {
-        *path = Path::new("/farrier-test-old").join(path.strip_prefix("/").expect("absolute"))
-    };
-    plan.layers.iter_mut().for_each(below);
-    [&mut plan.folder, &mut plan.status].into_iter().for_each(below);
-    plan.group.iter_mut().for_each(below);
-    for mount in &mut plan.mounts {
-        if let What::Given { source } | What::Volume { source } = &mut mount.what {
-            below(source);
-        }
-    }
-}
-
 /// The first MiB, and how much there was.
-fn drained(mut output: impl Read) -> (String, u64) {
+pub(crate) fn drained(mut output: impl Read) -> (String, u64) {
     let (mut kept, mut length, mut buffer) = (Vec::new(), 0, vec![0; 64 << 10]);
     loop {
         match output.read(&mut buffer) {
@@ -208,65 +157,32 @@ fn drained(mut output: impl Read) -> (String, u64) {
     }
 }
 
-pub(crate) struct Running {
-    child: Child,
-    output: Option<JoinHandle<(String, u64)>>,
-    status: PathBuf,
-    group: Option<Group>,
-}
-
 /// How it went.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) output: String,
     pub(crate) output_bytes: u64,
-    /// `None`: its keeper was killed.
+    /// `None`: nobody knows, as what watched it was killed.
     pub(crate) ended: Option<Ended>,
     /// `None`: it had no group.
     pub(crate) out_of_memory: Option<bool>,
     pub(crate) out_of_pids: Option<bool>,
 }
 
-impl Running {
-    pub(crate) fn keeper(&self) -> Pid {
-        Pid::from_raw(self.child.id().try_into().expect("pid"))
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill(self.keeper(), signal).expect("signal");
-    }
-
-    /// Waits for its end, and ends what it left.
-    #[track_caller]
-    pub(crate) fn end(mut self) -> Ran {
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().expect("wait").is_none() {
-            if Instant::now() >= deadline {
-                let _ = kill(self.keeper(), container::init::FORCE);
-                panic!(
-                    "it does not end; it printed {:?}",
-                    self.output.take().map(JoinHandle::join)
-                );
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let out_of_memory = self.group.as_ref().map(Group::ran_out_of_memory);
-        let out_of_pids = self.group.as_ref().map(Group::ran_out_of_pids);
-        if let Some(group) = self.group.take() {
-            group.end().expect("nothing left");
-        }
-        let (output, output_bytes) = self.output.take().expect("output").join().expect("output");
-        Ran {
-            output,
-            output_bytes,
-            ended: read_status(&self.status).ok(),
-            out_of_memory,
-            out_of_pids,
-        }
-    }
-}
-
 impl Ran {
+    /// How it ended, as shells say it: not every runtime tells a signal from its exit code.
+    #[track_caller]
+    pub(crate) fn code(&self) -> i32 {
+        match &self.ended {
+            Some(Ended::Exited { code }) => *code,
+            Some(Ended::Killed { signal }) => 128 + signal,
+            other => panic!(
+                "it did not end by itself: {other:?}, and printed:\n{}",
+                self.output
+            ),
+        }
+    }
+
     /// What it printed, when it ended well.
     #[track_caller]
     pub(crate) fn good(self) -> String {
@@ -340,7 +256,7 @@ pub(crate) fn probe() -> &'static Path {
             folder.join(format!("container-probe.{}", std::process::id())),
             folder.join(format!("container-probe.{}.built", std::process::id())),
         );
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/probe.rs");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../container/tests/suite/probe.rs");
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let built = Command::new(rustc)
             .args([
@@ -358,4 +274,11 @@ pub(crate) fn probe() -> &'static Path {
         probe
     });
     &BUILT
+}
+
+/// What is mounted here, without the roots of actions that run meanwhile.
+pub(crate) fn mounts() -> String {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let lines = mounts.lines().filter(|line| !line.contains(runtime::ROOTS));
+    lines.fold(String::new(), |text, line| text + line + "\n")
 }
