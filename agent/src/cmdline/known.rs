@@ -9,7 +9,7 @@ use macaddr::MacAddr6;
 use super::{Cmdline, parse_bool, parse_mac};
 
 /// Parameters of the agent that mean nothing without a value, and what it would be.
-const WITH_VALUE: [(&str, &str); 17] = [
+const WITH_VALUE: [(&str, &str); 19] = [
     ("BOOTIF", "01-MAC"),
     ("HTTPS_PROXY", "URL"),
     ("HTTP_PROXY", "URL"),
