@@ -37,7 +37,7 @@ impl Containerd {
             };
             let from = writer.offset;
             source.progress.came(from);
-            match source.blob(blob, from, &mut writer).await? {
+            match source.blob(blob, from, &mut *writer).await? {
                 Ended::Whole => {}
                 Ended::Unwanted => {
                     let failure = writer.failure();
@@ -114,7 +114,7 @@ enum Opened {
     IsThere,
     /// Somebody else writes it.
     Locked,
-    Writer(Writer),
+    Writer(Box<Writer>),
 }
 
 enum Committed {
@@ -154,7 +154,7 @@ impl Writer {
         match of.answer(&what, opened).await? {
             Ok((answer, answers)) => {
                 let offset = answer.map_or(0, |answer| u64::try_from(answer.offset).unwrap_or(0));
-                Ok(Opened::Writer(Writer {
+                Ok(Opened::Writer(Box::new(Writer {
                     of: of.clone(),
                     digest: digest.clone(),
                     size_bytes,
@@ -162,7 +162,7 @@ impl Writer {
                     requests,
                     answers,
                     failed: None,
-                }))
+                })))
             }
             Err(status) => match kind(&status) {
                 Kind::AlreadyThere => Ok(Opened::IsThere),
