@@ -126,7 +126,8 @@ const ASKED: [&str; 18] = [
     "scsi-hd,bus=second.0,drive=shared,share-rw=on,serial=SHARED-1,wwn=0x5000c50015ea71ac",
 ];
 
-pub(crate) fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
+#[test]
+fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
     scene_with("boot-server", |scene| {
         let filesystem = ext4("farrier", &[]);
         let packed = zstd::bulk::compress(&filesystem, 1).unwrap();

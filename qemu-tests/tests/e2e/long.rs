@@ -1,7 +1,7 @@
 //! What takes minutes, and what is built from packages that nothing else needs: each test is a step of
 //! `cargo xtask test --all --only machines`. The ordinary command leaves them out by the name of this file.
 
-use crate::{controllers, deaths, hotplug, inventory, kernels, links, nics};
+use crate::{controllers, deaths, hotplug, kernels, links, nics};
 
 #[test]
 fn machines_boot_from_each_card_with_its_driver_alone() {
@@ -11,11 +11,6 @@ fn machines_boot_from_each_card_with_its_driver_alone() {
 #[test]
 fn a_disk_on_every_controller_is_written_read_and_told_of() {
     controllers::a_disk_on_every_controller_is_written_read_and_told_of();
-}
-
-#[test]
-fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
-    inventory::a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller();
 }
 
 #[test]
