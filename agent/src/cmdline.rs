@@ -127,6 +127,8 @@ pub struct RegistryParameters {
     pub login: Option<(String, Login)>,
     /// `insecure_registries`: by plain HTTP.
     pub insecure: Vec<String>,
+    /// `farrier.http`: the server, which is asked first.
+    pub server: Option<String>,
 }
 
 impl RegistryParameters {
@@ -150,6 +152,7 @@ impl RegistryParameters {
         let insecure = given("insecure_registries").unwrap_or_default().split(',');
         RegistryParameters {
             login,
+            server: given("farrier.http").map(str::to_owned),
             insecure: insecure
                 .map(|text| host(text.trim()))
                 .filter(|text| !text.is_empty())

@@ -35,7 +35,8 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("drivers", &[]),
         ("dhcp", &["mac"]),
         ("connections", &[]),
-        ("boots", &["connections", "dhcp", "drivers", "mac"]),
+        ("ranges", &[]),
+        ("boots", &["connections", "dhcp", "drivers", "mac", "ranges"]),
         ("coordinator", &["ephemeral", "mac", "store", "workflow", "yaml"]),
         (
             "server",
@@ -44,8 +45,10 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "connections",
                 "coordinator",
                 "ephemeral",
+                "oci",
                 "proto",
                 "redaction",
+                "registry",
                 "store",
                 "workflow",
                 "yaml",
@@ -55,6 +58,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("disk", &["reach"]),
         ("container", &[]),
         ("oci", &["reach"]),
+        ("registry", &["oci", "ranges", "store"]),
         (
             "agent",
             &[

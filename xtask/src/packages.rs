@@ -44,6 +44,7 @@ pub(crate) const TEST: &[Need] = &[
         "docker-registry",
         "a registry to pull images from",
     ),
+    need("skopeo", "skopeo", "a client that pulls from the server's registry"),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),
