@@ -9,24 +9,26 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fixture::{Image, file, tar};
+use fixture::{Image, file};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use servers::Serve;
 use store::blobs::{Digest, file_of};
+// The fixture's.
+use tar as _;
 use tempfile::TempDir;
 
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// An image that others' programs can read: its layers are archives.
 fn image() -> Image {
-    let layer = |name: &str| tar(&[(name.to_owned(), name.repeat(1000).into_bytes())]);
+    let layer = |name: &str| fixture::tar(&[(name.to_owned(), name.repeat(1000).into_bytes())]);
     Image::with(&[&layer("hello"), &layer("world")])
 }
 
 fn layout(dir: &Path, image: &Image, name: &str) -> PathBuf {
     let files = image.layout(json!({"io.containerd.image.name": name}));
-    file(dir, "layout.tar", &tar(&files))
+    file(dir, "layout.tar", &fixture::tar(&files))
 }
 
 fn listed(serve: &Serve) -> Value {
@@ -93,7 +95,7 @@ fn an_image_is_brought_listed_and_deleted() {
         b"version: '1'\nname: wants\ntasks:\n  - name: go\n    worker: '{{.m}}'\n    actions:\n      - name: a\n        image: \
           lab:5000/tools/box:v1\n      - name: b\n        image: quay.io/other/box\n      - name: c\n        image: cexec\n",
     );
-    serve.run(&["template", "put", text(&template)]);
+    serve.run(&["template", "create", "-f", text(&template)]);
     let all = listed(&serve);
     let shown: Vec<[&str; 2]> = all
         .as_array()
@@ -124,7 +126,7 @@ fn an_image_is_brought_listed_and_deleted() {
         code == Some(1) && said.contains("/dev/null has no images"),
         "{said}"
     );
-    let unnamed = file(dir.path(), "unnamed.tar", &tar(&image.layout(json!({}))));
+    let unnamed = file(dir.path(), "unnamed.tar", &fixture::tar(&image.layout(json!({}))));
     let (code, said) = refused(&serve, &["registry", "import", text(&unnamed)]);
     assert!(code == Some(2) && said.contains("--name"), "{said}");
 }
@@ -136,7 +138,7 @@ fn viewers_list_images_and_who_changes_them_reaches_all_namespaces() {
     serve.run(&["namespace", "create", "red"]);
     let path = layout(dir.path(), &image(), "lab:5000/tools/box:v1");
     let token = |args: &[&str]| {
-        let answer = serve.run(&[&["token", "create"], args, &["-o", "json"]].concat());
+        let answer = serve.run(&[&["token", "create"][..], args, &["-o", "json"][..]].concat());
         let answer: Value = serde_json::from_str(&answer).unwrap();
         answer["text"].as_str().unwrap().to_owned()
     };
@@ -324,7 +326,7 @@ fn what_a_registry_outside_has_is_fetched_kept_and_given_when_that_is_gone() {
     let noise: Vec<u8> = (0..16_u32 << 20)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
-    let layer = tar(&[("noise".to_owned(), noise)]);
+    let layer = fixture::tar(&[("noise".to_owned(), noise)]);
     let image = Image::with(&[&layer]);
     let path = layout(dir.path(), &image, "lab:5000/tools/box:v1");
     let there = format!("docker://{}/tools/box:v1", debian.host);
