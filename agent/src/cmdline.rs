@@ -134,6 +134,8 @@ pub struct RegistryParameters {
     pub login: Option<(String, Login)>,
     /// `insecure_registries`: by plain HTTP.
     pub insecure: Vec<String>,
+    /// `farrier.http`: the server, which is asked first.
+    pub server: Option<String>,
 }
 
 /// Where containerd listens by default, in Debian and in its own configuration.
@@ -223,6 +225,7 @@ impl RegistryParameters {
         let insecure = given("insecure_registries").unwrap_or_default().split(',');
         RegistryParameters {
             login,
+            server: given("farrier.http").map(str::to_owned),
             insecure: insecure
                 .map(|text| host(text.trim()))
                 .filter(|text| !text.is_empty())

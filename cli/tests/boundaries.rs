@@ -35,7 +35,8 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("drivers", &[]),
         ("dhcp", &["mac"]),
         ("connections", &[]),
-        ("boots", &["connections", "dhcp", "drivers", "mac"]),
+        ("ranges", &[]),
+        ("boots", &["connections", "dhcp", "drivers", "mac", "ranges"]),
         ("coordinator", &["ephemeral", "mac", "store", "workflow", "yaml"]),
         (
             "server",
@@ -44,8 +45,10 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "connections",
                 "coordinator",
                 "ephemeral",
+                "oci",
                 "proto",
                 "redaction",
+                "registry",
                 "store",
                 "workflow",
                 "yaml",
@@ -56,6 +59,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("container", &[]),
         ("oci", &["reach"]),
         ("containerd", &["container", "oci"]),
+        ("registry", &["oci", "ranges", "store"]),
         (
             "agent",
             &[

@@ -1,17 +1,16 @@
 //! An image comes from a registry: manifest and configuration here, its layers as whoever keeps it wants them.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::image::{CONFIG_LIMIT_BYTES, ImageConfig, Platform};
-use crate::manifest::{ACCEPTED, Descriptor, Document, MANIFEST_LIMIT_BYTES, Manifest, suits};
+use crate::manifest::{Descriptor, Document, Manifest, suits};
 use crate::reference::Reference;
 use crate::registry::{
-    Asked, Client, Ended, Failed, Patience, Progress, PullError, Registries, Request, Sink, Tries, again,
-    fetch,
+    Asked, Client, Ended, Patience, Progress, PullError, Registries, Sink, fetch, manifest, same,
 };
 
 /// How an image is pulled.
@@ -141,6 +140,7 @@ impl Pull {
         progress: &Progress,
     ) -> Result<K::Image, PullError> {
         let mut endpoints = registries.endpoints(reference.registry()).into_iter().peekable();
+        let mut has_no_copy = None;
         loop {
             let Some(asked) = endpoints.next() else {
                 return Err(PullError::Unusable {
@@ -148,6 +148,7 @@ impl Pull {
                     what: "there is nobody to ask".to_owned(),
                 });
             };
+            let is_first = asked.is_first;
             let source = Source {
                 pull: self,
                 reference,
@@ -155,9 +156,16 @@ impl Pull {
                 client: self.client(asked, registries, reference)?,
             };
             match source.image(keeper).await {
+                Err(PullError::NoSuchTag { registry, said, .. })
+                    if is_first && endpoints.peek().is_some() =>
+                {
+                    tracing::info!(%reference, "{registry}, which is asked first, has no copy{said}");
+                    has_no_copy = Some((registry, said));
+                }
                 Err(error) if error.is_of_the_registry() && endpoints.peek().is_some() => {
                     tracing::warn!(%reference, "a mirror does not give it: {error}");
                 }
+                Err(error) => return Err(error.with_no_copy(has_no_copy)),
                 done => return done,
             }
         }
@@ -174,6 +182,27 @@ impl Pull {
 }
 
 impl PullError {
+    /// Of a registry that is away, with who has no copy of what it has.
+    fn with_no_copy(self, whose: Option<(String, String)>) -> PullError {
+        match (self, whose) {
+            (
+                PullError::Away {
+                    registry,
+                    last,
+                    tries,
+                    waited,
+                },
+                Some((server, said)),
+            ) => PullError::Away {
+                registry,
+                last: format!("{last}, and {server} has no copy of the image{said}"),
+                tries,
+                waited,
+            },
+            (error, _) => error,
+        }
+    }
+
     /// Whether another registry might give what this one does not.
     fn is_of_the_registry(&self) -> bool {
         !matches!(
@@ -283,34 +312,8 @@ impl Source<'_> {
 
     /// A manifest or an index, whose digest is the one that is expected.
     async fn json(&self, asked_for: &str, expected: Option<&Digest>) -> Result<Vec<u8>, PullError> {
-        let path = format!("manifests/{asked_for}");
-        let mut tries = Tries::new(self.pull.patience, Instant::now());
-        let request = Request {
-            path: &path,
-            accept: &ACCEPTED,
-            from: 0,
-            has_digest: expected.is_some(),
-        };
-        loop {
-            let (what, wish) = match self.client.get(request).await {
-                Ok(response) => match self.client.small(response, MANIFEST_LIMIT_BYTES).await {
-                    Ok(json) => {
-                        self.same(&path, expected, &json)?;
-                        return Ok(json);
-                    }
-                    Err(what) => (what, None),
-                },
-                Err(Failed::ForGood(error)) => return Err(error),
-                Err(Failed::NotFound) => {
-                    return Err(PullError::NoSuchTag {
-                        registry: self.client.name().to_owned(),
-                        image: self.reference.to_string(),
-                    });
-                }
-                Err(Failed::ForNow { what, wish }) => (what, wish),
-            };
-            again(&self.client, &mut tries, &what, wish).await?;
-        }
+        let patience = self.pull.patience;
+        manifest(&self.client, patience, self.reference, asked_for, expected).await
     }
 
     /// A blob that is small enough to be held: a configuration.
@@ -327,21 +330,8 @@ impl Source<'_> {
         // What counts as come is layers.
         let unseen = Progress::default();
         fetch(&self.client, blob, 0, self.pull.patience, &unseen, &mut whole).await?;
-        self.same("the configuration", Some(&blob.digest), &whole.0)?;
+        same(&self.client, "the configuration", Some(&blob.digest), &whole.0)?;
         Ok(whole.0)
-    }
-
-    fn same(&self, what: &str, expected: Option<&Digest>, bytes: &[u8]) -> Result<(), PullError> {
-        let Some(expected) = expected else {
-            return Ok(());
-        };
-        let mut hasher = Hasher::new(expected.algorithm());
-        hasher.update(bytes);
-        let actual = hasher.finish();
-        match actual == *expected {
-            true => Ok(()),
-            false => Err(self.other_bytes(what.to_owned(), expected.clone(), actual)),
-        }
     }
 
     fn no_such_platform(&self, there: Vec<String>) -> PullError {

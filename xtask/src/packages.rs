@@ -46,6 +46,11 @@ pub(crate) const TEST: &[Need] = &[
     ),
     need("containerd", "containerd", "runs actions that are images"),
     need("runc", "runc", "runs containerd's containers"),
+    need(
+        "skopeo",
+        "skopeo",
+        "a client that pulls from the server's registry",
+    ),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),

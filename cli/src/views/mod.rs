@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
 mod events;
+mod image;
 pub(crate) mod inventory;
 mod namespace;
 mod secret;
@@ -17,6 +18,7 @@ use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::safe_line;
 
 pub(crate) use events::FollowedEvent;
+pub(crate) use image::Image;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};

@@ -70,7 +70,12 @@ pub enum PullError {
     },
     /// The registry answers that it has no such thing.
     #[error("registry {registry} has no {image}: see whether the name and the tag are right")]
-    NoSuchTag { registry: String, image: String },
+    NoSuchTag {
+        registry: String,
+        image: String,
+        /// What it says itself, with a colon before it.
+        said: String,
+    },
     /// The registry answers something that is not foreseen.
     #[error("registry {registry} refuses {what}: it answers {status}{said}")]
     Refused {

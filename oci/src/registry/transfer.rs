@@ -80,7 +80,7 @@ pub(crate) async fn fetch(
         };
         match failed {
             Failed::ForGood(error) => return Err(error),
-            Failed::NotFound => {
+            Failed::NotFound { .. } => {
                 return Err(PullError::Refused {
                     registry: client.name().to_owned(),
                     what: format!("{path}, which its manifest names"),

@@ -717,3 +717,29 @@ pub(crate) fn stopped(message: &str) -> report::Outcome {
         message: message.into(),
     })
 }
+
+/// Brings an image to the server's registry.
+pub(crate) async fn an_image(server: &Server) {
+    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let digest = store::blobs::Digest::of(config);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"sha256:{digest}","size":{}}},"layers":[]}}"#,
+        config.len()
+    );
+    let mut client = server.client().await;
+    for content in [config.as_slice(), manifest.as_bytes()] {
+        let blob = proto::v1::PutImageBlobRequest {
+            sha256: store::blobs::Digest::of(content).to_string(),
+            content: content.to_vec(),
+        };
+        client
+            .put_image_blob(tokio_stream::iter([blob]))
+            .await
+            .expect("content");
+    }
+    let image = proto::v1::PutImageRequest {
+        name: "tools/flash:v1".into(),
+        sha256: store::blobs::Digest::of(manifest.as_bytes()).to_string(),
+    };
+    client.put_image(image).await.expect("image");
+}

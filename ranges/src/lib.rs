@@ -1,11 +1,11 @@
-//! Byte ranges and conditional requests. Pure.
+//! Byte ranges and conditional requests: what boot files and images of containers are served by. Pure.
 //!
 //! Source: RFC 9110 sections 13 (conditions), 14 (ranges).
 
 use std::ops::Range;
 
-use axum::http::HeaderMap;
-use axum::http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::HeaderMap;
+use http::header::{IF_NONE_MATCH, IF_RANGE, RANGE};
 
 /// What a GET is answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ mod tests {
     fn check(headers: &[(&'static str, &str)], want: Reply) {
         let headers = headers
             .iter()
-            .map(|&(name, value)| (axum::http::HeaderName::from_static(name), value.parse().unwrap()));
+            .map(|&(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()));
         assert_eq!(decide(&headers.collect(), "\"abc\"", 1000), want);
     }
 
