@@ -10,6 +10,7 @@
 
 pub mod actions;
 mod boot_secret;
+mod boot_server;
 pub mod cmdline;
 mod connection;
 pub mod console;
@@ -28,6 +29,7 @@ pub mod screen;
 pub mod setting;
 mod start;
 pub mod supervisor;
+pub mod tools;
 pub mod worker;
 
 #[cfg(panic = "abort")]

@@ -11,10 +11,12 @@ use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
+use crate::modules::tools_of_running_kernel;
 use crate::net::{self, nic};
 use crate::runtime::on_runtime;
 use crate::screen::{self, Trouble};
 use crate::setting::Setting;
+use crate::tools::Tools;
 use crate::worker::{self, Identity, Settings};
 
 const USAGE: &str = "\
@@ -76,6 +78,7 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             surroundings,
             registries: parameters.registries.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
+            tools: Tools::of_this_boot(tools_of_running_kernel(), parameters.http.clone()),
         })
         .await
     })
@@ -131,6 +134,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         surroundings: Surroundings::of_this_process(),
         registries: RegistryParameters::default(),
         hardware: None,
+        tools: Tools::default(),
     })
 }
 

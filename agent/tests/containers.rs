@@ -11,6 +11,7 @@ use std::time::Duration;
 use farrier_agent::actions::{self, Feed, Halt, Held, Images, NoImage, Place, Surroundings, Told};
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
+use farrier_agent::tools::Tools;
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
 use redaction::Secrets;
@@ -94,6 +95,7 @@ impl World {
                 layer: self.folder.path().join("layer"),
                 user: self.user.clone(),
             })),
+            tools: Tools::default(),
             own: env!("CARGO_BIN_EXE_farrier-agent").into(),
         }
     }

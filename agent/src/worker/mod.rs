@@ -41,6 +41,7 @@ use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
+use crate::tools::Tools;
 pub use identity::Identity;
 use journal::Journal;
 use session::{Notice, Opened};
@@ -71,6 +72,8 @@ pub struct Settings {
     pub registries: RegistryParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
     pub hardware: Option<Hardware>,
+    /// Programs that actions may ask for; none where the system has its own.
+    pub tools: Tools,
 }
 
 impl Settings {
@@ -402,6 +405,7 @@ impl Worker {
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
             images: self.images.clone(),
+            tools: self.settings.tools.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {

@@ -183,7 +183,7 @@ fn put_table(disk: &mut [u8], at: usize, entries: &[(u8, u32, u32)]) {
     disk[at + 510..at + 512].copy_from_slice(&[0x55, 0xaa]);
 }
 
-fn ext4(label: &str) -> Vec<u8> {
+pub(crate) fn ext4(label: &str) -> Vec<u8> {
     let file = temporary(&vec![0; 8 * MIB]);
     let made = Command::new("mke2fs")
         .args(["-q", "-F", "-t", "ext4", "-L", label])
