@@ -87,7 +87,7 @@ fn programs_are_fetched_when_an_action_first_needs_one_and_another_archive_is_re
         });
         assert_eq!(fetches.count(), 2, "{fetched:#?} {}", api::describe(&done));
 
-        let disk = |at: u64, bytes: usize| machine.disk(1).read(at, bytes).unwrap();
+        let mut disk = |at: u64, bytes: usize| machine.disk(1).read(at, bytes).unwrap();
         // UEFI 2.10, 5.3.2: the header is in the second sector.
         assert_eq!(disk(512, 8), b"EFI PART");
         // xfs(5), ext4 "Super Block" at 1024 with its magic at 0x38, swap's at the end of the first page.
