@@ -10,6 +10,7 @@
 
 pub mod actions;
 mod boot_secret;
+mod boot_server;
 pub mod cmdline;
 mod connection;
 pub mod console;
@@ -30,6 +31,7 @@ pub mod setting;
 mod start;
 mod stores;
 pub mod supervisor;
+pub mod tools;
 pub mod worker;
 
 #[cfg(panic = "abort")]

@@ -11,11 +11,13 @@ use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, RuntimeParamet
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
+use crate::modules::tools_of_running_kernel;
 use crate::net::{self, nic};
 use crate::notices;
 use crate::runtime::on_runtime;
 use crate::screen::{self, Trouble};
 use crate::setting::Setting;
+use crate::tools::Tools;
 use crate::worker::{self, Identity, Settings};
 
 const USAGE: &str = "\
@@ -88,6 +90,7 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             registries: parameters.registries.clone(),
             runtime: parameters.runtime.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
+            tools: Tools::of_this_boot(tools_of_running_kernel(), parameters.http.clone()),
         })
         .await
     })
@@ -152,6 +155,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         registries: RegistryParameters::default(),
         runtime,
         hardware: None,
+        tools: Tools::default(),
     })
 }
 

@@ -13,6 +13,7 @@ use farrier_agent::actions::{
 };
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
+use farrier_agent::tools::Tools;
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
 use redaction::Secrets;
@@ -99,6 +100,7 @@ impl World {
                 })),
                 ..Runtimes::default()
             },
+            tools: Tools::default(),
             own: env!("CARGO_BIN_EXE_farrier-agent").into(),
         }
     }

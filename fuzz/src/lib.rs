@@ -37,6 +37,7 @@ mod resume_token;
 mod router_solicitation;
 mod template_render;
 mod tftp_packet;
+mod tools_archive;
 
 /// A parser of bytes from outside.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +83,7 @@ pub const TARGETS: &[Target] = &[
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),
     target("tftp_packet", tftp_packet::run),
+    target("tools_archive", tools_archive::run),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

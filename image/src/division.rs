@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drivers::{Catalogue, Entry, Overlays, Seal, Seals};
+use drivers::{Catalogue, Entry, Overlays, Seal, Seals, Tools};
 
 use crate::checksum::sha256_of_bytes;
 use crate::cpio::{Node, Tree};
@@ -200,10 +200,15 @@ pub(crate) fn fetched(
 }
 
 /// What the base says of the lists.
-pub(crate) fn seals(fetched: Option<&Fetched>, overlays: BTreeMap<String, Seal>) -> Seals {
+pub(crate) fn seals(
+    fetched: Option<&Fetched>,
+    overlays: BTreeMap<String, Seal>,
+    tools: Option<Tools>,
+) -> Seals {
     Seals {
         fetched: fetched.map(|fetched| seal(&fetched.list)),
         overlays,
+        tools,
     }
 }
 
@@ -405,6 +410,6 @@ mod tests {
         let division = Division::of(&chosen, &wanted);
         assert!(division.fetched.is_none() && division.overlays.is_empty());
         assert_eq!(names(&division.base), ["dca", "igb"]);
-        assert_eq!(seals(None, BTreeMap::new()), Seals::default());
+        assert_eq!(seals(None, BTreeMap::new(), None), Seals::default());
     }
 }

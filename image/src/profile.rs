@@ -211,7 +211,7 @@ fn family(head: &'static str, reason: &'static str) -> Result<Family, &'static s
 }
 
 /// `N kB`, in bytes.
-fn bytes_of(text: &str) -> Option<u64> {
+pub(crate) fn bytes_of(text: &str) -> Option<u64> {
     let kilobytes: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1000)
 }

@@ -44,6 +44,7 @@ pub use target::clear_mounts;
 
 use crate::data::DataServer;
 use crate::setting::Setting;
+use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
 pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
@@ -59,6 +60,8 @@ pub struct Place {
     pub data: DataServer,
     pub surroundings: Surroundings,
     pub runtimes: Runtimes,
+    /// Programs of the boot image, for actions that run some in the agent's own world.
+    pub tools: Tools,
     /// The agent's own binary, which is started again for what runs outside of this process.
     pub own: PathBuf,
 }
@@ -321,6 +324,7 @@ mod tests {
             data: DataServer::default(),
             surroundings: Surroundings::default(),
             runtimes: Runtimes::default(),
+            tools: Tools::default(),
             own: PathBuf::from("/proc/self/exe"),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await

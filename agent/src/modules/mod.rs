@@ -41,8 +41,7 @@ pub struct Modules {
 impl Modules {
     /// Reads the tables of the running kernel; empty when there are none (a kernel with everything built in).
     pub fn of_running_kernel() -> Modules {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Modules::below(&Path::new("/lib/modules").join(release.trim()))
+        Modules::below(&root_of_running_kernel())
     }
 
     fn below(root: &Path) -> Modules {
@@ -270,6 +269,17 @@ fn parameters(path: &str) -> &'static CStr {
         Some("bonding") => c"max_bonds=0",
         _ => c"",
     }
+}
+
+/// The programs that the boot image has apart; `None`: it has none, or cannot say.
+pub(crate) fn tools_of_running_kernel() -> Option<drivers::Tools> {
+    // What is wrong with the seals, PID 1 has said.
+    sealed::seals(&root_of_running_kernel(), &mut Vec::new()).tools
+}
+
+fn root_of_running_kernel() -> PathBuf {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Path::new("/lib/modules").join(release.trim())
 }
 
 /// What every device in sysfs asks for.

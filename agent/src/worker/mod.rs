@@ -44,6 +44,7 @@ use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
 use crate::stores::Stores;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
+use crate::tools::Tools;
 pub use identity::Identity;
 use journal::Journal;
 use session::{Notice, Opened};
@@ -75,6 +76,8 @@ pub struct Settings {
     pub runtime: RuntimeParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
     pub hardware: Option<Hardware>,
+    /// Programs that actions may ask for; none where the system has its own.
+    pub tools: Tools,
 }
 
 impl Settings {
@@ -429,6 +432,7 @@ impl Worker {
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
             runtimes: self.runtimes.clone(),
+            tools: self.settings.tools.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {

@@ -29,6 +29,7 @@ mod reproducible;
 mod scene;
 mod secure_images;
 mod terminal;
+mod tools;
 mod two_machines;
 mod without_root;
 mod write_log;

@@ -30,6 +30,7 @@ fn a_boot_image_is_the_same_bytes_wherever_whenever_and_by_whomever_it_is_built(
         "modules.list.zst",
         "overlays.list",
         "snponly.efi",
+        "tools.img",
         "undionly.kpxe",
         "vmlinuz",
     ];
