@@ -2,6 +2,8 @@
 //!
 //! Source: RFC 9110 sections 13 (conditions), 14 (ranges).
 
+#![forbid(unsafe_code)]
+
 use std::ops::Range;
 
 use http::HeaderMap;
