@@ -29,6 +29,7 @@ mod runtime;
 pub mod screen;
 pub mod setting;
 mod start;
+#[cfg(feature = "containerd")]
 mod stores;
 pub mod supervisor;
 pub mod tools;

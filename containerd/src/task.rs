@@ -126,8 +126,13 @@ impl Containerd {
             container_id: id.to_owned(),
             exec_id: String::new(),
         };
-        let begun = self.answer(what, self.tasks().start(request)).await?;
-        begun.map_err(|status| self.not_started(plan, what, &status))?;
+        match self.answer(what, self.tasks().start(request)).await? {
+            // Its first act was to kill the shim, before that had answered: how it ended nobody knows, and `wait` says so.
+            Err(status) if has_lost_its_shim(&status) => {}
+            begun => {
+                begun.map_err(|status| self.not_started(plan, what, &status))?;
+            }
+        }
         let task = Task {
             of: self.clone(),
             id: id.to_owned(),
@@ -225,7 +230,7 @@ impl Task {
                 return Ok(None);
             }
             // A shim that is killed: it is buried at this moment.
-            let may_come = kind(&status) == Kind::Away || status.message().contains("ttrpc: closed");
+            let may_come = kind(&status) == Kind::Away || has_lost_its_shim(&status);
             if !may_come || since.elapsed() > AWAY_AT_MOST {
                 return Err(self.of.refused(what, &status));
             }
@@ -258,6 +263,11 @@ impl Task {
         clear(&self.folder);
         removed
     }
+}
+
+/// The shim is gone that was to answer.
+fn has_lost_its_shim(status: &tonic::Status) -> bool {
+    status.message().contains("ttrpc: closed")
 }
 
 /// What was put into the plan's folder. Nothing is mounted there.

@@ -27,6 +27,8 @@ pub(crate) fn binaries() -> Outcome<Binaries> {
             "agent",
             "--package",
             "farrier-agent",
+            // A netbooted image has no containerd.
+            "--no-default-features",
             "--target",
             AGENT_TARGET,
         ],

@@ -13,6 +13,7 @@ use container::{Ended, Group, Network, Plan, Request, Shown};
 use proto::v1;
 use tokio::process::Command;
 
+#[cfg(feature = "containerd")]
 use super::by_containerd;
 use super::environment::Environment;
 use super::left_devices::Devices;
@@ -51,6 +52,7 @@ pub struct Held {
 /// Who runs actions of an image.
 pub enum Runtime {
     /// A containerd of the machine's, which has the image.
+    #[cfg(feature = "containerd")]
     Containerd {
         containerd: containerd::Containerd,
         image: Box<containerd::Image>,
@@ -148,6 +150,7 @@ pub(super) async fn run(
     }
     let before = Devices::now();
     let (ran, status, out_of) = match &held.by {
+        #[cfg(feature = "containerd")]
         Runtime::Containerd { containerd, image } => {
             let name = folder.name();
             let ran = by_containerd::start(containerd, image, &plan, &name, feed, halt).await;
@@ -264,6 +267,7 @@ impl Folder {
         .await
     }
 
+    #[cfg(feature = "containerd")]
     /// As nobody else's is called.
     fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();

@@ -4,6 +4,7 @@
 //! choice, the timeout and the stopping; each action has a file of its own. Never knows the [worker](crate::worker),
 //! which runs them.
 
+#[cfg(feature = "containerd")]
 mod by_containerd;
 mod cexec;
 mod chroot;
@@ -30,7 +31,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
-pub(crate) use container::{CONTAINERD, NAMESPACES};
+#[cfg(feature = "containerd")]
+pub(crate) use container::CONTAINERD;
+pub(crate) use container::NAMESPACES;
 pub use container::{Held, Images, NoImage, Runtime, Runtimes, SharedImages, serve as serve_container};
 use environment::Environment;
 pub use feed::{Feed, Told};

@@ -42,6 +42,7 @@ use crate::notices;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
+#[cfg(feature = "containerd")]
 use crate::stores::Stores;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
 use crate::tools::Tools;
@@ -162,6 +163,7 @@ fn images(settings: &Settings) -> Result<SharedImages, String> {
     )?))
 }
 
+#[cfg(feature = "containerd")]
 fn stores(settings: &Settings) -> Result<SharedImages, String> {
     let registries = settings.surroundings.registries(&settings.registries)?;
     // Two agents of one machine have folders of their own.
@@ -182,7 +184,10 @@ fn runtimes(settings: &Settings) -> Runtimes {
     };
     Runtimes {
         namespaces: said(images(settings), actions::NAMESPACES),
+        #[cfg(feature = "containerd")]
         containerd: said(stores(settings), actions::CONTAINERD),
+        #[cfg(not(feature = "containerd"))]
+        containerd: None,
         prefers_containerd: settings.runtime.prefers_containerd,
     }
 }

@@ -37,7 +37,8 @@ impl FromStr for Fetched {
         };
         // What images of it are called by.
         let image: Reference = format!("{name}/image").parse().map_err(|_| refused())?;
-        if image.repository() != "image" && image.repository() != "library/image" {
+        let is_bare = image.repository() == "image" || image.repository() == "library/image";
+        if name.contains('/') || !is_bare {
             return Err(refused());
         }
         let fetched = Fetched {

@@ -184,10 +184,8 @@ async fn notices_of_a_boot_are_on_the_timeline_within_bounds() {
         (last.what.as_str(), last.outcome()),
         ("NOTICE", proto::v1::BootOutcome::Note)
     );
-    assert!(
-        last.detail.len() < 1100 && !last.detail.contains('\u{1b}'),
-        "{last:?}"
-    );
+    // What a terminal takes for commands is taken out where it is shown.
+    assert!(last.detail.len() < 1100, "{last:?}");
     // What comes after them was told after them.
     tell(&agent, inventory(1, &["/dev/vda"])).await;
     let notices = std::cell::Cell::new(0);
