@@ -263,6 +263,19 @@ async fn how_it_fails_is_told() {
 }
 
 #[tokio::test]
+async fn what_containerd_is_to_run_is_refused_where_there_is_none() {
+    let mut action = script("true");
+    action.runtime = "containerd".to_owned();
+    let failed = failed(World::new().run(action).await);
+    assert_eq!(failed.reason, "ContainerdAway");
+    assert!(
+        failed.message.contains("knows no containerd"),
+        "{}",
+        failed.message
+    );
+}
+
+#[tokio::test]
 async fn who_may_have_touched_a_disk_is_told() {
     let world = World::new();
     let confined = RunAction {

@@ -77,6 +77,16 @@ pub(crate) const CONTAINERD: &str = "containerd";
 pub(crate) const NAMESPACES: &str = "namespaces";
 
 impl Runtimes {
+    /// An action is to be containerd's, and there is none.
+    fn lack_containerd(&self, runtime: &str) -> bool {
+        let is_wanted = match runtime {
+            CONTAINERD => true,
+            NAMESPACES => false,
+            _ => self.prefers_containerd,
+        };
+        is_wanted && self.containerd.is_none()
+    }
+
     /// Who runs an action of which the template says this.
     fn of(&self, runtime: &str) -> Option<&SharedImages> {
         match runtime {
@@ -107,6 +117,13 @@ pub(super) async fn image(
     feed: &Feed,
     halt: &Halt,
 ) -> Result<Option<Held>, Failure> {
+    if action.native.is_empty() && place.runtimes.lack_containerd(&action.runtime) {
+        return Err(Failure::new(
+            "ContainerdAway",
+            "this agent knows no containerd, as those of boot images do not: leave runtime: containerd out of the template, and \
+             farrier.runtime=containerd out of the kernel parameters",
+        ));
+    }
     let Some(images) = place
         .runtimes
         .of(&action.runtime)
@@ -267,8 +284,8 @@ impl Folder {
         .await
     }
 
-    #[cfg(feature = "containerd")]
     /// As nobody else's is called.
+    #[cfg(feature = "containerd")]
     fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
