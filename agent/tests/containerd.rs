@@ -15,6 +15,8 @@ use fake::{Agent, FakeServer, Stream};
 use machine::Machine;
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
+// What is shared with the tests of `containerd` uses it.
+use rustix as _;
 
 struct World {
     folder: tempfile::TempDir,

@@ -177,10 +177,10 @@ impl Bond {
 
 /// The last mode that is named, as for every other option.
 fn mode(options: &str) -> Result<Mode, String> {
-    let named = options
+    let mut named = options
         .split(',')
         .filter_map(|option| option.strip_prefix("mode="));
-    match named.last() {
+    match named.next_back() {
         Some("active-backup" | "1") => Ok(Mode::ActiveBackup),
         Some("802.3ad" | "4") => Ok(Mode::Lacp),
         Some(other) => Err(format!(
