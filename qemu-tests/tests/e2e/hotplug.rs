@@ -66,9 +66,16 @@ fn a_disk_and_a_card_that_are_plugged_later_get_drivers_that_are_fetched_and_are
             .find(|card| card.driver == "e1000e")
             .unwrap();
         assert_eq!(card.mac, "52:54:00:77:00:aa");
-        let said = machine.said();
+        // It is said when all are loaded, and told before.
         for driver in ["nvme", "nvme_core", "e1000e"] {
-            assert!(is_fetched(&said, driver), "{driver} was not fetched: {said}");
+            let fetched = wait_until(&format!("{driver} among what is fetched"), WITHIN, || {
+                let said = machine.said();
+                match is_fetched(&said, driver) {
+                    true => Look::Done(()),
+                    false => Look::not_yet(said),
+                }
+            });
+            fetched.unwrap();
         }
         let actions = [
             write_image(&scene.url("disk.raw.zst"), "serial=HOT-1", &[]),
