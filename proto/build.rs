@@ -1,10 +1,11 @@
 //! Compiles the .proto files with protox: a plain `cargo build` needs no protoc.
 
 /// What is kept of machines, and shown to programs, has the names of these messages' fields.
-const STORED: [&str; 12] = [
+const STORED: [&str; 13] = [
     "BlockDevice",
     "Bmc",
     "Board",
+    "BondPort",
     "Chassis",
     "FirmwareRelease",
     "HardwareInventory",
@@ -38,6 +39,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".farrier.v1.Machine.inventory")
         .field_attribute(
             ".farrier.v1.NetworkInterface.neighbour",
+            "#[serde(skip_serializing_if = \"Option::is_none\")]",
+        )
+        .field_attribute(
+            ".farrier.v1.NetworkInterface.bond",
             "#[serde(skip_serializing_if = \"Option::is_none\")]",
         )
         // They carry secrets; `lib.rs` says what is shown of them.

@@ -2,8 +2,13 @@
 //!
 //! Pure parsing; bare words and unknown keys are normal (the kernel's own parameters are there too).
 
-use std::net::{IpAddr, Ipv4Addr};
+pub mod bond;
+mod known;
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use bond::Bond;
 use disk::image::Proxies;
 use macaddr::MacAddr6;
 use oci::registry::Login;
@@ -111,11 +116,13 @@ pub struct BootParameters {
     pub http: Option<String>,
     pub vlan_id: Option<u16>,
     pub interface: Option<String>,
+    pub bond: Option<Bond>,
     pub ipam: Option<Ipam>,
     /// `HTTP_PROXY` and its like, as they are spelt, for actions.
     pub proxies: Vec<(String, String)>,
     /// `docker_registry` and its like.
     pub registries: RegistryParameters,
+    pub runtime: RuntimeParameters,
     /// What was there and could not be used, in words.
     pub warnings: Vec<String>,
 }
@@ -127,6 +134,74 @@ pub struct RegistryParameters {
     pub login: Option<(String, Login)>,
     /// `insecure_registries`: by plain HTTP.
     pub insecure: Vec<String>,
+    /// `farrier.http`: the server, which is asked first.
+    pub server: Option<String>,
+}
+
+/// Where containerd listens by default, in Debian and in its own configuration.
+const CONTAINERD_ADDRESS: &str = "/run/containerd/containerd.sock";
+
+/// Who runs actions that are images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeParameters {
+    /// `farrier.runtime`: those whose template does not say it are containerd's.
+    pub prefers_containerd: bool,
+    /// `farrier.containerd-address`: its socket.
+    pub containerd_address: PathBuf,
+}
+
+impl Default for RuntimeParameters {
+    fn default() -> RuntimeParameters {
+        RuntimeParameters {
+            prefers_containerd: false,
+            containerd_address: PathBuf::from(CONTAINERD_ADDRESS),
+        }
+    }
+}
+
+impl RuntimeParameters {
+    /// Sets who runs them.
+    ///
+    /// # Errors
+    /// In words: nobody is called so.
+    pub fn prefer(&mut self, runtime: &str) -> Result<(), String> {
+        self.prefers_containerd = match runtime {
+            "containerd" => true,
+            "namespaces" => false,
+            _ => return Err(format!("{runtime} is no runtime: write namespaces or containerd")),
+        };
+        Ok(())
+    }
+
+    /// Sets where containerd listens.
+    ///
+    /// # Errors
+    /// In words: it is no absolute path.
+    pub fn listens_at(&mut self, address: &str) -> Result<(), String> {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        if !path.starts_with('/') {
+            return Err(format!(
+                "{address} is no absolute path of a socket: write one like {CONTAINERD_ADDRESS}"
+            ));
+        }
+        self.containerd_address = PathBuf::from(path);
+        Ok(())
+    }
+
+    fn from_cmdline(cmdline: &Cmdline, warnings: &mut Vec<String>) -> RuntimeParameters {
+        let mut parameters = RuntimeParameters::default();
+        if let Some(Err(why)) = cmdline
+            .value("farrier.runtime")
+            .map(|text| parameters.prefer(text))
+        {
+            warnings.push(format!("farrier.runtime is not used: {why}"));
+        }
+        let address = cmdline.value("farrier.containerd-address");
+        if let Some(Err(why)) = address.map(|text| parameters.listens_at(text)) {
+            warnings.push(format!("farrier.containerd-address is not used: {why}"));
+        }
+        parameters
+    }
 }
 
 impl RegistryParameters {
@@ -150,6 +225,7 @@ impl RegistryParameters {
         let insecure = given("insecure_registries").unwrap_or_default().split(',');
         RegistryParameters {
             login,
+            server: given("farrier.http").map(str::to_owned),
             insecure: insecure
                 .map(|text| host(text.trim()))
                 .filter(|text| !text.is_empty())
@@ -187,16 +263,31 @@ impl BootParameters {
                 )),
             }
         }
-        warnings.extend(cmdline.words.iter().filter_map(|(key, _)| without_effect(key)));
+        let mut bond = None;
+        if let Some(text) = cmdline.value("bond") {
+            match Bond::parse(text) {
+                Ok((parsed, unused)) => {
+                    warnings.extend(unused.iter().map(|what| format!("bond={text}: {what}")));
+                    bond = Some(parsed);
+                }
+                Err(problem) => warnings.push(format!(
+                    "bond={text} is not used, and the card that it booted from stands alone: {problem}"
+                )),
+            }
+        }
+        let mac = mac.or(ipam.as_ref().and_then(|i| i.mac));
+        warnings.extend(known::not_used(cmdline, mac));
+        let runtime = RuntimeParameters::from_cmdline(cmdline, &mut warnings);
         let owned = |key: &str| cmdline.value(key).map(str::to_owned);
         BootParameters {
-            mac: mac.or(ipam.as_ref().and_then(|i| i.mac)),
+            mac,
             worker_id: owned("worker_id"),
-            server: owned("grpc_authority"),
+            server: owned("grpc_authority").filter(|text| known::is_authority(text)),
             token: owned("farrier.token").unwrap_or_default(),
             http: owned("farrier.http"),
             vlan_id: vlan_id.or(ipam.as_ref().and_then(|i| i.vlan_id)),
             interface: owned("interface"),
+            bond,
             ipam,
             proxies: Proxies::VARIABLES
                 .iter()
@@ -204,25 +295,10 @@ impl BootParameters {
                 .filter_map(|name| owned(&name).map(|value| (name, value)))
                 .collect(),
             registries: RegistryParameters::from_cmdline(cmdline),
+            runtime,
             warnings,
         }
     }
-}
-
-/// What others' agents take from the command line and this one does not, in words.
-fn without_effect(key: &str) -> Option<String> {
-    let why = match key {
-        "tinkerbell_tls" | "tinkerbell_insecure_tls" | "grpc_cert_url" => {
-            "agents speak no TLS with the server"
-        }
-        "tink_worker_image" => "the agent is in the boot image",
-        "syslog_host" | "syslog_port" => "logs of actions go to the server: `farrier workflow logs`",
-        _ => match key.strip_prefix("farrier.") {
-            Some("http" | "token") | None => return None,
-            Some(_) => "it is not known",
-        },
-    };
-    Some(format!("{key} on the kernel command line has no effect: {why}"))
 }
 
 /// IEEE 802.1Q: 0 is no VLAN and 4095 is reserved.
@@ -369,9 +445,9 @@ mod tests {
              intel_iommu=on modules=loop quiet",
         );
         let said = p.warnings.join("\n");
-        assert_eq!(p.warnings.len(), 4, "{said}");
+        assert_eq!(p.warnings.len(), 7, "{said}");
         assert!(
-            said.contains("farrier.colour") && !said.contains("secret"),
+            said.contains("farrier.colour=red") && !said.contains("secret"),
             "{said}"
         );
     }

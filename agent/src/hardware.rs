@@ -137,7 +137,8 @@ impl Drivers {
         }
         self.here.load_for_blocking(&modalias).await;
         let Some(store) = &self.store else { return };
-        for name in store.for_modalias(&modalias) {
+        let with_it = companion_of(&modalias).map(str::to_owned);
+        for name in store.for_modalias(&modalias).into_iter().chain(with_it) {
             match store.load(&name, &mut self.here).await {
                 Ok(names) => self.fetched.extend(names),
                 Err(problem) => say(&problem),
@@ -189,6 +190,17 @@ impl Drivers {
             }
         }
     }
+}
+
+/// A module that a device needs beside its driver and that nothing asks for: the kernel drives a management controller by itself, and
+/// shows it to nobody.
+///
+/// Source: Linux Documentation/driver-api/ipmi.rst; aliases of `ipmi_si` and `ipmi_ssif` (SMBIOS type 38, ACPI, PCI class 0c07).
+fn companion_of(modalias: &str) -> Option<&'static str> {
+    let is_controller = modalias.starts_with("platform:dmi-ipmi-")
+        || modalias.starts_with("acpi:IPI0001:")
+        || modalias.starts_with("pci:") && modalias.contains("bc0Csc07");
+    is_controller.then_some("ipmi_devintf")
 }
 
 fn registered(events: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
@@ -253,5 +265,26 @@ pub(crate) fn serve_kernel_request(name: &str) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_management_controller_is_shown_beside_being_driven() {
+        let controllers = [
+            "platform:dmi-ipmi-si",
+            "acpi:IPI0001:",
+            "pci:v0000103Cd00003302sv0000103Csd00003304bc0Csc07i01",
+        ];
+        for modalias in controllers {
+            assert_eq!(companion_of(modalias), Some("ipmi_devintf"), "{modalias}");
+        }
+        // USB controllers have the class 0c03.
+        for modalias in ["pci:v00008086d0000A36Dsv0sd0bc0Csc03i30", "platform:pcspkr", ""] {
+            assert_eq!(companion_of(modalias), None, "{modalias}");
+        }
     }
 }

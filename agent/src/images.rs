@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use oci::cache::Cache;
 use oci::registry::{Progress, Registries};
-use oci::{Pull, Reference};
+use oci::{Keep, Pull, Reference};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::actions::{Feed, Halt, Held, Images, NoImage};
+use crate::actions::{Feed, Halt, Held, Images, NoImage, Runtime};
 
 /// How often it is told how far a pull is.
 const TICK: Duration = Duration::from_secs(1);
@@ -44,35 +44,7 @@ impl Pulled {
 #[tonic::async_trait]
 impl Images for Pulled {
     async fn image(&self, reference: &str, feed: &Feed, _: &Halt) -> Result<Held, NoImage> {
-        let reference: Reference = reference.parse().map_err(|e| NoImage {
-            reason: "BadImage".to_owned(),
-            message: chain(&e),
-        })?;
-        let progress = Progress::default();
-        let pulled = self
-            .pull
-            .run(&self.cache, &reference, &self.registries, &progress);
-        tokio::pin!(pulled);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told_bytes = 0;
-        let image = loop {
-            tokio::select! {
-                image = &mut pulled => break image,
-                _ = tick.tick() => {
-                    let seen = progress.seen();
-                    if seen.total_bytes > 0 {
-                        let rate = seen.bytes.saturating_sub(told_bytes) / TICK.as_secs();
-                        feed.progress(seen.bytes, seen.total_bytes, rate, "pull");
-                    }
-                    told_bytes = seen.bytes;
-                }
-            }
-        };
-        let image = image.map_err(|e| NoImage {
-            reason: e.reason().to_owned(),
-            message: chain(&e),
-        })?;
+        let image = pulled(&self.pull, &self.cache, &self.registries, reference, feed).await?;
         feed.line(format!("farrier: image {reference} is {}", image.digest))
             .await;
         let config = image.config.clone();
@@ -86,9 +58,51 @@ impl Images for Pulled {
                 working_dir: config.working_dir,
                 stop_signal: config.stop_signal,
             },
-            keeps: Box::new(image),
+            by: Runtime::Namespaces {
+                keeps: Box::new(image),
+            },
         })
     }
+}
+
+/// Pulls an image, and tells how far it is.
+///
+/// # Errors
+/// In words, with a reason for programs.
+pub(crate) async fn pulled<K: Keep>(
+    pull: &Pull,
+    keeper: &K,
+    registries: &Registries,
+    reference: &str,
+    feed: &Feed,
+) -> Result<K::Image, NoImage> {
+    let reference: Reference = reference.parse().map_err(|e| NoImage {
+        reason: "BadImage".to_owned(),
+        message: chain(&e),
+    })?;
+    let progress = Progress::default();
+    let pulled = pull.run(keeper, &reference, registries, &progress);
+    tokio::pin!(pulled);
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told_bytes = 0;
+    let image = loop {
+        tokio::select! {
+            image = &mut pulled => break image,
+            _ = tick.tick() => {
+                let seen = progress.seen();
+                if seen.total_bytes > 0 {
+                    let rate = seen.bytes.saturating_sub(told_bytes) / TICK.as_secs();
+                    feed.progress(seen.bytes, seen.total_bytes, rate, "pull");
+                }
+                told_bytes = seen.bytes;
+            }
+        }
+    };
+    image.map_err(|e| NoImage {
+        reason: e.reason().to_owned(),
+        message: chain(&e),
+    })
 }
 
 /// `MemTotal` of /proc/meminfo; 0 where it does not say.
@@ -99,7 +113,7 @@ fn memory_bytes(meminfo: &str) -> u64 {
 }
 
 /// The words of an error and of its causes.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -10,6 +10,7 @@
 
 pub mod actions;
 mod boot_secret;
+mod boot_server;
 pub mod cmdline;
 mod connection;
 pub mod console;
@@ -23,11 +24,15 @@ mod last_words;
 pub mod modules;
 mod needed;
 pub mod net;
+pub mod notices;
 mod runtime;
 pub mod screen;
 pub mod setting;
 mod start;
+#[cfg(feature = "containerd")]
+mod stores;
 pub mod supervisor;
+pub mod tools;
 pub mod worker;
 
 #[cfg(panic = "abort")]

@@ -7,24 +7,32 @@ use macaddr::MacAddr6;
 
 use crate::actions::Surroundings;
 use crate::boot_secret;
-use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, parse_mac};
+use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, RuntimeParameters, parse_mac};
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
+use crate::modules::tools_of_running_kernel;
 use crate::net::{self, nic};
+use crate::notices;
 use crate::runtime::on_runtime;
 use crate::screen::{self, Trouble};
 use crate::setting::Setting;
+use crate::tools::Tools;
 use crate::worker::{self, Identity, Settings};
 
 const USAGE: &str = "\
 usage: farrier-agent --server HOST:PORT [--mac MAC] [--token TOKEN] [--state-dir DIR]
+                     [--runtime RUNTIME] [--containerd-address SOCKET]
 
 Attaches this host to a Farrier server and runs the actions that it is given.
   --server HOST:PORT  where the server's gRPC listens (FARRIER_AGENT_SERVER)
   --mac MAC           who this machine is; default: its only network card with a cable
   --token TOKEN       the boot token, where the server asks for one (FARRIER_BOOT_TOKEN)
   --state-dir DIR     where the journal of this boot is kept; default: /run/farrier-agent
+  --runtime RUNTIME   who runs actions that are images, where their template does not say
+                      it: namespaces (this agent; the default), containerd
+  --containerd-address SOCKET
+                      where containerd listens; default: /run/containerd/containerd.sock
   --help, -h          print this
   --version, -V       print the version
 Exits with 70 when the machine is to reboot, 71 when it is to power off.";
@@ -35,6 +43,11 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
     screen::panel::keep(&console::active());
     device_links::keep();
     let parameters = BootParameters::from_cmdline(&Cmdline::of_this_boot());
+    // PID 1 has said them, in a process of its own.
+    for warning in &parameters.warnings {
+        notices::tell(&console::printable(warning));
+        screen::change(|state| state.push_line(&console::printable(warning)));
+    }
     let (surroundings, problem) = Surroundings::of_this_boot(&parameters);
     if let Some(problem) = problem {
         say(&problem);
@@ -75,7 +88,9 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             last_death: died.to_owned(),
             surroundings,
             registries: parameters.registries.clone(),
+            runtime: parameters.runtime.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
+            tools: Tools::of_this_boot(tools_of_running_kernel(), parameters.http.clone()),
         })
         .await
     })
@@ -104,6 +119,7 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
     let mut token = std::env::var("FARRIER_BOOT_TOKEN").unwrap_or_default();
     let mut state_dir = PathBuf::from("/run/farrier-agent");
     let mut mac: Option<MacAddr6> = None;
+    let mut runtime = RuntimeParameters::default();
     let mut words = arguments.iter();
     while let Some(flag) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{flag} needs a value"));
@@ -111,6 +127,13 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
             "--server" => server = Some(value()?.clone()),
             "--token" => token = value()?.clone(),
             "--state-dir" => state_dir = PathBuf::from(value()?),
+            "--runtime" => runtime
+                .prefer(value()?)
+                .map_err(|why| format!("--runtime: {why}"))?,
+            "--containerd-address" => {
+                let address = runtime.listens_at(value()?);
+                address.map_err(|why| format!("--containerd-address: {why}"))?;
+            }
             "--mac" => {
                 let text = value()?;
                 mac = Some(parse_mac(text).ok_or_else(|| format!("--mac {text} is not a MAC address"))?);
@@ -130,7 +153,9 @@ fn settings(arguments: &[String]) -> Result<Settings, String> {
         last_death: String::new(),
         surroundings: Surroundings::of_this_process(),
         registries: RegistryParameters::default(),
+        runtime,
         hardware: None,
+        tools: Tools::default(),
     })
 }
 
@@ -167,12 +192,26 @@ mod tests {
             (s.server.as_str(), s.identity.mac.as_str()),
             ("10.0.0.1:42113", "52:54:00:77:00:0b")
         );
+        assert!(!s.runtime.prefers_containerd && s.runtime.containerd_address.starts_with("/run/containerd"));
+        let s = parse("--server s:1 --mac 52:54:00:77:00:0B --runtime containerd --containerd-address unix:///run/c.sock")
+            .expect("settings");
+        assert!(s.runtime.prefers_containerd && s.runtime.containerd_address.ends_with("run/c.sock"));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         assert!(parse("--server").expect_err("no value").contains("--server"));
         assert!(parse("--mac zz").expect_err("no MAC").contains("zz"));
+        assert!(
+            parse("--runtime docker")
+                .expect_err("unknown")
+                .contains("namespaces or containerd")
+        );
+        assert!(
+            parse("--containerd-address c.sock")
+                .expect_err("relative")
+                .contains("c.sock")
+        );
         assert!(parse("--frob").expect_err("unknown").contains("--frob"));
     }
 }

@@ -8,9 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use farrier_agent::actions::{self, Feed, Halt, Held, Images, NoImage, Place, Surroundings, Told};
+use farrier_agent::actions::{
+    self, Feed, Halt, Held, Images, NoImage, Place, Runtime, Runtimes, Surroundings, Told,
+};
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
+use farrier_agent::tools::Tools;
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
 use redaction::Secrets;
@@ -39,7 +42,7 @@ impl Images for Busybox {
         };
         Ok(Held {
             image,
-            keeps: Box::new(()),
+            by: Runtime::Namespaces { keeps: Box::new(()) },
         })
     }
 }
@@ -90,10 +93,14 @@ impl World {
             mounts: self.folder.path().join("mounts"),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
-            images: Some(Arc::new(Busybox {
-                layer: self.folder.path().join("layer"),
-                user: self.user.clone(),
-            })),
+            runtimes: Runtimes {
+                namespaces: Some(Arc::new(Busybox {
+                    layer: self.folder.path().join("layer"),
+                    user: self.user.clone(),
+                })),
+                ..Runtimes::default()
+            },
+            tools: Tools::default(),
             own: env!("CARGO_BIN_EXE_farrier-agent").into(),
         }
     }
@@ -252,6 +259,19 @@ async fn how_it_fails_is_told() {
     assert!(
         told.reason == "BadAction" && told.message.contains("no named volumes"),
         "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_containerd_is_to_run_is_refused_where_there_is_none() {
+    let mut action = script("true");
+    action.runtime = "containerd".to_owned();
+    let failed = failed(World::new().run(action).await);
+    assert_eq!(failed.reason, "ContainerdAway");
+    assert!(
+        failed.message.contains("knows no containerd"),
+        "{}",
+        failed.message
     );
 }
 

@@ -30,6 +30,8 @@ pub struct BootsConfig {
     pub consoles: Vec<String>,
     /// Answers router solicitations of known machines. Default true: iPXE waits 16 s for an answer.
     pub ra: bool,
+    /// What HTTP answers besides, at paths of its own. Default: nothing.
+    pub besides: axum::Router,
 }
 
 impl BootsConfig {
@@ -47,6 +49,7 @@ impl BootsConfig {
             dhcp: DhcpMode::Reservations { port: 67 },
             consoles: vec!["console=tty0".into(), "console=ttyS0,115200".into()],
             ra: true,
+            besides: axum::Router::new(),
         }
     }
 }

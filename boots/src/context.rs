@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use mac::mac_text;
 use macaddr::MacAddr6;
 
-use crate::inventory::{BootId, Inventory, InventoryError, NextBoot};
+use crate::inventory::{BootId, Inventory, InventoryError, Machine, NextBoot};
 use crate::leases::Leases;
 use crate::overlays::{self, Asked, Drivers};
 use crate::scripts::{self, ScriptError, Server};
@@ -172,7 +172,7 @@ impl Context {
             _ => String::new(),
         };
         let drivers = match machine.next {
-            NextBoot::Agent { .. } => self.drivers(asked).await?,
+            NextBoot::Agent { .. } => self.drivers(asked, has_bond(&machine)).await?,
             _ => Drivers::InBase,
         };
         if let Some(note) = drivers.note() {
@@ -188,7 +188,7 @@ impl Context {
 }
 
 impl Context {
-    async fn drivers(&self, asked: Asked<'_>) -> Result<Drivers, ScriptRefusal> {
+    async fn drivers(&self, asked: Asked<'_>, has_bond: bool) -> Result<Drivers, ScriptRefusal> {
         let boot_dir = self.boot_dir.clone();
         let said = match asked {
             Asked::Anew => None,
@@ -196,11 +196,23 @@ impl Context {
         };
         let found = tokio::task::spawn_blocking(move || {
             let asked = said.as_deref().map_or(Asked::Anew, Asked::With);
-            overlays::for_card(&boot_dir, asked)
+            let drivers = overlays::for_card(&boot_dir, asked)?;
+            Ok(match has_bond {
+                true => drivers.with(overlays::BONDING, &overlays::names(&boot_dir)),
+                false => drivers,
+            })
         });
         let found = found.await.unwrap_or_else(|panic| Err(panic.to_string()));
         found.map_err(ScriptRefusal::BootImage)
     }
+}
+
+/// Whether the agent is told to make a bond, whoever wrote the word.
+fn has_bond(machine: &Machine) -> bool {
+    let words = machine.kernel_params.iter();
+    words
+        .flat_map(|words| words.split(' '))
+        .any(|word| word.starts_with("bond="))
 }
 
 /// What is said of a machine that is not to have an address from here.

@@ -40,6 +40,17 @@ impl Drivers {
         }
     }
 
+    /// With one more overlay, where the boot image has it among `known` and it is not sent anyhow.
+    pub(crate) fn with(mut self, overlay: &str, known: &[String]) -> Self {
+        if let Self::Sent { overlays, .. } = &mut self
+            && known.iter().any(|name| name == overlay)
+            && !overlays.iter().any(|name| name == overlay)
+        {
+            overlays.push(overlay.to_owned());
+        }
+        self
+    }
+
     /// What people should know of it.
     pub fn note(&self) -> Option<String> {
         match self {
@@ -131,6 +142,9 @@ fn read(boot_dir: &Path) -> Result<Option<Overlays>, String> {
         .map_err(|error| unusable(error.to_string()))
 }
 
+/// The overlay that machines with a bond get beside that of their card: the bond is made before there is a network to fetch it by.
+pub(crate) const BONDING: &str = "bonding";
+
 const MOST_SHOWN: usize = 40;
 
 #[cfg(test)]
@@ -179,6 +193,23 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(for_card(empty.path(), Asked::Anew), Ok(Drivers::InBase));
         assert_eq!(names(directory.path()), ["intel-1g", "realtek"]);
+    }
+
+    #[test]
+    fn an_overlay_is_added_once_and_only_where_the_image_has_it() {
+        let directory = boot_dir(LIST);
+        let known = names(directory.path());
+        let sent = |said: &str| for_card(directory.path(), Asked::With(said)).unwrap();
+        assert_eq!(
+            sent("01:1a:f4:10:00").with("realtek", &known).overlays(),
+            ["realtek"]
+        );
+        let both = sent("01:80:86:10:d3")
+            .with("realtek", &known)
+            .with("realtek", &known);
+        assert_eq!(both.overlays(), ["intel-1g", "realtek"]);
+        assert_eq!(sent("01:1a:f4:10:00").with(BONDING, &known).overlays(), [""; 0]);
+        assert_eq!(Drivers::AskAgain.with("realtek", &known), Drivers::AskAgain);
     }
 
     #[test]

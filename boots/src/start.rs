@@ -88,7 +88,7 @@ impl Boots {
             config.boot_dir.clone(),
             config.images_dir.clone(),
         );
-        let router = http::router(site.clone());
+        let router = http::router(site.clone(), config.besides.clone());
 
         // A service that breaks down takes the others with it: whoever runs them hears of it and starts them again.
         let shutdown = shutdown.child_token();

@@ -285,6 +285,31 @@ async fn a_machine_says_its_card_and_is_sent_what_drives_it() {
             "{query}: {script}"
         );
     }
+    // A machine with a bond gets what makes it, too.
+    let with_bond = boots::inventory::Machine {
+        kernel_params: vec!["quiet bond=bond0::mode=802.3ad".into()],
+        ..machine(MACHINE)
+    };
+    std::fs::write(
+        lab.boot.path().join("overlays.list"),
+        list.replace("overlay realtek\n", "overlay realtek\noverlay bonding\n"),
+    )
+    .unwrap();
+    lab.world.put(with_bond);
+    for (query, want) in [
+        (
+            "?card=01:80:86:10:d3",
+            &["drivers-intel-1g.img", "drivers-bonding.img"][..],
+        ),
+        ("?card=01:1a:f4:10:00", &["drivers-bonding.img"]),
+    ] {
+        let script = script(query).await;
+        let fetched = script.matches("initrd --name drivers-").count();
+        assert!(
+            fetched == want.len() && want.iter().all(|name| script.contains(name)),
+            "{query}: {script}"
+        );
+    }
     lab.world
         .heard(&[
             "drivers | no driver of the boot image names the network card 1234:5678",

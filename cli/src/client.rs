@@ -1,6 +1,7 @@
 //! The connection to a server, and how long we wait for it.
 //!
-//! Each answer has to begin within a time, but that of `WaitWorkflow`, which takes as long as the workflow does. Streams
+//! Each answer has to begin within a time, but that of `WaitWorkflow`, which takes as long as the workflow does, and that of
+//! `PutImageBlob`, which takes as long as the content that is sent. Streams
 //! take as long as they take once they have begun. Whatever is waited for, the server is asked for a sign of life (an
 //! HTTP/2 ping) while nothing comes from it.
 
@@ -24,8 +25,8 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(30);
 /// A server that is gone is noticed after both, one after the other; a try to reach it again takes the rest of 20 s.
 const PING_AFTER: Duration = Duration::from_secs(5);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
-/// It is answered when a workflow has ended.
-const WAITS: &str = "/WaitWorkflow";
+/// They are answered when a workflow has ended, and when all of a content has come.
+const WAITS: [&str; 2] = ["/WaitWorkflow", "/PutImageBlob"];
 
 /// A server that answered.
 pub(crate) struct Client {
@@ -58,7 +59,8 @@ impl Service<http::Request<Body>> for Timely {
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         self.bearer.show(request.headers_mut());
-        let waits = request.uri().path().ends_with(WAITS);
+        let path = request.uri().path();
+        let waits = WAITS.iter().any(|call| path.ends_with(call));
         let answer = self.channel.call(request);
         let within = self.request_timeout.0.filter(|_| !waits);
         Box::pin(async move {

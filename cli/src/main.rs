@@ -95,6 +95,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             group.request_timeout,
             group.output,
         ),
+        Command::Registry(group) => (
+            Asked::Registry(group.command),
+            group.server,
+            group.request_timeout,
+            group.output,
+        ),
         Command::Machine(group) => {
             namespace = group.namespace;
             (
@@ -174,6 +180,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Asked::Token(command) => commands::token::run(command, asking).await,
             Asked::Machine(command) => commands::machine::run(command, asking).await,
             Asked::Namespace(command) => commands::namespace::run(command, asking).await,
+            Asked::Registry(command) => commands::registry::run(command, asking).await,
             Asked::Run(args) => commands::workflow::run::run(args, asking).await,
             Asked::Secret(command) => commands::secret::run(command, asking).await,
             Asked::Template(command) => commands::template::run(command, asking).await,
@@ -194,6 +201,7 @@ enum Asked {
     WhoAmI,
     Machine(commands::machine::MachineCommand),
     Namespace(commands::namespace::NamespaceCommand),
+    Registry(commands::registry::RegistryCommand),
     Run(commands::workflow::run::RunArgs),
     Secret(commands::secret::SecretCommand),
     Template(commands::template::TemplateCommand),

@@ -10,7 +10,9 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What no source names, and why it is there.
-const UNNAMED: [(&str, &str, &str); 5] = [
+const UNNAMED: [(&str, &str, &str); 7] = [
+    ("containerd", "prost", "generated code"),
+    ("containerd", "tonic-prost", "generated code"),
     ("proto", "prost", "generated code"),
     ("proto", "prost-types", "generated code"),
     ("proto", "serde", "generated code"),

@@ -15,12 +15,13 @@ const MADE: [&str; 6] = [
     "broadcast::channel",
 ];
 /// Where the server is.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "access/src",
     "boots/src",
     "cli/src/serve",
     "connections/src",
     "coordinator/src",
+    "registry/src",
     "server/src",
     "store/src",
 ];

@@ -206,10 +206,21 @@ fn its_capabilities_are_what_every_service_needs() {
 
 #[test]
 fn systemd_takes_it() {
+    // The programs are not installed here.
+    let server = text().replace("/usr/local/bin/farrier", env!("CARGO_BIN_EXE_farrier"));
+    systemd_takes("farrier.service", &server);
+    let agent = fs::read_to_string(root().join("packaging/farrier-agent.service")).unwrap();
+    let installed = "/usr/local/sbin/farrier-agent";
+    assert!(agent.contains(&format!("ExecStart={installed} ")));
+    systemd_takes(
+        "farrier-agent.service",
+        &agent.replace(installed, env!("CARGO_BIN_EXE_farrier")),
+    );
+}
+
+fn systemd_takes(name: &str, unit: &str) {
     let dir = tempfile::tempdir().unwrap();
-    // The program is not installed here.
-    let unit = text().replace("/usr/local/bin/farrier", env!("CARGO_BIN_EXE_farrier"));
-    let path = dir.path().join("farrier.service");
+    let path = dir.path().join(name);
     fs::write(&path, unit).unwrap();
     let output = Command::new("systemd-analyze")
         .arg("verify")

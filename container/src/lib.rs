@@ -9,7 +9,8 @@
 //! Knows no registry, no agent and no server, and pulls nothing: an image is folders with layers in overlayfs's form.
 //! Nothing that it mounts is in the mount namespace of whoever started it.
 
-mod confinement;
+pub mod accounts;
+pub mod confinement;
 pub mod group;
 pub mod init;
 pub mod plan;

@@ -28,6 +28,9 @@ const REQUEST_TRIES: u32 = 4;
 /// RFC 2131 section 4.4.5: renewals are not repeated faster than this.
 const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 
+/// REQUESTs sent for an address that is held, after the link was away.
+const REBOOT_TRIES: u32 = 4;
+
 /// RFC 2131 section 3.1.5: how long to wait after a DECLINE.
 const DECLINE_WAIT: Duration = Duration::from_secs(10);
 
@@ -66,7 +69,8 @@ pub struct Client {
     naks: u32,
 }
 
-/// RFC 2131 figure 5, without INIT-REBOOT (the agent remembers nothing between boots).
+/// RFC 2131 figure 5. INIT-REBOOT and REBOOTING are one: the agent remembers nothing between boots, and is in them when its link
+/// was away.
 #[derive(Clone, Debug)]
 enum State {
     Init,
@@ -86,6 +90,10 @@ enum State {
         held: Held,
     },
     Rebinding {
+        exchange: Exchange,
+        held: Held,
+    },
+    Rebooting {
         exchange: Exchange,
         held: Held,
     },
@@ -150,6 +158,27 @@ impl Client {
             State::Renewing { exchange, held } | State::Rebinding { exchange, held } => {
                 self.extend(exchange, held, now)
             }
+            State::Rebooting { exchange, held } => self.reboot(exchange, held, now),
+        }
+    }
+
+    /// The link was away and is there again: the machine may be in another network, or be forgotten in this one.
+    ///
+    /// A lease that is held stays as it is, and its server is asked for it anew; without one the next message goes out at once.
+    ///
+    /// Source: RFC 2131 sections 3.2, 3.7 and 4.3.2 (INIT-REBOOT).
+    pub fn on_link_up(&mut self, now: Instant) -> Vec<Action> {
+        match self.state.clone() {
+            State::Bound { held }
+            | State::Renewing { held, .. }
+            | State::Rebinding { held, .. }
+            | State::Rebooting { held, .. } => {
+                let exchange = Exchange::new(self.random.next(), now);
+                self.reboot(exchange, held, now)
+            }
+            // Whoever has quarrelling servers, or an address in use, waits as before.
+            State::Init if self.deadline.is_some_and(|at| now < at) => Vec::new(),
+            State::Init | State::Selecting { .. } | State::Requesting { .. } => self.discover_anew(now),
         }
     }
 
@@ -191,18 +220,22 @@ impl Client {
                 self.restart(now + wait);
                 Vec::new()
             }
-            (State::Renewing { exchange, .. } | State::Rebinding { exchange, .. }, Ack)
-                if exchange.xid == packet.xid =>
-            {
-                self.bind(exchange, &packet, now)
-            }
-            (State::Renewing { exchange, held } | State::Rebinding { exchange, held }, Nak)
-                if exchange.xid == packet.xid =>
-            {
+            (
+                State::Renewing { exchange, .. }
+                | State::Rebinding { exchange, .. }
+                | State::Rebooting { exchange, .. },
+                Ack,
+            ) if exchange.xid == packet.xid => self.bind(exchange, &packet, now),
+            (
+                State::Renewing { exchange, held }
+                | State::Rebinding { exchange, held }
+                | State::Rebooting { exchange, held },
+                Nak,
+            ) if exchange.xid == packet.xid => {
                 let said = packet
                     .text(crate::options::code::MESSAGE)
                     .unwrap_or("no reason given");
-                let why = format!("{from} refused to renew {}: {said}", held.address);
+                let why = format!("{from} refused {}: {said}", held.address);
                 self.restart(now);
                 vec![Action::Lost { why }]
             }
@@ -212,8 +245,10 @@ impl Client {
 
     /// The caller found that another host uses the leased address: gives it back and starts over later.
     pub fn conflict(&mut self, now: Instant) -> Vec<Action> {
-        let (State::Bound { held } | State::Renewing { held, .. } | State::Rebinding { held, .. }) =
-            self.state.clone()
+        let (State::Bound { held }
+        | State::Renewing { held, .. }
+        | State::Rebinding { held, .. }
+        | State::Rebooting { held, .. }) = self.state.clone()
         else {
             return Vec::new();
         };
@@ -256,6 +291,24 @@ impl Client {
             server,
         };
         let mut packet = message::selecting(self.mac, exchange.xid, offered, server);
+        self.finish(&mut packet, exchange, now);
+        send(&packet, Destination::Broadcast)
+    }
+
+    /// Asks for the address that is held. Without an answer the lease is used for the rest of its time (RFC 2131 section 3.2).
+    fn reboot(&mut self, mut exchange: Exchange, held: Held, now: Instant) -> Vec<Action> {
+        let is_over = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if exchange.tries >= REBOOT_TRIES || is_over(held.timers.expiry) {
+            self.state = State::Bound { held };
+            self.deadline = held.timers.renew.map(|renew| renew.max(now));
+            // What its timers ask for may be due already.
+            return self.on_timeout(now);
+        }
+        let again = now + self.random.jitter(wait(exchange.tries));
+        self.deadline = Some(held.timers.expiry.map_or(again, |expiry| again.min(expiry)));
+        exchange.tries += 1;
+        self.state = State::Rebooting { exchange, held };
+        let mut packet = message::rebooting(self.mac, exchange.xid, held.address);
         self.finish(&mut packet, exchange, now);
         send(&packet, Destination::Broadcast)
     }

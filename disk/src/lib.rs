@@ -8,6 +8,7 @@ pub mod device;
 pub mod filesystem;
 pub mod gpt;
 pub mod grow;
+pub mod health;
 pub mod image;
 pub mod mbr;
 pub mod mount;

@@ -8,6 +8,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod ways;
 
 use std::fs;
 use std::io;
@@ -52,6 +53,8 @@ pub struct Disk {
     pub name: String,
     /// In /dev.
     pub path: PathBuf,
+    /// In /dev: other ways to the same disk. Whatever is done to it is done by `path` alone.
+    pub other_paths: Vec<PathBuf>,
     pub size_bytes: u64,
     pub sector_bytes: u64,
     /// What the disk writes at once; never less than `sector_bytes`.
@@ -93,7 +96,7 @@ pub(crate) fn partitions_of(dir: &Path) -> Vec<Partition> {
     partitions(&System::default(), dir)
 }
 
-/// Lists block devices, by name.
+/// Lists block devices, by name; disks ([`Include::DisksOnly`]) once each, in however many ways they are reached.
 ///
 /// # Errors
 /// Only if there is no `/sys/block`; a device that vanishes meanwhile is left out.
@@ -113,7 +116,10 @@ pub fn list(system: &System, include: Include) -> io::Result<Vec<Disk>> {
         }
     }
     disks.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(disks)
+    Ok(match include {
+        Include::Everything => disks,
+        Include::DisksOnly => ways::one_of_each(system, disks),
+    })
 }
 
 /// All disks in a line, for error messages: `/dev/vda (10 GiB, virtio, serial abc), …`.
@@ -133,6 +139,14 @@ fn describe_one(disk: &Disk) -> String {
     facts.extend(disk.wwn.as_ref().map(|wwn| format!("wwn {wwn}")));
     if disk.rotational {
         facts.push("rotational".to_owned());
+    }
+    if !disk.other_paths.is_empty() {
+        let others: Vec<String> = disk
+            .other_paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        facts.push(format!("also {}", others.join(" and ")));
     }
     if disk.read_only {
         facts.push("read-only".to_owned());
@@ -179,6 +193,7 @@ fn read_disk(system: &System, dir: &Path, name: String) -> Option<Disk> {
     let sector_bytes = number(dir, "queue/logical_block_size").unwrap_or(512);
     let mut disk = Disk {
         path: device_path(system, &name),
+        other_paths: Vec::new(),
         size_bytes,
         sector_bytes,
         physical_sector_bytes: number(dir, "queue/physical_block_size")

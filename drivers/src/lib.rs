@@ -1,11 +1,13 @@
 //! What a boot image says of its drivers, in three texts: which overlay a network card needs ([`Overlays`]), which modules and which
-//! firmware there are, with the digest of each ([`Catalogue`]), and which of those lists belong to the image ([`Seals`]).
+//! firmware there are, with the digest of each ([`Catalogue`]), and which of those lists, and which archive of programs, belong to the
+//! image ([`Seals`]). Beside them, a reader of the format of its archives ([`newc`]).
 //!
 //! The build writes them, the boot server reads the first, the agent the others. Pure: opens no file and takes no digest.
 
 #![forbid(unsafe_code)]
 
 mod catalogue;
+pub mod newc;
 mod overlays;
 mod pattern;
 mod pci;
@@ -15,10 +17,13 @@ pub use catalogue::{Catalogue, Entry, FILE as CATALOGUE_FILE};
 pub use overlays::{BASE, Card, FILE as OVERLAYS_FILE, Overlays, archive_of, is_name};
 pub use pattern::Patterns;
 pub use pci::{NoPciId, PciId};
-pub use seals::{FILE as SEALS_FILE, Seal, Seals};
+pub use seals::{FILE as SEALS_FILE, Seal, Seals, Tools};
 
 /// The archive that modules and firmware are fetched from, one by one: cpio, each file in it packed for itself.
 pub const ARCHIVE_FILE: &str = "modules.cpio";
+
+/// The archive of programs that actions may ask for, with the libraries that they link: packed cpio, fetched as a whole.
+pub const TOOLS_FILE: &str = "tools.img";
 
 /// A text of the image is not as its build writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

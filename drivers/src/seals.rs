@@ -1,13 +1,13 @@
-//! `seals`: which lists of modules belong to a boot image. It lies in the base, beside its modules: what the base does not seal is not
-//! used.
+//! `seals`: which lists of modules, and which archive of programs, belong to a boot image. It lies in the base, beside its modules: what
+//! the base does not seal is not used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::overlays::is_name;
-use crate::{CATALOGUE_FILE, TextError, is_digest, lines};
+use crate::{CATALOGUE_FILE, TOOLS_FILE, TextError, is_digest, lines};
 
-/// What a list has to be.
+/// What a list or an archive has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seal {
     /// Size.
@@ -23,6 +23,19 @@ pub struct Seals {
     pub fetched: Option<Seal>,
     /// Of the list that lies in each overlay, by the overlay's name.
     pub overlays: BTreeMap<String, Seal>,
+    /// The programs that actions may ask for; `None`: the image has none.
+    pub tools: Option<Tools>,
+}
+
+/// The archive of programs ([`TOOLS_FILE`]), as it is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tools {
+    /// Of the archive.
+    pub seal: Seal,
+    /// What its files have when it is unpacked.
+    pub unpacked_bytes: u64,
+    /// The names of the programs, sorted.
+    pub programs: Vec<String>,
 }
 
 impl Seals {
@@ -39,21 +52,36 @@ impl Seals {
                 what,
             };
             let words: Vec<&str> = words.split(' ').collect();
-            let [kind, name, bytes, sha256] = words.as_slice() else {
+            let [kind, name, bytes, sha256, rest @ ..] = words.as_slice() else {
                 return Err(error(format!("it has {} words, not four", words.len())));
             };
-            let bytes = bytes
-                .parse()
-                .map_err(|_| error(format!("{bytes:?} is no size")))?;
+            let size = |bytes: &str| {
+                let size = bytes.parse::<u64>();
+                size.map_err(|_| error(format!("{bytes:?} is no size")))
+            };
+            let bytes = size(bytes)?;
             if !is_digest(sha256) {
                 return Err(error(format!("{sha256:?} is no SHA-256")));
             }
             let sha256 = (*sha256).to_owned();
             let seal = Seal { bytes, sha256 };
-            match *kind {
-                "fetched" if *name == CATALOGUE_FILE => seals.fetched = Some(seal),
-                "overlay" if is_name(name) => {
+            match (*kind, rest) {
+                ("fetched", []) if *name == CATALOGUE_FILE => seals.fetched = Some(seal),
+                ("overlay", []) if is_name(name) => {
                     seals.overlays.insert((*name).to_owned(), seal);
+                }
+                ("tools", [unpacked, programs @ ..]) if *name == TOOLS_FILE => {
+                    if let Some(program) = programs.iter().find(|program| !is_program(program)) {
+                        return Err(error(format!("{program:?} is no name of a program")));
+                    }
+                    seals.tools = Some(Tools {
+                        seal,
+                        unpacked_bytes: size(unpacked)?,
+                        programs: programs.iter().map(|&program| program.to_owned()).collect(),
+                    });
+                }
+                ("fetched" | "overlay", [_, ..]) => {
+                    return Err(error(format!("it has {} words, not four", words.len())));
                 }
                 _ => return Err(error(format!("{kind:?} {name:?} is not known"))),
             }
@@ -73,8 +101,23 @@ impl Seals {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{kind} {name} {bytes} {sha256}");
         }
+        if let Some(tools) = &self.tools {
+            let Seal { bytes, sha256 } = &tools.seal;
+            let unpacked = tools.unpacked_bytes;
+            let _ = write!(text, "tools {TOOLS_FILE} {bytes} {sha256} {unpacked}");
+            for program in &tools.programs {
+                let _ = write!(text, " {program}");
+            }
+            text.push('\n');
+        }
         text
     }
+}
+
+/// Whether a program may be called so: what a shell needs no quotes for.
+fn is_program(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+    !matches!(name, "" | "." | "..") && name.bytes().all(is_plain)
 }
 
 /// Its name below `lib/modules/<version>`.
@@ -94,6 +137,11 @@ mod tests {
         let seals = Seals {
             fetched: Some(seal("a")),
             overlays: [("intel-1g".to_owned(), seal("0"))].into(),
+            tools: Some(Tools {
+                seal: seal("1"),
+                unpacked_bytes: 12,
+                programs: vec!["mdadm".to_owned(), "mkfs.xfs".to_owned()],
+            }),
         };
         let text = seals.to_text();
         assert!(
@@ -112,6 +160,16 @@ mod tests {
         let digest = "0".repeat(64);
         for (line, want) in [
             ("overlay a 7".to_owned(), "it has 3 words"),
+            (format!("overlay a 7 {digest} 8"), "it has 5 words"),
+            (
+                format!("tools tools.img 7 {digest} many a"),
+                "\"many\" is no size",
+            ),
+            (
+                format!("tools tools.img 7 {digest} 8 ../sh"),
+                "\"../sh\" is no name of a program",
+            ),
+            (format!("tools other.img 7 {digest} 8 a"), "is not known"),
             (format!("overlay a seven {digest}"), "\"seven\" is no size"),
             ("overlay a 7 00".to_owned(), "\"00\" is no SHA-256"),
             (

@@ -8,7 +8,13 @@ const TOKEN: &str = "farrier.token";
 pub(crate) fn run(bytes: &[u8]) {
     let text = crate::text(bytes);
     let kernel = Cmdline::parse(text);
-    let _ = BootParameters::from_cmdline(&kernel);
+    let parameters = BootParameters::from_cmdline(&kernel);
+    if let Some(bond) = parameters.bond {
+        // What the kernel takes: a name with room for a VLAN's number, delays that are multiples of `miimon`.
+        assert!((1..=10).contains(&bond.name.len()) && !bond.name.contains('/'));
+        assert!(bond.miimon_ms > 0 && bond.updelay_ms % bond.miimon_ms == 0);
+        assert!(bond.members.len() <= 32);
+    }
     let _ = kernel.is_on(TOKEN);
     // What actions may see has no token, however it was written.
     assert_eq!(Cmdline::parse(&kernel.masked()).value(TOKEN), None);

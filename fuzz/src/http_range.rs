@@ -1,8 +1,8 @@
 //! Ranges and conditions of HTTP requests, as header lines: a part lies within the file.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use boots::http::range::{Reply, decide, not_modified};
 use boots::tftp::name::{Wanted, wanted};
+use ranges::{Reply, decide, not_modified};
 
 pub(crate) fn run(bytes: &[u8]) {
     let text = crate::text(bytes);

@@ -30,11 +30,14 @@ mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod redacted_text;
+mod registry_archive;
 mod registry_challenge;
+mod registry_request;
 mod resume_token;
 mod router_solicitation;
 mod template_render;
 mod tftp_packet;
+mod tools_archive;
 
 /// A parser of bytes from outside.
 #[derive(Clone, Copy, Debug)]
@@ -73,11 +76,14 @@ pub const TARGETS: &[Target] = &[
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("redacted_text", redacted_text::run),
+    target("registry_archive", registry_archive::run),
     target("registry_challenge", registry_challenge::run),
+    target("registry_request", registry_request::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
     target("template_render", template_render::run),
     target("tftp_packet", tftp_packet::run),
+    target("tools_archive", tools_archive::run),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

@@ -1,7 +1,8 @@
-//! What an agent reads of its machine and of its neighbours: SMBIOS tables and frames of LLDP, and what an inventory comes to
+//! What an agent reads of its machine and of its neighbours: SMBIOS tables, what disks say of their health, and frames of LLDP, and what an inventory comes to
 //! that anything stands in.
 
 use agent::inventory::{lldp, smbios};
+use disk::health;
 use prost::Message;
 use proto::inventory::{MAX_BYTES, MAX_TEXT};
 use proto::v1::HardwareInventory;
@@ -14,6 +15,11 @@ pub(crate) fn run(bytes: &[u8]) {
             .all(|module| module.size_bytes > 0 && module.slot.len() <= MAX_TEXT)
     );
     let _ = smbios::chassis_kind(bytes);
+    let _ = health::nvme(bytes);
+    if let Some(said) = health::ata(bytes) {
+        // Of two answers.
+        assert!(said.warnings.len() < 2);
+    }
     if let Some((neighbour, _)) = lldp::parse(bytes) {
         let texts = [
             neighbour.chassis_id,

@@ -7,7 +7,8 @@
 # of no use. What a module depends on comes along.
 #
 # A family lies in the initramfs of every machine (the base). `family overlay, N kB: reason` lies in an archive of its own, which a
-# machine gets that boots from a card which one of its modules names, or that stands behind `for`; the archive has at most so many
+# machine gets that boots from a card which one of its modules names, or that stands behind `for` (in a
+# family of the base: that every machine has the driver of); the archive has at most so many
 # bytes. `family fetched, N kB: reason` is fetched by the agent over HTTP when a device or the kernel asks for one of its modules; all
 # of them, packed, have at most so many bytes.
 
@@ -19,15 +20,20 @@ budget base 150 kB
 virtio: the network of virtual machines, and randomness
   required virtio_pci virtio_net
   virtio_mmio virtio_rng
+  # Its two ids as a network card; a kernel that has virtio_pci built in does not say which cards it is for.
+  for 1af4:1000 1af4:1041
 
 network: the boot NIC's sockets and tagged networks
   af_packet 8021q
 
-firmware-variables: the machine's boot order
-  efivarfs
+firmware-variables: the machine's boot order, and where its kernel keeps why it died
+  efivarfs efi_pstore
 
 emulated-cards overlay, 60 kB: the cards that emulators offer beside virtio
   e1000 e1000e vmxnet3
+
+bonding overlay, 180 kB: machines whose command line has bond=, which need it before they have a network
+  bonding
 
 disks fetched, 420 kB: the disks of virtual machines
   required virtio_blk

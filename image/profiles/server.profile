@@ -9,12 +9,14 @@ budget base 150 kB
 virtio: the network of virtual machines, and randomness
   required virtio_pci virtio_net
   virtio_mmio virtio_rng
+  # Its two ids as a network card; a kernel that has virtio_pci built in does not say which cards it is for.
+  for 1af4:1000 1af4:1041
 
 network: the boot NIC's sockets and tagged networks
   af_packet 8021q
 
-firmware-variables: the machine's boot order
-  efivarfs
+firmware-variables: the machine's boot order, and where its kernel keeps why it died
+  efivarfs efi_pstore
 
 intel-1g overlay, 540 kB: Intel's cards up to 2.5 Gb/s
   e100 e1000 e1000e igb igbvf igc
@@ -82,8 +84,11 @@ ethernet-phy fetched, 360 kB: transceivers that Ethernet drivers ask for by the 
 hypervisor-disks fetched, 160 kB: the disks and the memory of VMware, Hyper-V, Xen and virtio
   virtio_blk virtio_scsi virtio_console virtio_balloon vmw_pvscsi vmw_balloon hv_storvsc hv_utils xen-blkfront
 
-links fetched, 520 kB: bonding, bridges and the pairs that actions make for networks of their own
-  bonding bridge br_netfilter stp veth dummy tun macvlan ipvlan vxlan team team_mode_*
+bonding overlay, 180 kB: machines whose command line has bond=, which need it before they have a network
+  bonding
+
+links fetched, 420 kB: bridges and the pairs that actions make for networks of their own
+  bridge br_netfilter stp veth dummy tun macvlan ipvlan vxlan team team_mode_*
 
 nft fetched, 520 kB: actions filter packets and translate addresses
   nf_tables nft_* nf_conntrack nf_nat nf_reject_ipv4 nf_reject_ipv6 nf_log_syslog nfnetlink

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use drivers::{ARCHIVE_FILE, CATALOGUE_FILE, OVERLAYS_FILE, archive_of};
+use drivers::{ARCHIVE_FILE, CATALOGUE_FILE, OVERLAYS_FILE, Tools, archive_of};
 
 use crate::boot_image::{BuildError, INITRAMFS};
 use crate::checksum::sha256_of_bytes;
@@ -24,19 +24,34 @@ pub(crate) struct Archives {
     pub(crate) families: Vec<FamilyBytes>,
 }
 
+/// What is put into archives.
+pub(crate) struct Parts<'a> {
+    /// Release of the kernel.
+    pub(crate) kernel: &'a str,
+    pub(crate) division: &'a Division<'a>,
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) firmware: &'a Found,
+    /// What the base says of the programs.
+    pub(crate) tools: Option<Tools>,
+}
+
 /// Packs all modules, and writes what lies beside the initramfs into `directory`. `component_of` says of which component a file is.
 ///
 /// # Errors
 /// [`BuildError`] for what cannot be packed or written.
 pub(crate) fn write(
     directory: &Path,
-    kernel: &str,
-    division: &Division<'_>,
-    wanted: &Wanted,
-    firmware: &Found,
+    parts: Parts<'_>,
     component_of: &dyn Fn(&str) -> String,
     report: &mut Report<'_>,
 ) -> Result<Archives, BuildError> {
+    let Parts {
+        kernel,
+        division,
+        wanted,
+        firmware,
+        tools,
+    } = parts;
     let (mut contents, mut families) = (Vec::new(), Vec::new());
     let mut seals = BTreeMap::new();
     for (name, modules) in &division.overlays {
@@ -70,7 +85,7 @@ pub(crate) fn write(
         files::write(&directory.join(CATALOGUE_FILE), &made.list)?;
         fetched = Some(made);
     }
-    let seals = division::seals(fetched.as_ref(), seals);
+    let seals = division::seals(fetched.as_ref(), seals, tools);
     let mut tree = initramfs::drivers_tree(kernel, &division.base, &seals)?;
     let in_base = division.base.iter().flat_map(|(_, module)| &module.info.firmware);
     for (name, content) in in_base.filter_map(|name| Some((name, firmware.files.get(name)?))) {
@@ -141,16 +156,25 @@ fn packed(name: &str, tree: &Tree, report: &mut Report<'_>) -> Result<Vec<u8>, B
     })?)
 }
 
-fn contents_of(tree: &Tree, archive: &str, component_of: &dyn Fn(&str) -> String) -> Vec<ContentFile> {
-    let file = |(path, node): (&str, &Node)| match node {
-        Node::File { content, .. } => Some(ContentFile {
+/// What the manifest says of the files in an archive, and of the links where there are any.
+pub(crate) fn contents_of(
+    tree: &Tree,
+    archive: &str,
+    component_of: &dyn Fn(&str) -> String,
+) -> Vec<ContentFile> {
+    let file = |(path, node): (&str, &Node)| {
+        let content = match node {
+            Node::File { content, .. } => content.as_slice(),
+            Node::Symlink { target } => target.as_bytes(),
+            Node::CharacterDevice { .. } | Node::Directory { .. } => return None,
+        };
+        Some(ContentFile {
             archive: ContentFile::archive_for(archive),
             path: path.to_string(),
             bytes: content.len() as u64,
             sha256: sha256_of_bytes(content),
             component: component_of(path),
-        }),
-        _ => None,
+        })
     };
     tree.iter().filter_map(file).collect()
 }

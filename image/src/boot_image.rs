@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use drivers::{CATALOGUE_FILE, OVERLAYS_FILE};
 
 use crate::apt::{AptError, Archive, Suite};
-use crate::archives;
+use crate::archives::{self, Parts};
 use crate::boot_dir::{BootDirError, Others, Place};
 use crate::cards::{self, CardError};
 use crate::checksum::sha256_of_bytes;
@@ -29,6 +29,7 @@ use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
 use crate::sources::Sources;
 use crate::spdx;
+use crate::tools::{self, ToolError};
 
 /// What to build, from what, and where to.
 #[derive(Debug, Clone)]
@@ -118,6 +119,9 @@ pub enum BuildError {
         kernel: String,
         modules: String,
     },
+    /// The programs for actions could not be put together.
+    #[error(transparent)]
+    Tools(#[from] ToolError),
     /// The kernel package is not made as expected.
     #[error("the package {package} has no {what}")]
     NoKernel { package: String, what: &'static str },
@@ -171,17 +175,17 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     if options.profile == Profile::Server {
         check_cards(options, &kernel, &modules, &division, &firmware, report)?;
     }
+    let tools = tools::Wanted::of_list().make(fresh.path(), &mut archive, &mut sources, report)?;
     let component_of = |path: &str| component_of(path, &kernel, &firmware);
     let version = &kernel.version;
-    let archives = archives::write(
-        fresh.path(),
-        version,
-        &division,
-        &wanted,
-        &firmware,
-        &component_of,
-        report,
-    )?;
+    let parts = Parts {
+        kernel: version,
+        division: &division,
+        wanted: &wanted,
+        firmware: &firmware,
+        tools: Some(tools.tools),
+    };
+    let archives = archives::write(fresh.path(), parts, &component_of, report)?;
     let inputs = Inputs {
         settings,
         agent: own.agent_sha256(),
@@ -191,8 +195,10 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     };
     let (mut components, mut contents) = (components_of(&own), contents_of_agent(&own));
     contents.extend(archives.contents);
+    contents.extend(tools.contents);
     let agent = agent(own, report)?;
-    let families = [of_agent(&agent)].into_iter().chain(archives.families).collect();
+    let families = [of_agent(&agent)].into_iter().chain(archives.families);
+    let families = families.chain([tools.family]).collect();
     files::write(&fresh.path().join(INITRAMFS), [archives.base, agent].concat())?;
     step(report, "boot loaders", None, |report| {
         boot_loaders(&mut archive, fresh.path(), &mut sources, report)

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use drivers::{Catalogue, Entry, Overlays, Seal, Seals};
+use drivers::{Catalogue, Entry, Overlays, Seal, Seals, Tools};
 
 use crate::checksum::sha256_of_bytes;
 use crate::cpio::{Node, Tree};
@@ -46,6 +46,16 @@ impl<'a> Division<'a> {
         );
         drive(&mut table, drivers::BASE, chosen.tree().all_builtin_aliases());
         for (family, names) in &wanted.families {
+            let cards = family.cards.iter().filter_map(|card| card.parse::<PciId>().ok());
+            match family.delivery {
+                Delivery::Base => {
+                    cards.for_each(|card| table.drives(drivers::BASE, card.vendor, Some(card.device)))
+                }
+                Delivery::Overlay => {
+                    cards.for_each(|card| table.drives(family.name, card.vendor, Some(card.device)))
+                }
+                Delivery::Fetched => {}
+            }
             if family.delivery != Delivery::Overlay {
                 continue;
             }
@@ -58,8 +68,6 @@ impl<'a> Division<'a> {
                 family.name,
                 named.flat_map(|module| &module.info.aliases),
             );
-            let cards = family.cards.iter().filter_map(|card| card.parse::<PciId>().ok());
-            cards.for_each(|card| table.drives(family.name, card.vendor, Some(card.device)));
             overlays.insert(family.name, overlay);
         }
         let fetches = wanted
@@ -192,10 +200,15 @@ pub(crate) fn fetched(
 }
 
 /// What the base says of the lists.
-pub(crate) fn seals(fetched: Option<&Fetched>, overlays: BTreeMap<String, Seal>) -> Seals {
+pub(crate) fn seals(
+    fetched: Option<&Fetched>,
+    overlays: BTreeMap<String, Seal>,
+    tools: Option<Tools>,
+) -> Seals {
     Seals {
         fetched: fetched.map(|fetched| seal(&fetched.list)),
         overlays,
+        tools,
     }
 }
 
@@ -283,7 +296,7 @@ mod tests {
             "depends=dca alias=pci:v0000103Cd0000323Bsv*sd*bc*sc*i* ",
         ),
     ];
-    const LIST: &str = "kernel k\nfirst: for a test\n  af_packet mii\nintel overlay, 9 kB: for a test\n  igb\nrealtek overlay, 9 kB: for a \
+    const LIST: &str = "kernel k\nfirst: for a test\n  af_packet mii\n  for 1af4:1041\nintel overlay, 9 kB: for a test\n  igb\nrealtek overlay, 9 kB: for a \
                         test\n  r8169\n  for 1011:0009\nscsi fetched, 9 kB: for a test\n  hpsa\n";
 
     fn divided(test: impl FnOnce(&Division<'_>, &Wanted, &Found)) {
@@ -321,6 +334,7 @@ mod tests {
             let of = |id: &str| division.table.of(&id.parse().unwrap());
             assert_eq!(of("8086:1521"), Card::In(vec!["intel".to_owned()]));
             assert_eq!(of("1011:0009"), Card::In(vec!["realtek".to_owned()]));
+            assert_eq!(of("1af4:1041"), Card::InBase, "its driver is built in");
             assert_eq!(of("103c:323b"), Card::Unknown, "no overlay is for disks");
         });
     }
@@ -396,6 +410,6 @@ mod tests {
         let division = Division::of(&chosen, &wanted);
         assert!(division.fetched.is_none() && division.overlays.is_empty());
         assert_eq!(names(&division.base), ["dca", "igb"]);
-        assert_eq!(seals(None, BTreeMap::new()), Seals::default());
+        assert_eq!(seals(None, BTreeMap::new(), None), Seals::default());
     }
 }

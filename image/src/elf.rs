@@ -1,7 +1,7 @@
-//! Finds one section of a 64-bit little-endian ELF file, which is all that reading a kernel module's
-//! metadata takes.
+//! Finds one section of a 64-bit little-endian ELF file, which is all that reading a kernel module's metadata takes, and the libraries that
+//! a program names in its dynamic section.
 //!
-//! Source: System V Application Binary Interface, "Object Files"; `elf(5)`.
+//! Source: System V Application Binary Interface, "Object Files" and "Dynamic Section"; `elf(5)`.
 
 /// The bytes are not an ELF file in which sections can be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,50 @@ pub fn section<'a>(file: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, ElfEr
         }
     }
     Ok(None)
+}
+
+/// Returns the names of the files that the system has to put beside this one to run it: the shared libraries that it links (`DT_NEEDED`),
+/// and the dynamic loader, without its folder. None for a file that is linked statically.
+///
+/// # Errors
+/// [`ElfError`] as [`section`], and for names that lie outside the file.
+pub fn needed(file: &[u8]) -> Result<Vec<String>, ElfError> {
+    let outside = |what| ElfError::OutOfBounds {
+        what,
+        len_bytes: file.len(),
+    };
+    let mut needed = Vec::new();
+    if let Some(dynamic) = section(file, ".dynamic")? {
+        let names = section(file, ".dynstr")?.unwrap_or_default();
+        for entry in dynamic.chunks_exact(DYNAMIC_ENTRY_LEN) {
+            let fields = Fields(entry);
+            match (fields.u64(0), fields.u64(8)) {
+                (Some(DT_NULL), _) => break,
+                (Some(DT_NEEDED), Some(at)) => {
+                    let name = usize::try_from(at).ok().and_then(|at| names.get(at..));
+                    let name = name.and_then(text).ok_or(outside("the name of a library"))?;
+                    needed.push(name);
+                }
+                _ => {}
+            }
+        }
+    }
+    if let Some(loader) = section(file, ".interp")? {
+        let path = text(loader).ok_or(outside("the name of the loader"))?;
+        needed.push(path.rsplit('/').next().unwrap_or_default().to_owned());
+    }
+    Ok(needed)
+}
+
+/// Whether a file begins as one that [`section`] reads.
+pub(crate) fn is_elf(file: &[u8]) -> bool {
+    file.starts_with(IDENTIFICATION)
+}
+
+/// The text up to the first zero byte.
+fn text(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    String::from_utf8(bytes.get(..end)?.to_vec()).ok()
 }
 
 struct Section {
@@ -101,32 +145,58 @@ impl Fields<'_> {
 /// Magic, ELFCLASS64, ELFDATA2LSB.
 const IDENTIFICATION: &[u8] = b"\x7fELF\x02\x01";
 const SECTION_HEADER_LEN: usize = 64;
+const DYNAMIC_ENTRY_LEN: usize = 16;
+const DT_NULL: u64 = 0;
+const DT_NEEDED: u64 = 1;
 
 /// A small ELF file with one section besides the names, for tests.
 #[cfg(test)]
 pub(crate) fn with_section(name: &str, content: &[u8]) -> Vec<u8> {
-    let names = format!("\0{name}\0.shstrtab\0");
-    let content_at = 64_u64;
-    let names_at = content_at + content.len() as u64;
-    let table_at = names_at + names.len() as u64;
+    with_sections(&[(name, content)])
+}
 
+/// A small ELF file with these sections besides the names, for tests.
+#[cfg(test)]
+pub(crate) fn with_sections(sections: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut names = b"\0".to_vec();
     let mut file = IDENTIFICATION.to_vec();
     file.resize(64, 0);
-    file[0x28..0x30].copy_from_slice(&table_at.to_le_bytes());
-    file[0x3a..0x40].copy_from_slice(&[64, 0, 3, 0, 2, 0]);
-    file.extend(content);
-    file.extend(names.as_bytes());
-    let mut header = |name_offset: u32, offset: u64, len_bytes: u64| {
-        let mut bytes = [0; 64];
-        bytes[..4].copy_from_slice(&name_offset.to_le_bytes());
-        bytes[0x18..0x20].copy_from_slice(&offset.to_le_bytes());
-        bytes[0x20..0x28].copy_from_slice(&len_bytes.to_le_bytes());
-        file.extend(bytes);
+    let mut headers = vec![[0; 64]];
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = [0; 64];
+        header[..4].copy_from_slice(&(names.len() as u32).to_le_bytes());
+        header[0x18..0x20].copy_from_slice(&(file.len() as u64).to_le_bytes());
+        names.extend([name.as_bytes(), b"\0"].concat());
+        // Those of the section itself are in it.
+        let content = if name == ".shstrtab" { &names } else { content };
+        header[0x20..0x28].copy_from_slice(&(content.len() as u64).to_le_bytes());
+        file.extend(content);
+        headers.push(header);
     };
-    header(0, 0, 0);
-    header(1, content_at, content.len() as u64);
-    header(name.len() as u32 + 2, names_at, names.len() as u64);
+    for (name, content) in sections {
+        add(name, content);
+    }
+    add(".shstrtab", b"");
+    let (count, table_at) = (headers.len() as u8, file.len() as u64);
+    file[0x28..0x30].copy_from_slice(&table_at.to_le_bytes());
+    file[0x3a..0x40].copy_from_slice(&[64, 0, count, 0, count - 1, 0]);
+    file.extend(headers.concat());
     file
+}
+
+/// A program that links these libraries and is started by this loader, for tests.
+#[cfg(test)]
+pub(crate) fn program(libraries: &[&str], loader: Option<&str>) -> Vec<u8> {
+    let (mut names, mut dynamic) = (vec![0], Vec::new());
+    for library in libraries {
+        dynamic.extend([DT_NEEDED.to_le_bytes(), (names.len() as u64).to_le_bytes()].concat());
+        names.extend([library.as_bytes(), b"\0"].concat());
+    }
+    dynamic.extend([0; DYNAMIC_ENTRY_LEN]);
+    let loader = loader.map(|loader| format!("{loader}\0"));
+    let mut sections = vec![(".dynamic", &dynamic[..]), (".dynstr", &names[..])];
+    sections.extend(loader.iter().map(|loader| (".interp", loader.as_bytes())));
+    with_sections(&sections)
 }
 
 #[cfg(test)]
@@ -147,20 +217,45 @@ mod tests {
     }
 
     #[test]
+    fn a_program_names_its_libraries_and_its_loader() {
+        let file = program(&["libxfs.so.1", "libc.so.6"], Some("/lib64/ld-linux-x86-64.so.2"));
+        assert_eq!(
+            needed(&file).unwrap(),
+            ["libxfs.so.1", "libc.so.6", "ld-linux-x86-64.so.2"]
+        );
+        assert_eq!(
+            needed(&with_section(".modinfo", b"")).unwrap(),
+            Vec::<String>::new()
+        );
+        let dynamic = [DT_NEEDED.to_le_bytes(), 99_u64.to_le_bytes()].concat();
+        let outside = with_sections(&[(".dynamic", &dynamic), (".dynstr", b"\0")]);
+        assert!(matches!(needed(&outside), Err(ElfError::OutOfBounds { .. })));
+    }
+
+    /// As readelf(1) shows it of a program of this system.
+    #[test]
+    fn this_very_program_links_the_c_library() {
+        let file = std::fs::read("/proc/self/exe").unwrap();
+        assert!(needed(&file).unwrap().iter().any(|name| name == "libc.so.6"));
+    }
+
+    #[test]
     fn no_truncation_of_a_file_panics() {
-        let file = with_section(".modinfo", b"name=one\0");
+        let file = program(&["libc.so.6"], Some("/ld"));
         for len in IDENTIFICATION.len()..file.len() {
-            assert!(section(&file[..len], ".modinfo").is_err(), "cut at {len} B");
+            assert!(section(&file[..len], ".dynamic").is_err(), "cut at {len} B");
+            assert!(needed(&file[..len]).is_err(), "cut at {len} B");
         }
     }
 
     #[test]
     fn no_changed_byte_panics() {
-        let file = with_section(".modinfo", b"name=one\0");
+        let file = program(&["libc.so.6"], Some("/ld"));
         for at in 0..file.len() {
             let mut broken = file.clone();
             broken[at] = 0xff;
-            let _ = section(&broken, ".modinfo");
+            let _ = section(&broken, ".dynamic");
+            let _ = needed(&broken);
         }
     }
 }

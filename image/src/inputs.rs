@@ -72,6 +72,7 @@ pub(crate) fn settings(options: &Options) -> Result<String, BuildError> {
         ("profile list", options.profile.list()),
         ("firmware list", crate::firmware::LIST),
         ("cards list", crate::cards::LIST),
+        ("tools list", crate::tools::LIST),
     ] {
         add(name, list);
     }
@@ -122,7 +123,7 @@ fn digest_of(file: &Path) -> Result<String, FileError> {
 }
 
 /// Raised when the way an image is put together changes.
-const BUILD: u32 = 2;
+const BUILD: u32 = 3;
 
 #[cfg(test)]
 mod tests {

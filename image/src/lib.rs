@@ -38,6 +38,7 @@ mod progress;
 mod scratch;
 mod sources;
 mod spdx;
+mod tools;
 mod verify;
 
 pub use boot_dir::{BootDirError, Others};
@@ -55,4 +56,5 @@ pub use manifest::{Component, ContentFile, FamilyBytes, Inputs, Manifest, Manife
 pub use profile::Profile;
 pub use progress::{Progress, Report};
 pub use scratch::remove_scratch;
+pub use tools::ToolError;
 pub use verify::{Fault, Verified, VerifyError, contents, verify};

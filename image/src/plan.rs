@@ -6,6 +6,7 @@ use crate::grub::Grub;
 use crate::kernel;
 use crate::profile::Profile;
 use crate::progress::{Progress, Report, step};
+use crate::tools;
 
 /// Fetches all packages that the build will ask for, after it has said how long all of it will take.
 ///
@@ -67,6 +68,12 @@ fn missing(
     for name in ["ipxe"].into_iter().chain(Grub::package_names()) {
         if let (package, false) = archive.look(name, report)? {
             missing.push((name.to_string(), package.bytes));
+        }
+    }
+    for (name, package, kept) in tools::Wanted::of_list().packages(archive, report)? {
+        // GRUB's are here already.
+        if !kept && missing.iter().all(|(known, _)| *known != name) {
+            missing.push((name, package.bytes));
         }
     }
     Ok(missing)

@@ -48,7 +48,7 @@ pub(crate) struct Family {
     /// What it may have, packed; `None` in the base, which has one for all of it.
     pub(crate) budget_bytes: Option<u64>,
     pub(crate) reason: &'static str,
-    /// Cards that an overlay is taken for although none of its modules names them: `vendor:device`.
+    /// Cards that the base or an overlay is for although none of its modules names them: `vendor:device`.
     pub(crate) cards: Vec<&'static str>,
     /// Modules without which the image is of no use.
     pub(crate) required: Vec<&'static str>,
@@ -211,7 +211,7 @@ fn family(head: &'static str, reason: &'static str) -> Result<Family, &'static s
 }
 
 /// `N kB`, in bytes.
-fn bytes_of(text: &str) -> Option<u64> {
+pub(crate) fn bytes_of(text: &str) -> Option<u64> {
     let kilobytes: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kilobytes * 1000)
 }

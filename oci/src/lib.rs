@@ -13,8 +13,9 @@ pub mod manifest;
 mod pull;
 mod reference;
 pub mod registry;
+mod unpacking;
 
 pub use digest::{Algorithm, Digest, Hasher, NotADigest};
 pub use image::{BadConfig, CONFIG_LIMIT_BYTES, Image, ImageConfig, Platform};
-pub use pull::Pull;
+pub use pull::{Found, Keep, Pull, Source};
 pub use reference::{DEFAULT_REGISTRY, NotAReference, Reference};

@@ -1,23 +1,16 @@
-//! An image comes from a registry: manifest, configuration, and its layers at the same time, each unpacked while it comes.
+//! An image comes from a registry: manifest and configuration here, its layers as whoever keeps it wants them.
 
 use std::future::Future;
-use std::io::{self, BufRead, Read};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
+use bytes::Bytes;
 
-use crate::cache::{Cache, Incoming, Layer, Reservation};
-use crate::digest::{Digest, Hasher};
-use crate::image::{CONFIG_LIMIT_BYTES, Image, ImageConfig, Platform};
-use crate::layer::{self, Bounds, Expected, LayerError, Unpacked};
-use crate::manifest::{ACCEPTED, Descriptor, Document, MANIFEST_LIMIT_BYTES, Manifest, suits};
+use crate::digest::Digest;
+use crate::image::{CONFIG_LIMIT_BYTES, ImageConfig, Platform};
+use crate::manifest::{Descriptor, Document, Manifest, suits};
 use crate::reference::Reference;
 use crate::registry::{
-    Asked, Client, Ended, Failed, Patience, Progress, PullError, Registries, Request, Sink, Tries, again,
-    fetch,
+    Asked, Client, Ended, Patience, Progress, PullError, Registries, Sink, fetch, manifest, same,
 };
 
 /// How an image is pulled.
@@ -48,8 +41,41 @@ impl Default for Pull {
 
 /// An index may name indexes; nobody nests them deeper.
 const LIMIT_NESTED: usize = 3;
-/// Chunks that wait for the unpacker; a chunk of reqwest's has some 16 KiB, 1 MiB at most.
-const CHUNKS: usize = 16;
+
+/// Who keeps what is pulled, and what an image is there.
+pub trait Keep: Sync {
+    type Image: Send;
+
+    /// What was pulled by this name, in words that say the platform too, before.
+    fn named(&self, name: &str) -> impl Future<Output = Result<Option<Self::Image>, PullError>> + Send;
+
+    /// The image of this manifest, where all of it is here. It has the name from now on, too.
+    fn kept(
+        &self,
+        name: &str,
+        digest: &Digest,
+    ) -> impl Future<Output = Result<Option<Self::Image>, PullError>> + Send;
+
+    /// Brings what is missing of an image. May be dropped at any time.
+    fn keep(
+        &self,
+        found: &Found,
+        source: &Source<'_>,
+    ) -> impl Future<Output = Result<Self::Image, PullError>> + Send;
+}
+
+/// An image whose manifest and configuration are here, each with the digest that was said.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Of the manifest for the platform.
+    pub digest: Digest,
+    pub manifest: Manifest,
+    pub manifest_json: Vec<u8>,
+    pub config: ImageConfig,
+    pub config_json: Vec<u8>,
+    /// Of each layer's archive without compression, the lowest first; as many as the manifest has layers.
+    pub diff_ids: Vec<Digest>,
+}
 
 impl Pull {
     /// Brings an image, or takes the one that is here: by its digest without asking anybody, by its tag if it is still the same.
@@ -59,23 +85,20 @@ impl Pull {
     ///
     /// # Errors
     /// [`PullError`]; that of the registry itself where its mirrors failed, too.
-    pub async fn run(
+    pub async fn run<K: Keep>(
         &self,
-        cache: &Arc<Cache>,
+        keeper: &K,
         reference: &Reference,
         registries: &Registries,
         progress: &Progress,
-    ) -> Result<Image, PullError> {
-        let name = format!("{reference} {}", self.platform);
+    ) -> Result<K::Image, PullError> {
+        let name = name(reference, &self.platform);
         if reference.digest().is_some()
-            && let Some(image) = cache.named(&name)
+            && let Some(image) = keeper.named(&name).await?
         {
             return Ok(image);
         }
-        let pulled = tokio::time::timeout(
-            self.time_limit,
-            self.ask(cache, reference, registries, progress, &name),
-        );
+        let pulled = tokio::time::timeout(self.time_limit, self.ask(keeper, reference, registries, progress));
         match pulled.await {
             Ok(Ok(image)) => Ok(image),
             Ok(Err(PullError::Away {
@@ -83,7 +106,7 @@ impl Pull {
                 last,
                 tries,
                 waited,
-            })) => match cache.named(&name) {
+            })) => match keeper.named(&name).await? {
                 Some(image) => {
                     tracing::warn!(%reference, "registry {registry} is away ({last}); the image that is here is used");
                     Ok(image)
@@ -109,15 +132,15 @@ impl Pull {
     }
 
     /// Asks the mirrors, then the registry itself.
-    async fn ask(
+    async fn ask<K: Keep>(
         &self,
-        cache: &Arc<Cache>,
+        keeper: &K,
         reference: &Reference,
         registries: &Registries,
         progress: &Progress,
-        name: &str,
-    ) -> Result<Image, PullError> {
+    ) -> Result<K::Image, PullError> {
         let mut endpoints = registries.endpoints(reference.registry()).into_iter().peekable();
+        let mut has_no_copy = None;
         loop {
             let Some(asked) = endpoints.next() else {
                 return Err(PullError::Unusable {
@@ -125,17 +148,24 @@ impl Pull {
                     what: "there is nobody to ask".to_owned(),
                 });
             };
-            let from = From {
+            let is_first = asked.is_first;
+            let source = Source {
                 pull: self,
-                cache,
                 reference,
                 progress,
                 client: self.client(asked, registries, reference)?,
             };
-            match from.image(name).await {
+            match source.image(keeper).await {
+                Err(PullError::NoSuchTag { registry, said, .. })
+                    if is_first && endpoints.peek().is_some() =>
+                {
+                    tracing::info!(%reference, "{registry}, which is asked first, has no copy{said}");
+                    has_no_copy = Some((registry, said));
+                }
                 Err(error) if error.is_of_the_registry() && endpoints.peek().is_some() => {
                     tracing::warn!(%reference, "a mirror does not give it: {error}");
                 }
+                Err(error) => return Err(error.with_no_copy(has_no_copy)),
                 done => return done,
             }
         }
@@ -152,30 +182,72 @@ impl Pull {
 }
 
 impl PullError {
+    /// Of a registry that is away, with who has no copy of what it has.
+    fn with_no_copy(self, whose: Option<(String, String)>) -> PullError {
+        match (self, whose) {
+            (
+                PullError::Away {
+                    registry,
+                    last,
+                    tries,
+                    waited,
+                },
+                Some((server, said)),
+            ) => PullError::Away {
+                registry,
+                last: format!("{last}, and {server} has no copy of the image{said}"),
+                tries,
+                waited,
+            },
+            (error, _) => error,
+        }
+    }
+
     /// Whether another registry might give what this one does not.
     fn is_of_the_registry(&self) -> bool {
-        !matches!(self, PullError::Folder { .. } | PullError::TooLarge { .. })
+        !matches!(
+            self,
+            PullError::Folder { .. }
+                | PullError::Store { .. }
+                | PullError::StoreFull { .. }
+                | PullError::TooLarge { .. }
+        )
     }
 }
 
-/// A pull from one endpoint.
-struct From<'a> {
-    pull: &'a Pull,
-    cache: &'a Arc<Cache>,
-    reference: &'a Reference,
-    progress: &'a Progress,
+fn name(reference: &Reference, platform: &Platform) -> String {
+    format!("{reference} {platform}")
+}
+
+/// One image at one endpoint.
+pub struct Source<'a> {
+    pub pull: &'a Pull,
+    pub reference: &'a Reference,
+    pub progress: &'a Progress,
     client: Client,
 }
 
-impl From<'_> {
-    async fn image(&self, name: &str) -> Result<Image, PullError> {
-        let (digest, manifest) = self.manifest().await?;
-        if let Some(image) = self.cache.image(&digest) {
-            self.keep_name(name, &digest)?;
+impl Source<'_> {
+    /// Under which the image is kept: the reference, and what it has to run on.
+    pub fn name(&self) -> String {
+        name(self.reference, &self.pull.platform)
+    }
+
+    /// Brings a blob of the image, from its byte `from` on. What comes is not compared with its digest here.
+    ///
+    /// # Errors
+    /// What asking again does not change, and [`PullError::Away`] when nothing new has come for too long.
+    pub async fn blob(&self, blob: &Descriptor, from: u64, sink: &mut impl Sink) -> Result<Ended, PullError> {
+        fetch(&self.client, blob, from, self.pull.patience, self.progress, sink).await
+    }
+
+    async fn image<K: Keep>(&self, keeper: &K) -> Result<K::Image, PullError> {
+        let (digest, manifest, manifest_json) = self.manifest().await?;
+        if let Some(image) = keeper.kept(&self.name(), &digest).await? {
             return Ok(image);
         }
-        let json = self.small(&manifest.config).await?;
-        let (config, diff_ids) = ImageConfig::read(&json).map_err(|why| PullError::BadConfig {
+        let config_json = self.small(&manifest.config).await?;
+        let (config, diff_ids) = ImageConfig::read(&config_json).map_err(|why| PullError::BadConfig {
             image: self.reference.to_string(),
             why,
         })?;
@@ -189,18 +261,26 @@ impl From<'_> {
                 config: diff_ids.len(),
             });
         }
-        let layers = self.layers(&manifest, &diff_ids).await?;
-        self.cache
-            .keep_image(&digest, &json, config, &diff_ids, &layers)
-            .map_err(|error| self.folder(&error))?;
-        self.keep_name(name, &digest)?;
-        self.cache
-            .image(&digest)
-            .ok_or_else(|| self.folder(&io::Error::other("the image that was kept is gone")))
+        let total = manifest
+            .layers
+            .iter()
+            .map(|layer| layer.size_bytes)
+            .fold(0, u64::saturating_add);
+        let count = u32::try_from(manifest.layers.len()).unwrap_or(u32::MAX);
+        self.progress.begin(total, count);
+        let found = Found {
+            digest,
+            manifest,
+            manifest_json,
+            config,
+            config_json,
+            diff_ids,
+        };
+        keeper.keep(&found, self).await
     }
 
     /// The manifest for the platform, and its digest.
-    async fn manifest(&self) -> Result<(Digest, Manifest), PullError> {
+    async fn manifest(&self) -> Result<(Digest, Manifest, Vec<u8>), PullError> {
         let mut asked_for = self.reference.asked_for();
         let mut expected = self.reference.digest().cloned();
         for _ in 0..LIMIT_NESTED {
@@ -212,7 +292,7 @@ impl From<'_> {
                 why,
             })?;
             let index = match document {
-                Document::Manifest(manifest) => return Ok((digest, manifest)),
+                Document::Manifest(manifest) => return Ok((digest, manifest, json)),
                 Document::Index(index) => index,
             };
             let Some(chosen) = index.choose(&self.pull.platform) else {
@@ -232,34 +312,8 @@ impl From<'_> {
 
     /// A manifest or an index, whose digest is the one that is expected.
     async fn json(&self, asked_for: &str, expected: Option<&Digest>) -> Result<Vec<u8>, PullError> {
-        let path = format!("manifests/{asked_for}");
-        let mut tries = Tries::new(self.pull.patience, Instant::now());
-        let request = Request {
-            path: &path,
-            accept: &ACCEPTED,
-            from: 0,
-            has_digest: expected.is_some(),
-        };
-        loop {
-            let (what, wish) = match self.client.get(request).await {
-                Ok(response) => match self.client.small(response, MANIFEST_LIMIT_BYTES).await {
-                    Ok(json) => {
-                        self.same(&path, expected, &json)?;
-                        return Ok(json);
-                    }
-                    Err(what) => (what, None),
-                },
-                Err(Failed::ForGood(error)) => return Err(error),
-                Err(Failed::NotFound) => {
-                    return Err(PullError::NoSuchTag {
-                        registry: self.client.name().to_owned(),
-                        image: self.reference.to_string(),
-                    });
-                }
-                Err(Failed::ForNow { what, wish }) => (what, wish),
-            };
-            again(&self.client, &mut tries, &what, wish).await?;
-        }
+        let patience = self.pull.patience;
+        manifest(&self.client, patience, self.reference, asked_for, expected).await
     }
 
     /// A blob that is small enough to be held: a configuration.
@@ -275,141 +329,9 @@ impl From<'_> {
         let mut whole = Whole(Vec::new());
         // What counts as come is layers.
         let unseen = Progress::default();
-        fetch(&self.client, blob, self.pull.patience, &unseen, &mut whole).await?;
-        self.same("the configuration", Some(&blob.digest), &whole.0)?;
+        fetch(&self.client, blob, 0, self.pull.patience, &unseen, &mut whole).await?;
+        same(&self.client, "the configuration", Some(&blob.digest), &whole.0)?;
         Ok(whole.0)
-    }
-
-    fn same(&self, what: &str, expected: Option<&Digest>, bytes: &[u8]) -> Result<(), PullError> {
-        let Some(expected) = expected else {
-            return Ok(());
-        };
-        let mut hasher = Hasher::new(expected.algorithm());
-        hasher.update(bytes);
-        let actual = hasher.finish();
-        match actual == *expected {
-            true => Ok(()),
-            false => Err(self.other_bytes(what.to_owned(), expected.clone(), actual)),
-        }
-    }
-
-    async fn layers(&self, manifest: &Manifest, diff_ids: &[Digest]) -> Result<Vec<Arc<Layer>>, PullError> {
-        let total = manifest
-            .layers
-            .iter()
-            .map(|layer| layer.size_bytes)
-            .fold(0, u64::saturating_add);
-        let count = u32::try_from(manifest.layers.len()).unwrap_or(u32::MAX);
-        self.progress.begin(total, count);
-        let each = manifest.layers.iter().zip(diff_ids).enumerate();
-        let each: Vec<_> = each
-            .map(|(at, (blob, diff_id))| async move { Ok((at, self.layer(blob, diff_id).await?)) })
-            .collect();
-        // A slow one does not hold the others up; their order is the manifest's.
-        let come = stream::iter(each).buffer_unordered(self.pull.at_once.max(1));
-        let mut layers: Vec<(usize, Arc<Layer>)> = come.try_collect().await?;
-        layers.sort_by_key(|(at, _)| *at);
-        Ok(layers.into_iter().map(|(_, layer)| layer).collect())
-    }
-
-    async fn layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<Arc<Layer>, PullError> {
-        // The same layer may be another pull's, or twice this image's.
-        let turn = self.cache.turn(diff_id);
-        let _turn = turn.lock().await;
-        if let Some(layer) = self.cache.layer(diff_id) {
-            self.progress.came(blob.size_bytes);
-            self.progress.layer_is_here();
-            return Ok(layer);
-        }
-        let incoming = self.cache.incoming().map_err(|error| self.folder(&error))?;
-        let (sender, receiver) = mpsc::channel(CHUNKS);
-        let unpacker = self.unpacker(incoming, receiver, blob, diff_id);
-        let unpacking = tokio::task::spawn_blocking(unpacker);
-        let mut pipe = Pipe(sender);
-        let came = fetch(&self.client, blob, self.pull.patience, self.progress, &mut pipe).await;
-        if let Ok(Ended::Whole) = came {
-            pipe.end().await;
-        }
-        drop(pipe);
-        let unpacked = unpacking
-            .await
-            .map_err(|error| self.folder(&io::Error::other(error)))?;
-        let layer = match (came, unpacked) {
-            (Err(error), _) => return Err(error),
-            (_, Err(NotUnpacked::Folder(error))) => return Err(self.folder(&error)),
-            (_, Err(NotUnpacked::Layer(error))) => return Err(self.refused(blob, error)),
-            (Ok(_), Ok((incoming, unpacked, reservation))) => {
-                if unpacked.attributes_left_out > 0 {
-                    let count = unpacked.attributes_left_out;
-                    tracing::info!(layer = %blob.digest, count, "attributes are left out that this filesystem does not have");
-                }
-                self.cache
-                    .keep_layer(diff_id, incoming, unpacked, reservation)
-                    .map_err(|error| self.folder(&error))?
-            }
-        };
-        self.progress.layer_is_here();
-        Ok(layer)
-    }
-
-    /// What unpacks a layer on a thread of its own, whatever becomes of the pull: without its end it throws all away.
-    fn unpacker(
-        &self,
-        incoming: Incoming,
-        receiver: mpsc::Receiver<Piece>,
-        blob: &Descriptor,
-        diff_id: &Digest,
-    ) -> impl FnOnce() -> Result<(Incoming, Unpacked, Reservation), NotUnpacked> + use<> {
-        let expected = Expected {
-            blob: blob.digest.clone(),
-            archive: diff_id.clone(),
-        };
-        let bounds = Bounds {
-            archive_bytes: self.cache.held().limit_bytes,
-            entries: self.pull.layer_entries,
-        };
-        let mut reservation = Reservation::new(self.cache);
-        move || {
-            let tree = incoming.tree().map_err(NotUnpacked::Folder)?;
-            let pieces = Pieces {
-                receiver,
-                current: Bytes::new(),
-                has_ended: false,
-            };
-            let unpacked = layer::unpack(pieces, &tree, &expected, bounds, &mut reservation);
-            let unpacked = unpacked.map_err(NotUnpacked::Layer)?;
-            Ok((incoming, unpacked, reservation))
-        }
-    }
-
-    fn refused(&self, blob: &Descriptor, error: LayerError) -> PullError {
-        match error {
-            LayerError::WrongDigest {
-                what,
-                expected,
-                actual,
-            } => self.other_bytes(format!("{what} {}", blob.digest), expected, actual),
-            LayerError::NoRoom { .. } | LayerError::TooMuch { of: "B", .. } => {
-                let held = self.cache.held();
-                PullError::TooLarge {
-                    image: self.reference.to_string(),
-                    need: error.to_string(),
-                    limit_bytes: held.limit_bytes,
-                    in_use_bytes: held.in_use_bytes,
-                }
-            }
-            why => PullError::Layer {
-                image: self.reference.to_string(),
-                layer: blob.digest.clone(),
-                why: Box::new(why),
-            },
-        }
-    }
-
-    fn keep_name(&self, name: &str, digest: &Digest) -> Result<(), PullError> {
-        self.cache
-            .keep_name(name, digest)
-            .map_err(|error| self.folder(&error))
     }
 
     fn no_such_platform(&self, there: Vec<String>) -> PullError {
@@ -420,7 +342,8 @@ impl From<'_> {
         }
     }
 
-    fn other_bytes(&self, what: String, expected: Digest, actual: Digest) -> PullError {
+    /// The error for bytes that have another digest than was said.
+    pub fn other_bytes(&self, what: String, expected: Digest, actual: Digest) -> PullError {
         PullError::WrongDigest {
             registry: self.client.name().to_owned(),
             what,
@@ -428,18 +351,6 @@ impl From<'_> {
             actual,
         }
     }
-
-    fn folder(&self, error: &io::Error) -> PullError {
-        PullError::Folder {
-            path: self.cache.folder().display().to_string(),
-            what: error.to_string(),
-        }
-    }
-}
-
-enum NotUnpacked {
-    Folder(io::Error),
-    Layer(LayerError),
 }
 
 /// A blob that is held whole.
@@ -449,66 +360,5 @@ impl Sink for Whole {
     async fn take(&mut self, bytes: Bytes) -> bool {
         self.0.extend_from_slice(&bytes);
         true
-    }
-}
-
-/// What flows to the thread that unpacks. Without an end it was given up.
-enum Piece {
-    Bytes(Bytes),
-    End,
-}
-
-struct Pipe(mpsc::Sender<Piece>);
-
-impl Pipe {
-    async fn end(&mut self) {
-        // Who does not listen any more has said why.
-        let _ = self.0.send(Piece::End).await;
-    }
-}
-
-impl Sink for Pipe {
-    fn take(&mut self, bytes: Bytes) -> impl Future<Output = bool> {
-        let sent = self.0.send(Piece::Bytes(bytes));
-        async { sent.await.is_ok() }
-    }
-}
-
-/// Reads what comes down the pipe as one stream.
-struct Pieces {
-    receiver: mpsc::Receiver<Piece>,
-    current: Bytes,
-    has_ended: bool,
-}
-
-impl BufRead for Pieces {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.current.is_empty() && !self.has_ended {
-            match self.receiver.blocking_recv() {
-                Some(Piece::Bytes(bytes)) => self.current = bytes,
-                Some(Piece::End) => self.has_ended = true,
-                None => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::BrokenPipe,
-                        "the transfer was given up",
-                    ));
-                }
-            }
-        }
-        Ok(&self.current)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.current.advance(amount.min(self.current.len()));
-    }
-}
-
-impl Read for Pieces {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let from = self.fill_buf()?;
-        let length = from.len().min(into.len());
-        into[..length].copy_from_slice(&from[..length]);
-        self.consume(length);
-        Ok(length)
     }
 }

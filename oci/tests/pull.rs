@@ -414,3 +414,46 @@ async fn mirrors_are_asked_first_and_the_registry_when_they_fail() {
     assert!(error.to_string().contains(&own.host), "{error}");
     assert_eq!(error.reason(), "NoSuchImage");
 }
+
+#[tokio::test]
+async fn the_server_is_asked_first_for_every_registry_and_its_lack_is_told() {
+    let built = three();
+    let own = Fake::with(&built, "a", "v2").await;
+    let server = Fake::with(&built, "a", "v1").await;
+    let mut machine = Machine::new();
+    machine.registries.first = Some(Endpoint::of(&server.host));
+    // Nobody is there: the server is asked without it.
+    let proxies = reach::Proxies::of(|name| (name == "HTTP_PROXY").then(|| "http://127.0.0.1:9".to_owned()));
+    machine.registries.reach.proxies = proxies.unwrap();
+    machine.pull("registry.example.com/a:v1").await.unwrap();
+    let asked = server.asked();
+    assert!(
+        !asked.is_empty() && asked.iter().all(|asked| asked.query == "ns=registry.example.com"),
+        "{asked:?}"
+    );
+
+    machine.registries.reach.proxies = reach::Proxies::default();
+    let registry = Registry {
+        mirrors: vec![],
+        own: Some(Endpoint::of(&own.host)),
+    };
+    machine
+        .registries
+        .by_name
+        .insert("registry.example.com".to_owned(), registry);
+    machine.pull("registry.example.com/a:v2").await.unwrap();
+    assert!(!own.asked().is_empty());
+    // What neither has, the registry tells; where it is away, that the server has no copy is told, too.
+    let error = machine.pull("registry.example.com/a:v3").await.unwrap_err();
+    assert_eq!(error.reason(), "NoSuchImage");
+    assert!(error.to_string().contains(&own.host), "{error}");
+    own.stop().await;
+    let error = machine.pull("registry.example.com/a:v3").await.unwrap_err();
+    assert_eq!(error.reason(), "RegistryAway");
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("{} has no copy", server.host)),
+        "{error}"
+    );
+}

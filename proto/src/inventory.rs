@@ -3,8 +3,8 @@
 use prost::Message;
 
 use crate::v1::{
-    BlockDevice, Bmc, Board, Chassis, FirmwareRelease, HardwareInventory, LldpNeighbour, MemoryModule,
-    NetworkInterface, Partition, PciDevice, Processor,
+    BlockDevice, Bmc, Board, BondPort, Chassis, FirmwareRelease, HardwareInventory, LldpNeighbour,
+    MemoryModule, NetworkInterface, Partition, PciDevice, Processor,
 };
 
 /// Letters of one text.
@@ -17,6 +17,8 @@ pub const MAX_INTERFACES: usize = 128;
 pub const MAX_MEMORY_MODULES: usize = 256;
 pub const MAX_PARTITIONS: usize = 32;
 pub const MAX_PCI_DEVICES: usize = 512;
+/// Other ways to a disk.
+pub const MAX_WAYS: usize = 15;
 /// Lines of what was left out: one for each list, and the partitions of some disks.
 const MAX_LEFT_OUT: usize = 8;
 
@@ -196,9 +198,24 @@ fn clean_disk(disk: &mut BlockDevice) {
         partition_table,
         filesystem,
         partitions,
+        other_names,
+        health,
+        health_warnings,
         ..
     } = disk;
-    clean_all([name, model, serial, wwn, transport, partition_table, filesystem]);
+    other_names.truncate(MAX_WAYS);
+    clean_all(other_names.iter_mut());
+    clean_all([
+        name,
+        model,
+        serial,
+        wwn,
+        transport,
+        partition_table,
+        filesystem,
+        health,
+        health_warnings,
+    ]);
     for partition in partitions {
         let Partition {
             filesystem,
@@ -219,6 +236,7 @@ fn clean_interface(interface: &mut NetworkInterface) {
         pci_address,
         pci_id,
         neighbour,
+        bond,
         ..
     } = interface;
     clean_all([name, mac, driver, permanent_mac, pci_address, pci_id]);
@@ -231,6 +249,15 @@ fn clean_interface(interface: &mut NetworkInterface) {
             ..
         } = neighbour;
         clean_all([chassis_id, port_id, port_description, system_name]);
+    }
+    if let Some(BondPort {
+        name,
+        mode,
+        partner_mac,
+        in_use: _,
+    }) = bond
+    {
+        clean_all([name, mode, partner_mac]);
     }
 }
 

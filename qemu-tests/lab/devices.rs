@@ -22,6 +22,9 @@ pub enum Nic {
     Rtl8139,
     /// VMware VMXNET3
     Vmxnet3,
+    /// An adapter on USB. It has no ROM, so something else has to start iPXE: `farrier lab` does not offer it
+    #[value(skip)]
+    Usb,
 }
 
 /// What a machine's disks hang on.
@@ -44,19 +47,35 @@ pub enum DiskController {
     Lsi,
     /// VMware PVSCSI
     Pvscsi,
+    /// AMD Am53C974, parallel SCSI. From this one on `farrier lab` offers none: no Debian was installed on one
+    #[value(skip)]
+    Am53c974,
+    /// A stick or a case on USB 3, by the protocol that all of them speak
+    #[value(skip)]
+    UsbStorage,
+    /// An SD card in a host controller of PCI; a machine has one
+    #[value(skip)]
+    Sd,
 }
 
 impl Nic {
     /// The device in QEMU.
     pub(super) fn device(self) -> &'static str {
         match self {
-            Nic::Virtio => "virtio-net-pci",
+            // Without a speed Linux takes it into no LACP channel.
+            Nic::Virtio => "virtio-net-pci,speed=10000,duplex=full",
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Pcnet => "pcnet",
             Nic::Rtl8139 => "rtl8139",
             Nic::Vmxnet3 => "vmxnet3",
+            Nic::Usb => "usb-net",
         }
+    }
+
+    /// What all of these cards hang on, in QEMU; `None`: the machine has it.
+    pub(super) fn bus(self) -> Option<&'static str> {
+        (self == Nic::Usb).then_some("qemu-xhci,id=usb-cards")
     }
 
     /// The card's option ROM under this firmware: `None` is QEMU's own choice, which is iPXE for either firmware.
@@ -82,17 +101,27 @@ impl DiskController {
             DiskController::Mptsas => Some("mptsas1068"),
             DiskController::Lsi => Some("lsi53c895a"),
             DiskController::Pvscsi => Some("pvscsi"),
+            DiskController::Am53c974 => Some("am53c974"),
+            DiskController::UsbStorage => Some("qemu-xhci"),
+            DiskController::Sd => Some("sdhci-pci"),
         }
     }
 
-    /// Disk `index` in QEMU, without what it is filled with.
+    /// Disk `index` of this controller's in QEMU, without what it is filled with. The controller has its own name as its id.
     pub(super) fn disk(self, index: usize) -> String {
         match self {
             DiskController::Virtio => "virtio-blk-pci".to_owned(),
             DiskController::Ahci => format!("ide-hd,bus=ide.{index}"),
             DiskController::Nvme => "nvme".to_owned(),
-            _ => format!("scsi-hd,bus={CONTROLLER}.0,scsi-id={index}"),
+            DiskController::UsbStorage => format!("usb-storage,bus={self}.0"),
+            DiskController::Sd => "sd-card,bus=sd-bus".to_owned(),
+            _ => format!("scsi-hd,bus={self}.0,scsi-id={index}"),
         }
+    }
+
+    /// Whether its disks say a serial number, have sectors of a size that is chosen, and a place in the boot order.
+    pub(super) fn has_disks_of_choice(self) -> bool {
+        self != DiskController::Sd
     }
 
     /// What Linux calls disk `index` of a machine that has no other disks.
@@ -101,13 +130,18 @@ impl DiskController {
         match self {
             DiskController::Virtio => format!("/dev/vd{letter}"),
             DiskController::Nvme => format!("/dev/nvme{index}n1"),
+            DiskController::Sd => format!("/dev/mmcblk{index}"),
             _ => format!("/dev/sd{letter}"),
         }
     }
 
     /// Whether this firmware has a driver for it. SeaBIOS has one for all of these; EDK2 as Debian builds it has not.
     fn is_known_to(self, firmware: Firmware) -> bool {
-        firmware == Firmware::Bios || !matches!(self, DiskController::Megasas | DiskController::Lsi)
+        let is_unknown = matches!(
+            self,
+            DiskController::Megasas | DiskController::Lsi | DiskController::Am53c974
+        );
+        firmware == Firmware::Bios || !is_unknown
     }
 
     fn is_in_the_cloud_kernel(self) -> bool {
@@ -140,9 +174,6 @@ pub fn bootable(controller: DiskController, firmware: Firmware) -> anyhow::Resul
     Ok(())
 }
 
-/// The name that devices know the shared controller by.
-pub(super) const CONTROLLER: &str = "disks";
-
 impl fmt::Display for Nic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&name_of(self))
@@ -155,10 +186,13 @@ impl fmt::Display for DiskController {
     }
 }
 
-/// As it is written on the command line.
-fn name_of(value: &impl clap::ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
+/// As it is written on the command line, where it is offered there.
+fn name_of(value: &(impl clap::ValueEnum + fmt::Debug)) -> String {
+    let offered = value.to_possible_value();
+    offered.map_or_else(
+        || format!("{value:?}").to_lowercase(),
+        |offered| offered.get_name().to_owned(),
+    )
 }
 
 #[cfg(test)]

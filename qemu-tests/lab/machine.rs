@@ -2,6 +2,7 @@
 
 mod command_line;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
@@ -33,8 +34,12 @@ pub struct Blueprint {
     cpus: u32,
     nic: Nic,
     cards: Vec<String>,
+    /// Which of them comes first in the boot order.
+    boot_card: usize,
+    /// Cards that are not on the bridge, and the ends of their cables.
+    cables: BTreeMap<usize, Cable>,
     controller: DiskController,
-    disks: Vec<u64>,
+    disks: Vec<Disk>,
     sector_bytes: u32,
     records_writes: bool,
     uuid: uuid::Uuid,
@@ -42,6 +47,23 @@ pub struct Blueprint {
     kernel: Option<Kernel>,
     /// More of QEMU's own words.
     more: Vec<String>,
+}
+
+/// A cable straight to another machine's card: UDP ports of the lab's loopback, this end's and the other's.
+#[derive(Clone, Copy, Debug)]
+struct Cable {
+    here: u16,
+    there: u16,
+}
+
+/// A disk of a blueprint.
+#[derive(Clone, Debug)]
+struct Disk {
+    size_bytes: u64,
+    /// `None`: that of all disks of which nothing is said.
+    controller: Option<DiskController>,
+    /// `None`: as all disks of which nothing is said.
+    sector_bytes: Option<u32>,
 }
 
 /// A kernel that QEMU loads itself, without firmware and network.
@@ -62,6 +84,8 @@ impl Blueprint {
             cpus: 1,
             nic: Nic::Virtio,
             cards: Vec::new(),
+            boot_card: 0,
+            cables: BTreeMap::new(),
             controller: DiskController::Virtio,
             disks: Vec::new(),
             sector_bytes: 512,
@@ -110,15 +134,42 @@ impl Blueprint {
         self
     }
 
-    /// Adds a network card on the lab's bridge; the first one comes first in the boot order, always.
+    /// Adds a network card on the lab's bridge; the first one comes first in the boot order, unless another is chosen.
     pub fn nic(mut self, mac: &str) -> Blueprint {
         self.cards.push(mac.to_owned());
         self
     }
 
+    /// Adds a network card whose cable leads straight to another machine's: everything gets through it, LACP too, which no bridge
+    /// of Linux forwards. `here` and `there` are the ends, numbers above 1023 that no other cable has.
+    pub fn cabled_nic(mut self, mac: &str, here: u16, there: u16) -> Blueprint {
+        self.cables.insert(self.cards.len(), Cable { here, there });
+        self.nic(mac)
+    }
+
+    /// Chooses the card that comes first in the boot order, from 0 in the order of the bus.
+    pub fn boots_from(mut self, card: usize) -> Blueprint {
+        self.boot_card = card;
+        self
+    }
+
     /// Adds an empty disk; it comes after the network cards in the boot order.
     pub fn disk(mut self, size_bytes: u64) -> Blueprint {
-        self.disks.push(size_bytes);
+        self.disks.push(Disk {
+            size_bytes,
+            controller: None,
+            sector_bytes: None,
+        });
+        self
+    }
+
+    /// As [`Blueprint::disk`], on a controller of its kind and with sectors of its size, whatever the other disks have.
+    pub fn disk_on(mut self, controller: DiskController, sector_bytes: u32, size_bytes: u64) -> Blueprint {
+        self.disks.push(Disk {
+            size_bytes,
+            controller: Some(controller),
+            sector_bytes: Some(sector_bytes),
+        });
         self
     }
 
@@ -159,9 +210,9 @@ impl Blueprint {
         let disks = self
             .disks
             .iter()
-            .map(|&size| ScratchDisk::create(&scratch_disk::directory(), size))
+            .map(|disk| ScratchDisk::create(&scratch_disk::directory(), disk.size_bytes))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        for index in 0..self.cards.len() {
+        for index in (0..self.cards.len()).filter(|index| !self.cables.contains_key(index)) {
             let network = network.context("a machine with a network card needs a network")?;
             network.tap(&command_line::tap_name(&self.name, index))?;
         }
@@ -207,9 +258,12 @@ impl Machine {
         &self.blueprint.name
     }
 
-    /// The MAC of its first network card, or nothing.
+    /// The MAC of the network card that it boots from, or nothing.
     pub fn mac(&self) -> &str {
-        self.blueprint.cards.first().map_or("", String::as_str)
+        self.blueprint
+            .cards
+            .get(self.blueprint.boot_card)
+            .map_or("", String::as_str)
     }
 
     /// The address that the lab gives it.
@@ -362,6 +416,15 @@ impl Machine {
     /// When it is off.
     pub fn reset(&mut self) -> anyhow::Result<()> {
         self.qmp()?.execute("system_reset", json!({})).map(drop)
+    }
+
+    /// Pulls the cable of network card `index` out, or puts it in again.
+    ///
+    /// # Errors
+    /// When it is off, or has no such card.
+    pub fn set_link(&mut self, index: usize, up: bool) -> anyhow::Result<()> {
+        let arguments = json!({"name": format!("net{index}"), "up": up});
+        self.qmp()?.execute("set_link", arguments).map(drop)
     }
 
     /// Stops its processors until [`Machine::resume`].

@@ -57,6 +57,8 @@ pub struct Config {
     pub served: Vec<Served>,
     /// What is too large for the store, by digest. In memory, it is gone with the process.
     pub blobs: Blobs,
+    /// The contents of images that machines are given, by digest. In memory, as above.
+    pub images: Blobs,
     /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
     /// process.
     pub secrets_key: Option<PathBuf>,
@@ -80,6 +82,7 @@ impl Default for Config {
             stop_grace: Duration::from_secs(10),
             served: Vec::new(),
             blobs: Blobs::in_memory(),
+            images: Blobs::in_memory(),
             secrets_key: None,
             authority: Pin::of(b""),
             limits: crate::Limits::default(),
@@ -98,6 +101,8 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     /// Written by whoever changes machines, read by whoever makes what needs them to stay.
     pub(crate) machines_turn: tokio::sync::RwLock<()>,
+    /// Written by whoever collects contents of images, read by whoever names some.
+    pub(crate) images_turn: tokio::sync::RwLock<()>,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
     pub(crate) workflow_turns: Turns,
     /// Whoever archives a root, brings it back or deletes it.
@@ -182,6 +187,7 @@ impl ControlPlane {
             db,
             config,
             machines_turn: tokio::sync::RwLock::default(),
+            images_turn: tokio::sync::RwLock::default(),
             workflow_turns: Turns::default(),
             archive_turns: Turns::default(),
             coordinator,

@@ -16,6 +16,7 @@ mod control;
 mod data;
 mod database;
 mod grpc;
+mod images;
 pub mod limits;
 mod listeners;
 mod machines;

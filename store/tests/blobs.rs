@@ -214,3 +214,83 @@ fn files_below(directory: &Path) -> Vec<String> {
     }
     found
 }
+
+/// 3 MiB that are not the same anywhere.
+fn large() -> Vec<u8> {
+    (0..3_u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_blob_that_comes_in_pieces_is_there_when_it_is_whole_and_what_it_was_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let content = large();
+    let digest = Digest::of(&content);
+    for blobs in [Blobs::open(directory.path()).unwrap(), Blobs::in_memory()] {
+        let mut incoming = blobs.incoming().await.unwrap();
+        for piece in content.chunks(70_001) {
+            incoming.write(piece).await.unwrap();
+            assert!(!blobs.exists(&digest).await.unwrap(), "half of it is served");
+        }
+        assert_eq!(incoming.len_bytes(), content.len() as u64);
+        incoming.keep(&digest).await.unwrap();
+        assert_eq!(blobs.get(&digest).await.unwrap(), content);
+        let mut other = blobs.incoming().await.unwrap();
+        other.write(b"other bytes").await.unwrap();
+        let refused = other.keep(&digest).await.unwrap_err();
+        assert!(
+            matches!(refused, BlobError::Other { len_bytes: 11, .. }),
+            "{refused}"
+        );
+        assert_eq!(blobs.get(&digest).await.unwrap(), content);
+    }
+    assert_eq!(files_below(directory.path()).len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_come_is_gone_when_the_directory_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(directory.path()).unwrap();
+    let mut incoming = blobs.incoming().await.unwrap();
+    incoming.write(&large()).await.unwrap();
+    incoming.flush().await.unwrap();
+    // As after a kill: nobody tidies up.
+    std::mem::forget(incoming);
+    assert_eq!(files_below(directory.path()).len(), 1);
+    Blobs::open(directory.path()).unwrap();
+    assert_eq!(files_below(directory.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_part_of_a_blob_is_read_and_all_of_it_is_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(directory.path()).unwrap();
+    let content = large();
+    let digest = blobs.put(content.clone()).await.unwrap();
+    for from in [
+        0,
+        1,
+        8191,
+        8192,
+        100_000,
+        content.len() - 1,
+        content.len(),
+        content.len() + 5,
+    ] {
+        let (len_bytes, chunks) = blobs.read_from(&digest, from as u64).await.unwrap();
+        assert_eq!(len_bytes, content.len() as u64);
+        let chunks: Vec<bytes::Bytes> = chunks.try_collect().await.unwrap();
+        assert!(
+            chunks.concat() == content[from.min(content.len())..],
+            "from {from}"
+        );
+    }
+    let file = directory.path().join(file_of(&digest));
+    let mut damaged = content;
+    damaged[5] ^= 1;
+    std::fs::write(file, damaged).unwrap();
+    let (_, chunks) = blobs.read_from(&digest, 1 << 20).await.unwrap();
+    let refused = chunks.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(matches!(refused, BlobError::Damaged { .. }), "{refused}");
+}

@@ -5,6 +5,7 @@ mod script;
 
 use script::{Script, tasks};
 use workflow::engine::{self, WorkflowState};
+use workflow::language::Approve;
 
 const ROLLOUT: &str = r#"
     - name: roll
@@ -126,6 +127,27 @@ fn a_task_of_a_workflow_that_has_ended_opens_the_next_run() {
 }
 
 #[test]
+fn of_a_workflow_that_succeeded_nothing_is_done_again() {
+    let text = "
+    - name: first
+      run: one on a
+    - name: last
+      when: failure()
+      recovers: [first]
+      run: three on c
+    ";
+    let mut script = Script::new(tasks(text));
+    script.does("a", "failed");
+    script.does("c", "succeeded");
+    script.expect_tasks("FAILED SUCCESS");
+    script.expect_state(WorkflowState::Success, "");
+    script.refused(
+        "retry first",
+        "workflow w is SUCCESS: nothing of it failed that was not made good; create a new workflow to do it again",
+    );
+}
+
+#[test]
 fn what_nobody_approved_asks_again_and_what_was_approved_does_not() {
     let text = r#"
     - name: roll
@@ -140,6 +162,35 @@ fn what_nobody_approved_asks_again_and_what_was_approved_does_not() {
     script.run("approve roll[0]");
     script.does("a", "failed");
     script.check("retry roll[0]", "item_reopened 0/1/0\nresumed 0/1/0 machine");
+}
+
+/// The language has approvals in a task of their own; the engine takes them anywhere.
+#[test]
+fn the_end_of_a_sub_workflow_that_is_made_anew_counts_after_a_rejection_too() {
+    let text = r#"
+    - name: roll
+      forEach: '["a", "b"]'
+      workflow: other
+    "#;
+    let mut definition = tasks(text);
+    definition.tasks[0].approve = Some(Approve {
+        message: "go?".into(),
+        by: vec![],
+        timeout_s: 0,
+    });
+    let mut script = Script::new(definition);
+    script.run("approve roll[0]; reject roll[1]");
+    let first = script.execution("0/1/0").child.clone().expect("a sub-workflow");
+    script.run(&format!("child 0/1/0 {first} 1 FAILED"));
+    script.run("retry");
+    // The next run would go on with it; nobody lets it.
+    script.run("reject roll[0]; retry roll[0]; approve roll[0]");
+    let anew = script.execution("0/2/0").child.clone().expect("a sub-workflow");
+    assert_ne!(anew, first);
+    script.check(
+        &format!("child 0/2/0 {anew} 1 SUCCESS"),
+        "child_ended 0/2/0\nexecution_ended 0/2/0 SUCCESS",
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod script;
 
 use script::{Script, creation, two_tasks};
 use workflow::engine::{self, Command, Refusal, StepState, WorkflowState};
+use workflow::language::Runtime;
 
 #[test]
 fn runs_actions_in_order_on_their_workers() {
@@ -411,6 +412,7 @@ fn the_dispatch_has_the_task_s_volumes_and_environment_under_the_action_s() {
     task.actions[0].pid = "host".into();
     task.actions[0].confined = true;
     task.actions[0].resources.pids = 8;
+    task.actions[0].runtime = Some(Runtime::Containerd);
     let mut script = Script::new(definition);
     script.run("dispatch 0/1/0 a boot1");
     let dispatch = script.dispatch("w/0/1/0/0/1");
@@ -428,6 +430,7 @@ fn the_dispatch_has_the_task_s_volumes_and_environment_under_the_action_s() {
         (60, "host", "")
     );
     assert_eq!((dispatch.confined, dispatch.resources.pids), (true, 8));
+    assert_eq!(dispatch.runtime, Some(Runtime::Containerd));
     assert_eq!(
         (dispatch.task.as_str(), dispatch.action.as_str()),
         ("first", "one")

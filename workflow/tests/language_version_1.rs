@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use workflow::language::{
-    Action, Amount, Approve, Control, Definition, Devices, ForEach, Goto, InputType, Resources, Retry, Task,
-    check, inputs, render,
+    Action, Amount, Approve, Control, Definition, Devices, ForEach, Goto, InputType, Resources, Retry,
+    Runtime, Task, check, inputs, render,
 };
 
 fn devices() -> Devices {
@@ -235,11 +235,16 @@ fn an_action_says_how_its_container_is_bounded() {
     let found = tasks(
         "- name: a\n  worker: w\n  actions:\n  - {name: x, image: 'registry.example/x/y', confined: true, \
          resources: {memory: 256MiB, cpu: 0.5, pids: 100}, namespaces: {network: none}}\n  \
-         - {name: y, image: reboot, runtime: namespaces, resources: {cpu: 1500m}}\n",
+         - {name: y, image: reboot, runtime: namespaces, resources: {cpu: 1500m}}\n  \
+         - {name: z, image: reboot, runtime: containerd, confined: true}\n",
     );
-    let [x, y] = &found[0].actions[..] else {
-        panic!("two actions")
+    let [x, y, z] = &found[0].actions[..] else {
+        panic!("three actions")
     };
+    assert_eq!(
+        (z.native(), z.runtime, x.runtime),
+        (None, Some(Runtime::Containerd), None)
+    );
     let limits = Resources {
         memory_bytes: 256 << 20,
         cpu_millis: 500,

@@ -489,10 +489,11 @@ fn bad_retries() {
 #[test]
 fn a_runtime_that_there_is_not() {
     check_action(
-        "runtime: containerd",
+        "runtime: docker",
         &[
-            "4, 76: runtime \"containerd\" of action \"action\" is neither \"native\", the agent itself, nor \"namespaces\", its image \
-           as a container: leave it out, and the image says whether the agent has the action built in",
+            "4, 76: runtime \"docker\" of action \"action\" is neither \"native\", the agent itself, nor \"namespaces\" or \
+           \"containerd\", its image as a container that the agent or the machine's containerd runs: leave it out, and the image \
+           says whether the agent has the action built in",
         ],
     );
     check_action(

@@ -35,6 +35,8 @@ pub(crate) fn agent() -> Outcome<PathBuf> {
             "agent",
             "--package",
             "farrier-agent",
+            // A netbooted image has no containerd.
+            "--no-default-features",
             "--target",
             AGENT_TARGET,
         ],

@@ -44,6 +44,13 @@ pub(crate) const TEST: &[Need] = &[
         "docker-registry",
         "a registry to pull images from",
     ),
+    need("containerd", "containerd", "runs actions that are images"),
+    need("runc", "runc", "runs containerd's containers"),
+    need(
+        "skopeo",
+        "skopeo",
+        "a client that pulls from the server's registry",
+    ),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),

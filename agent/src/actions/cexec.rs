@@ -21,6 +21,7 @@ use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
 use crate::device_links;
 use crate::setting::Setting;
+use crate::tools::Step;
 
 /// Those that it reads itself; the command sees all.
 pub(super) const VARIABLES: [&str; 6] = [
@@ -48,6 +49,9 @@ pub(super) async fn run(
         )
     })?;
     let device = target::resolve(hint).await?;
+    if env.optional("CHROOT").is_none() {
+        bring_tools(&commands, place, feed, halt).await?;
+    }
     let scratch = Scratch::make(action, place, halt).await?;
     let mounts = place.mounts.clone();
     let mounted = blocking(move || Mounted::mount(&mounts, &device, &fs_type)).await?;
@@ -110,6 +114,44 @@ pub(super) async fn run(
         bytes: 0,
         gives,
     })
+}
+
+/// Brings the programs of the boot image that the commands name; what it has not is looked for as it is.
+async fn bring_tools(
+    commands: &[Vec<String>],
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<(), Failure> {
+    let programs = commands.iter().filter_map(|command| command.first());
+    // Another folder's are somebody else's: those of the mounted filesystem, say.
+    let names = programs.map(|program| {
+        let mut folders = ["/usr/sbin/", "/sbin/"].iter();
+        folders
+            .find_map(|folder| program.strip_prefix(folder))
+            .unwrap_or(program)
+    });
+    for name in names.filter(|name| place.tools.has(name)) {
+        let (mut lines, mut begun) = (Vec::new(), false);
+        let mut report = |step: Step| match step {
+            Step::Fetched { bytes, of_bytes } => {
+                if !std::mem::replace(&mut begun, true) {
+                    feed.line_if_room(step.to_string());
+                }
+                feed.progress(bytes, of_bytes, 0, "tools");
+            }
+            Step::Mounted { .. } => lines.push(step.to_string()),
+        };
+        let brought = tokio::select! {
+            brought = place.tools.needed(name, &mut report) => brought,
+            () = halt.asked() => return Err(Failure::stopped()),
+        };
+        brought.map_err(|e| Failure::new(e.reason(), e.to_string()))?;
+        for line in lines {
+            feed.line(line).await;
+        }
+    }
+    Ok(())
 }
 
 /// Makes what the image lacks to have a root of its own; what was not there goes again.

@@ -13,6 +13,8 @@ use container::{Ended, Group, Network, Plan, Request, Shown};
 use proto::v1;
 use tokio::process::Command;
 
+#[cfg(feature = "containerd")]
+use super::by_containerd;
 use super::environment::Environment;
 use super::left_devices::Devices;
 use super::process::{self, Force, How};
@@ -44,8 +46,56 @@ pub trait Images: Send + Sync {
 /// An image that is not taken away while this is held.
 pub struct Held {
     pub image: container::Image,
-    /// Whatever keeps its layers.
-    pub keeps: Box<dyn Send + Sync>,
+    pub by: Runtime,
+}
+
+/// Who runs actions of an image.
+pub enum Runtime {
+    /// A containerd of the machine's, which has the image.
+    #[cfg(feature = "containerd")]
+    Containerd {
+        containerd: containerd::Containerd,
+        image: Box<containerd::Image>,
+    },
+    /// This agent, as long as it holds on to what keeps the layers.
+    Namespaces { keeps: Box<dyn Send + Sync> },
+}
+
+/// Where this machine's actions get their images, and so who runs them.
+#[derive(Clone, Default)]
+pub struct Runtimes {
+    /// `None`: this agent runs no containers by itself.
+    pub namespaces: Option<SharedImages>,
+    /// `None`: it knows of no containerd.
+    pub containerd: Option<SharedImages>,
+    /// Actions whose template does not say who runs them are containerd's.
+    pub prefers_containerd: bool,
+}
+
+/// What a template says for it.
+pub(crate) const CONTAINERD: &str = "containerd";
+pub(crate) const NAMESPACES: &str = "namespaces";
+
+impl Runtimes {
+    /// An action is to be containerd's, and there is none.
+    fn lack_containerd(&self, runtime: &str) -> bool {
+        let is_wanted = match runtime {
+            CONTAINERD => true,
+            NAMESPACES => false,
+            _ => self.prefers_containerd,
+        };
+        is_wanted && self.containerd.is_none()
+    }
+
+    /// Who runs an action of which the template says this.
+    fn of(&self, runtime: &str) -> Option<&SharedImages> {
+        match runtime {
+            CONTAINERD => self.containerd.as_ref(),
+            NAMESPACES => self.namespaces.as_ref(),
+            _ if self.prefers_containerd => self.containerd.as_ref(),
+            _ => self.namespaces.as_ref(),
+        }
+    }
 }
 
 /// Why there is no image.
@@ -67,7 +117,18 @@ pub(super) async fn image(
     feed: &Feed,
     halt: &Halt,
 ) -> Result<Option<Held>, Failure> {
-    let Some(images) = place.images.as_ref().filter(|_| action.native.is_empty()) else {
+    if action.native.is_empty() && place.runtimes.lack_containerd(&action.runtime) {
+        return Err(Failure::new(
+            "ContainerdAway",
+            "this agent knows no containerd, as those of boot images do not: leave runtime: containerd out of the template, and \
+             farrier.runtime=containerd out of the kernel parameters",
+        ));
+    }
+    let Some(images) = place
+        .runtimes
+        .of(&action.runtime)
+        .filter(|_| action.native.is_empty())
+    else {
         return Ok(None);
     };
     let pulled = tokio::select! {
@@ -105,15 +166,28 @@ pub(super) async fn run(
         }
     }
     let before = Devices::now();
-    let ran = keep(&place.own, &plan, feed, halt).await;
-    let (status, out_of) = folder.end(limits).await?;
+    let (ran, status, out_of) = match &held.by {
+        #[cfg(feature = "containerd")]
+        Runtime::Containerd { containerd, image } => {
+            let name = folder.name();
+            let ran = by_containerd::start(containerd, image, &plan, &name, feed, halt).await;
+            let (_, out_of) = folder.end(limits).await?;
+            let (printed, status) = ran.remove(feed).await;
+            (printed, status, out_of)
+        }
+        Runtime::Namespaces { .. } => {
+            let ran = keep(&place.own, &plan, feed, halt).await;
+            let (status, out_of) = folder.end(limits).await?;
+            (ran.map(process::Ended::printed), status, out_of)
+        }
+    };
     for line in before.clear(place.setting) {
         feed.line(line).await;
     }
     drop(held);
-    let ended = ran.and_then(|ended| match status {
-        Some(Ended::Exited { code }) => ended.message_of(How::Exited(code)),
-        Some(Ended::Killed { signal }) => ended.message_of(How::Killed(signal)),
+    let ended = ran.and_then(|printed| match status {
+        Some(Ended::Exited { code }) => printed.message_of(How::Exited(code)),
+        Some(Ended::Killed { signal }) => printed.message_of(How::Killed(signal)),
         Some(Ended::NotStarted { code, message }) => Err(Failure {
             reason: "StartFailed".to_owned(),
             message: format!("image {} could not be started: {message}", action.image),
@@ -210,6 +284,13 @@ impl Folder {
         .await
     }
 
+    /// As nobody else's is called.
+    #[cfg(feature = "containerd")]
+    fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// Ends what is left, and gives how it ended.
     async fn end(mut self, limits: Limits) -> Result<(Option<Ended>, Option<OutOf>), Failure> {
         blocking(move || {
@@ -242,7 +323,15 @@ impl Drop for Folder {
     fn drop(&mut self) {
         drop(self.group.take());
         let _ = std::fs::remove_file(&self.status);
+        clear(&self.path);
         let _ = std::fs::remove_dir(&self.path);
+    }
+}
+
+/// What a containerd was shown of a folder; whoever has it open has it still.
+fn clear(folder: &Path) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let _ = std::fs::remove_file(file.path());
     }
 }
 
@@ -251,7 +340,10 @@ pub(super) fn end_left(entry: &Path) {
     let name = entry.file_name().unwrap_or_default().to_string_lossy();
     match name.strip_suffix(".status") {
         Some(_) => drop(std::fs::remove_file(entry)),
-        None if name.starts_with(NAME) => drop(container::group::end_left(&name)),
+        None if name.starts_with(NAME) => {
+            drop(container::group::end_left(&name));
+            clear(entry);
+        }
         None => {}
     }
 }

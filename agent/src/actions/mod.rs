@@ -4,6 +4,8 @@
 //! choice, the timeout and the stopping; each action has a file of its own. Never knows the [worker](crate::worker),
 //! which runs them.
 
+#[cfg(feature = "containerd")]
+mod by_containerd;
 mod cexec;
 mod chroot;
 pub mod command_line;
@@ -14,6 +16,7 @@ mod halt;
 mod image2disk;
 mod image_root;
 mod left_devices;
+mod lines;
 mod mount_points;
 mod output;
 mod process;
@@ -28,7 +31,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
-pub use container::{Held, Images, NoImage, SharedImages, serve as serve_container};
+#[cfg(feature = "containerd")]
+pub(crate) use container::CONTAINERD;
+pub(crate) use container::NAMESPACES;
+pub use container::{Held, Images, NoImage, Runtime, Runtimes, SharedImages, serve as serve_container};
 use environment::Environment;
 pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
@@ -41,6 +47,7 @@ pub use target::clear_mounts;
 
 use crate::data::DataServer;
 use crate::setting::Setting;
+use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
 pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
@@ -55,8 +62,9 @@ pub struct Place {
     pub mounts: PathBuf,
     pub data: DataServer,
     pub surroundings: Surroundings,
-    /// `None`: this agent runs no containers.
-    pub images: Option<SharedImages>,
+    pub runtimes: Runtimes,
+    /// Programs of the boot image, for actions that run some in the agent's own world.
+    pub tools: Tools,
     /// The agent's own binary, which is started again for what runs outside of this process.
     pub own: PathBuf,
 }
@@ -318,7 +326,8 @@ mod tests {
             mounts: std::env::temp_dir(),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
-            images: None,
+            runtimes: Runtimes::default(),
+            tools: Tools::default(),
             own: PathBuf::from("/proc/self/exe"),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await

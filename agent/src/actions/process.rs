@@ -11,30 +11,26 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use redaction::Secrets;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Failure, Feed, Halt, Told};
+use super::lines::Lines;
+use super::{Failure, Feed, Halt};
 
 /// Dead of a killed group are not waited for longer.
 const BURIED_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
-/// Output that daemons outside the group still hold open is not waited for longer.
-const DRAIN: Duration = Duration::from_secs(1);
-/// A line without an end is passed on in pieces of this size.
-const MAX_LINE_BYTES: usize = 16 << 10;
-/// Quoted in the failure's message.
-const LAST_LINES: usize = 10;
 
 /// How a process ended that nobody stopped.
 pub(super) struct Ended {
     status: ExitStatus,
-    /// The newest lines that it printed, oldest first.
-    last: VecDeque<String>,
+    printed: Printed,
 }
+
+/// The newest lines that an action printed, oldest first.
+pub(super) struct Printed(VecDeque<String>);
 
 /// How a process of an action ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,21 +51,32 @@ impl Ended {
     /// The last line that it printed, when all is well.
     ///
     /// # Errors
-    /// As [`Ended::message_of`].
+    /// As [`Printed::message_of`].
     pub(super) fn message(self) -> Result<String, Failure> {
         let how = match (self.status.code(), self.status.signal()) {
             (Some(code), _) => How::Exited(code),
             (None, signal) => How::Killed(signal.unwrap_or_default()),
         };
-        self.message_of(how)
+        self.printed.message_of(how)
     }
 
-    /// The same of an action whose process told this one how it ended.
+    /// What it printed, where somebody else tells how it ended.
+    pub(super) fn printed(self) -> Printed {
+        self.printed
+    }
+}
+
+impl Printed {
+    pub(super) fn of(last: VecDeque<String>) -> Printed {
+        Printed(last)
+    }
+
+    /// The last line, when all is well.
     ///
     /// # Errors
     /// `ExitCode`, with its last lines: it exited with another code than 0, or was killed.
     pub(super) fn message_of(self, how: How) -> Result<String, Failure> {
-        let last = self.last;
+        let last = self.0;
         let (how, exit_code) = match how {
             How::Exited(0) => return Ok(last.back().cloned().unwrap_or_default()),
             How::Exited(code) => (format!("the command exited with code {code}"), code),
@@ -121,12 +128,7 @@ pub(super) async fn run(
             .await
             .map_err(|e| failed("describing the command", e))?;
     }
-    let mut lines = Lines {
-        output,
-        feed: feed.clone(),
-        partial: Vec::new(),
-        last: VecDeque::new(),
-    };
+    let mut lines = Lines::of([output], feed);
     let waited = wait(&mut child, halt, force);
     tokio::pin!(waited);
     // The output may end before the command does; halting goes on then.
@@ -135,13 +137,9 @@ pub(super) async fn run(
         () = lines.pass_on() => waited.await,
     };
     let end = status.map_err(|e| failed("waiting for the command", e))?;
-    let _ = timeout(DRAIN, lines.pass_on()).await;
-    lines.end_line().await;
+    let printed = lines.end().await;
     match end {
-        End::ByItself(status) => Ok(Ended {
-            status,
-            last: lines.last,
-        }),
+        End::ByItself(status) => Ok(Ended { status, printed }),
         // However it took being asked.
         End::Asked => Err(Failure::stopped()),
     }
@@ -195,94 +193,5 @@ fn signal(child: &Child, signal: Signal) {
     // No id: it was waited for already, and the number may be another process's.
     if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
         let _ = killpg(Pid::from_raw(pid), signal);
-    }
-}
-
-/// Cuts what the command prints into lines and passes them on as they come.
-struct Lines {
-    output: Receiver,
-    feed: Feed,
-    partial: Vec<u8>,
-    last: VecDeque<String>,
-}
-
-impl Lines {
-    /// Returns at the end of the output. Cancel safe: what was read and not passed on is kept.
-    async fn pass_on(&mut self) {
-        let mut buffer = [0_u8; 8192];
-        loop {
-            while let Some((line, length)) = next_line(&self.partial, self.feed.secrets()) {
-                // The wait for room comes first: what follows cannot be cancelled.
-                let Some(room) = self.feed.room().await else {
-                    return;
-                };
-                let text = self.feed.secrets().hidden(&printed(line)).into_owned();
-                self.last.push_back(text.chars().take(300).collect());
-                if self.last.len() > LAST_LINES {
-                    self.last.pop_front();
-                }
-                self.partial.drain(..length);
-                room.send(Told::Line(text));
-            }
-            match self.output.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(length) => self
-                    .partial
-                    .extend_from_slice(buffer.get(..length).unwrap_or_default()),
-            }
-        }
-    }
-
-    /// Passes on a last line without an end.
-    async fn end_line(&mut self) {
-        if !self.partial.is_empty() {
-            self.partial.push(b'\n');
-            let _ = timeout(DRAIN, self.pass_on()).await;
-        }
-    }
-}
-
-/// The next whole line, and how many bytes it takes with its end. A piece of a long one ends in the middle of no secret;
-/// where all of it may be one, there is more to come.
-fn next_line<'p>(partial: &'p [u8], secrets: &Secrets) -> Option<(&'p [u8], usize)> {
-    match partial.iter().position(|b| *b == b'\n') {
-        Some(end) => Some((partial.get(..end)?, end + 1)),
-        None if partial.len() >= MAX_LINE_BYTES => {
-            let whole = secrets.whole(partial);
-            (whole > 0).then_some((partial.get(..whole)?, whole))
-        }
-        None => None,
-    }
-}
-
-/// A progress bar overwrites its line: what stands there in the end counts.
-fn printed(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches('\r');
-    text.rsplit('\r').next().unwrap_or(text).to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn output_is_cut_at_line_ends_and_at_a_bound() {
-        let none = Secrets::default();
-        assert_eq!(next_line(b"a\nb", &none), Some((&b"a"[..], 2)));
-        assert_eq!(next_line(b"b", &none), None);
-        let long = vec![b'x'; MAX_LINE_BYTES];
-        let length = |text, secrets| next_line(text, secrets).map(|(_, length)| length);
-        assert_eq!(length(&long, &none), Some(MAX_LINE_BYTES));
-        let secrets = Secrets::new(["hunter22".to_owned(), "x".repeat(2 * MAX_LINE_BYTES)]);
-        assert_eq!(length(&long, &secrets), None);
-        let split = [&vec![b'y'; MAX_LINE_BYTES - 4][..], b"hunt"].concat();
-        assert_eq!(length(&split, &secrets), Some(MAX_LINE_BYTES - 4));
-    }
-
-    #[test]
-    fn of_a_progress_bar_its_last_state_is_kept() {
-        assert_eq!(printed(b"10%\r50%\r100%\r"), "100%");
-        assert_eq!(printed(b"bad \xff byte\r"), "bad \u{fffd} byte");
     }
 }

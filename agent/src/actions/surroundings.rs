@@ -89,6 +89,11 @@ impl Surroundings {
             reach,
             ..Registries::default()
         };
+        if let Some(server) = &parameters.server
+            && let Err(why) = registries.ask_first(server)
+        {
+            tracing::warn!("the server is not asked for images: {why}");
+        }
         for host in &parameters.insecure {
             let own = Endpoint {
                 transport: Transport::Plain,
@@ -184,7 +189,7 @@ mod tests {
     #[test]
     fn registries_are_reached_as_the_kernel_command_line_says() {
         let line = "docker_registry=10.0.0.1:5000/mirror registry_username=ali registry_password=secret \
-                    insecure_registries=10.0.0.1:5000,10.0.0.2";
+                    insecure_registries=10.0.0.1:5000,10.0.0.2 farrier.http=http://10.77.0.1:7080";
         let parameters = BootParameters::from_cmdline(&Cmdline::parse(line));
         assert!(
             parameters.warnings.is_empty() && !format!("{parameters:?}").contains("secret"),
@@ -193,6 +198,10 @@ mod tests {
         let registries = surroundings()
             .registries(&parameters.registries)
             .expect("registries");
+        assert_eq!(
+            registries.first.as_ref().expect("the server").host,
+            "10.77.0.1:7080"
+        );
         let own = |name: &str| registries.by_name[name].own.clone().expect("own");
         assert_eq!(own("10.0.0.1:5000").login.expect("login").user, "ali");
         assert_eq!(own("10.0.0.1:5000").transport, Transport::Plain);

@@ -17,6 +17,8 @@ const PATIENCE_MS: u16 = 3000;
 const CHANNELS: std::ops::RangeInclusive<u8> = 1..=8;
 /// Answers to what is asked here are shorter.
 const MAX_ANSWER: usize = 64;
+/// In /dev; whatever the bus is, the first controller is 0.
+const DEVICE: &str = "ipmi0";
 const APP: u8 = 0x06;
 const TRANSPORT: u8 = 0x0c;
 const GET_DEVICE_ID: u8 = 0x01;
@@ -25,9 +27,14 @@ const IP_ADDRESS: u8 = 3;
 const IP_SOURCE: u8 = 4;
 const MAC_ADDRESS: u8 = 5;
 
+/// Whether the kernel shows one.
+pub(super) fn is_there(dev: &Path) -> bool {
+    dev.join(DEVICE).exists()
+}
+
 /// What the controller says; nothing where there is none. Blocks for as long as it takes.
 pub(super) fn read(dev: &Path) -> Bmc {
-    let Ok(device) = OpenOptions::new().read(true).write(true).open(dev.join("ipmi0")) else {
+    let Ok(device) = OpenOptions::new().read(true).write(true).open(dev.join(DEVICE)) else {
         return Bmc::default();
     };
     let mut number = 0;

@@ -1,5 +1,6 @@
 //! Disks, and what lies on them.
 
+use disk::health::{self, Health};
 use disk::probe::{self, Contents, Include, System};
 use proto::v1::{BlockDevice, Partition};
 
@@ -8,21 +9,21 @@ pub(super) fn list(system: &System) -> Vec<BlockDevice> {
     let found = probe::list(system, Include::DisksOnly).unwrap_or_default();
     found
         .into_iter()
-        .map(|disk| block_device(disk, Contents::default()))
+        .map(|disk| block_device(disk, Contents::default(), None))
         .collect()
 }
 
-/// The same with tables and filesystems. A disk that does not answer keeps the caller waiting.
+/// The same with tables, filesystems and health. A disk that does not answer keeps the caller waiting.
 pub(super) fn with_contents(system: &System) -> Vec<BlockDevice> {
     let found = probe::list(system, Include::DisksOnly).unwrap_or_default();
     let look = |disk: probe::Disk| {
-        let contents = probe::contents(&disk);
-        block_device(disk, contents)
+        let (contents, health) = (probe::contents(&disk), health::read(&disk));
+        block_device(disk, contents, health)
     };
     found.into_iter().map(look).collect()
 }
 
-fn block_device(disk: probe::Disk, mut contents: Contents) -> BlockDevice {
+fn block_device(disk: probe::Disk, mut contents: Contents, health: Option<Health>) -> BlockDevice {
     let partition = |partition: probe::Partition| {
         let content = contents.partitions.remove(&partition.number);
         let (filesystem, label, uuid) = content.map_or_else(Default::default, |content| {
@@ -42,7 +43,23 @@ fn block_device(disk: probe::Disk, mut contents: Contents) -> BlockDevice {
         }
     };
     let sector = |bytes: u64| u32::try_from(bytes).unwrap_or(0);
+    let state = match &health {
+        None => "",
+        Some(health) if health.warnings.is_empty() => "good",
+        Some(_) => "failing",
+    };
+    let health = health.unwrap_or_default();
     BlockDevice {
+        other_names: disk
+            .other_paths
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect(),
+        health: state.to_owned(),
+        health_warnings: health.warnings.join(", "),
+        percentage_used: health.percentage_used,
+        power_on_hours: health.power_on_hours,
+        media_errors: health.media_errors,
         name: disk.path.display().to_string(),
         size_bytes: disk.size_bytes,
         model: disk.model.unwrap_or_default(),

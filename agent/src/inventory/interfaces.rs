@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use disk::probe::System;
-use proto::v1::{LldpNeighbour, NetworkInterface};
+use proto::v1::{BondPort, LldpNeighbour, NetworkInterface};
 
 use super::files;
-use crate::net::nic;
+use crate::net::{bond, nic};
 
 /// What is known of cards beside what sysfs shows, by their names.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,20 +32,27 @@ pub(super) fn read(system: &System, beside: &Beside) -> Vec<NetworkInterface> {
             speed_mbit_per_s: speed(&card),
             mtu: files::number(&card.join("mtu")).map_or(0, |mtu| u32::try_from(mtu).unwrap_or(0)),
             neighbour: beside.neighbours.get(&nic.name).cloned(),
+            bond: bond::port_of(&folder, &nic.name).map(|port| BondPort {
+                name: port.bond,
+                mode: port.mode,
+                in_use: port.in_use,
+                partner_mac: port.partner_mac,
+            }),
             name: nic.name,
         }
     };
     nic::list_in(&folder).into_iter().map(interface).collect()
 }
 
-/// Which cards there are and how their links are: when this is another, the inventory is.
-pub(super) fn links(system: &System) -> Vec<(String, bool, u32)> {
+/// Which cards there are, how their links are and what their bonds make of them: when this is another, the inventory is.
+pub(super) fn links(system: &System) -> Vec<(String, bool, u32, Option<bond::Port>)> {
     let folder = system.sys.join("class/net");
     let cards = nic::list_in(&folder).into_iter();
     cards
         .map(|nic| {
             let speed = speed(&folder.join(&nic.name));
-            (nic.name, nic.carrier, speed)
+            let port = bond::port_of(&folder, &nic.name);
+            (nic.name, nic.carrier, speed, port)
         })
         .collect()
 }

@@ -90,7 +90,8 @@ fn run(system: &System, asked: &UnixStream, found: &watch::Sender<Option<Box<Har
         // It is told before the controller is asked, which may take seconds.
         let known = bmc.clone().unwrap_or_default();
         tell(found, whole(system, &beside, &known));
-        if bmc.is_none() {
+        // Its driver may be loaded later.
+        if bmc.is_none() && bmc::is_there(&system.dev) {
             let asked = bmc.insert(bmc::read(&system.dev));
             if *asked != known {
                 tell(found, whole(system, &beside, asked));

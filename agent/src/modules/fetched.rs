@@ -3,22 +3,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use drivers::{ARCHIVE_FILE, CATALOGUE_FILE, Catalogue, Entry, Seal};
-use reqwest::header::RANGE;
-use reqwest::{Client, StatusCode};
-use tokio::time::{Instant, sleep};
+use reqwest::Client;
 
-use super::{Modules, index, packing, plan, sealed};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer that has begun and brings nothing for so long is given up.
-const STALL: Duration = Duration::from_secs(15);
-/// A server that restarts is back by then.
-const PATIENCE: Duration = Duration::from_secs(60);
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+use super::{Modules, index, packing, plan};
+use crate::boot_server::{checked, client, fetch, of_another_image};
 
 /// What the boot server has for this kernel.
 #[derive(Debug)]
@@ -48,17 +38,6 @@ impl Default for Places {
     }
 }
 
-/// Why something was not fetched.
-#[derive(Debug, thiserror::Error)]
-enum FetchError {
-    /// Another try may do.
-    #[error("{0}")]
-    ForNow(String),
-    /// It will not come.
-    #[error("{0}")]
-    ForGood(String),
-}
-
 impl Store {
     /// Fetches the list, and keeps it for whoever else asks on this machine.
     ///
@@ -68,8 +47,8 @@ impl Store {
         let client = client()?;
         let url = format!("{}/boot", http.trim_end_matches('/'));
         let address = format!("{url}/{CATALOGUE_FILE}");
-        let packed = fetch(&client, &address, None, seal.bytes).await?;
-        sealed::checked(&packed, seal).map_err(|what| of_another_image(&address, &what))?;
+        let packed = fetch(&client, &address, None, seal.bytes, &mut |_| {}).await?;
+        checked(&packed, seal).map_err(|what| of_another_image(&address, &what))?;
         let list = list_of(&packed)?;
         // Without it whatever the kernel asks for by name is not found.
         write_whole(&places.list, &packed)
@@ -85,7 +64,7 @@ impl Store {
     /// With the list that was kept; `None`: it was not, or it is another one.
     pub(crate) fn kept(http: &str, seal: &Seal, places: Places) -> Option<Store> {
         let packed = std::fs::read(&places.list).ok()?;
-        sealed::checked(&packed, seal).ok()?;
+        checked(&packed, seal).ok()?;
         Some(Store {
             client: client().ok()?,
             url: format!("{}/boot", http.trim_end_matches('/')),
@@ -146,34 +125,16 @@ impl Store {
 
     async fn bytes_of(&self, entry: &Entry) -> Result<Vec<u8>, String> {
         let url = format!("{}/{ARCHIVE_FILE}", self.url);
-        let bytes = fetch(&self.client, &url, Some(entry.offset), entry.bytes).await;
+        let bytes = fetch(&self.client, &url, Some(entry.offset), entry.bytes, &mut |_| {}).await;
         let bytes = bytes.map_err(|why| format!("{}: {why}", entry.path))?;
         let seal = Seal {
             bytes: entry.bytes,
             sha256: entry.sha256.clone(),
         };
         let of = format!("{} of {url}", entry.path);
-        sealed::checked(&bytes, &seal).map_err(|what| of_another_image(&of, &what))?;
+        checked(&bytes, &seal).map_err(|what| of_another_image(&of, &what))?;
         Ok(bytes)
     }
-}
-
-fn of_another_image(name: &str, what: &str) -> String {
-    format!(
-        "{name} {what}; it is not used: it was damaged on its way, or the server has another boot image by now: start the machine again"
-    )
-}
-
-fn client() -> Result<Client, String> {
-    // The way to the server is never through a proxy, and plain HTTP: digests say what is right. The machine has no certificate
-    // authorities, and a client that looks for the system's is not made.
-    let client = Client::builder()
-        .no_proxy()
-        .http1_only()
-        .tls_certs_only([])
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(STALL);
-    client.build().map_err(|e| format!("no HTTP: {}", in_words(&e)))
 }
 
 fn list_of(packed: &[u8]) -> Result<Catalogue, String> {
@@ -196,74 +157,6 @@ fn write_whole(place: &Path, content: &[u8]) -> io::Result<()> {
         let _ = std::fs::remove_file(&beside);
     }
     written
-}
-
-/// `bytes` bytes of a file, from `offset` on or all of it; a server that is away for a moment is waited for.
-async fn fetch(client: &Client, url: &str, offset: Option<u64>, bytes: u64) -> Result<Vec<u8>, String> {
-    let give_up = Instant::now() + PATIENCE;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match fetch_once(client, url, offset, bytes).await {
-            Ok(content) => return Ok(content),
-            Err(FetchError::ForGood(why)) => return Err(why),
-            Err(FetchError::ForNow(why)) if Instant::now() + pause >= give_up => return Err(why),
-            Err(FetchError::ForNow(_)) => sleep(pause).await,
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-async fn fetch_once(
-    client: &Client,
-    url: &str,
-    offset: Option<u64>,
-    bytes: u64,
-) -> Result<Vec<u8>, FetchError> {
-    let for_now = |what: &str| FetchError::ForNow(format!("{url} is not fetched: {what}"));
-    let for_good = |what: &str| FetchError::ForGood(format!("{url} is not fetched: {what}"));
-    let mut request = client.get(url);
-    if let Some(offset) = offset {
-        let last = bytes.checked_sub(1).and_then(|more| offset.checked_add(more));
-        let last = last.ok_or_else(|| for_good("its list says that it has no byte"))?;
-        request = request.header(RANGE, format!("bytes={offset}-{last}"));
-    }
-    let mut response = request.send().await.map_err(|e| for_now(&in_words(&e)))?;
-    let wanted = if offset.is_some() {
-        StatusCode::PARTIAL_CONTENT
-    } else {
-        StatusCode::OK
-    };
-    let status = response.status();
-    if status.is_server_error() {
-        return Err(for_now(&format!("the server answers {status}")));
-    }
-    if status != wanted {
-        let cure = "was the boot image built again since this machine started? Start the machine again";
-        return Err(for_good(&format!(
-            "the server answers {status}, not {wanted}: {cure}"
-        )));
-    }
-    let mut content = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if (content.len() + chunk.len()) as u64 <= bytes => {
-                content.extend_from_slice(&chunk)
-            }
-            Ok(Some(_)) => return Err(for_good(&format!("more than {bytes} B came"))),
-            Ok(None) => return Ok(content),
-            Err(e) => return Err(for_now(&in_words(&e))),
-        }
-    }
-}
-
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod plan;
 mod sealed;
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -40,8 +41,7 @@ pub struct Modules {
 impl Modules {
     /// Reads the tables of the running kernel; empty when there are none (a kernel with everything built in).
     pub fn of_running_kernel() -> Modules {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Modules::below(&Path::new("/lib/modules").join(release.trim()))
+        Modules::below(&root_of_running_kernel())
     }
 
     fn below(root: &Path) -> Modules {
@@ -200,7 +200,7 @@ impl Modules {
         };
         match sealed::read(&self.root.join(&entry.path), &entry) {
             Ok(image) => {
-                let loaded = insert_image(&image);
+                let loaded = insert_image(&image, parameters(&entry.path));
                 self.note(&entry.path, loaded);
             }
             Err(what) => self.problems.push(format!(
@@ -213,7 +213,7 @@ impl Modules {
     /// Puts a module that was fetched, and is what its list says, into the kernel. Blocks while it looks for its devices.
     fn load_fetched(entry: &Entry, packed: &[u8]) -> Result<(), String> {
         let image = packing::unpack(&entry.path, packed).map_err(|e| format!("cannot be unpacked: {e}"))?;
-        match insert_image(&image) {
+        match insert_image(&image, parameters(&entry.path)) {
             Err(e) if !is_no_problem(&e) => Err(format!("did not load: {e}")),
             _ => Ok(()),
         }
@@ -249,14 +249,37 @@ fn is_no_problem(error: &io::Error) -> bool {
 
 fn insert(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
+    let name = path.to_string_lossy();
     if path.extension().is_some_and(|packing| packing == "ko") {
-        return Ok(finit_module(&file, c"", ModuleInitFlags::empty())?);
+        return Ok(finit_module(&file, parameters(&name), ModuleInitFlags::empty())?);
     }
-    insert_image(&packing::unpack(&path.to_string_lossy(), file)?)
+    insert_image(&packing::unpack(&name, file)?, parameters(&name))
 }
 
-fn insert_image(image: &[u8]) -> io::Result<()> {
-    Ok(init_module(image, c"")?)
+fn insert_image(image: &[u8], parameters: &CStr) -> io::Result<()> {
+    Ok(init_module(image, parameters)?)
+}
+
+/// What a module is loaded with. Bonding makes a link bond0 that nobody has asked for, unless it is told not to.
+///
+/// Source: Linux Documentation/networking/bonding.rst, `max_bonds`.
+fn parameters(path: &str) -> &'static CStr {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    match file.split('.').next() {
+        Some("bonding") => c"max_bonds=0",
+        _ => c"",
+    }
+}
+
+/// The programs that the boot image has apart; `None`: it has none, or cannot say.
+pub(crate) fn tools_of_running_kernel() -> Option<drivers::Tools> {
+    // What is wrong with the seals, PID 1 has said.
+    sealed::seals(&root_of_running_kernel(), &mut Vec::new()).tools
+}
+
+fn root_of_running_kernel() -> PathBuf {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Path::new("/lib/modules").join(release.trim())
 }
 
 /// What every device in sysfs asks for.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use drivers::{Catalogue, Entry, SEALS_FILE, Seal, Seals};
-use sha2::{Digest, Sha256};
+
+use crate::boot_server::checked;
 
 /// An overlay that came with this boot.
 #[derive(Debug)]
@@ -59,31 +60,6 @@ pub(super) fn read(path: &Path, entry: &Entry) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// Holds bytes against what they have to be.
-///
-/// # Errors
-/// In words.
-pub(super) fn checked(bytes: &[u8], seal: &Seal) -> Result<(), String> {
-    if bytes.len() as u64 != seal.bytes {
-        return Err(format!(
-            "has {} B, and the boot image says {}",
-            bytes.len(),
-            seal.bytes
-        ));
-    }
-    let digest: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if digest != seal.sha256 {
-        return Err(format!(
-            "has the SHA-256 {digest}, and the boot image says {}",
-            seal.sha256
-        ));
-    }
-    Ok(())
-}
-
 fn parsed(bytes: &[u8]) -> Result<Catalogue, String> {
     let text = std::str::from_utf8(bytes).map_err(|e| format!("is no text: {e}"))?;
     Catalogue::parse(text).map_err(|e| format!("cannot be read: {e}"))
@@ -91,6 +67,8 @@ fn parsed(bytes: &[u8]) -> Result<Catalogue, String> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
     fn seal(bytes: &[u8]) -> Seal {

@@ -33,6 +33,8 @@ fn take_namespaces() -> Nic {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("private");
     mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), none).expect("/etc");
+    // The cards of this network, and not of the one that /sys was mounted in.
+    mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none).expect("/sys");
     let mac = MacAddr6::new(0x02, 0, 0, 0, 0, 0x14);
     ip(&format!("link add far type veth peer name near address {mac}"));
     ip("link set near up");
@@ -144,6 +146,23 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
                 let (renewal, from) = server.expect(MessageType::Request);
                 assert_eq!((renewal.ciaddr, from), (held, held));
                 server.answer(&renewal, MessageType::Ack, given);
+            }
+            // The cable is out and in again, faster than anybody looks: RFC 2131 section 4.3.2, INIT-REBOOT.
+            ip("link set far down");
+            ip("link set far up");
+            let deadline = Instant::now() + Duration::from_secs(30);
+            loop {
+                let (request, _) = server.expect(MessageType::Request);
+                server.answer(&request, MessageType::Ack, SECOND);
+                assert!(
+                    Instant::now() < deadline,
+                    "the last is a renewal still: {request:?}"
+                );
+                if let Some(wanted) = request.requested_address() {
+                    assert_eq!((wanted, request.ciaddr), (SECOND, Ipv4Addr::UNSPECIFIED));
+                    assert_eq!(request.server_id(), None);
+                    break;
+                }
             }
             answered.send(()).expect("told");
             // The cable goes with this thread's network: not before the near end was looked at.

@@ -6,8 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use futures_util::TryStreamExt;
 use mac::mac_text;
 use macaddr::MacAddr6;
+use rtnetlink::packet_route::link::{BondLacpRate, BondMode, BondXmitHashPolicy};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection};
+use rtnetlink::{
+    AddressMessageBuilder, Handle, LinkBond, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection,
+};
+
+use crate::cmdline::bond::{Bond, LacpRate, Mode, XmitHashPolicy};
 
 /// Why the kernel did not take a change.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +86,48 @@ impl Link {
         self.done("switching on", self.handle.link().set(message).execute().await)
     }
 
+    /// Switches it off: a card becomes a member of a bond only then.
+    pub async fn down(&self) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(self.index).down().build();
+        self.done("switching off", self.handle.link().set(message).execute().await)
+    }
+
+    /// Makes it a member of a bond, which switches it on.
+    pub async fn join(&self, bond: &Link) -> Result<(), LinkError> {
+        let message = LinkUnspec::new_with_index(self.index)
+            .controller(bond.index)
+            .build();
+        let joined = self.handle.link().set(message).execute().await;
+        self.done(&format!("joining {}", bond.name), joined)
+    }
+
+    /// A bond without members, which is made. The kernel asks for its module itself.
+    pub async fn bond(&self, bond: &Bond) -> Result<Link, LinkError> {
+        let mut message = LinkBond::new(&bond.name)
+            .mode(match bond.mode {
+                Mode::ActiveBackup => BondMode::ActiveBackup,
+                Mode::Lacp => BondMode::Ieee8023Ad,
+            })
+            .miimon(bond.miimon_ms)
+            .updelay(bond.updelay_ms)
+            .downdelay(bond.downdelay_ms);
+        if bond.mode == Mode::Lacp {
+            message = message
+                .ad_lacp_rate(match bond.lacp_rate {
+                    LacpRate::Fast => BondLacpRate::Fast,
+                    LacpRate::Slow => BondLacpRate::Slow,
+                })
+                .xmit_hash_policy(match bond.xmit_hash_policy {
+                    XmitHashPolicy::Layer2 => BondXmitHashPolicy::Layer2,
+                    XmitHashPolicy::Layer23 => BondXmitHashPolicy::Layer23,
+                    XmitHashPolicy::Layer34 => BondXmitHashPolicy::Layer34,
+                });
+        }
+        let added = self.handle.link().add(message.build()).execute().await;
+        self.done(&format!("bond {}", bond.name), added)?;
+        self.other(&bond.name).await
+    }
+
     pub async fn set_mtu(&self, mtu: u32) -> Result<(), LinkError> {
         let message = LinkUnspec::new_with_index(self.index).mtu(mtu).build();
         self.done(
@@ -99,11 +146,18 @@ impl Link {
                 self.handle.link().add(message).execute().await,
             )?;
         }
-        let index = self.index_of(&name).await?;
+        self.other(&name).await
+    }
+
+    /// Another interface, by its name.
+    ///
+    /// # Errors
+    /// [`LinkError`] where there is none.
+    pub async fn other(&self, name: &str) -> Result<Link, LinkError> {
         Ok(Link {
             handle: self.handle.clone(),
-            name,
-            index,
+            name: name.to_owned(),
+            index: self.index_of(name).await?,
         })
     }
 

@@ -1,5 +1,7 @@
-//! The machine's network: the NIC that booted, and only that one, by DHCP or as `ipam` says.
+//! The machine's network: the NIC that booted, alone or in a bond, by DHCP or as `ipam` says.
 
+pub mod bond;
+mod carrier;
 pub mod link;
 pub mod nic;
 mod packet;
@@ -18,12 +20,15 @@ use crate::cmdline::{BootParameters, Ipam};
 use crate::console::{say, stage};
 use crate::needed::spawn_needed;
 use crate::screen::{self, Doing, Trouble};
+use carrier::{Carrier, Change};
 use link::{Link, LinkError};
 use nic::Nic;
 use packet::{PacketSocket, RenewalSocket};
 
 /// A card negotiates its speed for a few seconds; a cable that is not there is not waited for longer.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
+/// Most cards have a link by then, so nobody need read of it.
+const SAY_NO_CARRIER: Duration = Duration::from_secs(2);
 const CARRIER_POLL: Duration = Duration::from_millis(20);
 /// Without an address for this long, the console says so; asking goes on.
 const SAY_WAITING: Duration = Duration::from_secs(15);
@@ -46,32 +51,62 @@ pub enum NetError {
 pub async fn bring_up(nic: &Nic, parameters: &BootParameters) -> Result<(), NetError> {
     Link::open("lo").await?.up().await?;
     let card = Link::open(&nic.name).await?;
+    let bonded = match &parameters.bond {
+        Some(bond) => bond::begin(&card, bond).await,
+        None => None,
+    };
     card.up().await?;
-    wait_for_carrier(&card.name).await;
-    let link = match parameters.vlan_id {
-        Some(id) => card.vlan(id).await?,
+    wait_for_carrier(nic).await;
+    let base = match &bonded {
+        Some(bonded) => bonded.link().clone(),
         None => card,
+    };
+    let bonded = bonded.map(bond::Bonded::complete);
+    let link = match parameters.vlan_id {
+        Some(id) => base.vlan(id).await?,
+        None => base,
     };
     link.up().await?;
     match &parameters.ipam {
-        Some(ipam) => configure_static(&link, ipam).await,
-        None => lease(link, nic).await,
+        Some(ipam) => configure_static(&link, ipam).await?,
+        None => lease(link, nic).await?,
     }
+    if let Some(bonded) = bonded {
+        bonded.settled().await;
+    }
+    Ok(())
 }
 
-async fn wait_for_carrier(name: &str) {
-    let path = format!("/sys/class/net/{name}/carrier");
-    let deadline = Instant::now() + CARRIER_PATIENCE;
-    while std::fs::read_to_string(&path).is_ok_and(|text| text.trim() == "0") {
-        if Instant::now() >= deadline {
-            let problem = format!("{name} has no carrier: is the cable in?");
+/// Of all cards only the one that booted is waited for.
+async fn wait_for_carrier(nic: &Nic) {
+    let began = Instant::now();
+    let mut carrier = Carrier::of(&nic.name);
+    let mut is_said = false;
+    let waits = format!(
+        "a link on {} ({}), the card that it booted from",
+        nic.name,
+        nic.mac_text()
+    );
+    while !carrier.is_up() {
+        screen::change(|state| state.doing = Doing::WaitsFor(waits.clone()));
+        if !is_said && began.elapsed() >= SAY_NO_CARRIER {
+            is_said = true;
+            say(&format!("waiting for {waits}"));
+        }
+        if began.elapsed() >= CARRIER_PATIENCE {
+            let problem = format!("{} has no carrier: is the cable in?", nic.name);
             say(&problem);
             let cure = "plug it in, and see that the switch has the port on; the machine goes on by itself";
             screen::change(|state| state.trouble = Some(Trouble::new(problem, cure)));
             return;
         }
         sleep(CARRIER_POLL).await;
+        let _ = carrier.look();
     }
+    if is_said {
+        say(&format!("{} has a link", nic.name));
+    }
+    screen::change(|state| state.doing = Doing::Starting);
 }
 
 async fn configure_static(link: &Link, ipam: &Ipam) -> Result<(), NetError> {
@@ -89,6 +124,14 @@ async fn configure_static(link: &Link, ipam: &Ipam) -> Result<(), NetError> {
     );
     let address = format!("{}/{}", ipam.address, ipam.prefix);
     stage("dhcp", &[("address", &address), ("by", "ipam")]);
+    let network = format!("{} {address}", bond::described(&link.name));
+    screen::change(|state| state.network.clone_from(&network));
+    let mut carrier = Carrier::of(&link.name);
+    spawn_needed(async move {
+        loop {
+            show_link(&network, carrier.changed().await);
+        }
+    });
     Ok(())
 }
 
@@ -101,6 +144,7 @@ async fn lease(link: Link, nic: &Nic) -> Result<(), NetError> {
     let name = link.name.clone();
     let seed = crate::entropy::number();
     let client = Client::new(nic.mac, seed, std::time::Instant::now());
+    let carrier = Carrier::of(&link.name);
     spawn_needed(async move {
         Lessee {
             client,
@@ -109,12 +153,13 @@ async fn lease(link: Link, nic: &Nic) -> Result<(), NetError> {
             renewals: None,
             held: None,
             bound: Some(bound),
+            carrier,
         }
         .run()
         .await
     });
     screen::change(|state| {
-        state.network = format!("{name}, no address yet");
+        state.network = format!("{}, no address yet", bond::described(&name));
         state.doing = Doing::WaitsFor("an address by DHCP".to_owned());
     });
     loop {
@@ -142,6 +187,7 @@ struct Lessee {
     renewals: Option<RenewalSocket>,
     held: Option<LeaseInfo>,
     bound: Option<oneshot::Sender<()>>,
+    carrier: Carrier,
 }
 
 impl Lessee {
@@ -165,12 +211,28 @@ impl Lessee {
                     }
                 },
                 () = due => self.client.on_timeout(std::time::Instant::now()),
+                change = self.carrier.changed() => {
+                    show_link(&self.network(), change);
+                    match change {
+                        Change::Lost => continue,
+                        Change::Back => self.client.on_link_up(std::time::Instant::now()),
+                    }
+                }
             };
             for action in actions {
                 if let Err(e) = self.obey(action).await {
                     say(&format!("{}: {e}", self.link.name));
                 }
             }
+        }
+    }
+
+    /// For the screen.
+    fn network(&self) -> String {
+        let link = bond::described(&self.link.name);
+        match &self.held {
+            Some(held) => format!("{link} {}/{}", held.address, held.prefix),
+            None => format!("{link}, no address yet"),
         }
     }
 
@@ -238,11 +300,16 @@ impl Lessee {
             );
             let _ = bound.send(());
         }
-        screen::change(|state| {
-            state.network = format!("{} {}/{}", self.link.name, info.address, info.prefix);
-            state.trouble = None;
-        });
+        let is_first = self.held.is_none();
         self.held = Some(info);
+        let network = self.network();
+        screen::change(|state| {
+            state.network = network;
+            // What is wrong later is not the network's.
+            if is_first {
+                state.trouble = None;
+            }
+        });
         Ok(())
     }
 
@@ -251,6 +318,23 @@ impl Lessee {
     fn tried(&self, done: Result<(), LinkError>) {
         if let Err(e) = done {
             say(&format!("{}: {e}; going on without", self.link.name));
+        }
+    }
+}
+
+/// Tells the person of a link that went away or came back; what runs goes on.
+fn show_link(network: &str, change: Change) {
+    let name = network.split([' ', ',']).next().unwrap_or_default();
+    match change {
+        Change::Lost => {
+            say(&format!(
+                "{name}: the link is gone; the machine goes on when it is back"
+            ));
+            screen::change(|state| state.network = format!("{network}, NO LINK: is the cable in?"));
+        }
+        Change::Back => {
+            say(&format!("{name}: the link is there again"));
+            screen::change(|state| state.network = network.to_owned());
         }
     }
 }

@@ -51,9 +51,11 @@ fn read(folder: &Path) -> Option<Nic> {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
+    // All members of a bond show the bond's address; their own is beside it. Source: Linux drivers/net/bonding/bond_sysfs_slave.c.
+    let own = parse_mac(text("bonding_slave/perm_hwaddr").trim());
     Some(Nic {
         name: folder.file_name()?.to_str()?.to_owned(),
-        mac: parse_mac(text("address").trim())?,
+        mac: own.or_else(|| parse_mac(text("address").trim()))?,
         driver,
         carrier: text("carrier").trim() == "1",
     })
@@ -154,6 +156,21 @@ mod tests {
             }
         }
         assert_eq!(without_driver(devices.path()), ["8086:10d3"]);
+    }
+
+    /// As Linux shows two members of a bond.
+    #[test]
+    fn a_member_of_a_bond_is_known_by_the_address_of_its_own() {
+        let folder = tempfile::tempdir().expect("folder");
+        for (name, own) in [("eth0", "52:54:00:77:00:0b"), ("eth1", "52:54:00:77:00:0c")] {
+            let card = folder.path().join(name);
+            std::fs::create_dir_all(card.join("device")).expect("folder");
+            std::fs::create_dir_all(card.join("bonding_slave")).expect("folder");
+            std::fs::write(card.join("address"), "52:54:00:77:00:0c\n").expect("written");
+            std::fs::write(card.join("bonding_slave/perm_hwaddr"), format!("{own}\n")).expect("written");
+        }
+        let macs: Vec<String> = list_in(folder.path()).iter().map(Nic::mac_text).collect();
+        assert_eq!(macs, ["52:54:00:77:00:0b", "52:54:00:77:00:0c"]);
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Identity {
             journal: greeting.journal,
             last_epoch: greeting.last_epoch,
             last_death: String::new(),
+            notices: Vec::new(),
         }
     }
 }

@@ -28,8 +28,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place, SharedImages, Surroundings, Told};
+use crate::actions::{self, Feed, Halt, Place, Runtimes, SharedImages, Surroundings, Told};
 use crate::cmdline::RegistryParameters;
+use crate::cmdline::RuntimeParameters;
 use crate::console::{printable, say, stage};
 use crate::data::DataServer;
 use crate::hardware::Hardware;
@@ -37,10 +38,14 @@ use crate::images::Pulled;
 use crate::inventory::watch::Watched;
 use crate::last_words;
 use crate::needed::spawn_needed;
+use crate::notices;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
+#[cfg(feature = "containerd")]
+use crate::stores::Stores;
 use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
+use crate::tools::Tools;
 pub use identity::Identity;
 use journal::Journal;
 use session::{Notice, Opened};
@@ -69,8 +74,11 @@ pub struct Settings {
     pub last_death: String,
     pub surroundings: Surroundings,
     pub registries: RegistryParameters,
+    pub runtime: RuntimeParameters,
     /// Drivers that are loaded once the machine is attached; `None` where that is not the agent's.
     pub hardware: Option<Hardware>,
+    /// Programs that actions may ask for; none where the system has its own.
+    pub tools: Tools,
 }
 
 impl Settings {
@@ -124,7 +132,7 @@ struct Worker {
     settings: Settings,
     core: Core,
     journal: Journal,
-    images: Option<SharedImages>,
+    runtimes: Runtimes,
     tell: mpsc::Sender<Told>,
     stream: Option<Opened>,
     outbox: VecDeque<ToServer>,
@@ -143,6 +151,8 @@ struct Worker {
     is_attached: bool,
     /// Of an earlier boot, until it was told.
     kernels_end: String,
+    /// In the Hello that is not answered yet.
+    notices_sent: Vec<String>,
 }
 
 fn images(settings: &Settings) -> Result<SharedImages, String> {
@@ -151,6 +161,35 @@ fn images(settings: &Settings) -> Result<SharedImages, String> {
         &settings.state_dir.join("images"),
         registries,
     )?))
+}
+
+#[cfg(feature = "containerd")]
+fn stores(settings: &Settings) -> Result<SharedImages, String> {
+    let registries = settings.surroundings.registries(&settings.registries)?;
+    // Two agents of one machine have folders of their own.
+    let owner = format!("{} {}", settings.identity.mac, settings.state_dir.display());
+    let stores = Stores::at(&settings.runtime.containerd_address, &owner, registries)?;
+    Ok(Arc::new(stores))
+}
+
+fn runtimes(settings: &Settings) -> Runtimes {
+    let said = |images: Result<SharedImages, String>, by: &str| match images {
+        Ok(images) => Some(images),
+        Err(why) => {
+            say(&format!(
+                "no images can be pulled for {by}, and actions that are images fail there: {why}"
+            ));
+            None
+        }
+    };
+    Runtimes {
+        namespaces: said(images(settings), actions::NAMESPACES),
+        #[cfg(feature = "containerd")]
+        containerd: said(stores(settings), actions::CONTAINERD),
+        #[cfg(not(feature = "containerd"))]
+        containerd: None,
+        prefers_containerd: settings.runtime.prefers_containerd,
+    }
 }
 
 struct Running {
@@ -170,15 +209,7 @@ impl Worker {
             }
         };
         actions::clear_mounts(&settings.mounts());
-        let images = match images(&settings) {
-            Ok(images) => Some(images),
-            Err(why) => {
-                say(&format!(
-                    "no images can be pulled, and actions that are images fail: {why}"
-                ));
-                None
-            }
-        };
+        let runtimes = runtimes(&settings);
         let (core, orders) = Core::resume(reports, SystemTime::now());
         let watched = Watched::start(System::default());
         if let Err(e) = &watched {
@@ -190,7 +221,7 @@ impl Worker {
             settings,
             core,
             journal,
-            images,
+            runtimes,
             tell,
             stream: None,
             outbox: VecDeque::new(),
@@ -205,6 +236,7 @@ impl Worker {
             inventory: watched,
             is_attached: false,
             kernels_end: String::new(),
+            notices_sent: Vec::new(),
         };
         worker.obey(orders);
         worker
@@ -215,6 +247,8 @@ impl Worker {
             Notice::Open(stream) => {
                 let mut hello = self.settings.identity.hello(self.core.hello());
                 hello.last_death = self.last_death();
+                hello.notices = notices::untold();
+                self.notices_sent.clone_from(&hello.notices);
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));
                 self.stream = Some(stream);
@@ -265,6 +299,7 @@ impl Worker {
         self.is_attached = true;
         // It was told.
         self.settings.last_death.clear();
+        notices::are_told(&std::mem::take(&mut self.notices_sent));
         if !std::mem::take(&mut self.kernels_end).is_empty() {
             last_words::forget_the_kernels(Path::new(last_words::PSTORE));
         }
@@ -401,7 +436,8 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
-            images: self.images.clone(),
+            runtimes: self.runtimes.clone(),
+            tools: self.settings.tools.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
         };
         tokio::spawn(async move {

@@ -287,6 +287,10 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(server: &FakeServer, state_dir: &Path) -> Agent {
+        Agent::start_with(server, state_dir, &[])
+    }
+
+    pub(crate) fn start_with(server: &FakeServer, state_dir: &Path, more: &[&str]) -> Agent {
         let child = Command::new(env!("CARGO_BIN_EXE_farrier-agent"))
             .args([
                 "--server",
@@ -298,6 +302,7 @@ impl Agent {
             ])
             .arg("--state-dir")
             .arg(state_dir)
+            .args(more)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(state_dir.join("stderr")).expect("stderr"))
             .spawn()

@@ -6,10 +6,10 @@
 //! | `/ipxe/binary/[<mac>/]<file>` | boot loaders |
 //! | `/boot/<file>` | the boot image directory |
 //! | `/images/<path>` | the images directory |
+//! | others | what the server's owner answers at them: [`crate::BootsConfig::besides`] |
 //! | `/healthz`, `/readyz` | whether it runs; whether it could boot a machine, and if not, why |
 
 mod digest;
-pub mod range;
 pub(crate) mod serve;
 mod tally;
 
@@ -24,12 +24,12 @@ use axum::extract::{ConnectInfo, Path as UrlPath, Request, State};
 use axum::http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use macaddr::MacAddr6;
 
 use self::digest::Digests;
-use self::range::Reply;
 use self::tally::{Downloads, FileBody, Tally};
 use crate::bootfile;
 use crate::context::{Context, ScriptRefusal, Told};
@@ -40,6 +40,7 @@ use crate::overlays;
 use crate::scripts;
 use crate::tftp::name::{Wanted, wanted};
 use crate::timeline::Stage;
+use ranges::Reply;
 
 /// What HTTP serves.
 pub(crate) struct Site {
@@ -86,9 +87,14 @@ impl Site {
 }
 
 /// The routes; what none of them matches is on the timeline.
-pub(crate) fn router(site: Arc<Site>) -> Router {
+pub(crate) fn router(site: Arc<Site>, besides: Router) -> Router {
     let context = site.context.clone();
     let fallback = async move |request: Request| other(&context, &request);
+    let told = site.context.clone();
+    let besides = besides.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let context = told.clone();
+        async move { tell(&context, request, next).await }
+    }));
     Router::new()
         .route("/ipxe/script/{mac}/auto.ipxe", get(script))
         .route("/ipxe/binary/{*path}", get(loader))
@@ -97,7 +103,25 @@ pub(crate) fn router(site: Arc<Site>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(site)
+        .merge(besides)
         .fallback(fallback)
+}
+
+/// Has an answer of somebody else's be on the timeline.
+async fn tell(context: &Context, request: Request, next: Next) -> Response {
+    let asked = request.method().clone();
+    let path: String = request.uri().path().chars().take(200).collect();
+    let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let from = from.map(|ConnectInfo(peer)| peer.ip());
+    let response = next.run(request).await;
+    let status = response.status();
+    let told = match status.is_success() || status == StatusCode::NOT_MODIFIED {
+        true => Told::answered(status.as_u16().to_string()),
+        false => Told::failed(status.as_u16().to_string()),
+    };
+    let mac = from.and_then(|from| context.owner(from));
+    context.record(Stage::Http, mac, format!("{asked} {path}"), told);
+    response
 }
 
 /// A request's head, and whose address it comes from.
@@ -282,7 +306,7 @@ async fn send(site: &Site, opened: Opened, etag: &str, asked: Asked) -> Response
     let size_bytes = opened.fingerprint.size_bytes;
     let is_head = asked.parts.method == Method::HEAD;
     // Range is for GET only (RFC 9110 section 14.2).
-    let reply = match range::decide(&asked.parts.headers, etag, size_bytes) {
+    let reply = match ranges::decide(&asked.parts.headers, etag, size_bytes) {
         Reply::Part(_) | Reply::Unsatisfiable if is_head => Reply::Whole,
         reply => reply,
     };

@@ -112,8 +112,8 @@ Example, short form:
   disks: [/dev/vda]
   netboot: local        # while it has no workflow: local (its disk), agent or ignore
 
-Also: namespace, macs, hostname, domain, ntp, lease_time, vlan, labels, kernel_params,
-consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
+Also: namespace, macs, hostname, domain, ntp, lease_time, vlan, bond, labels,
+kernel_params, consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
 (tinkerbell.org/v1alpha1) is read too, and lists of it, as `kubectl get
 hardware -o yaml` prints them. Several documents a file, split by ---; what is
 no machine is named and passed over. A machine of the same name is replaced.
@@ -202,6 +202,10 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
             .map(|seen| format!(", last seen {}", views::when(Some(seen))))
             .unwrap_or_default();
         line("Agent", &format!("{}{seen}", machine.agent()))?;
+        if let Some(death) = &machine.last_death {
+            let told = views::when(machine.last_death_at.as_deref());
+            line("Last death", &format!("{death} (told {told})"))?;
+        }
         line(
             "Boots next",
             &match (&machine.boots_next, &machine.boots_next_reason) {

@@ -9,6 +9,7 @@ pub(crate) mod login;
 pub(crate) mod machine;
 pub(crate) mod namespace;
 mod progress;
+pub(crate) mod registry;
 pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
@@ -93,6 +94,8 @@ pub(crate) enum Command {
     Secret(Group<secret::SecretCommand>),
     /// Webhooks: addresses that are told of ends, of waits for approval, of silent machines
     Webhook(Group<webhook::WebhookCommand>),
+    /// The server's own registry: images of containers that machines are given without asking outside
+    Registry(GroupOfAdmins<registry::RegistryCommand>),
     /// Run one action on one machine, now
     Run(Box<GroupOfOne<workflow::run::RunArgs>>),
     /// Log in to a server: keep the token that it is asked with
@@ -134,6 +137,7 @@ impl Command {
             | Command::Logout(_)
             | Command::Machine(_)
             | Command::Namespace(_)
+            | Command::Registry(_)
             | Command::Run(_)
             | Command::Secret(_)
             | Command::Store(_)

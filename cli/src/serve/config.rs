@@ -9,9 +9,11 @@ use std::time::Duration;
 use access::Pin;
 use boots::{BootsConfig, DhcpMode};
 use clap::builder::BoolishValueParser;
+use registry::Outside;
 use serde::Deserialize;
 use store::blobs::Blobs;
 
+use super::outside::{Fetched, outside};
 use crate::commands::LogFormat;
 use crate::duration::{Given, duration, setting};
 use crate::failure::Failure;
@@ -121,6 +123,32 @@ pub(crate) struct ServeArgs {
         value_delimiter = ' '
     )]
     consoles: Option<Vec<String>>,
+    /// A registry outside whose images the server fetches for machines, and keeps: NAME, or NAME=https://HOST; may be given more than
+    /// once [default: none]
+    #[arg(
+        long = "registry",
+        value_name = "NAME",
+        env = "FARRIER_REGISTRIES",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    registries: Option<Vec<Fetched>>,
+    /// Authorities of registries outside, in PEM, beside those of this host [default: none]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FARRIER_REGISTRY_CA",
+        hide_env_values = true
+    )]
+    registry_ca: Option<PathBuf>,
+    /// Logins for registries outside, as Docker's config.json has them; for its owner alone [default: none]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "FARRIER_REGISTRY_LOGINS",
+        hide_env_values = true
+    )]
+    registry_logins: Option<PathBuf>,
     /// How long after its end a workflow is archived: it then takes one file [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_ARCHIVE_AFTER", hide_env_values = true)]
     #[serde(default, deserialize_with = "setting")]
@@ -230,6 +258,14 @@ impl TryFrom<Given> for StopGrace {
     }
 }
 
+/// What is kept by digest.
+pub(crate) struct Contents {
+    /// Of the store's rows.
+    pub(crate) blobs: Blobs,
+    /// Of images of containers.
+    pub(crate) images: Blobs,
+}
+
 /// Settings, complete.
 #[derive(Clone, Debug)]
 pub(crate) struct ServeConfig {
@@ -244,6 +280,8 @@ pub(crate) struct ServeConfig {
     stop_grace: Option<StopGrace>,
     /// Whether all of the store is verified before it is opened.
     pub(crate) store_check: bool,
+    /// Registries that images are fetched from.
+    pub(crate) outside: Outside,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -269,6 +307,11 @@ impl ServeConfig {
             Some(address) => address,
             None => first_address(&interface)?,
         };
+        let outside = outside(
+            args.registries.as_deref().unwrap_or_default(),
+            args.registry_ca.as_ref(),
+            args.registry_logins.as_ref(),
+        )?;
         let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
         let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
         let listen = args.listen.unwrap_or(Ipv4Addr::UNSPECIFIED);
@@ -300,16 +343,18 @@ impl ServeConfig {
             lost_after: args.lost_after,
             stop_grace: args.stop_grace,
             store_check: args.no_store_check != Some(true),
+            outside,
             boots,
         })
     }
 
     /// The control plane's part.
-    pub(crate) fn control(&self, blobs: Blobs, authority: Pin) -> server::Config {
+    pub(crate) fn control(&self, contents: Contents, authority: Pin) -> server::Config {
         let defaults = server::Config::default();
         server::Config {
             authority,
-            blobs,
+            blobs: contents.blobs,
+            images: contents.images,
             secrets_key: Some(self.data_dir.join(coordinator::secrets::KEY_FILE)),
             lost_after: self.lost_after.map_or(defaults.lost_after, |time| time.0),
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
@@ -341,6 +386,9 @@ impl ServeArgs {
             no_ra: self.no_ra.or(file.no_ra),
             no_store_check: self.no_store_check.or(file.no_store_check),
             consoles: self.consoles.or(file.consoles),
+            registries: self.registries.or(file.registries),
+            registry_ca: self.registry_ca.or(file.registry_ca),
+            registry_logins: self.registry_logins.or(file.registry_logins),
             archive_after: self.archive_after.or(file.archive_after),
             keep_ended: self.keep_ended.or(file.keep_ended),
             lost_after: self.lost_after.or(file.lost_after),
@@ -476,9 +524,13 @@ mod tests {
             let args = Flags::parse_from(given)
                 .args
                 .over(parse(file, "f").expect("TOML"));
+            let contents = Contents {
+                blobs: Blobs::in_memory(),
+                images: Blobs::in_memory(),
+            };
             let config = ServeConfig::resolve(args)
                 .expect("complete")
-                .control(Blobs::in_memory(), Pin::of(b""));
+                .control(contents, Pin::of(b""));
             (config.lost_after.as_secs(), config.stop_grace.as_secs())
         };
         assert_eq!(control(&[], ""), (300, 10));

@@ -5,6 +5,7 @@ mod config;
 mod descriptors;
 mod netboot;
 mod notify;
+mod outside;
 mod store_check;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use config::ServeArgs;
-use config::ServeConfig;
+use config::{Contents, ServeConfig};
 
 use crate::commands::admin_token::keep;
 use crate::commands::log_to_stderr;
@@ -108,6 +109,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     let netboot = Arc::new(netboot::Netboot::new(control.clone()));
     let boots = BootsConfig {
         grpc_port: grpc_address.port(),
+        besides: registry::router(control.shelf(), control.catalogue(), config.outside),
         ..config.boots
     };
     let mut boots = match Boots::start(boots, netboot.clone(), netboot, stop.clone()).await {
@@ -226,7 +228,12 @@ async fn make_first_token(control: &ControlPlane, path: &Path) -> Result<(), Fai
 async fn open(config: &ServeConfig, authority: Pin) -> Result<ControlPlane, Failure> {
     let store = RedbStore::open(config.data_dir.join("farrier.redb"))
         .map_err(|error| Failure::Failed(chain(&error)))?;
-    let blobs = Blobs::open(config.data_dir.join("blobs")).map_err(|error| Failure::Failed(chain(&error)))?;
-    let control = ControlPlane::open(StoreHandle::new(store), config.control(blobs, authority)).await;
+    let blobs =
+        |folder| Blobs::open(config.data_dir.join(folder)).map_err(|error| Failure::Failed(chain(&error)));
+    let contents = Contents {
+        blobs: blobs("blobs")?,
+        images: blobs("registry")?,
+    };
+    let control = ControlPlane::open(StoreHandle::new(store), config.control(contents, authority)).await;
     control.map_err(|error| Failure::Failed(chain(&error)))
 }

@@ -153,7 +153,17 @@ fn disk(disk: &BlockDevice) -> String {
         bytes => format!("sectors of {bytes} B"),
     };
     let name = format!("{}  {}  {}", disk.name, bytes(disk.size_bytes), disk.transport);
+    let ways = match disk.other_names.len() {
+        0 => String::new(),
+        others => format!("{} ways", others + 1),
+    };
+    let health = match disk.health.as_str() {
+        "failing" => format!("FAILING: {}", disk.health_warnings),
+        _ => String::new(),
+    };
     let facts = [
+        health,
+        ways,
         kind.to_owned(),
         sectors,
         disk.model.clone(),
@@ -175,11 +185,18 @@ fn interface(interface: &NetworkInterface) -> String {
         text if text.is_empty() => text,
         text => format!("at {text}"),
     };
+    let bond = interface.bond.as_ref().map_or_else(String::new, |bond| {
+        let is_alone = bond.mode == "802.3ad" && bond.partner_mac.is_empty();
+        let idle = if bond.in_use { "" } else { "idle" };
+        let alone = if is_alone { "no LACP partner" } else { "" };
+        words(&[&bond.name, idle, alone])
+    });
     line(&[
         &interface.name,
         &interface.mac,
         &interface.driver,
         &speed,
+        &bond,
         &neighbour,
     ])
 }
@@ -233,7 +250,7 @@ fn short(text: &str) -> String {
 }
 
 /// With one digit behind the point where it is small and not whole.
-fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
         ("TiB", 1 << 40),
         ("GiB", 1 << 30),
@@ -252,7 +269,7 @@ fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Bmc, Board, FirmwareRelease, LldpNeighbour, Processor};
+    use proto::v1::{Bmc, Board, BondPort, FirmwareRelease, LldpNeighbour, Processor};
 
     use super::*;
 
@@ -323,6 +340,30 @@ mod tests {
     }
 
     #[test]
+    fn a_card_in_a_bond_says_so_and_what_is_wrong_with_it() {
+        let card = |mode: &str, in_use, partner_mac: &str| NetworkInterface {
+            name: "eth1".into(),
+            bond: Some(BondPort {
+                name: "bond0".into(),
+                mode: mode.into(),
+                in_use,
+                partner_mac: partner_mac.into(),
+            }),
+            ..NetworkInterface::default()
+        };
+        for (card, want) in [
+            (card("802.3ad", true, "52:54:00:88:00:01"), "eth1  no link  bond0"),
+            (card("active-backup", false, ""), "eth1  no link  bond0 idle"),
+            (
+                card("802.3ad", false, ""),
+                "eth1  no link  bond0 idle no LACP partner",
+            ),
+        ] {
+            assert_eq!(interface(&card), want);
+        }
+    }
+
+    #[test]
     fn a_person_reads_a_machine_in_a_dozen_lines() {
         let want = [
             ("Hardware", "ACME Rack 1, serial SN-1"),
@@ -349,6 +390,32 @@ mod tests {
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         assert_eq!(found, want);
+    }
+
+    #[test]
+    fn a_disk_that_fails_or_is_reached_in_two_ways_says_so_first() {
+        let mut all = machine();
+        let disk = &mut all.disks[0];
+        disk.other_names = vec!["/dev/sdb".into()];
+        disk.health = "good".into();
+        assert!(
+            disk_line(&all).contains("nvme  2 ways, sectors"),
+            "{}",
+            disk_line(&all)
+        );
+        all.disks[0].health = "failing".into();
+        all.disks[0].health_warnings = "it takes no more writes".into();
+        let line = disk_line(&all);
+        assert!(
+            line.contains("nvme  FAILING: it takes no more writes, 2"),
+            "{line}"
+        );
+    }
+
+    fn disk_line(all: &HardwareInventory) -> String {
+        let fields = fields(all, None);
+        let disks = fields.iter().find(|(name, _)| *name == "Disks");
+        disks.map(|(_, value)| value.clone()).expect("disks")
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
 mod events;
+mod image;
 pub(crate) mod inventory;
 mod namespace;
 mod secret;
@@ -17,6 +18,7 @@ use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::safe_line;
 
 pub(crate) use events::FollowedEvent;
+pub(crate) use image::Image;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};
@@ -36,6 +38,9 @@ pub(crate) struct Machine {
     pub(crate) workflow: Option<String>,
     pub(crate) last_seen: Option<String>,
     pub(crate) agent_version: Option<String>,
+    /// Why an earlier agent of it died, or its kernel.
+    pub(crate) last_death: Option<String>,
+    pub(crate) last_death_at: Option<String>,
     /// Nothing was heard of it for a while, although it has something to run.
     pub(crate) silent: bool,
     /// What was handed to it and has not provably stopped.
@@ -68,6 +73,8 @@ impl From<v1::Machine> for Machine {
             workflow: given(machine.running_workflow),
             last_seen: time(machine.last_seen),
             agent_version: given(machine.agent_version),
+            last_death: given(machine.last_death),
+            last_death_at: time(machine.last_death_at),
             silent: machine.silent,
             attempt: given(machine.running_attempt),
             attempt_lost: machine.attempt_lost,

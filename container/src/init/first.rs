@@ -6,8 +6,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, PipeWriter, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, PipeWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -18,15 +18,12 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{chdir, dup2_stdin, execve, setsid};
 
 use super::{NOT_FOUND, NOT_RUN, kernel, named, privileges, root};
+use crate::accounts;
 use crate::plan::{Network, Plan, What};
-use crate::user::{self, User};
+use crate::user::User;
 
 /// The kernel takes an action for it before it takes the agent.
 const OOM_SCORE: &str = "500";
-/// Paths of a workflow's data have 255 bytes at most.
-const MAX_DEPTH: usize = 256;
-const PASSWD: &str = "/etc/passwd";
-const GROUP: &str = "/etc/group";
 
 /// Why it did not become the program.
 struct Failure {
@@ -68,13 +65,13 @@ fn start(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     umask(Mode::from_bits_truncate(0o022));
     root::enter(plan)?;
     let own = std::fs::metadata("/proc/self/exe").ok();
-    let user = find_user(plan)?;
+    let user = accounts::find_user(&plan.user)?;
     for mount in &plan.mounts {
         if let What::Given { .. } = mount.what
             && !mount.read_only
             && user.uid != 0
         {
-            give(&mount.at, &user, MAX_DEPTH)?;
+            accounts::give(&mount.at, &user)?;
         }
     }
     enter_folder(&plan.working_dir)?;
@@ -101,49 +98,6 @@ fn take_namespaces(plan: &Plan) -> io::Result<()> {
         kernel::loopback_up()?;
     }
     nix::unistd::sethostname(&plan.hostname).map_err(|e| named("naming the host", e))
-}
-
-/// Who the image's own files say that its user is.
-fn find_user(plan: &Plan) -> io::Result<User> {
-    user::resolve(&plan.user, &account_file(PASSWD)?, &account_file(GROUP)?).map_err(io::Error::other)
-}
-
-/// All that lies there becomes the user's. No link is followed, and no other file system entered: it is the agent's own.
-fn give(at: &Path, user: &User, depth: usize) -> io::Result<()> {
-    std::os::unix::fs::lchown(at, Some(user.uid), Some(user.gid))?;
-    if depth > 0 && std::fs::symlink_metadata(at)?.is_dir() {
-        for entry in std::fs::read_dir(at)? {
-            give(&entry?.path(), user, depth - 1)?;
-        }
-    }
-    Ok(())
-}
-
-/// Links in it lead nowhere else: the image is the root by now.
-fn account_file(path: &str) -> io::Result<String> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    let file = match opened {
-        Ok(file) => file,
-        // An image need not have one.
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(String::new());
-        }
-        Err(e) => {
-            return Err(io::Error::new(
-                e.kind(),
-                format!("reading {path} of the image failed: {e}"),
-            ));
-        }
-    };
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other(format!("{path} of the image is no file")));
-    }
-    let mut text = Vec::new();
-    file.take(user::MAX_FILE_BYTES).read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Made where the image does not have it, as Docker does.

@@ -40,6 +40,7 @@ pub const KINDS: &[&str] = &[
     "event",
     "execution",
     "idempotency",
+    "image",
     "inventory",
     "items",
     "label",

@@ -3,6 +3,7 @@
 //! Two forms are read: Tinkerbell's `Hardware` (v1alpha1) and a short one of our own ([`document`]). Both give a
 //! [`Machine`], and keep the document as it was given.
 
+mod bond;
 mod document;
 mod file;
 mod inventory;

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use yaml::{Fields, Findings, Kind, Known, Node, Place, Unknown};
 
+use super::bond;
 use super::document::{Draft, netmask_of};
 use super::names::is_name;
 use super::typed::{addresses, host_name, lease_time_s, mac, vlan};
@@ -34,6 +35,7 @@ const FIELDS: &[&str] = &[
     "domain",
     "lease_time",
     "vlan",
+    "bond",
     "disks",
     "labels",
     "netboot",
@@ -82,6 +84,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
         may_netboot: fields.text("netboot") != Some(NEVER),
         script: None,
     };
+    let bond = bond::read(&fields, &macs, findings);
     let agent_id = fields.placed("agent_id");
     let mut machine = Machine {
         name: name.unwrap_or_default().to_owned(),
@@ -91,7 +94,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
         labels: fields.pairs("labels").into_iter().collect(),
         agent_id: agent_id.as_ref().map(|(id, _)| id.clone()),
         policy: policy(&fields, findings),
-        kernel_params: fields.texts("kernel_params"),
+        kernel_params: fields.texts("kernel_params").into_iter().chain(bond).collect(),
         consoles: fields.texts("consoles"),
         hardware: Value::Null,
         document: node.json(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use coordinator::database::View;
 use coordinator::{Coordinator, Error, Input, Plan};
 use store::{BetweenReads, Commit, MemoryStore, Operation, Store, StoreError};
-use workflow::engine::{AttemptId, Machine, Workflow};
+use workflow::engine::{AttemptId, Command, Machine, Workflow};
 
 use super::harness::{Server, creation, limits, succeeded};
 
@@ -227,4 +227,41 @@ fn snapshots_that_always_expire_are_given_up() {
         "{error}"
     );
     assert_eq!(store.reads(), 8);
+}
+
+/// A commit is durable before it is seen in memory: a workflow that is loaded in between is newer than the machine that is there.
+#[test]
+fn a_stop_that_finds_nothing_on_an_older_machine_is_decided_again() {
+    let store = Arc::new(MemoryStore::default());
+    let mut server = Server::over(store.clone(), limits());
+    server.attach("m1", "boot");
+    let behind = Coordinator::new(store.clone(), limits());
+    assert_eq!(behind.machine("m1").expect("a machine").current, None);
+
+    let workflow = server.create(TEXT);
+    let attempt = server.run("m1");
+    let command = Command::Cancel {
+        by: "ann".into(),
+        reason: "enough".into(),
+    };
+    let cancel = Input::Command { workflow, command };
+    let plan = behind.prepare(server.now + 1, &cancel).expect("a plan");
+    let error = store
+        .commit(&plan.commit)
+        .expect_err("it was decided beside an older machine");
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    assert!(cancel.may_try_again(&error, 1));
+
+    behind.forget(&plan);
+    let plan = behind.prepare(server.now + 1, &cancel).expect("a plan");
+    store.commit(&plan.commit).expect("a commit");
+    let current = Coordinator::new(store, limits())
+        .machine("m1")
+        .expect("a machine")
+        .current;
+    let current = current.expect("what it runs");
+    assert_eq!(
+        (current.attempt, current.stop.as_deref()),
+        (attempt, Some("enough"))
+    );
 }

@@ -51,6 +51,13 @@ pub(super) fn selecting(mac: MacAddr6, xid: u32, offered: Ipv4Addr, server: Ipv4
     packet
 }
 
+/// REQUEST in INIT-REBOOT state: may this machine still have this address?
+pub(super) fn rebooting(mac: MacAddr6, xid: u32, address: Ipv4Addr) -> Packet {
+    let mut packet = client_message(MessageType::Request, mac, xid);
+    packet.set_address(code::REQUESTED_ADDRESS, address);
+    packet
+}
+
 /// REQUEST in RENEWING or REBINDING state.
 pub(super) fn extending(mac: MacAddr6, xid: u32, address: Ipv4Addr) -> Packet {
     let mut packet = client_message(MessageType::Request, mac, xid);

@@ -293,3 +293,104 @@ fn a_lease_for_ever_needs_no_timer() {
         (None, Vec::new())
     );
 }
+
+/// RFC 2131 section 4.3.2: in INIT-REBOOT the address stands in option 50, ciaddr is zero, and no server is named.
+#[test]
+fn after_a_link_was_away_the_address_is_asked_for_anew() {
+    let start = Instant::now();
+    let mut client = Client::new(MAC, 1, start);
+    bind(&mut client, start);
+    let back = start + secs(100);
+    let (request, destination) = sent(client.on_link_up(back));
+    assert_eq!(
+        (request.message_type(), destination),
+        (Some(MessageType::Request), Destination::Broadcast)
+    );
+    assert_eq!(
+        (request.ciaddr, request.server_id(), request.requested_address()),
+        (Ipv4Addr::UNSPECIFIED, None, Some(ADDRESS))
+    );
+    let actions = client.on_packet(back + SECOND, &answered(&request));
+    assert!(matches!(&actions[..], [Action::Bound(lease)] if lease.address == ADDRESS));
+    assert_eq!(
+        client.next_deadline(),
+        Some(back + secs(500)),
+        "the lease counts from this request"
+    );
+    // In another network: its server says no, and the machine starts over at once.
+    let (request, _) = sent(client.on_link_up(back + secs(9)));
+    let mut nak = Packet::reply_to(&request, MessageType::Nak);
+    nak.set_address(code::SERVER_ID, SERVER.address);
+    let actions = client.on_packet(back + secs(9), &encode(&nak).unwrap());
+    assert!(matches!(&actions[..], [Action::Lost { .. }]), "{actions:?}");
+    let (discover, _) = sent(client.on_timeout(back + secs(9)));
+    assert_eq!(discover.message_type(), Some(MessageType::Discover));
+}
+
+/// RFC 2131 section 3.2: "the client MAY choose to use the previously allocated network address … for the remainder of the
+/// unexpired lease".
+#[test]
+fn a_server_that_says_nothing_after_a_link_was_away_leaves_the_lease_as_it_was() {
+    let start = Instant::now();
+    let mut client = Client::new(MAC, 1, start);
+    bind(&mut client, start);
+    let mut now = start + secs(100);
+    let mut asked = vec![sent(client.on_link_up(now)).0];
+    loop {
+        now = client.next_deadline().unwrap();
+        if now >= start + secs(500) {
+            break;
+        }
+        asked.extend(
+            client
+                .on_timeout(now)
+                .into_iter()
+                .map(|action| sent(vec![action]).0),
+        );
+    }
+    assert_eq!(asked.len(), 4);
+    assert!(
+        asked
+            .iter()
+            .all(|request| request.requested_address() == Some(ADDRESS))
+    );
+    assert_eq!(now, start + secs(500), "it is renewed when it would have been");
+    let (renewal, destination) = sent(client.on_timeout(now));
+    assert_eq!(
+        (renewal.ciaddr, destination),
+        (ADDRESS, Destination::Unicast(SERVER.address))
+    );
+    // So close to the end that the lease runs out while it asks.
+    client.on_link_up(start + secs(999));
+    let mut actions = Vec::new();
+    while actions.is_empty() || !matches!(actions[0], Action::Lost { .. }) {
+        now = client.next_deadline().unwrap();
+        actions = client.on_timeout(now);
+    }
+    assert_eq!(now, start + secs(1000));
+}
+
+#[test]
+fn a_link_that_comes_late_is_used_at_once() {
+    let mut now = Instant::now();
+    let mut client = Client::new(MAC, 1, now);
+    for _ in 0..5 {
+        client.on_timeout(now);
+        now = client.next_deadline().unwrap();
+    }
+    // The next DISCOVER would be up to 16 s away.
+    let up = now - 10 * SECOND;
+    let (discover, _) = sent(client.on_link_up(up));
+    assert_eq!(discover.message_type(), Some(MessageType::Discover));
+    assert!(client.next_deadline().unwrap() <= up + 2 * SECOND);
+    // A link that flaps makes no machine forget how long it was told to wait.
+    let (request, _) = sent(client.on_packet(up, &answered(&discover)));
+    let mut nak = Packet::reply_to(&request, MessageType::Nak);
+    nak.set_address(code::SERVER_ID, SERVER.address);
+    client.on_packet(up, &encode(&nak).unwrap());
+    let wait = client.next_deadline();
+    assert_eq!(
+        (client.on_link_up(up), client.next_deadline()),
+        (Vec::new(), wait)
+    );
+}

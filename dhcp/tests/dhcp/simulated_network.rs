@@ -197,7 +197,7 @@ fn a_changed_reservation_reaches_the_client_at_its_next_renewal() {
     network.run_until(2 * HOUR, |network| network.bound_to == Some(OTHER_ADDRESS));
     assert_eq!(
         network.losses,
-        ["10.77.0.1 refused to renew 10.77.0.11: 10.77.0.11 is not this machine's address, 10.77.0.99 is"]
+        ["10.77.0.1 refused 10.77.0.11: 10.77.0.11 is not this machine's address, 10.77.0.99 is"]
     );
 }
 

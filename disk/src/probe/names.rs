@@ -87,7 +87,20 @@ pub struct Name {
 /// Only if there is no `/sys/block`.
 pub fn names(system: &System) -> std::io::Result<Vec<Name>> {
     let mut names = Vec::new();
+    let disks = list(system, Include::DisksOnly)?;
+    let other_ways: Vec<&Path> = disks
+        .iter()
+        .flat_map(|disk| disk.other_paths.iter().map(PathBuf::as_path))
+        .collect();
     for disk in list(system, Include::Everything)? {
+        if other_ways.contains(&disk.path.as_path()) {
+            // What is the disk's, and not the way's, leads to the first way.
+            let mut of_the_way = Vec::new();
+            of_hardware(&disk, &mut of_the_way);
+            of_the_way.retain(|name| matches!(name.by, By::Path | By::Diskseq));
+            names.append(&mut of_the_way);
+            continue;
+        }
         if super::is_no_disk(&disk.name) {
             // What lies on an array or a volume is named like what lies on a disk.
             if disk.name.starts_with("md") || disk.name.starts_with("dm-") {

@@ -219,6 +219,12 @@ pub fn select<'a>(disks: &'a [Disk], hint: &str) -> Result<&'a Disk, SelectError
     }
 }
 
+/// By any of the ways to it.
+fn is_named(disk: &Disk, name: &str) -> bool {
+    let mut others = disk.other_paths.iter().filter_map(|path| path.file_name());
+    disk.name == name || others.any(|other| other == name)
+}
+
 enum Condition {
     Any(String),
     Id(String),
@@ -246,17 +252,19 @@ impl Condition {
             |have: &Option<String>, want: &str| have.as_deref().is_some_and(|h| h.eq_ignore_ascii_case(want));
         match self {
             Condition::Any(word) => {
-                disk.name == *word
+                is_named(disk, word)
                     || is(&disk.serial, word)
                     || is_wwn(disk, word)
                     || disk.ids.iter().any(|id| id == word)
             }
             Condition::Id(id) => disk.ids.iter().any(|have| have == id),
             Condition::Model(model) => is(&disk.model, model),
-            Condition::Name(name) => disk.name == *name,
+            Condition::Name(name) => is_named(disk, name),
             Condition::Path(path) => match path.strip_prefix("/dev/disk/by-id/") {
                 Some(id) => disk.ids.iter().any(|have| have == id),
-                None => disk.path == Path::new(path),
+                None => std::iter::once(&disk.path)
+                    .chain(&disk.other_paths)
+                    .any(|one| one == Path::new(path)),
             },
             Condition::Removable(want) => disk.removable == *want,
             Condition::Rotational(want) => disk.rotational == *want,

@@ -201,3 +201,85 @@ fn sizes_are_shown_for_people() {
         assert_eq!(human_bytes(bytes), text);
     }
 }
+
+/// One disk in two ways (sdd, sde), and beside it disks that only look alike: another serial number, no name of its own, on USB.
+fn with_two_ways() -> (tempfile::TempDir, System) {
+    let (dir, system) = machine();
+    let root = dir.path();
+    let page = |serial: &str| [&[0, 0x80, 0, serial.len() as u8], serial.as_bytes()].concat();
+    for (number, (name, wwn, serial, host)) in [
+        ("sdd", "naa.5000c50015ea71ac\n", "ONE", "pci0/host8"),
+        ("sde", "naa.5000c50015ea71ac\n", "ONE", "pci0/host9"),
+        ("sdf", "naa.5000c50015ea71ac\n", "TWO", "pci0/host9"),
+        ("sdg", "t10.ATA     DISK\n", "ONE", "pci0/host9"),
+        ("sdh", "t10.ATA     DISK\n", "ONE", "pci0/host9"),
+        ("sdi", "naa.5000c50015ea71ad\n", "ONE", "usb1/host9"),
+        ("sdj", "naa.5000c50015ea71ad\n", "ONE", "usb1/host9"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = format!("sys/devices/{host}/block/{name}");
+        let device = format!("9:{number}");
+        put(root, &format!("{path}/dev"), device.as_bytes());
+        put(root, &format!("{path}/size"), b"4096\n");
+        put(root, &format!("{path}/device/wwid"), wwn.as_bytes());
+        put(root, &format!("{path}/device/vpd_pg80"), &page(serial));
+        symlink(root.join(&path), root.join("sys/block").join(name)).unwrap();
+        symlink(root.join(&path), root.join("sys/dev/block").join(device)).unwrap();
+    }
+    (dir, system)
+}
+
+#[test]
+fn a_disk_that_is_reached_in_two_ways_is_one() {
+    let (dir, system) = with_two_ways();
+    let disks = list(&system, Include::DisksOnly).unwrap();
+    let ways: Vec<(&str, usize)> = disks
+        .iter()
+        .filter(|disk| disk.name.as_str() > "sdc" && disk.name.starts_with("sd"))
+        .map(|disk| (disk.name.as_str(), disk.other_paths.len()))
+        .collect();
+    assert_eq!(
+        ways,
+        [
+            ("sdd", 1),
+            ("sdf", 0),
+            ("sdg", 0),
+            ("sdh", 0),
+            ("sdi", 0),
+            ("sdj", 0)
+        ]
+    );
+    // By whatever it is named, it is the same.
+    for hint in ["wwn=naa.5000c50015ea71ac,serial=ONE", "sdd", "sde", "name=sde"] {
+        assert_eq!(resolve(&system, hint).unwrap(), Path::new("/dev/sdd"), "{hint}");
+    }
+    let name = "ID=wwn-0x5000c50015ea71ac";
+    let devices = match resolve(&system, name) {
+        Err(SelectError::Ambiguous { devices, .. }) => devices,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        devices, "/dev/sdd and /dev/sdf",
+        "the third has the same name, and is another disk"
+    );
+    let described = describe(&disks);
+    assert!(
+        described.contains("/dev/sdd (2 MiB, scsi, serial ONE, wwn naa.5000c50015ea71ac, also /dev/sde)"),
+        "{described}"
+    );
+    // Who uses it in one way uses it in the other.
+    fs::create_dir_all(dir.path().join("sys/block/sde/holders/dm-0")).unwrap();
+    for device in ["9:0", "9:1"] {
+        let device = usage::parse_device(device).unwrap();
+        assert_eq!(users(&system, device).unwrap(), ["sde is part of dm-0"]);
+    }
+    assert_eq!(
+        users(&system, usage::parse_device("9:2").unwrap()).unwrap(),
+        [""; 0]
+    );
+    let disks = list(&system, Include::DisksOnly).unwrap();
+    let first = disks.iter().find(|disk| disk.name == "sdd").unwrap();
+    assert_eq!(first.users, ["sde is part of dm-0"]);
+}

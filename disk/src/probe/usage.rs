@@ -8,12 +8,15 @@ use std::path::Path;
 
 use super::System;
 
-/// What uses this device, any partition of it, or (if it is a partition) the whole of its disk: a phrase each.
+/// What uses this device, any partition of it, the same disk in another way to it, or (if it is a partition) the whole of its disk: a phrase each.
 ///
 /// Mounts, swap, and holders (RAID, LVM, LUKS). `device` is as in `st_rdev`. Another exclusive opener is only found
 /// by opening.
 pub fn users(system: &System, device: u64) -> io::Result<Vec<String>> {
-    let names = family(system, device);
+    let mut names = family(system, device);
+    for other in super::ways::others(system, device) {
+        names.extend(family(system, other));
+    }
     let mut users = Vec::new();
     for (number, name) in &names {
         for (mounted, at) in mounts(system)? {
@@ -115,6 +118,6 @@ pub(super) fn parse_device(text: &str) -> Option<u64> {
     Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-fn text(device: u64) -> String {
+pub(super) fn text(device: u64) -> String {
     format!("{}:{}", libc::major(device), libc::minor(device))
 }

@@ -35,7 +35,7 @@ pub struct Package {
     pub version: String,
     /// The first package it depends on, which is the real one for a meta package.
     pub first_dependency: Option<String>,
-    /// All packages that it depends on, the first of alternatives; `name=version` where only that version will do.
+    /// All packages that it depends on, before it is installed or after, the first of alternatives; `name=version` where only that version will do.
     #[serde(default)]
     pub dependencies: Vec<String>,
     /// The suite that has the file, such as `trixie-security`, which may be another than the one that was asked for.

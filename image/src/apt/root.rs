@@ -436,7 +436,8 @@ fn parse_stanza(text: &str) -> Option<Package> {
         let first = depends.split([',', '|', ' ', '(']).next()?;
         (!first.is_empty()).then(|| first.to_string())
     });
-    let dependencies = field("Depends").unwrap_or_default();
+    let depends = ["Depends", "Pre-Depends"].map(|name| field(name).unwrap_or_default());
+    let dependencies = depends.join(",");
     let dependencies = dependencies.split(',').filter_map(|one| {
         let first = one.split('|').next()?.trim();
         let name = first.split([' ', '(']).next()?;
@@ -500,7 +501,7 @@ mod tests {
     #[test]
     fn reads_what_the_index_says_of_a_package() {
         let text = "Package: linux-image-cloud-amd64\nVersion: 6.1.192-2\n\
-                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other\nSize: 1504\nFilename: pool/main/l/linux.deb\n\
+                    Depends: linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other\nPre-Depends: libc6 (>= 2.41)\nSize: 1504\nFilename: pool/main/l/linux.deb\n\
                     SHA256: 00be21\nDescription: meta\n more\n\nPackage: another\n";
         let package = parse_stanza(text).unwrap();
         assert_eq!(package.name, "linux-image-cloud-amd64");
@@ -511,7 +512,7 @@ mod tests {
         assert_eq!((package.bytes, package.sha256.as_str()), (1504, "00be21"));
         assert_eq!(
             package.dependencies,
-            ["linux-image-6.1.0-56-cloud-amd64=6.1.192-2", "other"]
+            ["linux-image-6.1.0-56-cloud-amd64=6.1.192-2", "other", "libc6"]
         );
         assert_eq!(package.path, "pool/main/l/linux.deb");
         assert_eq!(parse_stanza("Package: x\n"), None);

@@ -137,6 +137,11 @@ impl<R: Read> Archive<R> {
         Ok(taken)
     }
 
+    /// How many bytes of the archive were read: after [`Archive::next`], where the entry's content begins.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
     /// Reads what stands behind the last entry, to the stream's end: the digest is of all of it. How long the archive is, and the stream.
     ///
     /// # Errors

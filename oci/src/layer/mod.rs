@@ -3,6 +3,7 @@
 mod archive;
 mod calls;
 mod error;
+mod list;
 mod names;
 mod packing;
 mod pax;
@@ -15,6 +16,7 @@ use std::path::Path;
 
 pub(crate) use calls::OPAQUE;
 pub use error::{LayerError, Refusal};
+pub use list::{Listed, What, list, packing_of, unpacked};
 
 use crate::digest::{Digest, Hasher};
 use archive::Archive;

@@ -60,8 +60,10 @@ pub(crate) enum Failed {
         what: String,
         wish: Option<Duration>,
     },
-    /// It has no such thing.
-    NotFound,
+    /// It has no such thing; what it says itself, with a colon before it.
+    NotFound {
+        said: String,
+    },
 }
 
 /// An answer to a request, and from where: the endpoint itself, or where it led.
@@ -88,6 +90,9 @@ impl Client {
         let mut reach = reach.clone();
         if let Some(trust) = &asked.endpoint.trust {
             reach.trust = trust.clone();
+        }
+        if asked.is_first {
+            reach.proxies = reach::Proxies::default();
         }
         let http = reach::client(&reach, |client| client.redirect(Policy::none()))
             .map_err(|error| unusable(in_words(error)))?;
@@ -350,7 +355,9 @@ impl Client {
     async fn judged(&self, response: Response, is_own: bool, what: &str) -> Failed {
         let status = response.status();
         match status {
-            StatusCode::NOT_FOUND | StatusCode::GONE if is_own => Failed::NotFound,
+            StatusCode::NOT_FOUND | StatusCode::GONE if is_own => Failed::NotFound {
+                said: self.said(response).await,
+            },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_own => {
                 Failed::ForGood(self.denied(response).await)
             }

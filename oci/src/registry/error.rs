@@ -70,7 +70,12 @@ pub enum PullError {
     },
     /// The registry answers that it has no such thing.
     #[error("registry {registry} has no {image}: see whether the name and the tag are right")]
-    NoSuchTag { registry: String, image: String },
+    NoSuchTag {
+        registry: String,
+        image: String,
+        /// What it says itself, with a colon before it.
+        said: String,
+    },
     /// The registry answers something that is not foreseen.
     #[error("registry {registry} refuses {what}: it answers {status}{said}")]
     Refused {
@@ -79,6 +84,18 @@ pub enum PullError {
         status: String,
         /// What it says itself, with a colon before it.
         said: String,
+    },
+    /// What keeps the image cannot be used.
+    #[error("the image store {store} cannot be used: {what}")]
+    Store { store: String, what: String },
+    /// What keeps the image has no room left.
+    #[error(
+        "{image} does not fit into the image store {store}: {what}; remove images that nobody needs, or give it more room"
+    )]
+    StoreFull {
+        image: String,
+        store: String,
+        what: String,
     },
     /// It would take too long.
     #[error("{image} did not come within {} s: {bytes} B of {total_bytes} B are here; give it more time", .limit.as_secs())]
@@ -123,13 +140,13 @@ impl PullError {
             PullError::Away { .. } => "RegistryAway",
             PullError::BadConfig { .. } | PullError::LayersDiffer { .. } => "BadImage",
             PullError::BadManifest { .. } => "BadManifest",
-            PullError::Folder { .. } => "ImageFolder",
+            PullError::Folder { .. } | PullError::Store { .. } => "ImageFolder",
             PullError::Layer { .. } => "BadLayer",
             PullError::LoginWanted { .. } => "LoginWanted",
             PullError::NoSuchPlatform { .. } => "NoSuchPlatform",
             PullError::NoSuchTag { .. } => "NoSuchImage",
             PullError::Refused { .. } => "RegistryRefused",
-            PullError::TooLarge { .. } => "ImageTooLarge",
+            PullError::StoreFull { .. } | PullError::TooLarge { .. } => "ImageTooLarge",
             PullError::TooLate { .. } => "PullTooLate",
             PullError::Unusable { .. } => "RegistryUnusable",
             PullError::Untrusted { .. } => "UntrustedServer",

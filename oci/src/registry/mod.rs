@@ -6,6 +6,7 @@ mod error;
 mod patience;
 mod progress;
 mod settings;
+mod source;
 mod transfer;
 
 pub use challenge::Challenge;
@@ -15,8 +16,10 @@ pub use progress::{Progress, Seen};
 pub use settings::{
     BadLogins, Endpoint, LOGINS_LIMIT_BYTES, Login, NotAMirror, Registries, Registry, Transport,
 };
+pub use source::Source;
 
-pub(crate) use client::{Client, Failed, Request};
-pub(crate) use patience::Tries;
+pub(crate) use client::Client;
 pub(crate) use settings::Asked;
-pub(crate) use transfer::{Ended, Sink, again, fetch};
+pub(crate) use source::{manifest, same};
+pub(crate) use transfer::fetch;
+pub use transfer::{Ended, Sink};

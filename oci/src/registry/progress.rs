@@ -45,11 +45,13 @@ impl Progress {
         self.total_layers.store(total_layers, Ordering::Relaxed);
     }
 
-    pub(crate) fn came(&self, bytes: u64) {
+    /// So many bytes of layers have come, or were here.
+    pub fn came(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn layer_is_here(&self) {
+    /// One more layer is here.
+    pub fn layer_is_here(&self) {
         self.layers.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -21,6 +21,8 @@ pub struct NotAMirror {
 pub struct Registries {
     /// Proxies and authorities for all of them.
     pub reach: Reach,
+    /// Asked before all others for what any registry has, and without a proxy; not for what this machine itself has.
+    pub first: Option<Endpoint>,
     /// By the name that references have: `docker.io`, `registry.example.com:5000`.
     pub by_name: BTreeMap<String, Registry>,
 }
@@ -117,15 +119,47 @@ impl Registries {
                 DEFAULT_REGISTRY => Endpoint::of(HUB_HOST),
                 name => Endpoint::of(name),
             });
+        let first = self.first.clone().filter(|_| !is_this_machine(name));
+        let first = first.map(|endpoint| Asked {
+            endpoint,
+            mirror_of: Some(name.to_owned()),
+            is_first: true,
+        });
         let mirrors = mirrors.into_iter().map(|endpoint| Asked {
             endpoint,
             mirror_of: Some(name.to_owned()),
+            is_first: false,
         });
         let own = Asked {
             endpoint: own,
             mirror_of: None,
+            is_first: false,
         };
-        mirrors.chain([own]).collect()
+        first.into_iter().chain(mirrors).chain([own]).collect()
+    }
+
+    /// Has the registry of this name be asked at a URL, `http://10.0.0.5:5000`, and not where its name leads.
+    ///
+    /// # Errors
+    /// [`NotAMirror`].
+    pub fn be_at(&mut self, name: &str, url: &str) -> Result<(), NotAMirror> {
+        let endpoint = endpoint_of(url).ok_or_else(|| NotAMirror {
+            given: format!("{name}={url}").chars().take(200).collect(),
+        })?;
+        self.by_name.entry(name.to_owned()).or_default().own = Some(endpoint);
+        Ok(())
+    }
+
+    /// Has a server be asked first, by its URL: `http://10.0.0.1:7080`.
+    ///
+    /// # Errors
+    /// [`NotAMirror`].
+    pub fn ask_first(&mut self, url: &str) -> Result<(), NotAMirror> {
+        let endpoint = endpoint_of(url).ok_or_else(|| NotAMirror {
+            given: url.chars().take(200).collect(),
+        })?;
+        self.first = Some(endpoint);
+        Ok(())
     }
 
     /// Adds a mirror behind those that there are, as people write it: `docker.io=http://10.0.0.1:5000`.
@@ -137,19 +171,8 @@ impl Registries {
             given: text.chars().take(200).collect(),
         };
         let (name, url) = text.split_once('=').ok_or_else(refused)?;
-        let (transport, host) = match url.split_once("://") {
-            Some(("http", host)) => (Transport::Plain, host),
-            Some(("https", host)) => (Transport::Tls, host),
-            _ => return Err(refused()),
-        };
-        let mirror = host.strip_suffix('/').unwrap_or(host);
-        // Both are what a reference's registry is.
+        let endpoint = endpoint_of(url).ok_or_else(refused)?;
         let name = host_of(name).ok_or_else(refused)?;
-        let host = host_of(mirror).ok_or_else(refused)?;
-        let endpoint = Endpoint {
-            transport,
-            ..Endpoint::of(&host)
-        };
         self.by_name.entry(name).or_default().mirrors.push(endpoint);
         Ok(())
     }
@@ -172,6 +195,22 @@ pub(crate) struct Asked {
     pub(crate) endpoint: Endpoint,
     /// The name of the registry, if it is another's.
     pub(crate) mirror_of: Option<String>,
+    /// Whether it is [`Registries::first`].
+    pub(crate) is_first: bool,
+}
+
+/// Of a URL without a path. Its host is what a reference's registry is.
+fn endpoint_of(url: &str) -> Option<Endpoint> {
+    let (transport, host) = match url.split_once("://")? {
+        ("http", host) => (Transport::Plain, host),
+        ("https", host) => (Transport::Tls, host),
+        _ => return None,
+    };
+    let host = host_of(host.strip_suffix('/').unwrap_or(host))?;
+    Some(Endpoint {
+        transport,
+        ..Endpoint::of(&host)
+    })
 }
 
 impl Login {
@@ -313,6 +352,37 @@ mod tests {
         assert_eq!(asked[0].endpoint.login, None);
         assert_eq!(asked[1].endpoint.login, Some(login));
         assert!(!format!("{registries:?}").contains("secret"));
+    }
+
+    #[test]
+    fn one_server_may_be_asked_first_for_all_but_what_this_machine_has() {
+        let mut registries = Registries::default();
+        registries
+            .add_mirror("docker.io=http://mirror:5000")
+            .expect("a mirror");
+        registries.ask_first("http://10.77.0.1:7080/").expect("a server");
+        assert_eq!(
+            hosts(&registries, "docker.io"),
+            [
+                "http://10.77.0.1:7080",
+                "http://mirror:5000",
+                "https://registry-1.docker.io"
+            ]
+        );
+        assert_eq!(
+            hosts(&registries, "quay.io"),
+            ["http://10.77.0.1:7080", "https://quay.io"]
+        );
+        assert_eq!(hosts(&registries, "localhost:5000"), ["http://localhost:5000"]);
+        let login = Login {
+            user: "u".to_owned(),
+            password: "secret".to_owned().into(),
+        };
+        registries.log_in("quay.io", login);
+        assert_eq!(registries.endpoints("quay.io")[0].endpoint.login, None);
+        for bad in ["10.77.0.1:7080", "http://10.77.0.1:7080/boot", "ftp://a.b", ""] {
+            assert!(registries.ask_first(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

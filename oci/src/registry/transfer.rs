@@ -3,6 +3,7 @@
 //! Pieces of two answers are put together because the whole is compared with its digest. Source: OCI distribution specification
 //! 1.1, "Pulling blobs"; RFC 9110 section 14.
 
+use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Instant;
 
@@ -18,33 +19,37 @@ use super::progress::Progress;
 use crate::manifest::Descriptor;
 
 /// Where the bytes of a blob go.
-pub(crate) trait Sink {
+pub trait Sink {
     /// Takes the next bytes; false if nothing more is wanted.
-    async fn take(&mut self, bytes: Bytes) -> bool;
+    fn take(&mut self, bytes: Bytes) -> impl Future<Output = bool> + Send;
 }
 
 /// How a transfer ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// All bytes that were said have come.
     Whole,
     /// Nobody wants the rest.
     Unwanted,
 }
 
-/// Brings a blob.
+/// Brings a blob, from its byte `from` on.
 ///
 /// # Errors
 /// What asking again does not change, and [`PullError::Away`] when nothing new has come for too long.
 pub(crate) async fn fetch(
     client: &Client,
     blob: &Descriptor,
+    from: u64,
     patience: Patience,
     progress: &Progress,
     sink: &mut impl Sink,
 ) -> Result<Ended, PullError> {
     let path = format!("blobs/{}", blob.digest);
-    let mut at = 0;
+    let mut at = from;
+    if at == blob.size_bytes {
+        return Ok(Ended::Whole);
+    }
     let mut tries = Tries::new(patience, Instant::now());
     loop {
         let request = Request {
@@ -55,7 +60,7 @@ pub(crate) async fn fetch(
         };
         let failed = match client.get(request).await {
             Ok(response) => {
-                if at > 0 {
+                if at > from {
                     progress.resumed();
                 }
                 let mut body = Body {
@@ -75,7 +80,7 @@ pub(crate) async fn fetch(
         };
         match failed {
             Failed::ForGood(error) => return Err(error),
-            Failed::NotFound => {
+            Failed::NotFound { .. } => {
                 return Err(PullError::Refused {
                     registry: client.name().to_owned(),
                     what: format!("{path}, which its manifest names"),

@@ -1,13 +1,14 @@
 //! QEMU's command line for a machine.
 
+use std::cmp::Ordering;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Blueprint;
+use super::{Blueprint, Cable, Disk};
 use crate::lab::accelerator::Accelerator;
-use crate::lab::devices::{CONTROLLER, DiskController};
+use crate::lab::devices::DiskController;
 use crate::lab::firmware::Ovmf;
 
 /// Everything after the program's name. `disks` are descriptors that QEMU inherits.
@@ -61,23 +62,25 @@ pub(super) fn arguments(
             &format!("if=pflash,unit=1,format=raw,file={}", ovmf.variables.display()),
         );
     }
+    if let Some(bus) = machine.nic.bus().filter(|_| !machine.cards.is_empty()) {
+        line.add("-device", bus);
+    }
     for (index, mac) in machine.cards.iter().enumerate() {
         card(&mut line, machine, index, mac, &file(&format!("net{index}.pcap")));
     }
-    if let Some(controller) = machine.controller.device() {
-        line.add("-device", &format!("{controller},id={CONTROLLER}"));
-    }
-    for (index, fd) in disks.iter().enumerate() {
-        let bootindex = machine.cards.len() + index;
+    let mut controllers: Vec<DiskController> = Vec::new();
+    for (index, (fd, disk)) in disks.iter().zip(&machine.disks).enumerate() {
+        let controller = disk.controller.unwrap_or(machine.controller);
+        let before = controllers.iter().filter(|other| **other == controller).count();
+        if let Some(device) = controller.device().filter(|_| before == 0) {
+            line.add("-device", &format!("{device},id={controller}"));
+        }
+        controllers.push(controller);
         let log = (machine.records_writes && index == 0).then(|| write_log(directory));
-        disk(
-            &mut line,
-            machine.controller,
-            index,
-            bootindex,
-            *fd,
-            machine.sector_bytes,
-            log.as_deref(),
+        filled(&mut line, index, *fd, log.as_deref());
+        line.add(
+            "-device",
+            &device_of(machine, disk, index, &controller.disk(before)),
         );
     }
     if let Some(kernel) = &machine.kernel {
@@ -101,17 +104,30 @@ pub(super) fn qmp_socket(directory: &Path) -> PathBuf {
 
 fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &str) {
     let tap = tap_name(&machine.name, index);
-    // No offloads: QEMU before 8.0 captures their headers as if they were part of the frame.
-    line.add(
-        "-netdev",
-        &format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
-    );
-    let rom = machine.nic.rom(machine.firmware);
+    let netdev = match machine.cables.get(&index) {
+        // No offloads: QEMU before 8.0 captures their headers as if they were part of the frame.
+        None => format!("tap,id=net{index},ifname={tap},script=no,downscript=no,vnet_hdr=off"),
+        Some(Cable { here, there }) => {
+            format!("socket,id=net{index},udp=127.0.0.1:{there},localaddr=127.0.0.1:{here}")
+        }
+    };
+    line.add("-netdev", &netdev);
+    let (rom, bootindex) = match machine.kernel {
+        // A kernel that QEMU loads is first by itself.
+        Some(_) => (Some(""), String::new()),
+        None => (
+            // A ROM takes the firmware a second, and one card boots.
+            Some("")
+                .filter(|_| index != machine.boot_card)
+                .or(machine.nic.rom(machine.firmware)),
+            format!(",bootindex={}", boot_index(machine.boot_card, index)),
+        ),
+    };
     let rom = rom.map_or(String::new(), |file| format!(",romfile={file}"));
     line.add(
         "-device",
         &format!(
-            "{},netdev=net{index},mac={mac},bootindex={index}{rom}",
+            "{},netdev=net{index},mac={mac}{bootindex}{rom}",
             machine.nic.device()
         ),
     );
@@ -122,15 +138,17 @@ fn card(line: &mut Line, machine: &Blueprint, index: usize, mac: &str, pcap: &st
     );
 }
 
-fn disk(
-    line: &mut Line,
-    controller: DiskController,
-    index: usize,
-    bootindex: usize,
-    fd: RawFd,
-    sector_bytes: u32,
-    log: Option<&Path>,
-) {
+/// The chosen card first, the others in their order.
+fn boot_index(boot_card: usize, index: usize) -> usize {
+    match index.cmp(&boot_card) {
+        Ordering::Equal => 0,
+        Ordering::Less => index + 1,
+        Ordering::Greater => index,
+    }
+}
+
+/// What disk `index` is filled with.
+fn filled(line: &mut Line, index: usize, fd: RawFd, log: Option<&Path>) {
     // The file dies with the lab, so guest flushes need not reach the platters.
     match log {
         None => line.add(
@@ -154,13 +172,18 @@ fn disk(
             line.add("-blockdev", &node.to_string());
         }
     }
-    line.add(
-        "-device",
-        &format!(
-            "{},drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}",
-            controller.disk(index)
-        ),
-    );
+}
+
+fn device_of(machine: &Blueprint, disk: &Disk, index: usize, device: &str) -> String {
+    let controller = disk.controller.unwrap_or(machine.controller);
+    if !controller.has_disks_of_choice() {
+        return format!("{device},drive=disk{index}");
+    }
+    let bootindex = machine.cards.len() + index;
+    let sector_bytes = disk.sector_bytes.unwrap_or(machine.sector_bytes);
+    format!(
+        "{device},drive=disk{index},bootindex={bootindex},serial=farrier-lab-{index},logical_block_size={sector_bytes},physical_block_size={sector_bytes}"
+    )
 }
 
 pub(super) fn write_log(directory: &Path) -> PathBuf {
@@ -200,8 +223,47 @@ mod tests {
         assert!(!line.contains("romfile="), "{line}");
         let line = machine(Nic::Virtio, DiskController::Mptsas);
         for words in [
-            "-device mptsas1068,id=disks -drive",
-            "scsi-hd,bus=disks.0,scsi-id=1,drive=disk1,bootindex=2",
+            "-device mptsas1068,id=mptsas -drive",
+            "scsi-hd,bus=mptsas.0,scsi-id=1,drive=disk1,bootindex=2",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn every_controller_comes_once_and_counts_its_own_disks() {
+        let blueprint = Blueprint::numbered(1)
+            .disk_on(DiskController::Ahci, 512, 1 << 20)
+            .disk_on(DiskController::UsbStorage, 512, 1 << 20)
+            .disk_on(DiskController::Sd, 512, 1 << 20)
+            .disk_on(DiskController::UsbStorage, 4096, 1 << 20)
+            .disk_on(DiskController::Ahci, 512, 1 << 20);
+        let fds = [7, 8, 9, 10, 11];
+        let line = arguments(&blueprint, Path::new("/run/m1"), None, Accelerator::Tcg, &fds).join(" ");
+        assert_eq!(line.matches("qemu-xhci,id=usbstorage").count(), 1, "{line}");
+        for words in [
+            "ide-hd,bus=ide.0,drive=disk0,bootindex=1",
+            "ide-hd,bus=ide.1,drive=disk4,bootindex=5",
+            "usb-storage,bus=usbstorage.0,drive=disk3,bootindex=4,serial=farrier-lab-3,logical_block_size=4096",
+            "sd-card,bus=sd-bus,drive=disk2 ",
+        ] {
+            assert!(line.contains(words), "{words}: {line}");
+        }
+    }
+
+    #[test]
+    fn the_card_that_was_chosen_boots_first_and_a_cable_has_two_ends() {
+        let machine = Blueprint::numbered(1)
+            .cabled_nic("52:54:00:77:00:a1", 4001, 4002)
+            .nic("52:54:00:77:00:a2")
+            .boots_from(1);
+        let line = arguments(&machine, Path::new("/run/m1"), None, Accelerator::Tcg, &[]).join(" ");
+        for words in [
+            "mac=52:54:00:77:00:0b,bootindex=1",
+            "mac=52:54:00:77:00:a1,bootindex=0",
+            "mac=52:54:00:77:00:a2,bootindex=2",
+            "socket,id=net1,udp=127.0.0.1:4002,localaddr=127.0.0.1:4001",
+            "tap,id=net2,ifname=m1-2",
         ] {
             assert!(line.contains(words), "{words}: {line}");
         }

@@ -17,7 +17,7 @@ use crate::scene::scene;
 
 const WITHIN: Duration = Duration::from_secs(300);
 /// On the lab's network, by plain HTTP.
-const REGISTRY: &str = "10.77.0.1:5000";
+pub(crate) const REGISTRY: &str = "10.77.0.1:5000";
 
 #[test]
 fn a_netbooted_machine_pulls_an_image_and_runs_it() {
@@ -69,7 +69,7 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
 }
 
 /// Debian's registry; it answers when this returns.
-fn registry(folder: &Path) -> Guarded {
+pub(crate) fn registry(folder: &Path) -> Guarded {
     let config = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}/store}}\n\
          http:\n  addr: {REGISTRY}\n",
@@ -101,13 +101,15 @@ fn registry(folder: &Path) -> Guarded {
 }
 
 /// Pushes `tools/box:v1`: busybox in one layer, and in another a file that the image's own command shows.
-fn push_image(folder: &Path) {
+pub(crate) fn push_image(folder: &Path) {
     let at = |name: &str| folder.join(name);
     for layer in ["base/bin", "top/etc"] {
         fs::create_dir_all(at(layer)).unwrap();
     }
     fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
-    for applet in ["sh", "cat", "id", "head", "wc", "echo"] {
+    for applet in [
+        "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg",
+    ] {
         symlink("busybox", at("base/bin").join(applet)).unwrap();
     }
     fs::write(at("top/etc/hello"), "hello from a registry\n").unwrap();

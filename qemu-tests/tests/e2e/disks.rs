@@ -1,14 +1,13 @@
 //! What is on a disk after an image, in every moment of its write, and what the kernel shows of it.
 
-use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use qemu_tests::lab::documents::DISK;
 use qemu_tests::lab::machine::Blueprint;
 
-use crate::scene::{scene, write_image};
+use crate::image::{ext4, note_in, temporary};
+use crate::scene::{scene, write_image, write_note};
 use crate::write_log::{self, Request};
 
 const MIB: usize = 1 << 20;
@@ -43,7 +42,7 @@ fn at_every_moment_of_a_write_the_disk_boots_a_whole_system_or_none_and_then_has
     scene(|scene| {
         // Both systems have a partition 1 with a filesystem, at different places.
         let mut old = gpt_system(0x11, 48 * MIB);
-        old[MIB..9 * MIB].copy_from_slice(&ext4("old"));
+        old[MIB..9 * MIB].copy_from_slice(&ext4("old", &[]));
         let new = gpt_system(0x22, 32 * MIB);
         std::fs::write(scene.images.join("new.raw"), &new).unwrap();
         std::fs::write(scene.images.join("mbr.raw"), mbr_system()).unwrap();
@@ -69,14 +68,14 @@ fn at_every_moment_of_a_write_the_disk_boots_a_whole_system_or_none_and_then_has
         // The table before is a GPT; the one after is an MBR with its partitions elsewhere.
         let actions = [
             write_image(&scene.url("mbr.raw"), DISK, &[]),
-            write_file("/dev/vda1", "one"),
-            write_file("/dev/vda5", "five"),
+            write_note("/dev/vda1", "one"),
+            write_note("/dev/vda5", "five"),
         ];
         let workflow = scene.workflow(&machine, &actions);
         succeeds(scene, &workflow.id);
         for (content, from) in [("one", 12 * MIB), ("five", 22 * MIB)] {
             let partition = machine.disk(0).read(from as u64, 8 * MIB).unwrap();
-            assert_eq!(file_in(&partition), content);
+            assert_eq!(note_in(&partition), content);
         }
     });
 }
@@ -169,8 +168,8 @@ fn mbr_system() -> Vec<u8> {
         &[(0x83, 12 * mib, 8 * mib), (0x05, 21 * mib, 10 * mib)],
     );
     put_table(&mut disk, 21 * MIB, &[(0x83, mib, 8 * mib)]);
-    disk[12 * MIB..20 * MIB].copy_from_slice(&ext4("one"));
-    disk[22 * MIB..30 * MIB].copy_from_slice(&ext4("five"));
+    disk[12 * MIB..20 * MIB].copy_from_slice(&ext4("one", &[]));
+    disk[22 * MIB..30 * MIB].copy_from_slice(&ext4("five", &[]));
     disk
 }
 
@@ -181,39 +180,4 @@ fn put_table(disk: &mut [u8], at: usize, entries: &[(u8, u32, u32)]) {
         entry[12..16].copy_from_slice(&sectors.to_le_bytes());
     }
     disk[at + 510..at + 512].copy_from_slice(&[0x55, 0xaa]);
-}
-
-fn ext4(label: &str) -> Vec<u8> {
-    let file = temporary(&vec![0; 8 * MIB]);
-    let made = Command::new("mke2fs")
-        .args(["-q", "-F", "-t", "ext4", "-L", label])
-        .arg(file.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
-    std::fs::read(file.path()).unwrap()
-}
-
-/// What `/note` holds in a filesystem.
-fn file_in(partition: &[u8]) -> String {
-    let file = temporary(partition);
-    let read = |path: &Path| {
-        Command::new("debugfs")
-            .args(["-R", "cat /note"])
-            .arg(path)
-            .output()
-    };
-    String::from_utf8(read(file.path()).unwrap().stdout).unwrap()
-}
-
-fn temporary(content: &[u8]) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(content).unwrap();
-    file
-}
-
-fn write_file(partition: &str, content: &str) -> String {
-    format!(
-        "      - name: note-{content}\n        image: writefile\n        timeout: 60\n        environment:\n          DEST_DISK: {partition}\n          FS_TYPE: ext4\n          DEST_PATH: /note\n          CONTENTS: {content}\n          UID: \"0\"\n          GID: \"0\"\n          MODE: \"0644\"\n          DIRMODE: \"0755\"\n"
-    )
 }

@@ -1,7 +1,9 @@
-//! A disk image made in no time: a boot sector that speaks on the serial line, and noise behind it.
+//! Disk images made in no time: a boot sector that speaks on the serial line and noise behind it, or a filesystem.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 /// What the boot sector says.
 pub(crate) const BOOTED: &str = "the installed disk has booted";
@@ -31,6 +33,44 @@ impl TestImage {
     }
 }
 
+/// An ext4 of 8 MiB in blocks of 4 KiB, which disks of any sectors take, with the files of these names and contents.
+pub(crate) fn ext4(label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let file = temporary(&vec![0; 8 << 20]);
+    let content = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        fs::write(content.path().join(name), bytes).unwrap();
+    }
+    let made = Command::new("mke2fs")
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", label, "-d"])
+        .args([content.path(), file.path()])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    fs::read(file.path()).unwrap()
+}
+
+/// What a file of an ext4 has in it.
+pub(crate) fn file_in(partition: &[u8], name: &str) -> Vec<u8> {
+    let file = temporary(partition);
+    let read = Command::new("debugfs")
+        .args(["-R", &format!("cat /{name}")])
+        .arg(file.path())
+        .output();
+    read.unwrap().stdout
+}
+
+/// What `/note` holds in an ext4: see [`crate::scene::write_note`].
+pub(crate) fn note_in(partition: &[u8]) -> String {
+    String::from_utf8(file_in(partition, "note")).unwrap()
+}
+
+/// A file with this in it.
+pub(crate) fn temporary(content: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(content).unwrap();
+    file
+}
+
 /// 16-bit code: writes [`BOOTED`] to the first serial port and halts.
 fn boot_sector() -> [u8; 512] {
     const CODE: [u8; 22] = [
@@ -57,7 +97,7 @@ fn boot_sector() -> [u8; 512] {
 }
 
 /// Bytes of xorshift64, the same for every run.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;

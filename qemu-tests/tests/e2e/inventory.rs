@@ -10,7 +10,8 @@ use qemu_tests::lab::network::Network;
 use qemu_tests::lab::wait::{Look, wait_until};
 use serde_json::json;
 
-use crate::scene::{Scene, scene};
+use crate::image::{ext4, note_in};
+use crate::scene::{Scene, scene, scene_with, write_image, write_note};
 
 const WITHIN: Duration = Duration::from_secs(300);
 
@@ -54,13 +55,7 @@ fn a_machine_tells_what_it_is_made_of_and_what_is_plugged_while_it_runs() {
             .qemu(&MADE_OF);
         let mut machine = scene.world.machine(blueprint).unwrap();
         // It has nothing to do, and stays in memory.
-        let record = format!(
-            "machine: {}\nmac: {}\naddress: {}/24\nnetboot: agent\n",
-            machine.name(),
-            machine.mac(),
-            machine.address()
-        );
-        scene.world.api.apply_machines(&record, "lab").unwrap();
+        scene.stays_in_memory(&machine, "");
         machine.power_on().unwrap();
         let told = told(scene, &machine, |told| {
             told.disks.len() == 2 && told.interfaces.len() == 2
@@ -91,6 +86,12 @@ fn a_machine_tells_what_it_is_made_of_and_what_is_plugged_while_it_runs() {
         assert_eq!(plugged.serial, told.serial);
         let log = scene.world.api.boot_log(machine.name()).unwrap();
         assert!(
+            log.iter().any(|entry| entry
+                .detail
+                .contains("network card 1af4:1000, driven by the base")),
+            "{log:?}"
+        );
+        assert!(
             log.iter().filter(|entry| entry.what == "INVENTORY").count() >= 2,
             "{log:?}"
         );
@@ -100,6 +101,97 @@ fn a_machine_tells_what_it_is_made_of_and_what_is_plugged_while_it_runs() {
             .execute("device_del", json!({"id": "later"}))
             .unwrap();
         self::told(scene, &machine, |told| told.disks.len() == 2);
+    });
+}
+
+/// A management controller, an NVMe disk, and one disk that two controllers reach.
+const ASKED: [&str; 18] = [
+    "-device",
+    "ipmi-bmc-sim,id=bmc,fwrev1=2,fwrev2=69",
+    "-device",
+    "isa-ipmi-kcs,bmc=bmc",
+    "-drive",
+    "if=none,id=nv,format=raw,file.driver=null-co,file.size=64M,file.read-zeroes=on",
+    "-device",
+    "nvme,id=ailing,drive=nv,serial=NVME-1",
+    "-device",
+    "virtio-scsi-pci,id=first",
+    "-device",
+    "virtio-scsi-pci,id=second",
+    "-blockdev",
+    "SHARED",
+    "-device",
+    "scsi-hd,bus=first.0,drive=shared,share-rw=on,serial=SHARED-1,wwn=0x5000c50015ea71ac",
+    "-device",
+    "scsi-hd,bus=second.0,drive=shared,share-rw=on,serial=SHARED-1,wwn=0x5000c50015ea71ac",
+];
+
+#[test]
+fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
+    scene_with("boot-server", |scene| {
+        let filesystem = ext4("farrier", &[]);
+        let packed = zstd::bulk::compress(&filesystem, 1).unwrap();
+        fs::write(scene.images.join("disk.raw.zst"), packed).unwrap();
+        let shared = scene.world.run_dir.path().join("shared");
+        fs::File::create(&shared).unwrap().set_len(48 << 20).unwrap();
+        let node = format!(
+            "driver=file,node-name=shared,locking=off,filename={}",
+            shared.display()
+        );
+        let words = ASKED.map(|word| if word == "SHARED" { node.as_str() } else { word });
+        let blueprint = Blueprint::numbered(1)
+            .memory_mib(768)
+            .disks_are_on(DiskController::Ahci)
+            .disk(32 << 20)
+            .qemu(&words);
+        let mut machine = scene.world.machine(blueprint).unwrap();
+        scene.stays_in_memory(&machine, "");
+        machine.power_on().unwrap();
+        // Bit 2 of the critical warning: the disk has become unreliable (NVMe 2.0, figure 207).
+        let ail =
+            json!({"path": "/machine/peripheral/ailing", "property": "smart_critical_warning", "value": 4});
+        machine.qmp().unwrap().execute("qom-set", ail).unwrap();
+        let told = told(scene, &machine, |told| {
+            let bmc = told.bmc.clone().unwrap_or_default();
+            told.disks.len() == 3
+                && !bmc.version.is_empty()
+                && told
+                    .disks
+                    .iter()
+                    .all(|disk| disk.transport == "scsi" || !disk.health.is_empty())
+        });
+        let disk = |serial: &str| {
+            let found = told.disks.iter().find(|disk| disk.serial == serial);
+            found.unwrap_or_else(|| panic!("{serial}: {:?}", told.disks))
+        };
+        let nvme = disk("NVME-1");
+        assert_eq!(
+            (nvme.health.as_str(), nvme.health_warnings.as_str()),
+            ("failing", "it is not reliable any more")
+        );
+        assert_eq!(disk("farrier-lab-0").health, "good");
+        let two_ways = disk("SHARED-1");
+        assert_eq!(two_ways.wwn, "naa.5000c50015ea71ac");
+        let [other] = two_ways.other_names.as_slice() else {
+            panic!("{two_ways:?}")
+        };
+        assert_ne!(other, &two_ways.name);
+        // QEMU's controller has a version, and knows nothing of a network.
+        let bmc = told.bmc.clone().unwrap();
+        assert_eq!((bmc.version.as_str(), bmc.address.as_str()), ("2.45", ""));
+
+        // It is written once, in whichever way it is named.
+        let actions = [
+            write_image(&scene.url("disk.raw.zst"), "serial=SHARED-1", &[]),
+            write_note(other, "shared"),
+        ];
+        let workflow = scene.workflow(&machine, &actions);
+        scene
+            .world
+            .api
+            .wait_for_workflow(&workflow.id, "SUCCESS", WITHIN)
+            .unwrap();
+        assert_eq!(note_in(&fs::read(&shared).unwrap()[..8 << 20]), "shared");
     });
 }
 

@@ -21,6 +21,7 @@ fn a_boot_image_is_the_same_bytes_wherever_whenever_and_by_whomever_it_is_built(
     let other = place.build("another folder/with a longer name", Builder::AnotherDay);
     let names = place.same(&one, &other);
     let all = [
+        "drivers-bonding.img",
         "drivers-emulated-cards.img",
         "image.spdx.json",
         "initramfs.img",
@@ -30,6 +31,7 @@ fn a_boot_image_is_the_same_bytes_wherever_whenever_and_by_whomever_it_is_built(
         "modules.list.zst",
         "overlays.list",
         "snponly.efi",
+        "tools.img",
         "undionly.kpxe",
         "vmlinuz",
     ];

@@ -70,6 +70,17 @@ impl Scene {
             .unwrap()
     }
 
+    /// A record of the machine by which it netboots without a workflow, too, and stays in memory; with more fields of a record.
+    pub(crate) fn stays_in_memory(&self, machine: &Machine, more: &str) {
+        let record = format!(
+            "machine: {}\nmac: {}\naddress: {}/24\nnetboot: agent\n{more}",
+            machine.name(),
+            machine.mac(),
+            machine.address()
+        );
+        self.world.api.apply_machines(&record, "lab").unwrap();
+    }
+
     /// Where machines fetch an image of this name.
     pub(crate) fn url(&self, image: &str) -> String {
         format!("http://{}/images/{image}", Server::HTTP)
@@ -172,6 +183,13 @@ pub(crate) fn write_image(url: &str, disk: &str, more: &[(&str, &str)]) -> Strin
 /// `image2disk` to the machine's own disk, with a digest.
 pub(crate) fn write_image_with_digest(url: &str, sha256: &str) -> String {
     write_image(url, DISK, &[("SHA256", sha256)])
+}
+
+/// `writefile` of `/note` to the ext4 on a device.
+pub(crate) fn write_note(device: &str, content: &str) -> String {
+    format!(
+        "      - name: note-{content}\n        image: writefile\n        timeout: 60\n        environment:\n          DEST_DISK: {device}\n          FS_TYPE: ext4\n          DEST_PATH: /note\n          CONTENTS: {content}\n          UID: \"0\"\n          GID: \"0\"\n          MODE: \"0644\"\n          DIRMODE: \"0755\"\n"
+    )
 }
 
 /// `reboot`.

@@ -34,6 +34,17 @@ const OUTBOUND: usize = 64;
 pub(crate) struct Agent {
     pub(crate) version: String,
     pub(crate) last_seen: UnixMillis,
+    /// The last of its agents, or of its kernels, that died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) death: Option<Death>,
+}
+
+/// Why an agent died, as the next one has told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Death {
+    /// When it was told.
+    pub(crate) at: UnixMillis,
+    pub(crate) why: String,
 }
 
 /// What streams to an agent.

@@ -23,7 +23,7 @@ use workflow::engine::{AttemptId, ExecutionId, Outcome};
 
 use super::admission::Admitted;
 use super::registry::{Handle, Registered};
-use super::{Agent, Message, agent_key, outcome};
+use super::{Agent, Death, Message, agent_key, outcome};
 use crate::bounds::cut;
 use crate::clock;
 use crate::control::ControlPlane;
@@ -58,10 +58,14 @@ pub(super) struct Session {
     given: BTreeSet<AttemptId>,
     /// The attempt that was last handed out or asked about, and what is to be hidden in what comes of it.
     secrets: Option<(AttemptId, Secrets)>,
+    /// The last death of an agent of this machine that is known.
+    death: Option<Death>,
 }
 
 /// Bytes that are kept of why an earlier agent died.
 const MAX_DEATH_BYTES: usize = 1000;
+/// Notices of one Hello that are kept, each as long.
+const MAX_NOTICES: usize = 32;
 
 /// Why a session ends.
 enum End {
@@ -109,6 +113,7 @@ impl Session {
             logs: None,
             given: BTreeSet::new(),
             secrets: None,
+            death: None,
         }
     }
 
@@ -199,6 +204,7 @@ impl Session {
             _ => return Err(replaced()),
         };
         self.epoch = assignment.epoch;
+        self.learn_of_deaths().await?;
         self.remember().await?;
         let interval = self.control.inner.config.heartbeat_interval;
         self.send(server_message::Kind::Welcome(Welcome {
@@ -213,10 +219,12 @@ impl Session {
         }
         // A session may last for weeks: it keeps no more of the Hello than it needs.
         let brief = self.hello.inventory.take();
-        let mut death = std::mem::take(&mut self.hello.last_death);
-        if !death.is_empty() {
-            cut(&mut death, MAX_DEATH_BYTES, " [farrier: cut]");
-            self.note("DIED", death, timeline::Outcome::Failed);
+        for mut notice in std::mem::take(&mut self.hello.notices)
+            .into_iter()
+            .take(MAX_NOTICES)
+        {
+            cut(&mut notice, MAX_DEATH_BYTES, " [farrier: cut]");
+            self.note("NOTICE", notice, timeline::Outcome::Note);
         }
         self.given = given(&std::mem::take(&mut self.hello.journal), assignment.sequence);
         let mut owed = std::mem::take(&mut self.hello.unacknowledged);
@@ -230,6 +238,29 @@ impl Session {
             Some(brief) => Ok(self.keep_inventory(brief, Told::InBrief).await?),
             None => Ok(()),
         }
+    }
+
+    /// What the agent tells of earlier ones is noted; else what was known of them stays known.
+    async fn learn_of_deaths(&mut self) -> Result<(), Error> {
+        let mut why = std::mem::take(&mut self.hello.last_death);
+        if why.is_empty() {
+            let known = self
+                .control
+                .inner
+                .db
+                .get::<Agent>(agent_key(self.handle.mac))
+                .await?;
+            self.death = known.and_then(|known| known.value.death);
+            return Ok(());
+        }
+        cut(&mut why, MAX_DEATH_BYTES, " [farrier: cut]");
+        let why = redaction::redacted(&why).into_owned();
+        self.note("DIED", why.clone(), timeline::Outcome::Failed);
+        self.death = Some(Death {
+            at: clock::wall(),
+            why,
+        });
+        Ok(())
     }
 
     /// Every attempt that the agent's first words are about.
@@ -361,6 +392,7 @@ impl Session {
         let agent = Agent {
             version: self.hello.agent_version.clone(),
             last_seen: self.handle.last_heard(),
+            death: self.death.clone(),
         };
         let mut batch = Batch::default();
         batch.put(agent_key(self.handle.mac), &agent);

@@ -13,6 +13,7 @@ use workflow::engine::UnixMillis;
 
 use crate::clock;
 use crate::control::{ControlPlane, Inner};
+use crate::images;
 use crate::tasks::caught;
 use coordinator::Error;
 use coordinator::archive::Archived;
@@ -67,6 +68,14 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
                     Ok(0) => {}
                     Ok(count) => tracing::info!(count, "blobs that nothing named were deleted"),
                     Err(error) => say("blobs that nothing names cannot be looked for now", &error),
+                }
+                match control.collect_images(images::YOUNG).await {
+                    Ok(0) => {}
+                    Ok(count) => tracing::info!(count, "contents of images that nothing named were deleted"),
+                    Err(error) => say(
+                        "contents of images that nothing names cannot be looked for now",
+                        &error,
+                    ),
                 }
             }
         };

@@ -17,7 +17,7 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 21] = [
+const VIEWERS: [&str; 23] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",
@@ -25,12 +25,14 @@ const VIEWERS: [&str; 21] = [
     "GetTemplate",
     "GetWebhook",
     "GetWorkflow",
+    "ListImages",
     "ListMachines",
     "ListNamespaces",
     "ListSecrets",
     "ListTemplates",
     "ListWebhooks",
     "ListWorkflows",
+    "MissingImageBlobs",
     "RenderTemplate",
     "WaitWorkflow",
     "WatchProgress",
@@ -40,12 +42,13 @@ const VIEWERS: [&str; 21] = [
     "WorkflowEvents",
     "WorkflowLogs",
 ];
-const OPERATORS: [&str; 21] = [
+const OPERATORS: [&str; 24] = [
     "ApplyMachines",
     "BootMachineDisk",
     "CancelWorkflow",
     "CreateWorkflow",
     "DecideApproval",
+    "DeleteImage",
     "DeleteMachine",
     "DeleteSecret",
     "DeleteTemplate",
@@ -53,6 +56,8 @@ const OPERATORS: [&str; 21] = [
     "LabelWorkflow",
     "PauseTask",
     "PauseWorkflow",
+    "PutImage",
+    "PutImageBlob",
     "PutTemplate",
     "ResumeTask",
     "ResumeWorkflow",

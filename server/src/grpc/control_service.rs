@@ -6,13 +6,13 @@ use std::time::Duration;
 use prost::Message;
 use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use workflow::engine::Command;
 
 use super::admitted::caller;
 use super::answers::{Answers, answers};
 use super::convert;
-use super::given::{inputs, of_item, policy, selected, the_one_that_waits};
+use super::given::{of_item, policy, selected, the_one_that_waits};
 use super::keyed::asked;
 use super::machines::Around;
 use super::status;
@@ -22,7 +22,6 @@ use crate::control::ControlPlane;
 use crate::people::NewToken;
 use crate::timeline::read::Whose;
 use crate::within::Within;
-use crate::workflows::Creation;
 use crate::workflows::list::WorkflowList;
 use coordinator::Error;
 use coordinator::machines::{self, Strictness};
@@ -228,6 +227,47 @@ impl ControlService for ControlPlane {
         Ok(Response::new(answer.await.map_err(status)?))
     }
 
+    async fn missing_image_blobs(
+        &self,
+        request: Request<MissingImageBlobsRequest>,
+    ) -> Result<Response<MissingImageBlobsResponse>, Status> {
+        let answer = self.missing_image_blobs(request.into_inner());
+        Ok(Response::new(answer.await.map_err(status)?))
+    }
+
+    async fn put_image_blob(
+        &self,
+        request: Request<Streaming<PutImageBlobRequest>>,
+    ) -> Result<Response<PutImageBlobResponse>, Status> {
+        let caller = caller(&request)?;
+        Ok(Response::new(
+            self.put_image_blob(&caller, request.into_inner()).await?,
+        ))
+    }
+
+    async fn put_image(&self, request: Request<PutImageRequest>) -> Result<Response<Image>, Status> {
+        let caller = caller(&request)?;
+        let image = self.put_image(caller, request.into_inner()).await;
+        Ok(Response::new(image.map_err(status)?))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
+        let reach = caller(&request)?.reach;
+        Ok(Response::new(self.list_images(reach).await.map_err(status)?))
+    }
+
+    async fn delete_image(
+        &self,
+        request: Request<DeleteImageRequest>,
+    ) -> Result<Response<DeleteImageResponse>, Status> {
+        let (caller, request, once) = asked(request)?;
+        let answer = self.do_once(once, |once| self.delete_image(&caller, request.name, once));
+        Ok(Response::new(answer.await.map_err(status)?))
+    }
+
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
@@ -286,32 +326,8 @@ impl ControlService for ControlPlane {
         request: Request<RenderTemplateRequest>,
     ) -> Result<Response<RenderTemplateResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let asked = Creation {
-            within: Within::one(&caller, request.namespace),
-            template: request.template,
-            text: request.text,
-            file: request.source,
-            devices: request.devices.into_iter().collect(),
-            machine: request.machine,
-            ..Creation::default()
-        };
-        let rendering = self.render(asked).await.map_err(status)?;
-        let mut answer = RenderTemplateResponse {
-            yaml: rendering.yaml,
-            warnings: rendering.warnings,
-            ..RenderTemplateResponse::default()
-        };
-        match rendering.outcome {
-            Ok(_) => {}
-            Err(Error::NotFound(problem)) => {
-                answer.problems.push(problem);
-                answer.unknown_machine = true;
-            }
-            Err(Error::Invalid(problem)) => answer.problems.push(problem),
-            Err(error) => return Err(status(error)),
-        }
-        Ok(Response::new(answer))
+        let answer = self.rendered(&caller, request.into_inner());
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn create_workflow(
@@ -319,26 +335,8 @@ impl ControlService for ControlPlane {
         request: Request<CreateWorkflowRequest>,
     ) -> Result<Response<CreateWorkflowResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let creation = Creation {
-            within: Within::one(&caller, request.namespace),
-            by: caller.name,
-            template: request.template,
-            text: request.text,
-            file: request.source,
-            machine: request.machine,
-            inputs: inputs(&request.inputs_json).map_err(status)?,
-            typed_inputs: request.inputs_text.into_iter().collect(),
-            devices: request.devices.into_iter().collect(),
-            idempotency_key: request.idempotency_key,
-            name: request.name,
-            start_at: request.start_at.map(clock::unix_millis),
-            labels: request.labels.into_iter().collect(),
-            policy: policy(&request.policy).map_err(status)?,
-        };
-        let (workflow, warnings) = self.create_workflow(creation).await.map_err(status)?;
-        let workflow = Some(convert::shown(&workflow, None));
-        Ok(Response::new(CreateWorkflowResponse { workflow, warnings }))
+        let answer = self.workflow_created(caller, request.into_inner());
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {

@@ -30,6 +30,7 @@ pub(super) struct Live {
 
 pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
     let (inventory, inventory_at) = live.told.unzip();
+    let death = live.agent.as_ref().and_then(|agent| agent.death.clone());
     v1::Machine {
         macs: machine
             .interfaces
@@ -45,6 +46,8 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
         boots_next_reason: live.boots_next.1,
         running_workflow: live.running_workflow,
         last_seen: live.agent.as_ref().map(|agent| timestamp(agent.last_seen)),
+        last_death: death.as_ref().map(|death| death.why.clone()).unwrap_or_default(),
+        last_death_at: death.map(|death| timestamp(death.at)),
         agent_version: live.agent.map(|agent| agent.version).unwrap_or_default(),
         silent: live.silent,
         attempt_lost: live.work.current.as_ref().is_some_and(|current| current.lost),

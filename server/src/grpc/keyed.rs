@@ -38,6 +38,7 @@ keyed! {
     "CancelWorkflow" CancelWorkflowRequest
     "CreateNamespace" CreateNamespaceRequest
     "DecideApproval" DecideApprovalRequest
+    "DeleteImage" DeleteImageRequest
     "DeleteMachine" DeleteMachineRequest
     "DeleteNamespace" DeleteNamespaceRequest
     "DeleteSecret" DeleteSecretRequest

@@ -135,6 +135,7 @@ async fn written() -> Kept {
         .create_webhook(webhook)
         .await
         .expect("webhook");
+    an_image(&server).await;
     ended(&server, failed(), "FAILED").await;
     until("a delivery", || {
         let rows = store

@@ -13,10 +13,11 @@ use proto::v1::control_service_client::ControlServiceClient;
 use proto::v1::{
     self, AgentMessage, ApplyMachinesRequest, BootLogEntry, BootLogRequest, BootMachineDiskRequest,
     CancelWorkflowRequest, CreateNamespaceRequest, CreateTokenRequest, CreateWorkflowRequest,
-    DeleteWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines, PauseTaskRequest,
-    PauseWorkflowRequest, PutTemplateRequest, Report, ResumeTaskRequest, ResumeWorkflowRequest,
-    RetryWorkflowRequest, RunAction, ServerMessage, SkipTaskRequest, Started, StopAction, Stopped, Succeeded,
-    Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report, server_message,
+    DeleteWorkflowRequest, ExplainWorkflowRequest, Failed, GetWorkflowRequest, Hello, Leaving, LogLines,
+    PauseTaskRequest, PauseWorkflowRequest, PutTemplateRequest, Report, ResumeTaskRequest,
+    ResumeWorkflowRequest, RetryWorkflowRequest, RunAction, ServerMessage, SkipTaskRequest, Started,
+    StopAction, Stopped, Succeeded, Workflow, WorkflowEvent, WorkflowEventsRequest, agent_message, report,
+    server_message,
 };
 use server::{Config, ControlPlane, Listeners};
 use store::{
@@ -347,15 +348,27 @@ impl Server {
         let mut workflow = self.workflow(id).await;
         let deadline = Instant::now() + WITHIN;
         while workflow.state != state {
-            assert!(
-                Instant::now() < deadline,
-                "still {}, not {state}: {workflow:?}",
-                workflow.state
-            );
+            if Instant::now() > deadline {
+                let lines = self.explained(id).await.join("\n");
+                panic!("still {}, not {state}:\n{lines}\n{workflow:?}", workflow.state);
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
             workflow = self.workflow(id).await;
         }
         workflow
+    }
+
+    /// What it waits for, in the words of `farrier workflow explain`.
+    async fn explained(&self, id: &str) -> Vec<String> {
+        let request = ExplainWorkflowRequest {
+            id: id.into(),
+            task: String::new(),
+        };
+        let answer = self.client().await.explain_workflow(request).await;
+        answer.map_or_else(
+            |status| vec![status.to_string()],
+            |answer| answer.into_inner().lines,
+        )
     }
 
     /// Waits until the workflow looks as is wanted.
@@ -716,4 +729,30 @@ pub(crate) fn stopped(message: &str) -> report::Outcome {
         disks_untouched: false,
         message: message.into(),
     })
+}
+
+/// Brings an image to the server's registry.
+pub(crate) async fn an_image(server: &Server) {
+    let config = br#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}"#;
+    let digest = store::blobs::Digest::of(config);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{{"digest":"sha256:{digest}","size":{}}},"layers":[]}}"#,
+        config.len()
+    );
+    let mut client = server.client().await;
+    for content in [config.as_slice(), manifest.as_bytes()] {
+        let blob = proto::v1::PutImageBlobRequest {
+            sha256: store::blobs::Digest::of(content).to_string(),
+            content: content.to_vec(),
+        };
+        client
+            .put_image_blob(tokio_stream::iter([blob]))
+            .await
+            .expect("content");
+    }
+    let image = proto::v1::PutImageRequest {
+        name: "tools/flash:v1".into(),
+        sha256: store::blobs::Digest::of(manifest.as_bytes()).to_string(),
+    };
+    client.put_image(image).await.expect("image");
 }

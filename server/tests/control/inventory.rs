@@ -153,6 +153,48 @@ async fn why_an_earlier_agent_died_is_on_the_timeline() {
         "{entry:?}"
     );
     assert_eq!(entry.outcome(), proto::v1::BootOutcome::Failed);
+    let told = shown(&server, "node1").await;
+    assert_eq!(told.last_death, entry.detail);
+    assert!(told.last_death_at.is_some());
+    drop(agent);
+    // It stays known, however often the machine attaches after that.
+    let agent = server.attach(hello("k2")).await.expect("attach");
+    let after = shown(&server, "node1").await;
+    assert_eq!(
+        (&after.last_death, after.last_death_at),
+        (&told.last_death, told.last_death_at)
+    );
+    drop(agent);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_of_a_boot_are_on_the_timeline_within_bounds() {
+    let (server, _dir) = Server::with_machine().await;
+    let many = (0..40).map(|number| format!("word{number}=x has no effect \u{1b}[2J {}", "y".repeat(2000)));
+    let noticing = proto::v1::Hello {
+        notices: many.collect(),
+        ..hello("k1")
+    };
+    let agent = server.attach(noticing).await.expect("attach");
+    let last = server
+        .boot_log("node1", |entry| entry.detail.starts_with("word31=x"))
+        .await;
+    assert_eq!(
+        (last.what.as_str(), last.outcome()),
+        ("NOTICE", proto::v1::BootOutcome::Note)
+    );
+    // What a terminal takes for commands is taken out where it is shown.
+    assert!(last.detail.len() < 1100, "{last:?}");
+    // What comes after them was told after them.
+    tell(&agent, inventory(1, &["/dev/vda"])).await;
+    let notices = std::cell::Cell::new(0);
+    let is_after = |entry: &proto::v1::BootLogEntry| {
+        notices.set(notices.get() + usize::from(entry.what == "NOTICE"));
+        entry.what == "INVENTORY"
+    };
+    server.boot_log("node1", is_after).await;
+    assert_eq!(notices.get(), 32);
     drop(agent);
     server.stop().await;
 }

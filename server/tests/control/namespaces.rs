@@ -108,6 +108,16 @@ fn denied<T>(call: &str, answer: Result<Response<T>, Status>) {
     );
 }
 
+#[track_caller]
+fn of_all<T>(call: &str, answer: Result<Response<T>, Status>) {
+    let status = answer.err().unwrap_or_else(|| panic!("{call} is answered"));
+    assert_eq!(status.code(), Code::PermissionDenied, "{call}: {status}");
+    assert!(
+        status.message().contains("for machines of all namespaces"),
+        "{call}: {status}"
+    );
+}
+
 /// Nothing of `default` stands in an answer.
 #[track_caller]
 fn shows_nothing<T: std::fmt::Debug>(call: &str, answer: Result<Response<T>, Status>, workflow: &str) {
@@ -502,6 +512,21 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                 shows_nothing(call, eve.list_secrets(everything).await, workflow);
             }
             "DeleteSecret" => of_named!(call, eve, delete_secret, DeleteSecretRequest, name, "PW", "PX"),
+            // Images are of no namespace: who changes them changes what machines of all run.
+            "MissingImageBlobs" => {
+                let asked = MissingImageBlobsRequest::default();
+                eve.missing_image_blobs(asked).await.expect(call);
+            }
+            "PutImageBlob" => {
+                let none = tokio_stream::iter([PutImageBlobRequest::default()]);
+                of_all(call, eve.put_image_blob(none).await);
+            }
+            "PutImage" => of_all(call, eve.put_image(PutImageRequest::default()).await),
+            "DeleteImage" => of_all(call, eve.delete_image(DeleteImageRequest::default()).await),
+            "ListImages" => {
+                let listed = eve.list_images(ListImagesRequest {}).await;
+                shows_nothing(call, listed, workflow);
+            }
             _ => panic!("say here how {call} is kept within the namespaces of a token"),
         }
     }

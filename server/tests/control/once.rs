@@ -461,6 +461,12 @@ async fn what_was_deleted_with_a_key_and_made_again_stays() {
     deleted_once!(client, delete_webhook, request, async {
         other.create_webhook(ops()).await.expect("a webhook");
     });
+    an_image(&server).await;
+    let request = DeleteImageRequest {
+        name: "tools/flash:v1".into(),
+        idempotency_key: "image".into(),
+    };
+    deleted_once!(client, delete_image, request, an_image(&server));
     let id = server.create_of(LONG).await.id;
     server.cancel(&id, "").await.expect("cancelled");
     let request = DeleteWorkflowRequest {

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::BLOBS;
+use super::{BLOBS, INCOMING};
 
 /// Makes the directory and all that are below it, and removes files that were never finished.
 ///
@@ -20,6 +20,11 @@ pub(super) fn prepare(directory: &Path) -> io::Result<()> {
         } else {
             fs::create_dir_all(&shard)?;
         }
+    }
+    let incoming = directory.join(INCOMING);
+    fs::create_dir_all(&incoming)?;
+    for entry in fs::read_dir(&incoming)? {
+        fs::remove_file(entry?.path())?;
     }
     File::open(&blobs)?.sync_all()?;
     File::open(directory)?.sync_all()?;

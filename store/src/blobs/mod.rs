@@ -6,14 +6,14 @@
 //!
 //! Files are `sha256/<first two digits>/<digest>` below the directory. A file that is being written has `#` and a
 //! number behind its name; such are removed when the directory is opened, which one process does at a time (the one that
-//! holds the store's lock).
+//! holds the store's lock). One that comes piece by piece ([`Incoming`]) is in `incoming/` until it is whole; so are they.
 
 use std::io;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::BoxStream};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -24,13 +24,17 @@ use tokio::sync::RwLock;
 
 mod digest;
 mod directory;
+mod incoming;
 
 pub use digest::{Digest, DigestError};
+pub use incoming::Incoming;
 
-/// The largest blob.
+/// The largest blob that is held whole: put and got in one piece.
 pub const MAX_BLOB_BYTES: u64 = 256 * 1024 * 1024;
 /// Below this are the blobs.
 const BLOBS: &str = "sha256";
+/// Below this is what comes piece by piece.
+const INCOMING: &str = "incoming";
 
 /// A store of blobs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct Blobs {
     objects: Arc<dyn ObjectStore>,
     /// Where this is, for messages.
     place: Arc<str>,
+    /// Where files are, if they are files.
+    directory: Option<Arc<FsPath>>,
     /// Held for writing while something is deleted as unused, for reading while something is put: what was just put
     /// is never taken for old.
     deleting: Arc<RwLock<()>>,
@@ -66,6 +72,13 @@ pub enum BlobError {
     },
     #[error("blob is larger than the limit of {MAX_BLOB_BYTES} B")]
     TooLarge,
+    /// What came piece by piece is not what was said: nothing of it is kept.
+    #[error("blob {digest} came with {len_bytes} B whose digest is {actual}")]
+    Other {
+        digest: Digest,
+        actual: Digest,
+        len_bytes: u64,
+    },
     /// The filesystem is full, or a quota is.
     #[error("no room for a blob in {place}: free some, or make the filesystem larger")]
     Full {
@@ -103,7 +116,10 @@ impl Blobs {
         let objects = LocalFileSystem::new_with_prefix(directory.as_ref())
             .map_err(|error| failure(&place, "opening", error.into()))?
             .with_fsync(true);
-        Ok(Blobs::with_objects(Arc::new(objects), &place))
+        Ok(Blobs {
+            directory: Some(directory.as_ref().into()),
+            ..Blobs::with_objects(Arc::new(objects), &place)
+        })
     }
 
     /// Blobs in memory, for tests.
@@ -118,6 +134,7 @@ impl Blobs {
         Blobs {
             objects,
             place: place.into(),
+            directory: None,
             deleting: Arc::default(),
         }
     }
@@ -142,7 +159,10 @@ impl Blobs {
 
     /// The whole blob, verified, in memory.
     pub async fn get(&self, digest: &Digest) -> Result<Bytes, BlobError> {
-        let (_, found) = self.find(digest).await?;
+        let found = self.find(digest).await?;
+        if found.meta.size > MAX_BLOB_BYTES {
+            return Err(BlobError::TooLarge);
+        }
         let bytes = found
             .bytes()
             .await
@@ -159,12 +179,23 @@ impl Blobs {
         &self,
         digest: &Digest,
     ) -> Result<(u64, BoxStream<'static, Result<Bytes, BlobError>>), BlobError> {
-        let (len_bytes, found) = self.find(digest).await?;
+        self.read_from(digest, 0).await
+    }
+
+    /// As [`Blobs::read`], from byte `from` on: what is before it is read as well, as the whole is verified.
+    pub async fn read_from(
+        &self,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<(u64, BoxStream<'static, Result<Bytes, BlobError>>), BlobError> {
+        let found = self.find(digest).await?;
+        let len_bytes = found.meta.size;
         let reading = Reading {
             blobs: self.clone(),
             digest: *digest,
             chunks: found.into_stream(),
             hasher: Some(Sha256::new()),
+            left_out: from,
             held_back: None,
         };
         let chunks = futures_util::stream::unfold(reading, |mut reading| async move {
@@ -233,16 +264,9 @@ impl Blobs {
         Ok(old)
     }
 
-    async fn find(&self, digest: &Digest) -> Result<(u64, object_store::GetResult), BlobError> {
-        let found = self
-            .objects
-            .get(&path_of(digest))
-            .await
-            .map_err(|error| self.not_read(digest, error))?;
-        if found.meta.size > MAX_BLOB_BYTES {
-            return Err(BlobError::TooLarge);
-        }
-        Ok((found.meta.size, found))
+    async fn find(&self, digest: &Digest) -> Result<object_store::GetResult, BlobError> {
+        let found = self.objects.get(&path_of(digest)).await;
+        found.map_err(|error| self.not_read(digest, error))
     }
 
     fn not_read(&self, digest: &Digest, error: object_store::Error) -> BlobError {
@@ -274,6 +298,8 @@ struct Reading {
     chunks: BoxStream<'static, object_store::Result<Bytes>>,
     /// `None` at the end.
     hasher: Option<Sha256>,
+    /// Bytes that are verified and not wanted.
+    left_out: u64,
     held_back: Option<Bytes>,
 }
 
@@ -283,8 +309,16 @@ impl Reading {
             let hasher = self.hasher.as_mut()?;
             match self.chunks.next().await {
                 Some(Ok(chunk)) if chunk.is_empty() => {}
-                Some(Ok(chunk)) => {
+                Some(Ok(mut chunk)) => {
                     hasher.update(&chunk);
+                    let left_out = usize::try_from(self.left_out)
+                        .unwrap_or(usize::MAX)
+                        .min(chunk.len());
+                    self.left_out -= left_out as u64;
+                    chunk.advance(left_out);
+                    if chunk.is_empty() {
+                        continue;
+                    }
                     if let Some(earlier) = self.held_back.replace(chunk) {
                         return Some(Ok(earlier));
                     }

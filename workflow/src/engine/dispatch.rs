@@ -10,7 +10,7 @@ use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::labels::Labels;
-use crate::language::{Native, Resources};
+use crate::language::{Native, Resources, Runtime};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Dispatch {
     pub image: String,
     /// The agent itself does it; `None`: its image is to run as a container.
     pub native: Option<&'static Native>,
+    /// Who runs a container, where the template says it.
+    pub runtime: Option<Runtime>,
     /// The action's `command`; in an extra run its `on-failure` or `on-timeout`.
     pub command: Vec<String>,
     /// The task's, then the action's.
@@ -96,6 +98,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         action: action.name.clone(),
         image: action.image.clone(),
         native: action.native(),
+        runtime: action.runtime,
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),
         environment,

@@ -169,10 +169,28 @@ pub struct Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
+    /// The image, as a container that a containerd of the machine's makes.
+    Containerd,
     /// The image, as a container that the agent makes by itself.
     Namespaces,
     /// The agent itself, by the last part of the image's name, wherever that image lies.
     Native,
+}
+
+impl Runtime {
+    /// As templates and agents say it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::Containerd => "containerd",
+            Runtime::Namespaces => "namespaces",
+            Runtime::Native => "native",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Runtime> {
+        let all = [Runtime::Containerd, Runtime::Namespaces, Runtime::Native];
+        all.into_iter().find(|runtime| runtime.name() == name)
+    }
 }
 
 /// What a container may use; 0: no limit.

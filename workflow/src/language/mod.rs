@@ -169,3 +169,8 @@ fn document(yaml: &str) -> Result<(Node, Vec<Finding>), Vec<Finding>> {
 pub fn undone(text: &str) -> Vec<Problem> {
     native_lines::undone(text)
 }
+
+/// The images that a template's text names and that are pulled, as far as its lines tell: not those that it puts together.
+pub fn pulled_images(text: &str) -> Vec<&str> {
+    native_lines::pulled(text)
+}

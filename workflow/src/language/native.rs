@@ -134,7 +134,7 @@ impl Action {
 pub(super) fn native_by(runtime: Option<Runtime>, image: &str) -> Option<&'static Native> {
     match runtime {
         Some(Runtime::Native) => named(last_part(repository(image))),
-        Some(Runtime::Namespaces) => None,
+        Some(Runtime::Containerd | Runtime::Namespaces) => None,
         None => native(image),
     }
 }
@@ -184,18 +184,16 @@ impl<'a> Check<'a> {
         if text.contains("${{") {
             return None;
         }
-        let runtime = match text {
-            "namespaces" => Some(Runtime::Namespaces),
-            "native" => Some(Runtime::Native),
-            _ => {
-                let message = format!(
-                    "runtime {text:?} of action {action:?} is neither \"native\", the agent itself, nor \"namespaces\", its image as a \
-                     container: leave it out, and the image says whether the agent has the action built in"
-                );
-                self.problem(node.at, Kind::Value, message);
-                return None;
-            }
-        };
+        let runtime = Runtime::named(text);
+        if runtime.is_none() {
+            let message = format!(
+                "runtime {text:?} of action {action:?} is neither \"native\", the agent itself, nor \"namespaces\" or \"containerd\", its \
+                 image as a container that the agent or the machine's containerd runs: leave it out, and the image says whether the \
+                 agent has the action built in"
+            );
+            self.problem(node.at, Kind::Value, message);
+            return None;
+        }
         if runtime == Some(Runtime::Native) && !image.contains("${{") && native_by(runtime, image).is_none() {
             let message = format!(
                 "action {action:?} has runtime native, and its image {image} ends in the name of no action that is built into \
@@ -332,6 +330,9 @@ mod tests {
             Some("reboot"),
         );
         check("registry.example/x/kexec", Some(Runtime::Native), None);
+        for runtime in [Runtime::Containerd, Runtime::Namespaces] {
+            check("reboot", Some(runtime), None);
+        }
     }
 
     #[test]

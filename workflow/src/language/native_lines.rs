@@ -30,6 +30,15 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
     warnings
 }
 
+/// Images that stand in lines as they are and are pulled.
+pub(super) fn pulled(text: &str) -> Vec<&str> {
+    let found = images(text).into_iter();
+    found
+        .filter(|found| native_by(found.runtime, found.image).is_none() && !found.image.contains("${{"))
+        .map(|found| found.image)
+        .collect()
+}
+
 /// An image that stands in a line as it is.
 struct Found<'t> {
     name: Option<&'t str>,
@@ -75,11 +84,7 @@ fn images(text: &str) -> Vec<Found<'_>> {
         found.push(Found {
             name: of_same("name"),
             image,
-            runtime: match of_same("runtime") {
-                Some("namespaces") => Some(Runtime::Namespaces),
-                Some("native") => Some(Runtime::Native),
-                _ => None,
-            },
+            runtime: of_same("runtime").and_then(Runtime::named),
             line: index + 1,
             column,
         });

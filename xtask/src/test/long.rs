@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::choice::Choice;
-use super::ordinary::{Lab, succeed};
+use super::ordinary::{LONG, Lab, succeed};
 use super::tally::Tally;
 use crate::build;
 
@@ -91,6 +91,24 @@ pub(super) fn benches(choice: &Choice, tally: &mut Tally) {
             bench.args(yes);
             ("bench disk".to_owned(), bench)
         }
+    });
+}
+
+/// Machines of other cards and kernels than the usual ones: an end-to-end test each.
+pub(super) fn machines(choice: &Choice, tally: &mut Tally) {
+    let Some(lab) = Lab::prepared(choice, tally) else {
+        return;
+    };
+    let names = match lab.names() {
+        Ok(names) => names.into_iter().filter(|name| name.starts_with(LONG)),
+        Err(message) => return tally.step("tests of machines", || Err(message)),
+    };
+    let names: Vec<String> = names.collect();
+    rows(choice, tally, names.len(), |step| {
+        let name = names.get(step - 1).cloned().unwrap_or_default();
+        let mut command = lab.tests();
+        command.args(["--", "--exact", &name]);
+        (name, command)
     });
 }
 

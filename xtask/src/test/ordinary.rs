@@ -96,10 +96,11 @@ pub(super) fn end_to_end(choice: &Choice, tally: &mut Tally) {
         return;
     };
     let mut command = lab.tests();
-    command.args(["--", "--test-threads", "2"]);
+    command.args(["--", "--test-threads", "2", "--skip", LONG]);
     if choice.from > 1 {
         match lab.names() {
-            Ok(names) => {
+            Ok(mut names) => {
+                names.retain(|name| !name.starts_with(LONG));
                 let names = choice.steps(names);
                 if names.is_empty() {
                     return tally.step("end-to-end tests", || Err("no test is left to run".to_owned()));
@@ -115,6 +116,9 @@ pub(super) fn end_to_end(choice: &Choice, tally: &mut Tally) {
     }
     tally.tests("end-to-end tests", command);
 }
+
+/// What the names of end-to-end tests begin with that only `--all` runs.
+pub(super) const LONG: &str = "long::";
 
 /// The binaries and images that end-to-end tests and benches need.
 pub(super) struct Lab {
@@ -148,7 +152,8 @@ impl Lab {
         self.with_environment(Command::new(&self.binaries.farrier))
     }
 
-    fn tests(&self) -> Command {
+    /// All end-to-end tests, as cargo runs them.
+    pub(super) fn tests(&self) -> Command {
         let arguments = [
             "test",
             "--package",
@@ -161,7 +166,10 @@ impl Lab {
     }
 
     /// Of the tests, in order.
-    fn names(&self) -> Outcome<Vec<String>> {
+    ///
+    /// # Errors
+    /// They could not be built or listed.
+    pub(super) fn names(&self) -> Outcome<Vec<String>> {
         let mut list = self.tests();
         list.args(["--", "--list", "--format", "terse"])
             .stderr(Stdio::inherit());

@@ -28,10 +28,14 @@ impl Step<'_> {
         let machines = std::mem::take(&mut self.machines);
         for (name, (known, mut work)) in machines {
             let changed = work != known.work;
+            let key = rows::machine_work(&name);
+            // What is in memory may be older than the workflow that it was read beside: a stop that finds nothing to stop there
+            // has not come too late, but too early.
+            if changed || self.told.contains(&name) {
+                self.batch.expect(&key, known.modified);
+            }
             if changed {
                 work.stamp = work.stamp.max(newest.unwrap_or_default());
-                let key = rows::machine_work(&name);
-                self.batch.expect(&key, known.modified);
                 self.batch.put(key, &work);
                 self.write_queue(&name, &known.work, &work);
                 self.wake(&name, &known.work, &work);

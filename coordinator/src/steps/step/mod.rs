@@ -57,6 +57,8 @@ pub(super) struct Step<'a> {
     at_hand: Option<String>,
     /// Stops of what the machine does not have: the decision that hands it out may have asked for its stop, too.
     early_stops: Vec<(AttemptId, String)>,
+    /// Machines that were told something. Where that changes nothing, it counts only for the machine as it was read.
+    told: BTreeSet<String>,
     pub(super) batch: Batch,
     pub(super) then: Vec<Next>,
     /// Outbox rows that this step carries.
@@ -123,6 +125,7 @@ impl<'a> Step<'a> {
             machines: BTreeMap::new(),
             at_hand: None,
             early_stops: Vec::new(),
+            told: BTreeSet::new(),
             batch: Batch::default(),
             then: Vec::new(),
             carried: Vec::new(),
@@ -534,6 +537,7 @@ impl<'a> Step<'a> {
     /// Does to a machine what is for it, and keeps the index of what it boots next.
     pub(super) fn apply(&mut self, machine: &str, item: ForMachine) -> Result<(), Error> {
         let ForMachine { effect, last } = item;
+        self.told.insert(machine.to_owned());
         let work = self.machine(machine)?;
         match effect {
             Effect::Claim { root, .. } => {

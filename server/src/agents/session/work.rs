@@ -3,7 +3,7 @@
 use proto::v1::{self, Idle, RunAction, StopAction, server_message};
 use redaction::Secrets;
 use workflow::engine::{self, AttemptId};
-use workflow::language::Resources;
+use workflow::language::{Resources, Runtime};
 
 use super::{End, Session, replaced};
 use crate::clock;
@@ -115,6 +115,7 @@ impl Session {
             action: dispatch.action,
             image: dispatch.image,
             native: dispatch.native.map_or("", |native| native.name).to_owned(),
+            runtime: runtime(dispatch.runtime),
             command: handed.command,
             volumes: dispatch.volumes,
             environment: handed.environment.into_iter().collect(),
@@ -148,6 +149,14 @@ impl Session {
         }
         self.idle = Some(reason.clone());
         self.send(server_message::Kind::Idle(Idle { reason })).await
+    }
+}
+
+/// Empty where the machine's agent says who runs containers.
+fn runtime(said: Option<Runtime>) -> String {
+    match said {
+        Some(runtime @ (Runtime::Containerd | Runtime::Namespaces)) => runtime.name().to_owned(),
+        Some(Runtime::Native) | None => String::new(),
     }
 }
 

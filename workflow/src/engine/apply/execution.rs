@@ -260,6 +260,8 @@ fn goes_on(
 ) {
     let (wanted, paused_ms) = (wanted(&workflow.head), paused_in_run(&workflow.head));
     let paused_ms_now = workflow.head.paused_ms_at(at);
+    let earlier = workflow.earlier_with_child(id);
+    let child_before = earlier.and_then(|earlier| earlier.child.clone());
     let Some(execution) = open(workflow, id) else {
         return;
     };
@@ -275,7 +277,9 @@ fn goes_on(
         Some(Waiting::Machine) => execution.wanted = wanted,
         Some(Waiting::Children | Waiting::Time) => {
             if let Some(child) = child {
-                if execution.child.as_ref().is_some_and(|before| before != child) {
+                // Which run has ended is known of the sub-workflow that was named before, here or in an earlier run.
+                let before = execution.child.as_ref().or(child_before.as_ref());
+                if before.is_some_and(|before| before != child) {
                     execution.child_run = None;
                 }
                 execution.child = Some(child.clone());

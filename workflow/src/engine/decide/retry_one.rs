@@ -4,7 +4,7 @@ use super::super::command::{Effect, Refusal};
 use super::super::event::EventKind;
 use super::super::graph::with_dependents;
 use super::super::ids::ExecutionId;
-use super::super::state::{StepState, Waiting};
+use super::super::state::{StepState, Waiting, WorkflowState};
 use super::create::claims;
 use super::draft::Draft;
 use super::thing::Thing;
@@ -17,8 +17,13 @@ impl Draft<'_> {
         if self.is_paused() {
             return Err(self.wrong_state("resume it first"));
         }
-        let is_over = self.workflow.head.state.is_final();
-        if is_over {
+        let state = self.workflow.head.state;
+        if state == WorkflowState::Success {
+            return Err(self.wrong_state(
+                "nothing of it failed that was not made good; create a new workflow to do it again",
+            ));
+        }
+        if state.is_final() {
             self.refuse_not_root()?;
         }
         match self.thing(task, item, "retry")? {

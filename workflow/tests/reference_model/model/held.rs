@@ -50,6 +50,8 @@ impl Model {
         }
         match self.tasks[task].items[item].at {
             At::Approved | At::Held => self.go_on(task, item),
+            // As in `go_on`: its machine is asked for, also where it does not come to more.
+            At::Ready if !self.needs_release(task, item) => self.claims.extend(self.machine(task, item)),
             At::Sub { told: Told::Pause } => self.tell_sub(task, item, Told::Nothing, Letter::Unpause),
             _ => {}
         }

@@ -1,0 +1,79 @@
+//! Images in the stores of a containerd of the machine's, which runs their actions.
+
+use std::path::Path;
+
+use containerd::{Containerd, Error};
+use oci::Pull;
+use oci::registry::Registries;
+
+use crate::actions::{Feed, Halt, Held, Images, NoImage, Runtime};
+use crate::images::pulled;
+
+/// The stores of one containerd.
+pub(crate) struct Stores {
+    containerd: Containerd,
+    registries: Registries,
+    pull: Pull,
+}
+
+impl Stores {
+    /// Those of the containerd with this socket, which need not be there yet. What an agent of the same `owner` left is
+    /// removed as soon as it is.
+    ///
+    /// # Errors
+    /// In words: the path of the socket is none.
+    pub(crate) fn at(address: &Path, owner: &str, registries: Registries) -> Result<Stores, String> {
+        let containerd = Containerd::at(address, owner).map_err(|e| e.to_string())?;
+        if address.exists() {
+            let containerd = containerd.clone();
+            tokio::spawn(async move {
+                if let Err(e) = containerd.prepare().await {
+                    tracing::warn!(
+                        "what an agent before this one left in containerd is not removed yet: {e}"
+                    );
+                }
+            });
+        }
+        Ok(Stores {
+            containerd,
+            registries,
+            pull: Pull::default(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Images for Stores {
+    async fn image(&self, reference: &str, feed: &Feed, _: &Halt) -> Result<Held, NoImage> {
+        self.containerd.prepare().await.map_err(|e| NoImage {
+            reason: match e {
+                Error::Away { .. } | Error::Silent { .. } => "ContainerdAway",
+                Error::Full { .. } | Error::Refused { .. } => "ImageFolder",
+            }
+            .to_owned(),
+            message: e.to_string(),
+        })?;
+        let image = pulled(&self.pull, &self.containerd, &self.registries, reference, feed).await?;
+        feed.line(format!(
+            "farrier: image {reference} is {}, in containerd",
+            image.digest
+        ))
+        .await;
+        let config = image.config.clone();
+        Ok(Held {
+            image: container::Image {
+                layers: Vec::new(),
+                entrypoint: config.entrypoint,
+                cmd: config.cmd,
+                env: config.env,
+                user: config.user,
+                working_dir: config.working_dir,
+                stop_signal: config.stop_signal,
+            },
+            by: Runtime::Containerd {
+                containerd: self.containerd.clone(),
+                image: Box::new(image),
+            },
+        })
+    }
+}

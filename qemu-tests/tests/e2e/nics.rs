@@ -1,0 +1,129 @@
+//! Network cards that QEMU has an iPXE for: a machine boots from each, is sent its driver alone, and runs an action.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use qemu_tests::lab::devices::Nic;
+use qemu_tests::lab::machine::{Blueprint, Machine};
+use qemu_tests::lab::wait::{Look, wait_until};
+
+use crate::scene::{Scene, path_from, reboot, scene_with};
+
+const WITHIN: Duration = Duration::from_secs(300);
+
+/// A card, the overlay that has its driver (`None`: every machine has it), the driver, and its PCI id.
+type Row = (Nic, Option<&'static str>, &'static str, &'static str);
+
+/// Not Intel's 8255x and AMD's PCnet: with the ROMs that QEMU 7.2 has for them iPXE hears nothing more once the card had no room for a
+/// frame, which a busy host is enough for.
+const CARDS: [Row; 5] = [
+    (Nic::Virtio, None, "virtio_net", "1af4:1000"),
+    (Nic::E1000, Some("intel-1g"), "e1000", "8086:100e"),
+    (Nic::E1000e, Some("intel-1g"), "e1000e", "8086:10d3"),
+    (Nic::Rtl8139, Some("realtek"), "8139cp", "10ec:8139"),
+    (Nic::Vmxnet3, Some("hypervisors"), "vmxnet3", "15ad:07b0"),
+];
+
+pub(crate) fn machines_boot_from_each_card_with_its_driver_alone() {
+    boots_from(&CARDS);
+}
+
+/// One server, and a machine after the other.
+fn boots_from(cards: &[Row]) {
+    scene_with("boot-server", |scene| {
+        for (number, (nic, overlay, driver, pci_id)) in (1..).zip(cards) {
+            let blueprint = Blueprint::numbered(number).nics_are(*nic).memory_mib(512);
+            let mut machine = scene.world.machine(blueprint).unwrap();
+            runs_an_action(scene, &mut machine, driver);
+            let log = boot_log(scene, &machine);
+            let sent: Vec<&String> = log
+                .iter()
+                .filter(|entry| entry.contains("/boot/drivers-"))
+                .collect();
+            match overlay {
+                None => assert!(sent.is_empty(), "{nic}: {sent:?}"),
+                Some(name) => assert!(
+                    matches!(sent.as_slice(), [one] if one.contains(&format!("drivers-{name}.img"))),
+                    "{nic}: {sent:?}"
+                ),
+            }
+            let of = overlay.map_or("driven by the base".to_owned(), |name| {
+                format!("driver overlay {name}")
+            });
+            assert!(
+                log.iter()
+                    .any(|entry| entry.contains(&format!("network card {pci_id}, {of}"))),
+                "{nic}: {log:#?}"
+            );
+            machine.power_cut();
+        }
+    });
+}
+
+/// The script is asked for by an iPXE that the machine has on a CD; the card has no PCI id, so all overlays are sent.
+pub(crate) fn a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own() {
+    scene_with("boot-server", |scene| {
+        let folder = scene.world.run_dir.sub("ipxe").unwrap();
+        let iso = ipxe_iso(&folder);
+        let cd = format!(
+            "if=none,id=cd,format=raw,media=cdrom,readonly=on,file={}",
+            iso.display()
+        );
+        // QEMU's adapter says that its MAC begins with 40, whatever it was told (hw/usb/dev-network.c).
+        let blueprint = Blueprint::new("m1")
+            .nic("40:54:00:77:00:0b")
+            .nics_are(Nic::Usb)
+            .memory_mib(768)
+            .qemu(&["-drive", &cd, "-device", "ide-cd,drive=cd,bus=ide.2,bootindex=9"]);
+        let mut machine = scene.world.machine(blueprint).unwrap();
+        runs_an_action(scene, &mut machine, "cdc_ether");
+        let log = boot_log(scene, &machine);
+        let sent = log
+            .iter()
+            .filter(|entry| entry.contains("/boot/drivers-"))
+            .count();
+        assert!(sent > 10, "{sent}: {log:#?}");
+    });
+}
+
+/// Netboots, reboots by an action, and has told which driver its card has.
+fn runs_an_action(scene: &Scene, machine: &mut Machine, driver: &str) {
+    let workflow = scene.workflow(machine, &[reboot()]);
+    machine.power_on().unwrap();
+    let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
+    done.unwrap_or_else(|error| panic!("{driver}: {error:#}: {:?}", machine.serial().last_lines(5)));
+    let told = wait_until("the card", WITHIN, || {
+        let told = scene.world.api.machine(machine.name()).unwrap().inventory;
+        match told.as_ref().and_then(|told| told.interfaces.first()) {
+            Some(card) if !card.driver.is_empty() => Look::Done(card.clone()),
+            _ => Look::not_yet(format!("{told:?}")),
+        }
+    });
+    let told = told.unwrap();
+    assert_eq!((told.mac.as_str(), told.driver.as_str()), (machine.mac(), driver));
+}
+
+fn boot_log(scene: &Scene, machine: &Machine) -> Vec<String> {
+    let log = scene.world.api.boot_log(machine.mac()).unwrap().into_iter();
+    log.map(|entry| format!("{} {}", entry.what, entry.detail))
+        .collect()
+}
+
+/// Of the package that the boot loaders were taken from.
+fn ipxe_iso(folder: &Path) -> std::path::PathBuf {
+    let packages = path_from("FARRIER_LAB_DIR").join("packages/debs");
+    let package = std::fs::read_dir(&packages)
+        .unwrap()
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("ipxe_1.21."));
+    let package = package.unwrap_or_else(|| panic!("no package ipxe in {}", packages.display()));
+    let unpacked = Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(package.path())
+        .arg(folder)
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success(), "{unpacked:?}");
+    folder.join("usr/lib/ipxe/ipxe.iso")
+}
