@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, stream};
 use oci::manifest::{Descriptor, Document};
 use oci::registry::PullError;
-use oci::{Digest, Found, ImageConfig, Keep, Source};
+use oci::{Digest, Found, ImageConfig, Keep, Origin};
 use prost_types::FieldMask;
 use tonic::Status;
 
@@ -197,7 +197,7 @@ impl Containerd {
         self.call(&what, self.content().update(request)).await.map(drop)
     }
 
-    async fn bring(&self, found: &Found, source: &Source<'_>) -> Result<Image, Failed> {
+    async fn bring(&self, found: &Found, source: &Origin<'_>) -> Result<Image, Failed> {
         let chain = chain_ids(&found.diff_ids);
         let mut here = 0;
         for (number, name) in chain.iter().enumerate().rev() {
@@ -245,7 +245,7 @@ impl Containerd {
         found: &Found,
         chain: &[String],
         number: usize,
-        source: &Source<'_>,
+        source: &Origin<'_>,
     ) -> Result<(), Failed> {
         let (Some(name), Some(diff_id)) = (chain.get(number), found.diff_ids.get(number)) else {
             return Ok(());
@@ -326,7 +326,7 @@ impl Keep for Containerd {
         found.await.map_err(|e| self.in_pull(name, Failed::Containerd(e)))
     }
 
-    async fn keep(&self, found: &Found, source: &Source<'_>) -> Result<Image, PullError> {
+    async fn keep(&self, found: &Found, source: &Origin<'_>) -> Result<Image, PullError> {
         let image = source.reference.to_string();
         let lease = Lease::take(self)
             .await

@@ -17,5 +17,5 @@ mod unpacking;
 
 pub use digest::{Algorithm, Digest, Hasher, NotADigest};
 pub use image::{BadConfig, CONFIG_LIMIT_BYTES, Image, ImageConfig, Platform};
-pub use pull::{Found, Keep, Pull, Source};
+pub use pull::{Found, Keep, Origin, Pull};
 pub use reference::{DEFAULT_REGISTRY, NotAReference, Reference};

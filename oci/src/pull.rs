@@ -60,7 +60,7 @@ pub trait Keep: Sync {
     fn keep(
         &self,
         found: &Found,
-        source: &Source<'_>,
+        source: &Origin<'_>,
     ) -> impl Future<Output = Result<Self::Image, PullError>> + Send;
 }
 
@@ -149,7 +149,7 @@ impl Pull {
                 });
             };
             let is_first = asked.is_first;
-            let source = Source {
+            let source = Origin {
                 pull: self,
                 reference,
                 progress,
@@ -220,14 +220,14 @@ fn name(reference: &Reference, platform: &Platform) -> String {
 }
 
 /// One image at one endpoint.
-pub struct Source<'a> {
+pub struct Origin<'a> {
     pub pull: &'a Pull,
     pub reference: &'a Reference,
     pub progress: &'a Progress,
     client: Client,
 }
 
-impl Source<'_> {
+impl Origin<'_> {
     /// Under which the image is kept: the reference, and what it has to run on.
     pub fn name(&self) -> String {
         name(self.reference, &self.pull.platform)

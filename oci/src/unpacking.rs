@@ -13,7 +13,7 @@ use crate::digest::Digest;
 use crate::image::Image;
 use crate::layer::{self, Bounds, Expected, LayerError, Unpacked};
 use crate::manifest::Descriptor;
-use crate::pull::{Found, Keep, Source};
+use crate::pull::{Found, Keep, Origin};
 use crate::registry::{Ended, PullError, Sink};
 
 /// Chunks that wait for the unpacker; a chunk of reqwest's has some 16 KiB, 1 MiB at most.
@@ -35,7 +35,7 @@ impl Keep for Arc<Cache> {
         Ok(Some(image))
     }
 
-    async fn keep(&self, found: &Found, source: &Source<'_>) -> Result<Image, PullError> {
+    async fn keep(&self, found: &Found, source: &Origin<'_>) -> Result<Image, PullError> {
         let into = Into { cache: self, source };
         let layers = into.layers(found).await?;
         let kept = self.keep_image(
@@ -62,7 +62,7 @@ fn folder(cache: &Cache, error: &io::Error) -> PullError {
 /// A pull that ends in a cache.
 struct Into<'a> {
     cache: &'a Arc<Cache>,
-    source: &'a Source<'a>,
+    source: &'a Origin<'a>,
 }
 
 impl Into<'_> {

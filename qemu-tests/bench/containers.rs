@@ -4,10 +4,10 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::measure::{median, next, output, text, timed};
+use crate::measure::{Running, median, next, output, text, timed};
 use crate::{Outcome, build, packages};
 
 const NEEDS: &[packages::Need] = &[
@@ -260,7 +260,7 @@ impl std::fmt::Display for Packing {
 
 /// Debian's registry on loopback, ended with this value. What it was given stays for the next run.
 struct Registry {
-    child: Child,
+    _process: Running,
     host: String,
 }
 
@@ -293,7 +293,10 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("running docker-registry: {error}"))?;
-        let registry = Self { child, host };
+        let registry = Self {
+            _process: Running(child),
+            host,
+        };
         wait_for("docker-registry", || {
             std::net::TcpStream::connect(&registry.host).is_ok()
         })?;
@@ -409,16 +412,9 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A containerd of its own, with nothing in it.
 struct Containerd {
-    child: Child,
+    process: Running,
     folder: PathBuf,
 }
 
@@ -443,7 +439,10 @@ impl Containerd {
             .stderr(File::create(folder.join("log")).map_err(|error| error.to_string())?)
             .spawn()
             .map_err(|error| format!("running containerd: {error}"))?;
-        let containerd = Self { child, folder };
+        let containerd = Self {
+            process: Running(child),
+            folder,
+        };
         wait_for("containerd", || {
             output(containerd.ctr(&["version"]).stderr(Stdio::null())).is_ok()
         })?;
@@ -460,17 +459,10 @@ impl Containerd {
     }
 
     fn end(mut self) -> Outcome<()> {
-        let pid = self.child.id().to_string();
+        let pid = self.process.0.id().to_string();
         output(Command::new("kill").arg(pid))?;
-        self.child.wait().map_err(|error| error.to_string())?;
+        self.process.0.wait().map_err(|error| error.to_string())?;
         remove(&self.folder)
-    }
-}
-
-impl Drop for Containerd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use crate::measure::{median, next, output, text, timed};
+use crate::measure::{Running, median, next, output, text, timed};
 use crate::{Outcome, build, packages};
 
 const NEEDS: &[packages::Need] = &[
@@ -167,7 +167,7 @@ fn make_image(path: &Path, mib: usize) -> Outcome<()> {
 
 /// An HTTP server on loopback, ended with this value.
 struct Server {
-    child: Child,
+    _process: Running,
     address: String,
 }
 
@@ -183,16 +183,9 @@ impl Server {
             let _ = BufReader::new(stdout).read_line(&mut address);
         }
         Ok(Self {
-            child,
+            _process: Running(child),
             address: address.trim().to_owned(),
         })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

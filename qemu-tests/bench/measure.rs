@@ -1,6 +1,6 @@
 //! What the benches of xtask share: times, medians, and bytes that pack as those of people do.
 
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
@@ -56,5 +56,15 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
             "{command:?} failed: {}",
             String::from_utf8_lossy(&output.stderr).trim()
         )),
+    }
+}
+
+/// A process that ends with this value.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

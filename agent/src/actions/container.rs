@@ -77,23 +77,12 @@ pub(crate) const CONTAINERD: &str = "containerd";
 pub(crate) const NAMESPACES: &str = "namespaces";
 
 impl Runtimes {
-    /// An action is to be containerd's, and there is none.
-    fn lack_containerd(&self, runtime: &str) -> bool {
-        let is_wanted = match runtime {
+    /// Whether an action of which the template says this is containerd's to run.
+    fn wants_containerd(&self, runtime: &str) -> bool {
+        match runtime {
             CONTAINERD => true,
             NAMESPACES => false,
             _ => self.prefers_containerd,
-        };
-        is_wanted && self.containerd.is_none()
-    }
-
-    /// Who runs an action of which the template says this.
-    fn of(&self, runtime: &str) -> Option<&SharedImages> {
-        match runtime {
-            CONTAINERD => self.containerd.as_ref(),
-            NAMESPACES => self.namespaces.as_ref(),
-            _ if self.prefers_containerd => self.containerd.as_ref(),
-            _ => self.namespaces.as_ref(),
         }
     }
 }
@@ -117,19 +106,23 @@ pub(super) async fn image(
     feed: &Feed,
     halt: &Halt,
 ) -> Result<Option<Held>, Failure> {
-    if action.native.is_empty() && place.runtimes.lack_containerd(&action.runtime) {
-        return Err(Failure::new(
-            "ContainerdAway",
-            "this agent knows no containerd, as those of boot images do not: leave runtime: containerd out of the template, and \
-             farrier.runtime=containerd out of the kernel parameters",
-        ));
-    }
-    let Some(images) = place
-        .runtimes
-        .of(&action.runtime)
-        .filter(|_| action.native.is_empty())
-    else {
+    if !action.native.is_empty() {
         return Ok(None);
+    }
+    let runtimes = &place.runtimes;
+    let images = match (runtimes.wants_containerd(&action.runtime), &runtimes.containerd) {
+        (true, Some(containerd)) => containerd,
+        (true, None) => {
+            return Err(Failure::new(
+                "ContainerdAway",
+                "this agent knows no containerd, as those of boot images do not: leave runtime: containerd out of the template, and \
+                 farrier.runtime=containerd out of the kernel parameters",
+            ));
+        }
+        (false, _) => match &runtimes.namespaces {
+            Some(namespaces) => namespaces,
+            None => return Ok(None),
+        },
     };
     let pulled = tokio::select! {
         pulled = images.image(&action.image, feed, halt) => pulled,

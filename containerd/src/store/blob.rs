@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use oci::manifest::Descriptor;
 use oci::registry::{Ended, Sink};
-use oci::{Digest, Source};
+use oci::{Digest, Origin};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,7 +21,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(100);
 
 impl Containerd {
     /// Brings a layer's blob; it may be here.
-    pub(super) async fn blob(&self, blob: &Descriptor, source: &Source<'_>) -> Result<(), Failed> {
+    pub(super) async fn blob(&self, blob: &Descriptor, source: &Origin<'_>) -> Result<(), Failed> {
         let mut may_begin_anew = true;
         loop {
             let mut writer = match Writer::open(self, &blob.digest, blob.size_bytes).await? {

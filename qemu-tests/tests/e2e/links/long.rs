@@ -1,4 +1,4 @@
-//! Bonds. These take a second machine, or a minute: `cargo xtask test --all`, or `--only e2e long`.
+//! Bonds. These take a second machine, or a minute: `cargo xtask test --all --only machines`.
 
 use proto::v1::HardwareInventory;
 use qemu_tests::lab::api;
@@ -88,19 +88,27 @@ pub(crate) fn a_machine_netboots_over_lacp_and_a_vlan_and_works_while_a_cable_is
     });
 }
 
+/// A machine of two cards on the lab's bridge, with these lines in its record, that has attached.
+fn attached(scene: &Scene, more: &str) -> Machine {
+    let blueprint = Blueprint::numbered(1).memory_mib(512).nic(SECOND).disk(256 << 20);
+    let mut machine = scene.world.stranger(blueprint).unwrap();
+    scene
+        .world
+        .api
+        .apply_machines(&record(&machine, more), "lab")
+        .unwrap();
+    machine.power_on().unwrap();
+    machine.wait_for_serial("stage=attached", WITHIN).unwrap();
+    machine
+}
+
 /// The lab's bridge knows nothing of LACP.
 pub(crate) fn without_a_partner_a_machine_works_through_the_card_that_booted_and_says_so() {
     scene_with(PROFILE, |scene| {
-        let blueprint = Blueprint::numbered(1).memory_mib(512).nic(SECOND).disk(256 << 20);
-        let mut machine = scene.world.stranger(blueprint).unwrap();
-        let more = format!("bond: {{mode: 802.3ad, members: [\"{SECOND}\"]}}\n");
-        scene
-            .world
-            .api
-            .apply_machines(&record(&machine, &more), "lab")
-            .unwrap();
-        machine.power_on().unwrap();
-        machine.wait_for_serial("stage=attached", WITHIN).unwrap();
+        let mut machine = attached(
+            scene,
+            &format!("bond: {{mode: 802.3ad, members: [\"{SECOND}\"]}}\n"),
+        );
         let notice = entry(scene, &machine, "NOTICE", "bond0: 802.3ad has no partner");
         assert!(
             notice.contains("works through eth0 alone") && notice.contains(SECOND),
@@ -113,16 +121,7 @@ pub(crate) fn without_a_partner_a_machine_works_through_the_card_that_booted_and
 
 pub(crate) fn a_backup_takes_over_when_the_card_that_booted_loses_its_cable() {
     scene_with(PROFILE, |scene| {
-        let blueprint = Blueprint::numbered(1).memory_mib(512).nic(SECOND).disk(256 << 20);
-        let mut machine = scene.world.stranger(blueprint).unwrap();
-        let more = format!("macs: [\"{SECOND}\"]\nbond: active-backup\n");
-        scene
-            .world
-            .api
-            .apply_machines(&record(&machine, &more), "lab")
-            .unwrap();
-        machine.power_on().unwrap();
-        machine.wait_for_serial("stage=attached", WITHIN).unwrap();
+        let mut machine = attached(scene, &format!("macs: [\"{SECOND}\"]\nbond: active-backup\n"));
         told(scene, &machine, &[("eth0", true), ("eth1", false)]);
         works(scene, &mut machine, |machine| {
             machine.set_link(0, false).unwrap();
