@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
+use store::StoreError;
 use workflow::engine::{Effect, ExecutionId, Head, UnixMillis};
 
 use crate::last::Last;
@@ -47,6 +48,19 @@ pub fn labels(head: &Head) -> impl Iterator<Item = String> {
 
 pub fn event(id: &str, number: u64) -> String {
     format!("event/{id}/{number:010}")
+}
+
+/// The workflow that was decided about by whoever's commit came first; `None`: the conflict is about something else.
+pub fn contended(error: &StoreError) -> Option<&str> {
+    let StoreError::Conflict { key } = error else {
+        return None;
+    };
+    let key = std::str::from_utf8(key).ok()?;
+    match key.split_once('/')? {
+        ("workflow", id) => Some(id),
+        ("event", event) => event.split_once('/').map(|(id, _)| id),
+        _ => None,
+    }
 }
 
 pub fn machine_work(machine: &str) -> String {
@@ -165,5 +179,20 @@ pub(super) fn worker(effect: &Effect) -> Option<&str> {
         | Effect::Skipped { worker, .. }
         | Effect::Stop { worker, .. } => Some(worker),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conflict_about_a_workflow_names_it() {
+        let of = |key: String| contended(&StoreError::Conflict { key: key.into() }).map(str::to_owned);
+        assert_eq!(of(head("w1")), Some("w1".to_owned()));
+        assert_eq!(of(event("w1", 7)), Some("w1".to_owned()));
+        assert_eq!(of(machine_work("m1")), None);
+        assert_eq!(of("workflow".to_owned()), None);
+        assert_eq!(contended(&StoreError::EmptyKey), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::control::{Change, ControlPlane};
 use crate::database::off_the_runtime;
 use crate::tasks::broken_off;
 use coordinator::Error;
+use coordinator::steps::rows::contended;
 use coordinator::{Answer, Coordinator, Input, Next, Plan};
 
 /// After this many conflicts a step lets others go first.
@@ -36,7 +37,7 @@ impl ControlPlane {
 
     pub(crate) async fn step_and_then(&self, input: &Input) -> Result<(Answer, Vec<Next>), Error> {
         // The store's preconditions make steps safe; that those of one workflow wait for each other makes them cheap.
-        let _turn = match whose(input) {
+        let mut turn = match whose(input) {
             Some(id) => Some(self.workflow_turn(id).lock().await),
             None => None,
         };
@@ -68,6 +69,13 @@ impl ControlPlane {
                             plan.then.into_iter().for_each(|next| self.follow_up(next));
                         }
                         return Err(error);
+                    }
+                    // A rack's agents ask for work at once, of a workflow that only their plans know: from here on they
+                    // wait for each other, too, or the last ones would lose until they gave up.
+                    if let Some(id) = error.store().and_then(contended)
+                        && turn.is_none()
+                    {
+                        turn = Some(self.workflow_turn(id).lock().await);
                     }
                 }
             }

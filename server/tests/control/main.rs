@@ -3,6 +3,7 @@
 mod agents;
 mod archive;
 mod broken;
+mod contention;
 mod data;
 mod deadlock;
 mod disks;
