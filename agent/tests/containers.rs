@@ -102,6 +102,7 @@ impl World {
             },
             tools: Tools::default(),
             own: env!("CARGO_BIN_EXE_farrier-agent").into(),
+            last: actions::Last::default(),
         }
     }
 

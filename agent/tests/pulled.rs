@@ -3,7 +3,7 @@
 mod fake;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -236,4 +236,81 @@ async fn an_image_is_pulled_once_and_runs_as_it_says() {
     let (_server, mut stream, _agent) = attached(folder.path()).await;
     let again = stream.end_of(&action("w/5", &format!("{name}@{digest}"))).await;
     assert_eq!(succeeded(again).message, "33");
+}
+
+/// What a `waitdaemon` starts.
+fn last(attempt_id: &str, image: &str, folder: &Path) -> RunAction {
+    RunAction {
+        last: Some(v1::Last { wait_s: 0 }),
+        command: vec!["echo here > /said/it; echo the last words".to_owned()],
+        volumes: vec![format!("{}:/said", folder.display())],
+        ..action(attempt_id, image)
+    }
+}
+
+/// A folder that the image's user writes to.
+fn open_to_all(folder: &Path) -> PathBuf {
+    let said = folder.join("said");
+    fs::create_dir(&said).expect("folder");
+    fs::set_permissions(&said, fs::Permissions::from_mode(0o777)).expect("mode");
+    said
+}
+
+#[track_caller]
+fn leaves(outcome: &Outcome) {
+    assert!(
+        matches!(outcome, Outcome::Leaving(leaving) if leaving.how == "container"),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrapped_image_runs_when_the_server_knows_that_the_machine_leaves() {
+    let folder = tempfile::Builder::new()
+        .prefix("runtime.")
+        .tempdir()
+        .expect("folder");
+    let registry = Registry::start(folder.path());
+    registry.push_image();
+    let name = format!("{}/tools/box", registry.host);
+    let said = open_to_all(folder.path());
+    let (_server, mut stream, mut agent) = attached(folder.path()).await;
+    // What can be known before the report is told by it, and the machine stays.
+    let none = stream.end_of(&last("w/1", &format!("{name}:v2"), &said)).await;
+    assert!(
+        matches!(&none, Outcome::Failed(failed) if failed.reason == "NoSuchImage"),
+        "{none:?}"
+    );
+    leaves(&stream.end_of(&last("w/2", &format!("{name}:v1"), &said)).await);
+    // The first of these is not the one that it waits for.
+    stream.acknowledge(3).await;
+    stream.run(&action("w/3", &format!("{name}:v1"))).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!said.join("it").exists());
+    stream.acknowledge(4).await;
+    stream.line("the last words").await;
+    stream
+        .line("the last action a succeeded, and the machine is still here: it reboots")
+        .await;
+    assert_eq!(agent.exit_code().await, Some(70));
+    assert_eq!(fs::read_to_string(said.join("it")).expect("it"), "here\n");
+}
+
+#[tokio::test]
+async fn a_worker_that_died_before_a_wrapped_image_ran_reboots_without_it() {
+    let folder = tempfile::Builder::new()
+        .prefix("runtime.")
+        .tempdir()
+        .expect("folder");
+    let registry = Registry::start(folder.path());
+    registry.push_image();
+    let said = open_to_all(folder.path());
+    let image = format!("{}/tools/box:v1", registry.host);
+    let (server, mut stream, agent) = attached(folder.path()).await;
+    leaves(&stream.end_of(&last("w/1", &image, &said)).await);
+    drop((agent, stream, server));
+    let (_server, stream, mut agent) = attached(folder.path()).await;
+    stream.acknowledge(2).await;
+    assert_eq!(agent.exit_code().await, Some(70));
+    assert!(!said.join("it").exists());
 }

@@ -405,6 +405,22 @@ fn what_an_action_has_wrong_is_at_its_place() {
             "image \"\" of action \"a\" is no image reference: it is empty; write one like quay.io/tinkerbell/actions/image2disk:latest",
         ),
         (
+            "{name: a, image: ghcr.io/jacobweinstock/waitdaemon:latest, environment: {WAIT_SECONDS: 5}}",
+            22,
+            "action \"a\" has the image waitdaemon, which starts the image that the variable IMAGE names, and there is no IMAGE: write it \
+             below environment",
+        ),
+        (
+            "{name: a, image: ghcr.io/jacobweinstock/waitdaemon, environment: {IMAGE: My Image}}",
+            22,
+            "IMAGE \"My Image\" of action \"a\" is no image reference: it has a ' ', which no part of it may have",
+        ),
+        (
+            "{name: a, image: ghcr.io/jacobweinstock/waitdaemon, environment: {IMAGE: alpine, WAIT_SECONDS: 5s}}",
+            22,
+            "WAIT_SECONDS of action \"a\" is \"5s\": write a whole number of seconds",
+        ),
+        (
             "{image: alpine}",
             5,
             "an action has no name: it needs one of 1 to 199 bytes",

@@ -67,6 +67,7 @@ tasks:
         command: ["reboot", n, 0644, 1.50, yes]
         on-timeout: [echo, late]
         on-failure: [echo, failed]
+        environment: {IMAGE: alpine}
         volumes: [ "/var/run/docker.sock:/var/run/docker.sock:ro" ]
 "#;
 

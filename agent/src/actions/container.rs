@@ -133,79 +133,122 @@ pub(super) async fn image(
         .map_err(|why| Failure::new(&why.reason, why.message))
 }
 
-pub(super) async fn run(
-    action: &v1::RunAction,
+/// An action that is an image, with all that it is given: it can be started.
+pub(crate) struct Ready {
+    action: Arc<v1::RunAction>,
+    held: Held,
+    scratch: Scratch,
+    limits: Limits,
+    folder: Folder,
+    plan: Plan,
+    setting: Setting,
+    own: PathBuf,
+}
+
+/// Puts together what the action is given. Nothing of it runs yet.
+pub(super) async fn prepare(
+    action: &Arc<v1::RunAction>,
     env: &Environment<'_>,
     held: Held,
     place: &Place,
-    feed: &Feed,
     halt: &Halt,
-) -> Result<Done, Failure> {
+) -> Result<Ready, Failure> {
     let scratch = Scratch::make(action, place, halt).await?;
     let limits = limits(action);
     let folder = Folder::make(&place.mounts, limits).await?;
     let request = request(action, env, place);
     let plan = container::plan(&held.image, &request, &machine(action, &scratch, &folder, place))
         .map_err(|e| Failure::new("BadAction", e.to_string()))?;
-    if !(action.confined && action.volumes.is_empty()) {
-        // Nobody knows what it does with what it sees.
-        feed.touches_disk();
-    }
-    if place.setting == Setting::Netboot {
-        let refreshed = blocking(|| Ok(device_links::refresh())).await?;
-        if let Err(e) = refreshed {
-            feed.line(format!("farrier: /dev/disk is not as the disks are: {e}"))
-                .await;
-        }
-    }
-    let before = Devices::now();
-    let (ran, status, out_of) = match &held.by {
-        #[cfg(feature = "containerd")]
-        Runtime::Containerd { containerd, image } => {
-            let name = folder.name();
-            let ran = by_containerd::start(containerd, image, &plan, &name, feed, halt).await;
-            let (_, out_of) = folder.end(limits).await?;
-            let (printed, status) = ran.remove(feed).await;
-            (printed, status, out_of)
-        }
-        Runtime::Namespaces { .. } => {
-            let ran = keep(&place.own, &plan, feed, halt).await;
-            let (status, out_of) = folder.end(limits).await?;
-            (ran.map(process::Ended::printed), status, out_of)
-        }
-    };
-    for line in before.clear(place.setting) {
-        feed.line(line).await;
-    }
-    drop(held);
-    let ended = ran.and_then(|printed| match status {
-        Some(Ended::Exited { code }) => printed.message_of(How::Exited(code)),
-        Some(Ended::Killed { signal }) => printed.message_of(How::Killed(signal)),
-        Some(Ended::NotStarted { code, message }) => Err(Failure {
-            reason: "StartFailed".to_owned(),
-            message: format!("image {} could not be started: {message}", action.image),
-            exit_code: code,
-        }),
-        None => Err(Failure::new(
-            "StartFailed",
-            "what kept the action was killed, and with it the action: nobody knows how it ended",
-        )),
-    });
-    let message = match (ended, out_of) {
-        (Ok(message), _) => message,
-        (Err(failure), Some(out_of)) if failure.reason == "ExitCode" => return Err(out_of.explain(failure)),
-        (Err(failure), _) => return Err(scratch.explain(failure).await),
-    };
-    let gives = if action.reboots {
-        Gives::default()
-    } else {
-        scratch.take(halt).await?
-    };
-    Ok(Done::Succeeded {
-        message,
-        bytes: 0,
-        gives,
+    Ok(Ready {
+        action: action.clone(),
+        held,
+        scratch,
+        limits,
+        folder,
+        plan,
+        setting: place.setting,
+        own: place.own.clone(),
     })
+}
+
+impl Ready {
+    pub(super) fn action(&self) -> &Arc<v1::RunAction> {
+        &self.action
+    }
+
+    pub(super) async fn run(self, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
+        let Ready {
+            action,
+            held,
+            scratch,
+            limits,
+            folder,
+            plan,
+            setting,
+            own,
+        } = self;
+        if !(action.confined && action.volumes.is_empty()) {
+            // Nobody knows what it does with what it sees.
+            feed.touches_disk();
+        }
+        if setting == Setting::Netboot {
+            let refreshed = blocking(|| Ok(device_links::refresh())).await?;
+            if let Err(e) = refreshed {
+                feed.line(format!("farrier: /dev/disk is not as the disks are: {e}"))
+                    .await;
+            }
+        }
+        let before = Devices::now();
+        let (ran, status, out_of) = match &held.by {
+            #[cfg(feature = "containerd")]
+            Runtime::Containerd { containerd, image } => {
+                let name = folder.name();
+                let ran = by_containerd::start(containerd, image, &plan, &name, feed, halt).await;
+                let (_, out_of) = folder.end(limits).await?;
+                let (printed, status) = ran.remove(feed).await;
+                (printed, status, out_of)
+            }
+            Runtime::Namespaces { .. } => {
+                let ran = keep(&own, &plan, feed, halt).await;
+                let (status, out_of) = folder.end(limits).await?;
+                (ran.map(process::Ended::printed), status, out_of)
+            }
+        };
+        for line in before.clear(setting) {
+            feed.line(line).await;
+        }
+        drop(held);
+        let ended = ran.and_then(|printed| match status {
+            Some(Ended::Exited { code }) => printed.message_of(How::Exited(code)),
+            Some(Ended::Killed { signal }) => printed.message_of(How::Killed(signal)),
+            Some(Ended::NotStarted { code, message }) => Err(Failure {
+                reason: "StartFailed".to_owned(),
+                message: format!("image {} could not be started: {message}", action.image),
+                exit_code: code,
+            }),
+            None => Err(Failure::new(
+                "StartFailed",
+                "what kept the action was killed, and with it the action: nobody knows how it ended",
+            )),
+        });
+        let message = match (ended, out_of) {
+            (Ok(message), _) => message,
+            (Err(failure), Some(out_of)) if failure.reason == "ExitCode" => {
+                return Err(out_of.explain(failure));
+            }
+            (Err(failure), _) => return Err(scratch.explain(failure).await),
+        };
+        let gives = if action.reboots {
+            Gives::default()
+        } else {
+            scratch.take(halt).await?
+        };
+        Ok(Done::Succeeded {
+            message,
+            bytes: 0,
+            gives,
+        })
+    }
 }
 
 async fn keep(own: &Path, plan: &Plan, feed: &Feed, halt: &Halt) -> Result<process::Ended, Failure> {

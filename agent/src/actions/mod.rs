@@ -15,6 +15,7 @@ mod feed;
 mod halt;
 mod image2disk;
 mod image_root;
+mod last;
 mod left_devices;
 mod lines;
 mod mount_points;
@@ -38,6 +39,8 @@ pub use container::{Held, Images, NoImage, Runtime, Runtimes, SharedImages, serv
 use environment::Environment;
 pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
+use last::LAST;
+pub use last::{Last, Waiting};
 use proto::v1;
 use proto::v1::report::Outcome;
 use redaction::Secrets;
@@ -67,6 +70,7 @@ pub struct Place {
     pub tools: Tools,
     /// The agent's own binary, which is started again for what runs outside of this process.
     pub own: PathBuf,
+    pub last: Last,
 }
 
 /// How an action ended well.
@@ -169,6 +173,10 @@ pub async fn run(run: Arc<v1::RunAction>, place: Place, feed: Feed, halt: Halt) 
             disks_untouched: false,
         }),
     };
+    if !matches!(outcome, Outcome::Leaving(_)) {
+        // Stopped when it was ready: it is not run any more.
+        drop(place.last.take());
+    }
     match &mut outcome {
         Outcome::Failed(failed) => failed.disks_untouched = feed.disks_untouched(),
         Outcome::Stopped(stopped) => stopped.disks_untouched = feed.disks_untouched(),
@@ -183,7 +191,7 @@ fn leaving(how: &str) -> Outcome {
 }
 
 async fn dispatch(
-    run: &v1::RunAction,
+    run: &Arc<v1::RunAction>,
     image: Option<Held>,
     place: &Place,
     feed: &Feed,
@@ -195,7 +203,14 @@ async fn dispatch(
         say_unknown(run, native, known, feed).await;
     }
     if let Some(image) = image {
-        return container::run(run, &env, image, place, feed, halt).await;
+        let ready = container::prepare(run, &env, image, place, halt).await?;
+        return match run.last {
+            Some(_) => {
+                place.last.put(ready, feed);
+                Ok(Done::Leaving(LAST))
+            }
+            None => ready.run(feed, halt).await,
+        };
     }
     match native {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
@@ -329,6 +344,7 @@ mod tests {
             runtimes: Runtimes::default(),
             tools: Tools::default(),
             own: PathBuf::from("/proc/self/exe"),
+            last: Last::default(),
         };
         run(Arc::new(action), place, feed().0, Halt::default()).await
     }

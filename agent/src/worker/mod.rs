@@ -25,10 +25,11 @@ use proto::v1::report::Outcome;
 use proto::v1::server_message::Kind as FromServer;
 use redaction::Secrets;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, interval};
 
 use self::core::{Core, Event, Leaving, Order};
-use crate::actions::{self, Feed, Halt, Place, Runtimes, SharedImages, Surroundings, Told};
+use crate::actions::{self, Feed, Halt, Last, Place, Runtimes, SharedImages, Surroundings, Told};
 use crate::cmdline::RegistryParameters;
 use crate::cmdline::RuntimeParameters;
 use crate::console::{printable, say, stage};
@@ -113,6 +114,7 @@ pub async fn run(settings: Settings) -> ExitCode {
             },
             Some(notice) = session.recv() => worker.notice(notice),
             Some(told) = told.recv() => worker.told(told),
+            Some(ended) = worker.lasts.join_next() => worker.last_ended(ended),
             _ = tick.tick() => worker.tick(),
         }
         if let Some(how) = worker.leave {
@@ -143,6 +145,9 @@ struct Worker {
     console_lines: (Instant, u32),
     progress_said: Instant,
     leave: Option<Leaving>,
+    last: Last,
+    /// It runs: the machine leaves when it has ended. One at most.
+    lasts: JoinSet<String>,
     /// The core's, for those who speak to the server beside the stream.
     epoch: Arc<AtomicU64>,
     /// `None` where the kernel gives no thread for it.
@@ -232,6 +237,8 @@ impl Worker {
             console_lines: (now, 0),
             progress_said: now,
             leave: None,
+            last: Last::default(),
+            lasts: JoinSet::new(),
             epoch: Arc::default(),
             inventory: watched,
             is_attached: false,
@@ -378,7 +385,12 @@ impl Worker {
                     self.stream = None;
                     self.outbox.clear();
                 }
-                Order::Leave(how) => self.leave = Some(how),
+                Order::Leave(how) => match self.last.take() {
+                    Some(last) => self.run_last(last),
+                    // Acknowledged once more while it runs.
+                    None if !self.lasts.is_empty() => {}
+                    None => self.leave = Some(how),
+                },
                 Order::Record(report) => {
                     let mut recorded = self.journal.record(&report);
                     if self.journal.is_long() {
@@ -439,11 +451,24 @@ impl Worker {
             runtimes: self.runtimes.clone(),
             tools: self.settings.tools.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
+            last: self.last.clone(),
         };
         tokio::spawn(async move {
             let outcome = survived(actions::run(Arc::new(run), place, feed, halt), &secrets).await;
             let _ = tell.send(Told::Ended { attempt_id, outcome }).await;
         });
+    }
+
+    fn run_last(&mut self, last: actions::Waiting) {
+        say("the server knows that this machine leaves: its last action runs");
+        screen::change(|state| state.doing = Doing::Leaves("its last action".to_owned()));
+        self.lasts.spawn(last.run());
+    }
+
+    fn last_ended(&mut self, ended: Result<String, JoinError>) {
+        say(&ended
+            .unwrap_or_else(|e| format!("the last action failed with the agent: {e}: the machine reboots")));
+        self.leave = Some(Leaving::Reboot);
     }
 
     fn data_server(&self) -> DataServer {

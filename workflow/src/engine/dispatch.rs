@@ -10,7 +10,7 @@ use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::labels::Labels;
-use crate::language::{Native, Resources, Runtime};
+use crate::language::{self, Native, Resources, Runtime};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,9 @@ pub struct Dispatch {
     pub image: String,
     /// The agent itself does it; `None`: its image is to run as a container.
     pub native: Option<&'static Native>,
+    /// The machine reports that it leaves first, and runs the container so many seconds after that was acknowledged; `None`:
+    /// as every other action.
+    pub leaves_before_s: Option<u64>,
     /// Who runs a container, where the template says it.
     pub runtime: Option<Runtime>,
     /// The action's `command`; in an extra run its `on-failure` or `on-timeout`.
@@ -89,6 +92,17 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         .map_or(&task.environment, |filled| &filled.environment)
         .clone();
     environment.extend(action.environment.clone());
+    let wrapped = action.wrapped(&environment);
+    let native = match &wrapped {
+        Some(wrapped) => language::native(&wrapped.image),
+        None => action.native(),
+    };
+    // What the agent does itself reports before it leaves in any case.
+    let leaves_before_s = wrapped
+        .as_ref()
+        .filter(|_| native.is_none())
+        .map(|wrapped| wrapped.wait_s);
+    let image = wrapped.map_or_else(|| action.image.clone(), |wrapped| wrapped.image);
     Some(Dispatch {
         attempt: attempt.clone(),
         workflow_name: head.name.clone(),
@@ -96,8 +110,9 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         labels: Labels::clone(&head.labels),
         task: task.name.clone(),
         action: action.name.clone(),
-        image: action.image.clone(),
-        native: action.native(),
+        image,
+        native,
+        leaves_before_s,
         runtime: action.runtime,
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),

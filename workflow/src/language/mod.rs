@@ -34,6 +34,7 @@ mod resources;
 mod secrets;
 mod steps;
 mod validate;
+mod waitdaemon;
 
 pub(crate) use action_input::too_large as input_too_large;
 pub use action_input::{MAX_INPUT_BYTES, UselessField};
@@ -50,6 +51,7 @@ pub use policy::{MAX_POLICY_RULES, MAX_RULE_BYTES, PolicyError, PolicyOf, Policy
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
 pub use secrets::{SecretUse, secrets, secrets_in};
+pub use waitdaemon::Wrapped;
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]

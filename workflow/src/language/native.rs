@@ -144,7 +144,7 @@ fn named(name: &str) -> Option<&'static Native> {
 }
 
 /// `quay.io:5000/tinkerbell/actions/image2disk:v1@sha256:…` → `quay.io:5000/tinkerbell/actions/image2disk`.
-fn repository(image: &str) -> &str {
+pub(super) fn repository(image: &str) -> &str {
     let image = image.split_once('@').map_or(image, |(name, _)| name);
     match image.rsplit_once(':') {
         // Else it is the registry's port.
@@ -167,7 +167,7 @@ pub(super) fn names_disk(variable: &str) -> bool {
     })
 }
 
-fn last_part(repository: &str) -> &str {
+pub(super) fn last_part(repository: &str) -> &str {
     repository.rsplit('/').next().unwrap_or(repository)
 }
 
@@ -217,11 +217,15 @@ impl<'a> Check<'a> {
             if action.native().is_some() || action.runtime.is_some() {
                 continue;
             }
+            let mut environment = of.environment.clone();
+            environment.extend(action.environment.clone());
+            let started = self.check_wrapper(at, action, &environment);
+            let image = started.as_ref().unwrap_or(&action.image);
+            if started.is_some() && (image.is_empty() || native(image).is_some()) {
+                continue;
+            }
             let written = disk_writer_before(definition, ancestors, task, number);
-            self.not_done(
-                at,
-                runs_as_container(&action.name, &action.image, written.as_deref()),
-            );
+            self.not_done(at, runs_as_container(&action.name, image, written.as_deref()));
         }
     }
 }

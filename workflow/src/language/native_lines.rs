@@ -5,6 +5,7 @@ use yaml::Kind;
 use super::Runtime;
 use super::native::{native_by, runs_as_container};
 use super::problem::{Problem, Text};
+use super::waitdaemon::{WRAPPED_IMAGE, is_wrapper};
 
 /// What is said of the actions that nobody has, at lines of the text.
 pub(super) fn undone(text: &str) -> Vec<Problem> {
@@ -81,10 +82,18 @@ fn images(text: &str) -> Vec<Found<'_>> {
         };
         let column = line.find(image).map_or(1, |at| line[..at].chars().count() + 1);
         let of_same = |field| value(content, field).or_else(|| value_beside(&lines, index, field));
+        let runtime = of_same("runtime").and_then(Runtime::named);
+        let image = match is_wrapper(runtime, image) {
+            false => image,
+            true => match value_below(&lines, index, WRAPPED_IMAGE) {
+                Some(image) if !image.contains("{{") => image,
+                _ => continue,
+            },
+        };
         found.push(Found {
             name: of_same("name"),
             image,
-            runtime: of_same("runtime").and_then(Runtime::named),
+            runtime,
             line: index + 1,
             column,
         });
@@ -104,15 +113,34 @@ fn is_block(content: &str) -> bool {
 
 /// A field of the same mapping as the image in this line.
 fn value_beside<'t>(lines: &[&'t str], index: usize, field: &str) -> Option<&'t str> {
-    let begin = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    let own = begin(lines[index]);
+    let of_same = of_same_item(lines, index).into_iter();
+    of_same
+        .filter(|line| begin(line) == own)
+        .find_map(|line| value(line.trim(), field))
+}
+
+/// A field of a mapping below the one that the image in this line is of.
+fn value_below<'t>(lines: &[&'t str], index: usize, field: &str) -> Option<&'t str> {
+    let own = begin(lines[index]);
+    let of_same = of_same_item(lines, index).into_iter();
+    of_same
+        .filter(|line| begin(line) > own)
+        .find_map(|line| value(line.trim(), field))
+}
+
+fn begin(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '-']).len()
+}
+
+/// Lines of the item of a list that the line is in.
+fn of_same_item<'t>(lines: &[&'t str], index: usize) -> Vec<&'t str> {
     let is_item = |line: &str| line.trim_start().starts_with("- ");
     let own = begin(lines[index]);
-    let beside = |line: &&&str| begin(line) == own;
-    let above = lines[..index].iter().rev();
-    let mut of_above: Vec<&&str> = Vec::new();
+    let mut of_same = Vec::new();
     if !is_item(lines[index]) {
-        for line in above {
-            of_above.push(line);
+        for line in lines[..index].iter().rev() {
+            of_same.push(*line);
             if begin(line) < own && !line.trim().is_empty() || begin(line) == own && is_item(line) {
                 break;
             }
@@ -121,11 +149,8 @@ fn value_beside<'t>(lines: &[&'t str], index: usize, field: &str) -> Option<&'t 
     let below = lines[index + 1..].iter().take_while(|line| {
         begin(line) >= own && !(begin(line) == own && is_item(line)) || line.trim().is_empty()
     });
-    of_above
-        .into_iter()
-        .chain(below)
-        .filter(beside)
-        .find_map(|line| value(line.trim(), field))
+    of_same.extend(below);
+    of_same
 }
 
 /// What stands behind `key:` at the beginning of a line, or of an item of a list.
@@ -183,6 +208,18 @@ tasks:
     image: registry.example/x/reboot
   - name: any
     image: "{{ .image }}"
+  - name: last
+    image: ghcr.io/jacobweinstock/waitdaemon:0.2.1
+    environment:
+      WAIT_SECONDS: "5"
+      IMAGE: quay.io/tinkerbell/actions/last2disk:v1
+  - name: off
+    image: ghcr.io/jacobweinstock/waitdaemon:0.2.1
+    environment: {IMAGE: reboot}
+  - name: any-last
+    image: ghcr.io/jacobweinstock/waitdaemon:0.2.1
+    environment:
+      IMAGE: "{{ .image }}"
 "#;
 
     #[test]
@@ -203,7 +240,8 @@ tasks:
             told,
             [
                 (16, 12, said("grub")),
-                (19, 27, said("kexec").replace("kexec2disk", "kexec"))
+                (19, 27, said("kexec").replace("kexec2disk", "kexec")),
+                (27, 12, said("last").replace("last2disk", "last2disk:v1")),
             ]
         );
     }

@@ -116,6 +116,7 @@ impl Session {
             image: dispatch.image,
             native: dispatch.native.map_or("", |native| native.name).to_owned(),
             runtime: runtime(dispatch.runtime),
+            last: dispatch.leaves_before_s.map(|wait_s| v1::Last { wait_s }),
             command: handed.command,
             volumes: dispatch.volumes,
             environment: handed.environment.into_iter().collect(),
