@@ -31,6 +31,8 @@ pub struct ServerPaths {
 #[derive(Debug)]
 pub struct Server {
     paths: ServerPaths,
+    /// Beside those that every lab's server has.
+    arguments: Vec<String>,
     process: Guarded,
 }
 
@@ -48,8 +50,9 @@ impl Server {
     /// When it ends or does not become ready within 30 s: with the end of its log.
     pub fn start(paths: ServerPaths) -> anyhow::Result<Server> {
         let mut server = Server {
-            process: launch(&paths)?,
+            process: launch(&paths, &[])?,
             paths,
+            arguments: Vec::new(),
         };
         server.wait_until_ready()?;
         Ok(server)
@@ -100,12 +103,21 @@ impl Server {
     /// As [`Server::start`].
     pub fn restart(&mut self) -> anyhow::Result<()> {
         self.process.kill();
-        self.process = launch(&self.paths)?;
+        self.process = launch(&self.paths, &self.arguments)?;
         self.wait_until_ready()
     }
 
+    /// As [`Server::restart`], with more arguments from now on.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn restart_with(&mut self, arguments: &[&str]) -> anyhow::Result<()> {
+        self.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        self.restart()
+    }
+
     fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let Server { paths, process } = self;
+        let Server { paths, process, .. } = self;
         let ready = wait_until("farrier serve to be ready", Duration::from_secs(30), || {
             let log = std::fs::read_to_string(&paths.log).unwrap_or_default();
             let this_life = log.rsplit(BANNER).next().unwrap_or_default();
@@ -133,7 +145,7 @@ pub(crate) fn first_token(data_dir: &Path) -> anyhow::Result<access::Token> {
 /// Written to the log before each life of the server.
 const BANNER: &str = "--- farrier serve, started by the lab\n";
 
-fn launch(paths: &ServerPaths) -> anyhow::Result<Guarded> {
+fn launch(paths: &ServerPaths, more: &[String]) -> anyhow::Result<Guarded> {
     std::fs::create_dir_all(&paths.data_dir)
         .with_context(|| format!("making {}", paths.data_dir.display()))?;
     let mut log: File = OpenOptions::new()
@@ -157,6 +169,7 @@ fn launch(paths: &ServerPaths) -> anyhow::Result<Guarded> {
         .arg(&paths.boot_dir)
         .arg("--images-dir")
         .arg(&paths.images_dir)
+        .args(more)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,10 +10,11 @@ use std::time::Duration;
 use qemu_tests::lab::api;
 use qemu_tests::lab::machine::Blueprint;
 use qemu_tests::lab::process::Guarded;
+use qemu_tests::lab::server::Server;
 use qemu_tests::lab::wait::{Look, wait_until};
 use serde_json::json;
 
-use crate::scene::scene;
+use crate::scene::{Scene, scene};
 
 const WITHIN: Duration = Duration::from_secs(300);
 /// On the lab's network, by plain HTTP.
@@ -68,6 +69,111 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
     });
 }
 
+/// All of docs/how-to/write-an-action.md but the program that builds the image, which needs an image of Alpine's.
+#[test]
+fn an_action_that_is_written_as_the_documentation_says_runs() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/write-an-action.md");
+    let page = fs::read_to_string(page).unwrap();
+    let program = block(&page, "text disk-speed");
+    let template = block(&page, "yaml template").replace("/dev/sda", "/dev/vda");
+    scene(|scene| {
+        let folder = scene.world.run_dir.sub("registry").unwrap();
+        let outside = registry(&folder);
+        let config = r#"{"Entrypoint": ["/disk-speed"]}"#;
+        push_image_as(&folder, "disk-speed", "1", ("disk-speed", &program, config));
+        let file = folder.join("disk-speed.tar");
+        let from = format!("docker://{REGISTRY}/disk-speed:1");
+        let to = format!("docker-archive:{}:tools.example.com/disk-speed:1", file.display());
+        run(Command::new("skopeo").args(["copy", "--src-tls-verify=false", &from, &to]));
+        drop(outside);
+        farrier(scene, &["registry", "import", file.to_str().unwrap()]);
+        let template_file = folder.join("disk-speed.yaml");
+        fs::write(&template_file, &template).unwrap();
+        farrier(scene, &["template", "validate", template_file.to_str().unwrap()]);
+        scene.world.api.put_template(&template).unwrap();
+        let mut machine = scene.machine(1, 64 << 20);
+        let devices = [("device_1", machine.name())];
+        let workflow = scene.world.api.create_workflow("disk-speed", &devices).unwrap();
+        machine.power_on().unwrap();
+        let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
+        let done = done.unwrap_or_else(|error| panic!("{error:#}: {:?}", scene.world.api.logs(&workflow.id)));
+        let speed = serde_json::from_str::<serde_json::Value>(&done.outputs_json).unwrap();
+        let speed = speed["mib_per_s"].as_u64().unwrap();
+        assert_eq!(done.tasks[0].actions[0].message, format!("{speed} MiB/s"));
+        // The next action gets a disk that is none.
+        let wrong = template
+            .replace("name: disk-speed", "name: wrong")
+            .replace("/dev/vda", "/dev/none");
+        scene.world.api.put_template(&wrong).unwrap();
+        let workflow = scene.world.api.create_workflow("wrong", &devices).unwrap();
+        let failure = scene.failure_of(&workflow);
+        assert!(failure.starts_with("NoDisk DISK names no disk"), "{failure}");
+        machine.power_cut();
+    });
+}
+
+/// What stands in the block with this word, without its indent.
+fn block(page: &str, word: &str) -> String {
+    let begin = format!("```{word}");
+    let lines = page.lines().skip_while(|line| line.trim() != begin).skip(1);
+    let lines = lines.take_while(|line| line.trim() != "```");
+    let text: Vec<&str> = lines.map(|line| line.get(3..).unwrap_or_default()).collect();
+    assert!(!text.is_empty(), "no block {word}");
+    text.join("\n") + "\n"
+}
+
+fn farrier(scene: &Scene, arguments: &[&str]) -> String {
+    let paths = scene.world.server.paths();
+    run(Command::new(&paths.farrier)
+        .args(arguments)
+        .env("FARRIER_SERVER", Server::API)
+        .env("FARRIER_TOKEN", scene.world.server.token().unwrap().to_string()))
+}
+
+/// The name alone leads to docker.io, which no machine reaches here: the server fetches it from where it is told that is. What is
+/// wrapped in `waitdaemon` runs after the report, without Docker, and takes the machine down by itself.
+#[test]
+fn two_machines_run_hello_world_through_the_server_while_its_registry_is_away_after_the_first() {
+    scene(|scene| {
+        let folder = scene.world.run_dir.sub("registry").unwrap();
+        let outside = registry(&folder);
+        push_image_as(&folder, "library/hello-world", "latest", HELLO);
+        let docker = format!("docker.io=http://{REGISTRY}");
+        scene.world.server.restart_with(&["--registry", &docker]).unwrap();
+        let hello = "      - name: hello\n        image: hello-world\n        timeout: 120\n".to_owned();
+        let leave = "      - name: leave\n        image: ghcr.io/jacobweinstock/waitdaemon:0.2.1\n        timeout: 90\n        \
+                     environment: {IMAGE: hello-world, WAIT_SECONDS: 1}\n        command: [\"/bin/sh\", \"-c\", \"echo farewell; sleep 2; \
+                     echo b >/proc/sysrq-trigger; sleep 60\"]\n"
+            .to_owned();
+        let mut outside = Some(outside);
+        for number in [1, 2] {
+            let blueprint = Blueprint::numbered(number).memory_mib(512).disk(64 << 20);
+            let mut machine = scene.world.machine(blueprint).unwrap();
+            let workflow = scene.workflow(&machine, &[hello.clone(), leave.clone()]);
+            machine.power_on().unwrap();
+            let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
+            let logs = |api: &api::Api| api.logs(&workflow.id).unwrap();
+            let done = done.unwrap_or_else(|error| panic!("{error:#}: {:?}", logs(&scene.world.api)));
+            let message = &done.tasks[0].actions[0].message;
+            assert_eq!(message, "hello from a registry", "{}", api::describe(&done));
+            // Nobody but its own container resets it.
+            wait_until("the firmware again", WITHIN, || {
+                let text = machine.serial().text();
+                match text.rsplit_once("farewell") {
+                    Some((_, after)) if after.contains("the machine is still here") => {
+                        Look::never("it did not leave by itself")
+                    }
+                    Some((_, after)) if after.contains("SeaBIOS") => Look::Done(()),
+                    _ => Look::not_yet(machine.serial().last_lines(2).join(" | ")),
+                }
+            })
+            .unwrap();
+            machine.power_cut();
+            drop(outside.take());
+        }
+    });
+}
+
 /// Debian's registry; it answers when this returns.
 pub(crate) fn registry(folder: &Path) -> Guarded {
     let config = format!(
@@ -100,19 +206,37 @@ pub(crate) fn registry(folder: &Path) -> Guarded {
     process
 }
 
-/// Pushes `tools/box:v1`: busybox in one layer, and in another a file that the image's own command shows.
+/// Pushes `tools/box:v1`; see [`push_image_as`].
 pub(crate) fn push_image(folder: &Path) {
+    push_image_as(folder, "tools/box", "v1", HELLO);
+}
+
+/// The file that the second layer of an image has, its content, and what is run: as `config` of an image says it.
+type Top<'a> = (&'a str, &'a str, &'a str);
+
+const HELLO: Top = (
+    "hello",
+    "hello from a registry\n",
+    r#"{"Cmd": ["/bin/cat", "/hello"]}"#,
+);
+
+/// Pushes an image of two layers: busybox, and one file.
+fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, config): Top) {
+    let folder = tempfile::tempdir_in(folder).unwrap();
+    let folder = folder.path();
     let at = |name: &str| folder.join(name);
-    for layer in ["base/bin", "top/etc"] {
+    for layer in ["base/bin", "top"] {
         fs::create_dir_all(at(layer)).unwrap();
     }
     fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
     for applet in [
-        "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg",
+        "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg", "cut", "tr", "dd",
     ] {
         symlink("busybox", at("base/bin").join(applet)).unwrap();
     }
-    fs::write(at("top/etc/hello"), "hello from a registry\n").unwrap();
+    let file = at("top").join(name);
+    fs::write(&file, content).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
     for layer in ["base", "top"] {
         let tar = at(&format!("{layer}.tar"));
@@ -125,16 +249,20 @@ pub(crate) fn push_image(folder: &Path) {
         diff_ids.push(digest(&tar));
         run(Command::new("gzip").arg("-n").arg(&tar));
         let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
-        layers.push(push(&at(&format!("{layer}.tar.gz")), media_type));
+        layers.push(push(&at(&format!("{layer}.tar.gz")), media_type, repository));
     }
     let config = json!({
         "os": "linux",
         "architecture": "amd64",
-        "config": {"Cmd": ["/bin/cat", "/etc/hello"]},
+        "config": serde_json::from_str::<serde_json::Value>(config).unwrap(),
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     });
     fs::write(at("config.json"), config.to_string()).unwrap();
-    let config = push(&at("config.json"), "application/vnd.oci.image.config.v1+json");
+    let config = push(
+        &at("config.json"),
+        "application/vnd.oci.image.config.v1+json",
+        repository,
+    );
     let media_type = "application/vnd.oci.image.manifest.v1+json";
     let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers});
     let file = at("manifest.json");
@@ -142,14 +270,14 @@ pub(crate) fn push_image(folder: &Path) {
     put(
         &file,
         media_type,
-        &format!("http://{REGISTRY}/v2/tools/box/manifests/v1"),
+        &format!("http://{REGISTRY}/v2/{repository}/manifests/{tag}"),
     );
 }
 
 /// Stores a file, and says of it what a manifest does.
-fn push(file: &Path, media_type: &str) -> serde_json::Value {
+fn push(file: &Path, media_type: &str, repository: &str) -> serde_json::Value {
     let digest = digest(file);
-    let uploads = format!("http://{REGISTRY}/v2/tools/box/blobs/uploads/");
+    let uploads = format!("http://{REGISTRY}/v2/{repository}/blobs/uploads/");
     let begun = run(Command::new("curl").args(["-sS", "--fail", "-D", "-", "-X", "POST", &uploads]));
     let place = begun.lines().find_map(|line| line.strip_prefix("Location: "));
     let place = format!("{}&digest={digest}", place.expect("a place").trim());
