@@ -18,6 +18,12 @@ pub enum Nic {
     E1000e,
     /// AMD PCnet
     Pcnet,
+    /// Intel 82559C. Its iPXE of Debian 12 is deaf once the card had no room for a frame, as PCnet's is: `farrier lab` does not offer it
+    #[value(skip)]
+    Eepro100,
+    /// Intel 82576. QEMU has it from version 8 on, and no ROM for it
+    #[value(skip)]
+    Igb,
     /// Realtek RTL-8139
     Rtl8139,
     /// VMware VMXNET3
@@ -56,6 +62,9 @@ pub enum DiskController {
     /// An SD card in a host controller of PCI; a machine has one
     #[value(skip)]
     Sd,
+    /// An eMMC in such a controller. QEMU has it from version 10 on
+    #[value(skip)]
+    Emmc,
 }
 
 impl Nic {
@@ -67,6 +76,8 @@ impl Nic {
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Pcnet => "pcnet",
+            Nic::Eepro100 => "i82559c",
+            Nic::Igb => "igb",
             Nic::Rtl8139 => "rtl8139",
             Nic::Vmxnet3 => "vmxnet3",
             Nic::Usb => "usb-net",
@@ -103,7 +114,7 @@ impl DiskController {
             DiskController::Pvscsi => Some("pvscsi"),
             DiskController::Am53c974 => Some("am53c974"),
             DiskController::UsbStorage => Some("qemu-xhci"),
-            DiskController::Sd => Some("sdhci-pci"),
+            DiskController::Sd | DiskController::Emmc => Some("sdhci-pci"),
         }
     }
 
@@ -115,13 +126,14 @@ impl DiskController {
             DiskController::Nvme => "nvme".to_owned(),
             DiskController::UsbStorage => format!("usb-storage,bus={self}.0"),
             DiskController::Sd => "sd-card,bus=sd-bus".to_owned(),
+            DiskController::Emmc => "emmc,bus=sd-bus".to_owned(),
             _ => format!("scsi-hd,bus={self}.0,scsi-id={index}"),
         }
     }
 
     /// Whether its disks say a serial number, have sectors of a size that is chosen, and a place in the boot order.
     pub(super) fn has_disks_of_choice(self) -> bool {
-        self != DiskController::Sd
+        !matches!(self, DiskController::Sd | DiskController::Emmc)
     }
 
     /// What Linux calls disk `index` of a machine that has no other disks.
@@ -130,7 +142,7 @@ impl DiskController {
         match self {
             DiskController::Virtio => format!("/dev/vd{letter}"),
             DiskController::Nvme => format!("/dev/nvme{index}n1"),
-            DiskController::Sd => format!("/dev/mmcblk{index}"),
+            DiskController::Sd | DiskController::Emmc => format!("/dev/mmcblk{index}"),
             _ => format!("/dev/sd{letter}"),
         }
     }

@@ -24,6 +24,7 @@ mod kernels;
 mod lab_command;
 mod links;
 mod long;
+mod newer_qemu;
 mod nics;
 mod reproducible;
 mod scene;
