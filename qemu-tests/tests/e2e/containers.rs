@@ -92,7 +92,8 @@ fn an_action_that_is_written_as_the_documentation_says_runs() {
         farrier(scene, &["template", "validate", template_file.to_str().unwrap()]);
         scene.world.api.put_template(&template).unwrap();
         let mut machine = scene.machine(1, 64 << 20);
-        let devices = [("device_1", machine.name())];
+        let name = machine.name().to_owned();
+        let devices = [("device_1", name.as_str())];
         let workflow = scene.world.api.create_workflow("disk-speed", &devices).unwrap();
         machine.power_on().unwrap();
         let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
