@@ -1,7 +1,10 @@
 //! Actions that are images, run by the agent's own code and binary with images that lie here. As root.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +17,7 @@ use farrier_agent::actions::{
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
 use farrier_agent::tools::Tools;
+use nix::sched::{CloneFlags, setns, unshare};
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
 use redaction::Secrets;
@@ -274,6 +278,121 @@ async fn what_containerd_is_to_run_is_refused_where_there_is_none() {
         "{}",
         failed.message
     );
+}
+
+/// A machine in a network of its own, and beside it one that is outside: there every address is that of the machine's card.
+struct Networks {
+    outside: File,
+}
+
+impl Networks {
+    /// This thread's, and those of threads that it starts, is the machine's from here on.
+    fn take() -> Networks {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network");
+        let outside = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("a network");
+            File::open("/proc/thread-self/ns/net").expect("it")
+        });
+        let networks = Networks {
+            outside: outside.join().expect("a thread"),
+        };
+        let outside = format!("/proc/{}/fd/{}", std::process::id(), networks.outside.as_raw_fd());
+        ip(&format!("link add card type veth peer name far netns {outside}"));
+        ip("addr add 198.51.100.2/24 dev card");
+        ip("link set card up");
+        ip("link set lo up");
+        networks.outside(|| {
+            ip("addr add 198.51.100.1/24 dev far");
+            ip("link set far up");
+        });
+        networks
+    }
+
+    fn outside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let there = scope.spawn(|| {
+                setns(&self.outside, CloneFlags::CLONE_NEWNET).expect("outside");
+                work()
+            });
+            there.join().expect("a thread")
+        })
+    }
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .expect("ip");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A thread of its own, as its network is another one.
+#[test]
+fn a_network_of_its_own_reaches_out_as_the_machine_and_leaves_nothing() {
+    let tested = std::thread::spawn(|| {
+        let networks = Networks::take();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(reaches_out(&networks));
+    });
+    tested.join().expect("a test that passes");
+}
+
+async fn reaches_out(networks: &Networks) {
+    let world = World::new();
+    let server = networks.outside(|| TcpListener::bind("198.51.100.1:80").expect("port 80"));
+    let served = std::thread::spawn(move || {
+        let (mut stream, from) = server.accept().expect("somebody");
+        let mut asked = [0; 64];
+        let _ = stream.read(&mut asked).expect("a request");
+        stream
+            .write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n")
+            .expect("an answer");
+        from.ip()
+    });
+    let links = ip("-o link");
+    let forwards = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("forwarding");
+    assert_eq!(forwards(), "0\n");
+    let bridge = |text: &str| RunAction {
+        network: "bridge".to_owned(),
+        ..script(text)
+    };
+    let asks = "ls /sys/class/net | tr '\\n' ' '; ip -o -4 addr show eth0 | cut -d ' ' -f 7; wget -q -O - http://198.51.100.1/";
+    let (done, lines) = succeeded(world.run(bridge(asks)).await);
+    assert_eq!(done.message, "hello", "{lines:?}");
+    assert_eq!(
+        lines[..2],
+        ["eth0 lo 172.31.255.254/30".to_owned(), "hello".to_owned()]
+    );
+    assert_eq!(served.join().expect("a server").to_string(), "198.51.100.2");
+    let nothing_is_left = || {
+        assert_eq!(ip("-o link"), links);
+        assert_eq!(forwards(), "0\n");
+        let tables = Command::new("nft")
+            .args(["list", "tables"])
+            .output()
+            .expect("nft");
+        assert_eq!(String::from_utf8_lossy(&tables.stdout), "", "{tables:?}");
+    };
+    nothing_is_left();
+    // A process that outlives the action holds on to nothing.
+    let stays = bridge("setsid sleep 60 >/dev/null 2>&1 & exit 3");
+    assert_eq!(failed(world.run(stays).await).exit_code, 3);
+    nothing_is_left();
+    // Every network that it might have is somebody's already.
+    ip("route add 172.16.0.0/12 via 198.51.100.1");
+    ip("route add 10.0.0.0/8 via 198.51.100.1");
+    ip("route add 192.168.0.0/16 via 198.51.100.1");
+    ip("route add 100.64.0.0/10 via 198.51.100.1");
+    let refused = failed(world.run(bridge("true")).await);
+    assert_eq!(refused.reason, "NoNetwork");
+    assert!(
+        refused.message.contains("172.31.255.252/30"),
+        "{}",
+        refused.message
+    );
+    nothing_is_left();
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ pub enum Network {
     Host,
     /// A loopback interface and nothing else.
     None,
+    /// One that was made for it: [`Place::network`].
+    Given,
 }
 
 /// What the machine gives.
@@ -84,6 +86,8 @@ pub struct Place {
     pub cmdline: Option<String>,
     /// Folders that every action sees: the workflow's data, input and output. No volume may cover them.
     pub shown: Vec<Shown>,
+    /// The network namespace of an action that has one of its own.
+    pub network: Option<PathBuf>,
     /// The group that the action's processes join; it has a cgroup namespace of its own then.
     pub group: Option<PathBuf>,
     /// The machine mounts the variables of UEFI firmware there.
@@ -109,6 +113,8 @@ pub struct Plan {
     pub hostname: String,
     pub host_processes: bool,
     pub network: Network,
+    /// What is opened to join the network that is given.
+    pub network_namespace: Option<PathBuf>,
     pub confined: bool,
     pub group: Option<PathBuf>,
     /// In this order, each in the container's root.
@@ -202,6 +208,10 @@ pub fn plan(image: &Image, request: &Request, place: &Place) -> Result<Plan, Pla
         hostname: place.hostname.clone(),
         host_processes: request.host_processes,
         network: request.network,
+        network_namespace: place
+            .network
+            .clone()
+            .filter(|_| request.network == Network::Given),
         confined: request.confined,
         group: place.group.clone(),
         mounts: mounts(request, place)?,

@@ -92,7 +92,10 @@ fn namespaces(plan: &Plan) -> Vec<Value> {
     if plan.group.is_some() {
         kinds.push("cgroup");
     }
-    kinds.into_iter().map(|kind| json!({"type": kind})).collect()
+    let own = kinds.into_iter().map(|kind| json!({"type": kind}));
+    let given = plan.network_namespace.iter();
+    own.chain(given.map(|path| json!({"type": "network", "path": path})))
+        .collect()
 }
 
 /// Where the plan covers something in this way.
@@ -279,6 +282,17 @@ mod tests {
             json!({"devices": [{"allow": true, "access": "rwm"}]})
         );
         assert_eq!(specification["linux"]["cgroupsPath"], json!("/farrier/c"));
+    }
+
+    #[test]
+    fn a_network_that_was_made_is_joined() {
+        let plan = Plan {
+            network: Network::Given,
+            network_namespace: Some(PathBuf::from("/proc/7/fd/9")),
+            ..planned(&Request::default())
+        };
+        let network = namespaces(&plan).pop();
+        assert_eq!(network, Some(json!({"type": "network", "path": "/proc/7/fd/9"})));
     }
 
     #[test]

@@ -39,6 +39,9 @@ disks fetched, 420 kB: the disks of virtual machines
   required virtio_blk
   virtio_scsi virtio_console nvme sd_mod ahci
 
+own-networks fetched, 420 kB: actions with a network of their own
+  veth nfnetlink nf_tables nft_chain_nat nft_masq
+
 filesystems fetched, 1000 kB: what is mounted on installed disks, and what the agent runs images in
   required ext4
   loop overlay xfs vfat

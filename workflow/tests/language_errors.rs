@@ -508,9 +508,9 @@ fn odd_fields_are_warnings() {
             "pid \"shared\" has no effect: only \"host\" has",
         ),
         (
-            "{name: a, image: alpine, namespaces: {network: bridge}}",
+            "{name: a, image: alpine, namespaces: {network: weave}}",
             52,
-            "network \"bridge\" has no effect: only \"host\" and \"none\" have",
+            "network \"weave\" has no effect: only \"host\", \"bridge\" and \"none\" have",
         ),
         (
             "{name: a, image: alpine, namespaces: {net: host}}",

@@ -23,6 +23,7 @@ pub(crate) const TEST: &[Need] = &[
     MAKE,
     need("ip", "iproute2", "makes networks"),
     need("unshare", "util-linux", "makes namespaces"),
+    need("nft", "nftables", "lists what filters and translates packets"),
     need("losetup", "mount", "makes loop devices"),
     need(
         "/usr/share/doc/busybox-static",

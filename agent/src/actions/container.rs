@@ -24,10 +24,13 @@ use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
 use crate::device_links;
 use crate::entropy;
+use crate::net::isolated::{Isolated, IsolatedError};
 use crate::setting::Setting;
 
 /// Folders and groups of containers begin with it.
 const NAME: &str = "container-";
+/// What a template calls a network of the action's own.
+const BRIDGE: &str = "bridge";
 /// What a container may write where little memory is left.
 const MIN_WRITABLE_BYTES: u64 = 32 << 20;
 /// Lines of this machine's /etc/hosts that are taken along.
@@ -140,6 +143,7 @@ pub(crate) struct Ready {
     scratch: Scratch,
     limits: Limits,
     folder: Folder,
+    isolated: Option<Isolated>,
     plan: Plan,
     setting: Setting,
     own: PathBuf,
@@ -156,8 +160,18 @@ pub(super) async fn prepare(
     let scratch = Scratch::make(action, place, halt).await?;
     let limits = limits(action);
     let folder = Folder::make(&place.mounts, limits).await?;
+    let isolated = match action.network == BRIDGE {
+        true => Some(
+            Isolated::make(&entropy::name())
+                .await
+                .map_err(|e| no_network(&e))?,
+        ),
+        false => None,
+    };
     let request = request(action, env, place);
-    let plan = container::plan(&held.image, &request, &machine(action, &scratch, &folder, place))
+    let mut machine = machine(action, &scratch, &folder, place);
+    machine.network = isolated.as_ref().map(Isolated::path);
+    let plan = container::plan(&held.image, &request, &machine)
         .map_err(|e| Failure::new("BadAction", e.to_string()))?;
     Ok(Ready {
         action: action.clone(),
@@ -165,6 +179,7 @@ pub(super) async fn prepare(
         scratch,
         limits,
         folder,
+        isolated,
         plan,
         setting: place.setting,
         own: place.own.clone(),
@@ -183,6 +198,7 @@ impl Ready {
             scratch,
             limits,
             folder,
+            isolated,
             plan,
             setting,
             own,
@@ -214,6 +230,9 @@ impl Ready {
                 (ran.map(process::Ended::printed), status, out_of)
             }
         };
+        if let Some(isolated) = isolated {
+            isolated.end().await;
+        }
         for line in before.clear(setting) {
             feed.line(line).await;
         }
@@ -249,6 +268,16 @@ impl Ready {
             gives,
         })
     }
+}
+
+fn no_network(e: &IsolatedError) -> Failure {
+    let cause = std::error::Error::source(e)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    Failure::new(
+        "NoNetwork",
+        format!("no network of the action's own could be made: {e}{cause}"),
+    )
 }
 
 async fn keep(own: &Path, plan: &Plan, feed: &Feed, halt: &Halt) -> Result<process::Ended, Failure> {
@@ -416,6 +445,7 @@ fn request(action: &v1::RunAction, env: &Environment<'_>, place: &Place) -> Requ
         host_processes: action.pid == "host",
         network: match action.network.as_str() {
             "none" => Network::None,
+            BRIDGE => Network::Given,
             _ => Network::Host,
         },
         confined: action.confined,
@@ -449,6 +479,7 @@ fn machine(action: &v1::RunAction, scratch: &Scratch, folder: &Folder, place: &P
                 read_only: action.reboots,
             },
         ],
+        network: None,
         group: folder.group.as_ref().map(|group| group.path().to_owned()),
         has_efivars: text("/proc/self/mounts").contains(" /sys/firmware/efi/efivars efivarfs "),
     }

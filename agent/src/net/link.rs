@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures_util::TryStreamExt;
 use mac::mac_text;
@@ -9,7 +10,8 @@ use macaddr::MacAddr6;
 use rtnetlink::packet_route::link::{BondLacpRate, BondMode, BondXmitHashPolicy};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkBond, LinkUnspec, LinkVlan, RouteMessageBuilder, new_connection,
+    AddressMessageBuilder, Handle, LinkBond, LinkUnspec, LinkVeth, LinkVlan, RouteMessageBuilder,
+    new_connection,
 };
 
 use crate::cmdline::bond::{Bond, LacpRate, Mode, XmitHashPolicy};
@@ -147,6 +149,20 @@ impl Link {
             )?;
         }
         self.other(&name).await
+    }
+
+    /// Makes a pair of links of which one leads to the other, and moves the other into a network namespace.
+    pub async fn pair(&self, name: &str, other: &str, others: BorrowedFd<'_>) -> Result<Link, LinkError> {
+        let made = LinkVeth::new(name, other).build();
+        let made = self.handle.link().add(made).execute().await;
+        self.done(&format!("the pair {name} and {other}"), made)?;
+        let index = self.index_of(other).await?;
+        let moved = LinkUnspec::new_with_index(index)
+            .setns_by_fd(others.as_raw_fd())
+            .build();
+        let moved = self.handle.link().set(moved).execute().await;
+        self.done(&format!("moving {other}"), moved)?;
+        self.other(name).await
     }
 
     /// Another interface, by its name.

@@ -2,6 +2,7 @@
 
 pub mod bond;
 mod carrier;
+pub mod isolated;
 pub mod link;
 pub mod nic;
 mod packet;

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::stat::{Mode, umask};
@@ -90,14 +90,23 @@ fn take_namespaces(plan: &Plan) -> io::Result<()> {
             .map_err(|e| io::Error::new(e.kind(), format!("joining {} failed: {e}", group.display())))?;
         flags |= CloneFlags::CLONE_NEWCGROUP;
     }
-    if plan.network == Network::None {
-        flags |= CloneFlags::CLONE_NEWNET;
+    match (plan.network, &plan.network_namespace) {
+        (Network::Host, _) => {}
+        (Network::None, _) => flags |= CloneFlags::CLONE_NEWNET,
+        (Network::Given, Some(path)) => join_network(path)?,
+        (Network::Given, None) => return Err(io::Error::other("no network was made for it")),
     }
     unshare(flags).map_err(|e| named("taking namespaces", e))?;
     if plan.network == Network::None {
         kernel::loopback_up()?;
     }
     nix::unistd::sethostname(&plan.hostname).map_err(|e| named("naming the host", e))
+}
+
+fn join_network(path: &Path) -> io::Result<()> {
+    let failed = |e: io::Error| io::Error::new(e.kind(), format!("joining its network failed: {e}"));
+    let namespace = File::open(path).map_err(failed)?;
+    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|e| failed(e.into()))
 }
 
 /// Made where the image does not have it, as Docker does.

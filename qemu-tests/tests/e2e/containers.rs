@@ -35,6 +35,8 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
             machine.address()
         );
         scene.world.api.apply_machines(&record, "lab").unwrap();
+        fs::write(scene.images.join("note"), "reached through the machine\n").unwrap();
+        let note = scene.url("note");
         let action = |name: &str, more: &str| {
             format!(
                 "      - name: {name}\n        image: {REGISTRY}/tools/box:v1\n        timeout: 120\n{more}"
@@ -47,6 +49,7 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
                 action("disk", "        command: [\"/bin/sh\", \"-c\", \"head -c 4096 /dev/vda >/workflow/head; id -u\"]\n"),
                 action("data", "        command: [\"/bin/sh\", \"-c\", \"wc -c </workflow/head\"]\n"),
                 action("own-processes", "        command: [\"/bin/sh\", \"-c\", \"echo $$\"]\n"),
+                action("own-network", &format!("        namespaces: {{network: bridge}}\n        command: [\"/bin/sh\", \"-c\", \"wget -q -O - {note}\"]\n")),
                 action("the-machines-processes", "        pid: host\n        command: [\"/bin/sh\", \"-c\", \"cat /proc/1/comm\"]\n"),
             ],
         );
@@ -61,7 +64,14 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
             .collect();
         assert_eq!(
             messages,
-            ["hello from a registry", "0", "4096", "1", "init"],
+            [
+                "hello from a registry",
+                "0",
+                "4096",
+                "1",
+                "reached through the machine",
+                "init"
+            ],
             "{}",
             api::describe(&done)
         );
@@ -231,7 +241,7 @@ fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, con
     }
     fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
     for applet in [
-        "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg", "cut", "tr", "dd",
+        "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg", "cut", "tr", "dd", "wget",
     ] {
         symlink("busybox", at("base/bin").join(applet)).unwrap();
     }

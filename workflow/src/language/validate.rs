@@ -429,8 +429,8 @@ impl<'a> Check<'a> {
         let value = self.text(node, which);
         let (is_known, known) = match which {
             "network" => (
-                matches!(value, "" | "host" | "none"),
-                "only \"host\" and \"none\" have",
+                matches!(value, "" | "bridge" | "host" | "none"),
+                "only \"host\", \"bridge\" and \"none\" have",
             ),
             _ => (matches!(value, "" | "host"), "only \"host\" has"),
         };
