@@ -84,10 +84,8 @@ fn start(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
 
 fn take_namespaces(plan: &Plan) -> io::Result<()> {
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC;
-    if let Some(group) = &plan.group {
-        // First: the namespace's root is the group that it is made in.
-        std::fs::write(group.join("cgroup.procs"), "0")
-            .map_err(|e| io::Error::new(e.kind(), format!("joining {} failed: {e}", group.display())))?;
+    if plan.group.is_some() {
+        // It was born in the group, which is the namespace's root.
         flags |= CloneFlags::CLONE_NEWCGROUP;
     }
     match (plan.network, &plan.network_namespace) {

@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid};
+use nix::unistd::{ForkResult, Pid, getpid};
 
 use crate::plan::Plan;
 use crate::status::{self, Ended};
@@ -74,7 +74,7 @@ fn keep(plan: &Plan) -> io::Result<Ended> {
             .map_err(|e| named("taking a PID namespace", e))?;
     }
     // SAFETY: this process has one thread, so the child may run any code.
-    let child = match unsafe { fork() }? {
+    let child = match unsafe { kernel::fork_into(plan.group.as_deref()) }? {
         ForkResult::Child => {
             drop(failure);
             first::become_action(plan, told);

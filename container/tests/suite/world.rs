@@ -56,6 +56,7 @@ impl World {
                 at: "/workflow".into(),
                 read_only: false,
             }],
+            network: None,
             group: None,
             has_efivars: false,
         };
