@@ -79,6 +79,58 @@ fn a_netbooted_machine_pulls_an_image_and_runs_it() {
     });
 }
 
+/// The controllers that this takes are those of the machine's kernel: hosts with cgroups of version 1 refuse limits.
+#[test]
+fn limits_of_memory_processors_and_processes_are_kept() {
+    scene(|scene| {
+        let folder = scene.world.run_dir.sub("registry").unwrap();
+        let _registry = registry(&folder);
+        push_image(&folder);
+        let mut machine = scene.machine(1, 64 << 20);
+        scene.stays_in_memory(
+            &machine,
+            &format!("kernel_params: [insecure_registries={REGISTRY}]\n"),
+        );
+        machine.power_on().unwrap();
+        let runs = |resources: &str, command: &str| {
+            let text = format!(
+                "version: \"1\"\nname: limits\ntasks:\n  - name: limits\n    worker: \"{}\"\n    actions:\n      - name: limits\n        \
+                 image: {REGISTRY}/tools/box:v1\n        timeout: 120\n        resources: {{{resources}}}\n        command: [\"/bin/sh\", \"-c\", \
+                 \"{command}\"]\n",
+                machine.mac()
+            );
+            scene.world.api.run_template(&text).unwrap()
+        };
+        let hog = runs(
+            "memory: 32MiB",
+            "head -c 200000000 /dev/zero | tail -c 200000000 >/dev/null; echo it lives",
+        );
+        let hog = scene.failure_of(&hog);
+        assert!(hog.starts_with("OutOfMemory") && hog.contains("32 MiB"), "{hog}");
+        let bomb = runs(
+            "pids: 8",
+            "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; echo it lives",
+        );
+        let bomb = scene.failure_of(&bomb);
+        assert!(bomb.contains("resources.pids"), "{bomb}");
+        // Asked for as long as it takes to be held back ten times: a period of it is 100 ms.
+        let busy = "until [ $(grep nr_throttled /sys/fs/cgroup/cpu.stat | cut -d ' ' -f 2) -ge 10 ]; do :; done; cat /sys/fs/cgroup/cpu.max";
+        let busy = runs("cpu: 0.1", busy);
+        let done = scene
+            .world
+            .api
+            .wait_for_workflow(&busy.id, "SUCCESS", WITHIN)
+            .unwrap();
+        assert_eq!(
+            done.tasks[0].actions[0].message,
+            "10000 100000",
+            "{}",
+            api::describe(&done)
+        );
+        machine.power_cut();
+    });
+}
+
 /// All of docs/how-to/write-an-action.md but the program that builds the image, which needs an image of Alpine's.
 #[test]
 fn an_action_that_is_written_as_the_documentation_says_runs() {
@@ -242,6 +294,7 @@ fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, con
     fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
     for applet in [
         "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg", "cut", "tr", "dd", "wget",
+        "tail", "grep",
     ] {
         symlink("busybox", at("base/bin").join(applet)).unwrap();
     }
