@@ -31,6 +31,7 @@ use coordinator::database::formats;
 use coordinator::machines::Served;
 use coordinator::order::trim::Kept;
 use coordinator::{Coordinator, Limits};
+use workflow::language::ImagePolicy;
 
 /// What may be set; the defaults are for real use.
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ pub struct Config {
     /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
     /// process.
     pub secrets_key: Option<PathBuf>,
+    /// Which images machines may run, and whether a built-in action is meant by an image's name.
+    pub image_policy: ImagePolicy,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
     /// What those may take who come from outside.
@@ -84,6 +87,7 @@ impl Default for Config {
             blobs: Blobs::in_memory(),
             images: Blobs::in_memory(),
             secrets_key: None,
+            image_policy: ImagePolicy::default(),
             authority: Pin::of(b""),
             limits: crate::Limits::default(),
         }
@@ -164,7 +168,8 @@ impl ControlPlane {
         let rows = store.store().clone();
         // Before anything reads or writes.
         off_the_runtime(move || formats::CURRENT.prepare(&*rows)).await?;
-        let coordinator = Coordinator::new(store.store().clone(), Limits::default());
+        let coordinator = Coordinator::new(store.store().clone(), Limits::default())
+            .with_images(config.image_policy.clone());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
         let keep_events = config.keep_events;

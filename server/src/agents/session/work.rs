@@ -3,7 +3,7 @@
 use proto::v1::{self, Idle, RunAction, StopAction, server_message};
 use redaction::Secrets;
 use workflow::engine::{self, AttemptId};
-use workflow::language::{Resources, Runtime};
+use workflow::language::{Resources, Runtime, refused_in_words};
 
 use super::{End, Session, replaced};
 use crate::clock;
@@ -87,6 +87,9 @@ impl Session {
     }
 
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<Option<Orders>, End> {
+        if let Some(withheld) = self.image_refused(&dispatch) {
+            return self.withhold(dispatch.attempt, withheld).await;
+        }
         let (handed, values) = match self.control.hand_out(&dispatch).await? {
             Ok(handed) => handed,
             Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
@@ -136,6 +139,25 @@ impl Session {
         self.send(server_message::Kind::Run(run)).await.map(|()| None)
     }
 
+    /// Whether the server's rules keep an image from its machine: one that an expression has filled in, or of a workflow that was made
+    /// under other rules.
+    fn image_refused(&self, dispatch: &engine::Dispatch) -> Option<Withheld> {
+        if dispatch.native.is_some() {
+            return None;
+        }
+        let refused = self
+            .control
+            .inner
+            .config
+            .image_policy
+            .check(&dispatch.image)
+            .err()?;
+        Some(Withheld {
+            reason: "ImageRefused",
+            message: refused_in_words(&dispatch.task, &dispatch.action, &refused),
+        })
+    }
+
     /// Says why there is nothing to do, once.
     async fn idle(&mut self) -> Result<(), End> {
         if self.running.is_some() {
@@ -156,7 +178,7 @@ impl Session {
 fn runtime(said: Option<Runtime>) -> String {
     match said {
         Some(runtime @ (Runtime::Containerd | Runtime::Namespaces)) => runtime.name().to_owned(),
-        Some(Runtime::Native) | None => String::new(),
+        Some(Runtime::Image | Runtime::Native) | None => String::new(),
     }
 }
 

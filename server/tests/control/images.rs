@@ -1,0 +1,145 @@
+//! Rules for images: said when a workflow is made, where that is known then, and before an action is handed out in any case.
+
+use proto::v1::{CreateWorkflowRequest, PutTemplateRequest, RenderTemplateRequest};
+use server::Config;
+use tonic::Code;
+use workflow::language::{ImagePolicy, NativeImages};
+
+use crate::harness::*;
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn rules(allowed: &[&str], needs_digest: bool, native: NativeImages) -> Config {
+    Config {
+        image_policy: ImagePolicy {
+            allowed: allowed
+                .iter()
+                .map(|text| text.parse().expect("a registry"))
+                .collect(),
+            needs_digest,
+            native,
+        },
+        ..Config::default()
+    }
+}
+
+fn template(name: &str, image: &str) -> String {
+    format!(
+        "version: \"1\"\nname: {name}\ninputs: {{image: quay.io/x}}\ntasks:\n  - name: only\n    worker: \"{MAC}\"\n    actions:\n\
+         \x20     - {{name: flash, image: \"{image}\"}}\n"
+    )
+}
+
+/// What is said of an image, with its task and action.
+const REFUSED: &str = "task \"only\", action \"flash\": image evil.example/x:1 is refused: this server allows images of quay.io alone \
+                       (--allow-registry), and this one is of evil.example: take one of those, or have the server started with \
+                       --allow-registry evil.example";
+
+#[tokio::test]
+async fn a_refused_image_is_named_when_its_template_is_stored_rendered_and_made_a_workflow() {
+    let (server, _dir) = Server::with_machine_and(rules(&["quay.io"], false, NativeImages::Prefer)).await;
+    let text = template("bad", "evil.example/x:1");
+    let mut client = server.client().await;
+    let put = PutTemplateRequest {
+        text: text.clone(),
+        ..PutTemplateRequest::default()
+    };
+    let warnings = client
+        .put_template(put)
+        .await
+        .expect("stored")
+        .into_inner()
+        .warnings;
+    assert!(warnings.iter().any(|line| line == REFUSED), "{warnings:?}");
+    let asked = RenderTemplateRequest {
+        template: "bad".into(),
+        ..RenderTemplateRequest::default()
+    };
+    let rendered = client
+        .render_template(asked)
+        .await
+        .expect("rendered")
+        .into_inner();
+    assert_eq!(rendered.problems, [REFUSED]);
+    assert!(rendered.yaml.contains("evil.example"), "{}", rendered.yaml);
+    let refused = server.create("bad", MAC).await.expect_err("refused");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::InvalidArgument, REFUSED)
+    );
+    // What the agent has built in comes from nowhere.
+    server.create("two", MAC).await.expect("a workflow");
+}
+
+#[tokio::test]
+async fn an_image_that_an_expression_fills_in_is_refused_in_the_same_words_before_it_is_pushed() {
+    let (server, _dir) = Server::with_machine_and(rules(&["quay.io"], false, NativeImages::Prefer)).await;
+    let asked = |image: &str| CreateWorkflowRequest {
+        text: template("later", "${{ inputs.image }}"),
+        inputs_json: format!("{{\"image\": \"{image}\"}}"),
+        ..CreateWorkflowRequest::default()
+    };
+    let bad = server
+        .make(asked("evil.example/x:1"))
+        .await
+        .expect("not known yet");
+    let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+    let ended = server.reaches(&bad.id, "FAILED").await;
+    assert!(ended.message.contains(REFUSED), "{}", ended.message);
+    // The machine was told nothing, and is free.
+    let good = server.make(asked("quay.io/tools/x:1")).await.expect("workflow");
+    let run = agent.run().await;
+    assert_eq!(
+        (run.workflow_id, run.image.as_str()),
+        (good.id, "quay.io/tools/x:1")
+    );
+}
+
+#[tokio::test]
+async fn a_workflow_that_was_made_before_a_rule_is_kept_to_it() {
+    let (server, dir) = Server::with_machine_and(Config::default()).await;
+    let before = server.create_of(&template("before", "quay.io/x:1")).await;
+    server.stop().await;
+    let server = Server::start(&dir, rules(&[], true, NativeImages::Prefer)).await;
+    let _agent = server.attach(hello("boot-1")).await.expect("attached");
+    let ended = server.reaches(&before.id, "FAILED").await;
+    let cure = "write quay.io/x@sha256:DIGITS";
+    assert!(
+        ended.message.contains("(--require-digest)") && ended.message.contains(cure),
+        "{}",
+        ended.message
+    );
+    // With its digest it goes.
+    server
+        .create_of(&template("pinned", &format!("quay.io/x@{DIGEST}")))
+        .await;
+}
+
+#[tokio::test]
+async fn with_never_an_image_that_is_called_like_a_built_in_action_is_pulled() {
+    for (native, sent) in [(NativeImages::Prefer, "writefile"), (NativeImages::Never, "")] {
+        for image in ["quay.io/tinkerbell/actions/writefile:v1", "${{ inputs.image }}"] {
+            let (server, _dir) = Server::with_machine_and(rules(&[], false, native)).await;
+            let request = CreateWorkflowRequest {
+                text: template("own", image),
+                inputs_json: "{\"image\": \"quay.io/tinkerbell/actions/writefile:v1\"}".into(),
+                ..CreateWorkflowRequest::default()
+            };
+            let mut client = server.client().await;
+            let answer = client
+                .create_workflow(request)
+                .await
+                .expect("workflow")
+                .into_inner();
+            let is_told = answer
+                .warnings
+                .iter()
+                .any(|line| line.contains("(--native never)"));
+            let is_known = native == NativeImages::Never && image.starts_with("quay");
+            assert_eq!(is_told, is_known, "{:?}", answer.warnings);
+            let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+            let run = agent.run().await;
+            assert_eq!((run.native.as_str(), run.runtime.as_str()), (sent, ""), "{image}");
+        }
+    }
+}
