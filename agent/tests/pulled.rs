@@ -1,170 +1,17 @@
 //! Actions that are images of a registry, Debian's, by the real agent as a process. As root.
 
+mod debian;
 mod fake;
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ephemeral::Digest;
+use debian::Registry;
 use fake::{Agent, FakeServer, Stream};
 use proto::v1::report::Outcome;
 use proto::v1::{self, RunAction};
-use serde_json::json;
-
-/// Debian's registry, on loopback without TLS.
-struct Registry {
-    process: Child,
-    host: String,
-    folder: PathBuf,
-}
-
-impl Registry {
-    fn start(folder: &Path) -> Registry {
-        let folder = folder.join("registry");
-        fs::create_dir(&folder).expect("folder");
-        // It tells nobody which port it took: one is found free, and given to it.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("port");
-        let host = listener.local_addr().expect("address").to_string();
-        drop(listener);
-        let config = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage:\n  filesystem: {{rootdirectory: {}/store}}\n\
-             http:\n  addr: {host}\n",
-            folder.display()
-        );
-        fs::write(folder.join("config.yml"), config).expect("config");
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(folder.join("config.yml"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.join("log")).expect("log"))
-            .spawn()
-            .expect("Debian's docker-registry; `cargo xtask test` installs it");
-        let registry = Registry {
-            process,
-            host,
-            folder,
-        };
-        let deadline = Instant::now() + fake::DEADLINE;
-        while std::net::TcpStream::connect(&registry.host).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "{}",
-                fs::read_to_string(registry.folder.join("log")).unwrap_or_default()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        registry
-    }
-
-    fn curl(&self, arguments: &[&str]) -> String {
-        let ran = Command::new("curl")
-            .args(["-sS", "--fail", "-D", "-"])
-            .args(arguments)
-            .output()
-            .expect("curl");
-        assert!(ran.status.success(), "{ran:?}");
-        String::from_utf8_lossy(&ran.stdout).into_owned()
-    }
-
-    /// Stores a file, and says of it what a manifest does.
-    fn push(&self, file: &Path, media_type: &str) -> serde_json::Value {
-        let content = fs::read(file).expect("file");
-        let digest = format!("sha256:{}", Digest::of(&content));
-        let begun = self.curl(&[
-            "-X",
-            "POST",
-            &format!("http://{}/v2/tools/box/blobs/uploads/", self.host),
-        ]);
-        let location = begun
-            .lines()
-            .find_map(|line| line.strip_prefix("Location: "))
-            .expect("a place")
-            .trim();
-        self.curl(&[
-            "-X",
-            "PUT",
-            "--data-binary",
-            &format!("@{}", file.display()),
-            "-H",
-            "Content-Type: application/octet-stream",
-            &format!("{location}&digest={digest}"),
-        ]);
-        json!({"mediaType": media_type, "digest": digest, "size": content.len()})
-    }
-
-    /// Pushes an image of two layers: busybox, and a file that says hello. Gives the digest of its manifest.
-    fn push_image(&self) -> String {
-        let at = |name: &str| self.folder.join(name);
-        for folder in ["base/bin", "top/etc"] {
-            fs::create_dir_all(at(folder)).expect("layer");
-        }
-        fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
-        for applet in ["sh", "cat", "id", "echo", "sleep", "test"] {
-            symlink("busybox", at("base/bin").join(applet)).expect(applet);
-        }
-        fs::write(at("top/etc/hello"), "hello from a registry\n").expect("file");
-        fs::write(at("top/etc/passwd"), "web:x:33:34::/srv:/bin/sh\n").expect("file");
-        let mut layers = Vec::new();
-        let mut diff_ids = Vec::new();
-        for layer in ["base", "top"] {
-            let tar = at(&format!("{layer}.tar"));
-            let ran = Command::new("tar")
-                .arg("-C")
-                .arg(at(layer))
-                .arg("-cf")
-                .arg(&tar)
-                .arg(".")
-                .status();
-            assert!(ran.expect("tar").success());
-            diff_ids.push(format!("sha256:{}", Digest::of(&fs::read(&tar).expect("tar"))));
-            assert!(
-                Command::new("gzip")
-                    .arg("-n")
-                    .arg(&tar)
-                    .status()
-                    .expect("gzip")
-                    .success()
-            );
-            layers.push(self.push(
-                &at(&format!("{layer}.tar.gz")),
-                "application/vnd.oci.image.layer.v1.tar+gzip",
-            ));
-        }
-        let config = json!({
-            "os": "linux",
-            "architecture": "amd64",
-            "config": {"Entrypoint": ["/bin/sh", "-c"], "Cmd": ["cat /etc/hello; id -u"], "User": "web", "Env": ["GREETING=yes"]},
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        });
-        fs::write(at("config.json"), config.to_string()).expect("config");
-        let config = self.push(&at("config.json"), "application/vnd.oci.image.config.v1+json");
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
-        let manifest =
-            json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": layers})
-                .to_string();
-        fs::write(at("manifest.json"), &manifest).expect("manifest");
-        self.curl(&[
-            "-X",
-            "PUT",
-            "--data-binary",
-            &format!("@{}", at("manifest.json").display()),
-            "-H",
-            &format!("Content-Type: {media_type}"),
-            &format!("http://{}/v2/tools/box/manifests/v1", self.host),
-        ]);
-        format!("sha256:{}", Digest::of(manifest.as_bytes()))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 fn action(attempt_id: &str, image: &str) -> RunAction {
     RunAction {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use workflow::engine::{Creation, MadeFrom, Parent};
 use workflow::expression::{EvaluationError, Selector};
 use workflow::labels::{self, Labels};
-use workflow::language::{self, Control, Definition, Devices, Problem, Rendered};
+use workflow::language::{self, Control, Definition, Devices, ImagePolicy, Problem, Rendered};
 use yaml::Kind;
 
 use crate::database::View;
@@ -64,21 +64,23 @@ pub struct Identity {
     pub by: String,
 }
 
-/// Renders a template, checks what came of it against the machines that there are, and fills in inputs and name.
+/// Renders a template, checks what came of it against the machines that there are and the server's rules for images, and fills in
+/// inputs and name.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem of text, inputs or labels, [`Error::NotFound`] with every machine or secret that there is
+/// [`Error::Invalid`] with every problem of text, images, inputs or labels, [`Error::NotFound`] with every machine or secret that there is
 /// not.
 pub fn make(
     view: &View,
     scope: &Scope,
+    images: &ImagePolicy,
     source: Source,
     identity: Identity,
 ) -> Result<(Creation, Text), Error> {
     let (source, meant) = asked(view, scope, source)?;
     let Rendering {
         outcome, warnings, ..
-    } = render(view, scope, &source, &meant)?;
+    } = render(view, scope, images, &source, &meant)?;
     let file = source.file.clone();
     let mut rendered = outcome?;
     let (_, mut resolved) = with_macs(view, scope, &source.devices)?;
@@ -187,12 +189,23 @@ pub struct Rendering {
 ///
 /// # Errors
 /// When there is nothing to render: no such template or machine.
-pub fn rendering(view: &View, scope: &Scope, source: Source) -> Result<Rendering, Error> {
+pub fn rendering(
+    view: &View,
+    scope: &Scope,
+    images: &ImagePolicy,
+    source: Source,
+) -> Result<Rendering, Error> {
     let (source, meant) = asked(view, scope, source)?;
-    render(view, scope, &source, &meant)
+    render(view, scope, images, &source, &meant)
 }
 
-fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<Rendering, Error> {
+fn render(
+    view: &View,
+    scope: &Scope,
+    images: &ImagePolicy,
+    source: &Source,
+    meant: &Meant,
+) -> Result<Rendering, Error> {
     check_devices(&source.devices)?;
     let (devices, _) = with_macs(view, scope, &source.devices)?;
     let record = record(view, scope, &source.machine, &devices)?;
@@ -207,7 +220,7 @@ fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<
         .iter()
         .map(|odd| described(odd, &source.file))
         .collect();
-    let rendered = match language::rendering(&meant.text, &devices) {
+    let mut rendered = match language::rendering(&meant.text, &devices) {
         Ok(rendered) => rendered,
         Err(failed) => {
             let is_unknown = |problem: &Problem| problem.finding.kind == Kind::NoRecord;
@@ -237,11 +250,27 @@ fn render(view: &View, scope: &Scope, source: &Source, meant: &Meant) -> Result<
     let unused = source.devices.keys().filter(|name| !is_used(&meant.text, name));
     warnings.extend(unused.map(|name| format!("device {name:?} is given, and the template does not use it")));
     warnings.extend(secrets::unknown(view, scope, &rendered.secrets)?.iter().map(line));
+    images.settle(&mut rendered.definition);
+    warnings.extend(images.pulled_by_policy(&rendered.definition));
     let mut seen = BTreeSet::new();
-    undone_below(view, scope, &rendered.definition, &mut seen, &mut warnings)?;
+    undone_below(
+        view,
+        scope,
+        images,
+        &rendered.definition,
+        &mut seen,
+        &mut warnings,
+    )?;
+    let refused = images.refused(&rendered.definition);
+    if refused.is_empty() {
+        warnings.extend(images.unpinned(&rendered.definition));
+    }
     Ok(Rendering {
         yaml: rendered.yaml.clone(),
-        outcome: Ok(rendered),
+        outcome: match refused.is_empty() {
+            true => Ok(rendered),
+            false => Err(Error::Invalid(refused.join("\n"))),
+        },
         warnings,
     })
 }
@@ -257,6 +286,16 @@ fn with_inventory(view: &View, machine: &Machine) -> Result<Value, Error> {
             .or_insert_with(|| Value::Object(told.hardware));
     }
     Ok(hardware)
+}
+
+/// What the server's rules say of the images of a template that nothing is filled into yet, a line each; of one that needs devices
+/// nothing, until it has some.
+pub fn refused_images(text: &str, images: &ImagePolicy) -> Vec<String> {
+    let Ok(mut rendered) = language::render(text, &Devices::default()) else {
+        return Vec::new();
+    };
+    images.settle(&mut rendered.definition);
+    images.refused(&rendered.definition)
 }
 
 /// The command that prints what was rendered.
@@ -311,6 +350,7 @@ const MAX_BELOW: usize = 32;
 fn undone_below(
     view: &View,
     scope: &Scope,
+    images: &ImagePolicy,
     definition: &Definition,
     seen: &mut BTreeSet<String>,
     warnings: &mut Vec<String>,
@@ -348,8 +388,10 @@ fn undone_below(
         let unknown = secrets::unknown(view, scope, &language::secrets(&text))?;
         let told = unknown.iter();
         warnings.extend(told.map(|what| format!("template {template:?}, {}", described(what, ""))));
+        let refused = refused_images(&text, images).into_iter();
+        warnings.extend(refused.map(|what| format!("template {template:?}, {what}")));
         if let Ok(rendered) = rendered {
-            undone_below(view, scope, &rendered.definition, seen, warnings)?;
+            undone_below(view, scope, images, &rendered.definition, seen, warnings)?;
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use store::StoreHandle;
 use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::agents::pull::{Offers, RegistrySettings};
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
 use crate::data::intake::Intake;
@@ -31,6 +33,7 @@ use coordinator::database::formats;
 use coordinator::machines::Served;
 use coordinator::order::trim::Kept;
 use coordinator::{Coordinator, Limits};
+use workflow::language::ImagePolicy;
 
 /// What may be set; the defaults are for real use.
 #[derive(Clone, Debug)]
@@ -62,6 +65,10 @@ pub struct Config {
     /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
     /// process.
     pub secrets_key: Option<PathBuf>,
+    /// Which images machines may run, and whether a built-in action is meant by an image's name.
+    pub image_policy: ImagePolicy,
+    /// How machines pull images by themselves, by the names of registries as references have them.
+    pub pulls: BTreeMap<String, RegistrySettings>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
     /// What those may take who come from outside.
@@ -84,6 +91,8 @@ impl Default for Config {
             blobs: Blobs::in_memory(),
             images: Blobs::in_memory(),
             secrets_key: None,
+            image_policy: ImagePolicy::default(),
+            pulls: BTreeMap::new(),
             authority: Pin::of(b""),
             limits: crate::Limits::default(),
         }
@@ -109,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) archive_turns: Turns,
     pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
+    /// What agents may ask for before they pull.
+    pub(crate) offers: Offers,
     pub(crate) secrets_key: Arc<KeyFile>,
     pub(crate) silence: Silence,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -164,7 +175,8 @@ impl ControlPlane {
         let rows = store.store().clone();
         // Before anything reads or writes.
         off_the_runtime(move || formats::CURRENT.prepare(&*rows)).await?;
-        let coordinator = Coordinator::new(store.store().clone(), Limits::default());
+        let coordinator = Coordinator::new(store.store().clone(), Limits::default())
+            .with_images(config.image_policy.clone());
         let (lost_after, archive_after, keep_ended) =
             (config.lost_after, config.archive_after, config.keep_ended);
         let keep_events = config.keep_events;
@@ -192,6 +204,7 @@ impl ControlPlane {
             archive_turns: Turns::default(),
             coordinator,
             agents: Registry::default(),
+            offers: Offers::default(),
             secrets_key,
             silence: Silence::default(),
             changes,

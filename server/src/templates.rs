@@ -1,6 +1,7 @@
 //! Templates, as people store and ask for them.
 
 use coordinator::Error;
+use coordinator::making;
 use coordinator::once::Once;
 use coordinator::templates::{self, Offered, Template};
 use proto::v1::DeleteTemplateResponse;
@@ -20,16 +21,20 @@ impl ControlPlane {
     ) -> Result<(Template, Vec<String>), Error> {
         let object = templates::namespace_of(&offered.text, offered.name.trim(), &offered.source)?;
         let within = within.narrowed(&object)?;
+        let images = self.inner.config.image_policy.clone();
         // Its namespace stays meanwhile.
         let _turn = self.inner.machines_turn.read().await;
         loop {
             let (within, offered) = (within.clone(), offered.clone());
             let (id, now) = (Uuid::now_v7().to_string(), clock::wall());
-            let put = self
-                .inner
-                .db
-                .with(move |view| templates::put(view, &within.scope(view)?, &offered, &id, now))
-                .await?;
+            let images = images.clone();
+            let put = self.inner.db.with(move |view| {
+                let mut put = templates::put(view, &within.scope(view)?, &offered, &id, now)?;
+                put.warnings
+                    .extend(making::refused_images(&put.template.text, &images));
+                Ok(put)
+            });
+            let put = put.await?;
             let Some(batch) = put.batch else {
                 return Ok((put.template, put.warnings));
             };

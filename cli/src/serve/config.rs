@@ -1,6 +1,7 @@
 //! The server's settings: a TOML file, `FARRIER_*` variables and flags, all of the same names. A flag wins over a
 //! variable, a variable over the file.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,9 +12,12 @@ use boots::{BootsConfig, DhcpMode};
 use clap::builder::BoolishValueParser;
 use registry::Outside;
 use serde::Deserialize;
+use server::RegistrySettings;
 use store::blobs::Blobs;
+use workflow::language::{AllowedImages, ImagePolicy, NativeImages};
 
 use super::outside::{Fetched, outside};
+use super::pulls::pulls;
 use crate::commands::LogFormat;
 use crate::duration::{Given, duration, setting};
 use crate::failure::Failure;
@@ -149,6 +153,60 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     registry_logins: Option<PathBuf>,
+    /// A mirror that machines ask before a registry itself, when they pull by themselves: REGISTRY=http://HOST:PORT or
+    /// REGISTRY=https://HOST; may be given more than once [default: none]
+    #[arg(
+        long = "pull-mirror",
+        value_name = "REGISTRY=URL",
+        env = "FARRIER_PULL_MIRRORS",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_mirrors: Option<Vec<String>>,
+    /// A registry that machines ask by plain HTTP; may be given more than once [default: none]
+    #[arg(
+        long = "pull-plain",
+        value_name = "REGISTRY",
+        env = "FARRIER_PULL_PLAIN",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_plain: Option<Vec<String>>,
+    /// Authorities of a registry and of its mirrors, in PEM, which machines believe when they pull its images; may be given more than
+    /// once [default: none]
+    #[arg(
+        long = "pull-ca",
+        value_name = "REGISTRY=FILE",
+        env = "FARRIER_PULL_CA",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_ca: Option<Vec<String>>,
+    /// Images that machines may run: those of HOST, or of HOST/PATH; may be given more than once [default: all]
+    #[arg(
+        long = "allow-registry",
+        value_name = "HOST[/PATH]",
+        env = "FARRIER_ALLOW_REGISTRIES",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    allow_registries: Option<Vec<AllowedImages>>,
+    /// Refuse images that are not named by their digests
+    #[arg(
+        long,
+        value_name = "YES",
+        env = "FARRIER_REQUIRE_DIGEST",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new()
+    )]
+    require_digest: Option<bool>,
+    /// Who runs an image with the name of a built-in action: prefer, the agent itself; never, its image is pulled
+    /// [default: prefer]
+    #[arg(long, value_name = "WHEN", value_parser = native_images, env = "FARRIER_NATIVE", hide_env_values = true)]
+    native: Option<NativeImages>,
     /// How long after its end a workflow is archived: it then takes one file [default: 1m]
     #[arg(long, value_name = "TIME", value_parser = duration, env = "FARRIER_ARCHIVE_AFTER", hide_env_values = true)]
     #[serde(default, deserialize_with = "setting")]
@@ -258,6 +316,14 @@ impl TryFrom<Given> for StopGrace {
     }
 }
 
+fn native_images(text: &str) -> Result<NativeImages, String> {
+    match text {
+        "never" => Ok(NativeImages::Never),
+        "prefer" => Ok(NativeImages::Prefer),
+        _ => Err("write prefer or never".to_owned()),
+    }
+}
+
 /// What is kept by digest.
 pub(crate) struct Contents {
     /// Of the store's rows.
@@ -282,6 +348,8 @@ pub(crate) struct ServeConfig {
     pub(crate) store_check: bool,
     /// Registries that images are fetched from.
     pub(crate) outside: Outside,
+    image_policy: ImagePolicy,
+    pulls: BTreeMap<String, RegistrySettings>,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -311,6 +379,11 @@ impl ServeConfig {
             args.registries.as_deref().unwrap_or_default(),
             args.registry_ca.as_ref(),
             args.registry_logins.as_ref(),
+        )?;
+        let pulls = pulls(
+            args.pull_mirrors.as_deref().unwrap_or_default(),
+            args.pull_plain.as_deref().unwrap_or_default(),
+            args.pull_ca.as_deref().unwrap_or_default(),
         )?;
         let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
         let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
@@ -344,6 +417,12 @@ impl ServeConfig {
             stop_grace: args.stop_grace,
             store_check: args.no_store_check != Some(true),
             outside,
+            image_policy: ImagePolicy {
+                allowed: args.allow_registries.unwrap_or_default(),
+                needs_digest: args.require_digest == Some(true),
+                native: args.native.unwrap_or_default(),
+            },
+            pulls,
             boots,
         })
     }
@@ -360,6 +439,8 @@ impl ServeConfig {
             stop_grace: self.stop_grace.map_or(defaults.stop_grace, |time| time.0),
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),
             keep_ended: self.keep_ended,
+            image_policy: self.image_policy.clone(),
+            pulls: self.pulls.clone(),
             served: served(&self.boots.interface, self.boots.address),
             ..defaults
         }
@@ -389,6 +470,12 @@ impl ServeArgs {
             registries: self.registries.or(file.registries),
             registry_ca: self.registry_ca.or(file.registry_ca),
             registry_logins: self.registry_logins.or(file.registry_logins),
+            pull_mirrors: self.pull_mirrors.or(file.pull_mirrors),
+            pull_plain: self.pull_plain.or(file.pull_plain),
+            pull_ca: self.pull_ca.or(file.pull_ca),
+            allow_registries: self.allow_registries.or(file.allow_registries),
+            require_digest: self.require_digest.or(file.require_digest),
+            native: self.native.or(file.native),
             archive_after: self.archive_after.or(file.archive_after),
             keep_ended: self.keep_ended.or(file.keep_ended),
             lost_after: self.lost_after.or(file.lost_after),

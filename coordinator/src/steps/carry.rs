@@ -270,7 +270,7 @@ impl Coordinator {
             idempotency_key: String::new(),
             by: String::new(),
         };
-        let (mut creation, text) = making::make(step.view()?, &scope, source, identity)?;
+        let (mut creation, text) = making::make(step.view()?, &scope, &self.images, source, identity)?;
         creation.policy = child.policy.to_vec();
         Ok((creation, text))
     }

@@ -49,6 +49,7 @@ use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
     self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, Stamp, UnixMillis, Workflow,
 };
+use workflow::language::ImagePolicy;
 
 use crate::data::{Changed, versions};
 use crate::database::{self, View, detached};
@@ -246,6 +247,8 @@ pub struct Limits {
 pub struct Coordinator {
     store: Arc<dyn Store>,
     limits: Limits,
+    /// For sub-workflows; who makes others has the same.
+    images: ImagePolicy,
     workflows: Cache<Known>,
     machines: Cache<KnownMachine>,
     /// The namespaces of records, with what wrote the record; see [`Coordinator::namespace_of`].
@@ -287,7 +290,14 @@ impl Coordinator {
             busy: Mutex::default(),
             suspects: Mutex::default(),
             limits,
+            images: ImagePolicy::default(),
         }
+    }
+
+    /// The same with rules for the images of sub-workflows.
+    #[must_use]
+    pub fn with_images(self, images: ImagePolicy) -> Self {
+        Self { images, ..self }
     }
 
     /// Loads and decides; writes nothing.

@@ -9,6 +9,7 @@ use coordinator::machines;
 use coordinator::making::{self, Identity, Source};
 use coordinator::templates::{self, Offered};
 use store::{MemoryStore, Store};
+use workflow::language::ImagePolicy;
 
 use crate::harness::home;
 
@@ -70,7 +71,7 @@ fn made(view: &View, source: Source) -> Result<(String, String, String), Error> 
         idempotency_key: String::new(),
         by: String::new(),
     };
-    let (creation, _) = making::make(view, &home(), source, identity)?;
+    let (creation, _) = making::make(view, &home(), &ImagePolicy::default(), source, identity)?;
     let task = &creation.definition.tasks[0];
     let of: &BTreeMap<String, String> = &task.actions[0].environment;
     Ok((task.worker.clone(), of["DISK"].clone(), of["HOST"].clone()))
@@ -137,7 +138,7 @@ fn the_record_is_that_of_the_machine_that_is_meant() {
 fn a_rendering_is_there_whatever_is_wrong_with_it() {
     let (_store, view) = prepared();
     let mut bad = source(&[("device_1", "node1"), ("host", "a\"b")], "");
-    let rendering = making::rendering(&view, &home(), bad.clone()).unwrap();
+    let rendering = making::rendering(&view, &home(), &ImagePolicy::default(), bad.clone()).unwrap();
     assert!(
         rendering.yaml.ends_with("HOST: \"a\"b\"}}\n"),
         "{}",
@@ -151,7 +152,7 @@ fn a_rendering_is_there_whatever_is_wrong_with_it() {
         )
     );
     bad.text = "{{ if }}x{{ end }}".into();
-    let rendering = making::rendering(&view, &home(), bad).unwrap();
+    let rendering = making::rendering(&view, &home(), &ImagePolicy::default(), bad).unwrap();
     assert_eq!(rendering.yaml, "");
     assert_eq!(
         rendering.outcome.unwrap_err().to_string(),
@@ -217,4 +218,53 @@ fn a_file_of_machines_is_checked_without_a_store() {
     let found = machines::check("machine: a\nmac: \"52\n").unwrap_err();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].place.line, found[0].place.column), (2, 6));
+}
+
+#[test]
+fn what_sub_workflows_would_be_refused_for_and_images_without_a_digest_are_told_once() {
+    let (store, _) = prepared();
+    let stored = |name: &str, text: &str| {
+        let offered = Offered {
+            name: name.into(),
+            text: text.into(),
+            source: String::new(),
+        };
+        let view = View::now(&*store).expect("a view");
+        let put = templates::put(&view, &home(), &offered, name, 1).expect("a template");
+        store
+            .commit(&put.batch.expect("new").into_commit())
+            .expect("committed");
+    };
+    stored(
+        "below",
+        "version: \"1\"\nname: below\ntasks: [{name: b, worker: slot-1, actions: [{name: x, image: \"evil.example/x:1\"}]}]\n",
+    );
+    let text = "version: \"1\"\nname: above\ntasks:\n  - {name: a, worker: slot-1, actions: [{name: y, image: \"quay.io/y:1\"}, \
+                {name: z, image: \"quay.io/y:1\"}]}\n  - {name: sub, workflow: below}\n";
+    let source = Source {
+        text: text.into(),
+        ..Source::default()
+    };
+    let images = ImagePolicy {
+        allowed: vec!["quay.io".parse().expect("a registry")],
+        ..ImagePolicy::default()
+    };
+    let view = View::now(&*store).expect("a view");
+    let rendering = making::rendering(&view, &home(), &images, source).expect("rendered");
+    rendering.outcome.expect("it is a workflow all the same");
+    let told = |begin: &str| {
+        rendering
+            .warnings
+            .iter()
+            .filter(|line| line.starts_with(begin))
+            .count()
+    };
+    let below = "template \"below\", task \"b\", action \"x\": image evil.example/x:1 is refused: ";
+    assert_eq!(told(below), 1, "{:?}", rendering.warnings);
+    assert_eq!(
+        told("no digest is in the name of quay.io/y:1: "),
+        1,
+        "{:?}",
+        rendering.warnings
+    );
 }

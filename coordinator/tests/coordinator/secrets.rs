@@ -6,6 +6,7 @@ use coordinator::making::{Identity, Source, make};
 use coordinator::secrets::{self, Key};
 use coordinator::{Answer, Error, Input, Orders, templates};
 use workflow::engine::{StepState, WorkflowState};
+use workflow::language::ImagePolicy;
 
 use crate::harness::*;
 
@@ -84,7 +85,8 @@ fn a_template_that_names_no_secret_that_there_is_is_told_so_and_makes_no_workflo
             parent: None,
             idempotency_key: String::new(),
         };
-        make(&server.view(), &home(), source, identity).map(|(_, text)| text.warnings)
+        make(&server.view(), &home(), &ImagePolicy::default(), source, identity)
+            .map(|(_, text)| text.warnings)
     };
     let Err(Error::NotFound(said)) = make(&server) else {
         panic!("a workflow was made")
@@ -107,7 +109,7 @@ fn a_device_is_no_way_to_a_secret() {
         devices,
         ..Source::default()
     };
-    let rendered = coordinator::making::rendering(&server.view(), &home(), source);
+    let rendered = coordinator::making::rendering(&server.view(), &home(), &ImagePolicy::default(), source);
     assert!(matches!(rendered, Err(Error::Invalid(said)) if said.contains("\"device_1\" holds ${{")));
 }
 

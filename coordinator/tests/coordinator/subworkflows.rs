@@ -1,6 +1,8 @@
 //! Workflows that make workflows.
 
+use coordinator::Coordinator;
 use workflow::engine::{Command, WorkflowState};
+use workflow::language::ImagePolicy;
 
 use crate::harness::*;
 
@@ -74,6 +76,27 @@ fn a_sub_workflow_that_cannot_be_made_fails_its_task() {
         ended.head.message
     );
     assert!(server.machine("m1").claims.is_empty());
+}
+
+#[test]
+fn a_sub_workflow_whose_image_is_refused_fails_its_task_with_the_refusal() {
+    let mut server = Server::new(limits());
+    let images = ImagePolicy {
+        allowed: vec!["quay.io".parse().expect("a registry")],
+        ..ImagePolicy::default()
+    };
+    server.coordinator = Coordinator::new(server.store.clone(), limits()).with_images(images);
+    server.template(
+        "child",
+        &CHILD.replace("image: cexec", "image: \"evil.example/x:1\""),
+    );
+    server.attach("m1", "k1");
+    let root = server.create(PARENT);
+    server.work_off("m1");
+    let ended = server.workflow(&root);
+    assert_eq!(ended.head.state, WorkflowState::Failed);
+    let refused = "task \"only\", action \"x\": image evil.example/x:1 is refused: this server allows images of quay.io alone";
+    assert!(ended.head.message.contains(refused), "{}", ended.head.message);
 }
 
 #[test]

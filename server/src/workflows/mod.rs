@@ -33,7 +33,7 @@ use coordinator::once::{self, Once};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
-use workflow::language::PolicyRule;
+use workflow::language::{ImagePolicy, PolicyRule};
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +109,11 @@ impl ControlPlane {
         // Until it is stored: no machine that it is for goes away in between.
         let _turn = self.inner.machines_turn.read().await;
         let asked = creation.clone();
-        let new = self.inner.db.with(move |view| new_workflow(view, asked.clone()));
+        let images = self.inner.config.image_policy.clone();
+        let new = self
+            .inner
+            .db
+            .with(move |view| new_workflow(view, &images, asked.clone()));
         let new = new.await?;
         let (new, warnings) = new;
         match self.step_to_its_end(Input::Create(Box::new(new))).await {
@@ -130,11 +134,12 @@ impl ControlPlane {
             let object = templates::namespace_of(&asked.text, &asked.name, &asked.file)?;
             asked.within = asked.within.narrowed(&object)?;
         }
+        let images = self.inner.config.image_policy.clone();
         self.inner
             .db
             .with(move |view| {
                 let scope = asked.within.scope(view)?;
-                making::rendering(view, &scope, source_of(view, &scope, asked.clone())?)
+                making::rendering(view, &scope, &images, source_of(view, &scope, asked.clone())?)
             })
             .await
     }
@@ -285,7 +290,11 @@ impl ControlPlane {
     }
 }
 
-fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String>), Error> {
+fn new_workflow(
+    view: &View,
+    images: &ImagePolicy,
+    asked: Creation,
+) -> Result<(NewWorkflow, Vec<String>), Error> {
     let scope = asked.within.scope(view)?;
     let id = Uuid::now_v7().to_string();
     let mut extra = Batch::default();
@@ -301,7 +310,7 @@ fn new_workflow(view: &View, asked: Creation) -> Result<(NewWorkflow, Vec<String
         by: asked.by.clone(),
     };
     let (start_at, policy) = (asked.start_at, asked.policy.clone());
-    let (mut creation, text) = making::make(view, &scope, source_of(view, &scope, asked)?, identity)?;
+    let (mut creation, text) = making::make(view, &scope, images, source_of(view, &scope, asked)?, identity)?;
     creation.start_at = start_at;
     creation.policy = policy;
     extra.put(format!("workflow-text/{id}"), &text);

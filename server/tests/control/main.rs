@@ -10,6 +10,7 @@ mod disks;
 mod examples;
 mod formats;
 mod harness;
+mod images;
 mod inputs;
 mod inventory;
 mod labels;

@@ -10,7 +10,7 @@ use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::labels::Labels;
-use crate::language::{self, Native, Resources, Runtime};
+use crate::language::{Native, Resources, Runtime};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
     environment.extend(action.environment.clone());
     let wrapped = action.wrapped(&environment);
     let native = match &wrapped {
-        Some(wrapped) => language::native(&wrapped.image),
+        Some(wrapped) => wrapped.native(),
         None => action.native(),
     };
     // What the agent does itself reports before it leaves in any case.

@@ -171,6 +171,8 @@ pub struct Action {
 pub enum Runtime {
     /// The image, as a container that a containerd of the machine's makes.
     Containerd,
+    /// The image, as a container of whom the machine's agent was told: the server's policy says so, and no template.
+    Image,
     /// The image, as a container that the agent makes by itself.
     Namespaces,
     /// The agent itself, by the last part of the image's name, wherever that image lies.
@@ -182,6 +184,7 @@ impl Runtime {
     pub fn name(self) -> &'static str {
         match self {
             Runtime::Containerd => "containerd",
+            Runtime::Image => "image",
             Runtime::Namespaces => "namespaces",
             Runtime::Native => "native",
         }

@@ -73,7 +73,7 @@ pub fn check(reference: &str) -> Result<(), ReferenceError> {
 const MAX_NAME_LEN: usize = 255;
 
 /// The first part is a registry when it could be nothing else: it has a dot, a colon or upper case, or is localhost.
-fn split_domain(reference: &str) -> (Option<&str>, &str) {
+pub(super) fn split_domain(reference: &str) -> (Option<&str>, &str) {
     match reference.split_once('/') {
         Some((first, rest))
             if first.contains(['.', ':'])
@@ -86,7 +86,7 @@ fn split_domain(reference: &str) -> (Option<&str>, &str) {
     }
 }
 
-fn check_path(path: &str) -> Result<(), ReferenceError> {
+pub(super) fn check_path(path: &str) -> Result<(), ReferenceError> {
     let lower = path.to_ascii_lowercase();
     if lower != path {
         return Err(ReferenceError::UpperCase(path.into(), lower));
@@ -118,7 +118,7 @@ fn is_component(component: &str) -> bool {
 }
 
 /// domain := host [':' port]; host := domain-name | IPv4 | '[' IPv6 ']'
-fn is_domain(domain: &str) -> bool {
+pub(super) fn is_domain(domain: &str) -> bool {
     let is_port = |port: &str| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     if let Some(rest) = domain.strip_prefix('[') {
         let Some((address, port)) = rest.split_once(']') else {

@@ -22,6 +22,7 @@ mod fields;
 mod flow;
 mod functions;
 mod holes;
+mod image_policy;
 mod image_reference;
 mod inputs;
 mod native;
@@ -44,6 +45,10 @@ pub use definition::{
     Runtime, Task,
 };
 pub use duration::{duration_ms, time_ms};
+pub use image_policy::{
+    AllowedImages, ImagePolicy, ImageRefused, NativeImages, NotAllowedImages, complete_image_name,
+    in_words as refused_in_words,
+};
 pub use image_reference::{ReferenceError, check as check_image_reference};
 pub use inputs::{inputs, typed_inputs};
 pub use native::{NATIVE, Native, Writes, native};

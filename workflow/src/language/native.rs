@@ -134,7 +134,7 @@ impl Action {
 pub(super) fn native_by(runtime: Option<Runtime>, image: &str) -> Option<&'static Native> {
     match runtime {
         Some(Runtime::Native) => named(last_part(repository(image))),
-        Some(Runtime::Containerd | Runtime::Namespaces) => None,
+        Some(Runtime::Containerd | Runtime::Image | Runtime::Namespaces) => None,
         None => native(image),
     }
 }
@@ -334,7 +334,7 @@ mod tests {
             Some("reboot"),
         );
         check("registry.example/x/kexec", Some(Runtime::Native), None);
-        for runtime in [Runtime::Containerd, Runtime::Namespaces] {
+        for runtime in [Runtime::Containerd, Runtime::Image, Runtime::Namespaces] {
             check("reboot", Some(runtime), None);
         }
     }

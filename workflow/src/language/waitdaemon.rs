@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use yaml::{Kind, Place};
 
 use super::fields::Check;
-use super::native::{last_part, repository};
+use super::native::{Native, last_part, native, repository};
 use super::{Action, Runtime, image_reference};
 
 /// Where it is published, in every registry: a mirror keeps that, whatever it puts in front.
@@ -27,6 +27,15 @@ pub struct Wrapped {
     /// Between the server's acknowledgement and the start. The wrapper's own default of 10 s gives the report time to
     /// arrive; here it has arrived.
     pub wait_s: u64,
+    /// The server's policy has images of any name pulled.
+    is_pulled: bool,
+}
+
+impl Wrapped {
+    /// The native action that the image means.
+    pub fn native(&self) -> Option<&'static Native> {
+        native(&self.image).filter(|_| !self.is_pulled)
+    }
 }
 
 impl Action {
@@ -38,6 +47,7 @@ impl Action {
                 .get(WAIT_SECONDS)
                 .and_then(|text| text.trim().parse().ok())
                 .unwrap_or(0),
+            is_pulled: self.runtime == Some(Runtime::Image),
         })
     }
 }
@@ -46,7 +56,7 @@ impl Action {
 pub(super) fn is_wrapper(runtime: Option<Runtime>, image: &str) -> bool {
     let repository = repository(image);
     let before = repository.strip_suffix(PUBLISHED_AS);
-    runtime.is_none()
+    matches!(runtime, None | Some(Runtime::Image))
         && (repository == CARRIED_AS
             || before.is_some_and(|before| before.is_empty() || before.ends_with('/')))
 }
@@ -113,6 +123,7 @@ mod tests {
             Some(Wrapped {
                 image: "alpine".to_owned(),
                 wait_s,
+                is_pulled: false,
             })
         };
         for image in [
@@ -126,6 +137,18 @@ mod tests {
         }
         let told = [("IMAGE", "alpine"), ("WAIT_SECONDS", "30")];
         assert_eq!(wrapped("jacobweinstock/waitdaemon", None, &told), want(30));
+    }
+
+    #[test]
+    fn what_it_starts_is_pulled_where_a_policy_has_all_pulled() {
+        let started = |runtime| {
+            let wrapped = wrapped("jacobweinstock/waitdaemon", runtime, &[("IMAGE", "reboot")]);
+            wrapped
+                .and_then(|wrapped| wrapped.native())
+                .map(|native| native.name)
+        };
+        assert_eq!(started(None), Some("reboot"));
+        assert_eq!(started(Some(Runtime::Image)), None);
     }
 
     #[test]

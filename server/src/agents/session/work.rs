@@ -3,7 +3,7 @@
 use proto::v1::{self, Idle, RunAction, StopAction, server_message};
 use redaction::Secrets;
 use workflow::engine::{self, AttemptId};
-use workflow::language::{Resources, Runtime};
+use workflow::language::{Resources, Runtime, refused_in_words};
 
 use super::{End, Session, replaced};
 use crate::clock;
@@ -87,11 +87,21 @@ impl Session {
     }
 
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<Option<Orders>, End> {
+        if let Some(withheld) = self.image_refused(&dispatch) {
+            return self.withhold(dispatch.attempt, withheld).await;
+        }
         let (handed, values) = match self.control.hand_out(&dispatch).await? {
             Ok(handed) => handed,
             Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
         };
-        self.secrets = Some((dispatch.attempt.clone(), Secrets::new(values.values())));
+        let offered = self.control.offer_pull(&self.handle.machine, &dispatch).await?;
+        let (login, has_pull_settings) = match offered {
+            Ok(offered) => offered,
+            Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
+        };
+        let hidden = values.values().map(AsRef::as_ref);
+        let hidden = hidden.chain(login.as_ref().map(|login| login.password.as_str()));
+        self.secrets = Some((dispatch.attempt.clone(), Secrets::new(hidden)));
         tracing::info!(machine = self.handle.machine, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
         let workflow = self.control.workflow_in_store(&dispatch.attempt.workflow).await?;
         // The root's newest, which its other workflows have made too: one short read.
@@ -115,6 +125,7 @@ impl Session {
             action: dispatch.action,
             image: dispatch.image,
             native: dispatch.native.map_or("", |native| native.name).to_owned(),
+            has_pull_settings,
             runtime: runtime(dispatch.runtime),
             last: dispatch.leaves_before_s.map(|wait_s| v1::Last { wait_s }),
             command: handed.command,
@@ -137,6 +148,25 @@ impl Session {
         self.send(server_message::Kind::Run(run)).await.map(|()| None)
     }
 
+    /// Whether the server's rules keep an image from its machine: one that an expression has filled in, or of a workflow that was made
+    /// under other rules.
+    fn image_refused(&self, dispatch: &engine::Dispatch) -> Option<Withheld> {
+        if dispatch.native.is_some() {
+            return None;
+        }
+        let refused = self
+            .control
+            .inner
+            .config
+            .image_policy
+            .check(&dispatch.image)
+            .err()?;
+        Some(Withheld {
+            reason: "ImageRefused",
+            message: refused_in_words(&dispatch.task, &dispatch.action, &refused),
+        })
+    }
+
     /// Says why there is nothing to do, once.
     async fn idle(&mut self) -> Result<(), End> {
         if self.running.is_some() {
@@ -157,7 +187,7 @@ impl Session {
 fn runtime(said: Option<Runtime>) -> String {
     match said {
         Some(runtime @ (Runtime::Containerd | Runtime::Namespaces)) => runtime.name().to_owned(),
-        Some(Runtime::Native) | None => String::new(),
+        Some(Runtime::Image | Runtime::Native) | None => String::new(),
     }
 }
 
