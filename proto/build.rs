@@ -46,7 +46,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "#[serde(skip_serializing_if = \"Option::is_none\")]",
         )
         // They carry secrets; `lib.rs` says what is shown of them.
-        .skip_debug(["farrier.v1.RunAction", "farrier.v1.SetSecretRequest"])
+        .skip_debug([
+            "farrier.v1.GetPullSettingsRequest",
+            "farrier.v1.PullSettings",
+            "farrier.v1.RunAction",
+            "farrier.v1.SetSecretRequest",
+        ])
         .compile_fds(files)?;
     Ok(())
 }

@@ -53,7 +53,11 @@ fn forget_stdin() {
     }
 }
 
-fn random(bytes: &mut [u8]) -> io::Result<()> {
+/// Bytes drawn by chance. Blocks until there is randomness.
+///
+/// # Errors
+/// The kernel gives none.
+pub(crate) fn random(bytes: &mut [u8]) -> io::Result<()> {
     // SAFETY: the buffer is valid for its length.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     match usize::try_from(got) {

@@ -25,6 +25,7 @@ pub mod modules;
 mod needed;
 pub mod net;
 pub mod notices;
+mod pull;
 mod runtime;
 pub mod screen;
 pub mod setting;
@@ -33,7 +34,10 @@ mod start;
 mod stores;
 pub mod supervisor;
 pub mod tools;
+mod wiping;
 pub mod worker;
+
+pub use wiping::Wiping;
 
 #[cfg(panic = "abort")]
 compile_error!("a panic in an action has to end as a failed action: build the agent with panic = \"unwind\"");

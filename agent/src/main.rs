@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use farrier_agent::Wiping;
+
+#[global_allocator]
+static ALLOCATOR: Wiping = Wiping;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os()
         .skip(1)

@@ -5,9 +5,11 @@ use std::path::Path;
 use containerd::{Containerd, Error};
 use oci::Pull;
 use oci::registry::Registries;
+use proto::v1;
 
 use crate::actions::{Feed, Halt, Held, Images, NoImage, Runtime};
-use crate::images::pulled;
+use crate::data::DataServer;
+use crate::pull::{Asked, pulled};
 
 /// The stores of one containerd.
 pub(crate) struct Stores {
@@ -44,8 +46,23 @@ impl Stores {
 
 #[tonic::async_trait]
 impl Images for Stores {
-    async fn image(&self, reference: &str, feed: &Feed, _: &Halt) -> Result<Held, NoImage> {
-        self.containerd.prepare().await.map_err(|e| NoImage {
+    async fn image(
+        &self,
+        action: &v1::RunAction,
+        server: &DataServer,
+        feed: &Feed,
+        halt: &Halt,
+    ) -> Result<Held, NoImage> {
+        let prepared = tokio::select! {
+            prepared = self.containerd.prepare() => prepared,
+            () = halt.token().cancelled_owned() => {
+                return Err(NoImage {
+                    reason: "Stopped".to_owned(),
+                    message: "it was stopped".to_owned(),
+                });
+            }
+        };
+        prepared.map_err(|e| NoImage {
             reason: match e {
                 Error::Away { .. } | Error::Silent { .. } => "ContainerdAway",
                 Error::Full { .. } | Error::Refused { .. } => "ImageFolder",
@@ -53,10 +70,16 @@ impl Images for Stores {
             .to_owned(),
             message: e.to_string(),
         })?;
-        let image = pulled(&self.pull, &self.containerd, &self.registries, reference, feed).await?;
+        let asked = Asked {
+            action,
+            server,
+            feed,
+            halt,
+        };
+        let image = pulled(&self.pull, &self.containerd, &self.registries, &asked).await?;
         feed.line(format!(
-            "farrier: image {reference} is {}, in containerd",
-            image.digest
+            "farrier: image {} is {}, in containerd",
+            action.image, image.digest
         ))
         .await;
         let config = image.config.clone();

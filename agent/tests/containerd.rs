@@ -1,6 +1,7 @@
 //! Actions that are images, by the real agent as a process and a containerd of Debian's. As root.
 #![allow(dead_code, reason = "what other tests have of their own is not used here")]
 
+mod debian;
 mod fake;
 #[path = "../../containerd/tests/runtime/machine.rs"]
 mod machine;
@@ -11,6 +12,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use debian::Registry;
 use fake::{Agent, FakeServer, Stream};
 use machine::Machine;
 use proto::v1::report::Outcome;
@@ -289,4 +291,52 @@ async fn a_machine_without_containerd_says_so() {
         told.message
     );
     drop(agent);
+}
+
+/// What containerd writes down of an image that was pulled with a login, and of its action. The agent's memory is looked through in
+/// `logins.rs`: whoever runs actions, the pull is the same.
+#[tokio::test]
+async fn containerd_keeps_nothing_of_a_login() {
+    let world = World::new();
+    let (server, mut stream, _agent) = world.attached(&["--runtime", "containerd"]).await;
+    let folder = tempfile::Builder::new()
+        .prefix("runtime.")
+        .tempdir()
+        .expect("folder");
+    let registry = Registry::with_login(folder.path());
+    registry.push_image_of("");
+    server.data().pull_settings = v1::PullSettings {
+        user: debian::USER.to_owned(),
+        password: debian::password(),
+        ..v1::PullSettings::default()
+    };
+    let action = RunAction {
+        image: format!("{}/tools/box:v1", registry.host),
+        command: vec!["echo started; sleep 600".to_owned()],
+        pid: "host".to_owned(),
+        has_pull_settings: true,
+        ..world.action("w/1", "")
+    };
+    stream.run(&action).await;
+    stream.line("started").await;
+    let kept = world.machine.socket();
+    let kept = kept.parent().expect("containerd's folder");
+    let finds = |text: &str| {
+        let mut look = Command::new("grep");
+        look.args(["-r", "-a", "-q", "-F", "-e", text]).arg(kept);
+        let looked = look.stderr(std::process::Stdio::null()).status().expect("grep");
+        looked.success()
+    };
+    assert!(
+        finds("tools/box:v1"),
+        "it has the image, and so there is something to look through"
+    );
+    for secret in [debian::password(), "YWxpOm9wZW4gc2VzYW1l".to_owned()] {
+        assert!(!finds(&secret), "containerd has {secret:?}");
+    }
+    // It ends here: without its agent it would run on.
+    stream.stop("w/1").await;
+    let ended = stream.report().await.outcome.expect("an outcome");
+    assert!(matches!(ended, Outcome::Stopped(_)), "{ended:?}");
+    world.assert_nothing_left();
 }

@@ -27,7 +27,8 @@ struct Busybox {
 
 #[tonic::async_trait]
 impl Images for Busybox {
-    async fn image(&self, reference: &str, _: &Feed, _: &Halt) -> Result<Held, NoImage> {
+    async fn image(&self, action: &RunAction, _: &DataServer, _: &Feed, _: &Halt) -> Result<Held, NoImage> {
+        let reference = action.image.as_str();
         if reference != "busybox" {
             return Err(NoImage {
                 reason: "NoSuchImage".to_owned(),

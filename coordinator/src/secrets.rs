@@ -20,6 +20,8 @@ use crate::namespaces::{Reach, Scope, of, option};
 
 /// The name of the key's file in a server's data directory.
 pub const KEY_FILE: &str = "secrets.key";
+/// The secret that has the logins with which machines pull images, in the form of Docker's `config.json`: no action is given it.
+pub const PULL_LOGINS: &str = "PULL_LOGINS";
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
 /// Bytes of a nonce. Drawn by chance they are good for 2³² values under one key (NIST SP 800-38D section 8.3 counts so for
@@ -308,6 +310,14 @@ pub fn all(view: &View, reach: &Reach) -> Result<Vec<(SecretId, Secret)>, Error>
     Ok(named.filter(|(id, _)| reach.has(&id.namespace)).collect())
 }
 
+/// That a secret is for the server alone, in words.
+pub fn not_for_actions(name: &str) -> String {
+    format!(
+        "secret {name} has the logins with which machines pull images, and no action is given it: set the value that the action needs \
+         under another name"
+    )
+}
+
 /// The values of these secrets, or why one has none.
 ///
 /// # Errors
@@ -347,18 +357,25 @@ pub fn is_set(view: &View, scope: &Scope, name: &str) -> Result<bool, Error> {
     Ok(view.get::<Secret>(&row(scope, name))?.is_some())
 }
 
-/// Of the secrets that a template names, the places of those that there are not; each name once.
+/// Of the secrets that a template names, the places of those that no action is handed, as there are none or they are for the server
+/// alone; each name once.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn unknown(view: &View, scope: &Scope, named: &[SecretUse]) -> Result<Vec<Problem>, Error> {
     let (mut seen, mut unknown) = (BTreeSet::new(), Vec::new());
     for secret in named {
-        if seen.insert(&secret.name) && !is_set(view, scope, &secret.name)? {
-            let mut place = secret.place.clone();
-            place.finding.message = Unavailable::missing(scope, &secret.name).to_string();
-            unknown.push(place);
+        if !seen.insert(&secret.name) {
+            continue;
         }
+        let message = match secret.name.as_str() {
+            PULL_LOGINS => not_for_actions(PULL_LOGINS),
+            name if is_set(view, scope, name)? => continue,
+            name => Unavailable::missing(scope, name).to_string(),
+        };
+        let mut place = secret.place.clone();
+        place.finding.message = message;
+        unknown.push(place);
     }
     Ok(unknown)
 }

@@ -37,6 +37,25 @@ impl fmt::Debug for v1::SetSecretRequest {
     }
 }
 
+impl fmt::Debug for v1::GetPullSettingsRequest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attempt = self.access.as_ref().map(|access| &access.attempt_id);
+        out.debug_struct("GetPullSettingsRequest")
+            .field("attempt_id", &attempt)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for v1::PullSettings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("PullSettings")
+            .field("mirrors", &self.mirrors)
+            .field("plain_http", &self.plain_http)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
 impl v1::report::Outcome {
     /// Whether the agent says that an attempt, which did not end well, changed no disk.
     pub fn left_disks_untouched(&self) -> bool {
@@ -71,8 +90,18 @@ mod tests {
             value: b"hunter22".to_vec(),
             ..v1::SetSecretRequest::default()
         };
-        let shown = format!("{message:?} {message:#?} {set:?}");
+        let pull = v1::PullSettings {
+            user: "ali".into(),
+            password: "hunter22".into(),
+            ..v1::PullSettings::default()
+        };
+        let ask = v1::GetPullSettingsRequest {
+            nonce: b"hunter22".to_vec(),
+            ..v1::GetPullSettingsRequest::default()
+        };
+        let shown = format!("{message:?} {message:#?} {set:?} {pull:?} {ask:?}");
         assert!(shown.contains("login") && shown.contains("PW"), "{shown}");
+        assert!(shown.contains("ali"), "{shown}");
         // Bytes are shown as numbers.
         assert!(!shown.contains("hunter22") && !shown.contains("104"), "{shown}");
     }

@@ -1,5 +1,6 @@
 //! [`ControlPlane`]: what all parts of the control plane share, and its beginning and end.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use store::StoreHandle;
 use store::blobs::Blobs;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::agents::pull::{Offers, RegistrySettings};
 use crate::agents::registry::Registry;
 use crate::archive::{keeper, retention};
 use crate::data::intake::Intake;
@@ -65,6 +67,8 @@ pub struct Config {
     pub secrets_key: Option<PathBuf>,
     /// Which images machines may run, and whether a built-in action is meant by an image's name.
     pub image_policy: ImagePolicy,
+    /// How machines pull images by themselves, by the names of registries as references have them.
+    pub pulls: BTreeMap<String, RegistrySettings>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
     /// What those may take who come from outside.
@@ -88,6 +92,7 @@ impl Default for Config {
             images: Blobs::in_memory(),
             secrets_key: None,
             image_policy: ImagePolicy::default(),
+            pulls: BTreeMap::new(),
             authority: Pin::of(b""),
             limits: crate::Limits::default(),
         }
@@ -113,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) archive_turns: Turns,
     pub(crate) coordinator: Coordinator,
     pub(crate) agents: Registry,
+    /// What agents may ask for before they pull.
+    pub(crate) offers: Offers,
     pub(crate) secrets_key: Arc<KeyFile>,
     pub(crate) silence: Silence,
     pub(crate) changes: broadcast::Sender<Change>,
@@ -197,6 +204,7 @@ impl ControlPlane {
             archive_turns: Turns::default(),
             coordinator,
             agents: Registry::default(),
+            offers: Offers::default(),
             secrets_key,
             silence: Silence::default(),
             changes,

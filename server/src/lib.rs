@@ -34,6 +34,7 @@ mod webhooks;
 mod within;
 mod workflows;
 
+pub use agents::pull::RegistrySettings;
 pub use control::{Config, ControlPlane};
 pub use grpc::{Listeners, ServeError};
 pub use limits::Limits;

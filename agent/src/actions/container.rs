@@ -22,6 +22,7 @@ use super::scratch::{self, Scratch};
 use super::target::blocking;
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
+use crate::data::DataServer;
 use crate::device_links;
 use crate::entropy;
 use crate::setting::Setting;
@@ -36,11 +37,18 @@ const MAX_HOSTS: usize = 1024;
 /// Where images come from.
 #[tonic::async_trait]
 pub trait Images: Send + Sync {
-    /// The image, unpacked, for as long as the answer is held.
+    /// The image of an action, unpacked, for as long as the answer is held. Returns soon when the action is to be stopped. `server` is who
+    /// says how its registry is reached, where the action says that there is something to be asked for.
     ///
     /// # Errors
     /// In words, with a reason for programs.
-    async fn image(&self, reference: &str, feed: &Feed, halt: &Halt) -> Result<Held, NoImage>;
+    async fn image(
+        &self,
+        action: &v1::RunAction,
+        server: &DataServer,
+        feed: &Feed,
+        halt: &Halt,
+    ) -> Result<Held, NoImage>;
 }
 
 /// An image that is not taken away while this is held.
@@ -124,10 +132,14 @@ pub(super) async fn image(
             None => return Ok(None),
         },
     };
-    let pulled = tokio::select! {
-        pulled = images.image(&action.image, feed, halt) => pulled,
-        () = halt.asked() => return Err(Failure::stopped()),
-    };
+    if halt.is_asked() {
+        return Err(Failure::stopped());
+    }
+    // Not dropped when it is to be stopped: it ends by itself, and what it had in memory is wiped then.
+    let pulled = images.image(action, &place.data, feed, halt).await;
+    if halt.is_asked() {
+        return Err(Failure::stopped());
+    }
     pulled
         .map(Some)
         .map_err(|why| Failure::new(&why.reason, why.message))

@@ -86,7 +86,7 @@ impl Halt {
     }
 
     /// For what knows no reasons and ends at its next safe point.
-    pub(super) fn token(&self) -> CancellationToken {
+    pub(crate) fn token(&self) -> CancellationToken {
         self.token.clone()
     }
 }

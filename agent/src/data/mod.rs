@@ -1,5 +1,6 @@
 //! The workflow's ephemeral data on this side: as files in a folder, and on its way from and to the server.
 
+mod pull_settings;
 mod second_name;
 pub(crate) mod transfer;
 pub(crate) mod tree;

@@ -18,7 +18,7 @@ use super::tree::{Content, Tree};
 use crate::connection::{connect, with_jitter};
 
 const CHUNK_BYTES: usize = 256 << 10;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The server, and who asks it.
@@ -34,7 +34,7 @@ pub struct DataServer {
 }
 
 /// Whether to try again.
-enum Trouble {
+pub(super) enum Trouble {
     Away,
     Final(DataError),
 }
@@ -125,12 +125,12 @@ impl DataServer {
         }
     }
 
-    async fn client(&self) -> Result<AgentServiceClient<Channel>, Trouble> {
+    pub(super) async fn client(&self) -> Result<AgentServiceClient<Channel>, Trouble> {
         let channel = connect(&self.server).await;
         Ok(AgentServiceClient::new(channel.map_err(|_| Trouble::Away)?))
     }
 
-    fn access(&self, attempt_id: &str) -> v1::DataAccess {
+    pub(super) fn access(&self, attempt_id: &str) -> v1::DataAccess {
         v1::DataAccess {
             attempt_id: attempt_id.to_owned(),
             mac: self.mac.clone(),
@@ -255,7 +255,7 @@ fn trouble(status: Status) -> Trouble {
     ))
 }
 
-async fn wait(pause: &mut Duration) {
+pub(super) async fn wait(pause: &mut Duration) {
     tokio::time::sleep(with_jitter(*pause)).await;
     *pause = (*pause * 2).min(LONGEST_PAUSE);
 }

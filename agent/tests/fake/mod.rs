@@ -40,6 +40,10 @@ pub(crate) struct Data {
     /// Contents that were stored, by digest.
     pub(crate) stored: HashMap<String, Vec<u8>>,
     pub(crate) accesses: Vec<v1::DataAccess>,
+    /// What is said of the registry of every image.
+    pub(crate) pull_settings: v1::PullSettings,
+    /// Of who asked for it.
+    pub(crate) nonces: Vec<Vec<u8>>,
     /// So often the server is away first.
     pub(crate) away: u32,
 }
@@ -148,6 +152,17 @@ impl AgentService for Service {
             let _ = sender.send(Ok(chunk)).await;
         }
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn get_pull_settings(
+        &self,
+        request: Request<v1::GetPullSettingsRequest>,
+    ) -> Result<Response<v1::PullSettings>, Status> {
+        let request = request.into_inner();
+        let mut data = self.data.lock().expect("lock");
+        data.ask(request.access)?;
+        data.nonces.push(request.nonce);
+        Ok(Response::new(data.pull_settings.clone()))
     }
 
     async fn put_data(

@@ -1,6 +1,7 @@
 //! The server's settings: a TOML file, `FARRIER_*` variables and flags, all of the same names. A flag wins over a
 //! variable, a variable over the file.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,10 +12,12 @@ use boots::{BootsConfig, DhcpMode};
 use clap::builder::BoolishValueParser;
 use registry::Outside;
 use serde::Deserialize;
+use server::RegistrySettings;
 use store::blobs::Blobs;
 use workflow::language::{AllowedImages, ImagePolicy, NativeImages};
 
 use super::outside::{Fetched, outside};
+use super::pulls::pulls;
 use crate::commands::LogFormat;
 use crate::duration::{Given, duration, setting};
 use crate::failure::Failure;
@@ -150,6 +153,35 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     registry_logins: Option<PathBuf>,
+    /// A mirror that machines ask before a registry itself, when they pull by themselves: REGISTRY=http://HOST:PORT or
+    /// REGISTRY=https://HOST; may be given more than once [default: none]
+    #[arg(
+        long = "pull-mirror",
+        value_name = "REGISTRY=URL",
+        env = "FARRIER_PULL_MIRRORS",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_mirrors: Option<Vec<String>>,
+    /// A registry that machines ask by plain HTTP; may be given more than once [default: none]
+    #[arg(
+        long = "pull-plain",
+        value_name = "REGISTRY",
+        env = "FARRIER_PULL_PLAIN",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_plain: Option<Vec<String>>,
+    /// Authorities of a registry and of its mirrors, in PEM, which machines believe when they pull its images; may be given more than
+    /// once [default: none]
+    #[arg(
+        long = "pull-ca",
+        value_name = "REGISTRY=FILE",
+        env = "FARRIER_PULL_CA",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    pull_ca: Option<Vec<String>>,
     /// Images that machines may run: those of HOST, or of HOST/PATH; may be given more than once [default: all]
     #[arg(
         long = "allow-registry",
@@ -317,6 +349,7 @@ pub(crate) struct ServeConfig {
     /// Registries that images are fetched from.
     pub(crate) outside: Outside,
     image_policy: ImagePolicy,
+    pulls: BTreeMap<String, RegistrySettings>,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
 }
@@ -346,6 +379,11 @@ impl ServeConfig {
             args.registries.as_deref().unwrap_or_default(),
             args.registry_ca.as_ref(),
             args.registry_logins.as_ref(),
+        )?;
+        let pulls = pulls(
+            args.pull_mirrors.as_deref().unwrap_or_default(),
+            args.pull_plain.as_deref().unwrap_or_default(),
+            args.pull_ca.as_deref().unwrap_or_default(),
         )?;
         let data_dir = args.data_dir.unwrap_or_else(|| "/var/lib/farrier".into());
         let boot_dir = args.boot_dir.unwrap_or_else(|| data_dir.join("boot"));
@@ -384,6 +422,7 @@ impl ServeConfig {
                 needs_digest: args.require_digest == Some(true),
                 native: args.native.unwrap_or_default(),
             },
+            pulls,
             boots,
         })
     }
@@ -401,6 +440,7 @@ impl ServeConfig {
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),
             keep_ended: self.keep_ended,
             image_policy: self.image_policy.clone(),
+            pulls: self.pulls.clone(),
             served: served(&self.boots.interface, self.boots.address),
             ..defaults
         }
@@ -430,6 +470,9 @@ impl ServeArgs {
             registries: self.registries.or(file.registries),
             registry_ca: self.registry_ca.or(file.registry_ca),
             registry_logins: self.registry_logins.or(file.registry_logins),
+            pull_mirrors: self.pull_mirrors.or(file.pull_mirrors),
+            pull_plain: self.pull_plain.or(file.pull_plain),
+            pull_ca: self.pull_ca.or(file.pull_ca),
             allow_registries: self.allow_registries.or(file.allow_registries),
             require_digest: self.require_digest.or(file.require_digest),
             native: self.native.or(file.native),

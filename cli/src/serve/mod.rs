@@ -6,6 +6,7 @@ mod descriptors;
 mod netboot;
 mod notify;
 mod outside;
+mod pulls;
 mod store_check;
 
 use std::net::SocketAddr;

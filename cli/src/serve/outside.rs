@@ -61,6 +61,15 @@ impl TryFrom<String> for Fetched {
 }
 
 impl Fetched {
+    /// As references have it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     /// Where it is said to be, its own name does not lead there.
     fn told(&self, registries: &mut Registries) -> Result<(), String> {
         match &self.url {
@@ -108,7 +117,7 @@ pub(super) fn outside(
     Ok(Outside::new(names, registries))
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let unread =
         |error: &dyn std::fmt::Display| Failure::Usage(format!("cannot read {}: {error}", path.display()));
     let size_bytes = fs::metadata(path).map_err(|error| unread(&error))?.len();

@@ -418,6 +418,11 @@ impl Client {
             .map(|error| error.message)
             .find(|said| !said.is_empty());
         let said = said.unwrap_or_default();
+        // It may repeat what it was told; before it is cut.
+        let said = match &self.asked.endpoint.login {
+            Some(login) => login.hidden_in(&said),
+            None => said,
+        };
         let short: String = said
             .chars()
             .filter(|letter| !letter.is_control())
@@ -452,8 +457,7 @@ struct Said {
 
 /// Source: RFC 7617.
 fn basic(login: &Login) -> Zeroizing<String> {
-    let pair = Zeroizing::new(format!("{}:{}", login.user, login.password.as_str()));
-    Zeroizing::new(format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes())))
+    Zeroizing::new(format!("Basic {}", login.basic().as_str()))
 }
 
 fn for_now(what: String) -> Failed {

@@ -255,6 +255,24 @@ impl Login {
     }
 }
 
+impl Login {
+    /// What stands behind `Basic ` in a header. Source: RFC 7617, section 2.
+    pub fn basic(&self) -> Zeroizing<String> {
+        let pair = Zeroizing::new(format!("{}:{}", self.user, self.password.as_str()));
+        data_encoding::BASE64.encode(pair.as_bytes()).into()
+    }
+
+    /// A text without the password, as it is and as it is sent.
+    pub(crate) fn hidden_in(&self, text: &str) -> String {
+        let secrets = [self.password.as_str(), &self.basic()].map(str::to_owned);
+        let mut text = text.to_owned();
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret.as_str(), "***");
+        }
+        text
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Login({:?}, …)", self.user)

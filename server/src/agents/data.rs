@@ -95,6 +95,15 @@ impl ControlPlane {
         }
     }
 
+    /// Machine and attempt of an agent that asks for something else than data.
+    pub(super) async fn asked_for_attempt(
+        &self,
+        access: Option<DataAccess>,
+    ) -> Result<(String, AttemptId), Status> {
+        let Asked { machine, attempt, .. } = self.asked(access).await?;
+        Ok((machine, attempt))
+    }
+
     /// What an agent may have data for: the attempt which its machine was handed in this boot.
     async fn asked(&self, access: Option<DataAccess>) -> Result<Asked, Status> {
         let access = access.ok_or_else(|| Status::invalid_argument("it must be said who asks"))?;

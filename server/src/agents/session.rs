@@ -335,6 +335,7 @@ impl Session {
         };
         if ends_running {
             self.running = None;
+            self.control.inner.offers.withdraw(&self.handle.machine);
         }
         if let Some(why) = assignment.ignored {
             self.note_ignored(&report.attempt_id, &why);

@@ -20,7 +20,10 @@ use std::time::Duration;
 use answers::Answers;
 use proto::v1::agent_service_server::{AgentService, AgentServiceServer};
 use proto::v1::control_service_server::ControlServiceServer;
-use proto::v1::{AgentMessage, DataChunk, GetDataRequest, PutDataRequest, PutDataResponse};
+use proto::v1::{
+    AgentMessage, DataChunk, GetDataRequest, GetPullSettingsRequest, PullSettings, PutDataRequest,
+    PutDataResponse,
+};
 use tokio::net::TcpListener;
 use tonic::transport::server::{Router, TcpConnectInfo};
 use tonic::transport::{Server, ServerTlsConfig};
@@ -168,6 +171,14 @@ impl AgentService for ControlPlane {
         request: Request<Streaming<PutDataRequest>>,
     ) -> Result<Response<PutDataResponse>, Status> {
         Ok(Response::new(self.data_from_agent(request.into_inner()).await?))
+    }
+
+    async fn get_pull_settings(
+        &self,
+        request: Request<GetPullSettingsRequest>,
+    ) -> Result<Response<PullSettings>, Status> {
+        let settings = self.pull_settings_for_agent(request.into_inner()).await?;
+        Ok(Response::new(settings))
     }
 }
 

@@ -101,7 +101,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub(super) fn open<'n>(
+    pub(crate) fn open<'n>(
         &self,
         view: &View,
         scope: &Scope,

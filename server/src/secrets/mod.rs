@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use coordinator::namespaces::{Reach, Scope};
 use coordinator::once::Once;
-use coordinator::secrets::{self, NONCE_BYTES, Secret, SecretId, Unavailable, Value};
+use coordinator::secrets::{self, NONCE_BYTES, PULL_LOGINS, Secret, SecretId, Unavailable, Value};
 use coordinator::{Error, templates};
 use proto::v1::DeleteSecretResponse;
 use redaction::Secrets;
@@ -14,6 +14,7 @@ use workflow::engine::{AttemptId, Dispatch, Handed, SecretProblem};
 use workflow::language;
 use zeroize::Zeroizing;
 
+use crate::agents::pull::check_logins;
 use crate::clock;
 use crate::control::ControlPlane;
 use crate::once::note;
@@ -63,7 +64,10 @@ impl ControlPlane {
         value: Zeroizing<Vec<u8>>,
         by: String,
     ) -> Result<(SecretId, Secret), Error> {
-        secrets::check_value(&value)?;
+        let text = secrets::check_value(&value)?;
+        if name == PULL_LOGINS {
+            check_logins(text)?;
+        }
         // Its namespace stays meanwhile.
         let _turn = self.inner.machines_turn.read().await;
         let value = std::sync::Arc::new(value);
@@ -158,6 +162,13 @@ impl ControlPlane {
         let names: BTreeSet<String> = dispatch.secret_names().into_iter().map(str::to_owned).collect();
         let values = match names.is_empty() {
             true => BTreeMap::new(),
+            // Its template was made by a server that did not know it.
+            false if names.contains(PULL_LOGINS) => {
+                return Ok(Err(Withheld {
+                    reason: "SecretReserved",
+                    message: secrets::not_for_actions(PULL_LOGINS),
+                }));
+            }
             false => match self.open_secrets(&dispatch.attempt, names).await? {
                 Ok(values) => values,
                 Err(withheld) => return Ok(Err(withheld)),
@@ -172,9 +183,15 @@ impl ControlPlane {
     pub(crate) async fn secrets_of(&self, attempt: &AttemptId) -> Result<Secrets, Error> {
         let names = self.inner.coordinator.secret_names(attempt)?;
         let mut hidden = Vec::new();
+        if let Some(workflow) = self.workflow_in_store(&attempt.workflow).await?
+            && let Ok(logins) = self.pull_logins(&workflow.head.namespace).await?
+        {
+            hidden.extend(logins.into_values().map(|login| login.password));
+        }
         for name in names {
             if let Ok(values) = self.open_secrets(attempt, BTreeSet::from([name])).await? {
-                hidden.extend(values.into_values());
+                let values = values.into_values();
+                hidden.extend(values.map(|value| Zeroizing::new(value.as_ref().to_owned())));
             }
         }
         Ok(Secrets::new(hidden))

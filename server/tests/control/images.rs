@@ -1,8 +1,12 @@
 //! Rules for images: said when a workflow is made, where that is known then, and before an action is handed out in any case.
 
-use proto::v1::{CreateWorkflowRequest, PutTemplateRequest, RenderTemplateRequest};
-use server::Config;
-use tonic::Code;
+use proto::v1::agent_service_client::AgentServiceClient;
+use proto::v1::{
+    CreateWorkflowRequest, DataAccess, GetPullSettingsRequest, Hello, PullSettings, PutTemplateRequest,
+    RenderTemplateRequest, SetSecretRequest, WorkflowLogsRequest,
+};
+use server::{Config, RegistrySettings};
+use tonic::{Code, Response, Status};
 use workflow::language::{ImagePolicy, NativeImages};
 
 use crate::harness::*;
@@ -142,4 +146,150 @@ async fn with_never_an_image_that_is_called_like_a_built_in_action_is_pulled() {
             assert_eq!((run.native.as_str(), run.runtime.as_str()), (sent, ""), "{image}");
         }
     }
+}
+
+/// What an agent asks before it pulls.
+async fn asks(server: &Server, hello: &Hello, attempt: &str, nonce: u8) -> Result<PullSettings, Status> {
+    let mut client = AgentServiceClient::connect(format!("http://{}", server.address))
+        .await
+        .expect("connect");
+    let request = GetPullSettingsRequest {
+        access: Some(DataAccess {
+            attempt_id: attempt.into(),
+            mac: hello.mac.clone(),
+            boot_id: hello.boot_id.clone(),
+            boot_token: hello.boot_token.clone(),
+            epoch: 1,
+        }),
+        nonce: vec![nonce; 32],
+    };
+    client.get_pull_settings(request).await.map(Response::into_inner)
+}
+
+async fn set_secret(server: &Server, name: &str, value: &str) -> Result<(), Status> {
+    let request = SetSecretRequest {
+        name: name.into(),
+        value: value.into(),
+        ..SetSecretRequest::default()
+    };
+    server.client().await.set_secret(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_login_is_given_to_whoever_asks_first_for_its_registry_and_to_nobody_later() {
+    let config = Config {
+        pulls: [(
+            "lab:5000".to_owned(),
+            RegistrySettings {
+                mirrors: vec!["http://10.0.0.5:5000".to_owned()],
+                plain_http: true,
+                authorities_pem: String::new(),
+            },
+        )]
+        .into(),
+        ..Config::default()
+    };
+    let (server, _dir) = Server::with_machine_and(config).await;
+    let logins = r#"{"auths": {"lab:5000": {"username": "ali", "password": "open sesame"}, "quay.io": {"auth": "Ym9iOm90aGVy"}}}"#;
+    set_secret(&server, "PULL_LOGINS", logins).await.expect("logins");
+    let mac = MAC.parse().expect("MAC");
+    let hello = Hello {
+        boot_token: server.control.boot_token(mac, "boot").await.expect("token"),
+        ..hello("boot-1")
+    };
+    let mut agent = server.attach(hello.clone()).await.expect("attached");
+    let first = server.create_of(&template("first", "lab:5000/x:1")).await;
+    let run = agent.run().await;
+    assert!(run.has_pull_settings);
+    assert!(run.secrets.is_empty(), "nothing of it is pushed");
+    let stranger = Hello {
+        boot_id: "boot-2".into(),
+        ..hello.clone()
+    };
+    let refused = asks(&server, &stranger, &run.attempt_id, 1)
+        .await
+        .expect_err("another boot");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    for _ in 0..2 {
+        let given = asks(&server, &hello, &run.attempt_id, 1).await.expect("settings");
+        assert_eq!(
+            (given.user.as_str(), given.password.as_str()),
+            ("ali", "open sesame")
+        );
+        assert_eq!(
+            (given.mirrors, given.plain_http),
+            (vec!["http://10.0.0.5:5000".to_owned()], true)
+        );
+    }
+    // As an action does that has read all of the agent's memory.
+    agent.report(&run.attempt_id, started()).await;
+    let refused = asks(&server, &hello, &run.attempt_id, 2)
+        .await
+        .expect_err("it was given");
+    assert!(refused.message().contains("given once"), "{}", refused.message());
+    // What a registry said and the agent let through is hidden here.
+    agent.log(&run.attempt_id, 0, &["no open sesame"]).await;
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&first.id, "SUCCESS").await;
+    let refused = asks(&server, &hello, &run.attempt_id, 1)
+        .await
+        .expect_err("it is over");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    // Of another registry nothing is said.
+    server.create_of(&template("second", "ghcr.io/x:1")).await;
+    let run = agent.run().await;
+    assert!(!run.has_pull_settings);
+    let refused = asks(&server, &hello, &run.attempt_id, 3)
+        .await
+        .expect_err("there is nothing");
+    assert!(
+        refused.message().contains("nothing to give"),
+        "{}",
+        refused.message()
+    );
+    let request = WorkflowLogsRequest {
+        id: first.id,
+        ..WorkflowLogsRequest::default()
+    };
+    let mut lines = server
+        .client()
+        .await
+        .workflow_logs(request)
+        .await
+        .expect("lines")
+        .into_inner();
+    let mut printed = String::new();
+    while let Some(line) = lines.message().await.expect("a line") {
+        printed += &format!("{line:?}");
+    }
+    assert!(
+        printed.contains("no ***") && !printed.contains("sesame"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn logins_of_machines_are_checked_when_they_are_set_and_no_template_is_given_them() {
+    let (server, _dir) = Server::with_machine().await;
+    let refused = set_secret(&server, "PULL_LOGINS", "hunter22")
+        .await
+        .expect_err("no logins");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(!refused.message().contains("hunter22"), "{}", refused.message());
+    let logins = r#"{"auths": {"quay.io": {"auth": "Ym9iOm90aGVy"}}}"#;
+    set_secret(&server, "PULL_LOGINS", logins).await.expect("logins");
+    let text = format!(
+        "version: \"1\"\nname: thief\ntasks:\n  - name: only\n    worker: \"{MAC}\"\n    actions:\n      - {{name: x, image: cexec, environment: \
+         {{A: \"${{{{ secrets.PULL_LOGINS }}}}\"}}}}\n"
+    );
+    let request = CreateWorkflowRequest {
+        text,
+        ..CreateWorkflowRequest::default()
+    };
+    let refused = server.make(request).await.expect_err("it is not for actions");
+    assert!(
+        refused.message().contains("no action is given it"),
+        "{}",
+        refused.message()
+    );
 }

@@ -94,7 +94,14 @@ impl Session {
             Ok(handed) => handed,
             Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
         };
-        self.secrets = Some((dispatch.attempt.clone(), Secrets::new(values.values())));
+        let offered = self.control.offer_pull(&self.handle.machine, &dispatch).await?;
+        let (login, has_pull_settings) = match offered {
+            Ok(offered) => offered,
+            Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
+        };
+        let hidden = values.values().map(AsRef::as_ref);
+        let hidden = hidden.chain(login.as_ref().map(|login| login.password.as_str()));
+        self.secrets = Some((dispatch.attempt.clone(), Secrets::new(hidden)));
         tracing::info!(machine = self.handle.machine, attempt = %dispatch.attempt, image = dispatch.image, "action pushed");
         let workflow = self.control.workflow_in_store(&dispatch.attempt.workflow).await?;
         // The root's newest, which its other workflows have made too: one short read.
@@ -118,6 +125,7 @@ impl Session {
             action: dispatch.action,
             image: dispatch.image,
             native: dispatch.native.map_or("", |native| native.name).to_owned(),
+            has_pull_settings,
             runtime: runtime(dispatch.runtime),
             command: handed.command,
             volumes: dispatch.volumes,
