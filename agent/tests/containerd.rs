@@ -334,5 +334,9 @@ async fn containerd_keeps_nothing_of_a_login() {
     for secret in [debian::password(), "YWxpOm9wZW4gc2VzYW1l".to_owned()] {
         assert!(!finds(&secret), "containerd has {secret:?}");
     }
+    // It ends here: without its agent it would run on.
     stream.stop("w/1").await;
+    let ended = stream.report().await.outcome.expect("an outcome");
+    assert!(matches!(ended, Outcome::Stopped(_)), "{ended:?}");
+    world.assert_nothing_left();
 }
