@@ -18,6 +18,7 @@ use tokio::time::sleep;
 
 use crate::cmdline::{BootParameters, Cmdline};
 use crate::console::{say, stage};
+use crate::memory::Memory;
 use crate::modules::fetched::{Places, Store};
 use crate::modules::{Modules, modaliases};
 use crate::needed::spawn_needed;
@@ -91,7 +92,16 @@ impl Drivers {
         self.open_store().await;
         self.look().await;
         let (loaded, fetched) = (self.here.loaded().to_string(), self.fetched.len().to_string());
-        stage("drivers", &[("loaded", &loaded), ("fetched", &fetched)]);
+        // All that the machine needs before an action is in its memory by now.
+        let memory = Memory::now();
+        let (total, available) = (memory.total_kib.to_string(), memory.available_kib.to_string());
+        let fields = [
+            ("loaded", loaded.as_str()),
+            ("fetched", &fetched),
+            ("total_kib", &total),
+            ("available_kib", &available),
+        ];
+        stage("drivers", &fields);
         BUSY.send_replace(false);
         loop {
             self.wait(events.as_ref()).await;

@@ -21,6 +21,7 @@ mod hardware;
 mod images;
 pub mod inventory;
 mod last_words;
+mod memory;
 pub mod modules;
 mod needed;
 pub mod net;

@@ -65,7 +65,7 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
     let mut plain = Vec::new();
     let mut directly = plain::machine(&prepared.built.boot_dir, &world.run_dir, bench.memory)?;
     for number in 1..=bench.boots {
-        let took = plain::boot(&mut directly)?;
+        let took = plain::boot(&mut directly)?.took;
         display.line(&format!("plain -kernel boot {number}: {}", table::seconds(took)));
         plain.push(took);
     }
@@ -97,7 +97,7 @@ fn boots(bench: &BootBench, prepared: &Prepared) -> anyhow::Result<ExitCode> {
 }
 
 /// One boot; the machine is off again afterwards.
-fn to_the_first_action(
+pub(super) fn to_the_first_action(
     world: &World,
     machine: &mut Machine,
     display: &Display,

@@ -3,6 +3,7 @@
 //! | Bench | File | Built as |
 //! |---|---|---|
 //! | `cargo xtask bench boot`, `farrier bench boot` | `boot.rs`, `plain.rs` | here |
+//! | `cargo xtask bench image`, `farrier bench image` | `image.rs`, `image/`, `plain.rs` | here |
 //! | `cargo xtask bench workflows`, `farrier bench workflows` | `workflows.rs`, `agents.rs`, `engine.rs` | here |
 //! | `cargo xtask bench disk` | `disk.rs` | part of xtask: it needs neither a server nor a lab, and compiles in seconds |
 //! | what that runs | `disk/` | examples of the crate `disk` |
@@ -14,6 +15,7 @@
 mod agents;
 mod boot;
 mod engine;
+mod image;
 mod plain;
 mod workflows;
 
@@ -24,6 +26,8 @@ use std::process::ExitCode;
 pub enum Bench {
     /// Boot machines from power on to the first action, and a kernel directly beside them
     Boot(boot::BootBench),
+    /// What boot images cost: bytes on the wire, time to pack a changed agent, memory, kernel start to the first action
+    Image(image::ImageBench),
     /// How many reports of agents a server takes, and how fast it answers
     Workflows(workflows::WorkflowBench),
 }
@@ -37,6 +41,7 @@ pub enum Bench {
 pub fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         Bench::Boot(bench) => boot::run(bench),
+        Bench::Image(bench) => image::run(bench),
         Bench::Workflows(bench) => workflows::run(&bench),
     }
 }

@@ -9,9 +9,9 @@ use std::io;
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, NoProxy, Proxy};
-use rustls::CertificateError;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use url::Url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -163,13 +163,32 @@ pub fn client(reach: &Reach, tune: impl Fn(ClientBuilder) -> ClientBuilder) -> r
         return Ok(client);
     }
     // A system without authorities of its own, such as a bare container, is given these, too.
-    let mut roots = certificates(&reach.trust.extra)?;
-    roots.extend(certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS)?);
-    tune(builder(reach)?).tls_certs_only(roots).build()
+    tune(builder(reach)?)
+        .tls_backend_preconfigured(believing_built_in(&reach.trust.extra))
+        .build()
 }
 
 fn certificates(of: &[CertificateDer<'_>]) -> reqwest::Result<Vec<Certificate>> {
     of.iter().map(|der| Certificate::from_der(der)).collect()
+}
+
+/// TLS that believes Mozilla's authorities and these.
+fn believing_built_in(extra: &[CertificateDer<'static>]) -> ClientConfig {
+    let mut tls = ClientConfig::builder()
+        .with_root_certificates(built_in_and(extra))
+        .with_no_client_auth();
+    // What reqwest says itself when it is asked for HTTP/1.1 alone.
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    tls
+}
+
+/// Of Mozilla's authorities there are names and keys only, which is all that a chain is checked by: their certificates would be twice
+/// as many bytes in every boot image.
+fn built_in_and(extra: &[CertificateDer<'static>]) -> RootCertStore {
+    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    // `Trust::add` has tried each: none is left out.
+    roots.add_parsable_certificates(extra.iter().cloned());
+    roots
 }
 
 fn builder(reach: &Reach) -> reqwest::Result<ClientBuilder> {
@@ -353,6 +372,21 @@ mod tests {
     }
 
     #[test]
+    fn built_in_are_mozillas_authorities_and_those_that_were_added() {
+        let roots = built_in_and(&[]);
+        // The common name of Let's Encrypt's first root (RFC 5280 section 4.1.2.6), which has been in Mozilla's list since 2016.
+        let is_known = |name: &[u8]| {
+            let mut subjects = roots.subjects().into_iter();
+            subjects.any(|subject| subject.as_ref().windows(name.len()).any(|part| part == name))
+        };
+        assert!(is_known(b"ISRG Root X1"));
+        assert!(!is_known(b"Farrier's own"));
+        let mut trust = Trust::default();
+        trust.add(AUTHORITY).unwrap();
+        assert_eq!(built_in_and(&trust.extra).len(), roots.len() + 1);
+    }
+
+    #[test]
     fn what_is_no_authority_is_refused() {
         let mut trust = Trust::default();
         for (pem, word) in [
@@ -368,4 +402,19 @@ mod tests {
         }
         assert!(trust.extra.is_empty());
     }
+
+    /// Of nobody: its key was never kept.
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBpTCCAUygAwIBAgIUFaNtev1/Reow7o2k4549bQYn0XswCgYIKoZIzj0EAwIw
+ITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9mIGEgdGVzdDAgFw0yNjExMjkxNzU0
+NThaGA8yMTI2MTEwNTE3NTQ1OFowITEfMB0GA1UEAwwWQW4gYXV0aG9yaXR5IG9m
+IGEgdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCWn9fPw6chGaGh4z4mc
+94nZUbxc/RtJ3nqEnDyMYWZyMBSSMwgJZMubOPYb9nPT05TAnzYn07x4CskdkdrE
+ghqjYDBeMB0GA1UdDgQWBBQTpBsuKseya7FHSYXi9qMzgPf2wjAfBgNVHSMEGDAW
+gBQTpBsuKseya7FHSYXi9qMzgPf2wjAPBgNVHRMBAf8EBTADAQH/MAsGA1UdDwQE
+AwICBDAKBggqhkjOPQQDAgNHADBEAiA+66QF+F8GgOXbRFyia9FtuPa86Kayuk2U
+webww8YFdAIgQ1kL7RJTBnOjsZ2W48K9QtzhQvIes09zjK9xSciUKlA=
+-----END CERTIFICATE-----
+";
 }

@@ -15,6 +15,11 @@ pub(crate) fn bench_boot(args: &[&str]) -> Outcome<ExitCode> {
     become_farrier("bench", &[&["boot"], args].concat())
 }
 
+/// `cargo xtask bench image …`.
+pub(crate) fn bench_image(args: &[&str]) -> Outcome<ExitCode> {
+    become_farrier("bench", &[&["image"], args].concat())
+}
+
 /// `cargo xtask bench workflows …`.
 pub(crate) fn bench_workflows(args: &[&str]) -> Outcome<ExitCode> {
     become_farrier("bench", &[&["workflows"], args].concat())

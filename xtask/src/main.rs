@@ -38,9 +38,10 @@ fn main() -> ExitCode {
         ["bench", "boot", rest @ ..] => lab::bench_boot(rest),
         ["bench", "containers", rest @ ..] => containers_bench::run(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
+        ["bench", "image", rest @ ..] => lab::bench_image(rest),
         ["bench", "workflows", rest @ ..] => lab::bench_workflows(rest),
         ["bench", ..] => {
-            Err("say which bench: cargo xtask bench boot | containers | disk | workflows".to_owned())
+            Err("say which bench: cargo xtask bench boot | containers | disk | image | workflows".to_owned())
         }
         [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
     };
@@ -68,5 +69,7 @@ Developer chores of Farrier
       --mib N --rounds N        an image of so many MiB, pulled so often by each
   cargo xtask bench disk        how long an image write takes, beside curl | zstd | dd
       --mib N --rounds N        an image of so many MiB, written so often by each
+  cargo xtask bench image       what boot images cost: bytes on the wire, packing a changed agent, memory
+      --profile NAME --boots N  of one profile, with so many boots (see: cargo xtask bench image --help)
   cargo xtask bench workflows   how many reports of agents a server takes, and how fast it answers
 ";

@@ -25,6 +25,7 @@ use crate::cmdline::Cmdline;
 use crate::data::DataServer;
 use crate::device_links;
 use crate::entropy;
+use crate::memory::Memory;
 use crate::net::isolated::{Isolated, IsolatedError};
 use crate::setting::Setting;
 
@@ -472,7 +473,7 @@ fn machine(action: &v1::RunAction, scratch: &Scratch, folder: &Folder, place: &P
     container::Place {
         folder: folder.path.clone(),
         status: folder.status.clone(),
-        writable_bytes: (available_bytes(&text("/proc/meminfo")) / 2).max(MIN_WRITABLE_BYTES),
+        writable_bytes: (Memory::now().available_bytes() / 2).max(MIN_WRITABLE_BYTES),
         hostname: hostname
             .filter(|name| !matches!(name.as_str(), "" | "(none)"))
             .unwrap_or_else(|| "farrier".to_owned()),
@@ -497,15 +498,6 @@ fn machine(action: &v1::RunAction, scratch: &Scratch, folder: &Folder, place: &P
     }
 }
 
-/// `MemAvailable` of /proc/meminfo; 0 where it does not say.
-fn available_bytes(meminfo: &str) -> u64 {
-    let found = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = found.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or_default().saturating_mul(1024)
-}
-
 /// What somebody wrote there; the container has lines for itself.
 fn hosts(text: &str) -> String {
     let is_anothers = |line: &&str| {
@@ -524,13 +516,6 @@ pub type SharedImages = Arc<dyn Images>;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn half_of_the_memory_that_is_left_may_be_written() {
-        let text = "MemTotal:        1000 kB\nMemFree:  10 kB\nMemAvailable:     400 kB\n";
-        assert_eq!(available_bytes(text), 400 << 10);
-        assert_eq!(available_bytes("MemAvailable: much kB\n"), 0);
-    }
 
     #[test]
     fn hosts_of_others_are_taken_along() {

@@ -19,6 +19,7 @@ use anyhow::Context;
 use image::Profile;
 use image::apt::Suite;
 
+pub(crate) use prepare::pack_again;
 pub use prepare::{Prepared, prepare};
 
 use crate::lab::devices::{self, DiskController, Nic};

@@ -3,11 +3,11 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use image::apt::Suite;
-use image::{Profile, Progress};
+use image::{Manifest, ManifestFile, Profile, Progress};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl Prepared {
     const VARIABLE: &'static str = "FARRIER_LAB_PREPARED";
 
     /// Name and value of the environment variable that carries it.
-    pub(super) fn hand_over(&self) -> anyhow::Result<(&'static str, String)> {
+    pub(crate) fn hand_over(&self) -> anyhow::Result<(&'static str, String)> {
         Ok((Self::VARIABLE, serde_json::to_string(self)?))
     }
 
@@ -141,25 +141,69 @@ fn boot_image(
     profile: Profile,
     display: &Display,
 ) -> anyhow::Result<PathBuf> {
-    let suite = paths.suite.clone();
-    let output = work_dir.join(boot_directory(profile, &suite));
-    let options = image::Options {
+    let output = work_dir.join(boot_directory(profile, &paths.suite));
+    let options = image_options(agent, work_dir, &output, paths, profile);
+    let mut report = Reporter::new(display);
+    image::build(&options, &mut |progress| report.take(progress)).context("building the boot image")?;
+    Ok(output)
+}
+
+fn image_options(
+    agent: &Path,
+    work_dir: &Path,
+    output: &Path,
+    paths: &PathOptions,
+    profile: Profile,
+) -> image::Options {
+    image::Options {
         agent: agent.to_owned(),
-        output: output.clone(),
+        output: output.to_owned(),
         others: image::Others::Refuse,
         cache: work_dir.join("packages"),
         profile,
         firmware: None,
-        suite,
+        suite: paths.suite.clone(),
         kernel_package: None,
         mirror: paths.mirror.clone(),
         refresh: false,
         ca_files: Vec::new(),
         kernel: None,
+    }
+}
+
+/// How long it takes to build a copy of the boot image again when nothing but the agent has changed.
+///
+/// # Errors
+/// When it is not built, or anything but the initramfs is another one.
+pub(crate) fn pack_again(paths: &PathOptions, profile: Profile, boot_dir: &Path) -> anyhow::Result<Duration> {
+    let scratch = tempfile::tempdir().context("making a directory for a boot image")?;
+    let copy = scratch.path().join("boot");
+    fs::create_dir(&copy).with_context(|| format!("making {}", copy.display()))?;
+    let entries = fs::read_dir(boot_dir).with_context(|| format!("listing {}", boot_dir.display()))?;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("listing {}", boot_dir.display()))?;
+        let from = entry.path();
+        fs::copy(&from, copy.join(entry.file_name()))
+            .with_context(|| format!("copying {}", from.display()))?;
+    }
+    let mut changed = fs::read(places::agent(paths)?).context("reading the agent")?;
+    changed.extend(b"changed");
+    let agent = scratch.path().join("farrier-agent");
+    fs::write(&agent, changed).with_context(|| format!("writing {}", agent.display()))?;
+    let options = image_options(&agent, &places::work_dir(paths)?, &copy, paths, profile);
+    let before = Manifest::read(&copy)?;
+    let began = Instant::now();
+    let after = image::build(&options, &mut |_| {}).context("building the boot image again")?;
+    let took = began.elapsed();
+    let same = |file: &ManifestFile| {
+        file.name == "initramfs.img" || file.name == "image.spdx.json" || before.files.contains(file)
     };
-    let mut report = Reporter::new(display);
-    image::build(&options, &mut |progress| report.take(progress)).context("building the boot image")?;
-    Ok(output)
+    let another = after.files.iter().find(|file| !same(file));
+    anyhow::ensure!(
+        another.is_none(),
+        "more than the agent was built again: {another:?}; `farrier lab prepare` builds the image of this farrier"
+    );
+    Ok(took)
 }
 
 /// Where the image of a profile and suite is built: `boot` is the one that most use.

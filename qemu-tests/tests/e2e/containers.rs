@@ -151,7 +151,10 @@ fn an_action_that_is_written_as_the_documentation_says_runs() {
         farrier(scene, &["registry", "import", file.to_str().unwrap()]);
         let template_file = folder.join("disk-speed.yaml");
         fs::write(&template_file, &template).unwrap();
-        farrier(scene, &["template", "validate", "-f", template_file.to_str().unwrap()]);
+        farrier(
+            scene,
+            &["template", "validate", "-f", template_file.to_str().unwrap()],
+        );
         scene.world.api.put_template(&template).unwrap();
         let mut machine = scene.machine(1, 64 << 20);
         let name = machine.name().to_owned();

@@ -10,7 +10,8 @@ use coordinator::webhooks::delivery::Answer;
 use coordinator::webhooks::signature::sign;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder};
+use reqwest::{Client, ClientBuilder};
+use rustls::{ClientConfig, RootCertStore};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// From the first byte of the request to the status.
@@ -75,11 +76,13 @@ fn client() -> reqwest::Result<Client> {
         return Ok(client);
     }
     // A host without authorities of its own.
-    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    let roots: Vec<Certificate> = roots
-        .map(|der| Certificate::from_der(der))
-        .collect::<Result<_, _>>()?;
-    builder().tls_certs_only(roots).build()
+    let mut tls = ClientConfig::builder()
+        .with_root_certificates(RootCertStore::from_iter(
+            webpki_roots::TLS_SERVER_ROOTS.iter().cloned(),
+        ))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    builder().tls_backend_preconfigured(tls).build()
 }
 
 /// Only the form in seconds: a date says little to a clock that may be another.

@@ -69,7 +69,7 @@ pub(super) fn benches(choice: &Choice, tally: &mut Tally) {
         return;
     };
     let yes = choice.assume_yes.then_some("--yes");
-    rows(choice, tally, 4, |step| match step {
+    rows(choice, tally, 5, |step| match step {
         1 => {
             let mut bench = lab.farrier();
             bench.args(["bench", "workflows", "--agents", "16", "--workflows", "4"]);
@@ -82,6 +82,11 @@ pub(super) fn benches(choice: &Choice, tally: &mut Tally) {
             ("bench boot".to_owned(), bench)
         }
         3 => {
+            let mut bench = lab.farrier();
+            bench.args(["bench", "image", "--boots", "1"]).args(yes);
+            ("bench image".to_owned(), bench)
+        }
+        4 => {
             let mut bench = build::cargo_command(&["xtask", "bench", "containers", "--mib", "16"]);
             bench.args(["--rounds", "1", "--starts", "3"]).args(yes);
             ("bench containers".to_owned(), bench)
