@@ -42,6 +42,46 @@ fn bench_boot_has_a_time_for_every_stage_and_for_the_kernel_alone() {
     assert!(!said.contains("UEFI"), "{said}");
 }
 
+#[test]
+fn bench_image_has_a_figure_for_everything_that_it_measures() {
+    let output = Command::new(path_from("FARRIER_BIN"))
+        .args(["bench", "image", "--profile", "lab", "--boots", "1"])
+        .args(["--memory", "256", "--yes"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{complained}");
+    let figure = |row: &str| number_after(&said, row);
+    let parts = ["kernel  ", "agent  ", "drivers of the base"].map(figure);
+    assert!(
+        parts.iter().all(|&megabytes| megabytes > 0.0),
+        "{parts:?} in\n{said}"
+    );
+    let every = figure("virtio: kernel and initramfs");
+    assert!((parts.iter().sum::<f64>() - every).abs() < 0.02, "{said}");
+    let with_overlay = figure("emulated-cards: the same and its overlay");
+    assert!(with_overlay > every, "{said}");
+    // What was sent: the same, the script, the list of drivers, and those of the disk.
+    let fetched = figure("after: list and modules, virtio") / 1000.0;
+    let sent = figure("all that was sent, BIOS, virtio");
+    assert!(
+        fetched > 0.0 && sent >= every + fetched - 0.02 && sent < every + fetched + 0.1,
+        "{said}"
+    );
+    for row in [
+        "a changed agent is packed",
+        "memory of the kernel alone",
+        "memory beyond it, before an action",
+        "kernel start to first action",
+    ] {
+        assert!(figure(row) > 0.0, "{row} in\n{said}");
+    }
+    // Promised; the image is in memory, so that it grows with it.
+    let memory = figure("memory beyond it, before an action");
+    assert!(memory < 60.0, "{memory} MiB in\n{said}");
+}
+
 const STAGES: [&str; 7] = [
     "firmware",
     "DHCP",

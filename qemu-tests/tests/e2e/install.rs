@@ -13,20 +13,31 @@ use qemu_tests::lab::wait::Look;
 
 use crate::scene::scene_with;
 
-/// With the image of physical servers, whose drivers alone find either.
+/// With the image of physical servers, whose drivers alone find either, and the memory that its machines need at least.
 #[test]
 fn a_bios_machine_with_an_intel_card_and_a_sata_disk_gets_debian_and_boots_it() {
-    install("boot-server", Firmware::Bios, Nic::E1000e, DiskController::Ahci);
+    install(
+        "boot-server",
+        Firmware::Bios,
+        Nic::E1000e,
+        DiskController::Ahci,
+        512,
+    );
 }
 
 /// With a virtio card, so that it is OVMF's own PXE client that boots.
 #[test]
 fn a_uefi_machine_with_an_nvme_disk_gets_debian_and_boots_it() {
-    install("boot", Firmware::Uefi, Nic::Virtio, DiskController::Nvme);
+    install("boot", Firmware::Uefi, Nic::Virtio, DiskController::Nvme, 1024);
+}
+
+/// The least that `farrier lab` takes.
+pub(crate) fn a_machine_of_256_mib_gets_debian_and_boots_it() {
+    install("boot", Firmware::Bios, Nic::Virtio, DiskController::Virtio, 256);
 }
 
 #[track_caller]
-fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskController) {
+fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskController, memory_mib: u32) {
     scene_with(boot_dir, |scene| {
         let debian = std::path::PathBuf::from(std::env::var_os("FARRIER_LAB_DIR").unwrap())
             .join("images")
@@ -46,6 +57,7 @@ fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskControl
             .firmware(firmware)
             .nics_are(nic)
             .disks_are_on(controller)
+            .memory_mib(memory_mib)
             .disk(3 << 30);
         let mut machine = scene.world.machine(blueprint).unwrap();
         let image = ServedImage {
@@ -108,7 +120,8 @@ fn install(boot_dir: &str, firmware: Firmware, nic: Nic, controller: DiskControl
         let has: Vec<_> = has.split_whitespace().collect();
         let expected = match (nic, controller) {
             (Nic::E1000e, DiskController::Ahci) => ["e1000e", "sda", "sata"],
-            _ => ["virtio_net", "nvme0n1", "nvme"],
+            (_, DiskController::Nvme) => ["virtio_net", "nvme0n1", "nvme"],
+            _ => ["virtio_net", "vda", "virtio"],
         };
         assert_eq!(has, expected);
         assert!(fs::metadata(machine.directory().join("net0.pcap")).unwrap().len() > 1000);

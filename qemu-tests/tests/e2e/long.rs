@@ -1,7 +1,7 @@
 //! What takes minutes, and what is built from packages that nothing else needs: each test is a step of
 //! `cargo xtask test --all --only machines`. The ordinary command leaves them out by the name of this file.
 
-use crate::{controllers, deaths, hotplug, kernels, links, nics};
+use crate::{controllers, deaths, hotplug, install, kernels, links, nics};
 
 #[test]
 fn machines_boot_from_each_card_with_its_driver_alone() {
@@ -81,4 +81,9 @@ fn without_a_partner_a_machine_works_through_the_card_that_booted_and_says_so() 
 #[test]
 fn a_backup_takes_over_when_the_card_that_booted_loses_its_cable() {
     links::long::a_backup_takes_over_when_the_card_that_booted_loses_its_cable();
+}
+
+#[test]
+fn a_machine_of_256_mib_gets_debian_and_boots_it() {
+    install::a_machine_of_256_mib_gets_debian_and_boots_it();
 }
