@@ -28,9 +28,6 @@ pub enum Nic {
     Rtl8139,
     /// VMware VMXNET3
     Vmxnet3,
-    /// An adapter on USB. It has no ROM, so something else has to start iPXE: `farrier lab` does not offer it
-    #[value(skip)]
-    Usb,
 }
 
 /// What a machine's disks hang on.
@@ -80,13 +77,7 @@ impl Nic {
             Nic::Igb => "igb",
             Nic::Rtl8139 => "rtl8139",
             Nic::Vmxnet3 => "vmxnet3",
-            Nic::Usb => "usb-net",
         }
-    }
-
-    /// What all of these cards hang on, in QEMU; `None`: the machine has it.
-    pub(super) fn bus(self) -> Option<&'static str> {
-        (self == Nic::Usb).then_some("qemu-xhci,id=usb-cards")
     }
 
     /// The card's option ROM under this firmware: `None` is QEMU's own choice, which is iPXE for either firmware.

@@ -62,9 +62,6 @@ pub(super) fn arguments(
             &format!("if=pflash,unit=1,format=raw,file={}", ovmf.variables.display()),
         );
     }
-    if let Some(bus) = machine.nic.bus().filter(|_| !machine.cards.is_empty()) {
-        line.add("-device", bus);
-    }
     for (index, mac) in machine.cards.iter().enumerate() {
         card(&mut line, machine, index, mac, &file(&format!("net{index}.pcap")));
     }

@@ -19,11 +19,6 @@ fn a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of() {
 }
 
 #[test]
-fn a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own() {
-    nics::a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own();
-}
-
-#[test]
 fn machines_boot_from_old_cards_by_newer_roms() {
     nics::machines_boot_from_old_cards_by_newer_roms();
 }

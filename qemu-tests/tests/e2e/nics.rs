@@ -87,27 +87,6 @@ fn boots_from(cards: &[Row], with: impl Fn(&Scene, Blueprint) -> Blueprint) {
     });
 }
 
-/// The script is asked for by an iPXE that the machine has on a CD; the card has no PCI id, so all overlays are sent.
-pub(crate) fn a_machine_boots_from_an_adapter_on_usb_by_an_ipxe_of_its_own() {
-    scene_with("boot-server", |scene| {
-        let cd = with_cd(&ipxe_iso(scene));
-        // QEMU's adapter says that its MAC begins with 40, whatever it was told (hw/usb/dev-network.c).
-        let blueprint = Blueprint::new("m1")
-            .nic("40:54:00:77:00:0b")
-            .nics_are(Nic::Usb)
-            .memory_mib(768)
-            .qemu(&cd.each_ref().map(String::as_str));
-        let mut machine = scene.world.machine(blueprint).unwrap();
-        runs_an_action(scene, &mut machine, "cdc_ether");
-        let log = boot_log(scene, &machine);
-        let sent = log
-            .iter()
-            .filter(|entry| entry.contains("/boot/drivers-"))
-            .count();
-        assert!(sent > 10, "{sent}: {log:#?}");
-    });
-}
-
 /// Netboots, reboots by an action, and has told which driver its card has.
 fn runs_an_action(scene: &Scene, machine: &mut Machine, driver: &str) {
     let workflow = scene.workflow(machine, &[reboot()]);
