@@ -25,6 +25,7 @@ use crate::cmdline::Cmdline;
 use crate::data::DataServer;
 use crate::device_links;
 use crate::entropy;
+use crate::hardware;
 use crate::memory::Memory;
 use crate::net::isolated::{Isolated, IsolatedError};
 use crate::setting::Setting;
@@ -221,6 +222,13 @@ impl Ready {
             feed.touches_disk();
         }
         if setting == Setting::Netboot {
+            if !action.confined {
+                // It may be for a device whose driver is on its way.
+                tokio::select! {
+                    () = hardware::is_settled() => {}
+                    () = halt.asked() => return Err(Failure::stopped()),
+                }
+            }
             let refreshed = blocking(|| Ok(device_links::refresh())).await?;
             if let Err(e) = refreshed {
                 feed.line(format!("farrier: /dev/disk is not as the disks are: {e}"))
