@@ -18,9 +18,6 @@ pub enum Nic {
     E1000e,
     /// AMD PCnet
     Pcnet,
-    /// Intel 82559C. Its iPXE of Debian 12 is deaf once the card had no room for a frame, as PCnet's is: `farrier lab` does not offer it
-    #[value(skip)]
-    Eepro100,
     /// Intel 82576. QEMU has it from version 8 on, and no ROM for it
     #[value(skip)]
     Igb,
@@ -73,7 +70,6 @@ impl Nic {
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Pcnet => "pcnet",
-            Nic::Eepro100 => "i82559c",
             Nic::Igb => "igb",
             Nic::Rtl8139 => "rtl8139",
             Nic::Vmxnet3 => "vmxnet3",
