@@ -18,9 +18,6 @@ pub enum Nic {
     E1000e,
     /// AMD PCnet
     Pcnet,
-    /// Intel 82576. QEMU has it from version 8 on, and no ROM for it
-    #[value(skip)]
-    Igb,
     /// Realtek RTL-8139
     Rtl8139,
     /// VMware VMXNET3
@@ -56,9 +53,6 @@ pub enum DiskController {
     /// An SD card in a host controller of PCI; a machine has one
     #[value(skip)]
     Sd,
-    /// An eMMC in such a controller. QEMU has it from version 10 on
-    #[value(skip)]
-    Emmc,
 }
 
 impl Nic {
@@ -70,7 +64,6 @@ impl Nic {
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Pcnet => "pcnet",
-            Nic::Igb => "igb",
             Nic::Rtl8139 => "rtl8139",
             Nic::Vmxnet3 => "vmxnet3",
         }
@@ -101,7 +94,7 @@ impl DiskController {
             DiskController::Pvscsi => Some("pvscsi"),
             DiskController::Am53c974 => Some("am53c974"),
             DiskController::UsbStorage => Some("qemu-xhci"),
-            DiskController::Sd | DiskController::Emmc => Some("sdhci-pci"),
+            DiskController::Sd => Some("sdhci-pci"),
         }
     }
 
@@ -113,14 +106,13 @@ impl DiskController {
             DiskController::Nvme => "nvme".to_owned(),
             DiskController::UsbStorage => format!("usb-storage,bus={self}.0"),
             DiskController::Sd => "sd-card,bus=sd-bus".to_owned(),
-            DiskController::Emmc => "emmc,bus=sd-bus".to_owned(),
             _ => format!("scsi-hd,bus={self}.0,scsi-id={index}"),
         }
     }
 
     /// Whether its disks say a serial number, have sectors of a size that is chosen, and a place in the boot order.
     pub(super) fn has_disks_of_choice(self) -> bool {
-        !matches!(self, DiskController::Sd | DiskController::Emmc)
+        self != DiskController::Sd
     }
 
     /// What Linux calls disk `index` of a machine that has no other disks.
@@ -129,7 +121,7 @@ impl DiskController {
         match self {
             DiskController::Virtio => format!("/dev/vd{letter}"),
             DiskController::Nvme => format!("/dev/nvme{index}n1"),
-            DiskController::Sd | DiskController::Emmc => format!("/dev/mmcblk{index}"),
+            DiskController::Sd => format!("/dev/mmcblk{index}"),
             _ => format!("/dev/sd{letter}"),
         }
     }

@@ -45,7 +45,6 @@ pub struct Blueprint {
     uuid: uuid::Uuid,
     address: Ipv4Addr,
     kernel: Option<Kernel>,
-    emulator: PathBuf,
     /// More of QEMU's own words.
     more: Vec<String>,
 }
@@ -94,7 +93,6 @@ impl Blueprint {
             uuid: uuid::Uuid::new_v4(),
             address: Network::machine_address(1),
             kernel: None,
-            emulator: PathBuf::from("qemu-system-x86_64"),
             more: Vec::new(),
         }
     }
@@ -172,12 +170,6 @@ impl Blueprint {
             controller: Some(controller),
             sector_bytes: Some(sector_bytes),
         });
-        self
-    }
-
-    /// Runs it by this QEMU; by the host's if nothing is said.
-    pub fn emulator(mut self, program: &Path) -> Blueprint {
-        self.emulator = program.to_owned();
         self
     }
 
@@ -335,7 +327,7 @@ impl Machine {
         if self.blueprint.records_writes {
             fs::File::create(self.write_log()).context("making the log of writes")?;
         }
-        let mut command = Command::new(&self.blueprint.emulator);
+        let mut command = Command::new("qemu-system-x86_64");
         command
             .args(command_line::arguments(
                 &self.blueprint,

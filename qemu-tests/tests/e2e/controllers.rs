@@ -8,9 +8,7 @@ use qemu_tests::lab::devices::DiskController;
 use qemu_tests::lab::machine::Blueprint;
 use qemu_tests::lab::wait::{Look, wait_until};
 
-use crate::cards::written;
 use crate::image::{ext4, file_in, noise, note_in};
-use crate::newer_qemu::newer_qemu;
 use crate::scene::{scene_with, write_image, write_note};
 
 /// A dozen drivers are fetched, and each looks for its disks.
@@ -110,32 +108,6 @@ pub(crate) fn a_disk_on_every_controller_is_written_read_and_told_of() {
             }
         })
         .unwrap();
-    });
-}
-
-/// Its controller's driver is the SD card's; its name, its way to the disk and its boot partitions are its own.
-pub(crate) fn an_emmc_is_written() {
-    let qemu = newer_qemu();
-    scene_with("boot-server", |scene| {
-        let blueprint = Blueprint::numbered(1)
-            .disks_are_on(DiskController::Emmc)
-            .emulator(&qemu);
-        let mut machine = written(scene, blueprint);
-        let told = scene
-            .world
-            .api
-            .machine(machine.name())
-            .unwrap()
-            .inventory
-            .unwrap();
-        let [disk] = &told.disks[..] else {
-            panic!("{told:?}")
-        };
-        assert_eq!(
-            (disk.name.as_str(), disk.transport.as_str(), disk.size_bytes),
-            ("/dev/mmcblk0", "mmc", 64 * MIB)
-        );
-        machine.power_cut();
     });
 }
 

@@ -19,21 +19,6 @@ fn a_worker_that_was_killed_and_a_kernel_that_panicked_are_told_of() {
 }
 
 #[test]
-fn machines_boot_from_old_cards_by_newer_roms() {
-    nics::machines_boot_from_old_cards_by_newer_roms();
-}
-
-#[test]
-fn a_machine_boots_from_an_igb_by_an_ipxe_of_its_own() {
-    nics::a_machine_boots_from_an_igb_by_an_ipxe_of_its_own();
-}
-
-#[test]
-fn an_emmc_is_written() {
-    controllers::an_emmc_is_written();
-}
-
-#[test]
 fn a_kernel_that_panicked_on_uefi_is_told_of() {
     deaths::a_kernel_that_panicked_on_uefi_is_told_of();
 }

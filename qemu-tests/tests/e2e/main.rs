@@ -24,7 +24,6 @@ mod kernels;
 mod lab_command;
 mod links;
 mod long;
-mod newer_qemu;
 mod nics;
 mod reproducible;
 mod scene;
