@@ -65,10 +65,7 @@ where
         };
         tokio::select! {
             biased;
-            () = halt.cancelled() => Err(NoImage {
-                reason: "Stopped".to_owned(),
-                message: "it was stopped".to_owned(),
-            }),
+            () = halt.cancelled() => Err(NoImage::stopped()),
             done = work => done,
         }
     };

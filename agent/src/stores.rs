@@ -55,12 +55,7 @@ impl Images for Stores {
     ) -> Result<Held, NoImage> {
         let prepared = tokio::select! {
             prepared = self.containerd.prepare() => prepared,
-            () = halt.token().cancelled_owned() => {
-                return Err(NoImage {
-                    reason: "Stopped".to_owned(),
-                    message: "it was stopped".to_owned(),
-                });
-            }
+            () = halt.token().cancelled_owned() => return Err(NoImage::stopped()),
         };
         prepared.map_err(|e| NoImage {
             reason: match e {

@@ -6,12 +6,12 @@ mod fake;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use debian::Registry;
 use fake::{Agent, FakeServer, Stream};
 use proto::v1::report::Outcome;
-use proto::v1::{self, RunAction};
+use proto::v1::{self, RunAction, agent_message};
+use tempfile::TempDir;
 
 fn action(attempt_id: &str, image: &str) -> RunAction {
     RunAction {
@@ -31,6 +31,15 @@ fn succeeded(outcome: Outcome) -> v1::Succeeded {
     }
 }
 
+fn with_a_registry() -> (TempDir, Registry) {
+    let folder = tempfile::Builder::new()
+        .prefix("runtime.")
+        .tempdir()
+        .expect("folder");
+    let registry = Registry::start(folder.path());
+    (folder, registry)
+}
+
 async fn attached(folder: &Path) -> (FakeServer, Stream, Agent) {
     let mut server = FakeServer::start().await;
     let agent = Agent::start(&server, folder);
@@ -41,11 +50,7 @@ async fn attached(folder: &Path) -> (FakeServer, Stream, Agent) {
 
 #[tokio::test]
 async fn an_image_is_pulled_once_and_runs_as_it_says() {
-    let folder = tempfile::Builder::new()
-        .prefix("runtime.")
-        .tempdir()
-        .expect("folder");
-    let registry = Registry::start(folder.path());
+    let (folder, registry) = with_a_registry();
     let digest = registry.push_image();
     let name = format!("{}/tools/box", registry.host);
     let (_server, mut stream, _agent) = attached(folder.path()).await;
@@ -113,11 +118,7 @@ fn leaves(outcome: &Outcome) {
 
 #[tokio::test]
 async fn a_wrapped_image_runs_when_the_server_knows_that_the_machine_leaves() {
-    let folder = tempfile::Builder::new()
-        .prefix("runtime.")
-        .tempdir()
-        .expect("folder");
-    let registry = Registry::start(folder.path());
+    let (folder, registry) = with_a_registry();
     registry.push_image();
     let name = format!("{}/tools/box", registry.host);
     let said = open_to_all(folder.path());
@@ -132,7 +133,10 @@ async fn a_wrapped_image_runs_when_the_server_knows_that_the_machine_leaves() {
     // The first of these is not the one that it waits for.
     stream.acknowledge(3).await;
     stream.run(&action("w/3", &format!("{name}:v1"))).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It has had the time: heartbeats are a second apart.
+    for _ in 0..2 {
+        while !matches!(stream.next().await, agent_message::Kind::Heartbeat(_)) {}
+    }
     assert!(!said.join("it").exists());
     stream.acknowledge(4).await;
     stream.line("the last words").await;
@@ -145,11 +149,7 @@ async fn a_wrapped_image_runs_when_the_server_knows_that_the_machine_leaves() {
 
 #[tokio::test]
 async fn a_worker_that_died_before_a_wrapped_image_ran_reboots_without_it() {
-    let folder = tempfile::Builder::new()
-        .prefix("runtime.")
-        .tempdir()
-        .expect("folder");
-    let registry = Registry::start(folder.path());
+    let (folder, registry) = with_a_registry();
     registry.push_image();
     let said = open_to_all(folder.path());
     let image = format!("{}/tools/box:v1", registry.host);

@@ -107,6 +107,14 @@ pub struct NoImage {
     pub message: String,
 }
 
+impl NoImage {
+    /// Of a pull that ends because it was asked to: the action says so in its own words.
+    pub(crate) fn stopped() -> NoImage {
+        let Failure { reason, message, .. } = Failure::stopped();
+        NoImage { reason, message }
+    }
+}
+
 /// `farrier-agent container-init`.
 pub fn serve() -> ExitCode {
     container::init::serve()
