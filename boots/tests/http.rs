@@ -195,6 +195,8 @@ async fn serves_the_boot_directory_and_loaders() {
         let response = lab.get(MACHINE, path, &[]).await;
         assert_eq!(response.text().await.unwrap(), "content of snponly.efi", "{path}");
     }
+    let script = lab.get(MACHINE, "/ipxe/binary/autoexec.ipxe", &[]).await;
+    assert_eq!(script.text().await.unwrap(), "#!ipxe\nautoboot\n");
     assert_eq!(
         lab.get(MACHINE, "/ipxe/binary/vmlinuz", &[]).await.status(),
         StatusCode::NOT_FOUND

@@ -177,14 +177,7 @@ async fn only_boot_loaders_are_served() {
     tokio::task::spawn_blocking(move || {
         let mut hand = Hand::new(MACHINE);
         assert_eq!(hand.read(at, "a/b/snponly.efi"), Ok(loader));
-        for name in [
-            "secret.txt",
-            "/etc/passwd",
-            "vmlinuz",
-            "undionly.kpxe",
-            "x",
-            "autoexec.ipxe",
-        ] {
+        for name in ["secret.txt", "/etc/passwd", "vmlinuz", "undionly.kpxe", "x"] {
             assert_eq!(hand.read(at, name), Err((1, "file not found".into())), "{name}");
         }
         for name in [
@@ -212,13 +205,28 @@ async fn only_boot_loaders_are_served() {
         ])
         .await;
     lab.world
-        .heard(&["RRQ autoexec.ipxe", "goes on without", "Note"])
-        .await;
-    lab.world
         .heard(&["WRQ snponly.efi", "for reading only", "Refused"])
         .await;
     lab.world
         .heard(&["undionly.kpxe of the boot image directory", "farrier image build"])
+        .await;
+}
+
+/// iPXE asks for it before it waits for two seconds whether somebody presses Ctrl-B.
+#[tokio::test(flavor = "multi_thread")]
+async fn ipxe_is_told_to_boot_at_once() {
+    let lab = Lab::new(700).await;
+    let at = lab.at();
+    tokio::task::spawn_blocking(move || {
+        let mut hand = Hand::new(MACHINE);
+        for name in ["autoexec.ipxe", "/x/autoexec.ipxe"] {
+            assert_eq!(hand.read(at, name), Ok(b"#!ipxe\nautoboot\n".to_vec()), "{name}");
+        }
+    })
+    .await
+    .unwrap();
+    lab.world
+        .heard(&["RRQ autoexec.ipxe", "does not wait for Ctrl-B", "Answered"])
         .await;
 }
 

@@ -201,6 +201,14 @@ async fn loader(State(site): State<Arc<Site>>, request: Request) -> Response {
     // The path as it came: what may stand behind a loader's name need not be UTF-8.
     match wanted(asked.parts.uri.path()) {
         Wanted::Loader(name) => file(&site, &site.boot_dir, name, asked).await,
+        // iPXE asks where it came from, which is here after HTTP boot.
+        Wanted::AutoExec => {
+            let context = &site.context;
+            let told = Told::answered(format!("200: {}", scripts::AUTOEXEC_WHY))
+                .bytes(scripts::AUTOEXEC.len() as u64);
+            context.record(Stage::Http, context.owner(asked.from), asked.what(), told);
+            ([(CONTENT_TYPE, "text/plain; charset=utf-8")], scripts::AUTOEXEC).into_response()
+        }
         _ => refuse(
             &site.context,
             &asked,

@@ -16,6 +16,12 @@ use crate::inventory::{Machine, NextBoot, Script};
 use crate::overlays::Drivers;
 pub use value::ScriptError;
 
+/// What iPXE finds where it asks for `autoexec.ipxe`, before it does anything: to do at once what it would do by itself, after
+/// it has waited for two seconds whether somebody wants its command line (Ctrl-B).
+pub const AUTOEXEC: &str = "#!ipxe\nautoboot\n";
+/// The same for the timeline.
+pub const AUTOEXEC_WHY: &str = "iPXE boots at once, and does not wait for Ctrl-B";
+
 /// What scripts say about this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

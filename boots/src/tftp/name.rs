@@ -11,7 +11,7 @@ pub enum Wanted {
     Loader(&'static str),
     /// The machine's iPXE script.
     Script(MacAddr6),
-    /// The script that iPXE asks for by itself before it does anything, since 2024. There is none: it goes on without.
+    /// The script that iPXE asks for by itself before it does anything, since 2024.
     AutoExec,
     /// Nothing that is served.
     Unknown,

@@ -22,6 +22,7 @@ use crate::bootfile;
 use crate::context::{Context, Told};
 use crate::files::{self, Opened};
 use crate::overlays::Asked;
+use crate::scripts;
 use crate::timeline::Stage;
 use crate::udp::{Received, UdpSocket};
 
@@ -214,8 +215,6 @@ impl Service {
                 sender::refuse(received.local, client, code, message).await;
                 let told = match code {
                     ErrorCode::AccessViolation => Told::refused(detail),
-                    // Nobody has to look for the cause of what is in every boot.
-                    _ if wanted(&request.file) == Wanted::AutoExec => Told::note(detail),
                     _ => Told::failed(detail),
                 };
                 return self.context.record(Stage::Tftp, mac, what, told);
@@ -281,10 +280,11 @@ impl Service {
                     ..Refusal::new(ErrorCode::AccessViolation, "this script is not for you")
                 }),
             },
-            Wanted::AutoExec => Err(Refusal {
-                detail: "iPXE asks for it by itself; there is none, and it goes on without".to_owned(),
-                ..Refusal::new(ErrorCode::FileNotFound, "file not found")
-            }),
+            Wanted::AutoExec => Ok((
+                Source::Bytes(scripts::AUTOEXEC.as_bytes().into()),
+                scripts::AUTOEXEC_WHY.to_owned(),
+                None,
+            )),
             Wanted::Unknown => Err(Refusal {
                 detail: format!("no such file; there are {}", bootfile::LOADERS.join(", ")),
                 ..Refusal::new(ErrorCode::FileNotFound, "file not found")
