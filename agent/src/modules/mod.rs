@@ -107,8 +107,8 @@ impl Modules {
         let before = self.tried.len();
         for _round in 0..8 {
             let known = self.seen.len();
-            for modalias in modaliases().iter().filter(|modalias| is_for_boot(modalias)) {
-                self.load_for(modalias);
+            for modalias in modaliases_for_boot(Path::new("/sys/bus")) {
+                self.load_for(&modalias);
             }
             if self.seen.len() == known {
                 break;
@@ -289,6 +289,25 @@ pub(crate) fn modaliases() -> Vec<String> {
     found
 }
 
+/// What network cards and sources of randomness ask for. These are on two buses; a walk through all of sysfs takes as long as a driver
+/// does to load, and once more for each round.
+///
+/// Source: Linux Documentation/driver-api/driver-model/bus.rst.
+fn modaliases_for_boot(buses: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for bus in ["pci", "virtio"] {
+        let Ok(devices) = std::fs::read_dir(buses.join(bus).join("devices")) else {
+            continue;
+        };
+        let modaliases = devices.flatten().map(|device| {
+            let text = read_some(&device.path().join("modalias"));
+            text.trim().to_owned()
+        });
+        found.extend(modaliases.filter(|modalias| is_for_boot(modalias)));
+    }
+    found
+}
+
 fn collect_modaliases(folder: &Path, depth: u32, found: &mut Vec<String>) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
@@ -314,6 +333,32 @@ fn read_some(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_devices_that_a_boot_needs_are_found_on_their_buses() {
+        let sys = tempfile::tempdir().expect("a folder");
+        let device = |path: &str, modalias: &str| {
+            let folder = sys.path().join(path);
+            std::fs::create_dir_all(&folder).expect("made");
+            std::fs::write(folder.join("modalias"), modalias).expect("written");
+            folder
+        };
+        let card = "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00";
+        // In sysfs the entries of a bus are links.
+        let real = device("devices/pci0000:00/0000:00:02.0", &format!("{card}\n"));
+        device(
+            "bus/pci/devices/0000:00:1f.2",
+            "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01",
+        );
+        device("bus/virtio/devices/virtio0", "virtio:d00000001v00001AF4\n");
+        device("bus/usb/devices/1-1", "usb:v0B95p1790d0100dc00");
+        std::os::unix::fs::symlink(real, sys.path().join("bus/pci/devices/0000:00:02.0")).expect("linked");
+        std::fs::create_dir_all(sys.path().join("bus/pci/devices/no-modalias")).expect("made");
+        let mut found = modaliases_for_boot(&sys.path().join("bus"));
+        found.sort();
+        assert_eq!(found, [card, "virtio:d00000001v00001AF4"]);
+        assert!(modaliases_for_boot(&sys.path().join("none")).is_empty());
+    }
 
     #[test]
     fn the_network_and_randomness_come_first() {
