@@ -73,10 +73,17 @@ usb-network overlay, 1100 kB: adapters, docks, and the link to a BMC that shows 
 smart-cards overlay, 690 kB: Netronome, LiquidIO, Huawei: large drivers of few machines
   kernel/drivers/net/ethernet/netronome/ kernel/drivers/net/ethernet/cavium/ kernel/drivers/net/ethernet/huawei/
 
-other-cards overlay, 1600 kB: every other wired card that the kernel drives; a rack is never of one make
+brocade overlay, 160 kB: Brocade's BR-1000 and 1860
+  kernel/drivers/net/ethernet/brocade/
+
+embedded overlay, 420 kB: ports of Intel's Elkhart Lake and of other boards for the field, and Microchip's
+  kernel/drivers/net/ethernet/stmicro/ kernel/drivers/net/ethernet/microchip/
+
+other-cards overlay, 1100 kB: every other wired card that the kernel drives; a rack is never of one make
   kernel/drivers/net/ethernet/
-  # Switch chips: no server boots from one, and they are large.
-  not mlxsw_* prestera* ocelot* mscc_ocelot*
+  # Switch chips: no server boots from one, and they are large. Cards for PCMCIA. cnic drives no card by itself: what offloads iSCSI needs
+  # it, and brings it along.
+  not mlxsw_* prestera* ocelot* mscc_ocelot* *_cs cnic
 
 ethernet-phy fetched, 360 kB: transceivers that Ethernet drivers ask for by the ids of the hardware
   kernel/drivers/net/phy/ kernel/drivers/net/mdio/ kernel/drivers/net/pcs/
