@@ -52,6 +52,7 @@ pub(crate) const TEST: &[Need] = &[
         "skopeo",
         "a client that pulls from the server's registry",
     ),
+    need("ipmi_sim", "openipmi", "a machine's management controller"),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
     need("faketime", "faketime", "sets a server's clock"),

@@ -9,6 +9,7 @@ mod bad_images;
 mod bench;
 mod cards;
 mod containers;
+mod controller;
 mod controllers;
 mod deaths;
 mod disk_names;
