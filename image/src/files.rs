@@ -1,8 +1,10 @@
 //! File operations whose errors name the file and what was being done to it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
 
 /// A file or directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,4 +44,13 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), FileEr
 
 pub(crate) fn create_directory(path: &Path) -> Result<(), FileError> {
     fs::create_dir_all(path).about("create directory", path)
+}
+
+/// Waits until no other build writes to the directory; others wait until what this gives is dropped.
+pub(crate) fn lock(directory: &Path) -> Result<Flock<File>, FileError> {
+    let path = directory.join(".lock");
+    let file = File::create(&path).about("create", &path)?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, error)| io::Error::from(error))
+        .about("lock", &path)
 }

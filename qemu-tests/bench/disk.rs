@@ -28,16 +28,13 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         yes,
     } = parse(args)?;
     packages::install(NEEDS, yes)?;
-    let profile = if debug { "dev" } else { "release" };
+    // What machines run is compiled for size.
+    let profile = if debug { "dev" } else { "agent" };
     build::cargo(
         &["build", "--profile", profile, "--package", "disk", "--examples"],
         &[],
     )?;
-    let built = if debug {
-        "debug/examples"
-    } else {
-        "release/examples"
-    };
+    let built = if debug { "debug/examples" } else { "agent/examples" };
     let examples = build::target_directory().join(built);
 
     let folder = build::lab_directory().join("bench");

@@ -17,12 +17,18 @@ pub(crate) struct Binaries {
     pub(crate) agent: PathBuf,
 }
 
-/// Builds `farrier` and the static `farrier-agent`.
+/// Builds `farrier` and the static `farrier-agent`, side by side: the agent's last step takes one processor for minutes. They are of
+/// different profiles, and so lie in directories of their own.
 pub(crate) fn binaries() -> Outcome<Binaries> {
-    cargo(&["build", "--release", "--package", "farrier"], &[])?;
-    Ok(Binaries {
-        farrier: target_directory().join("release/farrier"),
-        agent: agent()?,
+    std::thread::scope(|scope| {
+        let agent = scope.spawn(agent);
+        cargo(&["build", "--release", "--package", "farrier"], &[])?;
+        Ok(Binaries {
+            farrier: target_directory().join("release/farrier"),
+            agent: agent
+                .join()
+                .unwrap_or_else(|_| Err("building the agent panicked".to_owned()))?,
+        })
     })
 }
 

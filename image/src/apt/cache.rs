@@ -19,11 +19,9 @@ impl Cache {
     /// Opens the cache, making the directory if it is not there. An index that cannot be read counts as empty.
     pub(super) fn open(directory: &Path) -> Result<Self, AptError> {
         files::create_directory(directory)?;
-        let text = fs::read(directory.join(INDEX)).unwrap_or_default();
-        let packages: BTreeMap<String, Package> = serde_json::from_slice(&text).unwrap_or_default();
         Ok(Self {
             directory: directory.to_path_buf(),
-            packages: packages.into_iter().map(with_suite).collect(),
+            packages: read_index(directory),
         })
     }
 
@@ -65,6 +63,9 @@ impl Cache {
                 actual,
             });
         }
+        // Another build may have put packages there since this one has read the index.
+        let _lock = files::lock(&self.directory)?;
+        self.packages = read_index(&self.directory);
         package.file = self.directory.join(file_name(&package));
         fs::rename(downloaded, &package.file).about("write", &package.file)?;
         if let Some(older) = self.packages.insert(key.to_string(), package.clone())
@@ -82,6 +83,13 @@ impl Cache {
         fs::rename(&fresh, &index).about("write", &index)?;
         Ok(package)
     }
+}
+
+/// What is not there, or cannot be read, counts as empty.
+fn read_index(directory: &Path) -> BTreeMap<String, Package> {
+    let text = fs::read(directory.join(INDEX)).unwrap_or_default();
+    let packages: BTreeMap<String, Package> = serde_json::from_slice(&text).unwrap_or_default();
+    packages.into_iter().map(with_suite).collect()
 }
 
 /// Farrier 0.1 kept packages of its one suite by their names alone.
@@ -151,7 +159,24 @@ mod tests {
             (found.version.as_str(), fs::read(&found.file).unwrap()),
             ("1:two", b"two".to_vec())
         );
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        // The package, the index and the lock.
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn what_two_builds_put_at_the_same_time_is_all_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut builds = [(); 2].map(|()| Cache::open(directory.path()).unwrap());
+        for (cache, name) in builds.iter_mut().zip(["ipxe", "linux"]) {
+            let downloaded = directory.path().join("download");
+            fs::write(&downloaded, name).unwrap();
+            let key = format!("bookworm/{name}");
+            cache
+                .put(&key, package(name, name.as_bytes()), &downloaded)
+                .unwrap();
+        }
+        let cache = Cache::open(directory.path()).unwrap();
+        assert!(cache.find("bookworm/ipxe").is_some() && cache.find("bookworm/linux").is_some());
     }
 
     #[test]

@@ -12,11 +12,10 @@ mod compress;
 mod recipe;
 mod tree;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::apt::{AptError, Archive, Suite};
@@ -112,7 +111,7 @@ fn stem(suite: &Suite, profile: Profile) -> String {
 /// [`DiskImageError`]; what was there before is left as it was.
 pub fn build(options: &Options, report: &mut Report<'_>) -> Result<DiskImage, DiskImageError> {
     files::create_directory(&options.output)?;
-    let _lock = lock(&options.output)?;
+    let _lock = files::lock(&options.output)?;
     if let (false, Some(image)) = (options.rebuild, finished(options)) {
         report(Progress::Noted {
             text: "the Debian disk image is there already",
@@ -194,14 +193,6 @@ fn finish(compressed: &Path, raw_bytes: u64, options: &Options) -> Result<DiskIm
     });
     files::write(&record, text.unwrap_or_default())?;
     Ok(image)
-}
-
-fn lock(output: &Path) -> Result<Flock<File>, FileError> {
-    let path = output.join(".lock");
-    let file = File::create(&path).about("create", &path)?;
-    Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, error)| io::Error::from(error))
-        .about("lock", &path)
 }
 
 /// Where the pieces are until they are put together; about 1.5 GB, some of it sparse.

@@ -85,7 +85,7 @@ pub(super) const FIRST_FILES: &[(&str, &str)] = &[
     ),
     (
         "usr/share/initramfs-tools/modules.d/farrier",
-        "ext4\ncrc32c_generic\nvirtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\nmegaraid_sas\nmptsas\nsym53c8xx\nvmw_pvscsi\n",
+        "ext4\ncrc32c_generic\nvirtio_pci\nvirtio_mmio\nvirtio_blk\nvirtio_scsi\nsd_mod\nahci\nnvme\nmegaraid_sas\nmptsas\nsym53c8xx\nvmw_pvscsi\nam53c974\nxhci_pci\nusb_storage\nuas\nsdhci_pci\nmmc_block\n",
     ),
 ];
 

@@ -2,7 +2,9 @@
 
 use std::env;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -84,30 +86,39 @@ pub fn prepare(
     host_packages::install(&needs, if yes { Consent::Given } else { Consent::Ask })?;
 
     let display = Display::new();
+    let agent = match &boot_dir {
+        Some(_) => None,
+        None => Some(places::agent(paths)?),
+    };
+    // Neither needs the other, and each waits for the network, or keeps one processor busy, half of its time.
+    let (boot, disk) = thread::scope(|scope| {
+        let disk = scope.spawn(|| {
+            timed(|| match (&paths.disk_image, wants_debian) {
+                (Some(file), _) => given_image(&places::absolute(file)?),
+                (None, true) => debian(&work_dir, paths, profile, &display),
+                (None, false) => Ok((work_dir.join("images"), None)),
+            })
+        });
+        let boot = agent.map(|agent| timed(|| boot_image(&agent, &work_dir, paths, profile, &display)));
+        (boot, disk.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    });
     let mut stages = Vec::new();
-    let boot_dir = match boot_dir {
-        Some(boot_dir) => boot_dir,
-        None => {
-            let started = Instant::now();
-            let boot_dir = boot_image(&places::agent(paths)?, &work_dir, paths, profile, &display)?;
+    let boot_dir = match (boot, boot_dir) {
+        (Some(built), _) => {
+            let (boot_dir, seconds) = built?;
             let bytes = ["vmlinuz", "initramfs.img"]
                 .iter()
-                .map(|name| size(&boot_dir.join(name)))
-                .sum();
-            stages.push(("boot image".to_owned(), started.elapsed().as_secs_f64(), bytes));
+                .map(|name| size(&boot_dir.join(name)));
+            stages.push(("boot image".to_owned(), seconds, bytes.sum()));
             boot_dir
         }
+        (None, given) => given.context("there is no boot image")?,
     };
-    let started = Instant::now();
-    let (images_dir, disk_image) = match (&paths.disk_image, wants_debian) {
-        (Some(file), _) => given_image(&places::absolute(file)?)?,
-        (None, true) => debian(&work_dir, paths, profile, &display)?,
-        (None, false) => (work_dir.join("images"), None),
-    };
+    let ((images_dir, disk_image), seconds) = disk?;
     fs::create_dir_all(&images_dir).with_context(|| format!("making {}", images_dir.display()))?;
     if let Some(image) = &disk_image {
         let bytes = size(&images_dir.join(&image.file));
-        stages.push(("disk image".to_owned(), started.elapsed().as_secs_f64(), bytes));
+        stages.push(("disk image".to_owned(), seconds, bytes));
     }
     let built = Built {
         farrier: places::farrier()?,
@@ -120,6 +131,12 @@ pub fn prepare(
         artifacts: work_dir.join("artifacts"),
         stages,
     })
+}
+
+/// What `work` gives, and how many seconds it took.
+fn timed<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<(T, f64)> {
+    let started = Instant::now();
+    Ok((work()?, started.elapsed().as_secs_f64()))
 }
 
 fn needs(builds: bool, builds_debian: bool, root: bool) -> Vec<Need> {

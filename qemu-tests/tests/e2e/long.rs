@@ -67,3 +67,8 @@ fn a_backup_takes_over_when_the_card_that_booted_loses_its_cable() {
 fn a_machine_of_256_mib_gets_debian_and_boots_it() {
     install::a_machine_of_256_mib_gets_debian_and_boots_it();
 }
+
+#[test]
+fn debian_boots_from_every_other_controller() {
+    install::debian_boots_from_every_other_controller();
+}
