@@ -35,6 +35,7 @@ mod start;
 mod stores;
 pub mod supervisor;
 pub mod tools;
+mod traced;
 mod wiping;
 pub mod worker;
 

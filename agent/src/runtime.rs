@@ -7,6 +7,7 @@ use crate::console::say;
 /// Runs the work to its end.
 pub(crate) fn on_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
     crate::entropy::prepare();
+    crate::traced::onto_the_console();
     // reqwest and tonic ask for it; a second installation is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
