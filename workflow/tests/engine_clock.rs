@@ -66,6 +66,16 @@ fn until_goes_by_the_clock() {
 }
 
 #[test]
+fn the_next_time_of_the_day_is_counted_from_where_the_task_begins() {
+    // It begins at nine: the half past eight of that day has passed.
+    let text = "  - {name: a, wait: 1h}\n  - {name: t, until: \"next 08:30Z\"}\n";
+    let workflow = looked_at(&make(text, EIGHT), EIGHT + HOUR, 0);
+    let due = EIGHT + HOUR / 2 + DAY.unsigned_abs();
+    assert!(!is_over(&looked_at(&workflow, due - 1, 0)));
+    assert!(is_over(&looked_at(&workflow, due, 0)));
+}
+
+#[test]
 fn a_clock_that_was_set_back_before_does_not_end_until_early() {
     let text = "  - {name: a, wait: 1s}\n  - {name: t, until: \"2026-01-31T09:00:00Z\"}\n";
     let workflow = looked_at(&make(text, EIGHT + HOUR), EIGHT + HOUR + 1_000, -DAY);

@@ -44,7 +44,7 @@ pub use definition::{
     Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Resources, Retry,
     Runtime, Task,
 };
-pub use duration::{duration_ms, time_ms};
+pub use duration::{duration_ms, time_ms, until_ms};
 pub use image_policy::{
     AllowedImages, ImagePolicy, ImageRefused, NativeImages, NotAllowedImages, complete_image_name,
     in_words as refused_in_words,

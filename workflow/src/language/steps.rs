@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::duration::{is_digits, time_ms};
+use super::duration::{is_digits, until_ms};
 use yaml::{Entry, Fields, Kind, Node, What};
 
 use super::expressions::Standing;
@@ -121,9 +121,11 @@ impl<'a> Check<'a> {
         }
         if let Some(node) = fields.get("until") {
             let text = self.filled(Some(node), "until", task);
-            if !text.contains("${{") && time_ms(text).is_none() {
-                let message =
-                    format!("until {text:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z");
+            if !text.contains("${{") && until_ms(text, 0).is_none() {
+                let message = format!(
+                    "until {text:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z, next 22:00Z, next 22:00+01:00 or next 22:00 \
+                     Europe/Berlin"
+                );
                 self.problem(node.at, Kind::Value, message);
             }
             return Some(Control::Until(text.trim().to_owned()));

@@ -421,7 +421,7 @@ fn bad_durations_and_times() {
         ),
         (
             "until: 2026-12-24",
-            "4, 23: until \"2026-12-24\" is no time: write one with its zone, like 2026-12-24T18:00:00Z",
+            "4, 23: until \"2026-12-24\" is no time: write one with its zone, like 2026-12-24T18:00:00Z, next 22:00Z, next 22:00+01:00 or next 22:00 Europe/Berlin",
         ),
         (
             "approve: {message: a, timeout: 1w}",

@@ -14,7 +14,7 @@ use super::scope::{Item, bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
 use crate::labels::Labels;
-use crate::language::{Control, Task, duration_ms, time_ms};
+use crate::language::{Control, Task, duration_ms, until_ms};
 
 /// What an execution does when nothing holds it up any more.
 pub(super) enum Plan {
@@ -217,8 +217,8 @@ impl Draft<'_> {
             }
             Some(Control::Until(text)) => {
                 let text = filled.map_or(text, |filled| &filled.time);
-                let due = time_ms(text).ok_or_else(|| {
-                    let message = format!("{text:?} is no time; one is 2026-01-31T08:00:00Z");
+                let due = until_ms(text, self.wall).ok_or_else(|| {
+                    let message = format!("{text:?} is no time; one is 2026-01-31T08:00:00Z or next 22:00Z");
                     Failure::new("Expression", message)
                 })?;
                 Ok(Plan::Until(due))
