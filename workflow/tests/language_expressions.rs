@@ -218,7 +218,7 @@ fn syntax_errors_of_several_expressions_come_at_once() {
         &[
             "5, 31: the end where a value should be",
             "6, 25: the end where ), the end of these brackets should be",
-            "6, 34: b where an operator or the end of the expression should be",
+            "6, 34: b where an operator or the end of the expression should be; a text has quotes within quotes: \"'a b'\"",
         ],
     );
 }

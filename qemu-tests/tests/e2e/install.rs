@@ -170,6 +170,8 @@ fn installs(scene: &mut Scene, blueprint: Blueprint, nic: Nic, controller: DiskC
         (_, DiskController::Ahci) => ["virtio_net", "sda", "sata"],
         (_, DiskController::UsbStorage) => ["virtio_net", "sda", "usb"],
         (_, DiskController::Sd) => ["virtio_net", "mmcblk0", "mmc"],
+        // Parallel SCSI.
+        (_, DiskController::Lsi | DiskController::Am53c974) => ["virtio_net", "sda", "spi"],
         _ => ["virtio_net", "sda", "-"],
     };
     assert_eq!(has, expected);

@@ -45,7 +45,8 @@ impl Check<'_> {
                             .too_early(expression, found.missing.as_ref())
                             .unwrap_or(found.message);
                         let at = expression.place(self.yaml, found.offset);
-                        self.problem(at, Kind::Expression, message);
+                        let meant = seen.meant(expression).unwrap_or_default();
+                        self.problem(at, Kind::Expression, message + &meant);
                     }
                     seen.note(expression, Type::Any);
                 }
@@ -128,6 +129,41 @@ impl<'d> Seen<'d> {
                 .filter_map(|(last, task)| Some((task.goto.as_ref()?.task, last)))
                 .collect(),
         }
+    }
+
+    /// What is right instead of an expression that is wrong, where people err most.
+    fn meant(&self, expression: &Expression<'_>) -> Option<String> {
+        let source = expression.source;
+        // `tasks.write disk.state`
+        let mut names = self.definition.tasks.iter().map(|task| task.name.as_str());
+        let named = names.find(|name| {
+            let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            !is_plain && source.contains(&format!("tasks.{name}"))
+        });
+        if let Some(name) = named {
+            return Some(format!(
+                "; a name like this one stands in brackets: tasks[{name:?}]"
+            ));
+        }
+        // `host: node1`
+        let is_words = |c: char| c.is_alphanumeric() || " -_./:@".contains(c);
+        let is_text =
+            matches!(expression.standing, Standing::Set | Standing::Outputs) && source.chars().all(is_words);
+        let first = source.split(['.', ' ']).next().unwrap_or_default();
+        let is_path = [
+            "inputs",
+            "tasks",
+            "vars",
+            "item",
+            "item_index",
+            "branch_index",
+            "machine",
+            "round",
+            "secrets",
+            "workflow",
+        ]
+        .contains(&first);
+        (is_text && !is_path).then(|| format!("; a text has quotes within quotes: \"'{source}'\""))
     }
 
     fn types(&self, expression: &Expression<'_>) -> Types {

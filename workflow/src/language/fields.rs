@@ -1,6 +1,6 @@
 //! What the checks of a definition have in common: fields of both versions, and findings on the way.
 
-use yaml::{Entry, Fields, Finding, Findings, Kind, Node, Place, Unknown};
+use yaml::{Entry, Fields, Finding, Findings, Kind, Node, Place, Unknown, What};
 
 use super::expressions::Expression;
 
@@ -12,6 +12,22 @@ pub(super) struct Known {
     pub(super) old: &'static [&'static str],
     /// In version 1 only.
     pub(super) new: &'static [&'static str],
+}
+
+/// How a mapping is written for which people write a number, a list or `yes`.
+fn example(whose: &str) -> Option<&'static str> {
+    Some(match whose {
+        "retry" => "retry: {attempts: 3}",
+        "approve" => "approve: {message: \"wipe rack r7?\"}",
+        "goto" => "goto: {task: NAME, when: CONDITION, max: 3}",
+        "fail" => "fail: {message: \"no disk is large enough\"}",
+        "resources" => "resources: {memory: 512MiB}",
+        _ => return None,
+    })
+}
+
+pub(super) fn is_map(node: &Node) -> bool {
+    matches!(node.what, What::Map(_) | What::Nothing)
 }
 
 /// A definition's check under way: what is wrong so far.
@@ -48,6 +64,16 @@ impl<'a> Check<'a> {
     /// The fields of a mapping. What it may not have is noted, and is not among them.
     pub(super) fn fields(&self, node: &'a Node, known: &Known) -> Fields<'a> {
         let whose = known.whose;
+        if let (Some(example), false) = (example(whose), is_map(node)) {
+            let message = format!(
+                "{whose} must be a map (key: value), not {}: write {example}",
+                node.describe()
+            );
+            self.found.misshapen(node, message);
+            let mut none = Fields::of(None, yaml::Known::new(whose, &[], Unknown::Fine), self.found);
+            none.at = node.at;
+            return none;
+        }
         if !self.is_version_1 {
             let known = yaml::Known {
                 whose,

@@ -6,7 +6,7 @@ use super::duration::{is_digits, until_ms};
 use yaml::{Entry, Fields, Kind, Node, What};
 
 use super::expressions::Standing;
-use super::fields::{Check, Known};
+use super::fields::{Check, Known, is_map};
 use super::{Amount, Approve, Control, ForEach, Retry, Task};
 
 /// What a task does: one of these.
@@ -154,8 +154,11 @@ impl<'a> Check<'a> {
             }
             return Some(Control::Set(values));
         }
-        if fields.get("succeed").is_some() {
-            if let Some(entry) = fields.map("succeed").first() {
+        if let Some(node) = fields.get("succeed") {
+            if !is_map(node) {
+                let message = format!("succeed is not {}: write succeed: {{}}", node.describe());
+                self.found.misshapen(node, message);
+            } else if let Some(entry) = fields.map("succeed").first() {
                 self.problem(
                     entry.at,
                     Kind::UnknownField,

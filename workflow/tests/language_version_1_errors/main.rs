@@ -42,6 +42,57 @@ fn check_tasks(tasks: &str, want: &[&str]) {
     check_workflow(&format!("tasks:\n{tasks}"), want);
 }
 
+/// What people write who have not looked it up.
+#[test]
+fn what_is_meant_is_said_where_people_err_most() {
+    for (fields, message) in [
+        (
+            "retry: 3, worker: w, actions: [{name: a, image: alpine}]",
+            "retry must be a map (key: value), not \"3\": write retry: {attempts: 3}",
+        ),
+        (
+            "approve: yes",
+            "approve must be a map (key: value), not \"yes\": write approve: {message: \"wipe rack r7?\"}",
+        ),
+        ("succeed: true", "succeed is not \"true\": write succeed: {}"),
+        (
+            "fail: broken",
+            "fail must be a map (key: value), not \"broken\": write fail: {message: \"no disk is large enough\"}",
+        ),
+        (
+            "wait: 1s, goto: again",
+            "goto must be a map (key: value), not \"again\": write goto: {task: NAME, when: CONDITION, max: 3}",
+        ),
+        (
+            "set: {host: node1}",
+            "there is no \"node1\"; there are inputs, tasks, vars, workflow; a text has quotes within quotes: \"'node1'\"",
+        ),
+        (
+            "set: {note: some text}",
+            "text where an operator or the end of the expression should be; a text has quotes within quotes: \"'some text'\"",
+        ),
+        // What is meant as an expression is not taken for a text.
+        ("set: {x: inputs.nmae}", "there is no \"nmae\""),
+    ] {
+        let found = problems(&format!(
+            "version: '1'\nname: w\ntasks:\n- {{name: task, {fields}}}\n"
+        ));
+        let [one] = found.as_slice() else {
+            panic!("{fields}: {found:#?}")
+        };
+        match message.ends_with("\"nmae\"") {
+            false => assert_eq!(one.split_once(": ").map(|(_, text)| text), Some(message)),
+            true => assert!(!one.contains("quotes"), "{one}"),
+        }
+    }
+    check_tasks(
+        "- {name: write disk, set: {x: '1'}}\n- {name: b, needs: write disk, when: tasks.write disk.state == 'SUCCESS', set: {y: '2'}}",
+        &[
+            "5, 50: disk where an operator or the end of the expression should be; a name like this one stands in brackets: tasks[\"write disk\"]",
+        ],
+    );
+}
+
 /// The problems of a task of its own, at line 4; its fields begin at column 15.
 #[track_caller]
 fn check_task(fields: &str, want: &[&str]) {
