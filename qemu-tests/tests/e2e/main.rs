@@ -16,6 +16,7 @@ mod disk_names;
 mod disks;
 mod examples;
 mod faults;
+mod first_machine;
 mod hostile;
 mod hotplug;
 mod image;
