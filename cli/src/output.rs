@@ -140,9 +140,27 @@ pub(crate) fn one<T: Serialize>(
     item: &T,
     text: impl FnOnce(&mut Out) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    if format == Format::Name {
+        let item = shown(item)?;
+        // What has no name is done all the same, and says so.
+        return match called(&item) {
+            Some(called) => Ok(writeln!(out, "{}", safe_line(called))?),
+            None => text(out),
+        };
+    }
     match format.is_text() {
         true => text(out),
         false => value(out, format, item),
+    }
+}
+
+/// Refuses `-o name` where the name alone would lose what is shown once.
+pub(crate) fn refuse_name(format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Name => Err(Failure::Usage(
+            "-o name would not show what is shown this once: leave it out".into(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -262,11 +280,7 @@ fn names(out: &mut Out, value: &Value) -> Result<(), Failure> {
         one => std::slice::from_ref(one),
     };
     for item in items {
-        // Names of workflows are not their own: two may have one.
-        let is_workflow = item.get("tasks").is_some();
-        let fields = if is_workflow { ["id", "id"] } else { ["name", "id"] };
-        let called = fields.iter().find_map(|field| item.get(field)?.as_str());
-        let Some(called) = called else {
+        let Some(called) = called(item) else {
             return Err(Failure::Usage(
                 "-o name is for what has a name: leave it out".into(),
             ));
@@ -274,6 +288,13 @@ fn names(out: &mut Out, value: &Value) -> Result<(), Failure> {
         writeln!(out, "{}", safe_line(called))?;
     }
     Ok(())
+}
+
+/// A workflow's id, as two may have one name; the name of anything else.
+fn called(item: &Value) -> Option<&str> {
+    let is_workflow = item.get("tasks").is_some();
+    let fields = if is_workflow { ["id", "id"] } else { ["name", "id"] };
+    fields.iter().find_map(|field| item.get(field)?.as_str())
 }
 
 /// What programs get has no credentials either; control characters are escaped as the format escapes them.

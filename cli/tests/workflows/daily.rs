@@ -508,3 +508,28 @@ fn all_items_that_wait_are_approved_at_once() {
     let all = text(&farrier(&address, &["workflow", "approve", id, "--all"]));
     assert_eq!(all, format!("workflow {id} is SUCCESS\n"));
 }
+
+#[test]
+fn a_name_is_not_printed_in_place_of_what_is_shown_once() {
+    let runtime = Runtime::new().expect("runtime");
+    let (address, _agent) = runtime.block_on(prepared(TEMPLATE));
+    let made = farrier(&address, &["token", "create", "ann", "-o", "name"]);
+    assert_eq!(
+        refused(&made, 2),
+        "farrier: -o name would not show what is shown this once: leave it out"
+    );
+    let tokens = text(&farrier(&address, &["token", "list", "-o", "name"]));
+    assert_eq!(tokens, "admin\n");
+    assert_eq!(
+        text(&farrier(&address, &["machine", "list", "-o", "name"])),
+        "node1\n"
+    );
+    assert_eq!(
+        text(&farrier(&address, &["template", "list", "-o", "name"])),
+        "debian\n"
+    );
+    // What has no name of its own is done, and says so.
+    let (_dir, path) = file("m.yaml", "machine: node2\nmac: 52:54:00:77:00:0c\n");
+    let applied = farrier(&address, &["machine", "apply", "-f", &path, "-o", "name"]);
+    assert_eq!(text(&applied), "machine node2 created\n");
+}

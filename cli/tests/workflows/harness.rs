@@ -134,7 +134,6 @@ impl Agent {
             total_bytes,
             rate_bytes_per_s: 10 << 20,
             stage: "download".into(),
-            ..Progress::default()
         };
         send(&self.to, agent_message::Kind::Progress(progress)).await;
     }

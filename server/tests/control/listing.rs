@@ -88,14 +88,14 @@ async fn workflows_are_found_by_state_template_time_name_and_the_beginning_of_th
         states: states.iter().map(ToString::to_string).collect(),
         ..any()
     };
-    assert_eq!(ids(&server, of_states(&["success"])).await, [done.clone()]);
+    assert_eq!(ids(&server, of_states(&["success"])).await, [done.as_str()]);
     assert_eq!(
         ids(&server, of_states(&["CANCELLED", "SUCCESS"])).await,
         [done.clone(), cancelled.clone()]
     );
     assert_eq!(
         ids(&server, of_states(&["PENDING", "RUNNING"])).await,
-        [waits.id.clone()]
+        [waits.id.as_str()]
     );
     let status = asked(&server, of_states(&["runing"]))
         .await
@@ -111,12 +111,12 @@ async fn workflows_are_found_by_state_template_time_name_and_the_beginning_of_th
         template: "two".into(),
         ..any()
     };
-    assert_eq!(ids(&server, template).await, [done.clone()]);
+    assert_eq!(ids(&server, template).await, [done.as_str()]);
     let name = ListWorkflowsRequest {
         name: "mine".into(),
         ..any()
     };
-    assert_eq!(ids(&server, name).await, [waits.id.clone()]);
+    assert_eq!(ids(&server, name).await, [waits.id.as_str()]);
     let since = ListWorkflowsRequest {
         since: waits.created_at,
         ..any()
@@ -127,7 +127,7 @@ async fn workflows_are_found_by_state_template_time_name_and_the_beginning_of_th
         newest_first: true,
         ..any()
     };
-    assert_eq!(ids(&server, beginning(&done[..20])).await, [done.clone()]);
+    assert_eq!(ids(&server, beginning(&done[..20])).await, [done.as_str()]);
     assert_eq!(
         ids(&server, beginning(&done[..4])).await,
         [cancelled, waits.id, done]
@@ -149,7 +149,7 @@ async fn what_waits_for_somebody_is_what_that_one_may_decide() {
         waiting: true,
         ..ListWorkflowsRequest::default()
     };
-    assert_eq!(ids(&server, waiting()).await, [of_anybody.clone()]);
+    assert_eq!(ids(&server, waiting()).await, [of_anybody.as_str()]);
     let mut ann = server.person("ann", &["ops"], "operator").await;
     let found = ann.list_workflows(waiting()).await.expect("a list").into_inner();
     let found: Vec<_> = found.workflows.into_iter().map(|one| one.id).collect();
