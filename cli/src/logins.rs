@@ -71,7 +71,7 @@ impl Logins {
     }
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = path.parent() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -82,13 +82,18 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 }
 
 fn path() -> Option<PathBuf> {
+    beside("logins.toml")
+}
+
+/// A file of this name in the same directory; `None`: there is no place for it.
+pub(crate) fn beside(name: &str) -> Option<PathBuf> {
     let directory = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
     let config = directory("XDG_CONFIG_HOME").or_else(|| Some(directory("HOME")?.join(".config")))?;
-    Some(config.join("farrier/logins.toml"))
+    Some(config.join("farrier").join(name))
 }
 
 /// The server that is asked: the one that is named, the one logged in to last, or the one on this host.

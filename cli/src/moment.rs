@@ -4,6 +4,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::duration::duration;
+
 /// `2026-11-29T02:00:00+01:00` (RFC 3339), or `2026-11-29 02:00` by the clock here.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     moment_in(text, TimeZone::system())
@@ -22,6 +24,21 @@ fn moment_in(text: &str, here: TimeZone) -> Result<Timestamp, String> {
         format!(
             "{text:?} is no time: write one such as 2026-11-29T02:00:00Z, or \"2026-11-29 02:00\" by the clock here; or say how \
              long from now with --in 2h"
+        )
+    })
+}
+
+/// A time that has been: so long ago, such as `2h` or `7d`, or as [`moment`] reads it.
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(span) = duration(text) {
+        let span = SignedDuration::try_from(span).ok();
+        let then = span.and_then(|span| Timestamp::now().checked_sub(span).ok());
+        return then.ok_or_else(|| "that is longer than any calendar goes: choose a shorter time".to_owned());
+    }
+    moment(text).map_err(|_| {
+        format!(
+            "{text:?} is no time: write how long ago, such as 2h or 7d, or a time such as 2026-11-29T02:00:00Z, or \
+             \"2026-11-29 02:00\" by the clock here"
         )
     })
 }
@@ -59,6 +76,18 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn since_is_a_span_or_a_time() {
+        let ago = Timestamp::now().duration_since(since("2h").unwrap()).as_secs();
+        assert!((7_200..7_260).contains(&ago), "{ago}");
+        assert_eq!(
+            since("2026-11-29T02:00:00Z").unwrap().to_string(),
+            "2026-11-29T02:00:00Z"
+        );
+        let error = since("yesterday").unwrap_err();
+        assert!(error.contains("is no time") && error.contains("7d"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,17 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// # Errors
+    /// A key of several requests: it is of one.
+    pub(crate) fn check_for(&self, count: usize) -> Result<(), Failure> {
+        match self.idempotency_key {
+            Some(_) if count > 1 => Err(Failure::Usage(format!(
+                "--idempotency-key is for one request, and {count} are named: give it with one of them"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn text(self) -> String {
         self.idempotency_key.unwrap_or_else(|| Uuid::new_v4().to_string())
     }

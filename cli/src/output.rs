@@ -11,6 +11,7 @@ use serde_json::Value;
 use workflow::labels::in_one_line;
 
 use crate::failure::Failure;
+use crate::screen::{Colour, cut};
 use crate::terminal::{Out, acts, is_shown_to_a_person, json_safe, safe_line, say, set_in};
 use crate::views::dash;
 
@@ -18,8 +19,19 @@ use crate::views::dash;
 pub(crate) enum Format {
     #[default]
     Table,
+    /// A table with more columns, ids in full and lines as long as they are
+    Wide,
+    /// Names alone, of workflows their ids, one a line
+    Name,
     Json,
     Yaml,
+}
+
+impl Format {
+    /// For people.
+    pub(crate) fn is_text(self) -> bool {
+        matches!(self, Format::Table | Format::Wide)
+    }
 }
 
 /// Something with a table form.
@@ -32,15 +44,13 @@ pub(crate) trait Rows {
 
 /// Prints a list.
 pub(crate) fn list<T: Rows + Serialize>(out: &mut Out, format: Format, items: &[T]) -> Result<(), Failure> {
-    match format {
-        Format::Table => {
-            if items.is_empty() && is_shown_to_a_person() {
-                say(T::NONE);
-            }
-            table(out, T::HEADER, items.iter().map(Rows::row))
-        }
-        format => value(out, format, items),
+    if !format.is_text() {
+        return value(out, format, items);
     }
+    if items.is_empty() && is_shown_to_a_person() {
+        say(T::NONE);
+    }
+    table(out, T::HEADER, items.iter().map(Rows::row))
 }
 
 /// What is of a namespace.
@@ -81,7 +91,7 @@ pub(crate) fn list_with_more<T: Rows + InNamespace + Labelled + Serialize>(
     columns: Columns,
     (names, cells): More<T>,
 ) -> Result<(), Failure> {
-    if format != Format::Table || items.is_empty() {
+    if !format.is_text() || items.is_empty() {
         return list(out, format, items);
     }
     let mut header = [T::HEADER, names].concat();
@@ -111,7 +121,7 @@ pub(crate) fn list_of_all<T: Rows + InNamespace + Serialize>(
     format: Format,
     items: &[T],
 ) -> Result<(), Failure> {
-    if format != Format::Table || items.is_empty() {
+    if !format.is_text() || items.is_empty() {
         return list(out, format, items);
     }
     let header = [&["NAMESPACE"], T::HEADER].concat();
@@ -130,9 +140,27 @@ pub(crate) fn one<T: Serialize>(
     item: &T,
     text: impl FnOnce(&mut Out) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    if format == Format::Name {
+        let item = shown(item)?;
+        // What has no name is done all the same, and says so.
+        return match called(&item) {
+            Some(called) => Ok(writeln!(out, "{}", safe_line(called))?),
+            None => text(out),
+        };
+    }
+    match format.is_text() {
+        true => text(out),
+        false => value(out, format, item),
+    }
+}
+
+/// Refuses `-o name` where the name alone would lose what is shown once.
+pub(crate) fn refuse_name(format: Format) -> Result<(), Failure> {
     match format {
-        Format::Table => text(out),
-        format => value(out, format, item),
+        Format::Name => Err(Failure::Usage(
+            "-o name would not show what is shown this once: leave it out".into(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -144,7 +172,7 @@ pub(crate) fn stored<T: Serialize>(
     text: &str,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => Ok(out.document(text.as_bytes())?),
+        Format::Table | Format::Wide => Ok(out.document(text.as_bytes())?),
         format => document(out, format, &serde_json::to_value(item).map_err(unprintable)?),
     }
 }
@@ -169,7 +197,12 @@ pub(crate) fn streamed<T: Serialize>(
     line: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
     match format {
-        Format::Table => writeln!(out, "{}", line())?,
+        Format::Table | Format::Wide => writeln!(out, "{}", line())?,
+        Format::Name => {
+            return Err(Failure::Usage(
+                "-o name is for what has a name: leave it out".into(),
+            ));
+        }
         Format::Json => writeln!(out.as_it_is()?, "{}", json(&shown(item)?, false)?)?,
         Format::Yaml => write!(out.as_it_is()?, "---\n{}", yaml(&shown(item)?)?)?,
     }
@@ -183,6 +216,30 @@ pub(crate) fn table(
     header: &[&str],
     rows: impl Iterator<Item = Vec<String>>,
 ) -> Result<(), Failure> {
+    for line in laid_out(header, rows) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// Prints a table of things that have a state, in this column: no wider than the terminal, and with the state's colour.
+pub(crate) fn table_of_states(
+    out: &mut Out,
+    header: &[&str],
+    rows: &[Vec<String>],
+    state: usize,
+) -> Result<(), Failure> {
+    let columns = out.size().map_or(usize::MAX, |size| size.columns);
+    let lines = laid_out(header, rows.iter().cloned());
+    let states = rows.iter().map(|row| row.get(state).map(String::as_str));
+    for (line, state) in lines.iter().zip(std::iter::once(None).chain(states)) {
+        out.line(&cut(line, columns), state.and_then(Colour::of))?;
+    }
+    Ok(())
+}
+
+/// The lines of a table: the header's, and one for each row.
+pub(crate) fn laid_out(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<String> {
     let mut table = Table::new();
     table
         .load_style(comfy_table::presets::NOTHING)
@@ -193,10 +250,7 @@ pub(crate) fn table(
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Prints `What:     value`; lines of the value that follow the first stand below it.
@@ -213,9 +267,34 @@ fn value<T: Serialize + ?Sized>(out: &mut Out, format: Format, item: &T) -> Resu
 fn document(out: &mut Out, format: Format, value: &Value) -> Result<(), Failure> {
     match format {
         Format::Yaml => write!(out.as_it_is()?, "{}", yaml(value)?)?,
+        Format::Name => names(out, value)?,
         _ => writeln!(out.as_it_is()?, "{}", json(value, true)?)?,
     }
     Ok(())
+}
+
+/// What things are called, one a line.
+fn names(out: &mut Out, value: &Value) -> Result<(), Failure> {
+    let items = match value {
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    for item in items {
+        let Some(called) = called(item) else {
+            return Err(Failure::Usage(
+                "-o name is for what has a name: leave it out".into(),
+            ));
+        };
+        writeln!(out, "{}", safe_line(called))?;
+    }
+    Ok(())
+}
+
+/// A workflow's id, as two may have one name; the name of anything else.
+fn called(item: &Value) -> Option<&str> {
+    let is_workflow = item.get("tasks").is_some();
+    let fields = if is_workflow { ["id", "id"] } else { ["name", "id"] };
+    fields.iter().find_map(|field| item.get(field)?.as_str())
 }
 
 /// What programs get has no credentials either; control characters are escaped as the format escapes them.

@@ -10,20 +10,26 @@ use std::io::{self, IsTerminal, Write};
 
 use redaction::redacted;
 
+use crate::screen::{Colour, Size};
+
 /// Standard output, for text that is made safe line by line.
 pub(crate) struct Out {
     to: Box<dyn Write>,
     /// A line that has no end yet.
     begun: Vec<u8>,
     is_terminal: bool,
+    has_colours: bool,
 }
 
 impl Out {
     #[allow(clippy::disallowed_methods, reason = "the one place")]
     pub(crate) fn stdout() -> Self {
         let out = io::stdout();
+        let is_terminal = out.is_terminal();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|said| !said.is_empty());
         Self {
-            is_terminal: out.is_terminal(),
+            is_terminal,
+            has_colours: is_terminal && !is_dumb() && !no_colour,
             to: Box::new(out.lock()),
             begun: Vec::new(),
         }
@@ -31,6 +37,38 @@ impl Out {
 
     pub(crate) fn is_terminal(&self) -> bool {
         self.is_terminal
+    }
+
+    /// Whether it can be drawn on: a terminal that moves its cursor.
+    pub(crate) fn is_screen(&self) -> bool {
+        self.is_terminal && !is_dumb()
+    }
+
+    /// How large the terminal is; `None`: it is none, or does not say.
+    pub(crate) fn size(&self) -> Option<Size> {
+        if !self.is_terminal {
+            return None;
+        }
+        let mut size = nix::libc::winsize {
+            ws_row: 0,
+            ws_col: 0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: the request writes one `winsize` to where the pointer points, which lives across the call (tty_ioctl(4)).
+        let done = unsafe { window_size(nix::libc::STDOUT_FILENO, &raw mut size) };
+        let (columns, rows) = (usize::from(size.ws_col), usize::from(size.ws_row));
+        (done.is_ok() && columns > 0 && rows > 0).then_some(Size { columns, rows })
+    }
+
+    /// Writes a line, made safe as all are, in a colour where the terminal has some.
+    pub(crate) fn line(&mut self, text: &str, colour: Option<Colour>) -> io::Result<()> {
+        self.end_line()?;
+        let text = safe(text);
+        match colour.filter(|_| self.has_colours) {
+            Some(colour) => writeln!(self.to, "{}{text}\x1b[0m", colour.sgr()),
+            None => writeln!(self.to, "{text}"),
+        }
     }
 
     /// What follows is written as it is: for formats with escapes of their own, and for whoever asks for the bytes.
@@ -69,6 +107,13 @@ impl Write for Out {
         self.end_line()?;
         self.to.flush()
     }
+}
+
+nix::ioctl_read_bad!(window_size, nix::libc::TIOCGWINSZ, nix::libc::winsize);
+
+/// A terminal that only prints.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// Prints a line on standard error.
@@ -266,6 +311,7 @@ mod tests {
             to: Box::new(Kept(std::rc::Rc::clone(&kept))),
             begun: Vec::new(),
             is_terminal: false,
+            has_colours: false,
         };
         // A URL and a letter in two pieces.
         for piece in [&b"http://u:pa"[..], b"ss@h \xc3", b"\xbc\n\x1b", b"["] {

@@ -501,12 +501,19 @@ pub fn find(view: &View, scope: &Scope, name_or_id: &str) -> Result<Template, Er
     {
         return Ok(found.value);
     }
+    let prefix = format!("template/{}/", scope.namespace());
+    let names = view.page::<serde::de::IgnoredAny>(&prefix, &prefix, NAMES)?;
+    let names = names.iter().map(|(name, _)| name.as_str());
+    let otherwise = format!(": see `farrier template list{}`", scope.option());
     Err(Error::NotFound(format!(
-        "no template{} has name or id {name_or_id:?}: see `farrier template list{}`",
+        "no template{} has name or id {name_or_id:?}{}",
         of(scope.namespace()),
-        scope.option()
+        yaml::meant(name_or_id, names, &otherwise)
     )))
 }
+
+/// Names among which a misspelt one is looked for.
+const NAMES: usize = 10_000;
 
 fn key(namespace: &str, name: &str) -> String {
     format!("template/{namespace}/{name}")

@@ -200,6 +200,7 @@ impl Api {
         let request = WorkflowLogsRequest {
             id: id.to_owned(),
             follow: false,
+            ..WorkflowLogsRequest::default()
         };
         self.collect(|mut client| async move { client.workflow_logs(request).await })
     }

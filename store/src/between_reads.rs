@@ -105,4 +105,9 @@ impl Snapshot for Reading {
         self.shared.before_a_read()?;
         self.snapshot.range(from, to, limit)
     }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        self.shared.before_a_read()?;
+        self.snapshot.range_back(from, to, limit)
+    }
 }

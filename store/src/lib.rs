@@ -185,6 +185,16 @@ pub trait Snapshot: Send + Sync + 'static {
 
     /// At most `limit` keys of `[from, to)`, in order. Nothing when `from >= to`.
     fn range(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError>;
+
+    /// The last keys of `[from, to)`, at most `limit`, the last one first. Nothing when `from >= to`.
+    ///
+    /// Engines read no more than they give. This one reads the whole range: it is for wrappers, as tests have them.
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        let mut rows = self.range(from, to, usize::MAX)?;
+        rows.reverse();
+        rows.truncate(limit);
+        Ok(rows)
+    }
 }
 
 /// A durable ordered map. Blocking; callers on a runtime use [`queue::StoreHandle`].

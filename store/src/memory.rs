@@ -118,6 +118,15 @@ impl Snapshot for Rows {
         let range = self.keys.range::<[u8], _>(bounds);
         Ok(range.take(limit).map(key_value).collect())
     }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let range = self.keys.range::<[u8], _>(bounds);
+        Ok(range.rev().take(limit).map(key_value).collect())
+    }
 }
 
 impl Rows {

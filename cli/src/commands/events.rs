@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use proto::v1::{FollowEventsRequest, FollowedEvent};
 use tonic::{Response, Status, Streaming};
 
+use super::workflow::named::meant;
 use super::{Asking, Listing};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
-use crate::output::{self, Format};
+use crate::output;
 use crate::terminal::say;
 use crate::views;
 
@@ -53,6 +54,10 @@ pub(crate) struct EventsArgs {
 }
 
 pub(crate) async fn run(args: EventsArgs, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+    let workflow = match args.workflow.as_str() {
+        "" => String::new(),
+        word => meant(word, &asking).await?,
+    };
     let client = asking.connect().await?;
     let since = args.since.unwrap_or_else(|| {
         let since = if args.follow { "now" } else { "oldest" };
@@ -65,7 +70,7 @@ pub(crate) async fn run(args: EventsArgs, asking: Asking<'_>) -> Result<ExitCode
             kinds: args.kinds,
             selector: args.selector,
             machine: args.machine,
-            workflow: args.workflow,
+            workflow,
             namespace: asking.namespace.clone(),
             all_namespaces: args.listing.all_namespaces,
         },
@@ -75,7 +80,7 @@ pub(crate) async fn run(args: EventsArgs, asking: Asking<'_>) -> Result<ExitCode
         let event = views::FollowedEvent::from(event);
         output::streamed(asking.out, asking.output, &event, || event.line())?;
     }
-    if asking.output == Format::Table && !args.follow {
+    if asking.output.is_text() && !args.follow {
         say(format_args!(
             "go on from here: --since {}",
             events.source().request.since

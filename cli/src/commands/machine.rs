@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
+use super::workflow::last_of;
 use super::{Asking, Listing, Selecting, read_file, warn, warn_of_hidden};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
@@ -51,11 +52,12 @@ Examples:
         #[arg(long)]
         hardware: bool,
     },
-    /// Forget a machine
-    #[command(after_help = "Example:\n  farrier machine delete node1")]
+    /// Forget a machine, or several
+    #[command(after_help = "Example:\n  farrier machine delete node1 node2")]
     Delete {
-        /// Its name, MAC or address
-        machine: String,
+        /// Its name, MAC or address; several are forgotten one by one
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -134,7 +136,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
             listing,
             hardware,
         } => list(selecting, listing, hardware, asking).await?,
-        MachineCommand::Delete { machine, key } => delete(machine, key, asking).await?,
+        MachineCommand::Delete { machines, key } => delete(&machines, key, asking).await?,
         MachineCommand::Boot {
             machine,
             what: BootWhat::Disk,
@@ -222,6 +224,9 @@ async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
             };
             line("Attempt", &format!("{attempt}{fence}"))?;
         }
+        if let Some(progress) = &machine.progress {
+            line("Progress", &format!("{} {}", progress.action, progress.line()))?;
+        }
         if machine.queue.len() > 1 {
             line("Queue", &machine.queue.join(", "))?;
         }
@@ -260,6 +265,10 @@ async fn list(
         .collect();
     let columns = selecting.columns(listing);
     match hardware {
+        _ if asking.output == output::Format::Wide => {
+            let more = (&views::WIDE[..], views::Machine::wide as fn(&_) -> _);
+            output::list_with_more(asking.out, asking.output, &machines, columns, more)
+        }
         true => {
             let more = (
                 &views::inventory::COLUMNS[..],
@@ -271,14 +280,22 @@ async fn list(
     }
 }
 
-async fn delete(name_or_mac: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+/// One by one; one that cannot be forgotten keeps none of the others from it.
+async fn delete(machines: &[String], key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    key.check_for(machines.len())?;
     let client = asking.connect().await?;
-    let request = DeleteMachineRequest {
-        name_or_mac: name_or_mac.clone(),
-        idempotency_key: key.text(),
-    };
-    ask_once!(client, delete_machine(request))?;
-    output::deleted(asking.out, asking.output, "machine", &name_or_mac)
+    let mut failed = Vec::new();
+    for machine in machines {
+        let request = DeleteMachineRequest {
+            name_or_mac: machine.clone(),
+            idempotency_key: key.clone().text(),
+        };
+        match ask_once!(client, delete_machine(request)) {
+            Ok(_) => output::deleted(asking.out, asking.output, "machine", machine)?,
+            Err(failure) => failed.push(failure),
+        }
+    }
+    last_of(failed)
 }
 
 async fn boot_disk(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {

@@ -113,7 +113,7 @@ async fn import(file: PathBuf, name: Option<Reference>, asking: Asking<'_>) -> R
         }
     }
     match asking.output {
-        output::Format::Table => {
+        output::Format::Table | output::Format::Wide => {
             for image in &brought {
                 let digest = image.digest.as_deref().unwrap_or_default();
                 writeln!(asking.out, "image {} is {digest}", image.name)?;

@@ -97,6 +97,7 @@ async fn create(
             "bad --expires: write 1s or more, or leave it out".into(),
         ));
     }
+    output::refuse_name(asking.output)?;
     let mut client = asking.connect().await?;
     let request = CreateTokenRequest {
         name,

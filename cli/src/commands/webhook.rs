@@ -107,6 +107,7 @@ pub(crate) async fn run(command: WebhookCommand, asking: Asking<'_>) -> Result<E
 }
 
 async fn create(request: CreateWebhookRequest, asking: Asking<'_>) -> Result<(), Failure> {
+    output::refuse_name(asking.output)?;
     let mut client = asking.connect().await?;
     let answer = client.control.create_webhook(request).await;
     let made = client.answer(answer)?;

@@ -3,8 +3,11 @@
 mod events;
 mod image;
 pub(crate) mod inventory;
+pub(crate) mod listed;
 mod namespace;
+pub(crate) mod progress;
 mod secret;
+pub(crate) mod short;
 mod token;
 mod webhook;
 mod workflow;
@@ -53,6 +56,8 @@ pub(crate) struct Machine {
     /// As its agent told it last; of a list some of its fields.
     pub(crate) inventory: Option<Box<v1::HardwareInventory>>,
     pub(crate) inventory_at: Option<String>,
+    /// How far the action is that runs there.
+    pub(crate) progress: Option<progress::Progress>,
     /// As it was applied.
     pub(crate) document: serde_json::Value,
     #[serde(skip)]
@@ -82,6 +87,7 @@ impl From<v1::Machine> for Machine {
             epoch: machine.epoch,
             inventory: machine.inventory,
             inventory_at: time(machine.inventory_at),
+            progress: machine.progress.map(progress::Progress::from),
             document: yaml::value(&machine.spec_yaml, RECORD).unwrap_or_default(),
             spec_yaml: machine.spec_yaml,
         }
@@ -105,12 +111,31 @@ impl Rows for Machine {
             dash(&self.addresses.join(",")),
             self.agent().to_owned(),
             dash(self.boots_next.as_deref().unwrap_or_default()),
-            dash(self.workflow.as_deref().unwrap_or_default()),
+            self.workflow
+                .as_deref()
+                .map_or_else(|| dash(""), |id| short::short(id).to_owned()),
         ]
     }
 }
 
+/// Columns that a wide list of machines has beside the others.
+pub(crate) const WIDE: [&str; 4] = ["SEEN", "AGENT VERSION", "PROGRESS", "WORKFLOW ID"];
+
 impl Machine {
+    /// What [`WIDE`] are of it.
+    pub(crate) fn wide(&self) -> Vec<String> {
+        let progress = self.progress.as_ref();
+        vec![
+            when(self.last_seen.as_deref()),
+            dash(self.agent_version.as_deref().unwrap_or_default()),
+            progress.map_or_else(
+                || dash(""),
+                |progress| format!("{} {}", progress.action, progress.line()),
+            ),
+            dash(self.workflow.as_deref().unwrap_or_default()),
+        ]
+    }
+
     /// What [`inventory::COLUMNS`] are of it.
     pub(crate) fn hardware(&self) -> Vec<String> {
         inventory::columns(self.inventory.as_deref())

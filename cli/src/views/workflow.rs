@@ -1,13 +1,17 @@
 //! Workflows, their events and their logs as they are printed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{at_place, clock, dash, first_line, given, seconds, short_age, time, when};
+use super::listed::Listed;
+use super::progress::{Progress, span};
+use super::short::short;
+use super::{at_place, clock, dash, first_line, given, seconds, time, when};
 use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::{safe_line, set_in};
 
@@ -43,6 +47,8 @@ pub(crate) struct Workflow {
     pub(crate) outputs: Option<Value>,
     pub(crate) last_event: u64,
     pub(crate) stamp: String,
+    /// Of its actions that run.
+    pub(crate) progress: Vec<Progress>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) definition: Option<String>,
 }
@@ -83,6 +89,8 @@ pub(crate) struct Task {
     pub(crate) kind: String,
     pub(crate) group: Option<String>,
     pub(crate) worker: Option<String>,
+    /// The name of the machine that the worker is.
+    pub(crate) machine: Option<String>,
     pub(crate) state: String,
     pub(crate) needs: Vec<String>,
     pub(crate) recovers: Vec<String>,
@@ -118,6 +126,7 @@ pub(crate) struct Execution {
     pub(crate) item_number: u64,
     pub(crate) item: Option<Value>,
     pub(crate) worker: Option<String>,
+    pub(crate) machine: Option<String>,
     pub(crate) state: String,
     pub(crate) waiting: Option<String>,
     pub(crate) due: Option<String>,
@@ -210,6 +219,7 @@ impl From<v1::Workflow> for Workflow {
             outputs: json(&workflow.outputs_json),
             last_event: workflow.last_event,
             stamp: workflow.stamp,
+            progress: workflow.progress.into_iter().map(Progress::from).collect(),
             tasks: workflow.tasks.into_iter().map(Task::from).collect(),
             definition: given(workflow.definition_yaml),
         }
@@ -223,6 +233,7 @@ impl From<v1::TaskState> for Task {
             kind: task.kind,
             group: given(task.group),
             worker: given(task.worker),
+            machine: given(task.machine),
             state: task.state,
             needs: task.needs,
             recovers: task.recovers,
@@ -259,6 +270,7 @@ impl From<v1::TaskExecution> for Execution {
             item_number: execution.item,
             item: json(&execution.item_json),
             worker: given(execution.worker),
+            machine: given(execution.machine),
             state: execution.state,
             waiting: given(execution.waiting),
             due: time(execution.due),
@@ -352,20 +364,8 @@ impl Rows for Workflow {
     const NONE: &'static str = "no workflows: make one with `farrier workflow create -t TEMPLATE -r DEVICES`";
 
     fn row(&self) -> Vec<String> {
-        let mut workers: Vec<&str> = Vec::new();
-        for worker in self.tasks.iter().filter_map(|task| task.worker.as_deref()) {
-            if !workers.contains(&worker) {
-                workers.push(worker);
-            }
-        }
-        vec![
-            self.id.clone(),
-            self.name.clone(),
-            self.state.clone(),
-            short_age(self.created_at.as_deref()),
-            dash(&workers.join(",")),
-            dash(&first_line(&self.why())),
-        ]
+        let mut rows = Listed::default().rows(&[(0, self)]);
+        rows.pop().unwrap_or_default()
     }
 }
 
@@ -395,11 +395,16 @@ impl Workflow {
     }
 
     /// What is to be said of its state: when it begins, or why it ended so.
-    fn why(&self) -> String {
-        match (&self.message, &self.starts_at) {
-            (Some(message), _) => message.clone(),
-            (None, Some(at)) => format!("begins at {}", at_place(at)),
-            (None, None) => String::new(),
+    pub(super) fn why(&self) -> String {
+        let is_paused = matches!(self.state.as_str(), "PAUSED" | "PAUSING");
+        match (&self.message, &self.paused, &self.starts_at) {
+            (Some(message), ..) => message.clone(),
+            (None, Some(paused), _) if is_paused => match &paused.reason {
+                Some(reason) => format!("by {}: {reason}", paused.by),
+                None => format!("by {}", paused.by),
+            },
+            (None, _, Some(at)) => format!("begins at {}", at_place(at)),
+            (None, ..) => String::new(),
         }
     }
 
@@ -414,17 +419,23 @@ impl Workflow {
 
     /// A row for each action, and for each task that has none.
     pub(crate) fn rows(&self) -> Vec<Vec<String>> {
-        self.tasks.iter().flat_map(Task::rows).collect()
+        self.tasks
+            .iter()
+            .flat_map(|task| task.rows(&self.progress))
+            .collect()
     }
 }
 
 impl Task {
-    fn rows(&self) -> Vec<Vec<String>> {
+    fn rows(&self, progress: &[Progress]) -> Vec<Vec<String>> {
         if !self.for_each {
             let execution = self.executions.first();
             let actions = execution.map_or(&self.actions, |execution| &execution.actions);
-            let worker = execution.map_or(&self.worker, |execution| &execution.worker);
-            let worker = worker.as_deref().unwrap_or_default();
+            let worker = match execution {
+                Some(execution) => execution.machine.as_ref().or(execution.worker.as_ref()),
+                None => self.machine.as_ref().or(self.worker.as_ref()),
+            };
+            let worker = worker.map(String::as_str).unwrap_or_default();
             let before = self.is_before_actions(execution);
             if actions.is_empty() || before {
                 return vec![self.row(&self.name, worker, &self.kind, execution)];
@@ -433,7 +444,12 @@ impl Task {
             if !self.wanted(execution).is_empty() {
                 rows.push(self.row(&self.name, worker, &self.kind, execution));
             }
-            rows.extend(actions.iter().map(|action| action.row(&self.name, worker)));
+            let progress = of_execution(progress, execution);
+            rows.extend(
+                actions
+                    .iter()
+                    .map(|action| action.row(&self.name, worker, progress)),
+            );
             return rows;
         }
         let items = match self.items {
@@ -447,14 +463,17 @@ impl Task {
             if !all && execution.state == "SUCCESS" {
                 continue;
             }
-            let worker = execution.worker.as_deref().unwrap_or_default();
+            let worker = execution.machine.as_ref().or(execution.worker.as_ref());
+            let worker = worker.map(String::as_str).unwrap_or_default();
             if execution.actions.is_empty() || self.is_before_actions(Some(execution)) {
                 rows.push(self.row(&name, worker, &self.kind, Some(execution)));
             } else {
                 if !self.wanted(Some(execution)).is_empty() {
                     rows.push(self.row(&name, worker, &self.kind, Some(execution)));
                 }
-                rows.extend(execution.actions.iter().map(|action| action.row(&name, worker)));
+                let progress = of_execution(progress, Some(execution));
+                let actions = execution.actions.iter();
+                rows.extend(actions.map(|action| action.row(&name, worker, progress)));
             }
         }
         rows.extend(self.ahead.iter().map(|ahead| {
@@ -529,8 +548,19 @@ impl Task {
     }
 }
 
+/// How far the action is that an execution has under way.
+fn of_execution<'p>(progress: &'p [Progress], execution: Option<&Execution>) -> Option<&'p Progress> {
+    let execution = execution?;
+    progress.iter().find(|progress| {
+        // WORKFLOW/TASK/INSTANCE/ITEM/ACTION/ATTEMPT
+        let of = progress.attempt.split_once('/').map_or("", |(_, rest)| rest);
+        let of = of.strip_prefix(execution.id.as_str());
+        of.is_some_and(|rest| rest.starts_with('/'))
+    })
+}
+
 impl Execution {
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         let due = self.due.as_deref().map(|due| clock(Some(due)));
         match (self.waiting.as_deref(), due) {
             (Some("approval"), _) => {
@@ -541,7 +571,10 @@ impl Execution {
             }
             (Some("time"), Some(due)) => format!("waits until {due}"),
             (Some("children"), _) => {
-                format!("waits for workflow {}", self.child.as_deref().unwrap_or_default())
+                format!(
+                    "waits for workflow {}",
+                    short(self.child.as_deref().unwrap_or_default())
+                )
             }
             (Some("machine"), _) if self.pause.is_none() => "waits for its machine".to_owned(),
             (None, Some(due)) if self.state == "DELAYED" => format!("tried again at {due}"),
@@ -551,7 +584,13 @@ impl Execution {
 }
 
 impl Action {
-    fn row(&self, task: &str, worker: &str) -> Vec<String> {
+    fn row(&self, task: &str, worker: &str, progress: Option<&Progress>) -> Vec<String> {
+        let is_under_way = |progress: &&Progress| progress.action == self.name && self.ended_at.is_none();
+        let message = match (&self.message, progress.filter(is_under_way)) {
+            (Some(message), _) if !message.is_empty() => first_line(message),
+            (_, Some(progress)) => progress.line(),
+            _ => String::new(),
+        };
         vec![
             task.to_owned(),
             dash(worker),
@@ -559,14 +598,14 @@ impl Action {
             self.state.clone(),
             self.attempts.to_string(),
             self.time(),
-            dash(&first_line(self.message.as_deref().unwrap_or_default())),
+            dash(&message),
         ]
     }
 
     /// How long it took, or has taken.
     fn time(&self) -> String {
         match self.seconds {
-            Some(seconds) => format!("{seconds:.1} s"),
+            Some(seconds) => lasted(seconds),
             None => between(self.started_at.as_deref(), None),
         }
     }
@@ -587,17 +626,21 @@ fn wanted(skip: Option<(&Said, &str)>, pause: Option<&Said>) -> String {
     }
 }
 
+/// `12.3 s`, or `26 d 2 h`.
+fn lasted(seconds: f64) -> String {
+    match seconds {
+        ..60.0 => format!("{:.1} s", seconds.max(0.0)),
+        _ => span(Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs()),
+    }
+}
+
 fn between(started: Option<&str>, ended: Option<&str>) -> String {
     let at = |text: Option<&str>| text.and_then(|at| at.parse::<Timestamp>().ok());
     match (at(started), at(ended)) {
-        (Some(started), Some(ended)) => {
-            format!("{:.1} s", ended.duration_since(started).as_secs_f64().max(0.0))
-        }
+        (Some(started), Some(ended)) => lasted(ended.duration_since(started).as_secs_f64()),
         (Some(started), None) => {
-            format!(
-                "{} s so far",
-                Timestamp::now().duration_since(started).as_secs().max(0)
-            )
+            let seconds = Timestamp::now().duration_since(started).as_secs();
+            format!("{} so far", span(u64::try_from(seconds).unwrap_or(0)))
         }
         (None, _) => "-".to_owned(),
     }
@@ -671,6 +714,9 @@ pub(crate) struct LogLine {
     pub(crate) attempt: u32,
     pub(crate) line: u64,
     pub(crate) text: String,
+    pub(crate) machine: Option<String>,
+    /// When the server was told it.
+    pub(crate) at: Option<String>,
 }
 
 impl From<v1::LogLine> for LogLine {
@@ -682,23 +728,32 @@ impl From<v1::LogLine> for LogLine {
             attempt: line.attempt,
             line: line.line,
             text: line.text,
+            machine: given(line.machine),
+            at: time(line.at),
         }
     }
 }
 
 impl LogLine {
-    /// `TASK[ITEM]/ACTION #TRY`, as far as there are several.
+    /// `TASK[ITEM]/ACTION #TRY on MACHINE`, as far as there are several.
     pub(crate) fn place(&self) -> String {
         let tries = match self.attempt {
             0 | 1 => String::new(),
             attempt => format!(" #{attempt}"),
         };
+        let machine = self.machine.as_ref().map(|machine| format!(" on {machine}"));
         format!(
-            "{}{}/{}{tries}",
+            "{}{}/{}{tries}{}",
             self.task,
             item(Some(&self.execution)),
-            self.action
+            self.action,
+            machine.unwrap_or_default()
         )
+    }
+
+    /// The time of day when it came.
+    pub(crate) fn clock(&self) -> String {
+        clock(self.at.as_deref())
     }
 }
 
@@ -732,7 +787,7 @@ mod tests {
     }
 
     fn cells(task: v1::TaskState, columns: [usize; 4]) -> Vec<String> {
-        let rows = Task::from(task).rows();
+        let rows = Task::from(task).rows(&[]);
         rows.iter()
             .map(|row| columns.map(|column| row[column].as_str()).join(" | "))
             .collect()
@@ -790,8 +845,10 @@ mod tests {
             attempt,
             line: 0,
             text: String::new(),
+            machine: (attempt == 2).then(|| "node1".into()),
+            at: None,
         };
         assert_eq!(line("0/1/0", 1).place(), "t/a");
-        assert_eq!(line("0/1/7", 2).place(), "t[7]/a #2");
+        assert_eq!(line("0/1/7", 2).place(), "t[7]/a #2 on node1");
     }
 }

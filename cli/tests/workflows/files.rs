@@ -352,7 +352,7 @@ fn a_machine_that_nobody_knows_is_told_as_the_cause() {
         (code, said.as_str()),
         (
             Some(3),
-            "farrier: no machine is named \"node9\": see `farrier machine list`"
+            "farrier: no machine is named \"node9\"; did you mean \"node1\"?"
         )
     );
 }

@@ -40,13 +40,11 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     });
     let state = text(&farrier(&address, &["workflow", "state", id]));
     assert!(
-        state.starts_with(
-            "RUNNING\n\nTASK     MACHINE            ACTION       STATE    TRIES  TIME        MESSAGE\n"
-        ),
+        state.starts_with("RUNNING\n\nTASK     MACHINE  ACTION       STATE    TRIES  TIME        MESSAGE\n"),
         "{state}"
     );
     assert!(
-        state.contains("install  52:54:00:77:00:0b  configure    IDLE     0      -"),
+        state.contains("install  node1    configure    IDLE     0      -"),
         "{state}"
     );
     let machine = text(&farrier(&address, &["machine", "get", "node1"]));
@@ -124,7 +122,7 @@ fn a_workflow_that_runs_and_fails_can_be_followed() {
     );
     assert_eq!(
         text(&farrier(&address, &["workflow", "logs", id, "-f"])),
-        "--- install/write-image\ndownloaded 1 B\nwritten\n"
+        "--- install/write-image on node1\ndownloaded 1 B\nwritten\n"
     );
 }
 

@@ -132,8 +132,8 @@ impl Agent {
             attempt_id: run.attempt_id.clone(),
             done_bytes,
             total_bytes,
+            rate_bytes_per_s: 10 << 20,
             stage: "download".into(),
-            ..Progress::default()
         };
         send(&self.to, agent_message::Kind::Progress(progress)).await;
     }

@@ -80,7 +80,7 @@ fn no_text_steers_a_terminal_or_shows_a_credential() {
     );
     assert_eq!(
         text(&farrier(&address, &["workflow", "logs", id])),
-        format!("--- install/write\n{SHOWN}\n")
+        format!("--- install/write on node1\n{SHOWN}\n")
     );
     let get = text(&farrier(&address, &["workflow", "get", id, "-o", "json"]));
     let get: serde_json::Value = serde_json::from_str(&get).expect("JSON");
@@ -143,5 +143,5 @@ fn what_is_asked_for_raw_or_is_a_document_is_as_it_was() {
     let raw = command(&address, &["workflow", "logs", "--raw", id])
         .output()
         .expect("farrier runs");
-    assert_eq!(text(&raw), format!("--- install/write\n{colours}\n"));
+    assert_eq!(text(&raw), format!("--- install/write on node1\n{colours}\n"));
 }

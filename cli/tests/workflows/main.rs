@@ -3,6 +3,7 @@
 #[path = "../servers/mod.rs"]
 mod servers;
 
+mod daily;
 mod events;
 mod files;
 mod follow;

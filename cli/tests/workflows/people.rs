@@ -362,7 +362,7 @@ fn one_action_is_run_now_and_its_output_is_the_output() {
     let id = story.ok(&["run", "-d", "node1", "reboot"]);
     let explained = story.ok(&["workflow", "explain", id.trim()]);
     assert!(!explained.is_empty());
-    let words = "farrier: no machine is named \"node9\": see `farrier machine list`";
+    let words = "farrier: no machine is named \"node9\"; did you mean \"node1\"?";
     story.fails(&["run", "node9", "reboot"], 3, words);
 }
 
@@ -485,7 +485,17 @@ fn labels_are_given_changed_shown_and_found_by() {
         format!("workflow {id} has the labels owner=bob,rack=r7\n")
     );
     let list = |selector: &str| {
-        let listed = story.ok(&["workflow", "list", "-l", selector, "--show-labels"]);
+        let listed = story.ok(&[
+            "workflow",
+            "list",
+            "-l",
+            selector,
+            "--show-labels",
+            "-o",
+            "wide",
+            "--sort-by",
+            "created",
+        ]);
         let rows = listed.lines().skip(1).map(|line| {
             let mut words = line.split_whitespace();
             (

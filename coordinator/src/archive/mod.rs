@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use store::blobs::Digest;
 use store::offline::Named;
 use store::{KeyValue, Store};
-use workflow::engine::{Head, Workflow};
+use workflow::engine::{Head, Workflow, worker_shown};
 
 pub use pack::{Packed, Packer, content_key, unpack};
 pub use restore::{Restored, Restoring};
@@ -82,23 +82,28 @@ impl Archived {
     }
 
     fn of(workflow: &Workflow, parts: Vec<Part>) -> Self {
+        let tasks = workflow.definition.tasks.iter().zip(&workflow.head.tasks);
+        let tasks = tasks.take(MAX_TASKS).enumerate();
+        let tasks = tasks.map(|(index, (task, state))| {
+            // The machine that it ran on; of a `forEach` they are several.
+            let mut executions = workflow.executions_of(index).filter(|_| task.for_each.is_none());
+            let worker = executions.next().map(|execution| execution.worker.clone());
+            ArchivedTask {
+                name: task.name.clone(),
+                worker: worker
+                    .filter(|worker| !worker.is_empty())
+                    .unwrap_or_else(|| worker_shown(&task.worker, &workflow.head)),
+                state: state.state.to_string(),
+            }
+        });
+        let tasks = tasks.collect();
         let mut head = workflow.head.clone();
         head.inputs.clear();
         head.vars.clear();
         head.outputs.clear();
         head.machines.clear();
         head.tasks.clear();
-        let tasks = workflow.definition.tasks.iter().zip(&workflow.head.tasks);
-        let tasks = tasks.take(MAX_TASKS).map(|(task, state)| ArchivedTask {
-            name: task.name.clone(),
-            worker: task.worker.clone(),
-            state: state.state.to_string(),
-        });
-        Self {
-            head,
-            tasks: tasks.collect(),
-            parts,
-        }
+        Self { head, tasks, parts }
     }
 }
 

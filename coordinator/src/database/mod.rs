@@ -202,6 +202,36 @@ impl View {
         Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
     }
 
+    /// The last entries below `prefix` whose whole key is in `[from, before)`, at most `limit`, the last one first.
+    pub fn page_back<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        from: &str,
+        before: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let end = after(prefix);
+        let before = before.min(end.as_str());
+        let found = self.rows.range_back(from.as_bytes(), before.as_bytes(), limit)?;
+        let found = self.decode_all(found, prefix)?;
+        Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
+    }
+
+    /// The first entries below `prefix` whose whole key is in `[from, before)`, at most `limit`.
+    pub fn page_between<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        from: &str,
+        before: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, T)>, Error> {
+        let end = after(prefix);
+        let before = before.min(end.as_str());
+        let found = self.rows.range(from.as_bytes(), before.as_bytes(), limit)?;
+        let found = self.decode_all(found, prefix)?;
+        Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
+    }
+
     fn decode_all<T: DeserializeOwned>(
         &self,
         found: Vec<KeyValue>,

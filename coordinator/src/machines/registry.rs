@@ -366,9 +366,27 @@ pub fn find(view: &View, reach: &Reach, name_or_mac: &str) -> Result<Stored<Mach
             mac_text(mac)
         )));
     }
+    let names = names(view, reach)?;
+    let names = names.iter().map(String::as_str);
+    let meant = yaml::meant(name_or_mac, names, ": see `farrier machine list`");
     Err(Error::NotFound(format!(
-        "no machine is named {name_or_mac:?}: see `farrier machine list`"
+        "no machine is named {name_or_mac:?}{meant}"
     )))
+}
+
+/// Names among which a misspelt one is looked for.
+const NAMES: usize = 10_000;
+
+/// Names of machines that are reached.
+fn names(view: &View, reach: &Reach) -> Result<Vec<String>, Error> {
+    #[derive(serde::Deserialize)]
+    struct Of {
+        #[serde(default = "namespaces::default_namespace")]
+        namespace: String,
+    }
+    let all = view.page::<Of>("machine/", "machine/", NAMES)?;
+    let reached = all.into_iter().filter(|(_, of)| reach.has(&of.namespace));
+    Ok(reached.map(|(name, _)| name).collect())
 }
 
 type Known = (Vec<Draft>, Vec<Option<Stored<Machine>>>, Taken);

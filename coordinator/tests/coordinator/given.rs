@@ -130,7 +130,7 @@ fn the_record_is_that_of_the_machine_that_is_meant() {
     );
     let none = "no machine is given: name one with -r device_1=MAC, or with --machine NAME";
     assert_eq!(said(&[("a", "b")], ""), (1, none.to_owned()));
-    let missing = "no machine is named \"node9\": see `farrier machine list`";
+    let missing = "no machine is named \"node9\"; did you mean \"node1\"?";
     assert_eq!(said(&[], "node9"), (3, missing.to_owned()));
 }
 

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use macaddr::MacAddr6;
+use proto::v1::ActionProgress;
 use tokio::sync::Notify;
 use workflow::engine::UnixMillis;
 
 use crate::clock;
+use crate::workflows::logs::Progress;
 
 /// One session, as others see it.
 pub(crate) struct Handle {
@@ -24,6 +26,8 @@ pub(crate) struct Handle {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// When the last message came.
     heard: AtomicU64,
+    /// How far the action is that runs there, as it was told last.
+    progress: Mutex<Option<Progress>>,
 }
 
 /// By the machines' names: one machine is one agent, whichever of its NICs it booted from.
@@ -72,6 +76,7 @@ impl Registry {
             mac,
             boot_id: boot_id.to_owned(),
             heard: AtomicU64::new(clock::wall()),
+            progress: Mutex::default(),
             poked: Notify::new(),
             replaced: Notify::new(),
             turn,
@@ -96,6 +101,27 @@ impl Registry {
     /// When the attached agent of a machine was last heard; `None` when it is not attached.
     pub(crate) fn heard(&self, machine: &str) -> Option<UnixMillis> {
         Some(self.lock().get(machine)?.last_heard())
+    }
+
+    /// How far the action is that runs on a machine, as it told last.
+    pub(crate) fn progress_on(&self, machine: &str) -> Option<ActionProgress> {
+        let handle = self.lock().get(machine).cloned()?;
+        let progress = handle.progress().clone();
+        progress.map(|progress| progress.message)
+    }
+
+    /// How far actions are, by the ids of their workflows.
+    pub(crate) fn progress(&self) -> HashMap<String, Vec<ActionProgress>> {
+        let mut all: HashMap<String, Vec<ActionProgress>> = HashMap::new();
+        for handle in self.lock().values() {
+            if let Some(progress) = handle.progress().clone() {
+                all.entry(progress.workflow).or_default().push(progress.message);
+            }
+        }
+        for of_one in all.values_mut() {
+            of_one.sort_by(|one, other| one.attempt_id.cmp(&other.attempt_id));
+        }
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, Sessions> {
@@ -125,6 +151,20 @@ impl Drop for Registered {
 impl Handle {
     pub(crate) fn heard(&self) {
         self.heard.store(clock::wall(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn progressed(&self, progress: Progress) {
+        *self.progress() = Some(progress);
+    }
+
+    /// Nothing more is to be told of an attempt.
+    pub(crate) fn is_over(&self, attempt: &str) {
+        let is_of = |progress: &mut Progress| progress.message.attempt_id == attempt;
+        self.progress().take_if(is_of);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn last_heard(&self) -> UnixMillis {

@@ -333,6 +333,9 @@ impl Session {
         let Answer::Machine(assignment) = self.control.step(&input).await? else {
             return Err(replaced());
         };
+        if ends {
+            self.handle.is_over(&report.attempt_id);
+        }
         if ends_running {
             self.running = None;
             self.control.inner.offers.withdraw(&self.handle.machine);

@@ -1,9 +1,7 @@
 //! What the command line asks.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
 use proto::v1::control_service_server::ControlService;
 use proto::v1::{self, *};
 use tonic::{Request, Response, Status, Streaming};
@@ -12,7 +10,7 @@ use workflow::engine::Command;
 use super::admitted::caller;
 use super::answers::{Answers, answers};
 use super::convert;
-use super::given::{of_item, policy, selected, the_one_that_waits};
+use super::given::{has_task, of_item, policy, selected, the_one_that_waits};
 use super::keyed::asked;
 use super::machines::Around;
 use super::status;
@@ -22,8 +20,7 @@ use crate::control::ControlPlane;
 use crate::people::NewToken;
 use crate::timeline::read::Whose;
 use crate::within::Within;
-use crate::workflows::list::WorkflowList;
-use coordinator::Error;
+use crate::workflows::logs::WantedLines;
 use coordinator::machines::{self, Strictness};
 use coordinator::making;
 use coordinator::namespaces::Reach;
@@ -31,10 +28,6 @@ use coordinator::once::Once;
 use coordinator::people::Caller;
 use coordinator::templates::Offered;
 
-/// Bytes after which an answer with whole workflows ends.
-const WHOLE_BYTES: usize = 1 << 20;
-/// Workflows in one answer.
-const MAX_LISTED: usize = 500;
 #[tonic::async_trait]
 impl ControlService for ControlPlane {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<Token>, Status> {
@@ -344,7 +337,10 @@ impl ControlService for ControlPlane {
         let id = request.into_inner().id;
         let workflow = self.workflow(&reach, &id).await.map_err(status)?;
         let text = self.workflow_text(&workflow).await.map_err(status)?;
-        Ok(Response::new(convert::shown(&workflow, text)))
+        let mut shown = [convert::shown(&workflow, text)];
+        self.with_machines(&reach, &mut shown).await.map_err(status)?;
+        let [shown] = shown;
+        Ok(Response::new(shown))
     }
 
     async fn list_workflows(
@@ -352,62 +348,8 @@ impl ControlService for ControlPlane {
         request: Request<ListWorkflowsRequest>,
     ) -> Result<Response<ListWorkflowsResponse>, Status> {
         let caller = caller(&request)?;
-        let ListWorkflowsRequest {
-            machine,
-            after,
-            limit,
-            unfinished,
-            whole,
-            namespace,
-            all_namespaces,
-            selector,
-        } = request.into_inner();
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let list = WorkflowList {
-            machine,
-            after,
-            limit: if limit == 0 {
-                MAX_LISTED
-            } else {
-                limit.min(MAX_LISTED)
-            },
-            unfinished,
-            selector: selected(&selector).map_err(status)?.map(Arc::new),
-            within: Within::listed(&caller, namespace, all_namespaces),
-        };
-        let limit = list.limit;
-        let workflows = self.workflows(list).await.map_err(status)?;
-        let mut is_cut = workflows.len() == limit;
-        let mut last = workflows.last().map(|listed| listed.id().to_owned());
-        let mut shown = Vec::new();
-        let mut bytes = 0;
-        for listed in &workflows {
-            if !whole {
-                shown.push(convert::summary(listed));
-                continue;
-            }
-            match self.workflow(&caller.reach, listed.id()).await {
-                Ok(workflow) => shown.push(convert::shown(&workflow, None)),
-                // Deleted since.
-                Err(Error::NotFound(_)) => continue,
-                // One that cannot be read does not hide the others.
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::error!(error, id = listed.id(), "a workflow is listed without its parts");
-                    shown.push(convert::summary(listed));
-                }
-            }
-            bytes += shown.last().map_or(0, Message::encoded_len);
-            if bytes > WHOLE_BYTES {
-                is_cut = true;
-                last = Some(listed.id().to_owned());
-                break;
-            }
-        }
-        Ok(Response::new(ListWorkflowsResponse {
-            next: last.filter(|_| is_cut).unwrap_or_default(),
-            workflows: shown,
-        }))
+        let answer = self.workflows_listed(caller, request.into_inner());
+        Ok(Response::new(answer.await.map_err(status)?))
     }
 
     async fn delete_workflow(
@@ -606,9 +548,11 @@ impl ControlService for ControlPlane {
         let WaitWorkflowRequest { id, timeout_ms } = request.into_inner();
         let within = (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms));
         let workflow = self.wait(&reach, &id, within).await.map_err(status)?;
+        let mut shown = [convert::shown(&workflow, None)];
+        self.with_machines(&reach, &mut shown).await.map_err(status)?;
         Ok(Response::new(WaitWorkflowResponse {
             ended: workflow.head.state.is_final(),
-            workflow: Some(convert::shown(&workflow, None)),
+            workflow: shown.into_iter().next(),
         }))
     }
 
@@ -635,11 +579,27 @@ impl ControlService for ControlPlane {
         request: Request<WorkflowLogsRequest>,
     ) -> Result<Response<Self::WorkflowLogsStream>, Status> {
         let reach = caller(&request)?.reach;
-        let WorkflowLogsRequest { id, follow } = request.into_inner();
-        self.workflow(&reach, &id).await.map_err(status)?;
+        let WorkflowLogsRequest {
+            id,
+            follow,
+            task,
+            machine,
+            since,
+            tail,
+        } = request.into_inner();
+        let workflow = self.workflow(&reach, &id).await.map_err(status)?;
+        let wanted = WantedLines {
+            task: (!task.is_empty()).then(|| of_item(&task)),
+            machine,
+            since: since.map(clock::unix_millis).unwrap_or_default(),
+            tail: usize::try_from(tail).unwrap_or(usize::MAX),
+        };
+        if let Some((task, _)) = &wanted.task {
+            has_task(&workflow, task).map_err(status)?;
+        }
         let control = self.clone();
         Ok(answers(
-            |to| async move { control.log(&reach, &id, follow, to).await },
+            |to| async move { control.log(&reach, &id, follow, wanted, to).await },
             convert::line,
         ))
     }

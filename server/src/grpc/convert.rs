@@ -26,12 +26,14 @@ pub(super) struct Live {
     pub(super) work: engine::Machine,
     pub(super) silent: bool,
     pub(super) told: Option<(v1::HardwareInventory, UnixMillis)>,
+    pub(super) progress: Option<v1::ActionProgress>,
 }
 
 pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
     let (inventory, inventory_at) = live.told.unzip();
     let death = live.agent.as_ref().and_then(|agent| agent.death.clone());
     v1::Machine {
+        progress: live.progress,
         macs: machine
             .interfaces
             .iter()
@@ -122,6 +124,8 @@ pub(super) fn line(line: Line) -> v1::LogLine {
         execution: line.execution,
         line: line.number,
         text: line.text,
+        machine: line.machine,
+        at: line.at.map(timestamp),
     }
 }
 

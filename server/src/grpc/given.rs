@@ -54,6 +54,20 @@ pub(super) fn of_item(task: &str) -> (String, Option<usize>) {
     }
 }
 
+/// # Errors
+/// [`Error::NotFound`], with the names that there are, for a task that it has not.
+pub(super) fn has_task(workflow: &workflow::engine::Workflow, task: &str) -> Result<(), Error> {
+    if workflow.definition.task_named(task).is_some() {
+        return Ok(());
+    }
+    let names = workflow.definition.tasks.iter().map(|task| task.name.as_str());
+    Err(Error::NotFound(format!(
+        "workflow {} has no task {task:?}: it has {}",
+        workflow.head.id,
+        names.collect::<Vec<_>>().join(", ")
+    )))
+}
+
 /// The only execution that waits for approval.
 pub(super) fn the_one_that_waits(
     workflow: &workflow::engine::Workflow,

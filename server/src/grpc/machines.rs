@@ -38,6 +38,7 @@ impl ControlPlane {
         }
         let silence = self.inner.silence.of(&machine.name);
         let live = Live {
+            progress: self.inner.agents.progress_on(&machine.name),
             attached: heard.is_some(),
             agent,
             boots_next,

@@ -9,6 +9,7 @@ mod given;
 mod images;
 mod keyed;
 mod listeners;
+mod listing;
 mod machines;
 mod making;
 mod progress;

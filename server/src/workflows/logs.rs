@@ -1,18 +1,20 @@
 //! What attempts print: kept line by line within bounds, read and followed. Progress is passed on and not kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proto::v1::ActionProgress;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use workflow::engine::{AttemptId, ExecutionId, Workflow};
+use workflow::engine::{AttemptId, ExecutionId, UnixMillis, Workflow};
 
 use super::read::{no_workflow, workflow_changed};
 use crate::archive::WorkflowRows;
 use crate::bounds::cut;
+use crate::clock;
 use crate::control::{Change, ControlPlane};
 use coordinator::Error;
 use coordinator::database::Batch;
+use coordinator::machines::{self, Machine};
 use coordinator::namespaces::Reach;
 
 /// Bytes of lines in one stored chunk. Two of them and a line, each byte six in JSON, are below what a commit may have.
@@ -46,6 +48,9 @@ pub(crate) struct Lines {
 struct Chunk {
     lines: Vec<String>,
     dropped: u64,
+    /// When they came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<UnixMillis>,
 }
 
 /// How much of an attempt's log there is.
@@ -69,7 +74,26 @@ pub(crate) struct Line {
     pub(crate) execution: String,
     pub(crate) number: u64,
     pub(crate) text: String,
+    /// The name of the machine; empty: it has no record.
+    pub(crate) machine: String,
+    pub(crate) at: Option<UnixMillis>,
 }
+
+/// Which lines somebody wants; all that is set has to be so.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WantedLines {
+    /// A task, and an item of it.
+    pub(crate) task: Option<(String, Option<usize>)>,
+    /// What ran on it: name, MAC or address; empty: any.
+    pub(crate) machine: String,
+    /// 0: all.
+    pub(crate) since: UnixMillis,
+    /// So many of the last that there are; 0: all.
+    pub(crate) tail: usize,
+}
+
+/// Lines that are kept at hand for a tail.
+pub(crate) const MOST_TAIL: usize = 10_000;
 
 impl ControlPlane {
     /// Keeps lines of an attempt. Lines that are known already are left out, so they may be sent again.
@@ -128,9 +152,11 @@ impl ControlPlane {
         } = lines;
         let known = usize::try_from(total.next.saturating_sub(first)).unwrap_or(usize::MAX);
         let mut number = first.min(MAX_NUMBER).max(total.next);
+        let at = Some(clock::wall());
         let mut open = Chunk {
             lines: Vec::new(),
             dropped: if known == 0 { dropped } else { 0 },
+            at,
         };
         let mut open_first = number;
         let mut open_bytes = 0;
@@ -162,6 +188,7 @@ impl ControlPlane {
                         Chunk {
                             lines: Vec::new(),
                             dropped: 0,
+                            at,
                         },
                     ),
                 ));
@@ -181,15 +208,27 @@ impl ControlPlane {
         reach: &Reach,
         id: &str,
         follow: bool,
+        wanted: WantedLines,
         to: mpsc::Sender<Line>,
     ) -> Result<(), Error> {
         let mut changes = self.inner.changes.subscribe();
-        let mut sent = Sent::new();
+        let mut places = Places {
+            control: self,
+            machine: self.machine_wanted(reach, &wanted.machine).await?,
+            names: BTreeMap::new(),
+            sent: Sent::new(),
+            wanted,
+        };
         let rows = self.rows_of(id);
+        // Of what there is already the last lines are sent, where somebody wants those alone.
+        let mut tail = (places.wanted.tail > 0).then(VecDeque::new);
         loop {
             let workflow = self.workflow(reach, id).await?;
-            if !send_log(&workflow, &rows, &mut sent, &to).await? || !follow || workflow.head.state.is_final()
-            {
+            let mut goes_on = send_log(&workflow, &rows, &mut places, &mut tail, &to).await?;
+            for line in tail.take().into_iter().flatten() {
+                goes_on &= to.send(line).await.is_ok();
+            }
+            if !goes_on || !follow || workflow.head.state.is_final() {
                 return Ok(());
             }
             tokio::select! {
@@ -199,16 +238,85 @@ impl ControlPlane {
             }
         }
     }
+
+    async fn machine_wanted(&self, reach: &Reach, named: &str) -> Result<Option<Machine>, Error> {
+        if named.is_empty() {
+            return Ok(None);
+        }
+        let (reach, named) = (reach.clone(), named.to_owned());
+        let found = self
+            .inner
+            .db
+            .with(move |view| machines::find(view, &reach, &named));
+        Ok(Some(found.await?.value))
+    }
 }
 
-/// Sends what is new; false when nobody listens any more.
+/// Whose lines are sent, and how far they are.
+struct Places<'a> {
+    control: &'a ControlPlane,
+    wanted: WantedLines,
+    /// The one that is wanted.
+    machine: Option<Machine>,
+    /// Names of machines, by worker; empty: there is none.
+    names: BTreeMap<String, String>,
+    sent: Sent,
+}
+
+impl Places<'_> {
+    /// The machine that an attempt ran on, empty where it has no record; `None`: what it printed is not wanted.
+    async fn machine_of(&mut self, workflow: &Workflow, attempt: &str) -> Result<Option<String>, Error> {
+        let numbers: Vec<usize> = attempt
+            .split('/')
+            .map(|part| part.parse().unwrap_or(usize::MAX))
+            .collect();
+        let [task, instance, item, ..] = numbers.as_slice() else {
+            return Ok(None);
+        };
+        let defined = workflow.definition.tasks.get(*task);
+        if let Some((name, only)) = &self.wanted.task
+            && (defined.is_none_or(|task| task.name != *name) || only.is_some_and(|only| only != *item))
+        {
+            return Ok(None);
+        }
+        let id = ExecutionId {
+            task: *task,
+            instance: u32::try_from(*instance).unwrap_or(u32::MAX),
+            item: *item,
+        };
+        let worker = workflow.execution(id).map(|execution| execution.worker.clone());
+        let worker = worker
+            .or_else(|| Some(defined?.worker.clone()))
+            .unwrap_or_default();
+        if let Some(machine) = &self.machine
+            && !machine.workers().contains(&worker)
+        {
+            return Ok(None);
+        }
+        if !self.names.contains_key(&worker) {
+            // Who may see the workflow may see what it ran on.
+            let (reach, asked) = (Reach::only(&workflow.head.namespace), worker.clone());
+            let found = self
+                .control
+                .inner
+                .db
+                .with(move |view| machines::with_worker(view, &reach, &asked));
+            let name = found.await?.map(|machine| machine.name);
+            self.names.insert(worker.clone(), name.unwrap_or_default());
+        }
+        Ok(self.names.get(&worker).cloned())
+    }
+}
+
+/// Sends what is new, or keeps the last of it in `tail`; false when nobody listens any more.
 ///
 /// Each page is of one snapshot. Chunks never change, so the pages belong together, too; those that came after the totals
 /// were read are sent now, or in the next round.
 async fn send_log(
     workflow: &Workflow,
     rows: &WorkflowRows,
-    sent: &mut Sent,
+    places: &mut Places<'_>,
+    tail: &mut Option<VecDeque<Line>>,
     to: &mpsc::Sender<Line>,
 ) -> Result<bool, Error> {
     let id = &workflow.head.id;
@@ -220,8 +328,13 @@ async fn send_log(
         }
         place.rows.list::<Total>(&format!("log-total/{asked}/"))
     });
+    let (since, most) = (places.wanted.since, places.wanted.tail.min(MOST_TAIL));
     for (attempt, total) in attempts.await? {
+        let Some(machine) = places.machine_of(workflow, &attempt).await? else {
+            continue;
+        };
         let prefix = format!("log/{id}/{attempt}/");
+        let sent = &mut places.sent;
         let (next, from) = sent.entry(attempt.clone()).or_insert_with(|| (0, prefix.clone()));
         let mut more = *next < total.next;
         *next = total.next;
@@ -232,9 +345,19 @@ async fn send_log(
             more = page.len() == PAGE;
             for (key, chunk) in page {
                 *from = format!("{prefix}{key}\0");
-                for line in lines_of(workflow, &format!("{attempt}/{key}"), chunk) {
-                    if to.send(line).await.is_err() {
-                        return Ok(false);
+                if chunk.at.unwrap_or_default() < since {
+                    continue;
+                }
+                for line in lines_of(workflow, &format!("{attempt}/{key}"), chunk, &machine) {
+                    let Some(tail) = tail else {
+                        if to.send(line).await.is_err() {
+                            return Ok(false);
+                        }
+                        continue;
+                    };
+                    tail.push_back(line);
+                    if tail.len() > most {
+                        tail.pop_front();
                     }
                 }
             }
@@ -258,7 +381,7 @@ fn place(attempt: &AttemptId) -> String {
     format!("{workflow}/{task:05}/{instance:05}/{item:05}/{action:04}/{attempt:04}")
 }
 
-fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {
+fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk, machine: &str) -> Vec<Line> {
     let numbers: Vec<u64> = key.split('/').map(|part| part.parse().unwrap_or(0)).collect();
     let [task, instance, item, action, attempt, first] = numbers.as_slice() else {
         return Vec::new();
@@ -274,6 +397,8 @@ fn lines_of(workflow: &Workflow, key: &str, chunk: Chunk) -> Vec<Line> {
         execution: format!("{task}/{instance}/{item}"),
         number,
         text,
+        machine: machine.to_owned(),
+        at: chunk.at,
     };
     let lost = (chunk.dropped > 0).then(|| {
         line(

@@ -341,7 +341,11 @@ async fn keeps_log_lines_in_order_and_once() {
     agent.log("not-ours/0/1/0/0/1", 0, &["nobody's"]).await;
     agent.report(&run.attempt_id, failed()).await;
     agent.acknowledged().await;
-    let request = WorkflowLogsRequest { id, follow: true };
+    let request = WorkflowLogsRequest {
+        id,
+        follow: true,
+        ..WorkflowLogsRequest::default()
+    };
     let mut lines = server
         .client()
         .await
@@ -383,7 +387,11 @@ async fn a_log_is_bounded_and_says_so() {
     agent.log(&run.attempt_id, 4, &["five"]).await;
     agent.report(&run.attempt_id, failed()).await;
     agent.acknowledged().await;
-    let request = WorkflowLogsRequest { id, follow: false };
+    let request = WorkflowLogsRequest {
+        id,
+        follow: false,
+        ..WorkflowLogsRequest::default()
+    };
     let mut lines = server
         .client()
         .await
@@ -416,7 +424,11 @@ async fn whatever_an_action_prints_or_says_its_machine_stays_attached() {
     });
     agent.report(&write.attempt_id, done).await;
     let restart = agent.run().await;
-    let request = WorkflowLogsRequest { id, follow: false };
+    let request = WorkflowLogsRequest {
+        id,
+        follow: false,
+        ..WorkflowLogsRequest::default()
+    };
     let mut client = server.client().await;
     let mut lines = client.workflow_logs(request).await.expect("logs").into_inner();
     let mut bytes = 0;

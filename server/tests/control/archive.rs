@@ -49,6 +49,10 @@ impl Kept {
         Server::over(StoreHandle::shared(self.store.clone()), config).await
     }
 
+    pub(crate) fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
     /// Keys that have something to do with a workflow.
     pub(crate) fn keys(&self, id: &str) -> Vec<String> {
         let all = self.store.range(b"\0", b"\xff", usize::MAX).expect("rows");
@@ -93,6 +97,7 @@ pub(crate) async fn all_of(server: &Server, id: &str) -> Vec<String> {
     let logs = WorkflowLogsRequest {
         id: id.into(),
         follow: true,
+        ..WorkflowLogsRequest::default()
     };
     let logs = client.workflow_logs(logs).await.expect("logs").into_inner();
     let logs: Vec<_> = logs.try_collect().await.expect("logs");
@@ -224,6 +229,7 @@ async fn log_of(server: &Server, id: &str) -> Vec<String> {
     let request = WorkflowLogsRequest {
         id: id.into(),
         follow: false,
+        ..WorkflowLogsRequest::default()
     };
     let lines = server.client().await.workflow_logs(request).await;
     let lines = lines.expect("logs").into_inner();
@@ -474,6 +480,7 @@ async fn who_follows_a_workflow_misses_nothing_when_it_is_archived() {
         let logs = WorkflowLogsRequest {
             id: id.clone(),
             follow: true,
+            ..WorkflowLogsRequest::default()
         };
         let logs = client.workflow_logs(logs).await.expect("logs").into_inner();
         let logs = tokio::spawn(logs.try_collect::<Vec<_>>());

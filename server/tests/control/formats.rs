@@ -450,6 +450,7 @@ async fn said_of(server: &Server, id: &str) -> Vec<String> {
     let log = WorkflowLogsRequest {
         id: id.to_owned(),
         follow: false,
+        ..WorkflowLogsRequest::default()
     };
     let log = all(client.workflow_logs(log).await.expect("logs").into_inner()).await;
     said.extend(

@@ -17,6 +17,7 @@ mod labels;
 mod later;
 mod limits;
 mod listeners;
+mod listing;
 mod machines;
 mod names;
 mod namespace_uses;

@@ -62,7 +62,11 @@ async fn keeps_machines_templates_logs_and_the_boot_timeline() {
     agent.acknowledged().await;
     server.stop().await;
     let server = Server::start(&dir, Config::default()).await;
-    let request = proto::v1::WorkflowLogsRequest { id, follow: false };
+    let request = proto::v1::WorkflowLogsRequest {
+        id,
+        follow: false,
+        ..proto::v1::WorkflowLogsRequest::default()
+    };
     let mut lines = server
         .client()
         .await

@@ -135,6 +135,32 @@ pub(crate) fn range(
     Ok(found)
 }
 
+/// The last rows of `[from, to)`, at most `limit`, the last one first.
+pub(crate) fn range_back(
+    table: &impl ReadableTable<&'static [u8], Row<'static>>,
+    from: &[u8],
+    to: &[u8],
+    limit: usize,
+) -> Result<Vec<KeyValue>, Failure> {
+    verify_behind(table, to)?;
+    let mut found: Vec<KeyValue> = Vec::new();
+    for row in table
+        .range::<&[u8]>((Bound::Unbounded, Bound::Excluded(to)))?
+        .rev()
+    {
+        let (key, row) = row?;
+        let (key, row) = (key.value(), row.value());
+        in_order(found.last().map_or(key < to, |last| key < last.key))?;
+        if key < from || found.len() == limit {
+            // The range is over, if that is its key.
+            verify_key(key, row)?;
+            break;
+        }
+        found.push(unverified(key, verify(key, row)?, row.3));
+    }
+    Ok(found)
+}
+
 /// The row of a key.
 pub(crate) fn get(
     table: &impl ReadableTable<&'static [u8], Row<'static>>,
@@ -179,6 +205,17 @@ fn verify_before(table: &impl ReadableTable<&'static [u8], Row<'static>>, key: &
     if let Some((found, row)) = before.transpose()? {
         verify_key(found.value(), row.value())?;
         in_order(found.value() < key)?;
+    }
+    Ok(())
+}
+
+fn verify_behind(table: &impl ReadableTable<&'static [u8], Row<'static>>, key: &[u8]) -> Result<(), Failure> {
+    let behind = table
+        .range::<&[u8]>((Bound::Included(key), Bound::Unbounded))?
+        .next();
+    if let Some((found, row)) = behind.transpose()? {
+        verify_key(found.value(), row.value())?;
+        in_order(key <= found.value())?;
     }
     Ok(())
 }

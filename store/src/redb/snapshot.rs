@@ -57,6 +57,13 @@ impl Snapshot for RedbSnapshot {
         }
         self.read(|reading| format::range(&reading.keys, from, to, limit))
     }
+
+    fn range_back(&self, from: &[u8], to: &[u8], limit: usize) -> Result<Vec<KeyValue>, StoreError> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.read(|reading| format::range_back(&reading.keys, from, to, limit))
+    }
 }
 
 #[cfg(test)]

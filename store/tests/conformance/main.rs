@@ -61,6 +61,7 @@ suite_for_all! {
     watching::changes_that_nobody_watched_are_not_kept
     watching::watching_then_reading_misses_nothing
     snapshots::a_snapshot_sees_nothing_of_later_commits
+    snapshots::a_snapshot_is_read_backwards
     snapshots::a_snapshot_sees_what_was_answered_before
     snapshots::several_snapshots_are_each_as_of_their_revision
     snapshots::a_snapshot_never_sees_half_of_a_commit

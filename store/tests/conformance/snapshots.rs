@@ -30,6 +30,33 @@ pub fn a_snapshot_sees_nothing_of_later_commits(store: &Arc<impl Store>) {
     );
 }
 
+pub fn a_snapshot_is_read_backwards(store: &Arc<impl Store>) {
+    store.commit(&puts(&["a=1", "b=1", "c=1", "d=1"])).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let back = |from: &[u8], to: &[u8], limit| {
+        let rows = snapshot.range_back(from, to, limit).unwrap();
+        let keys = rows
+            .iter()
+            .map(|row| String::from_utf8_lossy(&row.key).into_owned());
+        keys.collect::<String>()
+    };
+    assert_eq!(back(b"", b"z", 9), "dcba");
+    assert_eq!(
+        back(b"b", b"d", 9),
+        "cb",
+        "its end is not of it, its beginning is"
+    );
+    assert_eq!(back(b"a", b"z", 2), "dc", "the last ones");
+    for (from, to, limit) in [
+        (&b"a"[..], &b"z"[..], 0),
+        (b"z", b"a", 9),
+        (b"b", b"b", 9),
+        (b"e", b"z", 9),
+    ] {
+        assert_eq!(back(from, to, limit), "");
+    }
+}
+
 pub fn a_snapshot_sees_what_was_answered_before(store: &Arc<impl Store>) {
     assert_eq!(store.snapshot().unwrap().revision().unwrap(), 0);
     for at in 1..=20 {

@@ -1,10 +1,13 @@
 //! What a workflow does or waits for, in words.
 
+use serde_json::{Map, Value};
+
 use super::UnixMillis;
 use super::decide::next_due_of;
 use super::event::time_of;
 use super::graph;
-use super::state::{Execution, Said, StepState, TaskState, Waiting, Workflow};
+use super::state::{Execution, Head, Said, StepState, TaskState, Waiting, Workflow};
+use crate::expression::{Scope, fill_text};
 use crate::language::Task;
 
 /// Tasks or items that are told of; the rest is counted.
@@ -27,6 +30,20 @@ pub fn warnings(task: &Task, state: &TaskState) -> Vec<String> {
         ));
     }
     warnings
+}
+
+/// The worker of a task as it is shown before an execution has one: with the values of inputs in place of their names. What needs
+/// more than that (an item) stays as it was written.
+pub fn worker_shown(worker: &str, head: &Head) -> String {
+    if !worker.contains("${{") {
+        return worker.to_owned();
+    }
+    let mut scope = Scope::default();
+    for (name, values) in [("inputs", &head.inputs), ("vars", &head.vars)] {
+        let values = Value::Object(Map::clone(values));
+        scope.variables.insert(name.to_owned(), values);
+    }
+    fill_text(worker, &scope).unwrap_or_else(|_| worker.to_owned())
 }
 
 /// What the workflow (or one task of it, by name or `NAME[item]`) does or waits for, in lines that a person reads.

@@ -36,7 +36,7 @@ pub use decide::{decide, decide_within};
 pub use disks::{BY_HAND, DiskUse, Disks, Hold};
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, time_of};
-pub use explain::{explain, warnings};
+pub use explain::{explain, warnings, worker_shown};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
 pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};

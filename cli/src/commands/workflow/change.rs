@@ -2,18 +2,19 @@
 
 use proto::v1;
 use proto::v1::{
-    CancelWorkflowRequest, DecideApprovalRequest, LabelWorkflowRequest, PauseTaskRequest,
-    PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryTaskRequest, RetryWorkflowRequest,
-    SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
+    CancelWorkflowRequest, DecideApprovalRequest, DeleteWorkflowRequest, LabelWorkflowRequest,
+    PauseTaskRequest, PauseWorkflowRequest, ResumeTaskRequest, ResumeWorkflowRequest, RetryTaskRequest,
+    RetryWorkflowRequest, SetPolicyRequest, SkipTaskRequest, StartWorkflowRequest,
 };
 use std::io::Write;
 use workflow::labels::in_one_line;
 
 use super::super::{Asking, labels};
-use super::Decision;
+use super::{Decision, fetch_once};
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
+use crate::terminal::{Out, say};
 use crate::views::{Workflow, dash};
 
 /// `task`: `None` is all of it.
@@ -144,14 +145,64 @@ pub(super) async fn skip(
     changed(ask_once!(client, skip_task(request))?, asking)
 }
 
-pub(super) async fn cancel(id: String, reason: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+/// One by one; one that cannot be cancelled keeps none of the others from it.
+pub(super) async fn cancel(
+    ids: &[String],
+    reason: String,
+    key: Key,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    key.check_for(ids.len())?;
     let client = asking.connect().await?;
-    let request = CancelWorkflowRequest {
-        id,
-        reason,
-        idempotency_key: key.text(),
-    };
-    changed(ask_once!(client, cancel_workflow(request))?, asking)
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for id in ids {
+        let request = CancelWorkflowRequest {
+            id: id.clone(),
+            reason: reason.clone(),
+            idempotency_key: key.clone().text(),
+        };
+        match ask_once!(client, cancel_workflow(request)) {
+            Ok(workflow) => done.push(Workflow::from(workflow)),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    match (ids.len(), asking.output.is_text()) {
+        (1, _) => {
+            for workflow in done {
+                output::one(asking.out, asking.output, &workflow, |out| said(&workflow, out))?;
+            }
+        }
+        (_, true) => done.iter().try_for_each(|workflow| said(workflow, asking.out))?,
+        (_, false) => output::list(asking.out, asking.output, &done)?,
+    }
+    last_of(failed)
+}
+
+/// One by one, as [`cancel`].
+pub(super) async fn delete(ids: &[String], key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    key.check_for(ids.len())?;
+    let client = asking.connect().await?;
+    let mut failed = Vec::new();
+    for id in ids {
+        let request = DeleteWorkflowRequest {
+            id: id.clone(),
+            idempotency_key: key.clone().text(),
+        };
+        match ask_once!(client, delete_workflow(request)) {
+            Ok(_) => output::deleted(asking.out, asking.output, "workflow", id)?,
+            Err(failure) => failed.push(failure),
+        }
+    }
+    last_of(failed)
+}
+
+/// Says why things could not be done; the last one is the command's own failure.
+pub(in crate::commands) fn last_of(mut failed: Vec<Failure>) -> Result<(), Failure> {
+    let last = failed.pop();
+    for failure in failed {
+        say(format_args!("farrier: {failure}"));
+    }
+    last.map_or(Ok(()), Err)
 }
 
 /// `task`: `None` is all that did not succeed.
@@ -180,7 +231,46 @@ pub(super) async fn retry(
     changed(answer?, asking)
 }
 
+/// All that waits in a workflow, or in one task of it: one by one, as each is a decision of its own.
+async fn decide_all(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let workflow = fetch_once(&mut client, decision.id.clone()).await?;
+    let waiting: Vec<String> = workflow.waiting_for_approval(&decision.task).collect();
+    if waiting.is_empty() {
+        let of = match decision.task.as_str() {
+            "" => String::new(),
+            task => format!("task {task:?} of "),
+        };
+        return Err(Failure::Failed(format!(
+            "nothing of {of}workflow {} waits for approval",
+            workflow.id
+        )));
+    }
+    decision.key.check_for(waiting.len())?;
+    let (mut now, mut failed) = (None, Vec::new());
+    for task in waiting {
+        let request = DecideApprovalRequest {
+            id: decision.id.clone(),
+            task,
+            approved,
+            comment: decision.comment.clone(),
+            idempotency_key: decision.key.clone().text(),
+        };
+        match ask_once!(client, decide_approval(request)) {
+            Ok(workflow) => now = Some(workflow),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    if let Some(workflow) = now {
+        changed(workflow, asking)?;
+    }
+    last_of(failed)
+}
+
 pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
+    if decision.all {
+        return decide_all(decision, approved, asking).await;
+    }
     let client = asking.connect().await?;
     let request = DecideApprovalRequest {
         id: decision.id,
@@ -194,8 +284,14 @@ pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_
 
 fn changed(workflow: v1::Workflow, asking: Asking<'_>) -> Result<(), Failure> {
     let workflow = Workflow::from(workflow);
-    output::one(asking.out, asking.output, &workflow, |out| {
-        writeln!(out, "workflow {} is {}", workflow.id, workflow.state_and_time())?;
-        Ok(())
-    })
+    output::one(asking.out, asking.output, &workflow, |out| said(&workflow, out))
+}
+
+fn said(workflow: &Workflow, out: &mut Out) -> Result<(), Failure> {
+    Ok(writeln!(
+        out,
+        "workflow {} is {}",
+        workflow.id,
+        workflow.state_and_time()
+    )?)
 }

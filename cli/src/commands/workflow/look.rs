@@ -1,6 +1,5 @@
 //! Looking at a workflow: once, or until it has ended.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,19 +7,19 @@ use std::time::{Duration, Instant};
 use jiff::SignedDuration;
 use proto::v1::{
     self, ExplainWorkflowRequest, GetWorkflowRequest, WaitWorkflowRequest, WaitWorkflowResponse,
-    WorkflowDataRequest, WorkflowEventsRequest, WorkflowLogsRequest,
+    WorkflowDataRequest, WorkflowEventsRequest,
 };
 use serde::Serialize;
 use tonic::{Response, Status, Streaming};
 use workflow::labels::in_one_line;
 
 use super::super::{Asking, progress};
-use super::{fetch, fetch_once};
+use super::fetch_once;
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
-use crate::output::{self, Format, Rows};
+use crate::output::{self, Rows};
 use crate::terminal::{Out, say, set_in};
-use crate::views::{Event, LogLine, Workflow, dash, when};
+use crate::views::{Event, Workflow, dash, when};
 
 pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
     let workflow = fetch_once(&mut asking.connect().await?, id).await?;
@@ -89,62 +88,22 @@ pub(super) async fn state(id: String, asking: Asking<'_>) -> Result<(), Failure>
     output::one(asking.out, asking.output, &workflow, |out| table(&workflow, out))
 }
 
-fn table(workflow: &Workflow, out: &mut Out) -> Result<(), Failure> {
+/// What a state's rows have in them.
+pub(super) const HEADER: [&str; 7] = ["TASK", "MACHINE", "ACTION", "STATE", "TRIES", "TIME", "MESSAGE"];
+/// Which of these is the state.
+pub(super) const STATE: usize = 3;
+
+pub(super) fn table(workflow: &Workflow, out: &mut Out) -> Result<(), Failure> {
     writeln!(out, "{}\n", workflow.state_in_words())?;
-    output::table(
-        out,
-        &["TASK", "MACHINE", "ACTION", "STATE", "TRIES", "TIME", "MESSAGE"],
-        workflow.rows().into_iter(),
-    )?;
+    output::table_of_states(out, &HEADER, &workflow.rows(), STATE)?;
     for (task, warning) in workflow.warnings() {
         writeln!(out, "\nwarning: task {task:?}: {}", set_in(warning, 2))?;
     }
     Ok(())
 }
 
-/// Draws the state anew whenever something happens; where it is no terminal, once at the end.
-pub(super) async fn watch(id: String, asking: Asking<'_>) -> Result<ExitCode, Failure> {
-    const AT_MOST_EVERY: Duration = Duration::from_millis(200);
-    let client = asking.connect().await?;
-    let mut asks = Following::new(&client, None);
-    let mut events = Following::new(&client, None).stream(Events(WorkflowEventsRequest {
-        id: id.clone(),
-        from: 0,
-        follow: true,
-    }));
-    let drawn = asking.output == Format::Table && asking.out.is_terminal();
-    loop {
-        // Whatever has happened by then is drawn together.
-        let more = events.next().await?.is_some();
-        let quiet = tokio::time::sleep(AT_MOST_EVERY);
-        tokio::pin!(quiet);
-        let mut ended = !more;
-        while !ended {
-            tokio::select! {
-                () = &mut quiet => break,
-                next = events.next() => ended = next?.is_none(),
-            }
-        }
-        let mut workflow = fetch(&mut asks, &id).await?;
-        workflow.definition = None;
-        if drawn {
-            // Home, and below that nothing: no scroll-back is lost.
-            write!(asking.out.as_it_is()?, "\x1b[H\x1b[J")?;
-            writeln!(asking.out, "{}  {}\n", workflow.id, workflow.name)?;
-            table(&workflow, asking.out)?;
-            asking.out.flush()?;
-        }
-        if ended {
-            if !drawn {
-                output::one(asking.out, asking.output, &workflow, |out| table(&workflow, out))?;
-            }
-            return Ok(exit_code(&workflow));
-        }
-    }
-}
-
 /// Of a workflow, by their numbers.
-struct Events(WorkflowEventsRequest);
+pub(super) struct Events(pub(super) WorkflowEventsRequest);
 
 impl Source for Events {
     type Item = v1::WorkflowEvent;
@@ -161,47 +120,6 @@ impl Source for Events {
 
     fn is_followed(&self) -> bool {
         self.0.follow
-    }
-}
-
-/// What actions print. Lines of an attempt are only added to: those that came before are counted, and left out.
-pub(super) struct Lines {
-    request: WorkflowLogsRequest,
-    /// By execution, action and attempt: how many were taken, and how many this stream has brought.
-    known: BTreeMap<(String, String, u32), (u64, u64)>,
-}
-
-impl Lines {
-    pub(super) fn of(id: String, follow: bool) -> Self {
-        Self {
-            request: WorkflowLogsRequest { id, follow },
-            known: BTreeMap::new(),
-        }
-    }
-}
-
-impl Source for Lines {
-    type Item = v1::LogLine;
-
-    async fn open(&self, mut control: Control) -> Result<Response<Streaming<Self::Item>>, Status> {
-        control.workflow_logs(self.request.clone()).await
-    }
-
-    fn take(&mut self, line: &Self::Item) -> bool {
-        let of = (line.execution.clone(), line.action.clone(), line.attempt);
-        let (taken, brought) = self.known.entry(of).or_default();
-        *brought += 1;
-        let is_new = *brought > *taken;
-        *taken = (*taken).max(*brought);
-        is_new
-    }
-
-    fn is_followed(&self) -> bool {
-        self.request.follow
-    }
-
-    fn reopened(&mut self) {
-        self.known.values_mut().for_each(|(_, brought)| *brought = 0);
     }
 }
 
@@ -266,7 +184,7 @@ pub(super) async fn data(
     version: u64,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    if path.is_some() && asking.output != Format::Table {
+    if path.is_some() && !asking.output.is_text() {
         return Err(Failure::Usage(
             "one file is printed as it is: leave -o out, or the path for a list of all".into(),
         ));
@@ -298,42 +216,6 @@ pub(super) async fn data(
         true => Ok(()),
         false => output::list(asking.out, asking.output, &files),
     }
-}
-
-/// `raw`: to the byte as they were printed, whatever that does to a terminal.
-pub(super) async fn logs(id: String, follow: bool, raw: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    if raw && asking.output != Format::Table {
-        return Err(Failure::Usage(
-            "--raw is for text: JSON and YAML have the lines as they are already".into(),
-        ));
-    }
-    let client = asking.connect().await?;
-    let mut lines = Following::new(&client, None).stream(Lines::of(id, follow));
-    let mut of = None;
-    while let Some(line) = lines.next().await? {
-        let line = LogLine::from(line);
-        let attempt = (
-            line.execution.clone(),
-            line.task.clone(),
-            line.action.clone(),
-            line.attempt,
-        );
-        let begins = of.as_ref() != Some(&attempt);
-        of = Some(attempt);
-        if raw {
-            if begins {
-                writeln!(asking.out, "--- {}", line.place())?;
-            }
-            writeln!(asking.out.as_it_is()?, "{}", line.text)?;
-            asking.out.flush()?;
-            continue;
-        }
-        output::streamed(asking.out, asking.output, &line, || {
-            let heading = format!("--- {}\n", line.place());
-            format!("{}{}", if begins { heading.as_str() } else { "" }, line.text)
-        })?;
-    }
-    Ok(())
 }
 
 pub(super) async fn wait(

@@ -2,9 +2,13 @@
 
 mod change;
 mod graph;
+mod listing;
+mod logs;
 mod look;
+pub(crate) mod named;
 pub(crate) mod run;
 mod several;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,16 +16,19 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use proto::v1::{CreateWorkflowRequest, DeleteWorkflowRequest, GetWorkflowRequest, ListWorkflowsRequest};
+use proto::v1::{CreateWorkflowRequest, GetWorkflowRequest};
 
-use super::{Asking, Listing, Selecting, devices, labels, read_file, warn};
+pub(super) use change::last_of;
+
+use super::{Asking, devices, labels, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::following::Following;
+use crate::last;
 use crate::moment::{from_now, moment};
 use crate::once::{Key, ask_once};
-use crate::output::{self, Format};
+use crate::output;
 use crate::views::Workflow;
 
 #[derive(Debug, clap::Subcommand)]
@@ -75,34 +82,26 @@ until that time it has no machine, and waits for none.")]
     /// Show a workflow and what it was rendered to
     #[command(after_help = "Example:\n  farrier workflow get ID")]
     Get {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
     },
-    /// List workflows, those that have ended and were archived too
+    /// List workflows, the newest first; those that have ended and were archived too
     #[command(after_help = "\
 Examples:
-  farrier workflow list --machine node1
-  farrier workflow list --unfinished
-  farrier workflow list -l 'change=4711,owner!=bob' --show-labels")]
-    List {
-        /// Only those of this machine: name, MAC or address
-        #[arg(short, long)]
-        machine: Option<String>,
-        /// Only those that have not ended
-        #[arg(short, long)]
-        unfinished: bool,
-        #[command(flatten)]
-        selecting: Selecting,
-        #[command(flatten)]
-        listing: Listing,
-    },
+  farrier workflow list --waiting                         what waits for you
+  farrier workflow list --unfinished --machine node1
+  farrier workflow list --state failed,timeout --since 7d
+  farrier workflow list --template debian --children      with sub-workflows
+  farrier workflow list -l 'change=4711,owner!=bob' --show-labels
+  farrier workflow list -l change=4711 -o name            ids, one a line")]
+    List(Box<listing::ListArgs>),
     /// Set labels of a workflow, or take them away, whatever its state is
     #[command(after_help = "\
 Examples:
   farrier workflow label ID owner=ann reviewed=yes
   farrier workflow label ID owner-                   takes it away")]
     Label {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         /// KEY=VALUE sets a label, KEY- takes it away
         #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
@@ -113,8 +112,9 @@ Examples:
     /// Delete a workflow that has ended, with its events and logs
     #[command(after_help = "Example:\n  farrier workflow delete ID")]
     Delete {
-        /// Its id, from `farrier workflow list`
-        id: String,
+        /// Its id or so much of it as is unique, its name, or @last; several are deleted one by one
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -127,7 +127,7 @@ Examples:
 
 What is paused by itself and with the workflow goes on when both are resumed.")]
     Pause {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all of it]")]
         task: Option<String>,
@@ -144,7 +144,7 @@ Examples:
   farrier workflow start ID --at 2026-11-29T02:00:00Z")]
     #[command(group = clap::ArgGroup::new("when").required(true).args(["at", "in_time", "now"]))]
     Start {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[command(flatten)]
         later: Later,
@@ -160,7 +160,7 @@ Examples:
   farrier workflow resume ID
   farrier workflow resume ID 'image[3]'   what was paused by itself")]
     Resume {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]")]
         task: Option<String>,
@@ -178,7 +178,7 @@ Examples:
 The rules replace those that it has; the first that fits an action counts. What is asked is answered with approve and reject.")]
     #[command(group = clap::ArgGroup::new("rules").required(true).args(["policy", "none"]))]
     Policy {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(
             value_name = "RULE",
@@ -197,7 +197,7 @@ Examples:
   farrier workflow skip ID 'image[3]' --reason 'dead fan'    one machine of a rollout
   farrier workflow skip ID burn-in                           a task, also before its turn")]
     Skip {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0")]
         task: String,
@@ -210,8 +210,9 @@ Examples:
     /// Start nothing more of a workflow, and stop what runs
     #[command(after_help = "Example:\n  farrier workflow cancel ID --reason 'wrong image'")]
     Cancel {
-        /// Its id, from `farrier workflow list`
-        id: String,
+        /// Its id or so much of it as is unique, its name, or @last; several are cancelled one by one
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
@@ -225,7 +226,7 @@ Examples:
   farrier workflow retry ID 'image[3]'   one machine of a rollout, while the others go on
   farrier workflow retry ID install      one task, with what depends on it, also when the workflow has ended")]
     Retry {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(
             help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all that did not succeed]"
@@ -239,7 +240,8 @@ Examples:
 Examples:
   farrier workflow approve ID                        where only one task waits
   farrier workflow approve ID go-live --comment 'change 4711'
-  farrier workflow approve ID 'image[3]'             one item of a forEach")]
+  farrier workflow approve ID 'image[3]'             one item of a forEach
+  farrier workflow approve ID image --all            all of its items that wait")]
     Approve(Decision),
     /// Say no to a task that waits for approval: it is FAILED
     #[command(after_help = "Example:\n  farrier workflow reject ID go-live --comment 'not in this window'")]
@@ -247,7 +249,7 @@ Examples:
     /// Say what it, or one of its tasks, does or waits for, and why
     #[command(after_help = "Example:\n  farrier workflow explain ID configure")]
     Explain {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(help = "A task's name, or NAME[ITEM] for one item of a forEach, from 0")]
         task: Option<String>,
@@ -257,7 +259,7 @@ Examples:
         after_help = "Examples:\n  farrier workflow events ID -f\n  farrier workflow events ID --from 17"
     )]
     Events {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         /// Keep printing until it has ended
         #[arg(short, long)]
@@ -273,7 +275,7 @@ Examples:
   farrier workflow data ID token > token
   farrier workflow data ID --version 2")]
     Data {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
         /// The file to print
         path: Option<String>,
@@ -284,7 +286,7 @@ Examples:
     /// Show how far it is, action by action
     #[command(after_help = "Example:\n  farrier workflow state ID")]
     State {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
     },
     /// Show how far it is, again and again, until it has ended
@@ -293,7 +295,7 @@ Examples:
   farrier workflow watch ID
   farrier workflow watch -l change=4711   all that have this label, also those that are made meanwhile")]
     Watch {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         #[arg(required_unless_present = "selector", conflicts_with = "selector")]
         id: Option<String>,
         /// Instead of one: those with these labels, as in `farrier workflow list -l`
@@ -303,28 +305,18 @@ Examples:
     /// Draw its tasks and what needs what, as Mermaid text
     #[command(after_help = "Example:\n  farrier workflow graph ID > workflow.mmd")]
     Graph {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         id: String,
     },
     /// Print what its actions print
-    #[command(after_help = "Example:\n  farrier workflow logs ID -f")]
-    Logs {
-        /// Its id, from `farrier workflow list`
-        id: String,
-        /// Keep printing until it has ended
-        #[arg(short, long)]
-        follow: bool,
-        /// As it was printed: control characters act on the terminal
-        #[arg(long)]
-        raw: bool,
-    },
+    Logs(Box<logs::LogsArgs>),
     /// Wait for its end; exit code 0 for SUCCESS only
     #[command(after_help = "\
 Examples:
   farrier workflow wait ID --timeout 30m && echo installed
   farrier workflow wait -l change=4711 --timeout 2h   all that have this label now; 0 if all are SUCCESS")]
     Wait {
-        /// Its id, from `farrier workflow list`
+        /// Its id or so much of it as is unique, its name, or @last
         #[arg(required_unless_present = "selector", conflicts_with = "selector")]
         id: Option<String>,
         /// Instead of one: those with these labels, as in `farrier workflow list -l`
@@ -364,7 +356,7 @@ impl Later {
 /// What somebody decides, and who.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Decision {
-    /// The workflow's id, from `farrier workflow list`
+    /// The workflow: its id or so much of it as is unique, its name, or @last
     id: String,
     #[arg(
         default_value = "",
@@ -372,6 +364,9 @@ pub(crate) struct Decision {
         help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]"
     )]
     task: String,
+    /// All that wait; with a task's name: all items of it
+    #[arg(long)]
+    all: bool,
     /// For those who look later
     #[arg(long, default_value = "", hide_default_value = true)]
     comment: String,
@@ -379,7 +374,38 @@ pub(crate) struct Decision {
     key: Key,
 }
 
-pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+impl WorkflowCommand {
+    /// The words for the workflows that it is about.
+    fn words(&mut self) -> Vec<&mut String> {
+        match self {
+            WorkflowCommand::Approve(decision) | WorkflowCommand::Reject(decision) => vec![&mut decision.id],
+            WorkflowCommand::Cancel { ids, .. } | WorkflowCommand::Delete { ids, .. } => {
+                ids.iter_mut().collect()
+            }
+            WorkflowCommand::Data { id, .. }
+            | WorkflowCommand::Events { id, .. }
+            | WorkflowCommand::Explain { id, .. }
+            | WorkflowCommand::Get { id }
+            | WorkflowCommand::Graph { id }
+            | WorkflowCommand::Label { id, .. }
+            | WorkflowCommand::Pause { id, .. }
+            | WorkflowCommand::Policy { id, .. }
+            | WorkflowCommand::Resume { id, .. }
+            | WorkflowCommand::Retry { id, .. }
+            | WorkflowCommand::Skip { id, .. }
+            | WorkflowCommand::Start { id, .. }
+            | WorkflowCommand::State { id } => vec![id],
+            WorkflowCommand::Logs(args) => vec![&mut args.id],
+            WorkflowCommand::Wait { id, .. } | WorkflowCommand::Watch { id, .. } => id.iter_mut().collect(),
+            WorkflowCommand::Create { .. } | WorkflowCommand::List(_) => Vec::new(),
+        }
+    }
+}
+
+pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
+    for word in command.words() {
+        *word = named::meant(word, &asking).await?;
+    }
     match command {
         WorkflowCommand::Create {
             template,
@@ -414,17 +440,9 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             create(request, quiet, asking).await?;
         }
         WorkflowCommand::Get { id } => look::get(id, asking).await?,
-        WorkflowCommand::List {
-            machine,
-            unfinished,
-            selecting,
-            listing,
-        } => {
-            let machine = machine.unwrap_or_default();
-            list(machine, unfinished, selecting, listing, asking).await?;
-        }
+        WorkflowCommand::List(args) => listing::list(*args, asking).await?,
         WorkflowCommand::Label { id, changes, key } => change::label(id, &changes, key, asking).await?,
-        WorkflowCommand::Delete { id, key } => delete(id, key, asking).await?,
+        WorkflowCommand::Delete { ids, key } => change::delete(&ids, key, asking).await?,
         WorkflowCommand::Pause {
             id,
             task,
@@ -450,7 +468,7 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
             reason,
             key,
         } => change::skip(id, task, (reason, key), asking).await?,
-        WorkflowCommand::Cancel { id, reason, key } => change::cancel(id, reason, key, asking).await?,
+        WorkflowCommand::Cancel { ids, reason, key } => change::cancel(&ids, reason, key, asking).await?,
         WorkflowCommand::Retry { id, task, key } => change::retry(id, task, key, asking).await?,
         WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,
         WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
@@ -462,12 +480,12 @@ pub(crate) async fn run(command: WorkflowCommand, asking: Asking<'_>) -> Result<
         WorkflowCommand::State { id } => look::state(id, asking).await?,
         WorkflowCommand::Watch { id, selector } => {
             return match selector {
-                Some(selector) => several::watch(&selector, asking).await,
-                None => look::watch(id.unwrap_or_default(), asking).await,
+                Some(selector) => watch::several(&selector, asking).await,
+                None => watch::one(&id.unwrap_or_default(), asking).await,
             };
         }
         WorkflowCommand::Graph { id } => graph::graph(id, asking).await?,
-        WorkflowCommand::Logs { id, follow, raw } => look::logs(id, follow, raw, asking).await?,
+        WorkflowCommand::Logs(args) => logs::logs(*args, asking).await?,
         WorkflowCommand::Wait {
             id,
             selector,
@@ -536,6 +554,7 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
             "the server made a workflow and does not say which".into(),
         ));
     };
+    last::keep(&asking.server, &workflow.id);
     if quiet {
         return Ok(writeln!(asking.out, "{}", workflow.id)?);
     }
@@ -543,48 +562,6 @@ async fn create(request: CreateWorkflowRequest, quiet: bool, asking: Asking<'_>)
         writeln!(out, "workflow {} is {}", workflow.id, workflow.state_and_time())?;
         Ok(())
     })
-}
-
-async fn list(
-    machine: String,
-    unfinished: bool,
-    selecting: Selecting,
-    listing: Listing,
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let mut workflows: Vec<Workflow> = Vec::new();
-    let mut after = String::new();
-    loop {
-        let request = ListWorkflowsRequest {
-            machine: machine.clone(),
-            after,
-            limit: 0,
-            unfinished,
-            // A table shows none of it.
-            whole: asking.output != Format::Table,
-            namespace: asking.namespace.clone(),
-            all_namespaces: listing.all_namespaces,
-            selector: selecting.selector.clone(),
-        };
-        let answer = client.control.list_workflows(request).await;
-        let answer = client.answer(answer)?;
-        workflows.extend(answer.workflows.into_iter().map(Workflow::from));
-        after = answer.next;
-        if after.is_empty() {
-            return output::list_with(asking.out, asking.output, &workflows, selecting.columns(listing));
-        }
-    }
-}
-
-async fn delete(id: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
-    let client = asking.connect().await?;
-    let request = DeleteWorkflowRequest {
-        id: id.clone(),
-        idempotency_key: key.text(),
-    };
-    ask_once!(client, delete_workflow(request))?;
-    output::deleted(asking.out, asking.output, "workflow", &id)
 }
 
 pub(super) async fn fetch_once(client: &mut Client, id: String) -> Result<Workflow, Failure> {

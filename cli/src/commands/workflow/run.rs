@@ -10,11 +10,13 @@ use uuid::Uuid;
 use workflow::language::secrets_in;
 
 use super::super::{Asking, labels};
-use super::look::{Lines, ended, exit_code};
+use super::logs::Lines;
+use super::look::{ended, exit_code};
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::following::Following;
-use crate::output::{self, Format};
+use crate::last;
+use crate::output;
 use crate::terminal::say;
 use crate::views::Workflow;
 
@@ -94,6 +96,7 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
             "the server made a workflow and does not say which".into(),
         ));
     };
+    last::keep(&asking.server, &made.id);
     if args.detach {
         output::one(asking.out, asking.output, &made, |out| {
             Ok(writeln!(out, "{}", made.id)?)
@@ -101,20 +104,34 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         return Ok(ExitCode::SUCCESS);
     }
     let id = made.id;
-    if !machine.attached {
-        say(format_args!(
+    match machine.attached {
+        true => say(format_args!("workflow {id} is for machine {}", machine.name)),
+        false => say(format_args!(
             "workflow {id} waits for machine {}: switch it on, and it netboots into it",
             machine.name
-        ));
+        )),
     }
-    let mut lines = Following::new(&client, None).stream(Lines::of(id.clone(), true));
-    while let Some(line) = lines.next().await? {
-        if asking.output == Format::Table {
-            writeln!(asking.out, "{}", line.text)?;
-            asking.out.flush()?;
+    let followed = async {
+        let mut lines = Following::new(&client, None).stream(Lines::of(id.clone(), true));
+        while let Some(line) = lines.next().await? {
+            if asking.output.is_text() {
+                writeln!(asking.out, "{}", line.text)?;
+                asking.out.flush()?;
+            }
         }
-    }
-    let workflow = ended(&mut asks, &id).await?.workflow.map(Workflow::from);
+        ended(&mut asks, &id).await
+    };
+    let answer = tokio::select! {
+        answer = followed => answer?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            say(format_args!(
+                "\nworkflow {id} goes on; `farrier workflow cancel {id}` stops it, `farrier workflow watch {id}` shows it"
+            ));
+            return Ok(ExitCode::from(INTERRUPTED));
+        }
+    };
+    let workflow = answer.workflow.map(Workflow::from);
     let Some(mut workflow) = workflow else {
         return Err(Failure::Failed(
             "the server ran a workflow and does not say which".into(),
@@ -132,6 +149,9 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
     })?;
     Ok(exit_code(&workflow))
 }
+
+/// As a shell has it: 128, and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// A template of one action. JSON is YAML; what looks like an action of the template language is written so that it
 /// comes out as it is.

@@ -1,7 +1,6 @@
-//! Several workflows, by their labels: waited for, or watched, until all of them have ended.
+//! Several workflows, by their labels: waited for until all of them have ended.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,9 +14,8 @@ use crate::following::Following;
 use crate::output::{self, Format};
 use crate::terminal::Out;
 use crate::views::Workflow;
+use crate::views::listed::{Listed, folded};
 
-/// How often a list that is watched is drawn.
-const EVERY: Duration = Duration::from_secs(1);
 /// States that a workflow does not leave by itself.
 const ENDS: [&str; 4] = ["SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"];
 /// Of those that go on when the time is over.
@@ -42,7 +40,7 @@ pub(super) async fn wait(
         }
         all.push(workflow);
     }
-    output::list(asking.out, asking.output, &all)?;
+    print(asking.out, asking.output, &all)?;
     if open.is_empty() {
         return Ok(exit_code(&all));
     }
@@ -61,37 +59,20 @@ pub(super) async fn wait(
     )))
 }
 
-/// Draws those that the selector means, also those that come later, until all have ended; where it is no terminal, once at
-/// the end.
-pub(super) async fn watch(selector: &str, asking: Asking<'_>) -> Result<ExitCode, Failure> {
-    let client = asking.connect().await?;
-    let mut asks = Following::new(&client, None);
-    let drawn = asking.output == Format::Table && asking.out.is_terminal();
-    loop {
-        let all = meant(&mut asks, selector, false, &asking).await?;
-        if drawn {
-            draw(asking.out, &all)?;
-        }
-        if all.iter().all(has_ended) {
-            if !drawn {
-                let whole = meant(&mut asks, selector, true, &asking).await?;
-                output::list(asking.out, asking.output, &whole)?;
-            }
-            return Ok(exit_code(&all));
-        }
-        tokio::time::sleep(EVERY).await;
+/// Prints them, a row each.
+pub(super) fn print(out: &mut Out, format: Format, all: &[Workflow]) -> Result<(), Failure> {
+    if !format.is_text() {
+        return output::list(out, format, all);
     }
-}
-
-fn draw(out: &mut Out, all: &[Workflow]) -> Result<(), Failure> {
-    // Home, and below that nothing: no scroll-back is lost.
-    write!(out.as_it_is()?, "\x1b[H\x1b[J")?;
-    output::list(out, Format::Table, all)?;
-    Ok(out.flush()?)
+    let columns = Listed {
+        wide: format == Format::Wide,
+        ..Listed::default()
+    };
+    output::table(out, &columns.header(), columns.rows(&folded(all)).into_iter())
 }
 
 /// At least one; sub-workflows only where the one above them is not meant.
-async fn meant(
+pub(super) async fn meant(
     asks: &mut Following<'_>,
     selector: &str,
     whole: bool,
@@ -131,12 +112,12 @@ async fn meant(
     Ok(all)
 }
 
-fn has_ended(workflow: &Workflow) -> bool {
+pub(super) fn has_ended(workflow: &Workflow) -> bool {
     ENDS.contains(&workflow.state.as_str())
 }
 
 /// Success when all of them are.
-fn exit_code(all: &[Workflow]) -> ExitCode {
+pub(super) fn exit_code(all: &[Workflow]) -> ExitCode {
     match all.iter().all(|workflow| workflow.state == "SUCCESS") {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

@@ -99,12 +99,14 @@ impl Session {
             rate_bytes_per_s: progress.rate_bytes_per_s,
             stage,
         };
-        // Nobody may be watching.
-        let _ = self.control.inner.progress.send(Progress {
+        let progress = Progress {
             workflow,
             namespace,
             message,
-        });
+        };
+        self.handle.progressed(progress.clone());
+        // Nobody may be watching.
+        let _ = self.control.inner.progress.send(progress);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn shown(workflow: &Workflow, text: Option<Text>) -> v1::Workflow {
         .enumerate()
         .map(|(index, (task, state))| {
             let executions: Vec<&Execution> = workflow.executions_of(index).collect();
-            let mut shown = task_state(&workflow.definition, task, state);
+            let mut shown = task_state(&workflow.definition, task, state, &workflow.head);
             shown.actions = match executions.first() {
                 _ if task.for_each.is_some() => Vec::new(),
                 Some(execution) => actions(task, execution),
@@ -54,7 +54,7 @@ pub(crate) fn summary(listed: &Listed) -> v1::Workflow {
             let tasks = definition.tasks.iter().zip(&head_of.tasks);
             v1::Workflow {
                 tasks: tasks
-                    .map(|(task, state)| task_state(definition, task, state))
+                    .map(|(task, state)| task_state(definition, task, state, head_of))
                     .collect(),
                 ..head(head_of)
             }
@@ -81,6 +81,8 @@ fn head(head: &Head) -> v1::Workflow {
     };
     let made_from = head.made_from.as_deref().cloned().unwrap_or_default();
     v1::Workflow {
+        // As the names of machines.
+        progress: Vec::new(),
         updated_at: Some(timestamp(head.last_at)),
         stamp: head.stamp().to_string(),
         paused: head.paused.as_ref().map(intervention),
@@ -126,7 +128,7 @@ fn intervention(asked: &Intervention) -> v1::Intervention {
     }
 }
 
-fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::TaskState {
+fn task_state(definition: &Definition, task: &Task, state: &TaskState, head: &Head) -> v1::TaskState {
     let names = |indexes: &[usize]| {
         let tasks = indexes.iter().filter_map(|index| definition.tasks.get(*index));
         tasks.map(|task| task.name.clone()).collect()
@@ -134,7 +136,9 @@ fn task_state(definition: &Definition, task: &Task, state: &TaskState) -> v1::Ta
     let error = state.error.clone().unwrap_or_default();
     v1::TaskState {
         name: task.name.clone(),
-        worker: task.worker.clone(),
+        worker: workflow::engine::worker_shown(&task.worker, head),
+        // Put in where it is asked for.
+        machine: String::new(),
         group: task.group.clone(),
         state: state.state.to_string(),
         actions: Vec::new(),
@@ -215,6 +219,8 @@ fn execution(task: &Task, state: &Execution) -> v1::TaskExecution {
         item: count(state.id.item),
         item_json: state.item.as_ref().map(Value::to_string).unwrap_or_default(),
         worker: state.worker.clone(),
+        // As of the task.
+        machine: String::new(),
         state: state.state.to_string(),
         waiting: state.waiting.map(waiting).unwrap_or_default().into(),
         due: state.due.map(timestamp),
