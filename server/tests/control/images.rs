@@ -100,6 +100,31 @@ async fn an_image_that_an_expression_fills_in_is_refused_in_the_same_words_befor
 }
 
 #[tokio::test]
+async fn a_time_to_wait_that_is_none_fails_the_action_before_it_is_pushed() {
+    let (server, _dir) = Server::with_machine_and(Config::default()).await;
+    let asked = |wait: &str| CreateWorkflowRequest {
+        text: format!(
+            "version: \"1\"\nname: leave\ninputs: {{wait: \"1\"}}\ntasks:\n  - name: only\n    worker: \"{MAC}\"\n    actions:\n\
+             \x20     - name: leave\n        image: jacobweinstock/waitdaemon\n        environment: {{IMAGE: alpine, WAIT_SECONDS: \"${{{{ \
+             inputs.wait }}}}\"}}\n"
+        ),
+        inputs_json: format!("{{\"wait\": \"{wait}\"}}"),
+        ..CreateWorkflowRequest::default()
+    };
+    let bad = server.make(asked("5s")).await.expect("not known yet");
+    let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+    let ended = server.reaches(&bad.id, "FAILED").await;
+    let said = "task \"only\": WAIT_SECONDS of action \"leave\" is \"5s\": write a whole number of seconds";
+    assert!(ended.message.contains(said), "{}", ended.message);
+    let good = server.make(asked("5")).await.expect("workflow");
+    let run = agent.run().await;
+    assert_eq!(
+        (run.workflow_id, run.last.map(|last| last.wait_s)),
+        (good.id, Some(5))
+    );
+}
+
+#[tokio::test]
 async fn a_workflow_that_was_made_before_a_rule_is_kept_to_it() {
     let (server, dir) = Server::with_machine_and(Config::default()).await;
     let before = server.create_of(&template("before", "quay.io/x:1")).await;
