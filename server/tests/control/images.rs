@@ -272,25 +272,53 @@ async fn a_login_is_given_to_whoever_asks_first_for_its_registry_and_to_nobody_l
         "{}",
         refused.message()
     );
-    let request = WorkflowLogsRequest {
-        id: first.id,
-        ..WorkflowLogsRequest::default()
-    };
-    let mut lines = server
-        .client()
-        .await
-        .workflow_logs(request)
-        .await
-        .expect("lines")
-        .into_inner();
-    let mut printed = String::new();
-    while let Some(line) = lines.message().await.expect("a line") {
-        printed += &format!("{line:?}");
-    }
+    let printed = printed(&server, first.id).await;
     assert!(
         printed.contains("no ***") && !printed.contains("sesame"),
         "{printed}"
     );
+}
+
+#[tokio::test]
+async fn a_login_is_hidden_also_when_the_agent_has_attached_anew() {
+    let (server, _dir) = Server::with_machine().await;
+    let logins = r#"{"auths": {"lab:5000": {"username": "ali", "password": "open sesame"}}}"#;
+    set_secret(&server, "PULL_LOGINS", logins).await.expect("logins");
+    let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+    let made = server.create_of(&template("first", "lab:5000/x:1")).await;
+    let run = agent.run().await;
+    agent.report(&run.attempt_id, started()).await;
+    agent.acknowledged().await;
+    drop(agent);
+    // What the session before knew of it is gone with that.
+    let mut again = hello("boot-1");
+    again.running_attempt = run.attempt_id.clone();
+    again.unacknowledged = vec![report(1, &run.attempt_id, started())];
+    let mut agent = server.attach(again).await.expect("attached");
+    agent.acknowledged().await;
+    agent.log(&run.attempt_id, 0, &["no open sesame"]).await;
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&made.id, "SUCCESS").await;
+    let printed = printed(&server, made.id).await;
+    assert!(
+        printed.contains("no ***") && !printed.contains("sesame"),
+        "{printed}"
+    );
+}
+
+/// All lines of a workflow.
+async fn printed(server: &Server, id: String) -> String {
+    let request = WorkflowLogsRequest {
+        id,
+        ..WorkflowLogsRequest::default()
+    };
+    let asked = server.client().await.workflow_logs(request).await;
+    let mut lines = asked.expect("lines").into_inner();
+    let mut printed = String::new();
+    while let Some(line) = lines.message().await.expect("a line") {
+        printed += &format!("{line:?}");
+    }
+    printed
 }
 
 #[tokio::test]
