@@ -140,7 +140,7 @@ impl Pull {
         progress: &Progress,
     ) -> Result<K::Image, PullError> {
         let mut endpoints = registries.endpoints(reference.registry()).into_iter().peekable();
-        let mut has_no_copy = None;
+        let (mut has_no_copy, mut of_others) = (None, None);
         loop {
             let Some(asked) = endpoints.next() else {
                 return Err(PullError::Unusable {
@@ -162,10 +162,21 @@ impl Pull {
                     tracing::info!(%reference, "{registry}, which is asked first, has no copy{said}");
                     has_no_copy = Some((registry, said));
                 }
+                // The registry itself may have more platforms than was brought to a mirror.
+                Err(error @ PullError::NoSuchPlatform { .. }) if endpoints.peek().is_some() => {
+                    tracing::info!(%reference, "a mirror has it for other machines: {error}");
+                    of_others = Some(error);
+                }
                 Err(error) if error.is_of_the_registry() && endpoints.peek().is_some() => {
                     tracing::warn!(%reference, "a mirror does not give it: {error}");
                 }
-                Err(error) => return Err(error.with_no_copy(has_no_copy)),
+                Err(error) => {
+                    let says_nothing = matches!(error, PullError::Away { .. } | PullError::NoSuchTag { .. });
+                    return Err(match of_others {
+                        Some(known) if says_nothing => known,
+                        _ => error.with_no_copy(has_no_copy),
+                    });
+                }
                 done => return done,
             }
         }

@@ -30,6 +30,11 @@ pub trait Catalogue: Send + Sync + 'static {
     /// # Errors
     /// When it cannot be kept now.
     async fn fetched(&self, image: &Reference, digest: Digest) -> Result<(), CatalogueError>;
+
+    /// A content that is there, or comes, is given to a machine.
+    fn given(&self, digest: Digest) {
+        let _ = digest;
+    }
 }
 
 /// What a name means.

@@ -110,6 +110,7 @@ impl Registry {
             bytes,
             stale,
         } = found;
+        self.catalogue.given(digest);
         if !accepts(headers, &document.media_type) {
             let message = format!(
                 "{image} is a {}, and that is not among what the request accepts",
@@ -278,6 +279,7 @@ impl Registry {
             let message = format!("blob {} of {image} cannot be fetched: {why}", written(digest));
             Problem::new(Code::BlobUnknown, message)
         })?;
+        self.catalogue.given(*digest);
         let (head, part) = BlobHead::new(digest, headers, flight.size_bytes, false);
         let body = limited(flight.bytes(part.start), part.end - part.start);
         Ok(head.with(Body::from_stream(body)))
@@ -294,6 +296,7 @@ impl Registry {
         let Some(info) = found.map_err(|error| trouble(&error.into()))? else {
             return Ok(None);
         };
+        self.catalogue.given(*digest);
         let (head, part) = BlobHead::new(digest, headers, info.len_bytes, is_head);
         let len_bytes = part.end - part.start;
         let body = match is_head || len_bytes == 0 {

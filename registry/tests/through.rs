@@ -351,10 +351,29 @@ async fn an_index_brings_the_platform_that_is_asked_for() {
 
 /// As the agent pulls: in memory, and the server is asked first.
 async fn pulled(server: &str, image: &str) -> Result<oci::Image, oci::registry::PullError> {
+    pull(
+        &mut |registries| registries.ask_first(&format!("http://{server}")),
+        image,
+    )
+    .await
+}
+
+/// The same of `tools/box`, with other settings.
+async fn pulled_from<E: std::fmt::Debug>(
+    set: &mut dyn FnMut(&mut Registries) -> Result<(), E>,
+    tag: &str,
+) -> Result<oci::Image, oci::registry::PullError> {
+    pull(set, &format!("{NAME}/tools/box:{tag}")).await
+}
+
+async fn pull<E: std::fmt::Debug>(
+    set: &mut dyn FnMut(&mut Registries) -> Result<(), E>,
+    image: &str,
+) -> Result<oci::Image, oci::registry::PullError> {
     let folder = TempDir::new_in("/dev/shm").unwrap();
     let cache = oci::cache::Cache::open(folder.path(), 64 << 20).unwrap();
     let mut registries = Registries::default();
-    registries.ask_first(&format!("http://{server}")).unwrap();
+    set(&mut registries).unwrap();
     let pull = oci::Pull {
         patience: Patience {
             answer: Duration::from_secs(20),
@@ -367,6 +386,47 @@ async fn pulled(server: &str, image: &str) -> Result<oci::Image, oci::registry::
     let progress = oci::registry::Progress::default();
     pull.run(&cache, &image.parse().unwrap(), &registries, &progress)
         .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_for_other_machines_is_told_as_such_also_when_the_registry_is_gone() {
+    let other = image("other");
+    let entry = |platform: &str| {
+        let mut entry = named(MANIFEST, other.manifest());
+        entry["platform"] = json!({"os": "linux", "architecture": platform});
+        entry
+    };
+    let index = json!({"schemaVersion": 2, "mediaType": fixture::INDEX, "manifests": [entry("s390x"), entry("riscv64")]});
+    let index = Image {
+        contents: vec![index.to_string().into_bytes()],
+    };
+    let upstream = Upstream::with(&[("v1", &index), ("other", &other)]).await;
+    // Without the server.
+    let direct = pulled_from(
+        &mut |registries| registries.be_at(NAME, &format!("http://{}", upstream.host)),
+        "v1",
+    )
+    .await;
+    let direct = direct.unwrap_err().to_string();
+    assert!(
+        direct.contains("it is for linux/s390x, linux/riscv64"),
+        "{direct}"
+    );
+    let here = Here::new(&upstream, Duration::ZERO);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    let router = here.router.clone();
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    for is_gone in [false, true] {
+        // The registry itself is reached by nobody but the server.
+        let error = pulled_from(&mut |registries| registries.ask_first(&server), "v1")
+            .await
+            .unwrap_err();
+        assert_eq!(error.reason(), "NoSuchPlatform", "gone: {is_gone}");
+        assert_eq!(error.to_string(), direct, "gone: {is_gone}");
+        upstream.serving.abort();
+    }
+    serving.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

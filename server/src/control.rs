@@ -18,6 +18,7 @@ use crate::archive::{keeper, retention};
 use crate::data::intake::Intake;
 use crate::database::{Database, off_the_runtime};
 use crate::grpc::{ServeError, with_causes};
+use crate::images;
 use crate::listeners::kept;
 use crate::secrets::KeyFile;
 use crate::tasks::{Stopped, Tasks};
@@ -62,6 +63,8 @@ pub struct Config {
     pub blobs: Blobs,
     /// The contents of images that machines are given, by digest. In memory, as above.
     pub images: Blobs,
+    /// What images may have that machines had fetched; `None`: there is no bound.
+    pub registry_keep: Option<u64>,
     /// The file with the key that secrets are sealed with, made when the first is set. `None`: in memory, gone with the
     /// process.
     pub secrets_key: Option<PathBuf>,
@@ -90,6 +93,7 @@ impl Default for Config {
             served: Vec::new(),
             blobs: Blobs::in_memory(),
             images: Blobs::in_memory(),
+            registry_keep: None,
             secrets_key: None,
             image_policy: ImagePolicy::default(),
             pulls: BTreeMap::new(),
@@ -112,6 +116,7 @@ pub(crate) struct Inner {
     pub(crate) machines_turn: tokio::sync::RwLock<()>,
     /// Written by whoever collects contents of images, read by whoever names some.
     pub(crate) images_turn: tokio::sync::RwLock<()>,
+    pub(crate) image_uses: images::Uses,
     /// One command of a workflow at a time; the store's preconditions would make them safe, this makes them cheap.
     pub(crate) workflow_turns: Turns,
     /// Whoever archives a root, brings it back or deletes it.
@@ -200,6 +205,7 @@ impl ControlPlane {
             config,
             machines_turn: tokio::sync::RwLock::default(),
             images_turn: tokio::sync::RwLock::default(),
+            image_uses: images::Uses::default(),
             workflow_turns: Turns::default(),
             archive_turns: Turns::default(),
             coordinator,

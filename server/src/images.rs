@@ -1,10 +1,15 @@
 //! Images of the server's own registry: what people bring, list and delete, and what machines are given by name.
 
+mod bound;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(crate) use bound::Uses;
+use bound::{Fetched, Held};
 use coordinator::Error;
+use coordinator::database::View;
 use coordinator::images;
 use coordinator::namespaces::{DEFAULT, Reach};
 use coordinator::once::Once;
@@ -98,25 +103,17 @@ impl ControlPlane {
 
     /// All images, and those that stored templates name and that are not there.
     pub(crate) async fn list_images(&self, reach: Reach) -> Result<ListImagesResponse, Error> {
-        let read = self.inner.db.with(move |view| {
-            let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-            for template in templates::all(view, &reach)? {
-                let by = match template.namespace.as_str() {
-                    DEFAULT => template.name.clone(),
-                    namespace => format!("{namespace}/{}", template.name),
-                };
-                for image in pulled_images(&template.text) {
-                    // One by digest is not asked for by name.
-                    if let Ok(name) = image.parse::<Reference>() {
-                        wanted.entry(name.to_string()).or_default().insert(by.clone());
-                    }
-                }
-            }
-            Ok((images::all(view)?, wanted))
-        });
+        let read = self
+            .inner
+            .db
+            .with(move |view| Ok((images::all(view)?, wanted(view, &reach)?)));
         let (all, mut wanted) = read.await?;
         let shelf = self.shelf();
-        let mut answer = ListImagesResponse::default();
+        let mut answer = ListImagesResponse {
+            fetched_bytes: bound::fetched_bytes(&self.held().await?, &self.image_sizes().await?),
+            keep_bytes: self.inner.config.registry_keep.unwrap_or_default(),
+            ..ListImagesResponse::default()
+        };
         let mut digests = BTreeSet::new();
         for (name, image) in all {
             let tree = match digest_of(&image) {
@@ -171,6 +168,80 @@ impl ControlPlane {
         Ok(answer)
     }
 
+    /// All images, with what they have that is there.
+    async fn held(&self) -> Result<Vec<Held>, Error> {
+        let read = |view: &_| Ok((images::all(view)?, wanted(view, &Reach::everything())?));
+        let (all, wanted) = self.inner.db.with(read).await?;
+        let shelf = self.shelf();
+        let mut held = Vec::new();
+        for (name, image) in all {
+            let Some(digest) = digest_of(&image) else { continue };
+            let mut contents = shelf.tree(&digest).await.map_err(from_shelf)?.named;
+            contents.insert(digest);
+            let fetched = image.asked_at.map(|asked_at| {
+                // What a machine was given before this process began, its row says.
+                let known = UNIX_EPOCH + Duration::from_millis(asked_at.max(image.put_at));
+                let used_at = self.inner.image_uses.last_of(&contents);
+                Fetched {
+                    used_at: used_at.map_or(known, |used_at| used_at.max(known)),
+                    is_named: wanted.contains_key(&name) || is_wanted_by_digest(&wanted, &contents),
+                }
+            });
+            held.push(Held {
+                name,
+                contents,
+                fetched,
+            });
+        }
+        Ok(held)
+    }
+
+    /// Of all contents that are there.
+    async fn image_sizes(&self) -> Result<BTreeMap<Digest, u64>, Error> {
+        let there: Vec<_> = self.shelf().blobs().list().try_collect().await?;
+        Ok(there
+            .into_iter()
+            .map(|blob| (blob.digest, blob.len_bytes))
+            .collect())
+    }
+
+    /// Takes names of fetched images away until these have `most_bytes` at most, and what nothing names then. Nothing that a machine was
+    /// given in the last `young` goes: its pull may be under way. Says how many names.
+    ///
+    /// # Errors
+    /// When the store or the contents cannot be read.
+    pub(crate) async fn keep_within(&self, most_bytes: u64, young: Duration) -> Result<usize, Error> {
+        let since = SystemTime::now().checked_sub(young).unwrap_or(UNIX_EPOCH);
+        let choice = {
+            let _turn = self.inner.images_turn.write().await;
+            let sizes = self.image_sizes().await?;
+            self.inner.image_uses.keep(|digest| sizes.contains_key(digest));
+            let choice = bound::choose(&self.held().await?, &sizes, most_bytes, since);
+            for name in &choice.gone {
+                let key = name.clone();
+                let batch = self.inner.db.with(move |view| images::deletion(view, &key));
+                self.inner.db.commit(batch.await?).await?;
+                tracing::info!(
+                    image = name,
+                    "a fetched image is deleted: {most_bytes} B are kept (--registry-keep)"
+                );
+            }
+            choice
+        };
+        if choice.left_bytes > most_bytes {
+            tracing::warn!(
+                "fetched images have {} B, and {most_bytes} B are to be kept (--registry-keep): machines were given the rest within the last \
+                 {} min",
+                choice.left_bytes,
+                young.as_secs() / 60
+            );
+        }
+        if !choice.gone.is_empty() {
+            self.collect_images(young).await?;
+        }
+        Ok(choice.gone.len())
+    }
+
     /// Deletes contents of images that no name leads to, if they came longer than `young` ago; says how many.
     pub(crate) async fn collect_images(&self, young: Duration) -> Result<u64, Error> {
         let before = SystemTime::now()
@@ -195,6 +266,33 @@ impl ControlPlane {
         }
         Ok(deleted)
     }
+}
+
+/// The images that stored templates name, and which templates.
+fn wanted(view: &View, reach: &Reach) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for template in templates::all(view, reach)? {
+        let by = match template.namespace.as_str() {
+            DEFAULT => template.name.clone(),
+            namespace => format!("{namespace}/{}", template.name),
+        };
+        for image in pulled_images(&template.text) {
+            // One by digest is not asked for by name.
+            if let Ok(name) = image.parse::<Reference>() {
+                wanted.entry(name.to_string()).or_default().insert(by.clone());
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn is_wanted_by_digest(wanted: &BTreeMap<String, BTreeSet<String>>, contents: &BTreeSet<Digest>) -> bool {
+    wanted.keys().any(|name| {
+        let digest = name
+            .split_once("@sha256:")
+            .and_then(|(_, digest)| digest.parse().ok());
+        digest.is_some_and(|digest: Digest| contents.contains(&digest))
+    })
 }
 
 fn digest_of(image: &images::Image) -> Option<Digest> {
@@ -267,6 +365,10 @@ impl Catalogue for Names {
         let kept = async { self.0.inner.db.commit(batch.await?).await };
         kept.await.map(drop).map_err(not_now)
     }
+
+    fn given(&self, digest: Digest) {
+        self.0.inner.image_uses.note(digest, SystemTime::now());
+    }
 }
 
 fn meant(image: &images::Image) -> Option<Named> {
@@ -305,6 +407,64 @@ mod tests {
         let config = serde_json::json!({"digest": written(&Digest::of(content)), "size": content.len()});
         let manifest = serde_json::json!({"schemaVersion": 2, "config": config, "layers": []});
         manifest.to_string().into_bytes()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn fetched_images_are_kept_within_their_bound_and_what_a_person_brought_stays() {
+        let store = StoreHandle::new(MemoryStore::default());
+        let config = Config {
+            registry_keep: Some(1),
+            ..Config::default()
+        };
+        let control = ControlPlane::open(store, config).await.expect("open");
+        let (shelf, names) = (control.shelf(), control.catalogue());
+        let mut roots = Vec::new();
+        for content in ["brought", "first", "second"] {
+            shelf.blobs().put(content).await.expect("put");
+            let manifest = manifest(content.as_bytes());
+            roots.push(shelf.blobs().put(manifest).await.expect("put"));
+        }
+        let request = PutImageRequest {
+            name: "brought:v1".to_owned(),
+            sha256: roots[0].to_string(),
+        };
+        control.put_image(admin(), request).await.expect("whole");
+        let name = |name: &str| name.parse::<Reference>().expect("a name");
+        for (tag, root) in [("first:v1", roots[1]), ("second:v1", roots[2])] {
+            names.fetched(&name(tag), root).await.expect("kept");
+        }
+        let bytes = shelf.tree(&roots[1]).await.expect("tree").size_bytes;
+        let listed = control.list_images(Reach::everything()).await.expect("listed");
+        let both = bytes + shelf.tree(&roots[2]).await.expect("tree").size_bytes;
+        assert_eq!((listed.fetched_bytes, listed.keep_bytes), (both, 1));
+        // A machine has just been given both.
+        assert_eq!(control.keep_within(1, YOUNG).await.expect("looked"), 0);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        // The one that was fetched first was given last.
+        names.given(Digest::of(b"first"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(
+            control
+                .keep_within(both - 1, Duration::ZERO)
+                .await
+                .expect("looked"),
+            1
+        );
+        let is_there = async |tag: &str, content: &str| {
+            let named = names.find(&name(tag)).await.expect("looked").is_some();
+            let content = shelf
+                .blobs()
+                .exists(&Digest::of(content.as_bytes()))
+                .await
+                .expect("looked");
+            (named, content)
+        };
+        assert_eq!(is_there("first:v1", "first").await, (true, true));
+        assert_eq!(is_there("second:v1", "second").await, (false, false));
+        assert_eq!(control.keep_within(1, Duration::ZERO).await.expect("looked"), 1);
+        assert_eq!(is_there("first:v1", "first").await, (false, false));
+        assert_eq!(is_there("brought:v1", "brought").await, (true, true));
+        control.close().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

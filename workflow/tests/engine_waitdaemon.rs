@@ -40,6 +40,28 @@ fn an_image_is_run_after_the_machine_has_said_that_it_leaves() {
 }
 
 #[test]
+fn a_time_to_wait_that_an_expression_gives_and_that_is_none_is_never_taken_for_0() {
+    for image in ["alpine", "reboot"] {
+        let given = |wait: &str| {
+            let mut script = Script::made(creation(template(&format!(
+                "version: \"1\"\nname: w\ntasks:\n- name: t\n  worker: a\n  actions:\n  - name: last\n    image: \
+                 jacobweinstock/waitdaemon\n    environment: {{IMAGE: {image}, WAIT_SECONDS: '${{{{ {wait} }}}}'}}\n"
+            ))));
+            let attempt = script.hand_out("a");
+            script.dispatch(&attempt)
+        };
+        assert_eq!(given("7").bad_wait, None, "{image}");
+        let bad = given("\"soon\"");
+        assert_eq!(
+            bad.bad_wait.map(|bad| bad.to_string()).as_deref(),
+            Some("WAIT_SECONDS of action \"last\" is \"soon\": write a whole number of seconds"),
+            "{image}"
+        );
+        assert_eq!(bad.leaves_before_s, None, "{image}");
+    }
+}
+
+#[test]
 fn what_the_agent_does_itself_needs_no_image() {
     for (image, native) in [
         ("reboot", "reboot"),

@@ -80,6 +80,13 @@ async fn list(asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
     let answer = client.control.list_images(ListImagesRequest {}).await;
     let answer = client.answer(answer)?;
+    if answer.keep_bytes > 0 {
+        say(format_args!(
+            "images that machines had fetched have {}, {} at most are kept (--registry-keep)",
+            views::bytes(answer.fetched_bytes),
+            views::bytes(answer.keep_bytes)
+        ));
+    }
     let there = answer.images.into_iter().map(views::Image::from);
     let all: Vec<_> = there
         .chain(answer.wanted.into_iter().map(views::Image::from))

@@ -153,6 +153,15 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     registry_logins: Option<PathBuf>,
+    /// What images may have that machines had fetched: 20GiB, 500MiB; those that were not used for longest go first [default: no
+    /// bound]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "FARRIER_REGISTRY_KEEP",
+        hide_env_values = true
+    )]
+    registry_keep: Option<RegistryKeep>,
     /// A mirror that machines ask before a registry itself, when they pull by themselves: REGISTRY=http://HOST:PORT or
     /// REGISTRY=https://HOST; may be given more than once [default: none]
     #[arg(
@@ -300,6 +309,38 @@ impl FromStr for StopGrace {
     }
 }
 
+/// What fetched images may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Given")]
+struct RegistryKeep(u64);
+
+impl FromStr for RegistryKeep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let shift = match text.get(digits.len()..) {
+            Some("Mi" | "MiB") => 20,
+            Some("Gi" | "GiB") => 30,
+            Some("Ti" | "TiB") => 40,
+            _ => 64,
+        };
+        let bytes = digits.parse::<u64>().ok().filter(|count| *count > 0);
+        let bytes = bytes.and_then(|count| count.checked_mul(1_u64.checked_shl(shift)?));
+        bytes.map(RegistryKeep).ok_or_else(|| {
+            format!("{text} is no size: write a whole number and its unit, such as 500MiB or 20GiB")
+        })
+    }
+}
+
+impl TryFrom<Given> for RegistryKeep {
+    type Error = String;
+
+    fn try_from(given: Given) -> Result<Self, String> {
+        given.to_string().parse()
+    }
+}
+
 impl TryFrom<Given> for LostAfter {
     type Error = String;
 
@@ -349,6 +390,7 @@ pub(crate) struct ServeConfig {
     /// Registries that images are fetched from.
     pub(crate) outside: Outside,
     image_policy: ImagePolicy,
+    registry_keep: Option<u64>,
     pulls: BTreeMap<String, RegistrySettings>,
     /// The netboot services' part.
     pub(crate) boots: BootsConfig,
@@ -422,6 +464,7 @@ impl ServeConfig {
                 needs_digest: args.require_digest == Some(true),
                 native: args.native.unwrap_or_default(),
             },
+            registry_keep: args.registry_keep.map(|size| size.0),
             pulls,
             boots,
         })
@@ -440,6 +483,7 @@ impl ServeConfig {
             archive_after: self.archive_after.unwrap_or(defaults.archive_after),
             keep_ended: self.keep_ended,
             image_policy: self.image_policy.clone(),
+            registry_keep: self.registry_keep,
             pulls: self.pulls.clone(),
             served: served(&self.boots.interface, self.boots.address),
             ..defaults
@@ -470,6 +514,7 @@ impl ServeArgs {
             registries: self.registries.or(file.registries),
             registry_ca: self.registry_ca.or(file.registry_ca),
             registry_logins: self.registry_logins.or(file.registry_logins),
+            registry_keep: self.registry_keep.or(file.registry_keep),
             pull_mirrors: self.pull_mirrors.or(file.pull_mirrors),
             pull_plain: self.pull_plain.or(file.pull_plain),
             pull_ca: self.pull_ca.or(file.pull_ca),
@@ -580,6 +625,30 @@ mod tests {
             (Ipv4Addr::new(10, 0, 0, 1), DhcpMode::Off)
         );
         assert_eq!(config.boots.boot_dir, PathBuf::from("/var/lib/farrier/boot"));
+    }
+
+    #[test]
+    fn what_is_kept_of_fetched_images_has_a_unit() {
+        let keep = |text: &str| text.parse::<RegistryKeep>().map(|keep| keep.0);
+        assert_eq!(keep("500MiB"), Ok(500 << 20));
+        assert_eq!(keep("2Ti"), Ok(2 << 40));
+        for text in [
+            "20",
+            "20GB",
+            "0GiB",
+            "-1GiB",
+            "1.5GiB",
+            "99999999999TiB",
+            "GiB",
+            "",
+        ] {
+            let refused = keep(text).expect_err(text);
+            assert!(refused.contains("such as 500MiB or 20GiB"), "{refused}");
+        }
+        let file = parse("address = \"10.0.0.1\"\nregistry-keep = \"1GiB\"\n", "f").expect("TOML");
+        let flags = Flags::parse_from(["serve", "--interface", "lo"]).args;
+        let config = ServeConfig::resolve(flags.over(file)).expect("complete");
+        assert_eq!(config.registry_keep, Some(1 << 30));
     }
 
     #[test]

@@ -250,7 +250,7 @@ fn short(text: &str) -> String {
 }
 
 /// With one digit behind the point where it is small and not whole.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] = [
         ("TiB", 1 << 40),
         ("GiB", 1 << 30),

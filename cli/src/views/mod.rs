@@ -22,6 +22,7 @@ use crate::terminal::safe_line;
 
 pub(crate) use events::FollowedEvent;
 pub(crate) use image::Image;
+pub(crate) use inventory::bytes;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};

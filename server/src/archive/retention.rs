@@ -1,5 +1,5 @@
-//! What goes for good: archived workflows that are old enough, keys of requests that were kept for their time, and blobs and
-//! detached values that nothing names.
+//! What goes for good: archived workflows that are old enough, keys of requests that were kept for their time, fetched images beyond their
+//! bound, and blobs and detached values that nothing names.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -55,6 +55,11 @@ pub(crate) async fn run(control: Weak<Inner>, keep: Option<Duration>, stopped: i
                 && let Err(error) = control.delete_old(keep).await
             {
                 say("old workflows cannot be deleted now", &error);
+            }
+            if let Some(most_bytes) = control.inner.config.registry_keep
+                && let Err(error) = control.keep_within(most_bytes, images::YOUNG).await
+            {
+                say("fetched images cannot be kept within their bound now", &error);
             }
             if collected.is_none_or(|at| at.elapsed() >= COLLECT) {
                 collected = Some(tokio::time::Instant::now());

@@ -213,3 +213,55 @@ impl ControlPlane {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use store::{MemoryStore, StoreHandle};
+    use workflow::engine::{SecretHole, SecretText};
+
+    use super::*;
+    use crate::Config;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_machines_pull_with_is_handed_to_no_action_though_its_workflow_was_made() {
+        let store = StoreHandle::new(MemoryStore::default());
+        let control = ControlPlane::open(store, Config::default()).await.expect("open");
+        let asks_for = |name: &str| Dispatch {
+            attempt: "w/0/1/0/0/1".parse().expect("an attempt"),
+            workflow_name: String::new(),
+            namespace: "default".to_owned(),
+            labels: BTreeMap::new(),
+            task: String::new(),
+            action: String::new(),
+            image: "alpine".to_owned(),
+            native: None,
+            leaves_before_s: None,
+            bad_wait: None,
+            runtime: None,
+            command: Vec::new(),
+            volumes: Vec::new(),
+            environment: [("A".to_owned(), String::new())].into(),
+            input: Default::default(),
+            timeout_s: 0,
+            pid: String::new(),
+            network: String::new(),
+            confined: false,
+            resources: Default::default(),
+            action_index: 0,
+            action_count: 1,
+            data_version: 0,
+            secrets: vec![SecretHole {
+                name: name.to_owned(),
+                action: Some(0),
+                text: SecretText::Environment("A".to_owned()),
+                at: 0,
+            }],
+        };
+        for (name, reason) in [(PULL_LOGINS, "SecretReserved"), ("OTHER", "SecretMissing")] {
+            let withheld = control.hand_out(&asks_for(name)).await.expect("read");
+            let withheld = withheld.map(drop).expect_err(name);
+            assert_eq!(withheld.reason, reason, "{}", withheld.message);
+        }
+        control.close().await;
+    }
+}

@@ -100,6 +100,31 @@ async fn an_image_that_an_expression_fills_in_is_refused_in_the_same_words_befor
 }
 
 #[tokio::test]
+async fn a_time_to_wait_that_is_none_fails_the_action_before_it_is_pushed() {
+    let (server, _dir) = Server::with_machine_and(Config::default()).await;
+    let asked = |wait: &str| CreateWorkflowRequest {
+        text: format!(
+            "version: \"1\"\nname: leave\ninputs: {{wait: \"1\"}}\ntasks:\n  - name: only\n    worker: \"{MAC}\"\n    actions:\n\
+             \x20     - name: leave\n        image: jacobweinstock/waitdaemon\n        environment: {{IMAGE: alpine, WAIT_SECONDS: \"${{{{ \
+             inputs.wait }}}}\"}}\n"
+        ),
+        inputs_json: format!("{{\"wait\": \"{wait}\"}}"),
+        ..CreateWorkflowRequest::default()
+    };
+    let bad = server.make(asked("5s")).await.expect("not known yet");
+    let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+    let ended = server.reaches(&bad.id, "FAILED").await;
+    let said = "task \"only\": WAIT_SECONDS of action \"leave\" is \"5s\": write a whole number of seconds";
+    assert!(ended.message.contains(said), "{}", ended.message);
+    let good = server.make(asked("5")).await.expect("workflow");
+    let run = agent.run().await;
+    assert_eq!(
+        (run.workflow_id, run.last.map(|last| last.wait_s)),
+        (good.id, Some(5))
+    );
+}
+
+#[tokio::test]
 async fn a_workflow_that_was_made_before_a_rule_is_kept_to_it() {
     let (server, dir) = Server::with_machine_and(Config::default()).await;
     let before = server.create_of(&template("before", "quay.io/x:1")).await;
@@ -247,25 +272,53 @@ async fn a_login_is_given_to_whoever_asks_first_for_its_registry_and_to_nobody_l
         "{}",
         refused.message()
     );
-    let request = WorkflowLogsRequest {
-        id: first.id,
-        ..WorkflowLogsRequest::default()
-    };
-    let mut lines = server
-        .client()
-        .await
-        .workflow_logs(request)
-        .await
-        .expect("lines")
-        .into_inner();
-    let mut printed = String::new();
-    while let Some(line) = lines.message().await.expect("a line") {
-        printed += &format!("{line:?}");
-    }
+    let printed = printed(&server, first.id).await;
     assert!(
         printed.contains("no ***") && !printed.contains("sesame"),
         "{printed}"
     );
+}
+
+#[tokio::test]
+async fn a_login_is_hidden_also_when_the_agent_has_attached_anew() {
+    let (server, _dir) = Server::with_machine().await;
+    let logins = r#"{"auths": {"lab:5000": {"username": "ali", "password": "open sesame"}}}"#;
+    set_secret(&server, "PULL_LOGINS", logins).await.expect("logins");
+    let mut agent = server.attach(hello("boot-1")).await.expect("attached");
+    let made = server.create_of(&template("first", "lab:5000/x:1")).await;
+    let run = agent.run().await;
+    agent.report(&run.attempt_id, started()).await;
+    agent.acknowledged().await;
+    drop(agent);
+    // What the session before knew of it is gone with that.
+    let mut again = hello("boot-1");
+    again.running_attempt = run.attempt_id.clone();
+    again.unacknowledged = vec![report(1, &run.attempt_id, started())];
+    let mut agent = server.attach(again).await.expect("attached");
+    agent.acknowledged().await;
+    agent.log(&run.attempt_id, 0, &["no open sesame"]).await;
+    agent.report(&run.attempt_id, succeeded()).await;
+    server.reaches(&made.id, "SUCCESS").await;
+    let printed = printed(&server, made.id).await;
+    assert!(
+        printed.contains("no ***") && !printed.contains("sesame"),
+        "{printed}"
+    );
+}
+
+/// All lines of a workflow.
+async fn printed(server: &Server, id: String) -> String {
+    let request = WorkflowLogsRequest {
+        id,
+        ..WorkflowLogsRequest::default()
+    };
+    let asked = server.client().await.workflow_logs(request).await;
+    let mut lines = asked.expect("lines").into_inner();
+    let mut printed = String::new();
+    while let Some(line) = lines.message().await.expect("a line") {
+        printed += &format!("{line:?}");
+    }
+    printed
 }
 
 #[tokio::test]

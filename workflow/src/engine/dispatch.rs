@@ -10,7 +10,7 @@ use super::ids::AttemptId;
 use super::secrets::{SecretHole, SecretText};
 use super::state::{StepState, Workflow};
 use crate::labels::Labels;
-use crate::language::{Native, Resources, Runtime};
+use crate::language::{BadWait, Native, Resources, Runtime};
 
 /// An attempt with everything that is needed to run it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Dispatch {
     /// The machine reports that it leaves first, and runs the container so many seconds after that was acknowledged; `None`:
     /// as every other action.
     pub leaves_before_s: Option<u64>,
+    /// Why it is not to be handed out: an expression gave a text that is no time to wait.
+    pub bad_wait: Option<BadWait>,
     /// Who runs a container, where the template says it.
     pub runtime: Option<Runtime>,
     /// The action's `command`; in an extra run its `on-failure` or `on-timeout`.
@@ -98,10 +100,11 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         None => action.native(),
     };
     // What the agent does itself reports before it leaves in any case.
-    let leaves_before_s = wrapped
-        .as_ref()
-        .filter(|_| native.is_none())
-        .map(|wrapped| wrapped.wait_s);
+    let (leaves_before_s, bad_wait) = match wrapped.as_ref().map(|wrapped| &wrapped.wait_s) {
+        Some(Ok(wait_s)) => (native.is_none().then_some(*wait_s), None),
+        Some(Err(bad)) => (None, Some(bad.clone())),
+        None => (None, None),
+    };
     let image = wrapped.map_or_else(|| action.image.clone(), |wrapped| wrapped.image);
     Some(Dispatch {
         attempt: attempt.clone(),
@@ -113,6 +116,7 @@ pub fn dispatch(workflow: &Workflow, attempt: &AttemptId) -> Option<Dispatch> {
         image,
         native,
         leaves_before_s,
+        bad_wait,
         runtime: action.runtime,
         command: command.clone(),
         volumes: task.volumes.iter().chain(&action.volumes).cloned().collect(),

@@ -56,7 +56,7 @@ pub use policy::{MAX_POLICY_RULES, MAX_RULE_BYTES, PolicyError, PolicyOf, Policy
 pub use problem::{Problem, Text};
 pub use render::MAX_RENDERED_BYTES;
 pub use secrets::{SecretUse, secrets, secrets_in};
-pub use waitdaemon::Wrapped;
+pub use waitdaemon::{BadWait, Wrapped};
 
 /// What a template is rendered with.
 #[derive(Clone, Debug, Default)]

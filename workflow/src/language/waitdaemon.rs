@@ -20,13 +20,21 @@ const CARRIED_AS: &str = "127.0.0.1/embedded/waitdaemon";
 pub(super) const WRAPPED_IMAGE: &str = "IMAGE";
 const WAIT_SECONDS: &str = "WAIT_SECONDS";
 
+/// A time to wait that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{WAIT_SECONDS} of action {action:?} is {text:?}: write a whole number of seconds")]
+pub struct BadWait {
+    action: String,
+    text: String,
+}
+
 /// What is run in the wrapper's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrapped {
     pub image: String,
     /// Between the server's acknowledgement and the start. The wrapper's own default of 10 s gives the report time to
     /// arrive; here it has arrived.
-    pub wait_s: u64,
+    pub wait_s: Result<u64, BadWait>,
     /// The server's policy has images of any name pulled.
     is_pulled: bool,
 }
@@ -43,10 +51,12 @@ impl Action {
     pub fn wrapped(&self, environment: &BTreeMap<String, String>) -> Option<Wrapped> {
         is_wrapper(self.runtime, &self.image).then(|| Wrapped {
             image: environment.get(WRAPPED_IMAGE).cloned().unwrap_or_default(),
-            wait_s: environment
-                .get(WAIT_SECONDS)
-                .and_then(|text| text.trim().parse().ok())
-                .unwrap_or(0),
+            wait_s: environment.get(WAIT_SECONDS).map_or(Ok(0), |text| {
+                text.trim().parse().map_err(|_| BadWait {
+                    action: self.name.clone(),
+                    text: text.clone(),
+                })
+            }),
             is_pulled: self.runtime == Some(Runtime::Image),
         })
     }
@@ -71,14 +81,12 @@ impl Check<'_> {
         environment: &BTreeMap<String, String>,
     ) -> Option<String> {
         let name = &action.name;
-        let Wrapped { image, .. } = action.wrapped(environment)?;
-        if let Some(text) = environment.get(WAIT_SECONDS)
-            && !text.contains("${{")
-            && text.trim().parse::<u64>().is_err()
+        let Wrapped { image, wait_s, .. } = action.wrapped(environment)?;
+        // What an expression gives is looked at when the action is handed out.
+        if let Err(bad) = wait_s
+            && !bad.text.contains("${{")
         {
-            let message =
-                format!("{WAIT_SECONDS} of action {name:?} is {text:?}: write a whole number of seconds");
-            self.problem(at, Kind::Value, message);
+            self.problem(at, Kind::Value, bad.to_string());
         }
         if image.is_empty() {
             let wrapper = last_part(repository(&action.image));
@@ -122,7 +130,7 @@ mod tests {
         let want = |wait_s| {
             Some(Wrapped {
                 image: "alpine".to_owned(),
-                wait_s,
+                wait_s: Ok(wait_s),
                 is_pulled: false,
             })
         };

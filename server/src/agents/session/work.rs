@@ -87,7 +87,7 @@ impl Session {
     }
 
     async fn push(&mut self, dispatch: engine::Dispatch) -> Result<Option<Orders>, End> {
-        if let Some(withheld) = self.image_refused(&dispatch) {
+        if let Some(withheld) = self.image_refused(&dispatch).or_else(|| bad_wait(&dispatch)) {
             return self.withhold(dispatch.attempt, withheld).await;
         }
         let (handed, values) = match self.control.hand_out(&dispatch).await? {
@@ -181,6 +181,15 @@ impl Session {
         self.idle = Some(reason.clone());
         self.send(server_message::Kind::Idle(Idle { reason })).await
     }
+}
+
+/// A time to wait that an expression has filled in, and that is none.
+fn bad_wait(dispatch: &engine::Dispatch) -> Option<Withheld> {
+    let bad = dispatch.bad_wait.as_ref()?;
+    Some(Withheld {
+        reason: "BadAction",
+        message: format!("task {:?}: {bad}", dispatch.task),
+    })
 }
 
 /// Empty where the machine's agent says who runs containers.
