@@ -130,7 +130,7 @@ impl DiskController {
     fn is_known_to(self, firmware: Firmware) -> bool {
         let is_unknown = matches!(
             self,
-            DiskController::Megasas | DiskController::Lsi | DiskController::Am53c974
+            DiskController::Megasas | DiskController::Lsi | DiskController::Pvscsi | DiskController::Am53c974
         );
         firmware == Firmware::Bios || !is_unknown
     }
@@ -206,6 +206,8 @@ mod tests {
             "{error}"
         );
         assert!(bootable(DiskController::Megasas, Firmware::Bios).is_ok());
+        // EDK2 has a driver, and Debian builds it without: the firmware saw no disk.
+        assert!(bootable(DiskController::Pvscsi, Firmware::Uefi).is_err());
         assert!(bootable(DiskController::Nvme, Firmware::Uefi).is_ok());
     }
 
