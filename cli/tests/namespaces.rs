@@ -93,9 +93,10 @@ fn commands_are_about_one_namespace_and_lists_may_be_about_all() {
 
     let id = server.run(&["workflow", "create", "-t", "t", "-n", "blue", "-q"]);
     let id = id.trim();
-    assert!(!server.run(&["workflow", "list"]).contains(id));
-    assert!(server.run(&["workflow", "list", "-n", "blue"]).contains(id));
-    assert!(server.run(&["workflow", "list", "-A"]).contains(id));
+    let list = |more: &[&str]| server.run(&[&["workflow", "list", "-o", "wide"], more].concat());
+    assert!(!list(&[]).contains(id));
+    assert!(list(&["-n", "blue"]).contains(id));
+    assert!(list(&["-A"]).contains(id));
     // By its id it is found from anywhere.
     assert_eq!(world.json(&["workflow", "get", id])["namespace"], "blue");
     assert_eq!(world.json(&["machine", "get", "blue1"])["namespace"], "blue");

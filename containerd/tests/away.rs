@@ -220,7 +220,9 @@ async fn what_an_agent_that_was_killed_left_is_removed_and_nobody_elses() {
         std::mem::forget((task, other));
     }
     ctr(&machine, "leases create --id left");
-    assert_eq!(ctr(&machine, "tasks ls -q"), [one.as_str(), two.as_str()]);
+    let mut tasks = ctr(&machine, "tasks ls -q");
+    tasks.sort();
+    assert_eq!(tasks, [one.as_str(), two.as_str()]);
     let next = Containerd::at(&machine.socket(), "killed").expect("socket");
     next.prepare().await.expect("prepared");
     assert_eq!(ctr(&machine, "tasks ls -q"), [two.as_str()]);
