@@ -58,7 +58,7 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         ],
         &[],
     )?;
-    let agent = build::agent()?;
+    let agent = build::agent(&[])?;
     let examples = build::target_directory().join("release/examples");
     let folder = build::lab_directory().join("bench/containers");
     make(&folder)?;

@@ -21,8 +21,13 @@ pub(crate) struct Binaries {
 /// different profiles, and so lie in directories of their own.
 pub(crate) fn binaries() -> Outcome<Binaries> {
     std::thread::scope(|scope| {
-        let agent = scope.spawn(agent);
+        // One of the two says how far it is.
+        println!("Building farrier, and farrier-agent beside it:");
+        let agent = scope.spawn(|| agent(&["--quiet"]));
         cargo(&["build", "--release", "--package", "farrier"], &[])?;
+        if !agent.is_finished() {
+            println!("farrier is built; farrier-agent may take two minutes more");
+        }
         Ok(Binaries {
             farrier: target_directory().join("release/farrier"),
             agent: agent
@@ -32,22 +37,21 @@ pub(crate) fn binaries() -> Outcome<Binaries> {
     })
 }
 
-/// Builds the static `farrier-agent`.
-pub(crate) fn agent() -> Outcome<PathBuf> {
-    cargo(
-        &[
-            "build",
-            "--profile",
-            "agent",
-            "--package",
-            "farrier-agent",
-            // A netbooted image has no containerd.
-            "--no-default-features",
-            "--target",
-            AGENT_TARGET,
-        ],
-        &[("RUSTFLAGS", "-Ctarget-feature=+crt-static")],
-    )?;
+/// Builds the static `farrier-agent`, with more arguments of cargo's.
+pub(crate) fn agent(more: &[&str]) -> Outcome<PathBuf> {
+    const ARGUMENTS: [&str; 8] = [
+        "build",
+        "--profile",
+        "agent",
+        "--package",
+        "farrier-agent",
+        // A netbooted image has no containerd.
+        "--no-default-features",
+        "--target",
+        AGENT_TARGET,
+    ];
+    let flags = [("RUSTFLAGS", "-Ctarget-feature=+crt-static")];
+    cargo(&[&ARGUMENTS, more].concat(), &flags)?;
     Ok(target_directory().join(AGENT_TARGET).join("agent/farrier-agent"))
 }
 

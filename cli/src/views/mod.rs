@@ -1,6 +1,7 @@
 //! Answers as they are printed: names, times and empty fields as a person and a program want them.
 
 mod events;
+mod history;
 mod image;
 pub(crate) mod inventory;
 pub(crate) mod listed;
@@ -21,13 +22,14 @@ use crate::output::{InNamespace, Labelled, Rows};
 use crate::terminal::safe_line;
 
 pub(crate) use events::FollowedEvent;
+pub(crate) use history::{Event, LogLine};
 pub(crate) use image::Image;
 pub(crate) use inventory::bytes;
 pub(crate) use namespace::Namespace;
 pub(crate) use secret::Secret;
 pub(crate) use token::{CreatedToken, Token};
 pub(crate) use webhook::{CreatedWebhook, TestedWebhook, Webhook, WebhookDelivery};
-pub(crate) use workflow::{Event, LogLine, Task, Workflow};
+pub(crate) use workflow::{Task, Workflow};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {

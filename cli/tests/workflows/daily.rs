@@ -179,7 +179,7 @@ fn a_workflow_is_meant_by_a_beginning_a_name_or_as_the_last_one() {
     let said = refused(&at_home(&["workflow", "logs", "secnd"]), 3);
     assert_eq!(
         said,
-        "farrier: no workflow has the id or the name \"secnd\"; did you mean \"second\"?: see `farrier workflow list`"
+        "farrier: no workflow has the id or the name \"secnd\"; did you mean \"second\"?"
     );
     // Of a name the one that goes on is meant, and of several that do none.
     text(&at_home(&["workflow", "cancel", "second"]));

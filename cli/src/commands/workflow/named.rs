@@ -56,9 +56,9 @@ pub(crate) async fn meant(word: &str, asking: &Asking<'_>) -> Result<String, Fai
     };
     let names = found(names, asking).await?;
     let names = names.iter().map(|workflow| workflow.name.as_str());
-    let near = yaml::meant(word, names, "");
+    let cure = yaml::meant(word, names, ": see `farrier workflow list`");
     Err(Failure::NotFound(format!(
-        "no workflow has the id or the name {word:?}{near}: see `farrier workflow list`"
+        "no workflow has the id or the name {word:?}{cure}"
     )))
 }
 
