@@ -15,16 +15,6 @@ use tokio::runtime::Runtime;
 
 use crate::harness::*;
 
-const TEMPLATE: &str = "\
-version: \"0.1\"
-name: debian
-tasks:
-  - name: install
-    worker: \"{{.device_1}}\"
-    actions:
-      - {name: write-image, image: image2disk, timeout: 900}
-      - {name: configure, image: cexec, timeout: 60}
-";
 const ASKS: &str = "\
 version: '1'
 name: asks

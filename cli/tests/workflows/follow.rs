@@ -10,18 +10,7 @@ use proto::v1::report::Outcome;
 use proto::v1::{Failed, Started, Succeeded};
 use tokio::runtime::Runtime;
 
-use crate::harness::{DEVICE, WITHIN, command, farrier, prepared, text, wait_until};
-
-const TEMPLATE: &str = "\
-version: \"0.1\"
-name: debian
-tasks:
-  - name: install
-    worker: \"{{.device_1}}\"
-    actions:
-      - {name: write-image, image: image2disk, timeout: 900}
-      - {name: configure, image: cexec, timeout: 60}
-";
+use crate::harness::{DEVICE, TEMPLATE, WITHIN, command, farrier, prepared, text, wait_until};
 
 #[test]
 fn a_workflow_that_runs_and_fails_can_be_followed() {

@@ -17,6 +17,18 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::servers::InProcess;
 pub(crate) use crate::servers::{command, farrier};
 
+/// Two actions on one machine.
+pub(crate) const TEMPLATE: &str = "\
+version: \"0.1\"
+name: debian
+tasks:
+  - name: install
+    worker: \"{{.device_1}}\"
+    actions:
+      - {name: write-image, image: image2disk, timeout: 900}
+      - {name: configure, image: cexec, timeout: 60}
+";
+
 pub(crate) const MAC: &str = "52:54:00:77:00:0b";
 const MACHINE: &str = "machine: node1\nmac: 52:54:00:77:00:0b\naddress: 10.77.0.11/24\n";
 pub(crate) const DEVICE: &str = "device_1=52:54:00:77:00:0b";

@@ -198,8 +198,7 @@ impl View {
         let found = self
             .rows
             .range(from.as_bytes(), after(prefix).as_bytes(), limit)?;
-        let found = self.decode_all(found, prefix)?;
-        Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
+        self.values(found, prefix)
     }
 
     /// The last entries below `prefix` whose whole key is in `[from, before)`, at most `limit`, the last one first.
@@ -213,8 +212,7 @@ impl View {
         let end = after(prefix);
         let before = before.min(end.as_str());
         let found = self.rows.range_back(from.as_bytes(), before.as_bytes(), limit)?;
-        let found = self.decode_all(found, prefix)?;
-        Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
+        self.values(found, prefix)
     }
 
     /// The first entries below `prefix` whose whole key is in `[from, before)`, at most `limit`.
@@ -228,6 +226,14 @@ impl View {
         let end = after(prefix);
         let before = before.min(end.as_str());
         let found = self.rows.range(from.as_bytes(), before.as_bytes(), limit)?;
+        self.values(found, prefix)
+    }
+
+    fn values<T: DeserializeOwned>(
+        &self,
+        found: Vec<KeyValue>,
+        prefix: &str,
+    ) -> Result<Vec<(String, T)>, Error> {
         let found = self.decode_all(found, prefix)?;
         Ok(found.into_iter().map(|(key, found)| (key, found.value)).collect())
     }

@@ -10,7 +10,7 @@ use qemu_tests::lab::network::Network;
 use qemu_tests::lab::wait::{Look, wait_until};
 use serde_json::json;
 
-use crate::controller;
+use crate::bmc;
 use crate::image::{ext4, note_in};
 use crate::scene::{Scene, scene, scene_with, write_image, write_note};
 
@@ -141,10 +141,10 @@ fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
             .disks_are_on(DiskController::Ahci)
             .disk(32 << 20)
             .qemu(&words)
-            .qemu(&controller::WIRED);
+            .qemu(&bmc::WIRED);
         let mut machine = scene.world.machine(blueprint).unwrap();
         scene.stays_in_memory(&machine, "");
-        let _controller = controller::start(&scene.world.run_dir);
+        let _controller = bmc::start(&scene.world.run_dir);
         machine.power_on().unwrap();
         // Bit 2 of the critical warning: the disk has become unreliable (NVMe 2.0, figure 207).
         let ail =
@@ -176,10 +176,10 @@ fn a_machine_tells_of_ailing_disks_of_two_ways_to_one_and_of_its_controller() {
         };
         assert_ne!(other, &two_ways.name);
         let bmc = Bmc {
-            address: controller::ADDRESS.to_owned(),
-            mac: controller::MAC.to_owned(),
+            address: bmc::ADDRESS.to_owned(),
+            mac: bmc::MAC.to_owned(),
             source: "dhcp".to_owned(),
-            version: controller::VERSION.to_owned(),
+            version: bmc::VERSION.to_owned(),
         };
         assert_eq!(told.bmc, Some(bmc));
 

@@ -7,9 +7,9 @@
 
 mod bad_images;
 mod bench;
+mod bmc;
 mod cards;
 mod containers;
-mod controller;
 mod controllers;
 mod deaths;
 mod disk_names;
