@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +111,8 @@ pub(crate) async fn send(
         }
         actions = tokio::select! {
             () = superseded.cancelled() => {
-                return Report { ended: Ended::Superseded, acknowledged_bytes: transfer.acknowledged_bytes() };
+                let ended = already_ended(socket, &mut transfer).map_or(Ended::Superseded, Ended::Protocol);
+                return Report { ended, acknowledged_bytes: transfer.acknowledged_bytes() };
             }
             received = socket.recv(&mut buffer) => match received {
                 Ok(len_bytes) => {
@@ -126,6 +129,24 @@ pub(crate) async fn send(
             () = tokio::time::sleep_until(transfer.deadline().into()) => transfer.on_deadline(Instant::now()),
         };
     }
+}
+
+/// How the transfer has ended by what the client sent before it asked anew: a ROM with one port for everything
+/// acknowledges the last block and asks for the next file at once, and these two are read from different sockets.
+fn already_ended(socket: &UdpSocket, transfer: &mut Transfer) -> Option<End> {
+    let mut buffer = [0; 600];
+    // The kernel is asked itself: tokio may not know yet that there is something to read.
+    while let Ok(len_bytes) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+        let actions = transfer.on_packet(Instant::now(), buffer.get(..len_bytes).unwrap_or_default());
+        let end = actions.into_iter().find_map(|action| match action {
+            Action::End(end) => Some(end),
+            Action::SendOack | Action::SendBlocks { .. } => None,
+        });
+        if end.is_some() {
+            return end;
+        }
+    }
+    None
 }
 
 async fn perform(
@@ -184,5 +205,43 @@ async fn transmit(socket: &UdpSocket, datagram: &[u8]) -> Result<(), Ended> {
     match socket.send(datagram).await {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Ended::ClientGone),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tftp::packet::Request;
+
+    /// The last acknowledgement and the next request are both there before the transfer's task runs again.
+    #[tokio::test]
+    async fn a_transfer_that_was_acknowledged_before_the_client_asked_anew_is_complete() {
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("client");
+        let SocketAddr::V4(at) = client.local_addr().expect("address") else {
+            panic!("IPv4")
+        };
+        for (acknowledged, complete) in [(1, true), (0, false)].repeat(10) {
+            let socket = open_port(Ipv4Addr::LOCALHOST, at).await.expect("port");
+            let source = Source::Bytes(Arc::from(&b"sixteen bytes..."[..]));
+            let request = Request {
+                file: "x".to_owned(),
+                mode: "octet".to_owned(),
+                options: Vec::new(),
+            };
+            let terms = Terms::negotiate(&request, source.size_bytes());
+            let asked_anew = CancellationToken::new();
+            let last = [0, 4, 0, acknowledged];
+            client
+                .send_to(&last, socket.local_addr().expect("port"))
+                .await
+                .expect("sent");
+            asked_anew.cancel();
+            let report = send(&socket, &source, terms, &asked_anew, || ()).await;
+            assert_eq!(
+                matches!(report.ended, Ended::Protocol(End::Complete)),
+                complete,
+                "{report:?}"
+            );
+        }
     }
 }
