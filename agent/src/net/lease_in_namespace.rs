@@ -111,17 +111,26 @@ impl Server {
     }
 }
 
-/// Polls, in this thread's namespace, until the card has this address and not that one.
-async fn has(address: Ipv4Addr, not: Ipv4Addr) {
+/// Polls, in this thread's namespace, until `ip` with these arguments shows what is wanted.
+async fn shows(arguments: &str, wanted: impl Fn(&str) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let shown = ip("-4 addr show dev near");
-        if shown.contains(&address.to_string()) && !shown.contains(&not.to_string()) {
+        let shown = ip(arguments);
+        if wanted(&shown) {
             return;
         }
         assert!(Instant::now() < deadline, "{shown}");
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Until the card has this address and not that one.
+async fn has(address: Ipv4Addr, not: Ipv4Addr) {
+    let (address, not) = (address.to_string(), not.to_string());
+    shows("-4 addr show dev near", |shown| {
+        shown.contains(&address) && !shown.contains(&not)
+    })
+    .await;
 }
 
 #[test]
@@ -191,7 +200,9 @@ fn a_lease_is_taken_renewed_from_its_address_and_changed_whatever_options_come_w
                 assert!(!serving.is_finished(), "the server ended early");
                 sleep(Duration::from_millis(20)).await;
             }
-            assert!(ip("-4 route show default").contains("via 10.99.0.254 dev near"));
+            // Gone with the cable, and back once the answer has arrived here.
+            let default_route = |shown: &str| shown.contains("via 10.99.0.254 dev near");
+            shows("-4 route show default", default_route).await;
         });
         end.send(()).expect("the server waits");
         serving.join().expect("the server's part");
