@@ -11,25 +11,38 @@ const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The two binaries of Farrier.
 pub(crate) struct Binaries {
-    /// The server and command line, release profile.
+    /// The server and command line.
     pub(crate) farrier: PathBuf,
     /// The agent: static, profile `agent`.
     pub(crate) agent: PathBuf,
 }
 
+/// How `farrier` is compiled. The agent is always as it is netbooted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Release,
+    /// As `cargo test` has compiled it, with debug assertions.
+    Dev,
+}
+
 /// Builds `farrier` and the static `farrier-agent`, side by side: the agent's last step takes one processor for minutes. They are of
 /// different profiles, and so lie in directories of their own.
-pub(crate) fn binaries() -> Outcome<Binaries> {
+pub(crate) fn binaries(profile: Profile) -> Outcome<Binaries> {
+    let (arguments, farrier): (&[&str], _) = match profile {
+        Profile::Release => (&["build", "--release", "--package", "farrier"], "release/farrier"),
+        // Of the whole workspace, so that its crates have the same features as in their tests and are not compiled again.
+        Profile::Dev => (&["build", "--workspace", "--bin", "farrier"], "debug/farrier"),
+    };
     std::thread::scope(|scope| {
         // One of the two says how far it is.
         println!("Building farrier, and farrier-agent beside it:");
         let agent = scope.spawn(|| agent(&["--quiet"]));
-        cargo(&["build", "--release", "--package", "farrier"], &[])?;
+        cargo(arguments, &[])?;
         if !agent.is_finished() {
             println!("farrier is built; farrier-agent may take two minutes more");
         }
         Ok(Binaries {
-            farrier: target_directory().join("release/farrier"),
+            farrier: target_directory().join(farrier),
             agent: agent
                 .join()
                 .unwrap_or_else(|_| Err("building the agent panicked".to_owned()))?,

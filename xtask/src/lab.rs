@@ -27,7 +27,7 @@ pub(crate) fn bench_workflows(args: &[&str]) -> Outcome<ExitCode> {
 
 fn become_farrier(command: &str, args: &[&str]) -> Outcome<ExitCode> {
     packages::install(packages::BUILD, args.contains(&"--yes"))?;
-    let binaries = build::binaries()?;
+    let binaries = build::binaries(build::Profile::Release)?;
     let error = Command::new(&binaries.farrier)
         .arg(command)
         .args(args)

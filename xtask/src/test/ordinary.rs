@@ -129,8 +129,13 @@ impl Lab {
     /// Builds and prepares; `None`: that failed, and was counted.
     pub(super) fn prepared(choice: &Choice, tally: &mut Tally) -> Option<Lab> {
         let mut binaries = None;
-        tally.step("release binaries", || {
-            binaries = Some(build::binaries()?);
+        tally.step("binaries", || {
+            // What `cargo test` has built is whole, and minutes are short; what people run is tried by --all.
+            let profile = match choice.length {
+                Length::Ordinary => build::Profile::Dev,
+                Length::All => build::Profile::Release,
+            };
+            binaries = Some(build::binaries(profile)?);
             Ok(())
         });
         let lab = Lab { binaries: binaries? };

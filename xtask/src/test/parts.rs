@@ -86,7 +86,7 @@ pub(super) const PARTS: [Part; 11] = [
     },
     Part {
         name: "e2e",
-        what: "release binaries, boot and disk image, end-to-end tests in QEMU",
+        what: "binaries, boot and disk image, end-to-end tests in QEMU",
         minutes: Some(19),
         minutes_of_all: 19,
         steps: "tests, by name",
