@@ -39,6 +39,7 @@ fn main() -> ExitCode {
     {
         terminal::say("farrier: another TLS provider was installed first");
     }
+    commands::candidates::answer_a_shell();
     let done = run(Cli::parse());
     ending::give_way();
     match done {

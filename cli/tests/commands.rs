@@ -718,8 +718,6 @@ fn help_teaches_with_examples_and_completions_are_printed() {
         let help = String::from_utf8_lossy(&output.stdout);
         assert!(help.contains("Example"), "{command:?}");
     }
-    let script = farrier("127.0.0.1:1", &["completions", "bash"]);
-    assert!(String::from_utf8_lossy(&script.stdout).contains("boot-log"));
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(crate) const TEST: &[Need] = &[
     need("ipmi_sim", "openipmi", "a machine's management controller"),
     need("c++", "g++", "builds libFuzzer"),
     need("systemd-analyze", "systemd", "checks the unit of the server"),
+    need("zsh", "zsh", "asks for completions"),
+    need("fish", "fish", "asks for completions"),
     need("faketime", "faketime", "sets a server's clock"),
 ];
 

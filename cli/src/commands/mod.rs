@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 pub(crate) mod admin_token;
+pub(crate) mod candidates;
 pub(crate) mod completions;
 pub(crate) mod events;
 pub(crate) mod image;

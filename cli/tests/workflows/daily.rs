@@ -1,12 +1,9 @@
 //! What people ask all day: which workflows there are, one of them by a short word, and how far it is.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Output;
 
-use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use proto::v1::report::Outcome;
@@ -14,6 +11,7 @@ use proto::v1::{Started, Succeeded};
 use tokio::runtime::Runtime;
 
 use crate::harness::*;
+use crate::terminal::Terminal;
 
 const ASKS: &str = "\
 version: '1'
@@ -197,63 +195,6 @@ fn a_workflow_is_meant_by_a_beginning_a_name_or_as_the_last_one() {
         1
     );
     assert!(Path::new(&home.path().join(".config/farrier/last.toml")).exists());
-}
-
-/// A command at a terminal of 80 columns and 24 rows, and what that shows.
-struct Terminal {
-    child: Child,
-    shows: std::sync::mpsc::Receiver<String>,
-    seen: String,
-}
-
-impl Terminal {
-    fn run(mut command: Command) -> Self {
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let pty = openpty(&size, None).expect("a pty");
-        command.stdout(Stdio::from(pty.slave)).stdin(Stdio::null());
-        let child = command.spawn().expect("farrier runs");
-        drop(command);
-        let mut terminal = File::from(pty.master);
-        let (shown, shows) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut chunk = [0; 4096];
-            let mut all = Vec::new();
-            // EIO is the end: nobody has the terminal open any more.
-            while let Ok(length @ 1..) = terminal.read(&mut chunk) {
-                all.extend_from_slice(&chunk[..length]);
-                if shown.send(String::from_utf8_lossy(&all).into_owned()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            child,
-            shows,
-            seen: String::new(),
-        }
-    }
-
-    /// Until it has shown this; with what is done again and again meanwhile.
-    #[track_caller]
-    fn shows(&mut self, wanted: impl Fn(&str) -> bool, mut meanwhile: impl FnMut()) {
-        let deadline = Instant::now() + WITHIN;
-        while !wanted(&self.seen) {
-            assert!(Instant::now() < deadline, "it shows at last: {:?}", self.seen);
-            meanwhile();
-            while let Ok(now) = self.shows.recv_timeout(Duration::from_millis(100)) {
-                self.seen = now;
-            }
-        }
-    }
-
-    fn screens(&self) -> Vec<&str> {
-        self.seen.split("\x1b[H\x1b[J").skip(1).collect()
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #[path = "../servers/mod.rs"]
 mod servers;
 
+mod completion;
 mod daily;
 mod events;
 mod files;
@@ -13,4 +14,5 @@ mod once;
 mod people;
 mod record;
 mod shapes;
+mod terminal;
 mod webhooks;
