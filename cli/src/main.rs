@@ -132,6 +132,17 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
                 one.output,
             )
         }
+        Command::Health(health) => {
+            namespace = health.namespace;
+            let one = health.one;
+            (Asked::Health, one.server, one.request_timeout, one.output)
+        }
+        Command::Version(one) => (
+            Asked::Version(one.args),
+            one.server,
+            one.request_timeout,
+            one.output,
+        ),
         Command::Run(run) => (Asked::Run(run.args), run.server, run.request_timeout, run.output),
         Command::Secret(group) => {
             namespace = group.namespace;
@@ -177,6 +188,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         };
         match asked {
             Asked::Events(args) => commands::events::run(args, asking).await,
+            Asked::Health => commands::health::run(asking).await,
+            Asked::Version(args) => commands::version::run(&args, asking).await,
             Asked::Login(args) => commands::login::login(args, asking).await,
             Asked::Logout(args) => commands::login::logout(args, asking),
             Asked::WhoAmI => commands::login::who_am_i(asking).await,
@@ -198,6 +211,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 /// The commands that ask a server.
 enum Asked {
     Events(commands::events::EventsArgs),
+    Health,
+    Version(commands::version::VersionArgs),
     Login(commands::login::LoginArgs),
     Logout(commands::login::LogoutArgs),
     Token(commands::token::TokenCommand),

@@ -23,6 +23,11 @@ pub(crate) fn now() -> UnixMillis {
     wall_then.saturating_add(UnixMillis::try_from(passed).unwrap_or(UnixMillis::MAX))
 }
 
+/// What the clock showed when the server started.
+pub(crate) fn started() -> UnixMillis {
+    STARTED.1
+}
+
 /// What the clock on the wall shows.
 pub(crate) fn wall() -> UnixMillis {
     millis(SystemTime::now())

@@ -19,6 +19,7 @@ use crate::data::intake::Intake;
 use crate::database::{Database, off_the_runtime};
 use crate::grpc::{ServeError, with_causes};
 use crate::images;
+use crate::itself::Folder;
 use crate::listeners::kept;
 use crate::secrets::KeyFile;
 use crate::tasks::{Stopped, Tasks};
@@ -74,6 +75,8 @@ pub struct Config {
     pub pulls: BTreeMap<String, RegistrySettings>,
     /// The certificate authority that the tokens which it makes name.
     pub authority: Pin,
+    /// The folders that it lives from, which it says to admins.
+    pub folders: Vec<Folder>,
     /// What those may take who come from outside.
     pub limits: crate::Limits,
 }
@@ -98,6 +101,7 @@ impl Default for Config {
             image_policy: ImagePolicy::default(),
             pulls: BTreeMap::new(),
             authority: Pin::of(b""),
+            folders: Vec::new(),
             limits: crate::Limits::default(),
         }
     }

@@ -4,6 +4,7 @@ pub(crate) mod admin_token;
 pub(crate) mod candidates;
 pub(crate) mod completions;
 pub(crate) mod events;
+pub(crate) mod health;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod login;
@@ -15,6 +16,7 @@ pub(crate) mod secret;
 pub(crate) mod store;
 pub(crate) mod template;
 pub(crate) mod token;
+pub(crate) mod version;
 pub(crate) mod webhook;
 pub(crate) mod workflow;
 
@@ -106,6 +108,10 @@ pub(crate) enum Command {
     /// Say who the server takes you for, and what you may do
     #[command(after_help = "Example:\n  farrier whoami")]
     Whoami(Box<GroupOfOne<Nothing>>),
+    /// Say whether all is well: server, folders, clock, machines, what waits
+    Health(Box<OneInNamespace<health::HealthArgs>>),
+    /// Print the version of this command, and the server's
+    Version(Box<GroupOfOne<version::VersionArgs>>),
     /// Tokens: who may ask the server, and for what
     Token(GroupOfAdmins<token::TokenCommand>),
     /// Namespaces: parts of a server that do not see each other
@@ -134,6 +140,7 @@ impl Command {
             Command::Lab(_) => Some("lab"),
             Command::Serve(_) => Some("serve"),
             Command::Events(_)
+            | Command::Health(_)
             | Command::Login(_)
             | Command::Logout(_)
             | Command::Machine(_)
@@ -144,6 +151,7 @@ impl Command {
             | Command::Store(_)
             | Command::Template(_)
             | Command::Token(_)
+            | Command::Version(_)
             | Command::Webhook(_)
             | Command::Whoami(_)
             | Command::Workflow(_) => None,

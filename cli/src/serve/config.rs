@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -486,9 +486,25 @@ impl ServeConfig {
             registry_keep: self.registry_keep,
             pulls: self.pulls.clone(),
             served: served(&self.boots.interface, self.boots.address),
+            folders: folders(&self.data_dir, &self.boots.boot_dir),
             ..defaults
         }
     }
+}
+
+/// What the server says of its folders.
+fn folders(data_dir: &Path, boot_dir: &Path) -> Vec<server::Folder> {
+    let data = server::Folder {
+        name: "data",
+        path: data_dir.to_owned(),
+        look: super::look_at_data,
+    };
+    let boot = server::Folder {
+        name: "boot",
+        path: boot_dir.to_owned(),
+        look: super::boot_image::look,
+    };
+    vec![data, boot]
 }
 
 impl ServeArgs {

@@ -34,6 +34,8 @@ use crate::failure::{Failure, chain};
 use crate::logins::{AUTHORITY, FIRST_TOKEN};
 use crate::terminal::say;
 
+/// The store's file in the data directory.
+const STORE: &str = "farrier.redb";
 /// For requests that are under way when we are told to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -197,6 +199,16 @@ async fn look_at_descriptors(control: &ControlPlane, raised: Result<u64, nix::er
     }
 }
 
+/// How large the store is, in words.
+fn look_at_data(data_dir: &Path) -> Result<String, String> {
+    let store = data_dir.join(STORE);
+    let there = std::fs::metadata(&store).map_err(|error| format!("{}: {error}", store.display()))?;
+    Ok(format!(
+        "a store of {}",
+        crate::views::progress::bytes(there.len())
+    ))
+}
+
 fn make_data_dir(config: &ServeConfig) -> Result<(), Failure> {
     std::fs::create_dir_all(&config.data_dir).map_err(|error| {
         Failure::Failed(format!(
@@ -227,8 +239,8 @@ async fn make_first_token(control: &ControlPlane, path: &Path) -> Result<(), Fai
 }
 
 async fn open(config: &ServeConfig, authority: Pin) -> Result<ControlPlane, Failure> {
-    let store = RedbStore::open(config.data_dir.join("farrier.redb"))
-        .map_err(|error| Failure::Failed(chain(&error)))?;
+    let store =
+        RedbStore::open(config.data_dir.join(STORE)).map_err(|error| Failure::Failed(chain(&error)))?;
     let blobs =
         |folder| Blobs::open(config.data_dir.join(folder)).map_err(|error| Failure::Failed(chain(&error)));
     let contents = Contents {

@@ -17,11 +17,12 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 23] = [
+const VIEWERS: [&str; 24] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",
     "GetMachine",
+    "GetServer",
     "GetTemplate",
     "GetWebhook",
     "GetWorkflow",

@@ -25,7 +25,7 @@ use coordinator::machines::{self, Strictness};
 use coordinator::making;
 use coordinator::namespaces::Reach;
 use coordinator::once::Once;
-use coordinator::people::Caller;
+use coordinator::people::{Caller, Role};
 use coordinator::templates::Offered;
 
 #[tonic::async_trait]
@@ -34,6 +34,12 @@ impl ControlService for ControlPlane {
         let name = caller(&request)?.name;
         let token = self.token(&name).await.map_err(status)?;
         Ok(Response::new(convert::token(token)))
+    }
+
+    async fn get_server(&self, request: Request<GetServerRequest>) -> Result<Response<ServerInfo>, Status> {
+        let caller = caller(&request)?;
+        let knows_the_host = caller.role == Role::Admin && caller.reach == Reach::everything();
+        Ok(Response::new(self.itself(knows_the_host).await))
     }
 
     async fn create_token(

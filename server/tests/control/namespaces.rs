@@ -199,6 +199,22 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                 let me = eve.who_am_i(WhoAmIRequest {}).await.expect(call).into_inner();
                 assert_eq!(me.namespaces, ["other"]);
             }
+            "GetServer" => {
+                let server = boss
+                    .get_server(GetServerRequest {})
+                    .await
+                    .expect(call)
+                    .into_inner();
+                assert!(
+                    !server.version.is_empty() && server.unready.is_empty(),
+                    "{server:?}"
+                );
+                assert_eq!(
+                    server.folders,
+                    [],
+                    "an admin of one namespace does not know the host"
+                );
+            }
             // Whoever gives tokens and namespaces could give itself more.
             "CreateToken" => {
                 let request = CreateTokenRequest {
