@@ -28,9 +28,7 @@ impl Pulled {
     /// # Errors
     /// In words: the folder cannot be made, or another agent has it.
     pub(crate) fn open(folder: &Path, registries: Registries) -> Result<Pulled, String> {
-        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let limit_bytes = memory_bytes(&meminfo) / 100 * SHARE_PERCENT;
-        let cache = Cache::open(folder, limit_bytes).map_err(|e| chain(&e))?;
+        let cache = Cache::open(folder, share_bytes()).map_err(|e| chain(&e))?;
         Ok(Pulled {
             cache,
             registries,
@@ -73,6 +71,12 @@ impl Images for Pulled {
             },
         })
     }
+}
+
+/// What images may have of this machine's memory.
+pub(crate) fn share_bytes() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    memory_bytes(&meminfo) / 100 * SHARE_PERCENT
 }
 
 /// `MemTotal` of /proc/meminfo; 0 where it does not say.

@@ -26,6 +26,8 @@ pub mod modules;
 mod needed;
 pub mod net;
 pub mod notices;
+#[cfg(feature = "containerd")]
+mod own_containerd;
 mod pull;
 mod runtime;
 pub mod screen;

@@ -11,7 +11,7 @@ use crate::cmdline::{BootParameters, Cmdline, RegistryParameters, RuntimeParamet
 use crate::console::{self, say};
 use crate::device_links;
 use crate::hardware::Hardware;
-use crate::modules::tools_of_running_kernel;
+use crate::modules::seals_of_running_kernel;
 use crate::net::{self, nic};
 use crate::notices;
 use crate::runtime::on_runtime;
@@ -90,7 +90,7 @@ pub(crate) fn as_worker(died: &str) -> ExitCode {
             registries: parameters.registries.clone(),
             runtime: parameters.runtime.clone(),
             hardware: Some(Hardware::served_by(parameters.http.clone())),
-            tools: Tools::of_this_boot(tools_of_running_kernel(), parameters.http.clone()),
+            tools: Tools::of_this_boot(seals_of_running_kernel(), parameters.http.clone()),
         })
         .await
     })

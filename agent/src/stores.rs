@@ -9,22 +9,31 @@ use proto::v1;
 
 use crate::actions::{Feed, Halt, Held, Images, NoImage, Runtime};
 use crate::data::DataServer;
+use crate::own_containerd::OwnContainerd;
 use crate::pull::{Asked, pulled};
+use crate::tools::Tools;
 
 /// The stores of one containerd.
 pub(crate) struct Stores {
     containerd: Containerd,
+    /// The one that is started when it is needed.
+    own: Option<OwnContainerd>,
     registries: Registries,
     pull: Pull,
 }
 
 impl Stores {
     /// Those of the containerd with this socket, which need not be there yet. What an agent of the same `owner` left is
-    /// removed as soon as it is.
+    /// removed as soon as it is. `own`: it is the boot image's, of these programs, and is started when it is first needed.
     ///
     /// # Errors
     /// In words: the path of the socket is none.
-    pub(crate) fn at(address: &Path, owner: &str, registries: Registries) -> Result<Stores, String> {
+    pub(crate) fn at(
+        address: &Path,
+        owner: &str,
+        own: Option<Tools>,
+        registries: Registries,
+    ) -> Result<Stores, String> {
         let containerd = Containerd::at(address, owner).map_err(|e| e.to_string())?;
         if address.exists() {
             let containerd = containerd.clone();
@@ -37,9 +46,27 @@ impl Stores {
             });
         }
         Ok(Stores {
+            own: own.map(|tools| OwnContainerd::of(tools, containerd.clone())),
             containerd,
             registries,
             pull: Pull::default(),
+        })
+    }
+}
+
+impl Stores {
+    /// It serves, and has nothing left of an agent before this one.
+    async fn ready(&self, feed: &Feed) -> Result<(), NoImage> {
+        if let Some(own) = &self.own {
+            own.needed(feed).await?;
+        }
+        self.containerd.prepare().await.map_err(|e| NoImage {
+            reason: match e {
+                Error::Away { .. } | Error::Silent { .. } => "ContainerdAway",
+                Error::Full { .. } | Error::Refused { .. } => "ImageFolder",
+            }
+            .to_owned(),
+            message: e.to_string(),
         })
     }
 }
@@ -53,18 +80,10 @@ impl Images for Stores {
         feed: &Feed,
         halt: &Halt,
     ) -> Result<Held, NoImage> {
-        let prepared = tokio::select! {
-            prepared = self.containerd.prepare() => prepared,
+        tokio::select! {
+            ready = self.ready(feed) => ready?,
             () = halt.token().cancelled_owned() => return Err(NoImage::stopped()),
-        };
-        prepared.map_err(|e| NoImage {
-            reason: match e {
-                Error::Away { .. } | Error::Silent { .. } => "ContainerdAway",
-                Error::Full { .. } | Error::Refused { .. } => "ImageFolder",
-            }
-            .to_owned(),
-            message: e.to_string(),
-        })?;
+        }
         let asked = Asked {
             action,
             server,

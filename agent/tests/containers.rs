@@ -275,7 +275,9 @@ async fn what_containerd_is_to_run_is_refused_where_there_is_none() {
     let failed = failed(World::new().run(action).await);
     assert_eq!(failed.reason, "ContainerdAway");
     assert!(
-        failed.message.contains("knows no containerd"),
+        failed
+            .message
+            .contains("farrier image build --profile containerd"),
         "{}",
         failed.message
     );

@@ -30,6 +30,9 @@ const RUNTIME: &str = "io.containerd.runc.v2";
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 /// An object with it is kept by the garbage collector, whoever names it.
 const GC_ROOT: &str = "containerd.io/gc.root";
+const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
+/// Those of this process, which are containerd's.
+const MOUNTS: &str = "/proc/self/mounts";
 const SIGKILL: u32 = 9;
 /// As shells: it could not be started.
 const NOT_RUN: i32 = 126;
@@ -118,6 +121,7 @@ impl Containerd {
             stdout: stdout.display().to_string(),
             stderr: stderr.display().to_string(),
             terminal: false,
+            options: has_initramfs(&fs::read_to_string(MOUNTS).unwrap_or_default()).then(without_pivot),
         };
         let what = "running the action";
         let created = self.answer(what, self.tasks().create(request)).await?;
@@ -265,6 +269,38 @@ impl Task {
     }
 }
 
+/// What runc's shim is told beside the specification. Names and numbers are those of containerd's
+/// api/types/runc/options/oci.proto.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RuncOptions {
+    /// The root is moved over the present one, and not exchanged with it.
+    #[prost(bool, tag = "1")]
+    no_pivot_root: bool,
+}
+
+/// For a machine whose root hangs nowhere.
+fn without_pivot() -> prost_types::Any {
+    let options = RuncOptions { no_pivot_root: true };
+    prost_types::Any {
+        type_url: RUNC_OPTIONS.to_owned(),
+        value: prost::Message::encode_to_vec(&options),
+    }
+}
+
+/// Whether these mounts begin with an initramfs that nothing else covers: `pivot_root` exchanges none. Pure.
+///
+/// Source: Linux Documentation/filesystems/ramfs-rootfs-initramfs.rst, "What is initramfs?".
+fn has_initramfs(mounts: &str) -> bool {
+    let mut root = None;
+    for line in mounts.lines() {
+        let mut words = line.split(' ').skip(1);
+        if words.next() == Some("/") {
+            root = words.next();
+        }
+    }
+    root == Some("rootfs")
+}
+
 /// The shim is gone that was to answer.
 fn has_lost_its_shim(status: &tonic::Status) -> bool {
     status.message().contains("ttrpc: closed")
@@ -369,6 +405,19 @@ mod tests {
             ..Request::default()
         };
         plan(&image, &request, &Place::default()).expect("plan")
+    }
+
+    #[test]
+    fn an_initramfs_is_the_root_unless_something_covers_it() {
+        let initramfs = "rootfs / rootfs rw,size=1k 0 0\nproc /proc proc rw 0 0\n";
+        assert!(has_initramfs(initramfs));
+        assert!(!has_initramfs(&format!("{initramfs}/dev/vda1 / ext4 rw 0 0\n")));
+        assert!(!has_initramfs(
+            "/dev/vda1 / ext4 rw 0 0\nrootfs /x rootfs rw 0 0\n"
+        ));
+        assert!(!has_initramfs(""));
+        // Field 1, a varint of 1: protobuf's encoding.
+        assert_eq!(without_pivot().value, [0x08, 0x01]);
     }
 
     #[track_caller]

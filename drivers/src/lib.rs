@@ -24,6 +24,8 @@ pub const ARCHIVE_FILE: &str = "modules.cpio";
 
 /// The archive of programs that actions may ask for, with the libraries that they link: packed cpio, fetched as a whole.
 pub const TOOLS_FILE: &str = "tools.img";
+/// containerd, runc and the libraries that they link, for images that have them; a packed cpio archive as [`TOOLS_FILE`] is.
+pub const CONTAINERD_FILE: &str = "containerd.img";
 
 /// A text of the image is not as its build writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,11 @@
-//! `seals`: which lists of modules, and which archive of programs, belong to a boot image. It lies in the base, beside its modules: what
+//! `seals`: which lists of modules, and which archives of programs, belong to a boot image. It lies in the base, beside its modules: what
 //! the base does not seal is not used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::overlays::is_name;
-use crate::{CATALOGUE_FILE, TOOLS_FILE, TextError, is_digest, lines};
+use crate::{CATALOGUE_FILE, CONTAINERD_FILE, TOOLS_FILE, TextError, is_digest, lines};
 
 /// What a list or an archive has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +25,11 @@ pub struct Seals {
     pub overlays: BTreeMap<String, Seal>,
     /// The programs that actions may ask for; `None`: the image has none.
     pub tools: Option<Tools>,
+    /// containerd with what it runs; `None`: the image has none.
+    pub containerd: Option<Tools>,
 }
 
-/// The archive of programs ([`TOOLS_FILE`]), as it is served.
+/// An archive of programs ([`TOOLS_FILE`], [`CONTAINERD_FILE`]), as it is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tools {
     /// Of the archive.
@@ -70,15 +72,19 @@ impl Seals {
                 ("overlay", []) if is_name(name) => {
                     seals.overlays.insert((*name).to_owned(), seal);
                 }
-                ("tools", [unpacked, programs @ ..]) if *name == TOOLS_FILE => {
+                ("tools", [unpacked, programs @ ..]) if [TOOLS_FILE, CONTAINERD_FILE].contains(name) => {
                     if let Some(program) = programs.iter().find(|program| !is_program(program)) {
                         return Err(error(format!("{program:?} is no name of a program")));
                     }
-                    seals.tools = Some(Tools {
+                    let sealed = Some(Tools {
                         seal,
                         unpacked_bytes: size(unpacked)?,
                         programs: programs.iter().map(|&program| program.to_owned()).collect(),
                     });
+                    match *name {
+                        TOOLS_FILE => seals.tools = sealed,
+                        _ => seals.containerd = sealed,
+                    }
                 }
                 ("fetched" | "overlay", [_, ..]) => {
                     return Err(error(format!("it has {} words, not four", words.len())));
@@ -101,10 +107,14 @@ impl Seals {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{kind} {name} {bytes} {sha256}");
         }
-        if let Some(tools) = &self.tools {
+        let archives = [(TOOLS_FILE, &self.tools), (CONTAINERD_FILE, &self.containerd)];
+        for (name, tools) in archives
+            .into_iter()
+            .filter_map(|(name, tools)| Some((name, tools.as_ref()?)))
+        {
             let Seal { bytes, sha256 } = &tools.seal;
             let unpacked = tools.unpacked_bytes;
-            let _ = write!(text, "tools {TOOLS_FILE} {bytes} {sha256} {unpacked}");
+            let _ = write!(text, "tools {name} {bytes} {sha256} {unpacked}");
             for program in &tools.programs {
                 let _ = write!(text, " {program}");
             }
@@ -141,6 +151,11 @@ mod tests {
                 seal: seal("1"),
                 unpacked_bytes: 12,
                 programs: vec!["mdadm".to_owned(), "mkfs.xfs".to_owned()],
+            }),
+            containerd: Some(Tools {
+                seal: seal("2"),
+                unpacked_bytes: 13,
+                programs: vec!["containerd".to_owned()],
             }),
         };
         let text = seals.to_text();

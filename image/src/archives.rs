@@ -13,7 +13,7 @@ use crate::files;
 use crate::firmware::Found;
 use crate::initramfs::{self, Packing};
 use crate::manifest::{ContentFile, FamilyBytes};
-use crate::profile::{Contents, Delivery, Wanted};
+use crate::profile::{Delivery, Wanted};
 use crate::progress::{Progress, Report, step};
 
 /// What was made of the modules of an image.
@@ -33,6 +33,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) firmware: &'a Found,
     /// What the base says of the programs.
     pub(crate) tools: Option<Tools>,
+    pub(crate) containerd: Option<Tools>,
 }
 
 /// Packs all modules, and writes what lies beside the initramfs into `directory`. `component_of` says of which component a file is.
@@ -51,6 +52,7 @@ pub(crate) fn write(
         wanted,
         firmware,
         tools,
+        containerd,
     } = parts;
     let (mut contents, mut families) = (Vec::new(), Vec::new());
     let mut seals = BTreeMap::new();
@@ -85,7 +87,7 @@ pub(crate) fn write(
         files::write(&directory.join(CATALOGUE_FILE), &made.list)?;
         fetched = Some(made);
     }
-    let seals = division::seals(fetched.as_ref(), seals, tools);
+    let seals = division::seals(fetched.as_ref(), seals, tools, containerd);
     let mut tree = initramfs::drivers_tree(kernel, &division.base, &seals)?;
     let in_base = division.base.iter().flat_map(|(_, module)| &module.info.firmware);
     for (name, content) in in_base.filter_map(|name| Some((name, firmware.files.get(name)?))) {
@@ -107,10 +109,10 @@ pub(crate) fn write(
     })
 }
 
-/// Sets what the profile allows the agent and the base, and says which family has more than it may.
-pub(crate) fn judge(families: &mut [FamilyBytes], profile: &Contents, report: &mut Report<'_>) {
+/// Sets what the profiles allow the agent and the base, and says which family has more than it may.
+pub(crate) fn judge(families: &mut [FamilyBytes], budgets: &[(&str, u64)], report: &mut Report<'_>) {
     for family in families.iter_mut() {
-        if let Some((_, bytes)) = profile.budgets.iter().find(|(name, _)| *name == family.name) {
+        if let Some((_, bytes)) = budgets.iter().find(|(name, _)| *name == family.name) {
             family.budget_bytes = *bytes;
         }
         if family.bytes > family.budget_bytes {

@@ -24,7 +24,7 @@ use crate::manifest::{
 };
 use crate::modules::{ModuleError, Selection, without_packing};
 use crate::plan;
-use crate::profile::{Profile, Wanted};
+use crate::profile::{AGENT, Profile, Profiles, Wanted};
 use crate::progress::{Progress, Report, step};
 use crate::scratch::Scratch;
 use crate::sources::Sources;
@@ -42,8 +42,8 @@ pub struct Options {
     pub others: Others,
     /// Where fetched packages are kept.
     pub cache: PathBuf,
-    /// Which kernel and drivers.
-    pub profile: Profile,
+    /// Which kernel and drivers, and what beside them.
+    pub profiles: Profiles,
     /// Which firmware is taken along; `None` for what the profile says.
     pub firmware: Option<Firmware>,
     /// The suite of Debian that kernel, firmware and boot loaders come from.
@@ -63,14 +63,15 @@ pub struct Options {
 impl Options {
     /// The firmware that is taken: what was asked for, or what the profile says.
     pub(crate) fn firmware(&self) -> Firmware {
-        self.firmware.unwrap_or(self.profile.contents().firmware)
+        self.firmware
+            .unwrap_or(self.profiles.machines.contents().firmware)
     }
 
     /// The package of the kernel: what was asked for, or the profile's.
     pub(crate) fn kernel_package(&self) -> &str {
         self.kernel_package
             .as_deref()
-            .unwrap_or(self.profile.kernel_package())
+            .unwrap_or(self.profiles.machines.kernel_package())
     }
 }
 
@@ -104,6 +105,13 @@ pub enum BuildError {
     /// The kernel's modules could not be read.
     #[error(transparent)]
     Modules(#[from] ModuleError),
+    /// The agent was compiled without what asks containerd.
+    #[error(
+        "the agent {} cannot ask containerd, which --profile containerd is for: it was built with --no-default-features; build it \
+         without that and name it with --agent",
+        .agent.display()
+    )]
+    NoClient { agent: PathBuf },
     /// A file that should hold certificates does not.
     #[error("{} holds no certificate: it must be PEM (-----BEGIN CERTIFICATE-----)", .path.display())]
     NoCertificate { path: PathBuf },
@@ -143,6 +151,11 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         options.refresh,
     )?;
     let own = Own::read(options)?;
+    if options.profiles.containerd && !own.has_containerd_client() {
+        return Err(BuildError::NoClient {
+            agent: options.agent.clone(),
+        });
+    }
     let settings = inputs::settings(options)?;
     if let Some(own) = &options.kernel {
         own.check()?;
@@ -159,7 +172,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
             return Ok(former.clone());
         }
         let (former, inputs) = (former.clone(), inputs.clone());
-        return repack(former, inputs, own, options.profile, &place, report);
+        return repack(former, inputs, own, options.profiles, &place, report);
     }
     // Made before anything is fetched: a place where it can't be is told at once.
     let fresh = place.beside()?;
@@ -169,13 +182,17 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         Kernel::fetch(options, &mut archive, &mut sources, report)
     })?;
     files::write(&fresh.path().join(KERNEL), &kernel.image)?;
-    let wanted = options.profile.contents().wanted(&kernel.modules);
+    let wanted = options.profiles.machines.contents().wanted(&kernel.modules);
     let (modules, firmware) = drivers(options, &kernel, &wanted, &mut archive, &mut sources, report)?;
     let division = Division::of(&modules, &wanted);
-    if options.profile == Profile::Server {
+    if options.profiles.machines == Profile::Server {
         check_cards(options, &kernel, &modules, &division, &firmware, report)?;
     }
-    let tools = tools::Wanted::of_list().make(fresh.path(), &mut archive, &mut sources, report)?;
+    let mut programs = Vec::new();
+    for wanted in tools::Wanted::of_lists(options.profiles.containerd) {
+        programs.push(wanted.make(fresh.path(), &mut archive, &mut sources, report)?);
+    }
+    let mut sealed = programs.iter().map(|made| made.tools.clone());
     let component_of = |path: &str| component_of(path, &kernel, &firmware);
     let version = &kernel.version;
     let parts = Parts {
@@ -183,7 +200,8 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
         division: &division,
         wanted: &wanted,
         firmware: &firmware,
-        tools: Some(tools.tools),
+        tools: sealed.next(),
+        containerd: sealed.next(),
     };
     let archives = archives::write(fresh.path(), parts, &component_of, report)?;
     let inputs = Inputs {
@@ -195,10 +213,13 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     };
     let (mut components, mut contents) = (components_of(&own), contents_of_agent(&own));
     contents.extend(archives.contents);
-    contents.extend(tools.contents);
     let agent = agent(own, report)?;
     let families = [of_agent(&agent)].into_iter().chain(archives.families);
-    let families = families.chain([tools.family]).collect();
+    let mut families: Vec<FamilyBytes> = families.collect();
+    for made in programs {
+        contents.extend(made.contents);
+        families.push(made.family);
+    }
     files::write(&fresh.path().join(INITRAMFS), [archives.base, agent].concat())?;
     step(report, "boot loaders", None, |report| {
         boot_loaders(&mut archive, fresh.path(), &mut sources, report)
@@ -206,7 +227,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     components.extend(sources.components);
     let manifest = Manifest {
         version: FORMAT,
-        profile: options.profile.to_string(),
+        profile: options.profiles.to_string(),
         suite: options.suite.to_string(),
         kernel: kernel.version.clone(),
         modules: modules.iter().map(|(name, _)| name.to_string()).collect(),
@@ -223,7 +244,7 @@ pub fn build(options: &Options, report: &mut Report<'_>) -> Result<Manifest, Bui
     };
     finish(
         manifest,
-        options.profile,
+        options.profiles,
         &sources.licences,
         fresh,
         &place,
@@ -236,7 +257,7 @@ fn repack(
     former: Manifest,
     inputs: Inputs,
     own: Own,
-    profile: Profile,
+    profiles: Profiles,
     place: &Place,
     report: &mut Report<'_>,
 ) -> Result<Manifest, BuildError> {
@@ -262,7 +283,7 @@ fn repack(
     let (components_of_own, contents_of_own) = (components_of(&own), contents_of_agent(&own));
     let (agent_sha256, authorities_sha256) = (own.agent_sha256(), own.authorities_sha256());
     let agent = agent(own, report)?;
-    let families = former.families.into_iter().filter(|one| one.name != AGENT_FAMILY);
+    let families = former.families.into_iter().filter(|one| one.name != AGENT);
     let manifest = Manifest {
         families: [of_agent(&agent)].into_iter().chain(families).collect(),
         components: components_of_own.into_iter().chain(rest).collect(),
@@ -276,7 +297,7 @@ fn repack(
     };
     packed.extend(agent);
     files::write(&fresh.path().join(INITRAMFS), packed)?;
-    finish(manifest, profile, &licences, fresh, place, report)
+    finish(manifest, profiles, &licences, fresh, place, report)
 }
 
 /// The agent's part of the initramfs, compressed.
@@ -292,7 +313,7 @@ fn agent(own: Own, report: &mut Report<'_>) -> Result<Vec<u8>, BuildError> {
 /// Writes what says what is there, and puts the directory into its place.
 fn finish(
     mut manifest: Manifest,
-    profile: Profile,
+    profiles: Profiles,
     licences: &BTreeMap<String, String>,
     fresh: Scratch,
     place: &Place,
@@ -301,7 +322,7 @@ fn finish(
     manifest
         .contents
         .sort_by(|one, other| (&one.path, &one.archive).cmp(&(&other.path, &other.archive)));
-    archives::judge(&mut manifest.families, &profile.contents(), report);
+    archives::judge(&mut manifest.families, &profiles.budgets(), report);
     name_archives(&mut manifest);
     files::write(
         &fresh.path().join(spdx::SPDX),
@@ -341,7 +362,7 @@ fn drivers<'a>(
     sources: &mut Sources,
     report: &mut Report<'_>,
 ) -> Result<(Selection<'a>, Found), BuildError> {
-    if options.profile == Profile::Server && !wanted.unknown.is_empty() {
+    if options.profiles.machines == Profile::Server && !wanted.unknown.is_empty() {
         let text = format!(
             "kernel {} has none of: {}",
             kernel.version,
@@ -358,7 +379,7 @@ fn drivers<'a>(
 
 fn of_agent(packed: &[u8]) -> FamilyBytes {
     FamilyBytes {
-        name: AGENT_FAMILY.to_string(),
+        name: AGENT.to_owned(),
         delivery: drivers::BASE.to_string(),
         bytes: packed.len() as u64,
         budget_bytes: 0,
@@ -508,7 +529,6 @@ pub(crate) const KERNEL: &str = "vmlinuz";
 pub(crate) const INITRAMFS: &str = "initramfs.img";
 const IPXE: [&str; 2] = ["snponly.efi", "undionly.kpxe"];
 const LOCAL_BOOT: &str = "local-boot.efi";
-const AGENT_FAMILY: &str = "agent";
 const AGENT_COMPONENT: &str = "farrier-agent";
 /// What the build writes itself: lists of modules, users, the script of the local boot.
 const BUILD_COMPONENT: &str = "farrier";

@@ -204,11 +204,13 @@ pub(crate) fn seals(
     fetched: Option<&Fetched>,
     overlays: BTreeMap<String, Seal>,
     tools: Option<Tools>,
+    containerd: Option<Tools>,
 ) -> Seals {
     Seals {
         fetched: fetched.map(|fetched| seal(&fetched.list)),
         overlays,
         tools,
+        containerd,
     }
 }
 
@@ -410,6 +412,6 @@ mod tests {
         let division = Division::of(&chosen, &wanted);
         assert!(division.fetched.is_none() && division.overlays.is_empty());
         assert_eq!(names(&division.base), ["dca", "igb"]);
-        assert_eq!(seals(None, BTreeMap::new(), None), Seals::default());
+        assert_eq!(seals(None, BTreeMap::new(), None, None), Seals::default());
     }
 }

@@ -41,6 +41,12 @@ impl Own {
         })
     }
 
+    /// The agent can ask containerd: the path of one of its calls is among its bytes.
+    pub(crate) fn has_containerd_client(&self) -> bool {
+        const CALL: &[u8] = b"/containerd.services.tasks.v1.Tasks/Create";
+        self.agent.windows(CALL.len()).any(|bytes| bytes == CALL)
+    }
+
     pub(crate) fn agent_sha256(&self) -> String {
         sha256_of_bytes(&self.agent)
     }
@@ -67,13 +73,16 @@ pub(crate) fn settings(options: &Options) -> Result<String, BuildError> {
     };
     add("build", &BUILD.to_string());
     add("farrier", env!("CARGO_PKG_VERSION"));
-    add("profile", &options.profile.to_string());
+    add("profile", &options.profiles.to_string());
     for (name, list) in [
-        ("profile list", options.profile.list()),
+        ("profile list", options.profiles.machines.list()),
         ("firmware list", crate::firmware::LIST),
         ("cards list", crate::cards::LIST),
-        ("tools list", crate::tools::LIST),
     ] {
+        add(name, list);
+    }
+    let lists = crate::tools::LISTS.into_iter();
+    for (name, list) in lists.filter(|(name, _)| options.profiles.containerd || *name == "tools") {
         add(name, list);
     }
     add("firmware", &options.firmware().to_string());
@@ -133,7 +142,7 @@ mod tests {
     use crate::boot_dir::Others;
     use crate::firmware::Firmware;
     use crate::kernel::OwnKernel;
-    use crate::profile::Profile;
+    use crate::profile::{Profile, Profiles};
 
     fn options() -> Options {
         Options {
@@ -141,7 +150,7 @@ mod tests {
             output: PathBuf::from("/boot"),
             others: Others::Refuse,
             cache: PathBuf::from("/cache"),
-            profile: Profile::Server,
+            profiles: Profile::Server.into(),
             firmware: None,
             suite: Default::default(),
             kernel_package: None,
@@ -150,6 +159,17 @@ mod tests {
             ca_files: vec![],
             kernel: None,
         }
+    }
+
+    #[test]
+    fn an_agent_that_can_ask_containerd_is_told_from_one_that_cannot() {
+        let own = |agent: &[u8]| Own {
+            agent: agent.to_vec(),
+            authorities: Vec::new(),
+        };
+        assert!(own(b"\x7fELF\0/containerd.services.tasks.v1.Tasks/Create\0").has_containerd_client());
+        assert!(!own(b"\x7fELF\0/containerd.services.tasks.v1.Tasks/Delete\0").has_containerd_client());
+        assert!(!own(b"").has_containerd_client());
     }
 
     #[test]
@@ -169,7 +189,14 @@ mod tests {
         let mut seen = vec![first];
         for other in [
             Options {
-                profile: Profile::Lab,
+                profiles: Profile::Lab.into(),
+                ..options()
+            },
+            Options {
+                profiles: Profiles {
+                    containerd: true,
+                    ..options().profiles
+                },
                 ..options()
             },
             Options {

@@ -53,7 +53,7 @@ pub use firmware::{Firmware, FirmwareError, UnknownFirmware};
 pub use inspect::{Carried, Driver, InspectError};
 pub use kernel::OwnKernel;
 pub use manifest::{Component, ContentFile, FamilyBytes, Inputs, Manifest, ManifestError, ManifestFile};
-pub use profile::Profile;
+pub use profile::{Profile, Profiles, ProfilesError};
 pub use progress::{Progress, Report};
 pub use scratch::remove_scratch;
 pub use tools::ToolError;

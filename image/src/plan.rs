@@ -4,7 +4,7 @@ use crate::apt::{AptError, Archive};
 use crate::boot_image::{BuildError, Options};
 use crate::grub::Grub;
 use crate::kernel;
-use crate::profile::Profile;
+use crate::profile::{Profile, Profiles};
 use crate::progress::{Progress, Report, step};
 use crate::tools;
 
@@ -21,7 +21,7 @@ pub(crate) fn fetch_all(
     let bytes = missing.iter().map(|(_, bytes)| bytes).sum();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     report(Progress::Noted {
-        text: &in_words(bytes, options.profile, cores),
+        text: &in_words(bytes, options.profiles, cores),
     });
     if missing.is_empty() {
         return Ok(());
@@ -70,22 +70,25 @@ fn missing(
             missing.push((name.to_string(), package.bytes));
         }
     }
-    for (name, package, kept) in tools::Wanted::of_list().packages(archive, report)? {
-        // GRUB's are here already.
-        if !kept && missing.iter().all(|(known, _)| *known != name) {
-            missing.push((name, package.bytes));
+    for wanted in tools::Wanted::of_lists(options.profiles.containerd) {
+        for (name, package, kept) in wanted.packages(archive, report)? {
+            // GRUB's are here already.
+            if !kept && missing.iter().all(|(known, _)| *known != name) {
+                missing.push((name, package.bytes));
+            }
         }
     }
     Ok(missing)
 }
 
 /// What is said before the work begins.
-fn in_words(fetch_bytes: u64, profile: Profile, cores: usize) -> String {
+fn in_words(fetch_bytes: u64, profiles: Profiles, cores: usize) -> String {
     let cores = cores.clamp(1, MOST_CORES) as u64;
-    let work_s = match profile {
+    let work_s = match profiles.machines {
         Profile::Lab => LAB_CORE_S,
         Profile::Server => SERVER_CORE_S,
     };
+    let work_s = work_s + if profiles.containerd { CONTAINERD_CORE_S } else { 0 };
     let work_s = work_s.div_ceil(cores);
     if fetch_bytes == 0 {
         return format!(
@@ -113,6 +116,7 @@ fn time(seconds: u64) -> String {
 /// Measured: what one core of an AMD EPYC takes to unpack, choose and compress.
 const LAB_CORE_S: u64 = 30;
 const SERVER_CORE_S: u64 = 120;
+const CONTAINERD_CORE_S: u64 = 60;
 /// Compression does not use more at these sizes.
 const MOST_CORES: usize = 4;
 const FETCH_BYTES_PER_S: u64 = 10_000_000;
@@ -124,15 +128,15 @@ mod tests {
     #[test]
     fn the_time_grows_with_what_is_to_be_fetched_and_shrinks_with_cores() {
         assert_eq!(
-            in_words(0, Profile::Lab, 2),
+            in_words(0, Profile::Lab.into(), 2),
             "all packages are kept here already; the rest takes about 15 s"
         );
         assert_eq!(
-            in_words(120_400_000, Profile::Server, 2),
+            in_words(120_400_000, Profile::Server.into(), 2),
             "121 MB of packages are fetched first, 13 s at 10 MB/s; all of it takes about 73 s"
         );
-        assert!(in_words(120_400_000, Profile::Server, 1).ends_with("about 3 min"));
-        assert!(in_words(0, Profile::Server, 1000).ends_with("about 30 s"));
-        assert!(in_words(0, Profile::Server, 0).ends_with("about 2 min"));
+        assert!(in_words(120_400_000, Profile::Server.into(), 1).ends_with("about 3 min"));
+        assert!(in_words(0, Profile::Server.into(), 1000).ends_with("about 30 s"));
+        assert!(in_words(0, Profile::Server.into(), 0).ends_with("about 2 min"));
     }
 }

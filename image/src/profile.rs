@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::firmware::Firmware;
 use crate::modules::{ModuleTree, module_name};
+use crate::tools;
 
 /// What kind of machine a boot image is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,6 +17,91 @@ pub enum Profile {
     /// Physical servers: Debian's kernel with its Ethernet, storage, RAID, Fibre Channel and filesystem drivers.
     Server,
 }
+
+/// Profiles that an image has together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Profiles {
+    /// Whose kernel and drivers.
+    pub machines: Profile,
+    /// containerd with what it runs, beside them.
+    pub containerd: bool,
+}
+
+impl From<Profile> for Profiles {
+    fn from(machines: Profile) -> Self {
+        Self {
+            machines,
+            containerd: false,
+        }
+    }
+}
+
+impl Profiles {
+    /// Those of these names. `containerd` comes beside one of the others, [`Profile::Lab`] where none is named.
+    ///
+    /// # Errors
+    /// In words: a name that none has, or two of which each has a kernel.
+    pub fn named<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> Result<Self, ProfilesError> {
+        let (mut machines, mut containerd) = (None, false);
+        for name in names {
+            let name = name.as_ref();
+            if name == CONTAINERD {
+                containerd = true;
+                continue;
+            }
+            let profile: Profile = name.parse()?;
+            if let Some(first) = machines.replace(profile)
+                && first != profile
+            {
+                return Err(ProfilesError::TwoKernels {
+                    one: first,
+                    other: profile,
+                });
+            }
+        }
+        Ok(Self {
+            machines: machines.unwrap_or_default(),
+            containerd,
+        })
+    }
+
+    /// What the agent and the base may have, packed. An agent with the client of containerd may have more.
+    pub(crate) fn budgets(self) -> Vec<(&'static str, u64)> {
+        let mut budgets = self.machines.contents().budgets;
+        let more: u64 = tools::Wanted::of_lists(self.containerd)
+            .iter()
+            .map(|list| list.client_bytes)
+            .sum();
+        for (name, bytes) in &mut budgets {
+            *bytes += if *name == AGENT { more } else { 0 };
+        }
+        budgets
+    }
+}
+
+impl fmt::Display for Profiles {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.containerd {
+            false => write!(formatter, "{}", self.machines),
+            true => write!(formatter, "{}-{CONTAINERD}", self.machines),
+        }
+    }
+}
+
+/// Why profiles do not make an image.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfilesError {
+    /// Each has a kernel.
+    #[error("an image has one kernel: name {one} or {other}, not both")]
+    TwoKernels { one: Profile, other: Profile },
+    /// None has this name.
+    #[error("{0}, containerd")]
+    Unknown(#[from] UnknownProfile),
+}
+
+const CONTAINERD: &str = "containerd";
+/// The family of the agent itself.
+pub(crate) const AGENT: &str = "agent";
 
 /// What the list of a profile says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,6 +359,37 @@ pub(crate) mod tests {
         }
         assert_eq!(Profile::Lab.contents().firmware, Firmware::None);
         assert_eq!(Profile::Server.contents().firmware, Firmware::Free);
+    }
+
+    #[test]
+    fn containerd_comes_beside_a_profile_with_a_kernel() {
+        let named = |names: &[&str]| Profiles::named(names).map(|profiles| profiles.to_string());
+        assert_eq!(named(&["containerd"]).unwrap(), "lab-containerd");
+        assert_eq!(named(&["containerd", "server"]).unwrap(), "server-containerd");
+        assert_eq!(named(&["server", "server"]).unwrap(), "server");
+        assert_eq!(named(&[]).unwrap(), "lab");
+        let refused = |names: &[&str]| named(names).unwrap_err().to_string();
+        assert_eq!(
+            refused(&["lab", "containerd", "server"]),
+            "an image has one kernel: name lab or server, not both"
+        );
+        assert_eq!(
+            refused(&["docker"]),
+            "there is no image profile \"docker\": the profiles are: lab, server, containerd"
+        );
+    }
+
+    #[test]
+    fn an_agent_with_the_client_of_containerd_may_have_more() {
+        let budgets = |containerd| {
+            Profiles {
+                machines: Profile::Server,
+                containerd,
+            }
+            .budgets()
+        };
+        assert_eq!(budgets(false), [("agent", 3_500_000), ("base", 150_000)]);
+        assert_eq!(budgets(true), [("agent", 3_850_000), ("base", 150_000)]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The archive of programs that actions may ask for: what `profiles/tools.list` names, with the libraries that it links.
+//! Archives of programs: those that actions may ask for (`profiles/tools.list`), and containerd with what it runs
+//! (`profiles/containerd.list`), each with the libraries that it links.
 //!
 //! In the archive is what lies below `/usr` on a Debian 13: the agent mounts it there. A package of Debian 12, which has some of it beside
 //! `/usr`, gives the same paths.
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use drivers::{Seal, TOOLS_FILE, Tools};
+use drivers::{CONTAINERD_FILE, Seal, TOOLS_FILE, Tools};
 
 use crate::apt::{AptError, Archive, Package};
 use crate::archives::contents_of;
@@ -48,18 +49,23 @@ pub enum ToolError {
     Initramfs(#[from] InitramfsError),
     /// A package has not what the list names.
     #[error(
-        "the package {package} has no {file}, which image/profiles/tools.list names: name another package there, or leave it out"
+        "the package {package} has no {file}, which image/profiles/{list} names: name another package there, or leave it out"
     )]
-    NoFile { package: String, file: String },
+    NoFile {
+        package: String,
+        file: String,
+        list: &'static str,
+    },
     /// A library is in no package that was looked into.
     #[error(
         "{path} of the package {package} links {library}, which is in none of the packages that it depends on: see whether `not` of \
-         image/profiles/tools.list leaves it out"
+         image/profiles/{list} leaves it out"
     )]
     NoLibrary {
         library: String,
         path: String,
         package: String,
+        list: &'static str,
     },
     /// A path does not fit into the archive.
     #[error(transparent)]
@@ -69,8 +75,12 @@ pub enum ToolError {
 /// What the list says.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
+    /// Its name among the families of a manifest, and that of its list.
+    name: &'static str,
     /// What the archive may have, packed.
     pub(crate) budget_bytes: u64,
+    /// What the agent may have more for it, packed.
+    pub(crate) client_bytes: u64,
     tools: Vec<Tool>,
     /// Packages that are not looked into: names, or their beginnings with `*`.
     left_out: Vec<&'static str>,
@@ -94,9 +104,30 @@ pub(crate) struct Made {
 }
 
 impl Wanted {
-    /// The list of this Farrier.
-    pub(crate) fn of_list() -> Self {
-        parse(LIST).expect("a test reads the list")
+    /// The lists of this Farrier that an image takes.
+    pub(crate) fn of_lists(has_containerd: bool) -> Vec<Self> {
+        let lists = LISTS
+            .into_iter()
+            .filter(|(name, _)| has_containerd || *name != CONTAINERD);
+        lists
+            .map(|(name, list)| parse(name, list).expect("a test reads the lists"))
+            .collect()
+    }
+
+    /// The archive that it becomes.
+    fn file(&self) -> &'static str {
+        match self.name {
+            CONTAINERD => CONTAINERD_FILE,
+            _ => TOOLS_FILE,
+        }
+    }
+
+    /// The file that it is read from, for messages.
+    fn list(&self) -> &'static str {
+        match self.name {
+            CONTAINERD => "containerd.list",
+            _ => "tools.list",
+        }
     }
 
     /// The packages to look into, each with what there is of it and whether it is kept here: those of the list, and the libraries that
@@ -155,14 +186,15 @@ impl Wanted {
         report: &mut Report<'_>,
     ) -> Result<Made, ToolError> {
         let mut unpacked = Vec::new();
-        step(report, "tools", None, |report| -> Result<(), ToolError> {
+        step(report, self.name, None, |report| -> Result<(), ToolError> {
             for (name, ..) in self.packages(archive, report)? {
                 unpacked.push(Unpacked::of(archive.package(&name, report)?, self)?);
             }
             Ok(())
         })?;
         let (tree, from) = self.tree(&unpacked)?;
-        let packed = step(report, "tools: packing", Some(tree.len_bytes()), |report| {
+        let packing = format!("{}: packing", self.name);
+        let packed = step(report, &packing, Some(tree.len_bytes()), |report| {
             initramfs::compress(&tree, Packing::Quick, &mut |bytes| {
                 report(Progress::Advanced { bytes });
             })
@@ -171,18 +203,18 @@ impl Wanted {
             .iter()
             .filter(|one| from.values().any(|name| *name == one.package.name))
         {
-            sources.package(&one.package, one.root.path(), &[TOOLS_FILE], Vec::new());
+            sources.package(&one.package, one.root.path(), &[self.file()], Vec::new());
         }
         let component_of = |path: &str| from.get(path).cloned().unwrap_or_default();
-        let contents = contents_of(&tree, TOOLS_FILE, &component_of);
+        let contents = contents_of(&tree, self.file(), &component_of);
         let seal = Seal {
             bytes: packed.len() as u64,
             sha256: sha256_of_bytes(&packed),
         };
-        files::write(&directory.join(TOOLS_FILE), packed)?;
+        files::write(&directory.join(self.file()), packed)?;
         Ok(Made {
             family: FamilyBytes {
-                name: FAMILY.to_owned(),
+                name: self.name.to_owned(),
                 delivery: "fetched".to_owned(),
                 bytes: seal.bytes,
                 budget_bytes: self.budget_bytes,
@@ -215,6 +247,7 @@ impl Wanted {
             let missing = |file: &str| ToolError::NoFile {
                 package: tool.package.to_owned(),
                 file: file.to_owned(),
+                list: self.list(),
             };
             let of = |one: &&Unpacked| one.package.name == tool.package;
             let package = unpacked.iter().find(of).ok_or_else(|| missing("file at all"))?;
@@ -261,6 +294,7 @@ impl Wanted {
                     library: library.clone(),
                     path: path.clone(),
                     package: name.clone(),
+                    list: self.list(),
                 })?;
                 open.push((of, path, format!("{LIBRARIES}/{library}")));
             }
@@ -346,9 +380,10 @@ fn plain(folder: &Path, target: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Reads the list.
-fn parse(text: &'static str) -> Result<Wanted, String> {
-    let (mut budget_bytes, mut tools, mut left_out) = (None, Vec::<Tool>::new(), Vec::new());
+/// Reads a list.
+fn parse(name: &'static str, text: &'static str) -> Result<Wanted, String> {
+    let (mut budget_bytes, mut client_bytes) = (None, 0);
+    let (mut tools, mut left_out) = (Vec::<Tool>::new(), Vec::new());
     for (index, line) in text.lines().enumerate() {
         let at = |what: &str| format!("line {}: {what}: {line:?}", index + 1);
         if line.trim().is_empty() || line.starts_with('#') {
@@ -369,6 +404,10 @@ fn parse(text: &'static str) -> Result<Wanted, String> {
                 let (_, kilobytes) = line.split_once(' ').unwrap_or_default();
                 budget_bytes = Some(bytes_of(kilobytes).ok_or_else(|| at("no size in kB"))?);
             }
+            (Some("agent"), None) => {
+                let (_, kilobytes) = line.split_once(' ').unwrap_or_default();
+                client_bytes = bytes_of(kilobytes).ok_or_else(|| at("no size in kB"))?;
+            }
             (Some("not"), None) => left_out.extend(words),
             (_, Some((head, reason))) => {
                 let (program, package) = head
@@ -385,15 +424,20 @@ fn parse(text: &'static str) -> Result<Wanted, String> {
         }
     }
     Ok(Wanted {
+        name,
         budget_bytes: budget_bytes.ok_or("no budget")?,
+        client_bytes,
         tools,
         left_out,
     })
 }
 
-pub(crate) const LIST: &str = include_str!("../profiles/tools.list");
-/// Its name among the families of a manifest.
-const FAMILY: &str = "tools";
+/// By their names among the families of a manifest.
+pub(crate) const LISTS: [(&str, &str); 2] = [
+    ("tools", include_str!("../profiles/tools.list")),
+    (CONTAINERD, include_str!("../profiles/containerd.list")),
+];
+const CONTAINERD: &str = "containerd";
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/sbin", "usr/bin", "sbin", "bin"];
 /// Debian 12 has the first two, Debian 13 the others.
 const LIBRARY_FOLDERS: [&str; 3] = ["lib/x86_64-linux-gnu", "lib64", "usr/lib/x86_64-linux-gnu"];
@@ -479,10 +523,18 @@ mod tests {
 
     #[test]
     fn the_list_gives_a_reason_for_each_program_and_each_package_is_there_once() {
-        let wanted = Wanted::of_list();
+        let [wanted, containerd] = <[Wanted; 2]>::try_from(Wanted::of_lists(true)).unwrap();
+        assert_eq!(
+            containerd.programs(),
+            ["containerd", "containerd-shim-runc-v2", "runc"],
+            "as the agent starts them, and they each other"
+        );
+        assert_eq!(Wanted::of_lists(false).len(), 1);
         let mut packages = BTreeSet::new();
-        for tool in &wanted.tools {
+        for tool in wanted.tools.iter().chain(&containerd.tools) {
             assert!(tool.reason.len() > 10 || tool.reason == "LUKS", "{tool:?}");
+        }
+        for tool in &wanted.tools {
             assert!(packages.insert(tool.package), "{tool:?}");
         }
         // What was asked for; the agent knows them by these names.
@@ -519,14 +571,14 @@ mod tests {
             ),
             ("a b\n", "line 1: neither a setting nor"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse("tools", text).unwrap_err();
             assert!(error.starts_with(want), "{error}");
         }
     }
 
     #[test]
     fn libraries_are_followed_and_what_the_list_leaves_out_is_not() {
-        let wanted = parse(TEXT).unwrap();
+        let wanted = parse("tools", TEXT).unwrap();
         let package = package(
             "x",
             &[
@@ -560,7 +612,7 @@ mod tests {
             "sbin/mkfs.ext4",
         ];
         for usr in ["", "usr/"] {
-            let (tree, from) = parse(TEXT).unwrap().tree(&packages(usr)).unwrap();
+            let (tree, from) = parse("tools", TEXT).unwrap().tree(&packages(usr)).unwrap();
             let found: Vec<&str> = tree.iter().map(|(path, _)| path).collect();
             assert_eq!(found, paths, "libe2p, which nothing links, is not taken");
             assert_eq!(from["lib/x86_64-linux-gnu/libext2fs.so.2"], "libext2fs2t64");
@@ -590,7 +642,11 @@ mod tests {
     fn a_library_that_is_missing_ends_the_build_by_name() {
         let mut packages = packages("usr/");
         packages.remove(2);
-        let error = parse(TEXT).unwrap().tree(&packages).unwrap_err().to_string();
+        let error = parse("tools", TEXT)
+            .unwrap()
+            .tree(&packages)
+            .unwrap_err()
+            .to_string();
         let want = "links ld-linux-x86-64.so.2, which is in none of the packages that it depends on";
         assert!(
             error.starts_with("usr/sbin/mke2fs of the package e2fsprogs")
@@ -598,7 +654,11 @@ mod tests {
             "{error}\n{want}"
         );
         packages.remove(1);
-        let error = parse(TEXT).unwrap().tree(&packages).unwrap_err().to_string();
+        let error = parse("tools", TEXT)
+            .unwrap()
+            .tree(&packages)
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("of the package e2fsprogs links libext2fs.so.2"),
             "{error}"
@@ -608,13 +668,21 @@ mod tests {
     #[test]
     fn a_program_or_a_file_that_its_package_has_not_ends_the_build_by_name() {
         let other = "budget 7 kB\nmkfs.zfs e2fsprogs: for a test\n";
-        let error = parse(other).unwrap().tree(&packages("")).unwrap_err().to_string();
+        let error = parse("tools", other)
+            .unwrap()
+            .tree(&packages(""))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("the package e2fsprogs has no mkfs.zfs"),
             "{error}"
         );
         let other = "budget 7 kB\nmke2fs e2fsprogs: for a test\n  with etc/other\n";
-        let error = parse(other).unwrap().tree(&packages("")).unwrap_err().to_string();
+        let error = parse("tools", other)
+            .unwrap()
+            .tree(&packages(""))
+            .unwrap_err()
+            .to_string();
         assert!(
             error.starts_with("the package e2fsprogs has no etc/other"),
             "{error}"

@@ -9,6 +9,8 @@ use crate::Outcome;
 /// build scripts and proc macros with `crt-static` too.
 const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+const STATIC: &str = "-Ctarget-feature=+crt-static";
+
 /// The two binaries of Farrier.
 pub(crate) struct Binaries {
     /// The server and command line.
@@ -63,9 +65,31 @@ pub(crate) fn agent(more: &[&str]) -> Outcome<PathBuf> {
         "--target",
         AGENT_TARGET,
     ];
-    let flags = [("RUSTFLAGS", "-Ctarget-feature=+crt-static")];
-    cargo(&[&ARGUMENTS, more].concat(), &flags)?;
+    cargo(&[&ARGUMENTS, more].concat(), &[("RUSTFLAGS", STATIC)])?;
     Ok(target_directory().join(AGENT_TARGET).join("agent/farrier-agent"))
+}
+
+/// Builds a static `farrier-agent` that can ask containerd, for boot images that have one.
+pub(crate) fn agent_with_containerd() -> Outcome<PathBuf> {
+    // Of its own: the other would be linked anew each time, for minutes.
+    let directory = target_directory().join("agent-with-containerd");
+    let arguments = [
+        "build",
+        "--profile",
+        "agent",
+        "--package",
+        "farrier-agent",
+        "--target",
+        AGENT_TARGET,
+    ];
+    cargo(
+        &arguments,
+        &[
+            ("RUSTFLAGS", STATIC),
+            ("CARGO_TARGET_DIR", &directory.to_string_lossy()),
+        ],
+    )?;
+    Ok(directory.join(AGENT_TARGET).join("agent/farrier-agent"))
 }
 
 /// Runs cargo in the workspace; its output goes to the terminal.

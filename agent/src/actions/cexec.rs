@@ -15,13 +15,13 @@ use super::environment::Environment;
 use super::image_root;
 use super::mount_points::MountPoints;
 use super::process::{self, Ended, Force};
+use super::programs;
 use super::scratch::{self, Scratch};
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
 use crate::cmdline::Cmdline;
 use crate::device_links;
 use crate::setting::Setting;
-use crate::tools::Step;
 
 /// Those that it reads itself; the command sees all.
 pub(super) const VARIABLES: [&str; 6] = [
@@ -132,24 +132,11 @@ async fn bring_tools(
             .unwrap_or(program)
     });
     for name in names.filter(|name| place.tools.has(name)) {
-        let (mut lines, mut begun) = (Vec::new(), false);
-        let mut report = |step: Step| match step {
-            Step::Fetched { bytes, of_bytes } => {
-                if !std::mem::replace(&mut begun, true) {
-                    feed.line_if_room(step.to_string());
-                }
-                feed.progress(bytes, of_bytes, 0, "tools");
-            }
-            Step::Mounted { .. } => lines.push(step.to_string()),
-        };
         let brought = tokio::select! {
-            brought = place.tools.needed(name, &mut report) => brought,
+            brought = programs::bring(&place.tools, name, feed) => brought,
             () = halt.asked() => return Err(Failure::stopped()),
         };
         brought.map_err(|e| Failure::new(e.reason(), e.to_string()))?;
-        for line in lines {
-            feed.line(line).await;
-        }
     }
     Ok(())
 }

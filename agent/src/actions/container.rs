@@ -136,8 +136,9 @@ pub(super) async fn image(
         (true, None) => {
             return Err(Failure::new(
                 "ContainerdAway",
-                "this agent knows no containerd, as those of boot images do not: leave runtime: containerd out of the template, and \
-                 farrier.runtime=containerd out of the kernel parameters",
+                "this machine has no containerd that its agent can ask: build its boot image with `farrier image build --profile \
+                 containerd` and start it again (an agent on a host: build it without --no-default-features), or leave runtime: \
+                 containerd out of the template and farrier.runtime=containerd out of the kernel parameters",
             ));
         }
         (false, _) => match &runtimes.namespaces {

@@ -21,6 +21,7 @@ mod lines;
 mod mount_points;
 mod output;
 mod process;
+mod programs;
 mod reboot;
 mod scratch;
 mod surroundings;
@@ -32,7 +33,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use chroot::serve as serve_chroot_exec;
-#[cfg(feature = "containerd")]
 pub(crate) use container::CONTAINERD;
 pub(crate) use container::NAMESPACES;
 pub use container::{Held, Images, NoImage, Runtime, Runtimes, SharedImages, serve as serve_container};
@@ -41,6 +41,8 @@ pub use feed::{Feed, Told};
 pub use halt::{GRACE, Halt};
 use last::LAST;
 pub use last::{Last, Waiting};
+#[cfg(feature = "containerd")]
+pub(crate) use programs::bring;
 use proto::v1;
 use proto::v1::report::Outcome;
 use redaction::Secrets;

@@ -271,10 +271,10 @@ fn parameters(path: &str) -> &'static CStr {
     }
 }
 
-/// The programs that the boot image has apart; `None`: it has none, or cannot say.
-pub(crate) fn tools_of_running_kernel() -> Option<drivers::Tools> {
+/// What the boot image seals; nothing where it cannot be read.
+pub(crate) fn seals_of_running_kernel() -> drivers::Seals {
     // What is wrong with the seals, PID 1 has said.
-    sealed::seals(&root_of_running_kernel(), &mut Vec::new()).tools
+    sealed::seals(&root_of_running_kernel(), &mut Vec::new())
 }
 
 fn root_of_running_kernel() -> PathBuf {

@@ -1,5 +1,6 @@
-//! Programs that actions run and that the boot image has apart (`tools.img`): fetched when an action first needs one, held against the
-//! digest that the base of the boot image has of the archive, and mounted at `/usr`, where nothing else is.
+//! Programs that the boot image has apart, in archives (`tools.img`: those that actions run; `containerd.img`): fetched when one is first
+//! needed, held against the digest that the base of the boot image has of the archive, and mounted at `/usr`, where nothing else is. A
+//! second archive is unpacked beside the first.
 //!
 //! What lies below `/usr` then is a Debian: programs in `sbin`, which `PATH` names, and the libraries that they link.
 
@@ -10,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use drivers::TOOLS_FILE;
+use drivers::{CONTAINERD_FILE, Seals, TOOLS_FILE};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::sync::Mutex;
 
@@ -29,15 +30,22 @@ const PAGE_BYTES: u64 = 4096;
 
 /// The programs of this boot's image. Clones share what was fetched.
 #[derive(Clone, Debug, Default)]
-pub struct Tools(Option<Arc<Inner>>);
+pub struct Tools(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Inner {
     /// `farrier.http`.
     http: Option<String>,
-    archive: drivers::Tools,
-    /// Whether they are there.
-    mounted: Mutex<bool>,
+    archives: Vec<Archive>,
+    /// Which archives are there, by their places in the list.
+    mounted: Mutex<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Archive {
+    /// As the boot server has it.
+    file: &'static str,
+    sealed: drivers::Tools,
 }
 
 /// Why a program cannot be had.
@@ -60,8 +68,12 @@ pub enum ToolsError {
         have_bytes: u64,
     },
     /// It is whole, and could not be unpacked or mounted.
-    #[error("{program} is not here: {TOOLS_FILE} could not be unpacked: {why}")]
-    NotUnpacked { program: String, why: String },
+    #[error("{program} is not here: {file} could not be unpacked: {why}")]
+    NotUnpacked {
+        program: String,
+        file: &'static str,
+        why: String,
+    },
 }
 
 impl ToolsError {
@@ -79,69 +91,118 @@ impl ToolsError {
 /// How far it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes are there, of so many.
-    Fetched { bytes: u64, of_bytes: u64 },
-    /// All are mounted, and take so much memory.
-    Mounted { bytes: u64 },
+    /// So many bytes of an archive are there, of so many.
+    Fetched {
+        file: &'static str,
+        bytes: u64,
+        of_bytes: u64,
+    },
+    /// All of it are mounted, and take so much memory.
+    Mounted { file: &'static str, bytes: u64 },
 }
 
 impl Tools {
     /// Those that the base of the running boot image names; none where it names none.
-    pub fn of_this_boot(archive: Option<drivers::Tools>, http: Option<String>) -> Tools {
-        Tools(archive.map(|archive| {
-            Arc::new(Inner {
-                http,
-                archive,
-                // A worker before this one may have mounted them.
-                mounted: Mutex::new(is_mounted()),
-            })
+    pub fn of_this_boot(seals: Seals, http: Option<String>) -> Tools {
+        let archive = |file, sealed: Option<drivers::Tools>| sealed.map(|sealed| Archive { file, sealed });
+        let archives: Vec<Archive> = [
+            archive(TOOLS_FILE, seals.tools),
+            archive(CONTAINERD_FILE, seals.containerd),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        // A worker before this one may have mounted them.
+        let mounted = match is_mounted() {
+            true => (0..archives.len())
+                .filter(|&place| {
+                    archives
+                        .get(place)
+                        .is_some_and(|archive| archive.is_below(Path::new(USR)))
+                })
+                .collect(),
+            false => Vec::new(),
+        };
+        Tools(Arc::new(Inner {
+            http,
+            archives,
+            mounted: Mutex::new(mounted),
         }))
     }
 
     /// Whether the boot image has a program of this name.
     pub fn has(&self, program: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|inner| inner.archive.programs.iter().any(|name| name == program))
+        self.0.place_of(program).is_some()
     }
 
-    /// Sees to it that `program` can be run by its name. At once where the boot image has no such program, and when an action before has
-    /// asked for one: all of them come together. Cancel safe: what was half fetched is fetched again.
+    /// Sees to it that `program` can be run by its name. At once where the boot image has no such program, and when a program of the same
+    /// archive was asked for before: all of an archive come together. Cancel safe: what was half fetched is fetched again.
     ///
     /// # Errors
-    /// [`ToolsError`]; nothing is mounted then.
+    /// [`ToolsError`]; nothing of the archive is there then.
     pub async fn needed(
         &self,
         program: &str,
         report: &mut (dyn FnMut(Step) + Send),
     ) -> Result<(), ToolsError> {
-        let Some(inner) = self.0.as_ref().filter(|_| self.has(program)) else {
+        let inner = &self.0;
+        let Some((place, archive)) = inner.place_of(program) else {
             return Ok(());
         };
         let mut mounted = inner.mounted.lock().await;
-        if *mounted {
+        if mounted.contains(&place) {
             return Ok(());
         }
-        let packed = inner.fetched(program, report).await?;
-        let room_bytes = inner.room_bytes();
-        let unpacked = tokio::task::spawn_blocking(move || mount_all(&packed, room_bytes));
+        let packed = inner.fetched(archive, program, report).await?;
+        let room = Room {
+            own_bytes: archive.room_bytes(),
+            others_bytes: mounted
+                .iter()
+                .filter_map(|&place| inner.archives.get(place))
+                .map(Archive::room_bytes)
+                .sum(),
+        };
+        let unpacked = tokio::task::spawn_blocking(move || mount_all(&packed, room));
         let unpacked = unpacked.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         unpacked.map_err(|e| ToolsError::NotUnpacked {
             program: program.to_owned(),
+            file: archive.file,
             why: e.to_string(),
         })?;
-        *mounted = true;
+        mounted.push(place);
         report(Step::Mounted {
-            bytes: inner.archive.unpacked_bytes,
+            file: archive.file,
+            bytes: archive.sealed.unpacked_bytes,
         });
         Ok(())
     }
 }
 
+impl Archive {
+    /// What the unpacked files may take.
+    fn room_bytes(&self) -> u64 {
+        // Some hundred files and folders, each with the end of a page.
+        self.sealed.unpacked_bytes + 256 * PAGE_BYTES
+    }
+
+    /// Whether it was unpacked there.
+    fn is_below(&self, usr: &Path) -> bool {
+        let programs = &self.sealed.programs;
+        programs.iter().all(|name| usr.join("sbin").join(name).exists())
+    }
+}
+
 impl Inner {
-    /// The archive, as the base seals it.
+    /// The archive that has a program, and its place in the list.
+    fn place_of(&self, program: &str) -> Option<(usize, &Archive)> {
+        let has = |archive: &Archive| archive.sealed.programs.iter().any(|name| name == program);
+        self.archives.iter().enumerate().find(|(_, archive)| has(archive))
+    }
+
+    /// An archive, as the base seals it.
     async fn fetched(
         &self,
+        archive: &Archive,
         program: &str,
         report: &mut (dyn FnMut(Step) + Send),
     ) -> Result<Vec<u8>, ToolsError> {
@@ -149,16 +210,22 @@ impl Inner {
             program: program.to_owned(),
             why,
         };
-        let seal = &self.archive.seal;
+        let (seal, file) = (&archive.sealed.seal, archive.file);
         let have_bytes = available_bytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default());
-        enough(program, seal.bytes + self.room_bytes(), have_bytes)?;
+        enough(program, seal.bytes + archive.room_bytes(), have_bytes)?;
         let http = self.http.as_ref().ok_or_else(|| {
             away("the kernel command line has no farrier.http=URL to fetch it from".to_owned())
         })?;
-        let url = format!("{}/boot/{TOOLS_FILE}", http.trim_end_matches('/'));
+        let url = format!("{}/boot/{file}", http.trim_end_matches('/'));
         let client = client().map_err(away)?;
         let of_bytes = seal.bytes;
-        let mut advanced = |bytes| report(Step::Fetched { bytes, of_bytes });
+        let mut advanced = |bytes| {
+            report(Step::Fetched {
+                file,
+                bytes,
+                of_bytes,
+            })
+        };
         let packed = fetch(&client, &url, None, of_bytes, &mut advanced)
             .await
             .map_err(away)?;
@@ -170,12 +237,6 @@ impl Inner {
             program: program.to_owned(),
             why: of_another_image(&url, &what),
         })
-    }
-
-    /// What the unpacked files may take.
-    fn room_bytes(&self) -> u64 {
-        // Some hundred files and folders, each with the end of a page.
-        self.archive.unpacked_bytes + 256 * PAGE_BYTES
     }
 }
 
@@ -202,8 +263,29 @@ fn available_bytes(meminfo: &str) -> u64 {
     kib.map_or(u64::MAX, |kib| kib.saturating_mul(1024))
 }
 
-/// Unpacks into a filesystem of its own, and moves that to its place when it is whole.
-fn mount_all(packed: &[u8], room_bytes: u64) -> io::Result<()> {
+/// What archives may take at [`USR`].
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// The one that comes.
+    own_bytes: u64,
+    /// Those that are there.
+    others_bytes: u64,
+}
+
+const READ_ONLY: MsFlags = MsFlags::MS_RDONLY
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOSUID);
+
+/// Unpacks into a filesystem of its own, and moves that to its place when it is whole; or beside what is there.
+fn mount_all(packed: &[u8], room: Room) -> io::Result<()> {
+    match room.others_bytes {
+        0 => mount_first(packed, room.own_bytes)?,
+        _ => unpack_beside(packed, room)?,
+    }
+    links(Path::new("/"), Path::new(USR))
+}
+
+fn mount_first(packed: &[u8], room_bytes: u64) -> io::Result<()> {
     let none: Option<&str> = None;
     let fresh = Path::new(FRESH);
     std::fs::create_dir_all(fresh)?;
@@ -216,16 +298,25 @@ fn mount_all(packed: &[u8], room_bytes: u64) -> io::Result<()> {
         Some(options.as_str()),
     )?;
     let moved = unpack::unpack(packed, fresh, room_bytes).and_then(|()| {
-        let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
-        mount(none, fresh, none, read_only, none)?;
+        mount(none, fresh, none, MsFlags::MS_REMOUNT | READ_ONLY, none)?;
         Ok(mount(Some(fresh), USR, none, MsFlags::MS_MOVE, none)?)
     });
     if moved.is_err() {
         let _ = umount2(fresh, MntFlags::MNT_DETACH);
     }
     let _ = std::fs::remove_dir(fresh);
-    moved?;
-    links(Path::new("/"), Path::new(USR))
+    moved
+}
+
+/// The filesystem is made larger, and can be written to as long as this takes. What runs out of it goes on.
+fn unpack_beside(packed: &[u8], room: Room) -> io::Result<()> {
+    let none: Option<&str> = None;
+    let size = format!("size={}", room.own_bytes + room.others_bytes);
+    let writable = MsFlags::MS_REMOUNT | MsFlags::MS_NODEV | MsFlags::MS_NOSUID;
+    mount(none, USR, none, writable, Some(size.as_str()))?;
+    let unpacked = unpack::unpack(packed, Path::new(USR), room.own_bytes);
+    mount(none, USR, none, MsFlags::MS_REMOUNT | READ_ONLY, none)?;
+    unpacked
 }
 
 /// What programs and the kernel name beside `/usr`: the loader, `/sbin`, and what they read in `/etc`. What is there stays.
@@ -244,6 +335,14 @@ fn links(root: &Path, usr: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// As people are told it.
+fn what_is_in(file: &str) -> &'static str {
+    match file {
+        CONTAINERD_FILE => "containerd",
+        _ => "the programs",
+    }
+}
+
 fn is_mounted() -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     mounts
@@ -255,16 +354,19 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let megabytes = |bytes: &u64| bytes.div_ceil(1_000_000);
         match self {
-            Step::Fetched { of_bytes, .. } => {
+            Step::Fetched { file, of_bytes, .. } => {
                 write!(
                     formatter,
-                    "farrier: fetching the programs of the boot image, {} MB",
+                    "farrier: fetching {} of the boot image, {} MB",
+                    what_is_in(file),
                     megabytes(of_bytes)
                 )
             }
-            Step::Mounted { bytes } => write!(
+            Step::Mounted { file, bytes } => write!(
                 formatter,
-                "farrier: the programs of the boot image are at {USR}, {} MB of memory",
+                "farrier: {} of the boot image {} at {USR}, {} MB of memory",
+                what_is_in(file),
+                if *file == CONTAINERD_FILE { "is" } else { "are" },
                 megabytes(bytes)
             ),
         }
@@ -309,7 +411,11 @@ mod tests {
             unpacked_bytes: 1 << 20,
             programs: vec!["mkfs.xfs".to_owned()],
         };
-        Tools::of_this_boot(Some(archive), http)
+        let seals = Seals {
+            tools: Some(archive),
+            ..Seals::default()
+        };
+        Tools::of_this_boot(seals, http)
     }
 
     async fn asked(tools: &Tools, program: &str) -> Result<(), ToolsError> {

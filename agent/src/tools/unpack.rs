@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use drivers::newc::Archive;
 
@@ -16,12 +16,30 @@ const LINK: u32 = 0o120_000;
 /// `PATH_MAX`.
 const MOST_LINK_BYTES: u64 = 4096;
 
-/// Unpacks a packed archive into `folder`, which is empty.
+/// Unpacks a packed archive into `folder`. Where another archive of the same boot image was unpacked before, files that both have stay as
+/// they are: they are of the same packages. When it fails, nothing of this archive is left.
 ///
 /// # Errors
 /// What the archive or the filesystem gives, and [`ErrorKind::InvalidData`] for more than `most_bytes`, and for what is no file, folder or
 /// link.
 pub(super) fn unpack(packed: &[u8], folder: &Path, most_bytes: u64) -> io::Result<()> {
+    let mut made = Vec::new();
+    let unpacked = unpack_into(packed, folder, most_bytes, &mut made);
+    if unpacked.is_err() {
+        // Files before the folders that they lie in.
+        for place in made.iter().rev() {
+            let _ = fs::remove_file(place).or_else(|_| fs::remove_dir(place));
+        }
+    }
+    unpacked
+}
+
+fn unpack_into(packed: &[u8], folder: &Path, most_bytes: u64, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    // What this archive has made already, it does not have twice.
+    let is_anothers = |place: &Path, made: &[PathBuf]| {
+        fs::symlink_metadata(place).is_ok_and(|there| there.is_file() || there.is_symlink())
+            && !made.iter().any(|own| own == place)
+    };
     let mut archive = Archive::new(zstd::Decoder::with_buffer(packed)?);
     let mut left_bytes = most_bytes;
     // Nothing is written through a link: what a path leads through was made here, as a folder.
@@ -39,12 +57,16 @@ pub(super) fn unpack(packed: &[u8], folder: &Path, most_bytes: u64) -> io::Resul
         let permissions = entry.mode & 0o777;
         match entry.mode & FORMAT {
             FOLDER => {
-                fs::DirBuilder::new()
-                    .mode(permissions)
-                    .create(&place)
-                    .map_err(named)?;
+                if !fs::symlink_metadata(&place).is_ok_and(|there| there.is_dir()) {
+                    fs::DirBuilder::new()
+                        .mode(permissions)
+                        .create(&place)
+                        .map_err(named)?;
+                    made.push(place);
+                }
                 folders.insert(entry.path.clone());
             }
+            FILE | LINK if is_anothers(&place, made) => {}
             FILE => {
                 let mut file = OpenOptions::new()
                     .write(true)
@@ -52,12 +74,14 @@ pub(super) fn unpack(packed: &[u8], folder: &Path, most_bytes: u64) -> io::Resul
                     .mode(permissions)
                     .open(&place)
                     .map_err(named)?;
+                made.push(place);
                 io::copy(&mut archive.content(), &mut file).map_err(named)?;
             }
             LINK if entry.bytes <= MOST_LINK_BYTES => {
                 let mut target = String::new();
                 archive.content().read_to_string(&mut target).map_err(named)?;
                 symlink(target, &place).map_err(named)?;
+                made.push(place);
             }
             _ => {
                 return Err(invalid(format!("{} is no file, folder or link", entry.path)));
@@ -116,6 +140,32 @@ mod tests {
             metadata.permissions().mode() & 0o777
         };
         assert_eq!((mode("sbin/mke2fs"), mode("sbin/text")), (0o755, 0o644));
+    }
+
+    #[test]
+    fn a_second_archive_comes_beside_the_first_and_is_gone_when_it_fails() {
+        let folder = tempfile::tempdir().expect("folder");
+        let text = |name: &str| fs::read_to_string(folder.path().join(name)).ok();
+        let first = packed(&[
+            (0o040_755, "lib", ""),
+            (0o100_755, "lib/libc.so.6", "C"),
+            (0o120_777, "lib/ld.so", "libc.so.6"),
+        ]);
+        unpack(&first, folder.path(), 64).expect("unpacked");
+        let second = packed(&[
+            (0o040_755, "lib", ""),
+            (0o100_755, "lib/libc.so.6", "C"),
+            (0o120_777, "lib/ld.so", "libc.so.6"),
+            (0o040_755, "sbin", ""),
+            (0o100_755, "sbin/runc", "runc"),
+            (0o100_755, "sbin/containerd", "much"),
+        ]);
+        let error = unpack(&second, folder.path(), 17).expect_err("too much");
+        assert!(error.to_string().contains("more than 17 B"), "{error}");
+        assert!(!folder.path().join("sbin").exists() && text("lib/ld.so").is_some());
+        unpack(&second, folder.path(), 64).expect("unpacked");
+        assert_eq!(text("sbin/runc").as_deref(), Some("runc"));
+        assert_eq!(text("lib/ld.so").as_deref(), Some("C"));
     }
 
     #[test]

@@ -67,6 +67,7 @@ impl Identity {
             last_epoch: greeting.last_epoch,
             last_death: String::new(),
             notices: Vec::new(),
+            runtimes: Vec::new(),
         }
     }
 }

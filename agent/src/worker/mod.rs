@@ -40,6 +40,9 @@ use crate::inventory::watch::Watched;
 use crate::last_words;
 use crate::needed::spawn_needed;
 use crate::notices;
+use crate::notices::say_and_tell;
+#[cfg(feature = "containerd")]
+use crate::own_containerd;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
@@ -169,17 +172,63 @@ fn images(settings: &Settings) -> Result<SharedImages, String> {
 }
 
 #[cfg(feature = "containerd")]
-fn stores(settings: &Settings) -> Result<SharedImages, String> {
+fn stores(settings: &Settings) -> Result<Option<SharedImages>, String> {
+    let own = match whose_containerd(settings) {
+        Whose::BootImage => Some(settings.tools.clone()),
+        Whose::Somebody => None,
+        Whose::Nobody => return Ok(None),
+    };
     let registries = settings.surroundings.registries(&settings.registries)?;
     // Two agents of one machine have folders of their own.
     let owner = format!("{} {}", settings.identity.mac, settings.state_dir.display());
-    let stores = Stores::at(&settings.runtime.containerd_address, &owner, registries)?;
-    Ok(Arc::new(stores))
+    let address = &settings.runtime.containerd_address;
+    Ok(Some(Arc::new(Stores::at(address, &owner, own, registries)?)))
+}
+
+#[cfg(not(feature = "containerd"))]
+fn stores(_: &Settings) -> Result<Option<SharedImages>, String> {
+    Ok(None)
+}
+
+/// Whose containerd it is.
+#[cfg(feature = "containerd")]
+enum Whose {
+    /// Of the boot image, which the agent starts.
+    BootImage,
+    /// Of the host, or named by whoever booted the machine.
+    Somebody,
+    /// The boot image has none, and nobody has named another.
+    Nobody,
+}
+
+#[cfg(feature = "containerd")]
+fn whose_containerd(settings: &Settings) -> Whose {
+    let is_named = settings.runtime.containerd_address != RuntimeParameters::default().containerd_address;
+    if settings.setting == Setting::Host || is_named {
+        return Whose::Somebody;
+    }
+    if settings.tools.has(own_containerd::PROGRAM) {
+        return Whose::BootImage;
+    }
+    // An image of somebody's own has started one by itself.
+    if settings.runtime.containerd_address.exists() {
+        return Whose::Somebody;
+    }
+    Whose::Nobody
+}
+
+#[cfg(feature = "containerd")]
+fn has_containerd(settings: &Settings) -> bool {
+    match whose_containerd(settings) {
+        Whose::BootImage => true,
+        Whose::Nobody => false,
+        Whose::Somebody => settings.runtime.containerd_address.exists(),
+    }
 }
 
 fn runtimes(settings: &Settings) -> Runtimes {
-    let said = |images: Result<SharedImages, String>, by: &str| match images {
-        Ok(images) => Some(images),
+    let said = |images: Result<Option<SharedImages>, String>, by: &str| match images {
+        Ok(images) => images,
         Err(why) => {
             say(&format!(
                 "no images can be pulled for {by}, and actions that are images fail there: {why}"
@@ -187,12 +236,16 @@ fn runtimes(settings: &Settings) -> Runtimes {
             None
         }
     };
+    let stores = stores(settings);
+    if matches!(stores, Ok(None)) && settings.runtime.prefers_containerd {
+        say_and_tell(
+            "farrier.runtime=containerd is on the kernel command line, and this boot image has no containerd: actions that are images \
+             fail; build the image with --profile containerd, or take the parameter out",
+        );
+    }
     Runtimes {
-        namespaces: said(images(settings), actions::NAMESPACES),
-        #[cfg(feature = "containerd")]
-        containerd: said(stores(settings), actions::CONTAINERD),
-        #[cfg(not(feature = "containerd"))]
-        containerd: None,
+        namespaces: said(images(settings).map(Some), actions::NAMESPACES),
+        containerd: said(stores, actions::CONTAINERD),
         prefers_containerd: settings.runtime.prefers_containerd,
     }
 }
@@ -249,12 +302,24 @@ impl Worker {
         worker
     }
 
+    /// Who runs actions that are images here, as templates name them.
+    fn runtimes_here(&self) -> Vec<String> {
+        let has = [
+            (actions::NAMESPACES, self.runtimes.namespaces.is_some()),
+            #[cfg(feature = "containerd")]
+            (actions::CONTAINERD, has_containerd(&self.settings)),
+        ];
+        let there = has.into_iter().filter(|(_, is_there)| *is_there);
+        there.map(|(name, _)| name.to_owned()).collect()
+    }
+
     fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Open(stream) => {
                 let mut hello = self.settings.identity.hello(self.core.hello());
                 hello.last_death = self.last_death();
                 hello.notices = notices::untold();
+                hello.runtimes = self.runtimes_here();
                 self.notices_sent.clone_from(&hello.notices);
                 self.outbox.clear();
                 self.outbox.push_back(ToServer::Hello(hello));

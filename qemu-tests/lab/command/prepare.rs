@@ -177,7 +177,7 @@ fn image_options(
         output: output.to_owned(),
         others: image::Others::Refuse,
         cache: work_dir.join("packages"),
-        profile,
+        profiles: profile.into(),
         firmware: None,
         suite: paths.suite.clone(),
         kernel_package: None,

@@ -200,12 +200,17 @@ pub(crate) fn built(boot_dir: &str, more: &[&str]) -> Manifest {
 
 /// As [`built`], whatever comes of it.
 pub(crate) fn build(boot_dir: &Path, more: &[&str]) -> Output {
+    build_with("FARRIER_AGENT", boot_dir, more)
+}
+
+/// As [`build`], with the agent that this variable names.
+pub(crate) fn build_with(agent: &str, boot_dir: &Path, more: &[&str]) -> Output {
     let lab_dir = path_from("FARRIER_LAB_DIR");
     Command::new(path_from("FARRIER_BIN"))
         .args(["image", "build", "--boot-dir"])
         .arg(boot_dir)
         .arg("--agent")
-        .arg(path_from("FARRIER_AGENT"))
+        .arg(path_from(agent))
         .arg("--cache")
         .arg(lab_dir.join("packages"))
         .args(more)

@@ -278,7 +278,7 @@ pub(crate) fn push_image(folder: &Path) {
 }
 
 /// The file that the second layer of an image has, its content, and what is run: as `config` of an image says it.
-type Top<'a> = (&'a str, &'a str, &'a str);
+pub(crate) type Top<'a> = (&'a str, &'a str, &'a str);
 
 const HELLO: Top = (
     "hello",
@@ -287,7 +287,7 @@ const HELLO: Top = (
 );
 
 /// Pushes an image of two layers: busybox, and one file.
-fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, config): Top) {
+pub(crate) fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, config): Top) {
     let folder = tempfile::tempdir_in(folder).unwrap();
     let folder = folder.path();
     let at = |name: &str| folder.join(name);
@@ -297,7 +297,7 @@ fn push_image_as(folder: &Path, repository: &str, tag: &str, (name, content, con
     fs::copy("/bin/busybox", at("base/bin/busybox")).expect("Debian's busybox-static");
     for applet in [
         "sh", "cat", "id", "head", "wc", "echo", "sleep", "ip", "cp", "dmesg", "cut", "tr", "dd", "wget",
-        "tail", "grep",
+        "tail", "grep", "ls", "mount", "mknod", "pidof", "rm", "touch",
     ] {
         symlink("busybox", at("base/bin").join(applet)).unwrap();
     }

@@ -1,7 +1,7 @@
 //! What takes minutes, and what is built from packages that nothing else needs: each test is a step of
 //! `cargo xtask test --all --only machines`. The ordinary command leaves them out by the name of this file.
 
-use crate::{controllers, deaths, hotplug, install, kernels, links, nics};
+use crate::{containerd, controllers, deaths, hotplug, install, kernels, links, nics};
 
 #[test]
 fn machines_boot_from_each_card_with_its_driver_alone() {
@@ -11,6 +11,11 @@ fn machines_boot_from_each_card_with_its_driver_alone() {
 #[test]
 fn a_disk_on_every_controller_is_written_read_and_told_of() {
     controllers::a_disk_on_every_controller_is_written_read_and_told_of();
+}
+
+#[test]
+fn a_boot_image_with_containerd_runs_by_it_what_the_agent_runs_by_itself() {
+    containerd::a_boot_image_with_containerd_runs_by_it_what_the_agent_runs_by_itself();
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod bad_images;
 mod bench;
 mod bmc;
 mod cards;
+mod containerd;
 mod containers;
 mod controllers;
 mod deaths;

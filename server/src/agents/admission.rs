@@ -69,6 +69,7 @@ impl ControlPlane {
             .register(&machine.name, mac, &hello.boot_id, boot.is_some())
         {
             Ok(registered) => {
+                registered.handle().says(&hello.runtimes);
                 tracing::info!(machine = machine.name, mac = text, peer, "agent attached");
                 self.record(Entry {
                     at: SystemTime::now(),

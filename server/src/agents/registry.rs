@@ -1,9 +1,10 @@
 //! The sessions that there are now: who holds a machine, and how it is woken.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use coordinator::machines::mac_text;
 use macaddr::MacAddr6;
 use proto::v1::ActionProgress;
 use tokio::sync::Notify;
@@ -18,6 +19,8 @@ pub(crate) struct Handle {
     pub(crate) machine: String,
     pub(crate) mac: MacAddr6,
     pub(crate) boot_id: String,
+    /// Its agent says who runs actions that are images, and no containerd does.
+    lacks_containerd: AtomicBool,
     /// There may be work.
     pub(crate) poked: Notify,
     /// A newer stream of the same machine came: end.
@@ -75,6 +78,7 @@ impl Registry {
             machine: machine.to_owned(),
             mac,
             boot_id: boot_id.to_owned(),
+            lacks_containerd: AtomicBool::new(false),
             heard: AtomicU64::new(clock::wall()),
             progress: Mutex::default(),
             poked: Notify::new(),
@@ -124,6 +128,15 @@ impl Registry {
         all
     }
 
+    /// The name of an attached machine that has no containerd, as it has booted, by a worker's text: a name or a MAC.
+    pub(crate) fn without_containerd(&self, worker: &str) -> Option<String> {
+        let sessions = self.lock();
+        let is_it = |handle: &&Arc<Handle>| handle.machine == worker || mac_text(handle.mac) == worker;
+        let handle = sessions.get(worker).or_else(|| sessions.values().find(is_it))?;
+        let lacks = handle.lacks_containerd.load(Ordering::Relaxed);
+        lacks.then(|| handle.machine.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -149,6 +162,12 @@ impl Drop for Registered {
 }
 
 impl Handle {
+    /// What the agent's Hello says of who runs actions that are images.
+    pub(crate) fn says(&self, runtimes: &[String]) {
+        let lacks = !runtimes.is_empty() && !runtimes.iter().any(|name| name == "containerd");
+        self.lacks_containerd.store(lacks, Ordering::Relaxed);
+    }
+
     pub(crate) fn heard(&self) {
         self.heard.store(clock::wall(), Ordering::Relaxed);
     }

@@ -33,7 +33,7 @@ use coordinator::once::{self, Once};
 use coordinator::steps::load;
 use coordinator::templates;
 use coordinator::{Answer, Input, NewWorkflow, Next};
-use workflow::language::{ImagePolicy, PolicyRule};
+use workflow::language::{Definition, ImagePolicy, PolicyRule, Runtime};
 
 /// What a client asks to be made.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +115,8 @@ impl ControlPlane {
             .db
             .with(move |view| new_workflow(view, &images, asked.clone()));
         let new = new.await?;
-        let (new, warnings) = new;
+        let (new, mut warnings) = new;
+        warnings.extend(self.without_containerd(&new.creation.definition));
         match self.step_to_its_end(Input::Create(Box::new(new))).await {
             Ok(Answer::Workflow(workflow)) => Ok((workflow, warnings)),
             Ok(Answer::Refused(refusal)) => Err(Error::Refused(refusal.to_string())),
@@ -126,6 +127,24 @@ impl ControlPlane {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The actions that are containerd's to run on a machine that is attached and has none. It may boot another image until then.
+    fn without_containerd(&self, definition: &Definition) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for task in &definition.tasks {
+            let mut actions = task.actions.iter();
+            if let Some(action) = actions.find(|action| action.runtime == Some(Runtime::Containerd))
+                && let Some(machine) = self.inner.agents.without_containerd(&task.worker)
+            {
+                warnings.push(format!(
+                    "task {:?}, action {:?}: runtime: containerd, and machine {machine} has booted an image without one: the action will \
+                     fail there; build the boot image with --profile containerd and start the machine again, or leave it out",
+                    task.name, action.name
+                ));
+            }
+        }
+        warnings
     }
 
     /// What a template renders to, whatever is wrong with it.

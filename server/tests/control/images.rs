@@ -173,6 +173,34 @@ async fn with_never_an_image_that_is_called_like_a_built_in_action_is_pulled() {
     }
 }
 
+#[tokio::test]
+async fn what_containerd_is_to_run_is_a_warning_where_the_machine_has_none() {
+    let text = format!(
+        "version: \"1\"\nname: by-containerd\ntasks:\n  - name: only\n    worker: \"{MAC}\"\n    actions:\n      - {{name: flash, image: \
+         \"quay.io/x@{DIGEST}\", runtime: containerd}}\n"
+    );
+    let lacks = "task \"only\", action \"flash\": runtime: containerd, and machine node1 has booted an image without one";
+    for (runtimes, is_told) in [
+        (&["namespaces"][..], true),
+        (&["namespaces", "containerd"], false),
+        // An agent of before.
+        (&[], false),
+    ] {
+        let (server, _dir) = Server::with_machine_and(Config::default()).await;
+        let mut hello = hello("boot-1");
+        hello.runtimes = runtimes.iter().map(|&name| name.to_owned()).collect();
+        let _agent = server.attach(hello).await.expect("attached");
+        let request = CreateWorkflowRequest {
+            text: text.clone(),
+            ..CreateWorkflowRequest::default()
+        };
+        let made = server.client().await.create_workflow(request).await;
+        let warnings = made.expect("workflow").into_inner().warnings;
+        let told = warnings.iter().any(|line| line.contains(lacks));
+        assert_eq!(told, is_told, "{runtimes:?}: {warnings:?}");
+    }
+}
+
 /// What an agent asks before it pulls.
 async fn asks(server: &Server, hello: &Hello, attempt: &str, nonce: u8) -> Result<PullSettings, Status> {
     let mut client = AgentServiceClient::connect(format!("http://{}", server.address))

@@ -104,6 +104,12 @@ pub(super) fn machines(choice: &Choice, tally: &mut Tally) {
     let Some(lab) = Lab::prepared(choice, tally) else {
         return;
     };
+    let mut agent = None;
+    tally.step("agent with the client of containerd", || {
+        agent = Some(build::agent_with_containerd()?);
+        Ok(())
+    });
+    let Some(agent) = agent else { return };
     let names = match lab.names() {
         Ok(names) => names.into_iter().filter(|name| name.starts_with(LONG)),
         Err(message) => return tally.step("tests of machines", || Err(message)),
@@ -113,6 +119,7 @@ pub(super) fn machines(choice: &Choice, tally: &mut Tally) {
         let name = names.get(step - 1).cloned().unwrap_or_default();
         let mut command = lab.tests();
         command.args(["--", "--exact", &name]);
+        command.env("FARRIER_AGENT_WITH_CONTAINERD", &agent);
         (name, command)
     });
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use image::apt::Suite;
-use image::{Firmware, Options, Others, OwnKernel, Profile};
+use image::{Firmware, Options, Others, OwnKernel, Profiles};
 
 use super::bars::Bars;
 use super::{directory, parsed};
@@ -20,6 +20,7 @@ Examples:
   farrier image build --boot-dir boot --mirror http://mirror.example/debian
   farrier image build --boot-dir boot --profile server --firmware non-free
   farrier image build --boot-dir boot --profile server --suite trixie-backports
+  farrier image build --boot-dir boot --profile server --profile containerd
   farrier image build --boot-dir boot --suite bookworm --kernel-package linux-image-amd64=6.1.170-1
   farrier image build --boot-dir boot --kernel ./vmlinuz --modules ./lib/modules/6.18.0
 
@@ -43,9 +44,10 @@ pub(crate) struct BuildArgs {
     /// The static farrier-agent [default: beside farrier, then /usr/lib/farrier/farrier-agent]
     #[arg(long, value_name = "FILE", env = "FARRIER_AGENT", hide_env_values = true)]
     agent: Option<PathBuf>,
-    /// Which kernel and drivers: lab (virtual machines) or server (physical ones)
-    #[arg(long, value_name = "NAME", default_value = "lab", value_parser = parsed::<Profile>)]
-    profile: Profile,
+    /// Which kernel and drivers: lab (virtual machines) or server (physical ones); containerd beside them adds containerd and runc, for
+    /// actions with runtime: containerd
+    #[arg(long = "profile", value_name = "NAME", default_value = "lab")]
+    profiles: Vec<String>,
     /// Firmware: none, free, or non-free too [default: none for lab, free for server]
     #[arg(long, value_name = "KIND", value_parser = parsed::<Firmware>)]
     firmware: Option<Firmware>,
@@ -86,7 +88,7 @@ pub(super) fn run(args: BuildArgs) -> Result<ExitCode, Failure> {
             Others::Refuse
         },
         cache: args.cache.unwrap_or_else(default_cache),
-        profile: args.profile,
+        profiles: Profiles::named(&args.profiles).map_err(|error| Failure::Usage(error.to_string()))?,
         firmware: args.firmware,
         suite: args.suite,
         kernel_package: args.kernel_package,
