@@ -312,3 +312,92 @@ fn descriptors_are_as_many_as_may_be_and_too_few_are_said() {
     let want = "512 file descriptors are too few for 1 machines at once, which take 516";
     assert!(said.contains(want), "{said}");
 }
+
+#[test]
+fn the_log_tells_what_begins_what_ends_and_who_is_not_known() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let file = dir.path().join("t.yaml");
+    let template = "version: '1'\nname: a \"note\"\ntasks: [{name: go, approve: {message: go on?}}]\n";
+    std::fs::write(&file, template).expect("write");
+    let serve = Serve::start(dir.path());
+    let id = serve.run(&["workflow", "create", "-q", "-f", file.to_str().expect("text")]);
+    serve.run(&["workflow", "cancel", id.trim()]);
+    let ready = serve.ready.clone();
+    let http = ready
+        .split(' ')
+        .find_map(|word| word.strip_prefix("http="))
+        .expect("http=");
+    for _ in 0..2 {
+        let mut stream = std::net::TcpStream::connect(http).expect("HTTP");
+        let request =
+            "GET /ipxe/script/52-54-00-99-99-99/auto.ipxe HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !serve
+        .run(&["machine", "boot-log", "--strangers"])
+        .contains("52:54:00:99:99:99")
+    {
+        assert!(Instant::now() < deadline);
+    }
+    let (_, said) = serve.signal(Signal::SIGTERM);
+    let lines = |words: &str| {
+        said.lines()
+            .filter(|line| line.contains(words))
+            .collect::<Vec<_>>()
+    };
+    let begins = lines("farrier begins");
+    let data = dir.path().display().to_string();
+    assert!(
+        begins.len() == 1 && begins[0].contains(env!("CARGO_PKG_VERSION")) && begins[0].contains(&data),
+        "{said}"
+    );
+    for (words, state) in [
+        ("a workflow is made", "PENDING"),
+        ("a workflow has ended", "CANCELLED"),
+    ] {
+        let told = lines(words);
+        assert_eq!(told.len(), 1, "{said}");
+        for word in [id.trim(), state, r#"a \"note\""#] {
+            assert!(told[0].contains(word), "{word}: {said}");
+        }
+    }
+    // Once, however often it asks.
+    assert_eq!(lines("a stranger asks").len(), 1, "{said}");
+    assert!(
+        lines("a stranger asks")[0].contains("52:54:00:99:99:99"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_log_in_json_is_json_to_its_last_line() {
+    let dir = tempfile::TempDir::new().expect("directory");
+    let mut server = command(dir.path());
+    let mut server = server
+        .args(["--log-format", "json"])
+        .spawn()
+        .expect("farrier runs");
+    let mut said = Vec::new();
+    let lines = BufReader::new(server.stderr.take().expect("stderr")).lines();
+    for line in lines.map_while(Result::ok) {
+        let line: serde_json::Value =
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        let is_ready = line["fields"]["message"] == "ready";
+        if is_ready {
+            assert!(
+                line["fields"]["api"]
+                    .as_str()
+                    .is_some_and(|api| api.starts_with("127.0.0.1:")),
+                "{line}"
+            );
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id()).expect("pid"));
+            kill(pid, Signal::SIGTERM).expect("it lives");
+        }
+        said.push((is_ready, line));
+    }
+    assert!(server.wait().expect("it ends").success());
+    assert!(said.iter().any(|(is_ready, _)| *is_ready), "{said:?}");
+}

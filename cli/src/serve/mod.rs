@@ -29,7 +29,7 @@ pub(crate) use config::ServeArgs;
 use config::{Contents, ServeConfig};
 
 use crate::commands::admin_token::keep;
-use crate::commands::log_to_stderr;
+use crate::commands::{LogFormat, log_to_stderr};
 use crate::failure::{Failure, chain};
 use crate::logins::{AUTHORITY, FIRST_TOKEN};
 use crate::terminal::say;
@@ -56,6 +56,12 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let descriptors = descriptors::raise();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        data = %config.data_dir.display(),
+        boot = %config.boots.boot_dir.display(),
+        "farrier begins"
+    );
     make_data_dir(&config)?;
     let boot_dir = config.boots.boot_dir.clone();
     let looked = tokio::task::spawn_blocking(move || boot_image::check(&boot_dir)).await;
@@ -79,7 +85,7 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
         .identity()
         .map_err(|error| Failure::Failed(format!("no certificate can be made: {}", chain(&error))))?;
     let control = open(&config, authority.pin()).await?;
-    make_first_token(&control, &config.data_dir.join(FIRST_TOKEN)).await?;
+    make_first_token(&control, &config.data_dir.join(FIRST_TOKEN), config.log_format).await?;
     look_at_descriptors(&control, descriptors).await;
     let wanted = SocketAddr::from((config.listen, config.grpc_port));
     let grpc = TcpListener::bind(wanted).await.map_err(|error| {
@@ -127,10 +133,16 @@ async fn serve(config: ServeConfig) -> Result<(), Failure> {
     let dhcp = boots
         .dhcp
         .map_or_else(|| "off".to_owned(), |dhcp| dhcp.to_string());
-    say(format_args!(
-        "farrier: ready grpc={grpc_address} api={api_address} http={} dhcp={dhcp} tftp={}",
-        boots.http, boots.tftp
-    ));
+    match config.log_format {
+        LogFormat::Text => say(format_args!(
+            "farrier: ready grpc={grpc_address} api={api_address} http={} dhcp={dhcp} tftp={}",
+            boots.http, boots.tftp
+        )),
+        LogFormat::Json => tracing::info!(
+            grpc = %grpc_address, api = %api_address, http = %boots.http, dhcp, tftp = %boots.tftp,
+            "ready"
+        ),
+    }
     notify::ready();
     let mut served = None;
     let mut netboot_ended = false;
@@ -220,7 +232,7 @@ fn make_data_dir(config: &ServeConfig) -> Result<(), Failure> {
 
 /// Keeps the token of whoever sets the server up in a file for its owner alone: before the server knows it, so that there is never
 /// one that nobody has.
-async fn make_first_token(control: &ControlPlane, path: &Path) -> Result<(), Failure> {
+async fn make_first_token(control: &ControlPlane, path: &Path, format: LogFormat) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::Failed(chain(error));
     let Some(token) = control.first_token().await.map_err(|error| failed(&error))? else {
         return Ok(());
@@ -230,11 +242,14 @@ async fn make_first_token(control: &ControlPlane, path: &Path) -> Result<(), Fai
         .keep_first_token(&token)
         .await
         .map_err(|error| failed(&error))?;
-    say(format_args!(
-        "farrier: the first token, of role admin, is in {}: commands on this host find it there; make others with `farrier token \
-         create`",
-        path.display()
-    ));
+    match format {
+        LogFormat::Text => say(format_args!(
+            "farrier: the first token, of role admin, is in {}: commands on this host find it there; make others with `farrier \
+             token create`",
+            path.display()
+        )),
+        LogFormat::Json => tracing::info!(file = %path.display(), "the first token, of role admin, is made"),
+    }
     Ok(())
 }
 

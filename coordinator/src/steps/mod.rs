@@ -218,6 +218,13 @@ pub enum Next {
     Carry(String),
     /// The workflow changed: tell who follows it.
     Changed { workflow: String },
+    /// A root was made, or has ended just now: the log says so.
+    Turned {
+        root: String,
+        name: String,
+        state: &'static str,
+        has_ended: bool,
+    },
     /// A root has ended: it is to be archived, when nobody needs it any more.
     Ended { root: String },
     /// [`Input::Timer`] at this time.

@@ -84,7 +84,7 @@ impl Server {
                 Next::Carry(key) => drop(self.step(Input::Carry { key })),
                 Next::Timer { at, workflow } => drop(self.timers.insert((at, workflow))),
                 Next::Wake(machine) => drop(self.woken.insert(machine)),
-                Next::Changed { .. } | Next::Ended { .. } => {}
+                Next::Changed { .. } | Next::Ended { .. } | Next::Turned { .. } => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
@@ -75,6 +75,7 @@ pub(crate) async fn write(
     tokio::pin!(stopped);
     let mut open = true;
     let mut rings = HashMap::new();
+    let mut strangers = Strangers::default();
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = tokio::select! {
@@ -93,7 +94,7 @@ pub(crate) async fn write(
         if dropped > 0 {
             batch.push(lost(dropped));
         }
-        let appended = append(&db, &mut rings, std::mem::take(&mut batch), limit);
+        let appended = append(&db, &mut rings, &mut strangers, std::mem::take(&mut batch), limit);
         match caught("writing the boot timeline", appended).await {
             // What the rings hold is read again.
             None => rings.clear(),
@@ -117,13 +118,14 @@ pub(crate) async fn write(
 async fn append(
     db: &Database,
     rings: &mut HashMap<String, Ring>,
+    strangers: &mut Strangers,
     entries: Vec<Entry>,
     limit: u64,
 ) -> Result<Vec<String>, Error> {
     let mut batch = Batch::default();
     let mut touched: HashMap<String, Ring> = HashMap::new();
     for entry in entries {
-        let name = ring_of(db, &entry).await?;
+        let name = ring_of(db, strangers, &entry).await?;
         if !rings.contains_key(&name) {
             let stored = db.get::<Ring>(format!("boot-ring/{name}")).await?;
             rings.insert(
@@ -151,12 +153,42 @@ async fn append(
 }
 
 /// A machine's own ring, or the one of strangers.
-async fn ring_of(db: &Database, entry: &Entry) -> Result<String, Error> {
+async fn ring_of(db: &Database, strangers: &mut Strangers, entry: &Entry) -> Result<String, Error> {
     let Some(mac) = entry.mac.map(mac_text) else {
         return Ok(STRANGERS.to_owned());
     };
     let known = db.get::<String>(format!("mac/{mac}")).await?.is_some();
+    if !known && strangers.is_new(&mac) {
+        tracing::info!(
+            mac,
+            "a stranger asks: give it a record with `farrier machine apply`, and it is served"
+        );
+    }
     Ok(if known { mac } else { STRANGERS.to_owned() })
+}
+
+/// Strangers that the log has told of: each once an hour, as many as are on a network.
+#[derive(Default)]
+struct Strangers(HashMap<String, Instant>);
+
+impl Strangers {
+    const EVERY: Duration = Duration::from_secs(3600);
+    const MOST: usize = 1024;
+
+    fn is_new(&mut self, mac: &str) -> bool {
+        if self.0.get(mac).is_some_and(|told| told.elapsed() < Self::EVERY) {
+            return false;
+        }
+        if self.0.len() >= Self::MOST {
+            self.0.retain(|_, told| told.elapsed() < Self::EVERY);
+        }
+        // Whoever makes up MACs is told of by the boot timeline alone.
+        if self.0.len() >= Self::MOST {
+            return false;
+        }
+        self.0.insert(mac.to_owned(), Instant::now());
+        true
+    }
 }
 
 fn key(ring: &str, number: u64) -> String {

@@ -66,7 +66,9 @@ impl ControlPlane {
                     {
                         // A failed commit may have happened: what follows from it finds out, or finds nothing to do.
                         if !error.is_conflict() {
-                            plan.then.into_iter().for_each(|next| self.follow_up(next));
+                            let then = plan.then.into_iter();
+                            then.filter(|next| !matches!(next, Next::Turned { .. }))
+                                .for_each(|next| self.follow_up(next));
                         }
                         return Err(error);
                     }
@@ -117,6 +119,15 @@ impl ControlPlane {
     pub(crate) fn follow_up(&self, next: Next) {
         match next {
             Next::Changed { workflow } => self.changed(Change::Workflow(workflow)),
+            Next::Turned {
+                root,
+                name,
+                state,
+                has_ended: false,
+            } => tracing::info!(workflow = root, name, state, "a workflow is made"),
+            Next::Turned {
+                root, name, state, ..
+            } => tracing::info!(workflow = root, name, state, "a workflow has ended"),
             Next::Wake(machine) => self.inner.agents.poke(&machine),
             // Nobody receives any more when we stop: it is found in the store again.
             Next::Carry(key) => drop(self.inner.wants.outboxes.send(key)),

@@ -165,6 +165,20 @@ impl Step<'_> {
             }
             let workflow = id.to_owned();
             self.then.push(Next::Changed { workflow });
+            let was_final = change
+                .before
+                .as_ref()
+                .map(|before| before.workflow.head.state.is_final());
+            if after.head.parent.is_none()
+                && (was_final.is_none() || was_final == Some(false) && after.head.state.is_final())
+            {
+                self.then.push(Next::Turned {
+                    root: id.to_owned(),
+                    name: after.head.name.clone(),
+                    state: after.head.state.as_str(),
+                    has_ended: after.head.state.is_final(),
+                });
+            }
             if after.head.state.is_final() && after.head.parent.is_none() {
                 self.then.push(Next::Ended { root: id.to_owned() });
             }

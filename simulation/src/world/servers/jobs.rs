@@ -325,7 +325,7 @@ impl World {
                 }
                 Next::Wake(machine) => self.wake(server, &machine),
                 Next::Ended { root } => self.will_archive(server, root),
-                Next::Changed { .. } => {}
+                Next::Changed { .. } | Next::Turned { .. } => {}
             }
         }
     }
