@@ -55,7 +55,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
             ],
         ),
         ("reach", &[]),
-        ("disk", &["reach"]),
+        ("disk", &["partitions", "reach"]),
         ("container", &[]),
         ("oci", &["reach"]),
         ("containerd", &["container", "oci"]),
@@ -75,6 +75,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
                 "redaction",
             ],
         ),
+        ("partitions", &[]),
         ("image", &["drivers"]),
         (
             "simulation",
@@ -154,6 +155,7 @@ fn uses_of_modules(sources_of: &Path) -> BTreeSet<(String, String)> {
 #[test]
 fn pure_parts_have_no_runtime_no_socket_and_no_clock() {
     for part in [
+        "partitions",
         "workflow",
         "yaml",
         "dhcp",

@@ -12,7 +12,6 @@
 mod coding;
 mod decode;
 mod digest;
-mod ends;
 mod error;
 mod feed;
 mod formats;
@@ -23,10 +22,10 @@ pub mod outside;
 mod pipeline;
 mod redirects;
 mod source;
-mod target;
+pub(crate) mod target;
 #[cfg(test)]
 mod tests;
-mod writer;
+pub(crate) mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;

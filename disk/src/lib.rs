@@ -3,8 +3,10 @@
 //! Knows nothing of agents or gRPC. An image goes onto a disk in these steps, each usable alone:
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
+//! [`partition::partition`] gives a disk the table that a template declares.
 
 pub mod device;
+mod ends;
 pub mod filesystem;
 pub mod gpt;
 pub mod grow;
@@ -12,7 +14,9 @@ pub mod health;
 pub mod image;
 pub mod mbr;
 pub mod mount;
+pub mod partition;
 pub mod probe;
 pub mod publish;
+pub mod signatures;
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! MBR partition tables: read with bounds, logical partitions too.
+//! MBR partition tables: read with bounds, logical partitions too; made anew, without those.
 //!
 //! Source: UEFI specification 2.10, section 5.2; the numbers of logical partitions as in Linux block/partitions/msdos.c.
 
@@ -100,6 +100,59 @@ pub fn logical(
         }
     }
     Ok(found)
+}
+
+/// An entry to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw {
+    pub is_active: bool,
+    pub kind: u8,
+    pub first_sector: u32,
+    pub sectors: u32,
+}
+
+/// The disk's signature in a first sector, out of which the kernel makes PARTUUIDs.
+///
+/// Source: UEFI specification 2.10 table 5.1.
+pub const DISK_SIGNATURE: std::ops::Range<usize> = 440..444;
+
+/// A first sector without boot code, with up to four entries.
+///
+/// Heads and cylinders say "beyond what they reach", as the specification asks for of larger disks.
+pub fn encode(signature: u32, entries: &[Raw]) -> [u8; 512] {
+    let mut sector = [0; 512];
+    sector[DISK_SIGNATURE].copy_from_slice(&signature.to_le_bytes());
+    for (entry, into) in entries.iter().zip(sector[ENTRIES].chunks_exact_mut(16)) {
+        into[0] = if entry.is_active { 0x80 } else { 0 };
+        // The protective one begins at head 0, track 0, sector 2: UEFI table 5.4.
+        into[1..4].copy_from_slice(match entry.kind {
+            PROTECTIVE => &[0x00, 0x02, 0x00],
+            _ => &[0xfe, 0xff, 0xff],
+        });
+        into[4] = entry.kind;
+        into[5..8].copy_from_slice(match entry.kind {
+            PROTECTIVE => &[0xff, 0xff, 0xff],
+            _ => &[0xfe, 0xff, 0xff],
+        });
+        into[8..12].copy_from_slice(&entry.first_sector.to_le_bytes());
+        into[12..16].copy_from_slice(&entry.sectors.to_le_bytes());
+    }
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// Whether two first sectors name the same partitions: boot code, the disk's signature, heads and cylinders do not count.
+pub fn has_same_entries(one: &[u8], other: &[u8]) -> bool {
+    let counts = |sector: &[u8]| -> Option<Vec<u8>> {
+        let entries = sector.get(ENTRIES).filter(|_| has_boot_signature(sector))?;
+        let counting = entries
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !matches!(at % 16, 1..=3 | 5..=7));
+        Some(counting.map(|(_, byte)| *byte).collect())
+    };
+    let one = counts(one);
+    one.is_some() && one == counts(other)
 }
 
 fn entry(bytes: &[u8], number: u32) -> Option<Partition> {

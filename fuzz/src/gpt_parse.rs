@@ -1,4 +1,4 @@
-//! What is read from disks and images: partition tables and superblocks. No input may panic.
+//! What is read from disks and images: partition tables, superblocks and signatures. No input may panic.
 
 use disk::filesystem;
 use disk::gpt;
@@ -8,6 +8,7 @@ pub(crate) fn run(bytes: &[u8]) {
     // With the checksums made right, so that what lies behind them is reached.
     look(&sealed(bytes));
     let _ = filesystem::detect(bytes);
+    crate::partition_layout::signatures_of(bytes);
 }
 
 fn look(bytes: &[u8]) {

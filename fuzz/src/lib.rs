@@ -29,6 +29,7 @@ mod image_user;
 mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
+mod partition_layout;
 mod redacted_text;
 mod registry_archive;
 mod registry_challenge;
@@ -75,6 +76,7 @@ pub const TARGETS: &[Target] = &[
     target("machine_tables", machine_tables::run),
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
+    target("partition_layout", partition_layout::run),
     target("redacted_text", redacted_text::run),
     target("registry_archive", registry_archive::run),
     target("registry_challenge", registry_challenge::run),

@@ -2,6 +2,8 @@
 //!
 //! Also the gate to gptman, which panics on an entry size other than 128 and believes the number of entries.
 
+use partitions::Guid;
+
 /// Linux root for x86-64, as in the Discoverable Partitions Specification.
 pub(super) const ROOT_X86_64: [u8; 16] = guid(
     0x4f68_bce3,
@@ -24,9 +26,9 @@ pub(super) const LINUX_FILESYSTEM: [u8; 16] = guid(
     [0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4],
 );
 
-const SIGNATURE: &[u8; 8] = b"EFI PART";
-const HEADER_BYTES: usize = 92;
-const ENTRY_BYTES: usize = 128;
+pub(super) const SIGNATURE: &[u8; 8] = b"EFI PART";
+pub(super) const HEADER_BYTES: usize = 92;
+pub(super) const ENTRY_BYTES: usize = 128;
 /// The specification's minimum is 128; a table with more than 1024 is taken for garbage.
 const MAX_ENTRIES: u32 = 1024;
 
@@ -34,6 +36,7 @@ const MAX_ENTRIES: u32 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     pub sector_size: u64,
+    pub disk_guid: [u8; 16],
     pub backup_lba: u64,
     pub first_usable_lba: u64,
     pub last_usable_lba: u64,
@@ -83,17 +86,7 @@ impl Entry {
 
     /// The partition's own GUID as text, in lower case: PARTUUID.
     pub fn uuid(&self) -> String {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = self.unique_guid;
-        let rest: Vec<String> = rest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (first, last) = rest.split_at(2);
-        format!(
-            "{:08x}-{:04x}-{:04x}-{}-{}",
-            u32::from_le_bytes([a, b, c, d]),
-            u16::from_le_bytes([e, f]),
-            u16::from_le_bytes([g, h]),
-            first.concat(),
-            last.concat()
-        )
+        Guid(self.unique_guid).to_string()
     }
 
     /// The partition's name: PARTLABEL; `None`: it has none.
@@ -180,6 +173,10 @@ pub fn parse(start: &[u8], sector_size: u64) -> Result<Table, BadTable> {
     }
     let table = Table {
         sector_size,
+        disk_guid: *header
+            .get(56..)
+            .and_then(|rest| rest.first_chunk::<16>())
+            .ok_or("too short")?,
         backup_lba: u64_at(header, 32)?,
         first_usable_lba: u64_at(header, 40)?,
         last_usable_lba: u64_at(header, 48)?,

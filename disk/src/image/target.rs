@@ -15,10 +15,10 @@ use crate::publish::{self, KernelView};
 use crate::{device, probe};
 
 /// Direct I/O goes in multiples of this, whatever the disk's own sectors are.
-pub(super) const ALIGN: usize = 4096;
+pub(crate) const ALIGN: usize = 4096;
 
 /// A disk that nothing else uses, opened for writing.
-pub(super) struct Target {
+pub(crate) struct Target {
     path: PathBuf,
     /// Through the page cache; exclusive if a block device, so that nothing mounts it meanwhile.
     file: File,
@@ -34,7 +34,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Opens the target, having checked that it is there, is a disk and is not in use. Writes nothing.
-    pub(super) fn open(path: &Path) -> Result<Target, WriteError> {
+    pub(crate) fn open(path: &Path) -> Result<Target, WriteError> {
         let meta = std::fs::metadata(path).map_err(|err| match err.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => missing(path),
             _ => open_error(path, err),

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use super::ends::{Ends, FIRST_BYTES, Step};
 use super::judge::{self, Case, Judgement};
 use super::target::ALIGN;
 use super::{Content, WriteError};
+use crate::ends::{Ends, FIRST_BYTES, Step};
 use crate::gpt::{Backup, Fitted, Grow};
 use crate::publish::KernelView;
 
 /// How much of each end of the disk is zeroed first and written last: room for MBR, boot code and a GPT with 4 KiB
 /// sectors (6 sectors, 24 KiB), with a wide margin.
-pub(super) const END_BYTES: u64 = 1 << 20;
+pub(crate) const END_BYTES: u64 = 1 << 20;
 /// Runs of zeros are looked for in pieces of this size.
 const SEGMENT_BYTES: usize = 1 << 20;
 /// Blocks in flight; two fill and two drain.
@@ -84,7 +84,7 @@ impl BlockPool {
 }
 
 /// What is written to, and tells the kernel of its partitions.
-pub(super) trait Medium {
+pub(crate) trait Medium {
     fn path(&self) -> &Path;
     fn size(&self) -> u64;
     /// Logical sectors; `None` for a regular file, which has none.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use super::super::ends::Step;
 use super::super::writer::{Block, Demand, Finished, Medium, Piece, Writer};
 use super::*;
+use crate::ends::Step;
 use crate::gpt;
 use crate::testing::gpt_image;
 

@@ -9,11 +9,11 @@
 use std::ops::Range;
 
 /// The page that the kernel writes at once, and the largest sector there is.
-pub(super) const FIRST_BYTES: usize = 4096;
+pub(crate) const FIRST_BYTES: usize = 4096;
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Write {
         at: u64,
         bytes: Vec<u8>,
@@ -24,15 +24,15 @@ pub(super) enum Step {
 
 /// Where the ends are, and how large a sector is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ends {
-    pub(super) head: Range<u64>,
-    pub(super) tail: Range<u64>,
-    pub(super) sector_bytes: usize,
+pub(crate) struct Ends {
+    pub(crate) head: Range<u64>,
+    pub(crate) tail: Range<u64>,
+    pub(crate) sector_bytes: usize,
 }
 
 impl Ends {
     /// Makes zeros of both. `first` is what is on the disk at its start; `None`: that cannot be read.
-    pub(super) fn erase(&self, first: Option<&[u8]>) -> Vec<Step> {
+    pub(crate) fn erase(&self, first: Option<&[u8]>) -> Vec<Step> {
         let first_bytes = self.first_bytes(self.head.end);
         let mut steps = Vec::new();
         let rest = first.and_then(|first| self.without_first_sector(first));
@@ -58,7 +58,7 @@ impl Ends {
     }
 
     /// Writes both; each may be shorter than its end.
-    pub(super) fn write(&self, head: &[u8], tail: &[u8]) -> Vec<Step> {
+    pub(crate) fn write(&self, head: &[u8], tail: &[u8]) -> Vec<Step> {
         let (first, rest) = head.split_at(self.first_bytes(head.len() as u64));
         let mut steps = Vec::new();
         if !rest.is_empty() {
