@@ -27,7 +27,7 @@ fn each_part_uses_only_the_parts_that_it_may() {
         ("access", &[][..]),
         ("proto", &[]),
         ("yaml", &[]),
-        ("workflow", &["yaml"]),
+        ("workflow", &["partitions", "yaml"]),
         ("store", &[]),
         ("ephemeral", &[]),
         ("redaction", &[]),

@@ -67,7 +67,13 @@ fn every_example_is_named_like_its_file_and_says_what_it_does_and_how() {
     found.sort();
     assert_eq!(
         found,
-        ["debian", "rack-bring-up", "two-machines-handover", "wipe"]
+        [
+            "debian",
+            "partitioned",
+            "rack-bring-up",
+            "two-machines-handover",
+            "wipe"
+        ]
     );
 }
 
@@ -79,6 +85,31 @@ fn debian_writes_the_machine_s_own_disk_and_name() {
     assert_eq!(actions[0].environment["DEST_DISK"], "/dev/vda");
     assert_eq!(actions[1].environment["DEST_DISK"], "/dev/vda3");
     assert_eq!(actions[1].environment["CONTENTS"], "node1\n");
+}
+
+#[test]
+fn partitioned_makes_filesystems_where_the_table_is_new() {
+    let partitioned = definition("partitioned.yaml");
+    assert_eq!(names(&partitioned), ["disk", "filesystems"]);
+    let partition = &partitioned.tasks[0].actions[0];
+    let native = partition.native().unwrap();
+    let set = native.set_by(&partition.input).unwrap();
+    let layout = partitions::Layout::parse(set.get("TABLE").map(String::as_str), &set["PARTITIONS"]).unwrap();
+    let plan = layout.plan(20 << 30, 512).unwrap();
+    let names: Vec<&str> = plan
+        .partitions
+        .iter()
+        .filter_map(|one| one.name.as_deref())
+        .collect();
+    assert_eq!(names, ["efi", "swap", "root"]);
+    assert!(plan.partitions[2].size_bytes > 15 << 30);
+    let make = &partitioned.tasks[1].actions[0].environment["CMD_LINE"];
+    for name in names {
+        assert!(
+            make.contains(&format!("tasks.disk.outputs.paths.{name}")),
+            "{make}"
+        );
+    }
 }
 
 #[test]

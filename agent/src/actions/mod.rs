@@ -20,6 +20,7 @@ mod left_devices;
 mod lines;
 mod mount_points;
 mod output;
+mod partition;
 mod process;
 mod programs;
 mod reboot;
@@ -55,7 +56,14 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 5] = ["cexec", "image2disk", "poweroff", "reboot", "writefile"];
+pub const NATIVE: [&str; 6] = [
+    "cexec",
+    "image2disk",
+    "partition",
+    "poweroff",
+    "reboot",
+    "writefile",
+];
 /// A message travels in a report, and reports are kept: what is longer is cut.
 const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
@@ -217,6 +225,7 @@ async fn dispatch(
     match native {
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
+        "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
@@ -245,6 +254,7 @@ fn none_of_ours(run: &v1::RunAction) -> String {
 fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     match native {
         "image2disk" => Some(&image2disk::VARIABLES),
+        "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "writefile" => Some(&writefile::VARIABLES),
         _ => None,

@@ -54,12 +54,14 @@ impl Native {
                 Value::Bool(false) => String::new(),
                 Value::String(text) => text.clone(),
                 Value::Bool(true) | Value::Number(_) => value.to_string(),
+                Value::Array(_) if self.lists.contains(&variable) => value.to_string(),
                 Value::Array(_) | Value::Object(_) => {
                     let kind = if value.is_array() { "a list" } else { "a map" };
-                    let message = format!(
-                        "{field} is {kind}: {} takes a text, a number, true or false there",
-                        self.name
-                    );
+                    let takes = match self.lists.contains(&variable) {
+                        true => "a list",
+                        false => "a text, a number, true or false",
+                    };
+                    let message = format!("{field} is {kind}: {} takes {takes} there", self.name);
                     say(field, false, message);
                     continue;
                 }
@@ -167,6 +169,7 @@ impl<'a> Check<'a> {
                 self.problem(entry.at, Kind::Twice, message);
             }
         }
+        self.partitions(fields, native, &input, environment);
         input
     }
 

@@ -27,6 +27,7 @@ mod image_reference;
 mod inputs;
 mod native;
 mod native_lines;
+mod partitions;
 mod policy;
 mod problem;
 mod references;

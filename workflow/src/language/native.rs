@@ -17,6 +17,8 @@ pub struct Native {
     pub writes: Writes,
     /// The variables that it reads, sorted.
     pub variables: &'static [&'static str],
+    /// Those of them that an input may give as a list: the action reads it as JSON.
+    pub lists: &'static [&'static str],
 }
 
 /// What an action changes on a disk, and the variable that names the disk. Without that variable it changes none.
@@ -40,7 +42,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 5] = [
+pub const NATIVE: [Native; 6] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
@@ -52,6 +54,7 @@ pub const NATIVE: [Native; 5] = [
             "FS_TYPE",
             "UPDATE_RESOLV_CONF",
         ],
+        lists: &[],
     },
     Native {
         name: "image2disk",
@@ -73,16 +76,25 @@ pub const NATIVE: [Native; 5] = [
             "RETRY_ENABLED",
             "SHA256",
         ],
+        lists: &[],
+    },
+    Native {
+        name: "partition",
+        writes: Writes::WholeDisk { disk: "DEST_DISK" },
+        variables: &["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "TABLE"],
+        lists: &["PARTITIONS"],
     },
     Native {
         name: "poweroff",
         writes: Writes::Nothing,
         variables: &[],
+        lists: &[],
     },
     Native {
         name: "reboot",
         writes: Writes::Nothing,
         variables: &[],
+        lists: &[],
     },
     Native {
         name: "writefile",
@@ -97,6 +109,7 @@ pub const NATIVE: [Native; 5] = [
             "MODE",
             "UID",
         ],
+        lists: &[],
     },
 ];
 
