@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::signatures;
 pub use links::refresh as refresh_links;
 pub use names::{Content, Contents, contents};
 pub use select::{SelectError, resolve, select};
@@ -77,6 +78,9 @@ pub struct Disk {
     pub sequence: Option<u64>,
     /// Who uses the disk or a partition of it; empty: nobody.
     pub users: Vec<String>,
+    /// Whether it has no partition and no signature of anything; `None`: it was not looked at. See [`look_at_content`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub empty: Option<bool>,
 }
 
 /// A partition that the kernel knows.
@@ -122,6 +126,26 @@ pub fn list(system: &System, include: Include) -> io::Result<Vec<Disk>> {
     })
 }
 
+/// Says of each disk whether it is empty. Reads some sectors of each; one that cannot be read is taken for not empty. Blocks.
+pub fn look_at_content(disks: &mut [Disk]) {
+    for disk in disks {
+        let is_free = disk.partitions.is_empty() && disk.users.is_empty();
+        disk.empty = Some(is_free && has_nothing(disk).unwrap_or(false));
+    }
+}
+
+fn has_nothing(disk: &Disk) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+
+    let file = names::open(&disk.path)?;
+    let read = |at: u64, len: usize| {
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, at)?;
+        Ok(bytes)
+    };
+    Ok(signatures::find(disk.size_bytes, read)?.is_empty())
+}
+
 /// All disks in a line, for error messages: `/dev/vda (10 GiB, virtio, serial abc), …`.
 pub fn describe(disks: &[Disk]) -> String {
     if disks.is_empty() {
@@ -154,6 +178,10 @@ fn describe_one(disk: &Disk) -> String {
     if !disk.users.is_empty() {
         facts.push(format!("in use: {}", disk.users.join(" and ")));
     }
+    facts.extend(
+        disk.empty
+            .map(|empty| if empty { "empty" } else { "not empty" }.to_owned()),
+    );
     format!("{} ({})", disk.path.display(), facts.join(", "))
 }
 
@@ -213,6 +241,7 @@ fn read_disk(system: &System, dir: &Path, name: String) -> Option<Disk> {
             .and_then(|numbers| usage::parse_device(&numbers))
             .map(|device| users(system, device).unwrap_or_default())
             .unwrap_or_default(),
+        empty: None,
         name,
     };
     disk.ids = names::ids(&disk, dir);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Disk, Include, System, list};
 
+pub(super) use content::open;
 pub use content::{Content, Contents, contents};
 pub(super) use ids::ids;
 pub(super) use path::paths;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::names::{self, Name, Wanted};
-use super::{Disk, Include, System, describe, list};
+use super::{Disk, Include, System, describe, list, look_at_content};
 
 /// Names that an error quotes.
 const MAX_NAMES: usize = 20;
@@ -82,7 +82,10 @@ pub fn resolve(system: &System, hint: &str) -> Result<PathBuf, SelectError> {
     if hint.starts_with('/') && Path::new(hint).exists() {
         return Ok(PathBuf::from(hint));
     }
-    let disks = list(system, Include::DisksOnly)?;
+    let mut disks = list(system, Include::DisksOnly)?;
+    if asks_for_content(hint) {
+        look_at_content(&mut disks);
+    }
     if let Some(partition) = disks
         .iter()
         .flat_map(|disk| &disk.partitions)
@@ -190,9 +193,11 @@ fn listed<'a>(names: impl Iterator<Item = &'a Name>) -> String {
 /// The one disk that a hint is about.
 ///
 /// A hint is a device path (`/dev/vda`, `/dev/disk/by-id/…`), a bare name, serial, WWN or by-id name, or conditions
-/// separated by commas that must all hold: `name=`, `serial=`, `wwn=`, `model=`, `id=`, `transport=`,
-/// `rotational=true|false`, `removable=true|false`, `size=`, `size>=`, `size<=` with K, M, G, T (powers of 1024) or
-/// KB, MB, GB, TB (of 1000).
+/// separated by commas that must all hold: `name=`, `serial=`, `wwn=`, `model=` (its beginning with `*` behind it), `id=`,
+/// `path=` (a name by path), `pci=` (the address of its controller), `transport=`, `rotational=true|false`,
+/// `removable=true|false`, `empty=true|false` (of disks that were [looked at](look_at_content)), `size=`, `size>=`, `size<=`
+/// with K, M, G, T (powers of 1024) or KB, MB, GB, TB (of 1000). `pick=smallest` and `pick=largest` take one of those that
+/// meet the others.
 ///
 /// # Errors
 /// A hint that fits none or several is refused with the list of the disks.
@@ -201,10 +206,21 @@ pub fn select<'a>(disks: &'a [Disk], hint: &str) -> Result<&'a Disk, SelectError
         .split(',')
         .map(|part| condition(hint, part))
         .collect::<Result<_, _>>()?;
-    let matching: Vec<&Disk> = disks
+    let mut matching: Vec<&Disk> = disks
         .iter()
         .filter(|disk| conditions.iter().all(|condition| condition.holds(disk)))
         .collect();
+    for condition in &conditions {
+        let Condition::Pick(pick) = condition else {
+            continue;
+        };
+        let sizes = matching.iter().map(|disk| disk.size_bytes);
+        let wanted = match pick {
+            Pick::Largest => sizes.max(),
+            Pick::Smallest => sizes.min(),
+        };
+        matching.retain(|disk| Some(disk.size_bytes) == wanted);
+    }
     match matching.as_slice() {
         [only] => Ok(only),
         [] => Err(SelectError::NoneMatches {
@@ -227,16 +243,32 @@ fn is_named(disk: &Disk, name: &str) -> bool {
 
 enum Condition {
     Any(String),
+    Empty(bool),
     Id(String),
     Model(String),
     Name(String),
     Path(String),
+    Pci(String),
+    Pick(Pick),
     Removable(bool),
     Rotational(bool),
     Serial(String),
     Size(Relation, u64),
     Transport(String),
     Wwn(String),
+}
+
+/// Which one of several.
+#[derive(Clone, Copy)]
+enum Pick {
+    Largest,
+    Smallest,
+}
+
+/// Whether disks have to be read to be chosen among.
+fn asks_for_content(hint: &str) -> bool {
+    hint.split(',')
+        .any(|part| matches!(condition(hint, part), Ok(Condition::Empty(_))))
 }
 
 #[derive(Clone, Copy)]
@@ -258,14 +290,30 @@ impl Condition {
                     || disk.ids.iter().any(|id| id == word)
             }
             Condition::Id(id) => disk.ids.iter().any(|have| have == id),
-            Condition::Model(model) => is(&disk.model, model),
+            Condition::Empty(want) => disk.empty == Some(*want),
+            Condition::Model(model) => match model.strip_suffix('*') {
+                Some(begin) => disk.model.as_ref().is_some_and(|have| {
+                    have.get(..begin.len())
+                        .is_some_and(|have| have.eq_ignore_ascii_case(begin))
+                }),
+                None => is(&disk.model, model),
+            },
             Condition::Name(name) => is_named(disk, name),
             Condition::Path(path) => match path.strip_prefix("/dev/disk/by-id/") {
                 Some(id) => disk.ids.iter().any(|have| have == id),
+                None if !path.starts_with('/') => disk.paths.iter().any(|have| have == path),
                 None => std::iter::once(&disk.path)
                     .chain(&disk.other_paths)
                     .any(|one| one == Path::new(path)),
             },
+            Condition::Pci(address) => disk.paths.iter().any(|path| {
+                let behind = path
+                    .strip_prefix("pci-")
+                    .and_then(|path| path.strip_prefix(address.as_str()));
+                behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('-'))
+            }),
+            // It is for all that meet the other conditions together.
+            Condition::Pick(_) => true,
             Condition::Removable(want) => disk.removable == *want,
             Condition::Rotational(want) => disk.rotational == *want,
             Condition::Serial(serial) => is(&disk.serial, serial),
@@ -328,16 +376,27 @@ fn condition(hint: &str, part: &str) -> Result<Condition, SelectError> {
             Ok(Condition::Size(relation, bytes))
         }
         (_, Relation::AtLeast | Relation::AtMost) => Err(malformed("only a size is more or less")),
+        ("empty", _) => Ok(Condition::Empty(truth()?)),
         ("id" | "by-id", _) => Ok(Condition::Id(value)),
         ("model", _) => Ok(Condition::Model(value)),
         ("name", _) => Ok(Condition::Name(value)),
+        ("path" | "by-path", _) if value.starts_with('/') => {
+            Err(malformed("it is a name in /dev/disk/by-path, without the folder"))
+        }
+        ("path" | "by-path", _) => Ok(Condition::Path(value)),
+        ("pci", _) => Ok(Condition::Pci(value.to_ascii_lowercase())),
+        ("pick", _) => match value.as_str() {
+            "largest" => Ok(Condition::Pick(Pick::Largest)),
+            "smallest" => Ok(Condition::Pick(Pick::Smallest)),
+            _ => Err(malformed("it must be smallest or largest")),
+        },
         ("removable", _) => Ok(Condition::Removable(truth()?)),
         ("rotational", _) => Ok(Condition::Rotational(truth()?)),
         ("serial", _) => Ok(Condition::Serial(value)),
         ("transport" | "type", _) => Ok(Condition::Transport(value)),
         ("wwn" | "wwid", _) => Ok(Condition::Wwn(value)),
         _ => Err(malformed(
-            "known are id, model, name, removable, rotational, serial, size, transport and wwn",
+            "known are empty, id, model, name, path, pci, pick, removable, rotational, serial, size, transport and wwn",
         )),
     }
 }
@@ -418,6 +477,71 @@ mod tests {
             several.contains("2 disks") && several.contains("/dev/sdb") && !several.contains("/dev/sdc"),
             "{several}"
         );
+    }
+
+    #[test]
+    fn one_of_several_is_picked_by_its_size_and_by_being_empty() {
+        let mut disks = disks();
+        for (disk, (empty, controller, model)) in disks.iter_mut().zip([
+            (false, "pci-0000:00:1f.2-ata-1", "Samsung SSD 870"),
+            (true, "pci-0000:00:1f.2-ata-2", "SAMSUNG MZ7"),
+            (true, "pci-0000:00:1f.20", "ST4000"),
+        ]) {
+            disk.empty = Some(empty);
+            disk.paths = vec![controller.to_owned()];
+            disk.model = Some(model.to_owned());
+        }
+        let selected =
+            |hint: &str| select(&disks, hint).map_or_else(|err| err.to_string(), |disk| disk.name.clone());
+        for (hint, name) in [
+            ("pick=smallest", "sda"),
+            ("pick=largest", "sdc"),
+            ("size>=150G,pick=smallest", "sdb"),
+            ("pick=smallest,size>=150G", "sdb"),
+            ("empty=true,pick=smallest", "sdb"),
+            ("empty=false", "sda"),
+            ("empty=yes,rotational=true", "sdb"),
+            ("size>=150G,size<=300G", "sdb"),
+            ("path=pci-0000:00:1f.2-ata-2", "sdb"),
+            ("pci=0000:00:1f.2,pick=largest", "sdb"),
+            ("pci=0000:00:1F.20", "sdc"),
+            ("model=samsung*,empty=true", "sdb"),
+        ] {
+            assert_eq!(selected(hint), name, "{hint}");
+        }
+        let several = selected("empty=true");
+        assert!(
+            several.contains("2 disks are empty=true")
+                && several.contains("/dev/sdb")
+                && several.contains(", empty)"),
+            "{several}"
+        );
+        let none = selected("empty=true,size<=100G");
+        assert!(
+            none.contains("no disk is") && none.contains("not empty"),
+            "{none}"
+        );
+        for wrong in [
+            "pick=first",
+            "empty=perhaps",
+            "pci>=1",
+            "path=/dev/disk/by-path/x",
+        ] {
+            assert!(
+                selected(wrong).contains("not understood"),
+                "{wrong}: {}",
+                selected(wrong)
+            );
+        }
+        // Two of the same size are two.
+        let mut twins = disks.clone();
+        twins[2].size_bytes = twins[1].size_bytes;
+        let err = select(&twins, "pick=largest").unwrap_err();
+        assert!(matches!(err, SelectError::SeveralMatch { count: 2, .. }), "{err}");
+        // What was not looked at is neither.
+        let mut unknown = disks.clone();
+        unknown[1].empty = None;
+        assert!(select(&unknown, "empty=true,rotational=true").is_err());
     }
 
     #[test]

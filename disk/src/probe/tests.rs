@@ -270,10 +270,10 @@ fn a_disk_that_is_reached_in_two_ways_is_one() {
         "{described}"
     );
     // Who uses it in one way uses it in the other.
-    fs::create_dir_all(dir.path().join("sys/block/sde/holders/dm-0")).unwrap();
+    put(dir.path(), "sys/block/sde/holders/dm-0/dm/name", b"vg-root\n");
     for device in ["9:0", "9:1"] {
         let device = usage::parse_device(device).unwrap();
-        assert_eq!(users(&system, device).unwrap(), ["sde is part of dm-0"]);
+        assert_eq!(users(&system, device).unwrap(), ["sde is part of vg-root (dm-0)"]);
     }
     assert_eq!(
         users(&system, usage::parse_device("9:2").unwrap()).unwrap(),
@@ -281,5 +281,54 @@ fn a_disk_that_is_reached_in_two_ways_is_one() {
     );
     let disks = list(&system, Include::DisksOnly).unwrap();
     let first = disks.iter().find(|disk| disk.name == "sdd").unwrap();
-    assert_eq!(first.users, ["sde is part of dm-0"]);
+    assert_eq!(first.users, ["sde is part of vg-root (dm-0)"]);
+}
+
+#[test]
+fn a_disk_is_empty_that_has_no_partition_no_signature_and_no_user() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = |name: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut content = vec![0; 4 << 20];
+        change(&mut content);
+        let path = dir.path().join(name);
+        fs::write(&path, content).unwrap();
+        Disk {
+            name: name.to_owned(),
+            path,
+            size_bytes: 4 << 20,
+            ..Disk::default()
+        }
+    };
+    let mut disks = vec![
+        disk("zeros", &|_| {}),
+        // Content without any form is nothing that somebody would find again.
+        disk("noise", &|content| content[8192..9000].fill(7)),
+        disk("ext4", &|content| {
+            content[0x438..0x43a].copy_from_slice(&[0x53, 0xef])
+        }),
+        disk("raid", &|content| {
+            let at = content.len() - 8192;
+            content[at..at + 4].copy_from_slice(&0xa92b_4efc_u32.to_le_bytes());
+        }),
+        disk("table", &|content| {
+            content[510..512].copy_from_slice(&[0x55, 0xaa])
+        }),
+        Disk {
+            users: vec!["it is part of md0".to_owned()],
+            ..disk("used", &|_| {})
+        },
+        Disk {
+            partitions: vec![Partition::default()],
+            ..disk("partitioned", &|_| {})
+        },
+        Disk {
+            path: dir.path().join("gone"),
+            ..Disk::default()
+        },
+    ];
+    look_at_content(&mut disks);
+    let empty: Vec<Option<bool>> = disks.iter().map(|disk| disk.empty).collect();
+    let [yes, no] = [Some(true), Some(false)];
+    assert_eq!(empty, [yes, yes, no, no, no, no, no, no]);
+    assert_eq!(select(&disks[1..], "empty=true").unwrap().name, "noise");
 }

@@ -31,10 +31,7 @@ pub fn users(system: &System, device: u64) -> io::Result<Vec<String>> {
         }
         let dir = system.sys.join("dev/block").join(text(*number));
         for holder in fs::read_dir(dir.join("holders")).into_iter().flatten().flatten() {
-            users.push(format!(
-                "{name} is part of {}",
-                holder.file_name().to_string_lossy()
-            ));
+            users.push(format!("{name} is part of {}", holder_name(&holder.path())));
         }
     }
     Ok(users)
@@ -64,6 +61,15 @@ fn family(system: &System, device: u64) -> BTreeMap<u64, String> {
         }
     }
     family
+}
+
+/// `md0`; of a device-mapper device what its maker calls it, too: `vg-root (dm-0)`.
+fn holder_name(dir: &Path) -> String {
+    let kernel = file_name(dir);
+    match fs::read_to_string(dir.join("dm/name")) {
+        Ok(name) if !name.trim().is_empty() => format!("{} ({kernel})", name.trim()),
+        _ => kernel,
+    }
 }
 
 fn file_name(dir: &Path) -> String {

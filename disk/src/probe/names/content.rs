@@ -129,7 +129,7 @@ fn found_on(device: &Path, size_bytes: u64) -> Option<filesystem::Filesystem> {
 }
 
 /// Opens for reading without what an earlier reading left in memory: a partition and its disk have each their own.
-fn open(device: &Path) -> io::Result<File> {
+pub(crate) fn open(device: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
