@@ -61,6 +61,28 @@ impl Failure {
         }
     }
 
+    /// What failed about one of several files: named, unless each of its lines names it.
+    pub(crate) fn of(self, source: &str) -> Self {
+        let named = |message: String| match message.starts_with(source) {
+            true => message,
+            false => format!("{source}: {message}"),
+        };
+        match self {
+            Failure::Failed(message) => Failure::Failed(named(message)),
+            Failure::NotFound(message) => Failure::NotFound(named(message)),
+            Failure::Denied(message) => Failure::Denied(named(message)),
+            other => other,
+        }
+    }
+
+    /// The same for a command whose exit code 1 says that things differ: what failed has another.
+    pub(crate) fn of_comparison(self) -> Self {
+        match self {
+            Failure::Failed(message) => Failure::Usage(message),
+            other => other,
+        }
+    }
+
     /// Of a server that is gone: what was noticed.
     pub(crate) fn why(&self) -> &str {
         match self {

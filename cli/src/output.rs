@@ -259,6 +259,11 @@ pub(crate) fn field(out: &mut Out, width: usize, what: &str, value: &str) -> Res
     Ok(writeln!(out, "{what:<width$}{}", set_in(value, width))?)
 }
 
+/// Prints things in a format for programs.
+pub(crate) fn values<T: Serialize>(out: &mut Out, format: Format, items: &[T]) -> Result<(), Failure> {
+    value(out, format, items)
+}
+
 fn value<T: Serialize + ?Sized>(out: &mut Out, format: Format, item: &T) -> Result<(), Failure> {
     let value = shown(item)?;
     document(out, format, &value)

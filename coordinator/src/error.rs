@@ -8,6 +8,9 @@ pub enum Error {
     /// What a step is about has been archived: it is to be brought back first, then the step can be done.
     #[error("workflow {0} is archived")]
     Archived(String),
+    /// It is not as who asks has seen it: somebody else changed it meanwhile.
+    #[error("{0}")]
+    Changed(String),
     /// Who asks is not who it says it is, or may not do this.
     #[error("{0}")]
     Denied(String),

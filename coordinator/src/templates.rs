@@ -9,6 +9,7 @@ use yaml::{Kind, Place};
 
 use crate::database::{Batch, Stored, View};
 use crate::error::Error;
+use crate::machines::ChangeKind;
 use crate::namespaces::{Reach, Scope, default_namespace, of};
 use crate::secrets;
 
@@ -215,6 +216,29 @@ fn out_of(mut carried: Carried, index: usize) -> Meant {
     }
 }
 
+/// The templates that a file names, for who deletes them: the namespace of each, empty where the file says none, and its name.
+///
+/// # Errors
+/// [`Error::Invalid`] when it has none, or one has no name.
+pub fn names(text: &str, source: &str) -> Result<Vec<(String, String)>, Error> {
+    let carried = language::carried(text).map_err(|found| Error::Invalid(lines(&found, source)))?;
+    let Some(carried) = carried else {
+        let name = named(text).ok_or_else(|| {
+            Error::Invalid(format!(
+                "{source}: line 1: the template has no name: write `name: NAME` in it"
+            ))
+        })?;
+        return Ok(vec![(String::new(), name)]);
+    };
+    if carried.templates.is_empty() {
+        return Err(no_template(&carried, source));
+    }
+    let templates = carried.templates.into_iter();
+    Ok(templates
+        .map(|template| (template.namespace, template.name))
+        .collect())
+}
+
 /// What a file asks for that a workflow is to be made from.
 #[derive(Debug)]
 pub struct Asked {
@@ -374,9 +398,22 @@ pub fn described(problem: &Problem, source: &str) -> String {
 pub struct Put {
     /// As it is stored afterwards.
     pub template: Template,
+    /// As it is stored now; `None`: there is none.
+    pub before: Option<Template>,
     pub warnings: Vec<String>,
     /// `None`: it is stored already, as it is.
     pub batch: Option<Batch>,
+}
+
+impl Put {
+    /// What it is: `created`, `updated` or `unchanged`.
+    pub fn change(&self) -> ChangeKind {
+        match (&self.batch, &self.before) {
+            (None, _) => ChangeKind::Unchanged,
+            (Some(_), None) => ChangeKind::Created,
+            (Some(_), Some(_)) => ChangeKind::Updated,
+        }
+    }
 }
 
 /// A text that is to be stored as a template.
@@ -428,6 +465,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
         Some(before) if before.value.text == text && before.value.labels == meant.labels => {
             return Ok(Put {
                 template: before.value.clone(),
+                before: Some(before.value.clone()),
                 warnings,
                 batch: None,
             });
@@ -451,7 +489,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
         },
     };
     let mut batch = Batch::default();
-    batch.expect(&key, before.map(|before| before.modified));
+    batch.expect(&key, before.as_ref().map(|before| before.modified));
     batch.put(&key, &template);
     batch.put(
         format!("template-id/{}", template.id),
@@ -459,6 +497,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
     );
     Ok(Put {
         template,
+        before: before.map(|before| before.value),
         warnings,
         batch: Some(batch),
     })

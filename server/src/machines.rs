@@ -18,24 +18,29 @@ use crate::timeline::{Entry, Outcome, Stage};
 use crate::within::Within;
 
 impl ControlPlane {
-    /// Creates and updates the machines of a file.
+    /// Creates and updates the machines of files.
     ///
     /// Nothing is changed when anything is wrong. Files of many machines are committed in several steps.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every problem, line and column.
+    /// [`Error::Invalid`] with every problem, line and column; [`Error::Changed`].
     pub(crate) async fn apply_machines(
         &self,
         within: Within,
-        file: machines::File,
+        files: Vec<machines::File>,
+        terms: machines::Terms,
     ) -> Result<Applied, Error> {
-        let served = self.inner.config.served.clone();
+        let terms = machines::Terms {
+            served: self.inner.config.served.clone(),
+            shown: redaction::redacted,
+            ..terms
+        };
         let _alone = self.inner.machines_turn.write().await;
         let now = clock::wall();
         let apply = self
             .inner
             .db
-            .with(move |view| machines::apply(view, &within.scope(view)?, &file, &served, now));
+            .with(move |view| machines::apply_all(view, &within.scope(view)?, &files, &terms, now));
         let mut applied = apply.await?;
         let mut committed = Ok(());
         for step in applied.steps.drain(..) {

@@ -193,7 +193,7 @@ mod tests {
         };
         let within = crate::within::Within::of_admin();
         control
-            .put_template(within.clone(), offered)
+            .put_template(within.clone(), offered, false)
             .await
             .expect("template");
         DEFECTS.lock().expect("not poisoned").extend(DONE_AGAIN);

@@ -1,6 +1,7 @@
 //! Templates, as people store and ask for them.
 
 use coordinator::Error;
+use coordinator::machines::ChangeKind;
 use coordinator::making;
 use coordinator::once::Once;
 use coordinator::templates::{self, Offered, Template};
@@ -12,13 +13,23 @@ use crate::control::ControlPlane;
 use crate::once::note;
 use crate::within::Within;
 
+/// A template as it is stored, or would be in a dry run.
+pub(crate) struct Stored {
+    pub(crate) template: Template,
+    pub(crate) change: ChangeKind,
+    /// As it was; `None`: there was none.
+    pub(crate) before: Option<Template>,
+    pub(crate) warnings: Vec<String>,
+}
+
 impl ControlPlane {
-    /// Stores a template under the name that it is to have, or that its text gives.
+    /// Stores a template under the name that it is to have, or that its text gives; with `is_dry_run` it is only checked.
     pub(crate) async fn put_template(
         &self,
         within: Within,
         offered: Offered,
-    ) -> Result<(Template, Vec<String>), Error> {
+        is_dry_run: bool,
+    ) -> Result<Stored, Error> {
         let object = templates::namespace_of(&offered.text, offered.name.trim(), &offered.source)?;
         let within = within.narrowed(&object)?;
         let images = self.inner.config.image_policy.clone();
@@ -35,12 +46,18 @@ impl ControlPlane {
                 Ok(put)
             });
             let put = put.await?;
-            let Some(batch) = put.batch else {
-                return Ok((put.template, put.warnings));
+            let stored = Stored {
+                change: put.change(),
+                template: put.template,
+                before: put.before,
+                warnings: put.warnings,
+            };
+            let Some(batch) = put.batch.filter(|_| !is_dry_run) else {
+                return Ok(stored);
             };
             match self.inner.db.commit(batch).await {
                 Err(error) if error.is_conflict() => {}
-                other => return other.map(|_| (put.template, put.warnings)),
+                other => return other.map(|_| stored),
             }
         }
     }

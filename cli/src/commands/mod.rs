@@ -3,8 +3,10 @@
 pub(crate) mod admin_token;
 pub(crate) mod candidates;
 pub(crate) mod completions;
+mod difference;
 pub(crate) mod events;
 pub(crate) mod health;
+mod given;
 pub(crate) mod image;
 pub(crate) mod lab;
 pub(crate) mod login;
@@ -410,6 +412,15 @@ fn json_devices(json: &str) -> Result<BTreeMap<String, String>, Failure> {
         other => Err(bad(format!("{key} is {other}, not text"))),
     };
     values.into_iter().map(text).collect()
+}
+
+/// Says why things could not be done; the last one is the command's own failure.
+fn last_of(mut failed: Vec<Failure>) -> Result<(), Failure> {
+    let last = failed.pop();
+    for failure in failed {
+        say(format_args!("farrier: {failure}"));
+    }
+    last.map_or(Ok(()), Err)
 }
 
 /// Warnings go to stderr, so that output stays what it is.

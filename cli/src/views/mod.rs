@@ -175,6 +175,12 @@ pub(crate) struct Template {
     pub(crate) version: u64,
     pub(crate) created_at: Option<String>,
     pub(crate) updated_at: Option<String>,
+    /// Of the object that carried it.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    /// What storing it came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) change: Option<String>,
     pub(crate) text: String,
 }
 
@@ -187,6 +193,8 @@ impl From<v1::Template> for Template {
             version: template.version,
             created_at: time(template.created_at),
             updated_at: time(template.updated_at),
+            labels: template.labels.into_iter().collect(),
+            change: given(template.change),
             text: template.text,
         }
     }

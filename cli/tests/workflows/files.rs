@@ -66,15 +66,15 @@ spec:
   hardwareMap: {device_1: 52:54:00:77:00:0c}
 ";
 
-struct Server {
+pub(crate) struct Server {
     _runtime: Runtime,
-    server: InProcess,
-    dir: tempfile::TempDir,
+    pub(crate) server: InProcess,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Server {
     /// With two machines.
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let runtime = Runtime::new().expect("runtime");
         let store = StoreHandle::new(MemoryStore::new());
         let server = runtime.block_on(InProcess::start(store, Config::default()));
@@ -88,23 +88,23 @@ impl Server {
         server
     }
 
-    fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).expect("write");
         path.display().to_string()
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         farrier(&self.server.api, args)
     }
 
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
         text(&self.run(args))
     }
 
     /// What it says on standard error, and the exit code.
-    fn said(&self, args: &[&str]) -> (Option<i32>, String) {
+    pub(crate) fn said(&self, args: &[&str]) -> (Option<i32>, String) {
         let output = self.run(args);
         let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
         (output.status.code(), said)
@@ -167,7 +167,7 @@ fn what_carries_a_template_is_validated_stored_rendered_and_made() {
     );
     assert_eq!(
         server.ok(&["template", "create", "-f", &two, "--name", "ubuntu"]),
-        "template ubuntu is stored, version 1\n"
+        "template ubuntu is unchanged, version 1\n"
     );
 }
 

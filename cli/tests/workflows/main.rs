@@ -10,6 +10,7 @@ mod files;
 mod follow;
 mod harness;
 mod hostile;
+mod many;
 mod once;
 mod people;
 mod record;

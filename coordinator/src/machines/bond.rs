@@ -147,7 +147,7 @@ fn is_link_name(text: &str, most: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::{Strictness, drafts};
+    use super::super::file::{File, Stored, drafts};
     use super::*;
 
     /// The kernel parameters of the one record, and what is said of it.
@@ -156,7 +156,11 @@ mod tests {
             "machine: n1\nmac: 52:54:00:77:00:0b\nmacs: [52:54:00:77:00:0c]\nkernel_params: quiet\nbond: {bond}\n"
         );
         let findings = Findings::default();
-        let drafts = drafts(&text, Strictness::default(), &findings);
+        let file = File {
+            text,
+            ..File::default()
+        };
+        let drafts = drafts(&file, Stored::NOTHING, &findings).drafts;
         let (problems, warnings) = findings.into_sorted();
         let said = problems.into_iter().chain(warnings);
         let said = said.map(|finding| finding.in_file("f")).collect();

@@ -6,9 +6,9 @@ use std::hash::Hash;
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
-use yaml::{Findings, Kind, Place};
+use yaml::{Finding, Findings, Kind, Place};
 
-use super::file::{Strictness, drafts};
+use super::file::{File, Stored, drafts};
 use super::names::{NAME_RULE, is_name};
 use super::{Machine, mac_text, parse_mac};
 
@@ -18,6 +18,8 @@ const MAX_INTERFACES: usize = 48;
 /// A machine, and where in the file it and what must be unique about it stand.
 #[derive(Debug)]
 pub(super) struct Draft {
+    /// Which of the files has it, from 0.
+    pub(super) file: usize,
     pub(super) place: Place,
     pub(super) machine: Machine,
     pub(super) macs: Vec<(MacAddr6, Place)>,
@@ -42,31 +44,116 @@ pub(super) struct Taken {
 /// An address of this server on the network that machines are on, and the length of that network's prefix.
 pub type Served = (Ipv4Addr, u8);
 
-/// The machines of a file, before the store was asked.
+/// What was found in files that belong together, each at its place.
+#[derive(Debug)]
+pub(super) struct Found {
+    files: Vec<(String, Findings)>,
+}
+
+impl Found {
+    pub(super) fn of(&self, draft: &Draft) -> &Findings {
+        // INVARIANT: a draft is of one of the files that this was made for.
+        &self.files[draft.file].1
+    }
+
+    /// The line of a draft, as one of `other` sees it.
+    fn line(&self, draft: &Draft, other: &Draft) -> String {
+        let line = draft.place.line;
+        self.in_file(line, draft.file, other.file)
+    }
+
+    fn in_file(&self, line: u32, file: usize, other: usize) -> String {
+        match self.files.get(file) {
+            Some((source, _)) if file != other => format!("{source}, line {line}"),
+            _ => format!("line {line}"),
+        }
+    }
+
+    /// Problems and warnings, a line each, file by file.
+    pub(super) fn into_lines(self) -> (Vec<String>, Vec<String>) {
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        for (source, findings) in self.files {
+            let lines = |found: Vec<Finding>| {
+                found
+                    .into_iter()
+                    .map(|one| one.in_file(&source))
+                    .collect::<Vec<_>>()
+            };
+            let (wrong, odd) = findings.into_sorted();
+            problems.extend(lines(wrong));
+            warnings.extend(lines(odd));
+        }
+        (problems, warnings)
+    }
+
+    /// Of the first file.
+    pub(super) fn into_first(self) -> Vec<Finding> {
+        let first = self.files.into_iter().next();
+        first.map_or_else(Vec::new, |(_, findings)| findings.into_sorted().0)
+    }
+}
+
+/// The machines of files, before the store was asked for more than records as they are `stored`.
 ///
-/// # Errors
-/// All problems of the file, in its order.
-pub(super) fn read(text: &str, served: &[Served], strictness: Strictness, findings: &Findings) -> Vec<Draft> {
-    let drafts = drafts(text, strictness, findings);
+/// All problems of the files are in what was found.
+pub(super) fn read(files: &[File], served: &[Served], stored: Stored<'_>) -> (Vec<Draft>, Found) {
+    let mut all = Vec::new();
+    let mut found = Found { files: Vec::new() };
+    let mut passed_over = Vec::new();
+    for (number, file) in files.iter().enumerate() {
+        let findings = Findings::default();
+        let read = drafts(file, stored, &findings);
+        all.extend(read.drafts.into_iter().map(|draft| Draft {
+            file: number,
+            ..draft
+        }));
+        // One that has other objects may stand beside files of machines.
+        if read.records == 0 && read.foreign.is_empty() && !findings.has_problems() {
+            findings.problem(START, Kind::Missing, "the file holds no machine");
+        }
+        passed_over.extend(read.foreign);
+        let source = match file.source.as_str() {
+            "" => "machines".to_owned(),
+            source => source.to_owned(),
+        };
+        found.files.push((source, findings));
+    }
+    let has_problems = found.files.iter().any(|(_, findings)| findings.has_problems());
+    if let (true, false, Some((_, findings))) = (all.is_empty(), has_problems, found.files.first()) {
+        let whose = match files.len() {
+            1 => "the file holds",
+            _ => "the files hold",
+        };
+        let message = format!("{whose} no machine, only {}", passed_over.join(", "));
+        findings.problem(START, Kind::Missing, message);
+    }
+    check(&all, served, &found);
+    (all, found)
+}
+
+/// What the drafts must not say, each by itself and together.
+fn check(drafts: &[Draft], served: &[Served], found: &Found) {
     for draft in drafts.iter().filter(|draft| draft.macs.len() > MAX_INTERFACES) {
         let message = format!(
             "machine {:?} has {} network interfaces, {MAX_INTERFACES} are the most: leave out those that never netboot",
             draft.machine.name,
             draft.macs.len()
         );
-        findings.problem(draft.place, Kind::TooMuch, message);
+        found.of(draft).problem(draft.place, Kind::TooMuch, message);
     }
     let names = drafts.iter().filter(|draft| !draft.machine.name.is_empty());
     for draft in names.clone() {
-        check_name(draft, findings);
+        check_name(draft, found.of(draft));
     }
-    for (address, place) in drafts.iter().flat_map(|draft| &draft.addresses) {
-        check_served(*address, *place, served, findings);
+    for draft in drafts {
+        for (address, place) in &draft.addresses {
+            check_served(*address, *place, served, found.of(draft));
+        }
     }
     once(
         names.map(|draft| (draft, &draft.machine.name, draft.place)),
         "machine",
-        findings,
+        found,
     );
     let macs = drafts.iter().flat_map(|draft| {
         draft
@@ -74,37 +161,39 @@ pub(super) fn read(text: &str, served: &[Served], strictness: Strictness, findin
             .iter()
             .map(move |(mac, at)| (draft, mac_text(*mac), *at))
     });
-    once(macs, "MAC", findings);
+    once(macs, "MAC", found);
     let addresses = drafts.iter().flat_map(|draft| {
         draft
             .addresses
             .iter()
             .map(move |(address, at)| (draft, address, *at))
     });
-    once(addresses, "address", findings);
+    once(addresses, "address", found);
     let agent_ids = drafts.iter().filter_map(|draft| {
         let (id, at) = draft.agent_id.as_ref()?;
-        check_agent_id(draft, id, *at, findings);
+        check_agent_id(draft, id, *at, found.of(draft));
         Some((draft, id, *at))
     });
-    once(agent_ids, "agent id", findings);
-    for draft in &drafts {
+    once(agent_ids, "agent id", found);
+    for draft in drafts {
         let same = |other: &&Draft| {
             let other = &other.machine;
             draft.agent_id.as_ref().is_some_and(|(id, _)| *id == other.name)
                 && other.name != draft.machine.name
         };
         if let (Some(other), Some((id, at))) = (drafts.iter().find(same), &draft.agent_id) {
-            let line = other.place.line;
-            findings.problem(
+            let line = found.line(other, draft);
+            found.of(draft).problem(
                 *at,
                 Kind::Conflict,
-                format!("agent id {id:?} is the name of another machine, in line {line}: {ANOTHER_ID}"),
+                format!("agent id {id:?} is the name of another machine, in {line}: {ANOTHER_ID}"),
             );
         }
     }
-    drafts
 }
+
+/// A whole file is meant.
+const START: Place = Place { line: 1, column: 1 };
 
 /// A name stands where a MAC or an agent id may stand, and in keys of the store between slashes.
 fn check_name(draft: &Draft, findings: &Findings) {
@@ -181,8 +270,9 @@ fn check_agent_id(draft: &Draft, id: &str, place: Place, findings: &Findings) {
 }
 
 /// What the drafts claim and another machine in the store has.
-pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, findings: &Findings) {
+pub(super) fn check_taken(drafts: &[Draft], taken: &Taken, found: &Found) {
     for draft in drafts {
+        let findings = found.of(draft);
         for (mac, place) in &draft.macs {
             if let Some(owner) = taken.macs.get(mac) {
                 let mac = mac_text(*mac);
@@ -239,23 +329,24 @@ pub(super) fn netmask_of(len: u32) -> Option<Ipv4Addr> {
 fn once<'a, K: Eq + Hash + Display>(
     claims: impl Iterator<Item = (&'a Draft, K, Place)>,
     what: &str,
-    findings: &Findings,
+    found: &Found,
 ) {
-    let mut first: HashMap<K, (String, Place)> = HashMap::new();
+    let mut first: HashMap<K, (String, Place, usize)> = HashMap::new();
     for (draft, value, place) in claims {
-        if let Some((owner, at)) = first.get(&value) {
+        if let Some((owner, at, file)) = first.get(&value) {
             let whose = if *owner == draft.machine.name || owner.is_empty() {
                 String::new()
             } else {
                 format!(" for machine {owner:?}")
             };
-            findings.problem(
+            let line = found.in_file(at.line, *file, draft.file);
+            found.of(draft).problem(
                 place,
                 Kind::Twice,
-                format!("{what} {value} is given twice: first in line {}{whose}", at.line),
+                format!("{what} {value} is given twice: first in {line}{whose}"),
             );
         } else {
-            first.insert(value, (draft.machine.name.clone(), place));
+            first.insert(value, (draft.machine.name.clone(), place, draft.file));
         }
     }
 }

@@ -3,8 +3,14 @@
 //! The files of the field are mixed: `kubectl get hardware -o yaml` gives a List, upstream's file backend has a bare list of
 //! Hardware, and a Namespace, a Secret or a BMC's Machine stands in the same file as the Hardware that it goes with. What is
 //! no machine is named and passed over, unless somebody is strict.
+//!
+//! What `farrier machine get -o yaml` shows is read, too: its `document` is the record. Where a credential was hidden when it was
+//! shown, the record keeps the one that is stored.
 
-use yaml::{Findings, Kind, Known, Limits, Node, Place, Unknown, What};
+use std::borrow::Cow;
+
+use serde_json::Value;
+use yaml::{Entry, Findings, Kind, Known, Limits, Node, Place, Unknown, What};
 
 use super::document::Draft;
 use super::{short, tinkerbell};
@@ -27,11 +33,49 @@ pub enum Strictness {
     Refuses,
 }
 
+/// A file of machines, as it is to be applied.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    pub text: String,
+    /// Its name, for messages.
+    pub source: String,
+    pub strictness: Strictness,
+}
+
+/// How a text is shown to people: with the credentials of its URLs hidden.
+pub type Shown = fn(&str) -> Cow<'_, str>;
+
+/// What is stored of machines, and how it was shown.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'s> {
+    /// The document of the machine of this name.
+    pub(super) document: &'s dyn Fn(&str) -> Option<Value>,
+    pub(super) shown: Shown,
+}
+
+impl Stored<'_> {
+    /// For files that stand alone.
+    pub(super) const NOTHING: Stored<'static> = Stored {
+        document: &|_| None,
+        shown: |text| Cow::Borrowed(text),
+    };
+}
+
+/// What a file has.
+pub(super) struct Read {
+    pub(super) drafts: Vec<Draft>,
+    /// Those that are wrong, too.
+    pub(super) records: usize,
+    /// What is no machine, in words.
+    pub(super) foreign: Vec<String>,
+}
+
 /// The records of a file, each by itself.
-pub(super) fn drafts(text: &str, strictness: Strictness, findings: &Findings) -> Vec<Draft> {
-    let documents = yaml::parse(text, LIMITS);
+pub(super) fn drafts(file: &File, stored: Stored<'_>, findings: &Findings) -> Read {
+    let documents = yaml::parse(&file.text, LIMITS);
     let mut found = Found {
-        strictness,
+        strictness: file.strictness,
+        stored,
         findings,
         drafts: Vec::new(),
         records: 0,
@@ -46,31 +90,19 @@ pub(super) fn drafts(text: &str, strictness: Strictness, findings: &Findings) ->
             found.document(&document.node);
         }
     }
-    let Found {
-        drafts,
-        records,
-        foreign,
-        ..
-    } = found;
-    if records == 0 && !findings.has_problems() {
-        let place = Place { line: 1, column: 1 };
-        let only = match foreign.as_slice() {
-            [] => String::new(),
-            foreign => format!(", only {}", foreign.join(", ")),
-        };
-        let message = format!("the file holds no machine{only}");
-        findings.problem(place, Kind::Missing, message);
+    Read {
+        drafts: found.drafts,
+        records: found.records,
+        foreign: found.foreign,
     }
-    drafts
 }
 
 struct Found<'f> {
     strictness: Strictness,
+    stored: Stored<'f>,
     findings: &'f Findings,
     drafts: Vec<Draft>,
-    /// Those that are wrong, too.
     records: usize,
-    /// What is no machine, in words.
     foreign: Vec<String>,
 }
 
@@ -93,6 +125,50 @@ impl Found<'_> {
     }
 
     fn record(&mut self, node: &Node) {
+        match as_shown(node) {
+            None => self.document_of(node, None),
+            Some(document) => self.document_of(document, node.entry("namespace")),
+        }
+    }
+
+    /// `namespace`: of the machine that is shown, for a document that names none.
+    fn document_of(&mut self, written: &Node, namespace: Option<&Entry>) {
+        let node = &self.revealed(written);
+        let before = self.drafts.len();
+        self.read(node);
+        let Some(namespace) =
+            namespace.and_then(|entry| Some((entry.node.text()?.to_owned(), entry.node.at)))
+        else {
+            return;
+        };
+        for draft in &mut self.drafts[before..] {
+            draft.namespace.get_or_insert_with(|| namespace.clone());
+        }
+    }
+
+    /// The same with the stored credentials where they were hidden; says where there is none for what was hidden.
+    fn revealed(&self, written: &Node) -> Node {
+        let mut node = written.clone();
+        let mut hidden = Vec::new();
+        marked(&node, &mut hidden);
+        if hidden.is_empty() {
+            return node;
+        }
+        let metadata = node.get("metadata");
+        let name = node.get("machine").or_else(|| metadata?.get("name"));
+        if let Some(stored) = name.and_then(Node::text).and_then(self.stored.document) {
+            reveal(&mut node, &stored, self.stored.shown);
+        }
+        hidden.clear();
+        marked(&node, &mut hidden);
+        for place in hidden {
+            let message = "*** stands where a credential was hidden when this was shown: write it anew";
+            self.findings.warn(place, Kind::Odd, message);
+        }
+        node
+    }
+
+    fn read(&mut self, node: &Node) {
         let is_object = node.get("kind").is_some() || node.get("apiVersion").is_some();
         if !is_object {
             self.records += 1;
@@ -143,5 +219,52 @@ impl Found<'_> {
                 self.findings.problem(node.at, Kind::Foreign, message);
             }
         }
+    }
+}
+
+/// The record in what `machine get` shows in YAML or JSON; `None`: it is something else.
+fn as_shown(node: &Node) -> Option<&Node> {
+    let is_record = ["machine", "kind", "apiVersion"]
+        .iter()
+        .any(|name| node.get(name).is_some());
+    let document = node.get("document").filter(|_| !is_record)?;
+    matches!(document.what, What::Map(_)).then_some(document)
+}
+
+/// What stands in a URL where it had credentials.
+const MARKS: [&str; 2] = ["***@", "=***"];
+
+/// The places of texts that have such a mark.
+fn marked(node: &Node, places: &mut Vec<Place>) {
+    match &node.what {
+        What::Nothing => {}
+        What::Scalar(scalar) if MARKS.iter().any(|mark| scalar.text.contains(mark)) => places.push(node.at),
+        What::Scalar(_) => {}
+        What::List(items) => items.iter().for_each(|item| marked(item, places)),
+        What::Map(entries) => entries.iter().for_each(|entry| marked(&entry.node, places)),
+    }
+}
+
+/// Puts what is stored where it stands as it is shown.
+fn reveal(node: &mut Node, stored: &Value, shown: Shown) {
+    match (&mut node.what, stored) {
+        (What::Scalar(scalar), Value::String(text)) if shown(text) == scalar.text.as_str() => {
+            scalar.text.clone_from(text);
+            scalar.value = stored.clone();
+        }
+        (What::List(items), Value::Array(stored)) => {
+            items
+                .iter_mut()
+                .zip(stored)
+                .for_each(|(item, stored)| reveal(item, stored, shown));
+        }
+        (What::Map(entries), Value::Object(stored)) => {
+            for entry in entries {
+                if let Some(stored) = stored.get(&entry.name) {
+                    reveal(&mut entry.node, stored, shown);
+                }
+            }
+        }
+        _ => {}
     }
 }

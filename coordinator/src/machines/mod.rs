@@ -26,12 +26,13 @@ use workflow::engine::UnixMillis;
 use crate::namespaces::default_namespace;
 
 pub use document::Served;
-pub use file::Strictness;
+pub use file::{File, Shown, Strictness};
 pub use inventory::{Inventory, inventory_key};
 pub use mac::{mac_text, parse_mac};
 pub use registry::{
-    Applied, File, all, apply, check, deletion, find, first_open, kind_of_word, meant, named, namespace_of,
-    namespace_unless, with_address, with_mac, with_worker,
+    Applied, Change, ChangeKind, Terms, all, apply, apply_all, check, deletion, find, first_open,
+    kind_of_word, meant, named, names_in, namespace_of, namespace_unless, with_address, with_mac,
+    with_worker,
 };
 
 /// A hardware record.

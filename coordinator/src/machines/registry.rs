@@ -1,32 +1,91 @@
 //! Machines in the store: what applying and deleting them comes to, and who is found by name or MAC.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use macaddr::MacAddr6;
+use serde_json::Value;
 use store::Revision;
 use workflow::engine::{self, UnixMillis};
-use yaml::{Finding, Findings, Kind};
+use yaml::{Finding, Kind};
 
-use super::document::{Draft, Served, Taken, check_taken, read};
-use super::file::Strictness;
+use super::document::{Draft, Found, Served, Taken, check_taken, read};
+use super::file::{self, File, Shown};
 use super::{Machine, inventory_key, mac_text, parse_mac, secrets};
 use crate::database::{Batch, Seen, Stored, View};
 use crate::error::Error;
 use crate::namespaces::{self, Reach, Scope};
 use crate::steps::{load, rows};
 
-/// What a file of machines changes.
+/// What files of machines change.
 #[derive(Debug, Default)]
 pub struct Applied {
     pub created: Vec<String>,
     pub updated: Vec<String>,
+    /// Those that are stored as they are in the files: nothing is written of them.
+    pub unchanged: Vec<String>,
+    /// In a dry run, each of them all in the order of the files; `steps` are none then.
+    pub changes: Vec<Change>,
     /// Those of them that are of another namespace now: what waits for them there is theirs, once they are woken.
     pub moved: Vec<String>,
     /// A line each, with its place in the file.
     pub warnings: Vec<String>,
     /// To be committed one after the other. What is broken off can be applied again.
     pub steps: Vec<Batch>,
+}
+
+/// What applying a record comes to.
+#[derive(Debug)]
+pub struct Change {
+    pub name: String,
+    pub namespace: String,
+    pub kind: ChangeKind,
+    /// The document that is stored; `None`: there is none.
+    pub before: Option<Value>,
+    /// As it would be stored.
+    pub after: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Created,
+    Unchanged,
+    Updated,
+}
+
+impl ChangeKind {
+    /// As it is said: `created`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ChangeKind::Created => "created",
+            ChangeKind::Unchanged => "unchanged",
+            ChangeKind::Updated => "updated",
+        }
+    }
+}
+
+/// How files are applied.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Addresses of this server.
+    pub served: Vec<Served>,
+    /// By name, the revision that has to have written the record of a machine.
+    pub expected: BTreeMap<String, Revision>,
+    /// Everything is checked, nothing is to be written.
+    pub is_dry_run: bool,
+    /// How people were shown what they give back.
+    pub shown: Shown,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms {
+            served: Vec::new(),
+            expected: BTreeMap::new(),
+            is_dry_run: false,
+            shown: |text| text.into(),
+        }
+    }
 }
 
 /// Writes in one commit, below the store's limit with room for what a machine needs.
@@ -37,32 +96,35 @@ const BATCH_OPERATIONS: usize = 64;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn check(text: &str) -> Result<Vec<Machine>, Vec<Finding>> {
-    let findings = Findings::default();
-    let drafts = read(text, &[], Strictness::PassesOver, &findings);
-    let (problems, _) = findings.into_sorted();
-    if problems.is_empty() {
-        Ok(drafts.into_iter().map(|draft| draft.machine).collect())
-    } else {
-        Err(problems)
+    let file = File {
+        text: text.to_owned(),
+        ..File::default()
+    };
+    let (drafts, found) = read(&[file], &[], file::Stored::NOTHING);
+    let problems = found.into_first();
+    match problems.is_empty() {
+        true => Ok(drafts.into_iter().map(|draft| draft.machine).collect()),
+        false => Err(problems),
     }
 }
 
-/// A file of machines, as it is to be applied.
-#[derive(Clone, Debug, Default)]
-pub struct File {
-    pub text: String,
-    /// Its name, for messages.
-    pub source: String,
-    pub strictness: Strictness,
-}
-
-/// Creates and updates the machines of a file. `now` is what the clock shows. A new machine is of the namespace that its record
-/// names, else of the scope's.
-///
-/// Nothing is to be changed when anything is wrong. One file at a time: what is unique is checked against what stays.
+/// The names of the machines in files, as far as the files alone tell.
 ///
 /// # Errors
-/// [`Error::Invalid`] with every problem, line and column.
+/// Everything that is wrong with them, a line each with its file.
+pub fn names_in(files: &[File]) -> Result<Vec<String>, Vec<String>> {
+    let (drafts, found) = read(files, &[], file::Stored::NOTHING);
+    let (problems, _) = found.into_lines();
+    match problems.is_empty() {
+        true => Ok(drafts.into_iter().map(|draft| draft.machine.name).collect()),
+        false => Err(problems),
+    }
+}
+
+/// As [`apply_all`], of one file on no other terms.
+///
+/// # Errors
+/// As [`apply_all`].
 pub fn apply(
     view: &View,
     scope: &Scope,
@@ -70,26 +132,48 @@ pub fn apply(
     served: &[Served],
     now: UnixMillis,
 ) -> Result<Applied, Error> {
-    let findings = Findings::default();
-    let drafts = read(&file.text, served, file.strictness, &findings);
+    let terms = Terms {
+        served: served.to_owned(),
+        ..Terms::default()
+    };
+    apply_all(view, scope, std::slice::from_ref(file), &terms, now)
+}
+
+/// Creates and updates the machines of files. `now` is what the clock shows. A new machine is of the namespace that its record
+/// names, else of the scope's.
+///
+/// Nothing is to be changed when anything is wrong. One application at a time: what is unique is checked against what stays.
+///
+/// # Errors
+/// [`Error::Invalid`] with every problem, file, line and column. [`Error::Changed`] when a machine is not as it is expected.
+pub fn apply_all(
+    view: &View,
+    scope: &Scope,
+    files: &[File],
+    terms: &Terms,
+    now: UnixMillis,
+) -> Result<Applied, Error> {
+    let document = |name: &str| {
+        let found = view.get::<Machine>(&format!("machine/{name}"));
+        // What fails here fails again where the record itself is read.
+        Some(found.ok().flatten()?.value.document)
+    };
+    let known = file::Stored {
+        document: &document,
+        shown: terms.shown,
+    };
+    let (drafts, found) = read(files, &terms.served, known);
     let (mut drafts, before, taken) = stored(view, scope, drafts)?;
-    check_taken(&drafts, &taken, &findings);
-    place(view, scope, &mut drafts, &before, &findings)?;
-    secrets::check(view, &drafts, &findings)?;
-    let source = match file.source.as_str() {
-        "" => "machines",
-        source => source,
-    };
-    let lines = |found: Vec<Finding>| -> Vec<String> {
-        let lines = found.iter().map(|finding| finding.in_file(source));
-        lines.collect()
-    };
-    let (problems, warnings) = findings.into_sorted();
+    check_taken(&drafts, &taken, &found);
+    place(view, scope, &mut drafts, &before, &found)?;
+    secrets::check(view, &drafts, &found)?;
+    let (problems, warnings) = found.into_lines();
     if !problems.is_empty() {
-        return Err(Error::Invalid(lines(problems).join("\n")));
+        return Err(Error::Invalid(problems.join("\n")));
     }
+    check_expected(&drafts, &before, &terms.expected)?;
     let mut applied = Applied {
-        warnings: lines(warnings),
+        warnings,
         ..Applied::default()
     };
     let renamed: Vec<_> = drafts
@@ -119,14 +203,37 @@ pub fn apply(
     let mut written = Vec::new();
     for (draft, before) in drafts.into_iter().zip(before) {
         let mut machine = draft.machine;
+        machine.updated_at = now;
+        machine.created_at = before.as_ref().map_or(now, |before| before.value.created_at);
+        let kind = match &before {
+            None => ChangeKind::Created,
+            Some(before) if is_same(&before.value, &machine) => ChangeKind::Unchanged,
+            Some(_) => ChangeKind::Updated,
+        };
+        let told = match kind {
+            ChangeKind::Created => &mut applied.created,
+            ChangeKind::Unchanged => &mut applied.unchanged,
+            ChangeKind::Updated => &mut applied.updated,
+        };
+        told.push(machine.name.clone());
+        if terms.is_dry_run {
+            applied.changes.push(Change {
+                name: machine.name,
+                namespace: machine.namespace,
+                kind,
+                before: before.map(|before| before.value.document),
+                after: machine.document,
+            });
+            continue;
+        }
+        if kind == ChangeKind::Unchanged {
+            continue;
+        }
         let mut batch = Batch::default();
         let key = format!("machine/{}", machine.name);
         batch.expect(&key, before.as_ref().map(|before| before.modified));
-        machine.updated_at = now;
-        machine.created_at = before.as_ref().map_or(now, |before| before.value.created_at);
         let keys = index_keys(&machine);
         if let Some(before) = before {
-            applied.updated.push(machine.name.clone());
             index_keys(&before.value)
                 .into_iter()
                 .filter(|key| !keys.contains(key))
@@ -135,8 +242,6 @@ pub fn apply(
                     batch.delete(key);
                     given_up.push(batch);
                 });
-        } else {
-            applied.created.push(machine.name.clone());
         }
         // In the same commit: no step that knew the old namespace comes after the record with the new one.
         if let Some(work) = moved.remove(&machine.name) {
@@ -150,6 +255,49 @@ pub fn apply(
     given_up.extend(written);
     applied.steps = in_steps(given_up);
     Ok(applied)
+}
+
+/// Whether a record says what is stored, whenever it was applied.
+fn is_same(stored: &Machine, machine: &Machine) -> bool {
+    // Through the form in which it is stored, as a number may come back from that a little different.
+    let written = serde_json::to_vec(machine).ok();
+    let read = written.and_then(|written| serde_json::from_slice::<Machine>(&written).ok());
+    read.is_some_and(|machine| {
+        let machine = Machine {
+            created_at: stored.created_at,
+            updated_at: stored.updated_at,
+            ..machine
+        };
+        machine == *stored
+    })
+}
+
+/// Finds what was changed since somebody has looked at it.
+///
+/// # Errors
+/// [`Error::Changed`].
+fn check_expected(
+    drafts: &[Draft],
+    before: &[Option<Stored<Machine>>],
+    expected: &BTreeMap<String, Revision>,
+) -> Result<(), Error> {
+    for (draft, before) in drafts.iter().zip(before) {
+        let name = &draft.machine.name;
+        let (Some(expected), now) = (expected.get(name), before.as_ref().map(|before| before.modified))
+        else {
+            continue;
+        };
+        let what = match now {
+            Some(now) if now == *expected => continue,
+            Some(_) => "changed",
+            None => "deleted",
+        };
+        return Err(Error::Changed(format!(
+            "machine {name:?} was {what} by somebody else meanwhile, and nothing was written: look at it with `farrier machine get \
+             {name}`, and do it again"
+        )));
+    }
+    Ok(())
 }
 
 /// Forgets a machine: the commits that do it, in order. Its ended workflows stay.
@@ -447,9 +595,10 @@ fn place(
     scope: &Scope,
     drafts: &mut [Draft],
     before: &[Option<Stored<Machine>>],
-    findings: &Findings,
+    found: &Found,
 ) -> Result<(), Error> {
     for (draft, before) in drafts.iter_mut().zip(before) {
+        let findings = found.of(draft);
         let name = &draft.machine.name;
         let before = before.as_ref().map(|before| before.value.namespace.as_str());
         let problem = |place, kind, message: String| findings.problem(place, kind, message);

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use workflow::language::secrets_in;
-use yaml::{Findings, Kind};
+use yaml::Kind;
 
 use super::Machine;
-use super::document::Draft;
+use super::document::{Draft, Found};
 use crate::database::View;
 use crate::error::Error;
 use crate::namespaces::Scope;
@@ -17,8 +17,9 @@ use crate::secrets::is_set;
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(super) fn check(view: &View, drafts: &[Draft], findings: &Findings) -> Result<(), Error> {
+pub(super) fn check(view: &View, drafts: &[Draft], found: &Found) -> Result<(), Error> {
     for draft in drafts {
+        let findings = found.of(draft);
         let machine = &draft.machine;
         let mut named = BTreeSet::new();
         each_text(&machine.hardware, &mut |text| named.extend(secrets_in(text)));

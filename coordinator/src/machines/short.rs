@@ -103,6 +103,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
     };
     machine.hardware = hardware(&machine, &fields);
     Some(Draft {
+        file: 0,
         place: node.at,
         macs: macs.into_iter().collect(),
         addresses: machine.addresses().into_iter().zip(address_at).collect(),

@@ -71,6 +71,7 @@ pub(super) fn read<'a>(node: &'a Node, findings: &'a Findings) -> Option<Draft> 
     }
     let spec = fields(top.get("spec"), "spec", SPEC);
     let mut draft = Draft {
+        file: 0,
         place: node.at,
         macs: Vec::new(),
         addresses: Vec::new(),

@@ -221,7 +221,7 @@ mod tests {
             strictness: coordinator::machines::Strictness::Refuses,
         };
         control
-            .apply_machines(crate::within::Within::of_admin(), file)
+            .apply_machines(crate::within::Within::of_admin(), vec![file], Default::default())
             .await
             .expect("machine");
         let hello = Hello {

@@ -117,22 +117,37 @@ impl ControlService for ControlPlane {
     ) -> Result<Response<ApplyMachinesResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let file = machines::File {
-            text: request.yaml,
+        let strictness = match request.strict {
+            true => Strictness::Refuses,
+            false => Strictness::PassesOver,
+        };
+        let first = MachineFile {
+            yaml: request.yaml,
             source: request.source,
-            strictness: match request.strict {
-                true => Strictness::Refuses,
-                false => Strictness::PassesOver,
-            },
+        };
+        // Alone it is meant even if nothing is in it.
+        let has_first = !first.yaml.is_empty() || request.files.is_empty();
+        let files = Some(first).filter(|_| has_first).into_iter().chain(request.files);
+        let files = files.map(|file| machines::File {
+            text: file.yaml,
+            source: file.source,
+            strictness,
+        });
+        let terms = machines::Terms {
+            expected: request.versions.into_iter().collect(),
+            is_dry_run: request.dry_run,
+            ..machines::Terms::default()
         };
         let applied = self
-            .apply_machines(Within::one(&caller, request.namespace), file)
+            .apply_machines(Within::one(&caller, request.namespace), files.collect(), terms)
             .await
             .map_err(status)?;
         Ok(Response::new(ApplyMachinesResponse {
             created: applied.created,
             updated: applied.updated,
             warnings: applied.warnings,
+            unchanged: applied.unchanged,
+            changes: applied.changes.into_iter().map(convert::change).collect(),
         }))
     }
 
@@ -276,8 +291,16 @@ impl ControlService for ControlPlane {
             text: request.text,
             source: request.source,
         };
-        let (template, warnings) = self.put_template(within, offered).await.map_err(status)?;
-        Ok(Response::new(convert::template(template, warnings)))
+        let stored = self
+            .put_template(within, offered, request.dry_run)
+            .await
+            .map_err(status)?;
+        let previous = stored.before.filter(|_| request.dry_run);
+        Ok(Response::new(Template {
+            change: stored.change.word().to_owned(),
+            previous_text: previous.map(|template| template.text).unwrap_or_default(),
+            ..convert::template(stored.template, stored.warnings)
+        }))
     }
 
     async fn get_template(&self, request: Request<GetTemplateRequest>) -> Result<Response<Template>, Status> {

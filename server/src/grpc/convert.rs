@@ -9,7 +9,7 @@ use crate::agents::Agent;
 use crate::clock::timestamp;
 use crate::timeline::{Placed, Written};
 use crate::workflows::logs::Line;
-use coordinator::machines::{Machine, mac_text};
+use coordinator::machines::{Change, Machine, mac_text};
 use coordinator::namespaces::Namespace;
 use coordinator::people;
 use coordinator::secrets::{Secret, SecretId};
@@ -63,6 +63,17 @@ pub(super) fn machine(machine: Machine, live: Live) -> v1::Machine {
         namespace: machine.namespace,
         inventory: inventory.map(Box::new),
         inventory_at: inventory_at.map(timestamp),
+        version: 0,
+    }
+}
+
+pub(super) fn change(change: Change) -> v1::MachineChange {
+    v1::MachineChange {
+        name: change.name,
+        namespace: change.namespace,
+        change: change.kind.word().to_owned(),
+        before_yaml: change.before.as_ref().map(yaml).unwrap_or_default(),
+        after_yaml: yaml(&change.after),
     }
 }
 
@@ -94,6 +105,8 @@ pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Templat
         updated_at: Some(timestamp(template.updated_at)),
         labels: template.labels.into_iter().collect(),
         warnings,
+        change: String::new(),
+        previous_text: String::new(),
     }
 }
 

@@ -16,11 +16,15 @@ use coordinator::{Error, netboot};
 
 impl ControlPlane {
     pub(super) async fn shown(&self, reach: Reach, name_or_mac: String) -> Result<v1::Machine, Error> {
-        let around = self
-            .inner
-            .db
-            .with(move |view| Around::of(view, machines::find(view, &reach, &name_or_mac)?.value));
-        Ok(self.live(around.await?))
+        let around = self.inner.db.with(move |view| {
+            let found = machines::find(view, &reach, &name_or_mac)?;
+            Ok((found.modified, Around::of(view, found.value)?))
+        });
+        let (version, around) = around.await?;
+        Ok(v1::Machine {
+            version,
+            ..self.live(around)
+        })
     }
 
     pub(super) fn live(&self, around: Around) -> v1::Machine {

@@ -190,7 +190,7 @@ pub(crate) fn status(error: Error) -> Status {
         Error::Blob(store::blobs::BlobError::Damaged { .. }) => Code::DataLoss,
         Error::Blob(_) => Code::Internal,
         Error::Denied(_) => Code::PermissionDenied,
-        Error::Archived(_) => Code::Aborted,
+        Error::Archived(_) | Error::Changed(_) => Code::Aborted,
         Error::Exists(_) => Code::AlreadyExists,
         Error::Invalid(_) => Code::InvalidArgument,
         Error::NotFound(_) => Code::NotFound,

@@ -4,7 +4,10 @@
 //! - `TinkerbellTemplateConfig` of `anywhere.eks.amazonaws.com/v1alpha1`: it is the map `spec.template`.
 //! - `Workflow` of `tinkerbell.org/v1alpha1` names a template, and the machine and devices to make it for.
 //!
-//! Their name is that of their metadata, by which the field's workflows call them; their namespace and labels are, too. A file may hold other objects beside.
+//! What `farrier template get -o yaml` shows is one, too: the template is its `text`, and it has name, namespace and labels beside.
+//!
+//! The name of objects is that of their metadata, by which the field's workflows call them; their namespace and
+//! labels are, too. A file may hold other objects beside.
 //!
 //! Source: `api/v1alpha1/tinkerbell/{template,workflow}.go` of github.com/tinkerbell/tinkerbell.
 
@@ -83,7 +86,7 @@ pub fn carried(text: &str) -> Result<Option<Carried>, Vec<Problem>> {
     let filled = || documents.iter().filter(|document| !document.node.is_nothing());
     // A template's actions may make it no YAML, so that its first document counts; but nobody writes both lines in one.
     let is_carrier = match filled().next() {
-        Some(first) => is_object(&first.node),
+        Some(first) => is_object(&first.node) || shown(&first.node).is_some(),
         None => ["kind:", "apiVersion:"]
             .iter()
             .all(|key| text.lines().any(|line| line.starts_with(key))),
@@ -105,11 +108,17 @@ pub fn carried(text: &str) -> Result<Option<Carried>, Vec<Problem>> {
             "List" | "TemplateList" | "WorkflowList" => {
                 objects.extend(found.list(document.node.get("items"), "items"))
             }
-            _ => objects.push(&document.node),
+            _ => match &document.node.what {
+                What::List(items) => objects.extend(items),
+                _ => objects.push(&document.node),
+            },
         }
     }
     for object in objects {
-        read(object, text, &found, &mut carried);
+        match shown(object) {
+            Some(scalar) => carried.templates.extend(as_shown(object, scalar, text, &found)),
+            None => read(object, text, &found, &mut carried),
+        }
     }
     let (problems, warnings) = found.into_sorted();
     if problems.is_empty() {
@@ -118,6 +127,48 @@ pub fn carried(text: &str) -> Result<Option<Carried>, Vec<Problem>> {
     } else {
         Err(Problem::all(Text::Template, text, problems))
     }
+}
+
+/// The text of a template as `template get` shows it in YAML or JSON, also the first of several; `None`: it is something else.
+fn shown(node: &Node) -> Option<(&Node, &Scalar)> {
+    if let What::List(items) = &node.what {
+        return shown(items.first()?);
+    }
+    let is_shown = ["name", "id", "version"]
+        .iter()
+        .all(|name| node.get(name).is_some());
+    let text = node
+        .get("text")
+        .filter(|_| is_shown && node.get("tasks").is_none())?;
+    match &text.what {
+        What::Scalar(scalar) => Some((text, scalar)),
+        _ => None,
+    }
+}
+
+fn as_shown<'a>(
+    object: &'a Node,
+    (at, scalar): (&Node, &Scalar),
+    file: &str,
+    found: &'a Findings,
+) -> Option<CarriedTemplate> {
+    let fields = Fields::of(Some(object), Known::new("a template", &[], Unknown::Fine), found);
+    let name = fields.text("name").filter(|name| !name.is_empty());
+    if name.is_none() {
+        found.problem(
+            object.at,
+            Kind::Missing,
+            "the template has no name: write `name: NAME`",
+        );
+    }
+    Some(CarriedTemplate {
+        name: name?.to_owned(),
+        namespace: fields.owned("namespace").unwrap_or_default(),
+        labels: labels_of(&fields, found),
+        line: object.at.line,
+        text: scalar.text.clone(),
+        lines: lines_of(at.at, scalar, file),
+    })
 }
 
 impl CarriedTemplate {

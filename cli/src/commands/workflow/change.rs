@@ -9,12 +9,12 @@ use proto::v1::{
 use std::io::Write;
 use workflow::labels::in_one_line;
 
-use super::super::{Asking, labels};
+use super::super::{Asking, labels, last_of};
 use super::{Decision, fetch_once};
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
-use crate::terminal::{Out, say};
+use crate::terminal::Out;
 use crate::views::{Workflow, dash};
 
 /// `task`: `None` is all of it.
@@ -194,15 +194,6 @@ pub(super) async fn delete(ids: &[String], key: Key, asking: Asking<'_>) -> Resu
         }
     }
     last_of(failed)
-}
-
-/// Says why things could not be done; the last one is the command's own failure.
-pub(in crate::commands) fn last_of(mut failed: Vec<Failure>) -> Result<(), Failure> {
-    let last = failed.pop();
-    for failure in failed {
-        say(format_args!("farrier: {failure}"));
-    }
-    last.map_or(Ok(()), Err)
 }
 
 /// `task`: `None` is all that did not succeed.

@@ -18,8 +18,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proto::v1::{CreateWorkflowRequest, GetWorkflowRequest};
 
-pub(super) use change::last_of;
-
 use super::{Asking, devices, labels, read_file, warn};
 use crate::client::Client;
 use crate::duration::duration;

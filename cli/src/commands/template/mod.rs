@@ -1,18 +1,17 @@
 //! `farrier template`.
 
+mod create;
+
 use std::io::Write;
 use std::process::ExitCode;
 
-use proto::v1::{
-    DeleteTemplateRequest, GetTemplateRequest, ListTemplatesRequest, PutTemplateRequest,
-    RenderTemplateRequest,
-};
+use proto::v1::{DeleteTemplateRequest, GetTemplateRequest, ListTemplatesRequest, RenderTemplateRequest};
 
 use serde::Serialize;
 
 use coordinator::templates::Checked;
 
-use super::{Asking, Listing, devices, read_file, warn, warn_of_hidden};
+use super::{Asking, Listing, devices, given, last_of, read_file, warn};
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
@@ -20,30 +19,38 @@ use crate::views;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum TemplateCommand {
-    /// Store a template; one of the same name gets a new version
-    #[command(after_help = EXAMPLES)]
-    Create {
-        /// The file; - for standard input
-        #[arg(short, long, value_name = "FILE")]
-        file: String,
-        /// Its name [default: the one in the file]
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// Print a template
-    #[command(after_help = "Example:\n  farrier template get debian > debian.yaml")]
+    /// Store templates; one of the same name gets a new version, unless it is stored so already
+    #[command(after_help = EXAMPLES, visible_alias = "apply")]
+    Create(create::CreateArgs),
+    /// Print templates
+    #[command(after_help = "\
+Examples:
+  farrier template get debian > debian.yaml
+  farrier template get ubuntu -o yaml > ubuntu.yaml   with its name and labels; `farrier template create -f` takes both")]
     Get {
-        /// Its name or id
-        template: String,
+        /// Its name or id; several are printed one by one, with --- between them
+        #[arg(required = true, value_name = "TEMPLATE")]
+        templates: Vec<String>,
     },
     /// List templates
     #[command(after_help = "Example:\n  farrier template list")]
     List(Listing),
-    /// Delete a template; workflows made from it stay
-    #[command(after_help = "Example:\n  farrier template delete debian")]
+    /// Delete templates; workflows made from them stay
+    #[command(after_help = "\
+Examples:
+  farrier template delete debian ubuntu
+  farrier template delete -f templates/   those that the folder's files have")]
     Delete {
-        /// Its name or id
-        template: String,
+        /// Its name or id; several are deleted one by one
+        #[arg(
+            required_unless_present = "files",
+            conflicts_with = "files",
+            value_name = "TEMPLATE"
+        )]
+        templates: Vec<String>,
+        /// Those that a file has, or the *.yaml and *.yml of a folder; more than once; - for standard input
+        #[arg(short, long = "file", value_name = "FILE")]
+        files: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -90,14 +97,27 @@ Example:
             COMPRESSED: \"true\"
         - name: start it
           image: reboot
-          timeout: 60";
+          timeout: 60
+
+  farrier template create -f templates/             every *.yaml and *.yml of the folder
+  farrier template create -f debian.yaml --dry-run  what would change, line by line";
 
 pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
     match command {
-        TemplateCommand::Create { file, name } => create(&file, name.unwrap_or_default(), asking).await?,
-        TemplateCommand::Get { template } => get(template, asking).await?,
+        TemplateCommand::Create(args) => create::create(args, asking).await?,
+        TemplateCommand::Get { templates } => get(templates, asking).await?,
         TemplateCommand::List(listing) => list(listing, asking).await?,
-        TemplateCommand::Delete { template, key } => delete(template, key, asking).await?,
+        TemplateCommand::Delete {
+            templates,
+            files,
+            key,
+        } => {
+            let templates = match files.is_empty() {
+                true => templates.into_iter().map(|name| (String::new(), name)).collect(),
+                false => named_in(&files)?,
+            };
+            delete(&templates, key, asking).await?;
+        }
         TemplateCommand::Validate { file } => validate(&file, asking)?,
         TemplateCommand::Render {
             template,
@@ -120,44 +140,53 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(file: &str, name: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let (text, source) = read_file(file)?;
-    warn_of_hidden(&text, &source);
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .put_template(PutTemplateRequest {
-            name,
-            text,
-            source,
-            namespace: asking.namespace.clone(),
-        })
-        .await;
-    let answer = client.answer(answer)?;
-    warn(&answer.warnings);
-    let template = views::Template::from(answer);
-    output::one(asking.out, asking.output, &template, |out| {
-        writeln!(
-            out,
-            "template {} is stored, version {}",
-            template.name, template.version
-        )?;
-        Ok(())
-    })
+/// The namespaces and names of the templates that files have; all files are checked first.
+fn named_in(files: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let (mut names, mut wrong) = (Vec::new(), Vec::new());
+    for file in given::read(files)? {
+        match coordinator::templates::names(&file.text, &file.source) {
+            Ok(found) => names.extend(found),
+            Err(error) => wrong.push(Failure::Failed(error.to_string()).of(&file.source).to_string()),
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(names),
+        false => Err(Failure::Failed(wrong.join("\n"))),
+    }
 }
 
-async fn get(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
+/// One by one; one that there is not keeps none of the others from being shown.
+async fn get(names: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .get_template(GetTemplateRequest {
+    let (mut templates, mut failed) = (Vec::new(), Vec::new());
+    let is_one = names.len() == 1;
+    for name_or_id in names {
+        let request = GetTemplateRequest {
             name_or_id,
             namespace: asking.namespace.clone(),
-        })
-        .await;
-    let template = views::Template::from(client.answer(answer)?);
-    // As it was stored, so that it can be changed and given back.
-    output::stored(asking.out, asking.output, &template, &template.text)
+        };
+        let answer = client.control.get_template(request).await;
+        match client.answer(answer) {
+            Ok(template) => templates.push(views::Template::from(template)),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    // As they were stored, so that they can be changed and given back.
+    match (templates.as_slice(), asking.output.is_text()) {
+        ([template], _) if is_one => {
+            output::stored(asking.out, asking.output, template, &template.text)?;
+        }
+        (templates, true) => {
+            for (number, template) in templates.iter().enumerate() {
+                if number > 0 {
+                    writeln!(asking.out, "---")?;
+                }
+                output::stored(asking.out, asking.output, template, &template.text)?;
+            }
+        }
+        (templates, false) => output::stored(asking.out, asking.output, &templates, "")?,
+    }
+    last_of(failed)
 }
 
 async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
@@ -179,15 +208,28 @@ async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
     }
 }
 
-async fn delete(name_or_id: String, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+/// Of a namespace, or that of the command where it is empty; one by one, and one that cannot be deleted keeps none of the
+/// others from it.
+async fn delete(templates: &[(String, String)], key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    key.check_for(templates.len())?;
     let client = asking.connect().await?;
-    let request = DeleteTemplateRequest {
-        name_or_id: name_or_id.clone(),
-        namespace: asking.namespace.clone(),
-        idempotency_key: key.text(),
-    };
-    ask_once!(client, delete_template(request))?;
-    output::deleted(asking.out, asking.output, "template", &name_or_id)
+    let mut failed = Vec::new();
+    for (namespace, name) in templates {
+        let namespace = match namespace.as_str() {
+            "" => &asking.namespace,
+            own => own,
+        };
+        let request = DeleteTemplateRequest {
+            name_or_id: name.clone(),
+            namespace: namespace.to_owned(),
+            idempotency_key: key.clone().text(),
+        };
+        match ask_once!(client, delete_template(request)) {
+            Ok(_) => output::deleted(asking.out, asking.output, "template", name)?,
+            Err(failure) => failed.push(failure),
+        }
+    }
+    last_of(failed)
 }
 
 fn validate(file: &str, asking: Asking<'_>) -> Result<(), Failure> {

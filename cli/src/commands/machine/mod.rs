@@ -1,40 +1,54 @@
 //! `farrier machine`.
 
+mod apply;
+
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
+use coordinator::machines::File;
 use proto::v1::{
-    self, ApplyMachinesRequest, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest,
-    GetMachineRequest, ListMachinesRequest,
+    self, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest, GetMachineRequest,
+    ListMachinesRequest,
 };
-use serde::Serialize;
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
-use super::workflow::last_of;
-use super::{Asking, Listing, Selecting, read_file, warn, warn_of_hidden};
+use super::{Asking, Listing, Selecting, given, last_of};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
 use crate::once::{Key, ask_once};
 use crate::output;
+use crate::terminal::Out;
 use crate::views::{self, BootLogEntry, dash};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum MachineCommand {
-    /// Create or update machines from a YAML file
+    /// Create or update machines from YAML files
     #[command(after_help = APPLY_EXAMPLES)]
     Apply {
-        /// The file; - for standard input
-        #[arg(short, long, value_name = "FILE")]
-        file: String,
-        /// Refuse a file in which something is no machine, instead of passing that over
+        #[command(flatten)]
+        args: apply::ApplyArgs,
+        /// Check everything, write nothing, and say what would change
         #[arg(long)]
-        strict: bool,
+        dry_run: bool,
     },
-    /// Show one machine and what it boots next
-    #[command(after_help = "Example:\n  farrier machine get 52:54:00:77:00:0b")]
+    /// Show how files of machines differ from what is stored
+    #[command(after_help = "\
+Exit codes: 0 they do not differ, 1 they do, 2 and greater: it failed.
+
+Examples:
+  farrier machine diff -f machines.yaml
+  farrier machine diff -f racks/ || farrier machine apply -f racks/")]
+    Diff(apply::ApplyArgs),
+    /// Show machines and what they boot next
+    #[command(after_help = "\
+Examples:
+  farrier machine get 52:54:00:77:00:0b
+  farrier machine get node1 node2 -o yaml > machines.yaml   what `farrier machine apply -f` takes")]
     Get {
-        /// Its name, MAC or address
-        machine: String,
+        /// Its name, MAC or address; several are shown one by one
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
     },
     /// List machines
     #[command(after_help = "\
@@ -53,11 +67,21 @@ Examples:
         hardware: bool,
     },
     /// Forget a machine, or several
-    #[command(after_help = "Example:\n  farrier machine delete node1 node2")]
+    #[command(after_help = "\
+Examples:
+  farrier machine delete node1 node2
+  farrier machine delete -f machines.yaml   those that the file has")]
     Delete {
         /// Its name, MAC or address; several are forgotten one by one
-        #[arg(required = true, value_name = "MACHINE")]
+        #[arg(
+            required_unless_present = "files",
+            conflicts_with = "files",
+            value_name = "MACHINE"
+        )]
         machines: Vec<String>,
+        /// Those that a file has, or the *.yaml and *.yml of a folder; more than once; - for standard input
+        #[arg(short, long = "file", value_name = "FILE")]
+        files: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -118,25 +142,30 @@ Also: namespace, macs, hostname, domain, ntp, lease_time, vlan, bond, labels,
 kernel_params, consoles, metadata, user_data, agent_id. Tinkerbell's Hardware
 (tinkerbell.org/v1alpha1) is read too, and lists of it, as `kubectl get
 hardware -o yaml` prints them. Several documents a file, split by ---; what is
-no machine is named and passed over. A machine of the same name is replaced.
-Nothing changes when one is refused.";
+no machine is named and passed over. What `farrier machine get -o yaml` shows is
+taken back. A machine of the same name is replaced; one that is stored so already
+is unchanged, and nothing is written. Nothing changes when one is refused.
 
-#[derive(Serialize)]
-struct Applied {
-    created: Vec<String>,
-    updated: Vec<String>,
-}
+  farrier machine apply -f racks/ -f more.yaml   every *.yaml and *.yml of the folder
+  farrier machine apply -f racks/ --dry-run      what would change, line by line";
 
 pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<ExitCode, Failure> {
     match command {
-        MachineCommand::Apply { file, strict } => apply(&file, strict, asking).await?,
-        MachineCommand::Get { machine } => get(machine, asking).await?,
+        MachineCommand::Apply { args, dry_run } => apply::apply(args, dry_run, asking).await?,
+        MachineCommand::Diff(args) => return apply::diff(args, asking).await,
+        MachineCommand::Get { machines } => get(machines, asking).await?,
         MachineCommand::List {
             selecting,
             listing,
             hardware,
         } => list(selecting, listing, hardware, asking).await?,
-        MachineCommand::Delete { machines, key } => delete(&machines, key, asking).await?,
+        MachineCommand::Delete { machines, files, key } => {
+            let machines = match files.is_empty() {
+                true => machines,
+                false => named_in(&files)?,
+            };
+            delete(&machines, key, asking).await?;
+        }
         MachineCommand::Boot {
             machine,
             what: BootWhat::Disk,
@@ -156,92 +185,101 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
     Ok(ExitCode::SUCCESS)
 }
 
-async fn apply(file: &str, strict: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    let (yaml, source) = read_file(file)?;
-    warn_of_hidden(&yaml, &source);
-    let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .apply_machines(ApplyMachinesRequest {
-            yaml,
-            source,
-            strict,
-            namespace: asking.namespace.clone(),
-        })
-        .await;
-    let answer = client.answer(answer)?;
-    warn(&answer.warnings);
-    let applied = Applied {
-        created: answer.created,
-        updated: answer.updated,
-    };
-    output::one(asking.out, asking.output, &applied, |out| {
-        for (what, names) in [("created", &applied.created), ("updated", &applied.updated)] {
-            for name in names {
-                writeln!(out, "machine {name} {what}")?;
-            }
-        }
-        Ok(())
-    })
+/// The names of the machines that files have; all files are checked first.
+fn named_in(files: &[String]) -> Result<Vec<String>, Failure> {
+    let files = given::read(files)?.into_iter().map(|file| File {
+        text: file.text,
+        source: file.source,
+        ..File::default()
+    });
+    let files: Vec<File> = files.collect();
+    coordinator::machines::names_in(&files).map_err(|wrong| Failure::Failed(wrong.join("\n")))
 }
 
-async fn get(name_or_mac: String, asking: Asking<'_>) -> Result<(), Failure> {
+/// One by one; one that there is not keeps none of the others from being shown.
+async fn get(names: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
     let mut client = asking.connect().await?;
-    let answer = client
-        .control
-        .get_machine(GetMachineRequest { name_or_mac })
-        .await;
-    let machine = views::Machine::from(client.answer(answer)?);
-    output::one(asking.out, asking.output, &machine, |out| {
-        let mut line = |what: &str, value: &str| output::field(out, 13, what, value);
-        line("Name", &machine.name)?;
-        line("Namespace", &machine.namespace)?;
-        line("MAC", &machine.macs.join(", "))?;
-        line("Address", &dash(&machine.addresses.join(", ")))?;
-        let seen = machine
-            .last_seen
-            .as_deref()
-            .map(|seen| format!(", last seen {}", views::when(Some(seen))))
-            .unwrap_or_default();
-        line("Agent", &format!("{}{seen}", machine.agent()))?;
-        if let Some(death) = &machine.last_death {
-            let told = views::when(machine.last_death_at.as_deref());
-            line("Last death", &format!("{death} (told {told})"))?;
+    let (mut machines, mut failed) = (Vec::new(), Vec::new());
+    let is_one = names.len() == 1;
+    let mut seen = BTreeSet::new();
+    for name_or_mac in names {
+        let answer = client
+            .control
+            .get_machine(GetMachineRequest { name_or_mac })
+            .await;
+        match client.answer(answer) {
+            // Two words may mean the same one.
+            Ok(machine) if !seen.insert(machine.name.clone()) => {}
+            Ok(machine) => machines.push(views::Machine::from(machine)),
+            Err(failure) => failed.push(failure),
         }
-        line(
-            "Boots next",
-            &match (&machine.boots_next, &machine.boots_next_reason) {
-                (Some(next), Some(reason)) => format!("{next} ({reason})"),
-                (next, _) => dash(next.as_deref().unwrap_or_default()),
-            },
-        )?;
-        line("Workflow", &dash(machine.workflow.as_deref().unwrap_or_default()))?;
-        if let Some(attempt) = &machine.attempt {
-            let fence = if machine.attempt_lost {
-                " (given up as lost; nothing else runs here before it has provably stopped)"
-            } else {
-                ""
-            };
-            line("Attempt", &format!("{attempt}{fence}"))?;
+    }
+    match (machines.as_slice(), asking.output.is_text()) {
+        ([machine], _) if is_one => {
+            output::one(asking.out, asking.output, machine, |out| shown(machine, out))?;
         }
-        if let Some(progress) = &machine.progress {
-            line("Progress", &format!("{} {}", progress.action, progress.line()))?;
-        }
-        if machine.queue.len() > 1 {
-            line("Queue", &machine.queue.join(", "))?;
-        }
-        if let Some(inventory) = &machine.inventory {
-            let told = views::inventory::fields(inventory, machine.inventory_at.as_deref());
-            for (what, value) in told {
-                line(what, &value)?;
+        (machines, true) => {
+            for (number, machine) in machines.iter().enumerate() {
+                if number > 0 {
+                    writeln!(asking.out)?;
+                }
+                shown(machine, asking.out)?;
             }
         }
-        for (key, value) in &machine.labels {
-            line("Label", &format!("{key}={value}"))?;
+        (machines, false) => output::values(asking.out, asking.output, machines)?,
+    }
+    last_of(failed)
+}
+
+fn shown(machine: &views::Machine, out: &mut Out) -> Result<(), Failure> {
+    let mut line = |what: &str, value: &str| output::field(out, 13, what, value);
+    line("Name", &machine.name)?;
+    line("Namespace", &machine.namespace)?;
+    line("MAC", &machine.macs.join(", "))?;
+    line("Address", &dash(&machine.addresses.join(", ")))?;
+    let seen = machine
+        .last_seen
+        .as_deref()
+        .map(|seen| format!(", last seen {}", views::when(Some(seen))))
+        .unwrap_or_default();
+    line("Agent", &format!("{}{seen}", machine.agent()))?;
+    if let Some(death) = &machine.last_death {
+        let told = views::when(machine.last_death_at.as_deref());
+        line("Last death", &format!("{death} (told {told})"))?;
+    }
+    line(
+        "Boots next",
+        &match (&machine.boots_next, &machine.boots_next_reason) {
+            (Some(next), Some(reason)) => format!("{next} ({reason})"),
+            (next, _) => dash(next.as_deref().unwrap_or_default()),
+        },
+    )?;
+    line("Workflow", &dash(machine.workflow.as_deref().unwrap_or_default()))?;
+    if let Some(attempt) = &machine.attempt {
+        let fence = if machine.attempt_lost {
+            " (given up as lost; nothing else runs here before it has provably stopped)"
+        } else {
+            ""
+        };
+        line("Attempt", &format!("{attempt}{fence}"))?;
+    }
+    if let Some(progress) = &machine.progress {
+        line("Progress", &format!("{} {}", progress.action, progress.line()))?;
+    }
+    if machine.queue.len() > 1 {
+        line("Queue", &machine.queue.join(", "))?;
+    }
+    if let Some(inventory) = &machine.inventory {
+        let told = views::inventory::fields(inventory, machine.inventory_at.as_deref());
+        for (what, value) in told {
+            line(what, &value)?;
         }
-        writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
-        Ok(())
-    })
+    }
+    for (key, value) in &machine.labels {
+        line("Label", &format!("{key}={value}"))?;
+    }
+    writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
+    Ok(())
 }
 
 async fn list(
