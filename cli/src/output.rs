@@ -259,6 +259,11 @@ pub(crate) fn field(out: &mut Out, width: usize, what: &str, value: &str) -> Res
     Ok(writeln!(out, "{what:<width$}{}", set_in(value, width))?)
 }
 
+/// The text of a document that somebody changes and gives back, without its credentials.
+pub(crate) fn given_back(document: &Value) -> Result<String, Failure> {
+    yaml(&shown(document)?)
+}
+
 /// Prints things in a format for programs.
 pub(crate) fn values<T: Serialize>(out: &mut Out, format: Format, items: &[T]) -> Result<(), Failure> {
     value(out, format, items)

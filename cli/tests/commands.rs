@@ -701,7 +701,7 @@ fn what_an_image_is_built_from_is_refused_in_words() {
 #[test]
 fn help_teaches_with_examples_and_completions_are_printed() {
     let groups = [
-        ("machine", "apply boot-log delete diff get list"),
+        ("machine", "apply boot-log delete diff edit get label list"),
         ("template", "create delete get list render validate"),
         ("workflow", "cancel create delete events get list logs state wait"),
         ("image", "build modules"),

@@ -244,6 +244,49 @@ impl Selecting {
     }
 }
 
+/// So much of a list, and those whose names begin so.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Cut {
+    /// Only those whose names begin with this
+    #[arg(long, value_name = "BEGINNING", default_value = "", hide_default_value = true)]
+    name: String,
+    /// How many at most, the first of them; 0: all [default: all]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    limit: usize,
+}
+
+impl Cut {
+    fn is_named(&self, name: &str) -> bool {
+        name.starts_with(&self.name)
+    }
+}
+
+/// Whether a list was cut, and where.
+struct More {
+    listed: usize,
+    all: usize,
+}
+
+impl More {
+    fn say(&self) {
+        if self.all > self.listed {
+            say(format_args!(
+                "the first {} are listed, of {}: --limit NUMBER has so many, --limit 0 all",
+                self.listed, self.all
+            ));
+        }
+    }
+}
+
+fn cut<T>(mut items: Vec<T>, by: &Cut) -> (Vec<T>, More) {
+    let all = items.len();
+    if by.limit > 0 {
+        items.truncate(by.limit);
+    }
+    let listed = items.len();
+    (items, More { listed, all })
+}
+
 /// Of a command that has no options of its own.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Nothing {}

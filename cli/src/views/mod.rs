@@ -98,7 +98,7 @@ impl From<v1::Machine> for Machine {
 }
 
 /// A record that a server shows: it has taken it, and an operator wrote it.
-const RECORD: yaml::Limits = yaml::Limits {
+pub(crate) const RECORD: yaml::Limits = yaml::Limits {
     nodes: 200_000,
     bytes: 16 << 20,
 };

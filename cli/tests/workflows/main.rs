@@ -5,8 +5,10 @@ mod servers;
 
 mod completion;
 mod daily;
+mod edited;
 mod events;
 mod files;
+mod filters;
 mod follow;
 mod harness;
 mod hostile;

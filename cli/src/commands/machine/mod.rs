@@ -1,19 +1,19 @@
 //! `farrier machine`.
 
 mod apply;
+mod edit;
+mod label;
+mod listing;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use coordinator::machines::File;
-use proto::v1::{
-    self, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest, GetMachineRequest,
-    ListMachinesRequest,
-};
+use proto::v1::{self, BootLogRequest, BootMachineDiskRequest, DeleteMachineRequest, GetMachineRequest};
 use std::io::Write;
 use tonic::{Response, Status, Streaming};
 
-use super::{Asking, Listing, Selecting, given, last_of};
+use super::{Asking, given, last_of};
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
 use crate::once::{Key, ask_once};
@@ -55,16 +55,30 @@ Examples:
 Examples:
   farrier machine list -l 'rack=r7,!gpu'
   farrier machine list --hardware
+  farrier machine list --name rack7- --state silent,away
+  farrier machine list --sort-by seen --limit 20
   farrier machine list -l 'has(inventory.cpus) && inventory.cpus >= 64'
   farrier machine list -o json | jq -r '.[] | select(.attached) | .name'")]
-    List {
-        #[command(flatten)]
-        selecting: Selecting,
-        #[command(flatten)]
-        listing: Listing,
-        /// Columns more, with processors, memory, disks and product of each
-        #[arg(long)]
-        hardware: bool,
+    List(Box<listing::ListArgs>),
+    /// Set labels of machines, or take them away
+    #[command(after_help = "\
+Examples:
+  farrier machine label node1 rack=r7 burnt-in-      sets one, takes another away
+  farrier machine label node1 node2 owner=ann
+  farrier machine label -l rack=r7 maintenance=yes   all that have this label
+
+What somebody else changes of a record meanwhile stays. A machine whose name ends with - is meant by its MAC.")]
+    Label(label::LabelArgs),
+    /// Change the record of a machine in your editor
+    #[command(after_help = "\
+Example:
+  EDITOR=nano farrier machine edit node1
+
+The editor is that of VISUAL, else of EDITOR, else vi. Saved, the record is applied; what is wrong with it is said above it in
+the editor, which opens again. Left as it is, nothing is. If somebody else has changed the record meanwhile, nothing is written.")]
+    Edit {
+        /// Its name, MAC or address
+        machine: String,
     },
     /// Forget a machine, or several
     #[command(after_help = "\
@@ -154,11 +168,9 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
         MachineCommand::Apply { args, dry_run } => apply::apply(args, dry_run, asking).await?,
         MachineCommand::Diff(args) => return apply::diff(args, asking).await,
         MachineCommand::Get { machines } => get(machines, asking).await?,
-        MachineCommand::List {
-            selecting,
-            listing,
-            hardware,
-        } => list(selecting, listing, hardware, asking).await?,
+        MachineCommand::List(args) => listing::list(*args, asking).await?,
+        MachineCommand::Label(args) => label::label(args, asking).await?,
+        MachineCommand::Edit { machine } => edit::edit(machine, asking).await?,
         MachineCommand::Delete { machines, files, key } => {
             let machines = match files.is_empty() {
                 true => machines,
@@ -280,42 +292,6 @@ fn shown(machine: &views::Machine, out: &mut Out) -> Result<(), Failure> {
     }
     writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
     Ok(())
-}
-
-async fn list(
-    selecting: Selecting,
-    listing: Listing,
-    hardware: bool,
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let request = ListMachinesRequest {
-        namespace: asking.namespace.clone(),
-        all_namespaces: listing.all_namespaces,
-        selector: selecting.selector.clone(),
-    };
-    let answer = client.control.list_machines(request).await;
-    let machines: Vec<_> = client
-        .answer(answer)?
-        .machines
-        .into_iter()
-        .map(views::Machine::from)
-        .collect();
-    let columns = selecting.columns(listing);
-    match hardware {
-        _ if asking.output == output::Format::Wide => {
-            let more = (&views::WIDE[..], views::Machine::wide as fn(&_) -> _);
-            output::list_with_more(asking.out, asking.output, &machines, columns, more)
-        }
-        true => {
-            let more = (
-                &views::inventory::COLUMNS[..],
-                views::Machine::hardware as fn(&_) -> _,
-            );
-            output::list_with_more(asking.out, asking.output, &machines, columns, more)
-        }
-        false => output::list_with(asking.out, asking.output, &machines, columns),
-    }
 }
 
 /// One by one; one that cannot be forgotten keeps none of the others from it.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use coordinator::templates::Checked;
 
-use super::{Asking, Listing, devices, given, last_of, read_file, warn};
+use super::{Asking, Cut, Listing, cut, devices, given, last_of, read_file, warn};
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
@@ -33,8 +33,11 @@ Examples:
         templates: Vec<String>,
     },
     /// List templates
-    #[command(after_help = "Example:\n  farrier template list")]
-    List(Listing),
+    #[command(after_help = "\
+Examples:
+  farrier template list
+  farrier template list --name deb --sort-by updated --limit 5")]
+    List(ListArgs),
     /// Delete templates; workflows made from them stay
     #[command(after_help = "\
 Examples:
@@ -79,6 +82,25 @@ Examples:
     },
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    cut: Cut,
+    /// Sort by this, instead of by name
+    #[arg(long, value_name = "COLUMN")]
+    sort_by: Option<SortBy>,
+    #[command(flatten)]
+    listing: Listing,
+}
+
+/// What templates are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SortBy {
+    Name,
+    /// Those that were changed last come first
+    Updated,
+}
+
 const EXAMPLES: &str = "\
 Example:
   version: \"0.1\"
@@ -106,7 +128,7 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
     match command {
         TemplateCommand::Create(args) => create::create(args, asking).await?,
         TemplateCommand::Get { templates } => get(templates, asking).await?,
-        TemplateCommand::List(listing) => list(listing, asking).await?,
+        TemplateCommand::List(args) => list(args, asking).await?,
         TemplateCommand::Delete {
             templates,
             files,
@@ -189,23 +211,35 @@ async fn get(names: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
     last_of(failed)
 }
 
-async fn list(listing: Listing, asking: Asking<'_>) -> Result<(), Failure> {
+async fn list(args: ListArgs, asking: Asking<'_>) -> Result<(), Failure> {
+    let all_namespaces = args.listing.all_namespaces;
     let mut client = asking.connect().await?;
     let request = ListTemplatesRequest {
         namespace: asking.namespace.clone(),
-        all_namespaces: listing.all_namespaces,
+        all_namespaces,
     };
     let answer = client.control.list_templates(request).await;
-    let templates: Vec<_> = client
+    let mut templates: Vec<_> = client
         .answer(answer)?
         .templates
         .into_iter()
         .map(views::Template::from)
+        .filter(|template| args.cut.is_named(&template.name))
         .collect();
-    match listing.all_namespaces {
-        true => output::list_of_all(asking.out, asking.output, &templates),
-        false => output::list(asking.out, asking.output, &templates),
+    match args.sort_by {
+        None => {}
+        Some(SortBy::Name) => templates.sort_by_key(|template| template.name.clone()),
+        Some(SortBy::Updated) => {
+            templates.sort_by_key(|template| std::cmp::Reverse(template.updated_at.clone()))
+        }
     }
+    let (templates, more) = cut(templates, &args.cut);
+    match all_namespaces {
+        true => output::list_of_all(asking.out, asking.output, &templates)?,
+        false => output::list(asking.out, asking.output, &templates)?,
+    }
+    more.say();
+    Ok(())
 }
 
 /// Of a namespace, or that of the command where it is empty; one by one, and one that cannot be deleted keeps none of the
