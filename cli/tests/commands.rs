@@ -702,7 +702,7 @@ fn what_an_image_is_built_from_is_refused_in_words() {
 fn help_teaches_with_examples_and_completions_are_printed() {
     let groups = [
         ("machine", "apply boot-log delete diff edit get label list"),
-        ("template", "create delete get list render validate"),
+        ("template", "create delete diff get list render validate versions"),
         ("workflow", "cancel create delete events get list logs state wait"),
         ("image", "build modules"),
         ("lab", "enter prepare"),

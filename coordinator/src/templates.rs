@@ -28,7 +28,21 @@ pub struct Template {
     pub version: u64,
     pub created_at: UnixMillis,
     pub updated_at: UnixMillis,
+    /// Who stored this version; empty: a server that did not note it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub updated_by: String,
 }
+
+impl Template {
+    /// What tells texts apart: `sha256:` and the SHA-256 in hex.
+    pub fn digest(&self) -> String {
+        let digest = ring::digest::digest(&ring::digest::SHA256, self.text.as_bytes());
+        format!("sha256:{}", data_encoding::HEXLOWER.encode(digest.as_ref()))
+    }
+}
+
+/// Versions of a template that are kept beside the newest.
+pub const OLDER_VERSIONS: u64 = 20;
 
 /// As upstream's workflow names.
 const MAX_NAME_BYTES: usize = 199;
@@ -403,6 +417,8 @@ pub struct Put {
     pub warnings: Vec<String>,
     /// `None`: it is stored already, as it is.
     pub batch: Option<Batch>,
+    /// To be committed before it: keeps the version that is replaced. Both together may be too large for one commit.
+    pub history: Option<Batch>,
 }
 
 impl Put {
@@ -425,6 +441,8 @@ pub struct Offered {
     pub text: String,
     /// The name of its file, for messages.
     pub source: String,
+    /// Who stores it.
+    pub by: String,
 }
 
 /// Stores a template under its name. `id` is that of a template that there was not.
@@ -468,6 +486,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
                 before: Some(before.value.clone()),
                 warnings,
                 batch: None,
+                history: None,
             });
         }
         Some(Stored { value, .. }) => Template {
@@ -475,6 +494,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
             labels: meant.labels.clone(),
             version: value.version + 1,
             updated_at: now,
+            updated_by: offered.by.clone(),
             ..value.clone()
         },
         None => Template {
@@ -486,10 +506,21 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
             version: 1,
             created_at: now,
             updated_at: now,
+            updated_by: offered.by.clone(),
         },
     };
     let mut batch = Batch::default();
     batch.expect(&key, before.as_ref().map(|before| before.modified));
+    let history = before.as_ref().map(|before| {
+        let mut history = Batch::default();
+        // With a template that is deleted meanwhile none of its versions stays.
+        history.unchanged(&key, before.modified);
+        history.put(version_key(&template.id, before.value.version), &before.value);
+        history
+    });
+    if let Some(too_old) = template.version.checked_sub(OLDER_VERSIONS + 1) {
+        batch.delete(version_key(&template.id, too_old));
+    }
     batch.put(&key, &template);
     batch.put(
         format!("template-id/{}", template.id),
@@ -500,6 +531,7 @@ pub fn put(view: &View, scope: &Scope, offered: &Offered, id: &str, now: UnixMil
         before: before.map(|before| before.value),
         warnings,
         batch: Some(batch),
+        history,
     })
 }
 
@@ -519,13 +551,62 @@ pub fn all(view: &View, reach: &Reach) -> Result<Vec<Template>, Error> {
 /// As [`find`].
 pub fn deletion(view: &View, scope: &Scope, name_or_id: &str) -> Result<Batch, Error> {
     let template = find(view, scope, name_or_id)?;
+    if template.name != name_or_id && template.id != name_or_id {
+        return Err(Error::Invalid(format!(
+            "{name_or_id:?} is one version of a template, and all go together: delete {:?}",
+            template.name
+        )));
+    }
     let mut batch = Batch::default();
+    batch.delete_below(&format!("template-version/{}/", template.id));
     batch.delete(key(&template.namespace, &template.name));
     batch.delete(format!("template-id/{}", template.id));
     Ok(batch)
 }
 
-/// The template of this name or id in a namespace.
+/// The versions of a template that are kept, the newest first.
+///
+/// # Errors
+/// As [`find`].
+pub fn versions(view: &View, scope: &Scope, name_or_id: &str) -> Result<Vec<Template>, Error> {
+    let newest = find(view, scope, name_or_id)?;
+    let mut versions = older(view, &newest)?;
+    versions.push(newest);
+    versions.reverse();
+    Ok(versions)
+}
+
+/// From the oldest on.
+fn older(view: &View, newest: &Template) -> Result<Vec<Template>, Error> {
+    let all = view.list::<Template>(&format!("template-version/{}/", newest.id))?;
+    let all = all.into_iter().map(|(_, template)| template);
+    // One may have been kept whose successor was not stored then.
+    Ok(all.filter(|template| template.version < newest.version).collect())
+}
+
+fn of_version(view: &View, newest: Template, version: u64) -> Result<Template, Error> {
+    if newest.version == version {
+        return Ok(newest);
+    }
+    if version < newest.version
+        && let Some(found) = view.get::<Template>(&version_key(&newest.id, version))?
+    {
+        return Ok(found.value);
+    }
+    let oldest = older(view, &newest)?
+        .first()
+        .map_or(newest.version, |template| template.version);
+    let kept = match oldest == newest.version {
+        true => format!("version {oldest} is the only one that is kept"),
+        false => format!("versions {oldest} to {} are kept", newest.version),
+    };
+    Err(Error::NotFound(format!(
+        "template {:?} has no version {version}: {kept}, see `farrier template versions {}`",
+        newest.name, newest.name
+    )))
+}
+
+/// The template of this name or id in a namespace; of `NAME@VERSION` an older version of it.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -539,6 +620,13 @@ pub fn find(view: &View, scope: &Scope, name_or_id: &str) -> Result<Template, Er
         && found.value.namespace == scope.namespace()
     {
         return Ok(found.value);
+    }
+    // Names may have an @, too.
+    if let Some((name, version)) = name_or_id.rsplit_once('@')
+        && let Ok(version) = version.parse()
+        && !name.is_empty()
+    {
+        return of_version(view, find(view, scope, name)?, version);
     }
     let prefix = format!("template/{}/", scope.namespace());
     let names = view.page::<serde::de::IgnoredAny>(&prefix, &prefix, NAMES)?;
@@ -556,6 +644,11 @@ const NAMES: usize = 10_000;
 
 fn key(namespace: &str, name: &str) -> String {
     format!("template/{namespace}/{name}")
+}
+
+/// In the order of versions.
+fn version_key(id: &str, version: u64) -> String {
+    format!("template-version/{id}/{version:020}")
 }
 
 /// The top-level `name` of a text that is not rendered yet; `None` when it is itself made by the template.

@@ -190,6 +190,7 @@ mod tests {
             name: String::new(),
             text: child.into(),
             source: "child.yaml".into(),
+            by: "ann".into(),
         };
         let within = crate::within::Within::of_admin();
         control

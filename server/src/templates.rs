@@ -55,7 +55,15 @@ impl ControlPlane {
             let Some(batch) = put.batch.filter(|_| !is_dry_run) else {
                 return Ok(stored);
             };
-            match self.inner.db.commit(batch).await {
+            let kept = match put.history {
+                Some(history) => self.inner.db.commit(history).await.map(drop),
+                None => Ok(()),
+            };
+            let committed = match kept {
+                Ok(()) => self.inner.db.commit(batch).await,
+                Err(error) => Err(error),
+            };
+            match committed {
                 Err(error) if error.is_conflict() => {}
                 other => return other.map(|_| stored),
             }
@@ -67,6 +75,18 @@ impl ControlPlane {
         self.inner
             .db
             .with(move |view| templates::find(view, &within.scope(view)?, &asked))
+            .await
+    }
+
+    /// The newest first.
+    pub(crate) async fn template_versions(
+        &self,
+        within: Within,
+        name_or_id: String,
+    ) -> Result<Vec<Template>, Error> {
+        self.inner
+            .db
+            .with(move |view| templates::versions(view, &within.scope(view)?, &name_or_id))
             .await
     }
 

@@ -178,6 +178,8 @@ pub(crate) struct Template {
     /// Of the object that carried it.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) updated_by: Option<String>,
+    pub(crate) digest: String,
     /// What storing it came to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) change: Option<String>,
@@ -194,6 +196,8 @@ impl From<v1::Template> for Template {
             created_at: time(template.created_at),
             updated_at: time(template.updated_at),
             labels: template.labels.into_iter().collect(),
+            updated_by: given(template.updated_by),
+            digest: template.digest,
             change: given(template.change),
             text: template.text,
         }
@@ -214,6 +218,46 @@ impl Rows for Template {
         ]
     }
 }
+
+/// A version of a template, in a list of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct TemplateVersion {
+    name: String,
+    version: u64,
+    updated_at: Option<String>,
+    updated_by: Option<String>,
+    digest: String,
+}
+
+impl From<v1::Template> for TemplateVersion {
+    fn from(template: v1::Template) -> Self {
+        Self {
+            name: format!("{}@{}", template.name, template.version),
+            version: template.version,
+            updated_at: time(template.updated_at),
+            updated_by: given(template.updated_by),
+            digest: template.digest,
+        }
+    }
+}
+
+impl Rows for TemplateVersion {
+    const HEADER: &'static [&'static str] = &["VERSION", "STORED", "BY", "DIGEST"];
+    const NONE: &'static str = "no versions";
+
+    fn row(&self) -> Vec<String> {
+        let digest = self.digest.get(..DIGEST_SHOWN).unwrap_or(&self.digest);
+        vec![
+            self.version.to_string(),
+            when(self.updated_at.as_deref()),
+            dash(self.updated_by.as_deref().unwrap_or_default()),
+            digest.to_owned(),
+        ]
+    }
+}
+
+/// As much of a digest as people compare; JSON has all of it.
+const DIGEST_SHOWN: usize = "sha256:0123456789ab".len();
 
 impl InNamespace for Template {
     fn namespace(&self) -> &str {

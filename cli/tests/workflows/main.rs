@@ -18,4 +18,5 @@ mod people;
 mod record;
 mod shapes;
 mod terminal;
+mod versions;
 mod webhooks;

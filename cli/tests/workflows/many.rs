@@ -301,3 +301,30 @@ spec:
     assert_eq!(code, Some(1));
     assert!(said.starts_with(&format!("farrier: {bad}: line ")), "{said}");
 }
+
+#[test]
+fn several_workflows_are_shown_in_one_call() {
+    let server = Server::start();
+    let file = server.file("t.yaml", &template("t"));
+    let ids: Vec<String> = (0..2)
+        .map(|_| {
+            server
+                .ok(&["workflow", "create", "-q", "-f", &file])
+                .trim()
+                .to_owned()
+        })
+        .collect();
+    let shown = json(&server.ok(&["workflow", "get", &ids[1], &ids[0], "-o", "json"]));
+    assert_eq!(
+        (shown[0]["id"].as_str(), shown[1]["id"].as_str()),
+        (Some(ids[1].as_str()), Some(ids[0].as_str()))
+    );
+    let nobodys = "01900000-0000-7000-8000-000000000000";
+    let output = server.run(&["workflow", "get", nobodys, &ids[0]]);
+    assert_eq!(output.status.code(), Some(3));
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        shown.contains(&ids[0]) && shown.matches("Template:").count() == 1,
+        "{shown}"
+    );
+}

@@ -63,6 +63,7 @@ pub const KINDS: &[&str] = &[
     "sub",
     "template",
     "template-id",
+    "template-version",
     "timer",
     "token",
     "token-secret",

@@ -11,6 +11,7 @@
 //! namespace/<name>                            see [`namespaces`](crate::namespaces)
 //! template/<namespace>/<name>                 the text
 //! template-id/<id>                            -> its namespace and name
+//! template-version/<id>/<version:020>         what it was before
 //! workflow/<id> ...                           see [`steps`](crate::steps)
 //! workflow-text/<id>                          what it was rendered to
 //! archived/<id>  sub/<root>/<id>              those that have ended; sub-workflows; see `archive`

@@ -228,6 +228,7 @@ fn what_sub_workflows_would_be_refused_for_and_images_without_a_digest_are_told_
             name: name.into(),
             text: text.into(),
             source: String::new(),
+            by: String::new(),
         };
         let view = View::now(&*store).expect("a view");
         let put = templates::put(&view, &home(), &offered, name, 1).expect("a template");

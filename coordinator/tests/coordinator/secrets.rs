@@ -53,7 +53,7 @@ fn offered() -> templates::Offered {
     templates::Offered {
         name: String::new(),
         text: LOGIN.into(),
-        source: String::new(),
+        ..templates::Offered::default()
     }
 }
 

@@ -30,6 +30,7 @@ const VIEWERS: [&str; 24] = [
     "ListMachines",
     "ListNamespaces",
     "ListSecrets",
+    "ListTemplateVersions",
     "ListTemplates",
     "ListWebhooks",
     "ListWorkflows",

@@ -290,6 +290,7 @@ impl ControlService for ControlPlane {
             name: request.name,
             text: request.text,
             source: request.source,
+            by: caller.name.clone(),
         };
         let stored = self
             .put_template(within, offered, request.dry_run)
@@ -314,6 +315,27 @@ impl ControlService for ControlPlane {
             .await
             .map_err(status)?;
         Ok(Response::new(convert::template(template, Vec::new())))
+    }
+
+    async fn list_template_versions(
+        &self,
+        request: Request<ListTemplateVersionsRequest>,
+    ) -> Result<Response<ListTemplateVersionsResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let within = Within::one(&caller, request.namespace);
+        let versions = self.template_versions(within, request.name_or_id);
+        let versions = versions
+            .await
+            .map_err(status)?
+            .into_iter()
+            .map(|template| Template {
+                text: String::new(),
+                ..convert::template(template, Vec::new())
+            });
+        Ok(Response::new(ListTemplateVersionsResponse {
+            versions: versions.collect(),
+        }))
     }
 
     async fn list_templates(

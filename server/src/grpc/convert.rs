@@ -96,6 +96,8 @@ pub(super) fn token(token: people::Token) -> v1::Token {
 
 pub(super) fn template(template: Template, warnings: Vec<String>) -> v1::Template {
     v1::Template {
+        digest: template.digest(),
+        updated_by: template.updated_by,
         id: template.id,
         namespace: template.namespace,
         name: template.name,

@@ -147,6 +147,12 @@ async fn written() -> Kept {
     .await;
     server.put(INNER).await.expect("template");
     server.put(OUTER).await.expect("template");
+    // An older version of it is kept.
+    server
+        .put(&format!("{OUTER}# changed\n"))
+        .await
+        .expect("template");
+    server.put(OUTER).await.expect("template");
     let outer = CreateWorkflowRequest {
         template: "outer".into(),
         idempotency_key: "once".into(),

@@ -297,6 +297,15 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                 "two",
                 "ten"
             ),
+            "ListTemplateVersions" => of_named!(
+                call,
+                eve,
+                list_template_versions,
+                ListTemplateVersionsRequest,
+                name_or_id,
+                "two",
+                "ten"
+            ),
             "DeleteTemplate" => {
                 of_named!(
                     call,

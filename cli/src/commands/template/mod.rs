@@ -5,13 +5,16 @@ mod create;
 use std::io::Write;
 use std::process::ExitCode;
 
-use proto::v1::{DeleteTemplateRequest, GetTemplateRequest, ListTemplatesRequest, RenderTemplateRequest};
+use proto::v1::{
+    DeleteTemplateRequest, GetTemplateRequest, ListTemplateVersionsRequest, ListTemplatesRequest,
+    RenderTemplateRequest,
+};
 
 use serde::Serialize;
 
 use coordinator::templates::Checked;
 
-use super::{Asking, Cut, Listing, cut, devices, given, last_of, read_file, warn};
+use super::{Asking, Cut, Listing, cut, devices, difference, given, last_of, read_file, warn};
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
@@ -26,9 +29,10 @@ pub(crate) enum TemplateCommand {
     #[command(after_help = "\
 Examples:
   farrier template get debian > debian.yaml
+  farrier template get debian@3                       an older version
   farrier template get ubuntu -o yaml > ubuntu.yaml   with its name and labels; `farrier template create -f` takes both")]
     Get {
-        /// Its name or id; several are printed one by one, with --- between them
+        /// Its name or id, with @VERSION an older one; several are printed one by one, with --- between them
         #[arg(required = true, value_name = "TEMPLATE")]
         templates: Vec<String>,
     },
@@ -38,6 +42,32 @@ Examples:
   farrier template list
   farrier template list --name deb --sort-by updated --limit 5")]
     List(ListArgs),
+    /// List the versions of a template that are kept, the newest first
+    #[command(after_help = "\
+The newest version and the 20 before it are kept. NAME@VERSION is an older one wherever a template is read or used.
+
+Examples:
+  farrier template versions debian
+  farrier workflow create -t debian@3 -r device_1=node1")]
+    Versions {
+        /// Its name or id
+        template: String,
+    },
+    /// Show how two versions of a template differ
+    #[command(after_help = "\
+Exit codes: 0 they do not differ, 1 they do, 2 and greater: it failed.
+
+Examples:
+  farrier template diff debian 3     from version 3 to the newest
+  farrier template diff debian 3 5")]
+    Diff {
+        /// Its name or id
+        template: String,
+        /// The older version
+        from: u64,
+        /// The other one [default: the newest]
+        to: Option<u64>,
+    },
     /// Delete templates; workflows made from them stay
     #[command(after_help = "\
 Examples:
@@ -128,6 +158,8 @@ pub(crate) async fn run(command: TemplateCommand, asking: Asking<'_>) -> Result<
     match command {
         TemplateCommand::Create(args) => create::create(args, asking).await?,
         TemplateCommand::Get { templates } => get(templates, asking).await?,
+        TemplateCommand::Versions { template } => versions(template, asking).await?,
+        TemplateCommand::Diff { template, from, to } => return diff(&template, (from, to), asking).await,
         TemplateCommand::List(args) => list(args, asking).await?,
         TemplateCommand::Delete {
             templates,
@@ -240,6 +272,67 @@ async fn list(args: ListArgs, asking: Asking<'_>) -> Result<(), Failure> {
     }
     more.say();
     Ok(())
+}
+
+async fn versions(name_or_id: String, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let request = ListTemplateVersionsRequest {
+        name_or_id,
+        namespace: asking.namespace.clone(),
+    };
+    let answer = client.control.list_template_versions(request).await;
+    let versions = client.answer(answer)?.versions.into_iter();
+    let versions: Vec<_> = versions.map(views::TemplateVersion::from).collect();
+    output::list(asking.out, asking.output, &versions)
+}
+
+/// What a difference is between two versions, in JSON.
+#[derive(Serialize)]
+struct Difference {
+    name: String,
+    from: u64,
+    to: u64,
+    /// As diff(1) says it with -u; empty: none.
+    diff: String,
+}
+
+/// Exit codes as those of diff(1).
+async fn diff(
+    name_or_id: &str,
+    (from, to): (u64, Option<u64>),
+    asking: Asking<'_>,
+) -> Result<ExitCode, Failure> {
+    let mut client = asking.connect().await?;
+    let mut texts = Vec::new();
+    let to_word = to.map_or_else(|| name_or_id.to_owned(), |to| format!("{name_or_id}@{to}"));
+    for word in [format!("{name_or_id}@{from}"), to_word] {
+        let request = GetTemplateRequest {
+            name_or_id: word,
+            namespace: asking.namespace.clone(),
+        };
+        let answer = client.control.get_template(request).await;
+        texts.push(client.answer(answer).map_err(Failure::of_comparison)?);
+    }
+    let [old, new] = texts.as_slice() else {
+        return Ok(ExitCode::FAILURE);
+    };
+    let names = (
+        format!("{}@{}", old.name, old.version),
+        format!("{}@{}", new.name, new.version),
+    );
+    let difference = Difference {
+        name: new.name.clone(),
+        from: old.version,
+        to: new.version,
+        diff: difference::unified(&old.text, &new.text, (&names.0, &names.1)),
+    };
+    output::one(asking.out, asking.output, &difference, |out| {
+        difference::print(out, &difference.diff)
+    })?;
+    Ok(match difference.diff.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Of a namespace, or that of the command where it is empty; one by one, and one that cannot be deleted keeps none of the

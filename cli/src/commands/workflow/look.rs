@@ -13,7 +13,7 @@ use serde::Serialize;
 use tonic::{Response, Status, Streaming};
 use workflow::labels::in_one_line;
 
-use super::super::{Asking, progress};
+use super::super::{Asking, last_of, progress};
 use super::fetch_once;
 use crate::failure::Failure;
 use crate::following::{Control, Following, Source};
@@ -21,64 +21,89 @@ use crate::output::{self, Rows};
 use crate::terminal::{Out, say, set_in};
 use crate::views::{Event, Workflow, dash, when};
 
-pub(super) async fn get(id: String, asking: Asking<'_>) -> Result<(), Failure> {
-    let workflow = fetch_once(&mut asking.connect().await?, id).await?;
-    output::one(asking.out, asking.output, &workflow, |out| {
-        let mut line = |what: &str, value: &str| output::field(out, 11, what, value);
-        line("ID", &workflow.id)?;
-        line("Name", &workflow.name)?;
-        let version = workflow
-            .template_version
-            .map(|version| format!(", version {version}"))
-            .unwrap_or_default();
-        let template = dash(workflow.template.as_deref().unwrap_or_default());
-        line("Template", &format!("{template}{version}"))?;
-        let message = workflow
-            .message
-            .as_deref()
-            .map(|message| format!(": {message}"))
-            .unwrap_or_default();
-        line("State", &format!("{}{message}", workflow.state))?;
-        if let Some(begins) = workflow.begins() {
-            line("Begins", &begins)?;
+/// One by one; one that there is not keeps none of the others from being shown.
+pub(super) async fn get(ids: Vec<String>, asking: Asking<'_>) -> Result<(), Failure> {
+    let mut client = asking.connect().await?;
+    let (mut workflows, mut failed) = (Vec::new(), Vec::new());
+    let is_one = ids.len() == 1;
+    for id in ids {
+        match fetch_once(&mut client, id).await {
+            Ok(workflow) => workflows.push(workflow),
+            Err(failure) => failed.push(failure),
         }
-        if workflow.run > 1 {
-            line("Run", &workflow.run.to_string())?;
+    }
+    match (workflows.as_slice(), asking.output.is_text()) {
+        ([workflow], _) if is_one => {
+            output::one(asking.out, asking.output, workflow, |out| shown(workflow, out))?;
         }
-        if let Some(parent) = &workflow.parent {
-            line("Part of", parent)?;
-        }
-        line("Created", &when(workflow.created_at.as_deref()))?;
-        line("Started", &when(workflow.started_at.as_deref()))?;
-        for (what, asked) in [
-            ("Paused", &workflow.paused),
-            ("Resumed", &workflow.resumed),
-            ("Cancelled", &workflow.cancelled),
-        ] {
-            if let Some(asked) = asked {
-                line(what, &asked.line())?;
+        (workflows, true) => {
+            for (number, workflow) in workflows.iter().enumerate() {
+                if number > 0 {
+                    writeln!(asking.out)?;
+                }
+                shown(workflow, asking.out)?;
             }
         }
-        line("Ended", &when(workflow.ended_at.as_deref()))?;
-        line("Updated", &when(workflow.updated_at.as_deref()))?;
-        if !workflow.labels.is_empty() {
-            line("Labels", &in_one_line(&workflow.labels))?;
+        (workflows, false) => output::values(asking.out, asking.output, workflows)?,
+    }
+    last_of(failed)
+}
+
+fn shown(workflow: &Workflow, out: &mut Out) -> Result<(), Failure> {
+    let mut line = |what: &str, value: &str| output::field(out, 11, what, value);
+    line("ID", &workflow.id)?;
+    line("Name", &workflow.name)?;
+    let version = workflow
+        .template_version
+        .map(|version| format!(", version {version}"))
+        .unwrap_or_default();
+    let template = dash(workflow.template.as_deref().unwrap_or_default());
+    line("Template", &format!("{template}{version}"))?;
+    let message = workflow
+        .message
+        .as_deref()
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
+    line("State", &format!("{}{message}", workflow.state))?;
+    if let Some(begins) = workflow.begins() {
+        line("Begins", &begins)?;
+    }
+    if workflow.run > 1 {
+        line("Run", &workflow.run.to_string())?;
+    }
+    if let Some(parent) = &workflow.parent {
+        line("Part of", parent)?;
+    }
+    line("Created", &when(workflow.created_at.as_deref()))?;
+    line("Started", &when(workflow.started_at.as_deref()))?;
+    for (what, asked) in [
+        ("Paused", &workflow.paused),
+        ("Resumed", &workflow.resumed),
+        ("Cancelled", &workflow.cancelled),
+    ] {
+        if let Some(asked) = asked {
+            line(what, &asked.line())?;
         }
-        if !workflow.policy.is_empty() {
-            line("Policy", &workflow.policy.join("\n"))?;
+    }
+    line("Ended", &when(workflow.ended_at.as_deref()))?;
+    line("Updated", &when(workflow.updated_at.as_deref()))?;
+    if !workflow.labels.is_empty() {
+        line("Labels", &in_one_line(&workflow.labels))?;
+    }
+    if !workflow.policy.is_empty() {
+        line("Policy", &workflow.policy.join("\n"))?;
+    }
+    for (what, values) in [("Inputs", &workflow.inputs), ("Outputs", &workflow.outputs)] {
+        if let Some(values) = values {
+            line(what, &values.to_string())?;
         }
-        for (what, values) in [("Inputs", &workflow.inputs), ("Outputs", &workflow.outputs)] {
-            if let Some(values) = values {
-                line(what, &values.to_string())?;
-            }
-        }
-        writeln!(
-            out,
-            "\n{}",
-            workflow.definition.as_deref().unwrap_or_default().trim_end()
-        )?;
-        Ok(())
-    })
+    }
+    writeln!(
+        out,
+        "\n{}",
+        workflow.definition.as_deref().unwrap_or_default().trim_end()
+    )?;
+    Ok(())
 }
 
 pub(super) async fn state(id: String, asking: Asking<'_>) -> Result<(), Failure> {

@@ -44,7 +44,7 @@ Examples:
 It begins as soon as its machine is attached; a machine that is switched on netboots into it. With --at or --in it begins then:
 until that time it has no machine, and waits for none.")]
     Create {
-        /// Name or id of the template
+        /// Name or id of the template; NAME@VERSION is an older version
         #[arg(short, long, required_unless_present = "file")]
         template: Option<String>,
         /// A template that is not stored, or Tinkerbell's Workflow; - is standard input
@@ -77,11 +77,12 @@ until that time it has no machine, and waits for none.")]
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Show a workflow and what it was rendered to
+    /// Show workflows and what they were rendered to
     #[command(after_help = "Example:\n  farrier workflow get ID")]
     Get {
-        /// Its id or so much of it as is unique, its name, or @last
-        id: String,
+        /// Its id or so much of it as is unique, its name, or @last; several are shown one by one
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// List workflows, the newest first; those that have ended and were archived too
     #[command(after_help = "\
@@ -377,13 +378,12 @@ impl WorkflowCommand {
     fn words(&mut self) -> Vec<&mut String> {
         match self {
             WorkflowCommand::Approve(decision) | WorkflowCommand::Reject(decision) => vec![&mut decision.id],
-            WorkflowCommand::Cancel { ids, .. } | WorkflowCommand::Delete { ids, .. } => {
-                ids.iter_mut().collect()
-            }
+            WorkflowCommand::Cancel { ids, .. }
+            | WorkflowCommand::Delete { ids, .. }
+            | WorkflowCommand::Get { ids } => ids.iter_mut().collect(),
             WorkflowCommand::Data { id, .. }
             | WorkflowCommand::Events { id, .. }
             | WorkflowCommand::Explain { id, .. }
-            | WorkflowCommand::Get { id }
             | WorkflowCommand::Graph { id }
             | WorkflowCommand::Label { id, .. }
             | WorkflowCommand::Pause { id, .. }
@@ -437,7 +437,7 @@ pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Res
             };
             create(request, quiet, asking).await?;
         }
-        WorkflowCommand::Get { id } => look::get(id, asking).await?,
+        WorkflowCommand::Get { ids } => look::get(ids, asking).await?,
         WorkflowCommand::List(args) => listing::list(*args, asking).await?,
         WorkflowCommand::Label { id, changes, key } => change::label(id, &changes, key, asking).await?,
         WorkflowCommand::Delete { ids, key } => change::delete(&ids, key, asking).await?,
