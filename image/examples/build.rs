@@ -16,7 +16,7 @@ fn main() -> anyhow::Result<()> {
         output: output.clone(),
         others: image::Others::Refuse,
         cache: cache.clone(),
-        profile,
+        profiles: profile.into(),
         firmware: None,
         suite: image::apt::Suite::default(),
         kernel_package: None,

@@ -17,7 +17,7 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 24] = [
+const VIEWERS: [&str; 25] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",

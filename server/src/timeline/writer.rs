@@ -233,6 +233,17 @@ mod tests {
         all.into_iter().map(|(_, entry)| entry.what).collect()
     }
 
+    #[test]
+    fn a_stranger_is_told_of_once_and_made_up_ones_have_a_bound() {
+        let mut strangers = Strangers::default();
+        assert!(strangers.is_new("52:54:00:99:99:99"));
+        assert!(!strangers.is_new("52:54:00:99:99:99"));
+        let told = (0..5_000)
+            .filter(|mac| strangers.is_new(&mac.to_string()))
+            .count();
+        assert_eq!((told, strangers.0.len()), (1_023, 1_024));
+    }
+
     #[tokio::test]
     async fn keeps_the_last_entries_also_over_a_restart() {
         let db = Database::new(StoreHandle::new(MemoryStore::new()));
@@ -242,7 +253,8 @@ mod tests {
         for numbers in [0..2, 2..5, 5..6] {
             // Empty, as after a restart.
             let mut rings = HashMap::new();
-            append(&db, &mut rings, numbers.map(entry).collect(), 3)
+            let mut strangers = Strangers::default();
+            append(&db, &mut rings, &mut strangers, numbers.map(entry).collect(), 3)
                 .await
                 .expect("append");
         }
