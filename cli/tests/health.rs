@@ -86,7 +86,7 @@ fn what_is_well_and_what_is_not_is_said_in_one_screen() {
         "{said}"
     );
     assert!(line(&said, "Data:").contains("a store of "), "{said}");
-    assert_eq!(line(&said, "Machines:"), "Machines:   2: 2 off");
+    assert_eq!(line(&said, "Machines:"), "Machines:   2: 2 away");
     assert_eq!(line(&said, "Workflows:"), "Workflows:  1: 1 PENDING");
     assert_eq!(
         line(&said, "For you:"),
@@ -95,7 +95,7 @@ fn what_is_well_and_what_is_not_is_said_in_one_screen() {
     assert_eq!(line(&said, "Problems:"), "Problems:   none");
     let (_, said) = health(&serve, &["-o", "json"]);
     let json: Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!(json["machines"], json!({"off": 2}));
+    assert_eq!(json["machines"], json!({"away": 2}));
     assert_eq!(json["waiting"], json!([id.trim()]));
     assert_eq!(json["problems"], json!([]));
     assert_eq!(json["folders"][1]["holds"], "profile lab, Linux 6.12.1");
@@ -117,7 +117,7 @@ fn what_is_well_and_what_is_not_is_said_in_one_screen() {
         .expect("farrier runs");
     let said = String::from_utf8_lossy(&guest.stdout);
     assert_eq!(guest.status.code(), Some(0), "{guest:?}");
-    assert_eq!(line(&said, "Machines:"), "Machines:   2: 2 off");
+    assert_eq!(line(&said, "Machines:"), "Machines:   2: 2 away");
     assert!(!said.contains(&data.display().to_string()), "{said}");
 }
 

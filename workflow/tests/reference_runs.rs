@@ -35,6 +35,8 @@ fn gives() -> Map<String, Value> {
     Map::from_iter([
         ("count".to_owned(), json!(3)),
         ("hostname".to_owned(), json!("node1")),
+        // As `partition` does.
+        ("paths".to_owned(), json!({"root": "/dev/vda3"})),
     ])
 }
 

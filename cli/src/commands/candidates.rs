@@ -60,7 +60,7 @@ fn with_candidates_of(group: &str, arg: Arg) -> Arg {
     let id = arg.get_id().as_str().to_owned();
     let of: fn(&OsStr) -> Vec<CompletionCandidate> = match (group, id.as_str()) {
         ("workflow", "id" | "ids") | ("events", "workflow") => workflows,
-        (_, "machine" | "machines") => machines,
+        (_, "machine" | "machines") | ("machine", "words") => machines,
         ("workflow" | "template", "template" | "templates") => templates,
         ("machine", "selector") => labels_of_machines,
         (_, "selector") => labels_of_workflows,

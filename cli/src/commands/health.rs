@@ -204,7 +204,7 @@ fn tally(states: impl Iterator<Item = String>) -> BTreeMap<String, u64> {
 
 fn presence(machine: &views::Machine) -> &'static str {
     match machine.agent() {
-        "-" => "off",
+        "-" => "away",
         agent => agent,
     }
 }

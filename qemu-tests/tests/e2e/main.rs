@@ -28,6 +28,7 @@ mod lab_command;
 mod links;
 mod long;
 mod nics;
+mod partition;
 mod reproducible;
 mod scene;
 mod secure_images;
