@@ -157,7 +157,7 @@ fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Part
     request.touched.store(true, Ordering::Relaxed);
     let first = head.get(..ends::FIRST_BYTES.min(head.len()));
     apply(disk, &ends.erase(first))?;
-    take_away_partitions(disk)?;
+    disk.take_away_partitions()?;
     for one in &there {
         let len = usize::try_from(one.erase_until - one.erase_from).unwrap_or(0);
         disk.write_buffered(one.erase_from, &vec![0; len])?;
@@ -172,20 +172,6 @@ fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Part
     }
     let kernel = disk.publish()?;
     Ok(done(&plan, &table, kernel, Some(there)))
-}
-
-/// The kernel lets go of the old partitions, so that nothing that it kept of them is written over what comes now.
-fn take_away_partitions<M: Medium>(disk: &mut M) -> Result<(), WriteError> {
-    match disk.publish() {
-        Ok(_) => Ok(()),
-        Err(WriteError::KernelRefused { disk, source }) => Err(WriteError::Device {
-            disk,
-            what: "taking away the old partitions of",
-            offset: 0,
-            source,
-        }),
-        Err(err) => Err(err),
-    }
 }
 
 fn ends_of(size: u64, sector: u64) -> Ends {

@@ -104,6 +104,21 @@ pub(crate) trait Medium {
     fn claim_partitions(&mut self) -> Result<KernelView, WriteError>;
     /// Tells the kernel of the table that is there now.
     fn publish(&mut self) -> Result<KernelView, WriteError>;
+
+    /// Where the table is gone: the kernel lets go of the old partitions, so that nothing that it kept of them is written over
+    /// what comes now.
+    fn take_away_partitions(&mut self) -> Result<(), WriteError> {
+        match self.publish() {
+            Ok(_) => Ok(()),
+            Err(WriteError::KernelRefused { disk, source }) => Err(WriteError::Device {
+                disk,
+                what: "taking away the old partitions of",
+                offset: 0,
+                source,
+            }),
+            Err(err) => Err(err),
+        }
+    }
 }
 
 /// What the image is to be.
@@ -263,16 +278,7 @@ impl<M: Medium> Writer<M> {
             .min(FIRST_BYTES);
         let first = self.target.read(0, first).ok();
         self.carry_out(&ends.erase(first.as_deref()))?;
-        match self.target.publish() {
-            Ok(_) => Ok(()),
-            Err(WriteError::KernelRefused { disk, source }) => Err(WriteError::Device {
-                disk,
-                what: "taking away the old partitions of",
-                offset: 0,
-                source,
-            }),
-            Err(err) => Err(err),
-        }
+        self.target.take_away_partitions()
     }
 
     fn carry_out(&mut self, steps: &[Step]) -> Result<(), WriteError> {
