@@ -1,5 +1,8 @@
 //! `cargo xtask bench containers`: images that are pulled and started by Farrier, beside containerd and runc, on the same machine in the
-//! same run.
+//! same run; and a fleet that pulls through the server.
+
+#[path = "containers/fleet.rs"]
+mod fleet;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -14,6 +17,8 @@ const NEEDS: &[packages::Need] = &[
     packages::need("containerd", "containerd", "pulls and starts, to compare with"),
     packages::need("runc", "runc", "starts, to compare with"),
     packages::need("docker-registry", "docker-registry", "has the images"),
+    packages::need("ip", "iproute2", "makes networks of the fleet's own"),
+    packages::need("tc", "iproute2", "bounds the link of the fleet"),
     packages::need("curl", "curl", "gives images to the registry"),
     packages::need("tar", "tar", "makes layers"),
     packages::need("gzip", "gzip", "packs layers"),
@@ -27,6 +32,8 @@ const NEEDS: &[packages::Need] = &[
 ];
 
 const LAYERS: usize = 8;
+/// Of the image that twenty machines pull.
+const FLEET_MIB: usize = 16;
 /// Of a file of the big image.
 const FILE_BYTES: usize = 256 << 10;
 /// For a process to listen.
@@ -58,7 +65,7 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         ],
         &[],
     )?;
-    let agent = build::agent(&[])?;
+    let build::Binaries { farrier, agent } = build::binaries(build::Profile::Release)?;
     let examples = build::target_directory().join("release/examples");
     let folder = build::lab_directory().join("bench/containers");
     make(&folder)?;
@@ -81,6 +88,18 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
     }
     let small = registry.busybox(&folder)?;
     starts(&folder, &examples.join("start_image"), &agent, &small, &options)?;
+    println!();
+    let reference = registry.image_of(&folder, FLEET_MIB, Packing::Gzip)?;
+    let image = reference
+        .split_once('/')
+        .map(|(_, image)| image)
+        .ok_or("an image has no registry")?;
+    let programs = fleet::Programs {
+        farrier,
+        agent,
+        pull_image: examples.join("pull_image"),
+    };
+    fleet::run(&folder, image, &programs)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,5 +1,5 @@
-//! `pull_image REFERENCE FOLDER`: pulls an image from a registry into a fresh folder, as the agent does. Prints the seconds
-//! that it took and the most memory that it had, in KiB.
+//! `pull_image REFERENCE FOLDER [SERVER]`: pulls an image from a registry into a fresh folder, as the agent does; a server of Farrier's
+//! is asked first. Prints the seconds that it took and the most memory that it had, in KiB.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,11 +12,15 @@ use oci::{Pull, Reference};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [reference, folder] = args.as_slice() else {
-        eprintln!("usage: pull_image REFERENCE FOLDER");
-        return ExitCode::from(2);
+    let (reference, folder, server) = match args.as_slice() {
+        [reference, folder] => (reference, folder, None),
+        [reference, folder, server] => (reference, folder, Some(server.as_str())),
+        _ => {
+            eprintln!("usage: pull_image REFERENCE FOLDER [SERVER]");
+            return ExitCode::from(2);
+        }
     };
-    match pull(reference, Path::new(folder)).await {
+    match pull(reference, Path::new(folder), server).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{reference}: {error}");
@@ -25,12 +29,20 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn pull(reference: &str, folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
+async fn pull(
+    reference: &str,
+    folder: &Path,
+    server: Option<&str>,
+) -> Result<(), Box<dyn std::error::Error>> {
     let reference: Reference = reference.parse()?;
+    let mut registries = Registries::default();
+    if let Some(server) = server {
+        registries.ask_first(server)?;
+    }
     let begin = Instant::now();
     let cache = Cache::open(folder, u64::MAX)?;
     let image = Pull::default()
-        .run(&cache, &reference, &Registries::default(), &Progress::default())
+        .run(&cache, &reference, &registries, &Progress::default())
         .await?;
     let took = begin.elapsed();
     drop(image);
