@@ -21,12 +21,11 @@ use crate::people::NewToken;
 use crate::timeline::read::Whose;
 use crate::within::Within;
 use crate::workflows::logs::WantedLines;
-use coordinator::machines::{self, Strictness};
+use coordinator::machines;
 use coordinator::making;
 use coordinator::namespaces::Reach;
 use coordinator::once::Once;
 use coordinator::people::{Caller, Role};
-use coordinator::templates::Offered;
 
 #[tonic::async_trait]
 impl ControlService for ControlPlane {
@@ -38,7 +37,7 @@ impl ControlService for ControlPlane {
 
     async fn get_server(&self, request: Request<GetServerRequest>) -> Result<Response<ServerInfo>, Status> {
         let caller = caller(&request)?;
-        let knows_the_host = caller.role == Role::Admin && caller.reach == Reach::everything();
+        let knows_the_host = caller.role == Role::Admin && caller.reach.is_everything();
         Ok(Response::new(self.itself(knows_the_host).await))
     }
 
@@ -116,39 +115,8 @@ impl ControlService for ControlPlane {
         request: Request<ApplyMachinesRequest>,
     ) -> Result<Response<ApplyMachinesResponse>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let strictness = match request.strict {
-            true => Strictness::Refuses,
-            false => Strictness::PassesOver,
-        };
-        let first = MachineFile {
-            yaml: request.yaml,
-            source: request.source,
-        };
-        // Alone it is meant even if nothing is in it.
-        let has_first = !first.yaml.is_empty() || request.files.is_empty();
-        let files = Some(first).filter(|_| has_first).into_iter().chain(request.files);
-        let files = files.map(|file| machines::File {
-            text: file.yaml,
-            source: file.source,
-            strictness,
-        });
-        let terms = machines::Terms {
-            expected: request.versions.into_iter().collect(),
-            is_dry_run: request.dry_run,
-            ..machines::Terms::default()
-        };
-        let applied = self
-            .apply_machines(Within::one(&caller, request.namespace), files.collect(), terms)
-            .await
-            .map_err(status)?;
-        Ok(Response::new(ApplyMachinesResponse {
-            created: applied.created,
-            updated: applied.updated,
-            warnings: applied.warnings,
-            unchanged: applied.unchanged,
-            changes: applied.changes.into_iter().map(convert::change).collect(),
-        }))
+        let applied = self.machines_applied(caller, request.into_inner());
+        Ok(Response::new(applied.await.map_err(status)?))
     }
 
     async fn get_machine(
@@ -284,24 +252,8 @@ impl ControlService for ControlPlane {
 
     async fn put_template(&self, request: Request<PutTemplateRequest>) -> Result<Response<Template>, Status> {
         let caller = caller(&request)?;
-        let request = request.into_inner();
-        let within = Within::one(&caller, request.namespace);
-        let offered = Offered {
-            name: request.name,
-            text: request.text,
-            source: request.source,
-            by: caller.name.clone(),
-        };
-        let stored = self
-            .put_template(within, offered, request.dry_run)
-            .await
-            .map_err(status)?;
-        let previous = stored.before.filter(|_| request.dry_run);
-        Ok(Response::new(Template {
-            change: stored.change.word().to_owned(),
-            previous_text: previous.map(|template| template.text).unwrap_or_default(),
-            ..convert::template(stored.template, stored.warnings)
-        }))
+        let stored = self.template_stored(caller, request.into_inner());
+        Ok(Response::new(stored.await.map_err(status)?))
     }
 
     async fn get_template(&self, request: Request<GetTemplateRequest>) -> Result<Response<Template>, Status> {

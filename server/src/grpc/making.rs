@@ -1,9 +1,12 @@
-//! Workflows that people make, and templates that they try.
+//! What people make: machines' records and templates that they give, templates that they try, and workflows.
 
 use coordinator::Error;
+use coordinator::machines::{self, Strictness};
 use coordinator::people::Caller;
+use coordinator::templates::Offered;
 use proto::v1::{
-    CreateWorkflowRequest, CreateWorkflowResponse, RenderTemplateRequest, RenderTemplateResponse,
+    ApplyMachinesRequest, ApplyMachinesResponse, CreateWorkflowRequest, CreateWorkflowResponse, MachineFile,
+    PutTemplateRequest, RenderTemplateRequest, RenderTemplateResponse, Template,
 };
 
 use super::convert;
@@ -70,5 +73,63 @@ impl ControlPlane {
         let (workflow, warnings) = self.create_workflow(creation).await?;
         let workflow = Some(convert::shown(&workflow, None));
         Ok(CreateWorkflowResponse { workflow, warnings })
+    }
+
+    pub(super) async fn machines_applied(
+        &self,
+        caller: Caller,
+        request: ApplyMachinesRequest,
+    ) -> Result<ApplyMachinesResponse, Error> {
+        let strictness = match request.strict {
+            true => Strictness::Refuses,
+            false => Strictness::PassesOver,
+        };
+        let first = MachineFile {
+            yaml: request.yaml,
+            source: request.source,
+        };
+        // Alone it is meant even if nothing is in it.
+        let has_first = !first.yaml.is_empty() || request.files.is_empty();
+        let files = Some(first).filter(|_| has_first).into_iter().chain(request.files);
+        let files = files.map(|file| machines::File {
+            text: file.yaml,
+            source: file.source,
+            strictness,
+        });
+        let terms = machines::Terms {
+            expected: request.versions.into_iter().collect(),
+            is_dry_run: request.dry_run,
+            ..machines::Terms::default()
+        };
+        let within = Within::one(&caller, request.namespace);
+        let applied = self.apply_machines(within, files.collect(), terms).await?;
+        Ok(ApplyMachinesResponse {
+            created: applied.created,
+            updated: applied.updated,
+            warnings: applied.warnings,
+            unchanged: applied.unchanged,
+            changes: applied.changes.into_iter().map(convert::change).collect(),
+        })
+    }
+
+    pub(super) async fn template_stored(
+        &self,
+        caller: Caller,
+        request: PutTemplateRequest,
+    ) -> Result<Template, Error> {
+        let within = Within::one(&caller, request.namespace);
+        let offered = Offered {
+            name: request.name,
+            text: request.text,
+            source: request.source,
+            by: caller.name,
+        };
+        let stored = self.put_template(within, offered, request.dry_run).await?;
+        let previous = stored.before.filter(|_| request.dry_run);
+        Ok(Template {
+            change: stored.change.word().to_owned(),
+            previous_text: previous.map(|template| template.text).unwrap_or_default(),
+            ..convert::template(stored.template, stored.warnings)
+        })
     }
 }
