@@ -30,7 +30,7 @@ pub struct Cache {
     limit_bytes: u64,
     state: Mutex<State>,
     /// Locked as long as this is here.
-    _lock: File,
+    lock: File,
 }
 
 /// What is here, for who asks.
@@ -95,6 +95,13 @@ pub(crate) struct Layer {
     pub(crate) implied: Vec<Vec<u8>>,
 }
 
+impl Drop for Cache {
+    fn drop(&mut self) {
+        // flock(2): closing it would leave the lock to a process that was forked and has not begun its program yet.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
+}
+
 impl Cache {
     /// Opens a folder, which is made where it is missing; what was half done in it goes.
     ///
@@ -132,7 +139,7 @@ impl Cache {
             folder: folder.to_owned(),
             limit_bytes,
             state: Mutex::new(state),
-            _lock: lock,
+            lock,
         };
         // The bound may be a smaller one than before.
         cache.make_room(0, 0);
@@ -373,5 +380,25 @@ impl State {
 impl Kept {
     fn is_in_use(&self) -> bool {
         Arc::strong_count(&self.layer) > 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between fork and exec a process has a copy of every descriptor of the one that starts it.
+    #[test]
+    fn a_process_that_is_being_started_does_not_hold_the_lock() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let cache = Cache::open(folder.path(), 1 << 20).unwrap();
+        let copy = cache.lock.try_clone().unwrap();
+        assert!(matches!(
+            Cache::open(folder.path(), 1 << 20),
+            Err(CacheError::Locked(_))
+        ));
+        drop(cache);
+        drop(Cache::open(folder.path(), 1 << 20).unwrap());
+        drop(copy);
     }
 }
