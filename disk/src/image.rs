@@ -20,6 +20,7 @@ mod judge;
 #[doc(hidden)]
 pub mod outside;
 mod pipeline;
+mod qcow2;
 mod redirects;
 mod source;
 pub(crate) mod target;

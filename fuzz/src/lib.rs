@@ -30,6 +30,7 @@ mod machine_tables;
 mod machine_yaml;
 mod mbr_parse;
 mod partition_layout;
+mod qcow2_file;
 mod redacted_text;
 mod registry_archive;
 mod registry_challenge;
@@ -77,6 +78,7 @@ pub const TARGETS: &[Target] = &[
     target("machine_yaml", machine_yaml::run),
     target("mbr_parse", mbr_parse::run),
     target("partition_layout", partition_layout::run),
+    target("qcow2_file", qcow2_file::run),
     target("redacted_text", redacted_text::run),
     target("registry_archive", registry_archive::run),
     target("registry_challenge", registry_challenge::run),

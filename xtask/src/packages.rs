@@ -49,6 +49,7 @@ pub(crate) const TEST: &[Need] = &[
         "docker-registry",
         "a registry to pull images from",
     ),
+    need("qemu-img", "qemu-utils", "makes qcow2 images"),
     need("containerd", "containerd", "runs actions that are images"),
     need("runc", "runc", "runs containerd's containers"),
     need(

@@ -19,7 +19,13 @@ const NO_CURE: Option<&str> = None;
 
 /// What begins with these bytes is this, whatever else is in it.
 const MAGIC: [(&[u8], &str, Option<&str>); 37] = [
-    (b"QFI\xfb", "a qcow2 file", CONVERT),
+    (
+        b"QFI\xfb",
+        "a packed qcow2 file",
+        Some(
+            "give the file that is in it: a qcow2 file is written as it is, and may have its clusters compressed",
+        ),
+    ),
     (b"KDMV", "a VMDK file", CONVERT),
     (b"COWD", "a VMDK file", CONVERT),
     (b"# Disk DescriptorFile", "a VMDK file", CONVERT),

@@ -5,6 +5,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::io::Read;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -32,6 +33,8 @@ pub(super) struct Http {
     url: Url,
     response: Option<Response>,
     at: u64,
+    /// Where a part ends; `None`: it is the whole.
+    until: Option<u64>,
     /// Bytes to drop: the server began anew although asked to go on.
     skip: u64,
     total: Option<u64>,
@@ -92,6 +95,7 @@ impl Http {
             url,
             response: None,
             at: 0,
+            until: None,
             skip: 0,
             total: None,
             validator: None,
@@ -132,7 +136,7 @@ impl Http {
         // The time that the caller took is not the server's.
         self.retry = Retry::new();
         loop {
-            if self.response.is_some() && self.total == Some(self.at) {
+            if self.response.is_some() && self.until.or(self.total) == Some(self.at) {
                 return Ok(None);
             }
             let Some(response) = self.response.as_mut() else {
@@ -166,6 +170,31 @@ impl Http {
             };
             self.response = None;
             self.pause(broken).await?;
+        }
+    }
+
+    /// A part of what this one is the whole of, `range` of it, which does not begin at 0; known is what the first answer said.
+    ///
+    /// The server has to know ranges. Whether the part belongs to the whole is for the caller to find out where the server does not
+    /// vouch for it.
+    pub(super) fn part(&self, range: Range<u64>) -> Http {
+        Http {
+            client: self.client.clone(),
+            url: self.url.clone(),
+            response: None,
+            at: range.start,
+            until: Some(range.end),
+            skip: 0,
+            total: self.total,
+            validator: self.validator.clone(),
+            digest_known: true,
+            resumes: 0,
+            give_up_after: self.give_up_after,
+            stall: self.stall,
+            has_begun: false,
+            codings: Vec::new(),
+            content_type: None,
+            retry: Retry::new(),
         }
     }
 
@@ -211,6 +240,10 @@ impl Http {
         if bytes.is_empty() {
             return Ok(None);
         }
+        if let Some(until) = self.until {
+            // Some servers send all that is behind.
+            bytes.truncate(usize::try_from(until - self.at).unwrap_or(usize::MAX));
+        }
         self.at += bytes.len() as u64;
         match self.total {
             Some(total) if self.at > total => Err(self.changed(format!("{} B came of {total}", self.at))),
@@ -225,7 +258,11 @@ impl Http {
             .get(self.url.clone())
             .header(ACCEPT_ENCODING, "identity");
         if self.at > 0 {
-            request = request.header(RANGE, format!("bytes={}-", self.at));
+            let last = self
+                .until
+                .map(|until| (until - 1).to_string())
+                .unwrap_or_default();
+            request = request.header(RANGE, format!("bytes={}-{last}", self.at));
             match &self.validator {
                 Some(Validator(value)) => request = request.header(IF_RANGE, value),
                 None if self.digest_known => {}
@@ -316,6 +353,11 @@ impl Http {
         if now != self.validator {
             return Err(Failed::ForGood(self.changed(difference(&self.validator, &now))));
         }
+        if self.until.is_some() {
+            let what = "parts of a qcow2 file are read before the rest, and this server gives no parts (ranges). \
+                        Serve it with another one, or make a raw image of it and pack that with zstd";
+            return Err(self.unusable(what.to_owned()));
+        }
         if total != self.total {
             return Err(Failed::ForGood(self.changed(other_length(self.total, total))));
         }
@@ -355,6 +397,9 @@ impl Http {
             self.has_same(&codings)?;
         }
         self.skip = 0;
+        if self.until.is_some() {
+            return Ok(());
+        }
         self.resumes += 1;
         tracing::info!(url = %self.url, at = self.at, "transfer resumed");
         Ok(())

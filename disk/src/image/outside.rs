@@ -3,12 +3,18 @@
 //! For the fuzz targets. A write goes through the same functions; whoever wants one calls [`super::write`].
 
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
+use std::sync::mpsc;
 
+use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue};
 
-use super::decode::{self, Limits, Members};
+use super::decode::{self, DecodeError, Limits, Members};
+use super::feed::{Feed, FeedReader};
 use super::judge::{self, Case};
+use super::qcow2::{self, NotRead, Parts};
+use super::writer::{BlockPool, Piece};
 use super::{Content, WriteError, coding, digest, http};
 use crate::gpt::Grow;
 
@@ -53,6 +59,70 @@ pub fn unpack(packed: &[u8], at_most: u64) -> Result<(u64, u64), String> {
     let mut members = Members::new(packing, Box::new(io::Cursor::new(packed)), limits).map_err(words)?;
     let unpacked = io::copy(&mut members.by_ref().take(at_most), &mut io::sink()).map_err(words)?;
     Ok((unpacked, members.ignored_bytes()))
+}
+
+/// Reads a qcow2 file as a write of it does; how many bytes of the disk that is in it are in its clusters.
+///
+/// A file for a disk of more than `at_most_bytes` is left alone: 0.
+///
+/// # Errors
+/// In words, as an action tells them.
+pub fn qcow2(file: &[u8], at_most_bytes: u64) -> Result<u64, String> {
+    let header = qcow2::Header::parse(file)?;
+    if header.size_bytes() > at_most_bytes {
+        return Ok(0);
+    }
+    let read = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| error.to_string())?
+        .block_on(qcow2::read(&Memory(file), &Bytes::copy_from_slice(file)));
+    let tables = read.map_err(|error| match error {
+        NotRead::Bad(what) => what,
+        NotRead::Transfer(error) => error.to_string(),
+    })?;
+    let (pieces, come) = mpsc::sync_channel(4);
+    let (pool, empties) = BlockPool::new();
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(move || {
+            let mut bytes = 0;
+            for piece in come {
+                if let Piece::Placed { at, mut block } = piece {
+                    let len = block.as_mut_slice().len() as u64;
+                    assert!(at + len <= at_most_bytes, "a block behind the end of the disk");
+                    bytes += len;
+                    let _ = empties.send(block);
+                }
+            }
+            bytes
+        });
+        let mut feed = [Feed::Data(Bytes::copy_from_slice(file)), Feed::End].into_iter();
+        let mut feed = FeedReader::new(move || feed.next());
+        let decoded = qcow2::decode(&mut feed, tables, &pool, &pieces);
+        drop(pieces);
+        let bytes = taken.join().map_err(|_| "a block was placed wrongly".to_owned());
+        match decoded {
+            Ok(_) => bytes,
+            Err(DecodeError::Image(what)) => bytes.and(Err(what)),
+            Err(DecodeError::GivenUp) => Err("the file ends too early".to_owned()),
+        }
+    })
+}
+
+/// A file that is all here.
+struct Memory<'a>(&'a [u8]);
+
+impl Parts for Memory<'_> {
+    fn total(&self) -> Option<u64> {
+        Some(self.0.len() as u64)
+    }
+
+    async fn part(&self, range: Range<u64>) -> Result<Vec<u8>, WriteError> {
+        let inside = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        let part = self.0.get(inside(range.start)..inside(range.end));
+        part.map(<[u8]>::to_vec).ok_or_else(|| WriteError::Thread {
+            what: format!("{range:?} was asked for"),
+        })
+    }
 }
 
 /// What a reply's headers say of its body.

@@ -14,6 +14,7 @@ use super::coding::Coding;
 use super::decode::{self, DecodeError, Decoded, Limits};
 use super::digest::{Digests, NoDigest};
 use super::feed::{Feed, FeedReader};
+use super::qcow2::{self, NotRead, Qcow2};
 use super::source::{Sibling, Source, sibling_digest};
 use super::target::Target;
 use super::writer::{BlockPool, Demand, Finished, Writer};
@@ -95,7 +96,7 @@ async fn write_counted(
         },
     };
     let mut source = Source::open(request, expected.is_some()).await?;
-    let first = or_stopped(stop, 0, source.next()).await?;
+    let first = or_stopped(stop, 0, source.first(qcow2::HEADER_BYTES)).await?;
     counters
         .download
         .store(source.total().unwrap_or(0), Ordering::Relaxed);
@@ -114,7 +115,24 @@ async fn write_counted(
             None => what,
         },
     };
-    let stages = Stages::start(request, target, &source, expected.is_some(), counters)?;
+    let qcow2 = match &first {
+        Some(first) if qcow2::is_meant(first, request.compression) => {
+            if !codings.is_empty() {
+                let what = "the server sends a qcow2 file with a Content-Encoding, so that no parts of it can be asked for. Have it sent as it is; nothing was written";
+                return Err(bad_image(None, what.to_owned()));
+            }
+            let read = async { Ok(qcow2::read(&source, first).await) };
+            match or_stopped(stop, 0, read).await? {
+                Ok(file) => Some(file),
+                Err(NotRead::Bad(what)) => {
+                    return Err(bad_image(None, format!("{what}; nothing was written")));
+                }
+                Err(NotRead::Transfer(err)) => return Err(err),
+            }
+        }
+        _ => None,
+    };
+    let stages = Stages::start(request, target, &source, qcow2, expected.is_some(), counters)?;
     let (fed, digest, decoded, finished) = stages.run(&mut source, first, &expected, counters, stop).await?;
 
     // The earliest stage that failed by itself names the reason; the others have only seen it give up.
@@ -194,6 +212,7 @@ impl Stages {
         request: &WriteRequest,
         target: Target,
         source: &Source,
+        qcow2: Option<Qcow2>,
         expects_digest: bool,
         counters: &Counters,
     ) -> Result<Stages, WriteError> {
@@ -216,7 +235,10 @@ impl Stages {
         let decoded = spawn("image-decode", move || {
             let mut feed = FeedReader::new(move || from_digest.recv().ok());
             let limits = Limits::of_this_machine();
-            let decoded = decode::run(&mut feed, compression, file_bytes, limits, &pool, &pieces);
+            let decoded = match qcow2 {
+                Some(file) => qcow2::decode(&mut feed, file, &pool, &pieces),
+                None => decode::run(&mut feed, compression, file_bytes, limits, &pool, &pieces),
+            };
             if matches!(decoded, Err(DecodeError::Image(_))) {
                 // Before the feed is dropped, which is what the digest stage sees.
                 digest_rest.store(expects_digest, Ordering::Release);

@@ -1,6 +1,10 @@
 //! Where the bytes of an image come from.
 
-use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use url::Url;
@@ -67,7 +71,7 @@ impl Source {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
         match self {
             Source::File { file, url, at, total } => {
-                let mut chunk = bytes::BytesMut::with_capacity(CHUNK_BYTES);
+                let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
                 let broken = |what: String| WriteError::BadUrl {
                     url: url.clone(),
                     what,
@@ -87,6 +91,57 @@ impl Source {
             }
             Source::Http(http) => http.next().await,
         }
+    }
+
+    /// A part of it, which does not begin at its first byte; after the first [`Source::next`].
+    ///
+    /// # Errors
+    /// As of a write; a server that gives no parts.
+    pub(super) async fn part(&self, range: Range<u64>) -> Result<Vec<u8>, WriteError> {
+        let len = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
+        let mut part = Vec::new();
+        match self {
+            Source::File { file, url, .. } => {
+                let read = async {
+                    let file = file.try_clone().await?.into_std().await;
+                    tokio::task::spawn_blocking(move || {
+                        let mut part = vec![0; len];
+                        file.read_exact_at(&mut part, range.start).map(|()| part)
+                    })
+                    .await?
+                };
+                part = read.await.map_err(|err: io::Error| WriteError::BadUrl {
+                    url: url.clone(),
+                    what: err.to_string(),
+                })?;
+            }
+            Source::Http(http) => {
+                let mut http = http.part(range);
+                while part.len() < len
+                    && let Some(bytes) = http.next().await?
+                {
+                    part.extend_from_slice(&bytes);
+                }
+            }
+        }
+        Ok(part)
+    }
+
+    /// The first bytes, `len` at least where there are as many.
+    pub(super) async fn first(&mut self, len: usize) -> Result<Option<Bytes>, WriteError> {
+        let Some(first) = self.next().await? else {
+            return Ok(None);
+        };
+        if first.len() >= len {
+            return Ok(Some(first));
+        }
+        let mut collected = BytesMut::from(&*first);
+        while collected.len() < len
+            && let Some(more) = self.next().await?
+        {
+            collected.extend_from_slice(&more);
+        }
+        Ok(Some(collected.freeze()))
     }
 
     /// How many bytes [`Source::next`] has given.

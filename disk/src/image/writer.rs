@@ -26,6 +26,16 @@ pub(super) enum Piece {
     /// The size of the image as far as its first bytes tell it; comes first.
     Size(Option<u64>),
     Block(Block),
+    /// The first bytes of an image whose content comes in another order, to judge it by: they come again. After it come holes, then blocks
+    /// with their places.
+    Start(Vec<u8>),
+    /// What is zero; in `Start`'s way.
+    Hole(Range<u64>),
+    /// A block that begins at byte `at`; in `Start`'s way.
+    Placed {
+        at: u64,
+        block: Block,
+    },
     End,
 }
 
@@ -79,7 +89,9 @@ impl BlockPool {
 
     /// Waits for a free block; `None` when the writer is gone.
     pub(super) fn take(&self) -> Option<Block> {
-        self.0.recv().ok()
+        let mut block = self.0.recv().ok()?;
+        block.len = Block::BYTES;
+        Some(block)
     }
 }
 
@@ -184,18 +196,26 @@ impl<M: Medium> Writer<M> {
     ) -> Result<Option<Finished>, WriteError> {
         let mut size = None;
         let mut judgement = None;
+        let mut judged_by = None;
         loop {
             match pieces.recv() {
                 Ok(Piece::Size(known)) => size = known,
                 Ok(Piece::Block(block)) => {
                     if judgement.is_none() {
-                        judgement = Some(self.judge(block.as_slice(), size)?);
-                        self.demand.touched.store(true, Ordering::Relaxed);
-                        self.erase_ends()?;
-                        self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
+                        judgement = Some(self.begin(block.as_slice(), size)?);
                     }
                     self.accept(block.as_slice())?;
                     // The decoder may have ended and dropped the pool.
+                    let _ = empties.send(block);
+                }
+                Ok(Piece::Start(first)) => {
+                    judgement = Some(self.begin(&first, size)?);
+                    self.lay_out(size.unwrap_or(0))?;
+                    judged_by = Some(first);
+                }
+                Ok(Piece::Hole(hole)) => self.hole(hole)?,
+                Ok(Piece::Placed { at, block }) => {
+                    self.place(at, block.as_slice())?;
                     let _ = empties.send(block);
                 }
                 Ok(Piece::End) => break,
@@ -210,6 +230,12 @@ impl<M: Medium> Writer<M> {
         };
         self.flush_zeros()?;
         self.target.sync()?;
+        if judged_by.is_some_and(|first| !first.starts_with(&self.head)) {
+            return Err(WriteError::BadImage {
+                url: self.demand.url.clone(),
+                what: "it begins in another way than before the transfer".to_owned(),
+            });
+        }
         if verdict.recv().is_err() {
             return Ok(None);
         }
@@ -242,6 +268,55 @@ impl<M: Medium> Writer<M> {
             kernel,
             warnings,
         }))
+    }
+
+    /// Judges an image by its first bytes, and takes the old one away.
+    fn begin(&mut self, first: &[u8], size: Option<u64>) -> Result<Judgement, WriteError> {
+        let judgement = self.judge(first, size)?;
+        self.demand.touched.store(true, Ordering::Relaxed);
+        self.erase_ends()?;
+        self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
+        Ok(judgement)
+    }
+
+    /// Makes ready for blocks in any order of an image of `size` bytes.
+    fn lay_out(&mut self, size: u64) -> Result<(), WriteError> {
+        if size > self.target.size() {
+            return Err(self.does_not_fit(size, true, true));
+        }
+        self.at = size;
+        let len =
+            |range: Range<u64>| usize::try_from(range.end.min(size).saturating_sub(range.start)).unwrap_or(0);
+        self.head = vec![0; len(self.head_range())];
+        self.tail = vec![0; len(self.tail_range())];
+        Ok(())
+    }
+
+    /// A hole that was laid out.
+    fn hole(&mut self, hole: Range<u64>) -> Result<(), WriteError> {
+        let (head, tail) = (self.head_range(), self.tail_range());
+        let body = hole.start.max(head.end)..hole.end.min(tail.start);
+        if !body.is_empty() {
+            self.collect_zeros(body)?;
+        }
+        self.written.fetch_add(hole.end - hole.start, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A block of an image that was laid out.
+    fn place(&mut self, at: u64, block: &[u8]) -> Result<(), WriteError> {
+        if at + block.len() as u64 > self.at {
+            return Err(self.does_not_fit(at + block.len() as u64, false, true));
+        }
+        let (head, rest) = split_until(block, at, self.head_range().end);
+        let after = at + head.len() as u64;
+        let (body, tail) = split_until(rest, after, self.tail_range().start);
+        overwrite(&mut self.head, at, head);
+        self.write_body(after, body)?;
+        let tail_at = (after + body.len() as u64).saturating_sub(self.tail_range().start);
+        overwrite(&mut self.tail, tail_at, tail);
+        self.written.fetch_add(block.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Refuses what makes no sense on this disk, before anything is written.
@@ -430,6 +505,14 @@ fn overlay(bytes: &mut Vec<u8>, range: &Range<u64>, backup: &Backup) {
     let part = backup.bytes.get(inside(from - backup.at)..inside(to - backup.at));
     if let (Some(into), Some(part)) = (bytes.get_mut(start..stop), part) {
         into.copy_from_slice(part);
+    }
+}
+
+/// Puts `bytes` into `into`, from `at` on.
+fn overwrite(into: &mut [u8], at: u64, bytes: &[u8]) {
+    let at = usize::try_from(at).unwrap_or(usize::MAX);
+    if let Some(place) = into.get_mut(at..).and_then(|rest| rest.get_mut(..bytes.len())) {
+        place.copy_from_slice(bytes);
     }
 }
 

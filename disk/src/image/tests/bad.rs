@@ -276,7 +276,11 @@ async fn what_is_no_disk_image_is_refused_before_anything_is_written() {
     let mut tar = vec![0; 4096];
     tar[257..262].copy_from_slice(b"ustar");
     let cases = [
-        (Compression::Detect, b"QFI\xfb and so on".to_vec(), "qcow2"),
+        (
+            Compression::Detect,
+            zstd::encode_all(b"QFI\xfb and so on".as_slice(), 1).unwrap(),
+            "a packed qcow2 file",
+        ),
         (
             Compression::Detect,
             b"<!DOCTYPE html><p>log in first".to_vec(),

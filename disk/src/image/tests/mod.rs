@@ -4,6 +4,7 @@ mod bad;
 mod coded;
 mod good;
 mod power;
+mod qcow2;
 mod reach;
 mod server;
 mod suits;

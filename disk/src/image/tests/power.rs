@@ -76,16 +76,54 @@ impl Medium for Recorder<'_> {
     }
 }
 
+/// In which order an image comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Forwards,
+    /// Its last block first, as a qcow2 file may have them.
+    Backwards,
+}
+
 /// Writes `image` over `old`; what was done, and what is there in the end.
-fn recorded(old: &[u8], image: &[u8], sector_bytes: u64) -> (Vec<Step>, Finished) {
+fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<Step>, Finished) {
     let mut steps = Vec::new();
     let (pieces, from) = mpsc::channel();
     pieces.send(Piece::Size(Some(image.len() as u64))).unwrap();
-    for part in image.chunks(Block::BYTES) {
+    let block = |part: &[u8]| {
         let mut block = Block::new();
         block.as_mut_slice()[..part.len()].copy_from_slice(part);
         block.truncate(part.len());
-        pieces.send(Piece::Block(block)).unwrap();
+        block
+    };
+    match order {
+        Order::Forwards => {
+            for part in image.chunks(Block::BYTES) {
+                pieces.send(Piece::Block(block(part))).unwrap();
+            }
+        }
+        Order::Backwards => {
+            let first = image[..image.len().min(Block::BYTES)].to_vec();
+            pieces.send(Piece::Start(first)).unwrap();
+            // What is placed goes over the ends of the part that is held back.
+            let len = MIB * 3 / 4;
+            for (number, part) in image
+                .chunks(len)
+                .enumerate()
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
+                let at = (number * len) as u64;
+                let piece = match part.iter().all(|byte| *byte == 0) {
+                    true => Piece::Hole(at..at + part.len() as u64),
+                    false => Piece::Placed {
+                        at,
+                        block: block(part),
+                    },
+                };
+                pieces.send(piece).unwrap();
+            }
+        }
     }
     pieces.send(Piece::End).unwrap();
     let (empties, _returned) = mpsc::channel();
@@ -142,12 +180,17 @@ fn check(disk: &[u8], old: &[u8], new: &[u8], sector_bytes: u64, when: &str) {
 
 #[test]
 fn whatever_part_of_a_write_reaches_the_disk_it_boots_a_whole_system_or_none() {
-    for sector_bytes in [512, 4096] {
+    for (sector_bytes, order) in [
+        (512, Order::Forwards),
+        (4096, Order::Forwards),
+        (512, Order::Backwards),
+        (4096, Order::Backwards),
+    ] {
         let len = 5 * MIB;
         let old = system(len, 0x11, sector_bytes);
         // Smaller than the disk, so that its table is moved and its root grown.
         let image = system(4 * MIB, 0x22, sector_bytes);
-        let (steps, finished) = recorded(&old, &image, sector_bytes);
+        let (steps, finished) = recorded(&old, &image, sector_bytes, order);
         assert!(finished.fitted.unwrap().backup_moved);
         let new = steps.iter().fold(old.clone(), |mut disk, step| {
             apply(&mut disk, step);
@@ -194,7 +237,9 @@ fn whatever_part_of_a_write_reaches_the_disk_it_boots_a_whole_system_or_none() {
                             disk[*at..at + part.len()].copy_from_slice(part);
                         }
                     }
-                    let when = format!("sectors of {sector_bytes} B, group {number}, {name} sector {nth}");
+                    let when = format!(
+                        "{order:?}, sectors of {sector_bytes} B, group {number}, {name} sector {nth}"
+                    );
                     check(&disk, &old, &new, sector_bytes, &when);
                     checked += 1;
                 }
@@ -211,7 +256,7 @@ fn whatever_part_of_a_write_reaches_the_disk_it_boots_a_whole_system_or_none() {
 #[test]
 fn the_first_4_kib_are_erased_before_and_written_after_all_others_with_a_sync_between() {
     let old = system(5 * MIB, 0x11, 512);
-    let (steps, _) = recorded(&old, &system(4 * MIB, 0x22, 512), 512);
+    let (steps, _) = recorded(&old, &system(4 * MIB, 0x22, 512), 512, Order::Forwards);
     let shape: Vec<Option<(u64, usize)>> = steps
         .iter()
         .map(|step| match step {

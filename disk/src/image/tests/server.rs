@@ -48,6 +48,8 @@ pub(super) struct Site {
     /// Replaces content and tag once the given number of requests for the image was answered.
     pub(super) replace_after: Option<(usize, Bytes, Option<String>)>,
     pub(super) requests: Vec<Option<String>>,
+    /// A range ends where it was asked to, and not with the content.
+    pub(super) ends_ranges: bool,
 }
 
 impl Site {
@@ -65,6 +67,7 @@ impl Site {
             digest_headers: Vec::new(),
             replace_after: None,
             requests: Vec::new(),
+            ends_ranges: true,
         }
     }
 }
@@ -138,20 +141,24 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, uri: Uri, headers: HeaderM
     }
     let answer = site.answers.pop_front().unwrap_or(site.otherwise.clone());
     let same = text(header::IF_RANGE).is_none_or(|tag| Some(tag) == site.etag.as_deref());
-    let start: Option<usize> = range
-        .filter(|_| same && !matches!(answer, Answer::NoRange))
-        .map(|range| {
-            range
-                .trim_start_matches("bytes=")
-                .trim_end_matches('-')
-                .parse()
-                .unwrap()
-        });
     let total = site.content.len();
+    let range: Option<(usize, usize)> =
+        range
+            .filter(|_| same && !matches!(answer, Answer::NoRange))
+            .map(|range| {
+                let (start, last) = range.trim_start_matches("bytes=").split_once('-').unwrap();
+                let end = match (last, site.ends_ranges) {
+                    ("", _) | (_, false) => total,
+                    (last, true) => last.parse::<usize>().unwrap() + 1,
+                };
+                (start.parse().unwrap(), end.min(total))
+            });
+    let start = range.map(|(start, _)| start);
     if start.is_some_and(|start| start >= total) {
         return status(416);
     }
-    let body = site.content.slice(start.unwrap_or(0)..);
+    let (from, end) = range.unwrap_or((0, total));
+    let body = site.content.slice(from..end);
     let mut response = Response::builder().header(header::CONTENT_LENGTH, body.len());
     if let Some(etag) = &site.etag {
         response = response.header(header::ETAG, etag);
@@ -166,7 +173,7 @@ async fn answer(State(site): State<Arc<Mutex<Site>>>, uri: Uri, headers: HeaderM
         } else {
             start
         };
-        let range = format!("bytes {said}-{}/{total}", total - 1);
+        let range = format!("bytes {said}-{}/{total}", end - 1);
         response = response
             .status(StatusCode::PARTIAL_CONTENT)
             .header(header::CONTENT_RANGE, range);

@@ -122,7 +122,6 @@ async fn what_is_no_disk_image_is_refused_untouched_unless_any_content_will_do()
         ("VHD", with(2 * MIB, &[(0, b"conectix")])),
         ("VHDX", with(2 * MIB, &[(0, b"vhdxfile")])),
         ("VMDK", with(2 * MIB, &[(0, b"KDMV")])),
-        ("qcow2", with(2 * MIB, &[(0, b"QFI\xfb")])),
         ("squashfs", with(2 * MIB, &[(0, b"hsqs")])),
         ("cpio", with(2 * MIB, &[(0, b"070701")])),
         ("packed twice", with(2 * MIB, &[(0, b"\x1f\x8b\x08")])),
