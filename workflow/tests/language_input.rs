@@ -184,3 +184,20 @@ fn it_has_a_bound_that_is_told_before_the_run() {
         )],
     );
 }
+
+#[test]
+fn what_qemuimg2disk_takes_of_upstreams_variables_is_said_at_its_place() {
+    let upstreams = "environment: {IMG_URL: http://h/i.qcow2, DEST_DISK: /dev/sda, FORMAT: host_device}";
+    let later = "input: {extra_args: '${{ inputs.list[0] }}'}";
+    for fields in [upstreams, later, "input: {extra_args: ''}"] {
+        check("quay.io/tinkerbell/actions/qemuimg2disk:latest", fields, &[]);
+    }
+    check(
+        "qemuimg2disk",
+        "environment: {FORMAT: qcow2},\ninput: {extra_args: -W -m 8}",
+        &[
+            "7, 23: FORMAT \"qcow2\": what qemuimg2disk writes to a disk is raw; leave FORMAT out",
+            "8, 21: EXTRA_ARGS \"-W -m 8\" is for qemu-img, which is not run: the agent writes the image itself; leave EXTRA_ARGS out",
+        ],
+    );
+}

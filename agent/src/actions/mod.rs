@@ -23,6 +23,7 @@ mod output;
 mod partition;
 mod process;
 mod programs;
+mod qemuimg2disk;
 mod reboot;
 mod scratch;
 mod surroundings;
@@ -56,11 +57,12 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 6] = [
+pub const NATIVE: [&str; 7] = [
     "cexec",
     "image2disk",
     "partition",
     "poweroff",
+    "qemuimg2disk",
     "reboot",
     "writefile",
 ];
@@ -227,6 +229,7 @@ async fn dispatch(
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
+        "qemuimg2disk" => qemuimg2disk::run(&env, place, feed, halt.token()).await,
         "reboot" => Ok(reboot::reboot()),
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
         _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
@@ -256,6 +259,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "image2disk" => Some(&image2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
+        "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),
         "writefile" => Some(&writefile::VARIABLES),
         _ => None,
     }
@@ -335,10 +339,23 @@ mod tests {
 
     use super::*;
 
-    fn feed() -> (Feed, mpsc::Receiver<Told>) {
+    pub(super) fn feed() -> (Feed, mpsc::Receiver<Told>) {
         let (sender, receiver) = mpsc::channel(256);
         let secrets = Arc::new(Secrets::new(["hunter22"]));
         (Feed::new("w/0/0/1".to_owned(), sender, secrets), receiver)
+    }
+
+    pub(super) fn place() -> Place {
+        Place {
+            setting: Setting::Host,
+            mounts: std::env::temp_dir(),
+            data: DataServer::default(),
+            surroundings: Surroundings::default(),
+            runtimes: Runtimes::default(),
+            tools: Tools::default(),
+            own: PathBuf::from("/proc/self/exe"),
+            last: Last::default(),
+        }
     }
 
     async fn run_action(image: &str, native: &str) -> Outcome {
@@ -348,17 +365,7 @@ mod tests {
             environment: HashMap::new(),
             ..Default::default()
         };
-        let place = Place {
-            setting: Setting::Host,
-            mounts: std::env::temp_dir(),
-            data: DataServer::default(),
-            surroundings: Surroundings::default(),
-            runtimes: Runtimes::default(),
-            tools: Tools::default(),
-            own: PathBuf::from("/proc/self/exe"),
-            last: Last::default(),
-        };
-        run(Arc::new(action), place, feed().0, Halt::default()).await
+        run(Arc::new(action), place(), feed().0, Halt::default()).await
     }
 
     #[test]

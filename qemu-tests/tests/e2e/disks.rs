@@ -46,6 +46,18 @@ fn at_every_moment_of_a_write_the_disk_boots_a_whole_system_or_none_and_then_has
         let new = gpt_system(0x22, 32 * MIB);
         std::fs::write(scene.images.join("new.raw"), &new).unwrap();
         std::fs::write(scene.images.join("mbr.raw"), mbr_system()).unwrap();
+        let mut convert = Command::new("qemu-img");
+        convert.args([
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            "-c",
+            "mbr.raw",
+            "mbr.qcow2",
+        ]);
+        assert!(convert.current_dir(&scene.images).status().unwrap().success());
         let blueprint = Blueprint::numbered(1)
             .memory_mib(512)
             .disk(48 << 20)
@@ -65,9 +77,9 @@ fn at_every_moment_of_a_write_the_disk_boots_a_whole_system_or_none_and_then_has
         );
         boots_whole_or_not_at_all(&old, &after, &requests);
 
-        // The table before is a GPT; the one after is an MBR with its partitions elsewhere.
+        // The table before is a GPT; the one after is an MBR with its partitions elsewhere, and comes as a qcow2 file.
         let actions = [
-            write_image(&scene.url("mbr.raw"), DISK, &[]),
+            write_image(&scene.url("mbr.qcow2"), DISK, &[]),
             write_note("/dev/vda1", "one"),
             write_note("/dev/vda5", "five"),
         ];

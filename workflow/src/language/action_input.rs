@@ -170,6 +170,7 @@ impl<'a> Check<'a> {
             }
         }
         self.partitions(fields, native, &input, environment);
+        self.conversion(fields, native, &input, environment);
         input
     }
 

@@ -14,6 +14,7 @@ mod action_input;
 mod blocks;
 mod carrier;
 mod context;
+mod conversion;
 mod definition;
 mod duration;
 mod expression_types;

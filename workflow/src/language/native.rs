@@ -42,7 +42,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 6] = [
+pub const NATIVE: [Native; 7] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
@@ -88,6 +88,29 @@ pub const NATIVE: [Native; 6] = [
         name: "poweroff",
         writes: Writes::Nothing,
         variables: &[],
+        lists: &[],
+    },
+    Native {
+        name: "qemuimg2disk",
+        writes: Writes::WholeDisk { disk: "DEST_DISK" },
+        variables: &[
+            "ALL_PROXY",
+            "CA_CERTIFICATES",
+            "CHECKSUM",
+            "DEST_DISK",
+            "EXTRA_ARGS",
+            "FORMAT",
+            "GROW_ROOT",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "IMG_URL",
+            "NO_PROXY",
+            "PROGRESS_INTERVAL_SECONDS",
+            "RAW",
+            "RETRY_DURATION_MINUTES",
+            "RETRY_ENABLED",
+            "SHA256",
+        ],
         lists: &[],
     },
     Native {
