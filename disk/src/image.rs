@@ -21,6 +21,7 @@ mod judge;
 pub mod outside;
 mod pipeline;
 mod qcow2;
+mod read_back;
 mod redirects;
 mod source;
 pub(crate) mod target;
@@ -61,6 +62,8 @@ pub struct WriteRequest {
     pub give_up_after: Duration,
     /// What the image has to be.
     pub content: Content,
+    /// Whether the disk is read back.
+    pub verify: Verify,
     /// Which partition is to reach to the end of the disk.
     pub grow: Grow,
     /// For `http` and `https`.
@@ -79,6 +82,7 @@ impl WriteRequest {
             sha256: None,
             give_up_after: GIVE_UP_AFTER,
             content: Content::Disk,
+            verify: Verify::Download,
             grow: Grow::Nothing,
             reach: Reach::default(),
             touched: Arc::default(),
@@ -93,6 +97,15 @@ pub enum Content {
     Any,
     /// A boot signature, a GUID partition table or a filesystem that is known, made for the disk's sectors.
     Disk,
+}
+
+/// What is compared before the disk may boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// The digest of what was downloaded, where one is known; and both ends of the disk.
+    Download,
+    /// That, and all of the disk that was written, by reading it.
+    ReadBack,
 }
 
 /// How an image is packed.
@@ -116,6 +129,8 @@ pub struct Progress {
     pub written_bytes: u64,
     /// The size of the unpacked image, as far as its first bytes tell it; 0: unknown.
     pub image_bytes: u64,
+    /// What of the disk was read back and is as it was written.
+    pub read_back_bytes: u64,
 }
 
 /// What was written.
@@ -131,6 +146,8 @@ pub struct Written {
     pub resumes: u32,
     /// How many bytes of zeros were given to the disk as "zero this range" instead of as data.
     pub skipped_bytes: u64,
+    /// How much of the disk was read back and compared, beside its ends.
+    pub read_back_bytes: u64,
     /// The partition table that was fitted to the disk, where there was one.
     pub fitted: Option<Fitted>,
     /// Whether the kernel shows the new partitions.

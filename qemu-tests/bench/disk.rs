@@ -1,4 +1,4 @@
-//! `cargo xtask bench disk`: Farrier's image write beside `curl | zstd -dc | dd`, onto the same loop device.
+//! `cargo xtask bench disk`: Farrier's image write beside `curl | zstd -dc | dd` and its like, onto the same loop device.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -12,6 +12,10 @@ use crate::{Outcome, build, packages};
 const NEEDS: &[packages::Need] = &[
     packages::need("curl", "curl", "downloads, to compare with"),
     packages::need("zstd", "zstd", "unpacks, to compare with"),
+    packages::need("gzip", "gzip", "unpacks, to compare with"),
+    packages::need("xz", "xz-utils", "unpacks, to compare with"),
+    packages::need("bzip2", "bzip2", "unpacks, to compare with"),
+    packages::need("qemu-img", "qemu-utils", "converts, to compare with"),
     packages::need("losetup", "mount", "makes the loop device"),
     packages::need("dd", "coreutils", "writes, to compare with"),
     packages::need("sha256sum", "coreutils", "gives the image's digest"),
@@ -39,58 +43,201 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
 
     let folder = build::lab_directory().join("bench");
     std::fs::create_dir_all(&folder).map_err(|error| format!("making {}: {error}", folder.display()))?;
-    let image = folder.join(format!("mixed-{mib}.raw.zst"));
-    if !image.exists() {
+    let plain = folder.join(format!("mixed-{mib}.raw"));
+    if !plain.exists() {
         println!("Making an image of {mib} MiB: 40 % zero, 30 % text, 30 % random …");
-        make_image(&image, mib)?;
+        make_image(&plain, mib)?;
     }
-    let sha256 = output(Command::new("sha256sum").arg(&image))?;
-    let sha256 = sha256.split(' ').next().unwrap_or_default().to_owned();
-
     let server = Server::start(&examples.join("serve_directory"), &folder)?;
-    let url = format!("http://{}/mixed-{mib}.raw.zst", server.address);
     let disk = LoopDevice::attach(&folder.join("target.raw"), (mib + 64) * MIB)?;
+    let bench = Bench {
+        write_image: examples.join("write_image"),
+        folder: &folder,
+        plain: &plain,
+        address: &server.address,
+        disk: &disk.path,
+        rounds,
+    };
+    let rows = CASES
+        .iter()
+        .map(|case| bench.case(case))
+        .collect::<Outcome<Vec<Row>>>()?;
 
-    let mut ours = Vec::new();
-    let mut peers = Vec::new();
-    for round in 1..=rounds {
-        let mut pipe = Command::new("sh");
-        pipe.arg("-c").arg(format!(
-            "curl -sf {url} | zstd -dcq | dd of={} oflag=direct bs=4M iflag=fullblock status=none",
-            disk.path
-        ));
-        peers.push(timed(&mut pipe)?);
-        let mut farrier = Command::new(examples.join("write_image"));
-        farrier
-            .args([&url, &disk.path, &sha256])
+    println!(
+        "\nimage: {mib} MiB; median of {rounds} rounds; farrier checks the SHA-256 of the download, the others check nothing"
+    );
+    println!(
+        "{:<8} {:>12} {:>9} {:>11} {:>13} {:>7}",
+        "packing", "packed B", "peer s", "farrier s", "farrier MiB/s", "ratio"
+    );
+    for row in &rows {
+        println!(
+            "{:<8} {:>12} {:>9.2} {:>11.2} {:>13.0} {:>7.2}",
+            row.packing,
+            row.packed_bytes,
+            row.peer.as_secs_f64(),
+            row.farrier.as_secs_f64(),
+            mib as f64 / row.farrier.as_secs_f64(),
+            row.farrier.as_secs_f64() / row.peer.as_secs_f64()
+        );
+    }
+    bench.read_back(mib)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One packing, and what people do with it.
+struct Case {
+    packing: &'static str,
+    extension: &'static str,
+    /// Makes it of `$1`, as `$2`.
+    pack: &'static str,
+    /// Brings it from `$1` to the disk `$2`.
+    peer: &'static str,
+}
+
+const CASES: [Case; 6] = [
+    Case {
+        packing: "raw",
+        extension: "raw",
+        pack: "true",
+        peer: "curl -sf $1 | dd of=$2 oflag=direct bs=4M iflag=fullblock status=none",
+    },
+    Case {
+        packing: "zstd",
+        extension: "raw.zst",
+        pack: "zstd -q -3 -f -o $2 $1",
+        peer: "curl -sf $1 | zstd -dcq | dd of=$2 oflag=direct bs=4M iflag=fullblock status=none",
+    },
+    Case {
+        packing: "gzip",
+        extension: "raw.gz",
+        pack: "gzip -1 -c $1 > $2",
+        peer: "curl -sf $1 | gzip -dc | dd of=$2 oflag=direct bs=4M iflag=fullblock status=none",
+    },
+    Case {
+        packing: "xz",
+        extension: "raw.xz",
+        pack: "xz -1 -T1 -c $1 > $2",
+        peer: "curl -sf $1 | xz -dc | dd of=$2 oflag=direct bs=4M iflag=fullblock status=none",
+    },
+    Case {
+        packing: "bzip2",
+        extension: "raw.bz2",
+        pack: "bzip2 -1 -c $1 > $2",
+        peer: "curl -sf $1 | bzip2 -dc | dd of=$2 oflag=direct bs=4M iflag=fullblock status=none",
+    },
+    Case {
+        packing: "qcow2",
+        extension: "qcow2",
+        pack: "qemu-img convert -f raw -O qcow2 -c -o compression_type=zstd $1 $2",
+        // It reads what it converts in the order of the disk: from a file.
+        peer: "curl -sf -o $2.part $1 && qemu-img convert -n -t none -f qcow2 -O raw $2.part $2 && rm $2.part",
+    },
+];
+
+struct Row {
+    packing: &'static str,
+    packed_bytes: u64,
+    peer: Duration,
+    farrier: Duration,
+}
+
+struct Bench<'a> {
+    write_image: PathBuf,
+    folder: &'a Path,
+    plain: &'a Path,
+    address: &'a str,
+    disk: &'a str,
+    rounds: usize,
+}
+
+impl Bench<'_> {
+    fn case(&self, case: &Case) -> Outcome<Row> {
+        let image = self.plain.with_extension(case.extension);
+        if !image.exists() {
+            println!("Packing it: {} …", case.packing);
+            let packed = output(
+                Command::new("sh")
+                    .args(["-c", case.pack, "sh"])
+                    .arg(self.plain)
+                    .arg(&image),
+            );
+            if packed.is_err() {
+                let _ = std::fs::remove_file(&image);
+            }
+            packed?;
+        }
+        let name = image.strip_prefix(self.folder).unwrap_or(&image);
+        let url = format!("http://{}/{}", self.address, name.display());
+        let sha256 = digest(&image)?;
+        // `qemu-img` has its copy beside the others, not in /dev.
+        let link = self.folder.join("disk");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(self.disk, &link)
+            .map_err(|error| format!("{}: {error}", link.display()))?;
+        let (mut peers, mut ours) = (Vec::new(), Vec::new());
+        for round in 1..=self.rounds {
+            peers.push(timed(
+                Command::new("sh").args(["-c", case.peer, "sh", &url]).arg(&link),
+            )?);
+            ours.push(timed(&mut self.write(&url, &sha256, &[]))?);
+            let last = |times: &[Duration]| times.last().map_or(0.0, Duration::as_secs_f64);
+            println!(
+                "{} round {round}: peer {:.2} s, farrier {:.2} s",
+                case.packing,
+                last(&peers),
+                last(&ours)
+            );
+        }
+        let _ = std::fs::remove_file(&link);
+        let packed = std::fs::metadata(&image).map_err(|error| error.to_string())?;
+        Ok(Row {
+            packing: case.packing,
+            packed_bytes: packed.len(),
+            peer: median(peers),
+            farrier: median(ours),
+        })
+    }
+
+    /// What reading back adds, beside the disk's own reading.
+    fn read_back(&self, mib: usize) -> Outcome<()> {
+        let image = self.plain.with_extension("raw.zst");
+        let url = format!("http://{}/mixed-{mib}.raw.zst", self.address);
+        let sha256 = digest(&image)?;
+        let (mut with, mut without, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..self.rounds {
+            without.push(timed(&mut self.write(&url, &sha256, &[]))?);
+            with.push(timed(&mut self.write(&url, &sha256, &["read-back"]))?);
+            let mut read = Command::new("dd");
+            read.args(["of=/dev/null", "iflag=direct", "bs=4M", "status=none"])
+                .args([format!("if={}", self.disk), format!("count={}", mib.div_ceil(4))]);
+            reads.push(timed(&mut read)?);
+        }
+        let (with, without, read) = (median(with), median(without), median(reads));
+        let added = with.saturating_sub(without).as_secs_f64();
+        println!(
+            "read back: adds {added:.2} s to {:.2} s; dd reads as much in {:.2} s: ratio {:.2}",
+            without.as_secs_f64(),
+            read.as_secs_f64(),
+            added / read.as_secs_f64()
+        );
+        Ok(())
+    }
+
+    fn write(&self, url: &str, sha256: &str, more: &[&str]) -> Command {
+        let mut command = Command::new(&self.write_image);
+        command
+            .args([url, self.disk, sha256])
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        ours.push(timed(&mut farrier)?);
-        let last = |times: &[Duration]| times.last().map_or(0.0, Duration::as_secs_f64);
-        println!(
-            "round {round}: curl | zstd | dd {:.2} s, farrier {:.2} s",
-            last(&peers),
-            last(&ours)
-        );
+        command
     }
-    let (peer, own) = (median(peers), median(ours));
-    let packed = std::fs::metadata(&image)
-        .map_err(|error| error.to_string())?
-        .len();
-    println!("\nimage: {mib} MiB, {packed} B as zstd -3; farrier checks its SHA-256, the pipe does not");
-    println!("{:<24} {:>8} {:>12}", "median of wall time", "s", "MiB/s");
-    for (name, time) in [("curl | zstd -dc | dd", peer), ("farrier", own)] {
-        println!(
-            "{name:<24} {:>8.2} {:>12.0}",
-            time.as_secs_f64(),
-            mib as f64 / time.as_secs_f64()
-        );
-    }
-    println!(
-        "ratio farrier / pipe: {:.2}",
-        own.as_secs_f64() / peer.as_secs_f64()
-    );
-    Ok(ExitCode::SUCCESS)
+}
+
+fn digest(file: &Path) -> Outcome<String> {
+    let line = output(Command::new("sha256sum").arg(file))?;
+    Ok(line.split(' ').next().unwrap_or_default().to_owned())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -132,13 +279,10 @@ fn parse(args: &[&str]) -> Outcome<Options> {
 }
 
 fn make_image(path: &Path, mib: usize) -> Outcome<()> {
-    let mut zstd = Command::new("zstd")
-        .args(["-q", "-3", "-f", "-o"])
-        .arg(path)
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("running zstd: {error}"))?;
-    let mut pipe = BufWriter::new(zstd.stdin.take().ok_or("zstd has no input")?);
+    let failed = |error: std::io::Error| format!("making {}: {error}", path.display());
+    // Under its name only when it is whole.
+    let part = path.with_extension("part");
+    let mut file = BufWriter::new(File::create(&part).map_err(failed)?);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut block = vec![0_u8; MIB];
     for number in 0..mib {
@@ -149,17 +293,10 @@ fn make_image(path: &Path, mib: usize) -> Outcome<()> {
                 .chunks_exact_mut(8)
                 .for_each(|chunk| chunk.copy_from_slice(&next(&mut random).to_le_bytes())),
         }
-        pipe.write_all(&block)
-            .map_err(|error| format!("writing to zstd: {error}"))?;
+        file.write_all(&block).map_err(failed)?;
     }
-    drop(
-        pipe.into_inner()
-            .map_err(|error| format!("writing to zstd: {error}"))?,
-    );
-    match zstd.wait() {
-        Ok(status) if status.success() => Ok(()),
-        other => Err(format!("zstd failed: {other:?}")),
-    }
+    file.into_inner().map_err(|error| failed(error.into_error()))?;
+    std::fs::rename(&part, path).map_err(failed)
 }
 
 /// An HTTP server on loopback, ended with this value.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use disk::filesystem::FilesystemError;
 use disk::gpt::Grow;
 use disk::grow::{self, GrowError};
-use disk::image::{self, Content, Progress, WriteError, WriteRequest, Written};
+use disk::image::{self, Content, Progress, Verify, WriteError, WriteRequest, Written};
 use disk::publish::KernelView;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -20,7 +20,7 @@ use super::{Done, Failure, Feed, Gives, Place};
 /// Upstream's default.
 const SAY_EVERY: Duration = Duration::from_secs(3);
 
-pub(super) const VARIABLES: [&str; 15] = [
+pub(super) const VARIABLES: [&str; 16] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
@@ -36,6 +36,7 @@ pub(super) const VARIABLES: [&str; 15] = [
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",
+    "VERIFY",
 ];
 
 pub(super) async fn run(
@@ -61,12 +62,14 @@ pub(super) async fn run(
         .unwrap_or(SAY_EVERY);
     let sha256 = digest(env)?;
     let content = content(env)?;
+    let verify = verify(env)?;
     let reach = place.surroundings.reach(env)?;
     let disk = target::resolve(hint).await?;
 
     let mut request = WriteRequest::new(url.clone(), &disk);
     request.sha256 = sha256;
     request.content = content;
+    request.verify = verify;
     if env.is_on("GROW_ROOT") {
         request.grow = Grow::LastLinux;
     }
@@ -107,6 +110,14 @@ pub(super) async fn run(
     ))
     .await;
 
+    if written.read_back_bytes > 0 {
+        feed.line(format!(
+            "{} B and both ends were read back from {} and are as they were written",
+            written.read_back_bytes,
+            disk.display()
+        ))
+        .await;
+    }
     let grown = finish(&written, disk.clone()).await?;
     feed.line(grown.as_str()).await;
     let message = format!(
@@ -156,6 +167,18 @@ fn content(env: &Environment<'_>) -> Result<Content, Failure> {
         Some(other) => Err(Failure::new(
             "BadVariable",
             format!("environment variable RAW={other} is not any, the only value it may have"),
+        )),
+    }
+}
+
+/// `VERIFY: read-back` has the disk read.
+fn verify(env: &Environment<'_>) -> Result<Verify, Failure> {
+    match env.optional("VERIFY") {
+        None => Ok(Verify::Download),
+        Some("read-back") => Ok(Verify::ReadBack),
+        Some(other) => Err(Failure::new(
+            "BadVariable",
+            format!("environment variable VERIFY={other} is not read-back, the only value it may have"),
         )),
     }
 }
@@ -222,6 +245,13 @@ impl Standing {
     /// Of the write where the image's size is known, else of the download, and after that of the write without a
     /// total: a download that is through still has some to write.
     fn of(progress: Progress) -> Standing {
+        if progress.read_back_bytes > 0 {
+            return Standing {
+                done: progress.read_back_bytes,
+                total: progress.image_bytes.max(progress.written_bytes),
+                stage: "verify",
+            };
+        }
         let downloading = progress.download_bytes == 0 || progress.downloaded_bytes < progress.download_bytes;
         if progress.image_bytes == 0 && downloading {
             return Standing {
@@ -266,13 +296,16 @@ impl Reporter {
             let percent = percent.map(|p| format!(" ({p} %)")).unwrap_or_default();
             let (mut downloaded, mut written) = (String::new(), String::new());
             match standing.stage {
-                "write" => written = percent,
-                _ => downloaded = percent,
+                "write" => written.clone_from(&percent),
+                _ => downloaded.clone_from(&percent),
             }
-            let line = format!(
-                "downloaded {} B{downloaded}, written {} B{written}",
-                progress.downloaded_bytes, progress.written_bytes
-            );
+            let line = match standing.stage {
+                "verify" => format!("read back {} B{}", standing.done, percent),
+                _ => format!(
+                    "downloaded {} B{downloaded}, written {} B{written}",
+                    progress.downloaded_bytes, progress.written_bytes
+                ),
+            };
             self.feed.line_if_room(line);
             *last = Last {
                 at: Instant::now(),
@@ -291,19 +324,22 @@ mod tests {
 
     #[test]
     fn the_bar_is_of_the_write_where_its_size_is_known() {
-        let standing = |downloaded_bytes, download_bytes, written_bytes, image_bytes| {
+        let standing = |downloaded_bytes, download_bytes, written_bytes, image_bytes, read_back_bytes| {
             let of = Standing::of(Progress {
                 downloaded_bytes,
                 download_bytes,
                 written_bytes,
                 image_bytes,
+                read_back_bytes,
             });
             (of.stage, of.done, of.total)
         };
-        assert_eq!(standing(10, 10, 40, 90), ("write", 40, 90));
-        assert_eq!(standing(5, 10, 40, 0), ("download", 5, 10));
-        assert_eq!(standing(5, 0, 40, 0), ("download", 5, 0));
-        assert_eq!(standing(10, 10, 40, 0), ("write", 40, 0));
+        assert_eq!(standing(10, 10, 40, 90, 0), ("write", 40, 90));
+        assert_eq!(standing(5, 10, 40, 0, 0), ("download", 5, 10));
+        assert_eq!(standing(5, 0, 40, 0, 0), ("download", 5, 0));
+        assert_eq!(standing(10, 10, 40, 0, 0), ("write", 40, 0));
+        assert_eq!(standing(10, 10, 40, 0, 30), ("verify", 30, 40));
+        assert_eq!(standing(10, 10, 90, 90, 30), ("verify", 30, 90));
     }
 
     #[test]
@@ -318,6 +354,17 @@ mod tests {
             let failure = check(wrong).unwrap_err();
             assert!(failure.message.contains("RAW"), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn only_read_back_reads_the_disk() {
+        let check = |value: &str| {
+            let variables = HashMap::from([("VERIFY".to_owned(), value.to_owned())]);
+            verify(&Environment::of(&variables))
+        };
+        assert_eq!(check(""), Ok(Verify::Download));
+        assert_eq!(check("read-back"), Ok(Verify::ReadBack));
+        assert!(check("true").unwrap_err().message.contains("read-back"));
     }
 
     #[test]

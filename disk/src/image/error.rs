@@ -64,6 +64,11 @@ pub enum WriteError {
     /// The target is neither a block device nor a regular file.
     #[error("{disk} is not a disk: {what}")]
     NotADisk { disk: PathBuf, what: String },
+    /// The disk does not have what was written to it; its ends were not written.
+    #[error(
+        "{disk} has other bytes than were written to it, in the {len} B from byte {offset} on; it does not boot. Replace the disk, or look at its cable and its controller"
+    )]
+    ReadBackDiffers { disk: PathBuf, offset: u64, len: u64 },
     /// Nothing can be written to the disk. Nothing was.
     #[error("disk {disk} is read-only{}; take the write protection off, or choose another disk",
         if *.touched { " now; it does not boot" } else { ", nothing was written" })]
@@ -131,6 +136,7 @@ impl WriteError {
             WriteError::KernelRefused { .. } => "KernelRefused",
             WriteError::MalformedDigest { .. } => "MalformedDigest",
             WriteError::NotADisk { .. } => "NotADisk",
+            WriteError::ReadBackDiffers { .. } => "ReadBackDiffers",
             WriteError::ReadOnly { .. } => "DiskReadOnly",
             WriteError::Stopped { .. } => "Stopped",
             WriteError::TargetMissing { .. } => "NoSuchDisk",

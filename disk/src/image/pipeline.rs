@@ -32,6 +32,9 @@ pub(super) async fn write(
     stop: CancellationToken,
 ) -> Result<Written, WriteError> {
     let counters = Arc::new(Counters::default());
+    // Cancelled when this future is dropped, too.
+    let stop = stop.child_token();
+    let _dropped = stop.clone().drop_guard();
     let work = write_counted(request, &counters, &stop);
     tokio::pin!(work);
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
@@ -53,6 +56,7 @@ struct Counters {
     download: AtomicU64,
     written: Arc<AtomicU64>,
     image: Arc<AtomicU64>,
+    read_back: Arc<AtomicU64>,
 }
 
 impl Counters {
@@ -62,6 +66,7 @@ impl Counters {
             download_bytes: self.download.load(Ordering::Relaxed),
             written_bytes: self.written.load(Ordering::Relaxed),
             image_bytes: self.image.load(Ordering::Relaxed),
+            read_back_bytes: self.read_back.load(Ordering::Relaxed),
         }
     }
 }
@@ -132,7 +137,15 @@ async fn write_counted(
         }
         _ => None,
     };
-    let stages = Stages::start(request, target, &source, qcow2, expected.is_some(), counters)?;
+    let stages = Stages::start(
+        request,
+        target,
+        &source,
+        qcow2,
+        expected.is_some(),
+        counters,
+        stop,
+    )?;
     let (fed, digest, decoded, finished) = stages.run(&mut source, first, &expected, counters, stop).await?;
 
     // The earliest stage that failed by itself names the reason; the others have only seen it give up.
@@ -178,6 +191,7 @@ async fn write_counted(
         verified: expected.is_some(),
         resumes: source.resumes(),
         skipped_bytes: finished.skipped_bytes,
+        read_back_bytes: counters.read_back.load(Ordering::Relaxed),
         fitted: finished.fitted,
         kernel: finished.kernel,
         warnings,
@@ -215,6 +229,7 @@ impl Stages {
         qcow2: Option<Qcow2>,
         expects_digest: bool,
         counters: &Counters,
+        stop: &CancellationToken,
     ) -> Result<Stages, WriteError> {
         let (feed, to_digest) = async_mpsc::channel(CHUNKS);
         let (to_decode, from_digest) = mpsc::sync_channel(CHUNKS);
@@ -251,7 +266,10 @@ impl Stages {
                 url: request.url.to_string(),
                 content: request.content,
                 grow: request.grow,
+                verify: request.verify,
                 touched: Arc::clone(&request.touched),
+                read_back: Arc::clone(&counters.read_back),
+                stop: stop.clone(),
             },
             Arc::clone(&counters.written),
             Arc::clone(&counters.image),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{FallocateFlags, PosixFadviseAdvice, fallocate, posix_fadvise};
 
 use super::WriteError;
-use super::writer::Medium;
+use super::writer::{Block, Medium};
 use crate::publish::{self, KernelView};
 use crate::{device, probe};
 
@@ -84,6 +84,7 @@ impl Target {
         }
         let sector_size = device::sector_size(&file).map_err(|err| open_error(path, err))?;
         let direct = OpenOptions::new()
+            .read(true)
             .write(true)
             .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
             .open(path);
@@ -215,6 +216,19 @@ impl Medium for Target {
         let mut bytes = vec![0; len];
         self.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
+    }
+
+    fn read_into(&self, offset: u64, block: &mut Block) -> io::Result<()> {
+        let into = block.as_mut_slice();
+        let is_whole = into.len().is_multiple_of(ALIGN) && offset.is_multiple_of(ALIGN as u64);
+        if let Some(direct) = self.direct.as_ref().filter(|_| is_whole)
+            && direct.read_exact_at(into, offset).is_ok()
+        {
+            return Ok(());
+        }
+        let bytes = self.read(offset, into.len())?;
+        into.copy_from_slice(&bytes);
+        Ok(())
     }
 
     fn claim_partitions(&mut self) -> Result<KernelView, WriteError> {

@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use tokio_util::sync::CancellationToken;
+
 use super::judge::{self, Case, Judgement};
+use super::read_back::{Compared, ReadBack};
 use super::target::ALIGN;
-use super::{Content, WriteError};
+use super::{Content, Verify, WriteError};
 use crate::ends::{Ends, FIRST_BYTES, Step};
 use crate::gpt::{Backup, Fitted, Grow};
 use crate::publish::KernelView;
@@ -40,7 +43,7 @@ pub(super) enum Piece {
 }
 
 /// A page-aligned buffer, as direct I/O needs it.
-pub(super) struct Block {
+pub(crate) struct Block {
     /// INVARIANT: never grown, so that its address stays; `start + BYTES <= bytes.len()`.
     bytes: Vec<u8>,
     start: usize,
@@ -64,12 +67,17 @@ impl Block {
         &mut self.bytes[self.start..self.start + self.len]
     }
 
-    fn as_slice(&self) -> &[u8] {
+    pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..self.start + self.len]
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = len.min(self.len);
+    }
+
+    /// Makes it one of `len` bytes, of [`Block::BYTES`] at most; what is in it may be anything then.
+    pub(super) fn resize(&mut self, len: usize) {
+        self.len = len.min(Self::BYTES);
     }
 }
 
@@ -90,7 +98,7 @@ impl BlockPool {
     /// Waits for a free block; `None` when the writer is gone.
     pub(super) fn take(&self) -> Option<Block> {
         let mut block = self.0.recv().ok()?;
-        block.len = Block::BYTES;
+        block.resize(Block::BYTES);
         Some(block)
     }
 }
@@ -112,6 +120,12 @@ pub(crate) trait Medium {
     fn sync(&mut self) -> Result<(), WriteError>;
     /// What the disk has there.
     fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>>;
+    /// Fills the block with what the disk has there, not with what the kernel has kept.
+    fn read_into(&self, offset: u64, block: &mut Block) -> io::Result<()> {
+        let bytes = self.read(offset, block.as_slice().len())?;
+        block.as_mut_slice().copy_from_slice(&bytes);
+        Ok(())
+    }
     /// Makes sure that nothing has a partition open, so that the kernel will take a new table.
     fn claim_partitions(&mut self) -> Result<KernelView, WriteError>;
     /// Tells the kernel of the table that is there now.
@@ -139,8 +153,13 @@ pub(super) struct Demand {
     pub(super) url: String,
     pub(super) content: Content,
     pub(super) grow: Grow,
+    pub(super) verify: Verify,
     /// Set before the first write.
     pub(super) touched: Arc<AtomicBool>,
+    /// How much was read back.
+    pub(super) read_back: Arc<AtomicU64>,
+    /// Looked at where nothing else says that the write was given up.
+    pub(super) stop: CancellationToken,
 }
 
 /// What the writer has done.
@@ -164,6 +183,8 @@ pub(super) struct Writer<M: Medium> {
     /// Zeros seen and not yet given to the disk.
     zeros: Range<u64>,
     skipped_bytes: u64,
+    /// What is to be compared at the end.
+    read_back: Option<ReadBack>,
     written: Arc<AtomicU64>,
     /// The size that is expected, for the progress; 0: unknown.
     expected: Arc<AtomicU64>,
@@ -173,6 +194,7 @@ impl<M: Medium> Writer<M> {
     pub(super) fn new(target: M, demand: Demand, written: Arc<AtomicU64>, expected: Arc<AtomicU64>) -> Self {
         Writer {
             target,
+            read_back: (demand.verify == Verify::ReadBack).then(ReadBack::default),
             demand,
             at: 0,
             head: Vec::new(),
@@ -239,6 +261,16 @@ impl<M: Medium> Writer<M> {
         if verdict.recv().is_err() {
             return Ok(None);
         }
+        if let Some(read_back) = self.read_back.take() {
+            let Demand {
+                read_back: done,
+                stop,
+                ..
+            } = &self.demand;
+            if read_back.compare(&self.target, done, stop)? == Compared::Stopped {
+                return Ok(None);
+            }
+        }
         let Judgement {
             table,
             mut warnings,
@@ -297,6 +329,9 @@ impl<M: Medium> Writer<M> {
         let (head, tail) = (self.head_range(), self.tail_range());
         let body = hole.start.max(head.end)..hole.end.min(tail.start);
         if !body.is_empty() {
+            if let Some(read_back) = &mut self.read_back {
+                read_back.zeros(body.clone());
+            }
             self.collect_zeros(body)?;
         }
         self.written.fetch_add(hole.end - hole.start, Ordering::Relaxed);
@@ -388,6 +423,9 @@ impl<M: Medium> Writer<M> {
 
     /// Writes data, in pieces as long as possible, and collects zeros.
     fn write_body(&mut self, at: u64, body: &[u8]) -> Result<(), WriteError> {
+        if let Some(read_back) = &mut self.read_back {
+            read_back.data(at, body);
+        }
         if !self.target.can_zero() {
             return self.target.write(at, body);
         }
@@ -522,7 +560,7 @@ fn split_until(bytes: &[u8], at: u64, until: u64) -> (&[u8], &[u8]) {
     bytes.split_at(len.min(bytes.len()))
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(super) fn is_zero(bytes: &[u8]) -> bool {
     // Without an early exit in the inner loop it is vectorised.
     bytes
         .chunks(4096)

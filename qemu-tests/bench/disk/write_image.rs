@@ -1,9 +1,9 @@
-//! `write_image URL TARGET [SHA256]`: writes an image with a progress line, then prints one line of JSON.
+//! `write_image URL TARGET [SHA256 [read-back]]`: writes an image with a progress line, then prints one line of JSON.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use disk::image::{self, Content, Progress, WriteRequest};
+use disk::image::{self, Content, Progress, Verify, WriteRequest};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -12,12 +12,13 @@ async fn main() -> std::process::ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let (url, target, sha256) = match args.as_slice() {
         [url, target] => (url, target, None),
-        [url, target, sha256] => (url, target, Some(sha256.clone())),
+        [url, target, sha256, ..] => (url, target, Some(sha256.clone())),
         _ => {
-            eprintln!("usage: write_image URL TARGET [SHA256]");
+            eprintln!("usage: write_image URL TARGET [SHA256 [read-back]]");
             return std::process::ExitCode::from(2);
         }
     };
+    let read_back = args.get(3).is_some_and(|word| word == "read-back");
     let url = match Url::parse(url) {
         Ok(url) => url,
         Err(err) => {
@@ -27,6 +28,9 @@ async fn main() -> std::process::ExitCode {
     };
     let mut request = WriteRequest::new(url, target);
     request.sha256 = sha256;
+    if read_back {
+        request.verify = Verify::ReadBack;
+    }
     // A bench's bytes are no disk's.
     request.content = Content::Any;
     let begin = Instant::now();
@@ -43,6 +47,7 @@ async fn main() -> std::process::ExitCode {
                 "wall_s": begin.elapsed().as_secs_f64(),
                 "bytes": written.image_bytes,
                 "downloaded_bytes": written.downloaded_bytes,
+                "read_back_bytes": written.read_back_bytes,
                 "skipped_bytes": written.skipped_bytes,
                 "resumes": written.resumes,
                 "verified": written.verified,

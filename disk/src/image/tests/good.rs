@@ -124,6 +124,7 @@ async fn an_image_as_large_as_the_disk_fits_and_progress_reaches_its_end() {
         download_bytes: len,
         written_bytes: len,
         image_bytes: len,
+        read_back_bytes: 0,
     };
     assert_eq!(*last.lock().unwrap(), all);
     assert_eq!(std::fs::read(&target).unwrap(), content);

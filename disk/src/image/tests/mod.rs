@@ -6,6 +6,7 @@ mod good;
 mod power;
 mod qcow2;
 mod reach;
+mod read_back;
 mod server;
 mod suits;
 mod trailers;

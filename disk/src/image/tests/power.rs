@@ -16,10 +16,10 @@ const MIB: usize = 1 << 20;
 const SECTOR: usize = 512;
 
 /// A disk that records what is done to it.
-struct Recorder<'a> {
-    content: Vec<u8>,
-    sector_bytes: u64,
-    steps: &'a mut Vec<Step>,
+pub(super) struct Recorder<'a> {
+    pub(super) content: Vec<u8>,
+    pub(super) sector_bytes: u64,
+    pub(super) steps: &'a mut Vec<Step>,
 }
 
 impl Medium for Recorder<'_> {
@@ -138,7 +138,10 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<S
         url: "http://x/y".to_owned(),
         content: Content::Disk,
         grow: Grow::LastLinux,
+        verify: Verify::ReadBack,
         touched: Arc::default(),
+        read_back: Arc::default(),
+        stop: CancellationToken::new(),
     };
     let writer = Writer::new(recorder, demand, Arc::default(), Arc::default());
     let finished = writer.run(&from, &empties, &spoken).unwrap().unwrap();
@@ -146,7 +149,7 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<S
 }
 
 /// An old and a new system of this size, told apart by every sector of their partitions.
-fn system(len: usize, fill: u8, sector_bytes: u64) -> Vec<u8> {
+pub(super) fn system(len: usize, fill: u8, sector_bytes: u64) -> Vec<u8> {
     let mut disk = std::fs::read(gpt_image(len as u64, sector_bytes).path()).unwrap();
     disk[MIB..len - MIB].fill(fill);
     // Boot code, in the first sector and in the gap behind the table.
