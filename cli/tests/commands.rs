@@ -194,7 +194,7 @@ tasks:
         timeout: 600
         environment: {DEST_DISK: \"{{ DISK }}\"}
       - name: grub
-        image: quay.io/tinkerbell/actions/grub2disk:v1
+        image: quay.io/tinkerbell/actions/rootio:v1
         timeout: 600
       - name: kexec
         image: quay.io/tinkerbell/actions/kexec:v1
@@ -203,7 +203,7 @@ tasks:
     let said = |place: &str, name: &str, image: &str, task: &str| {
         format!(
             "{place}: action {name:?} runs as a container: image quay.io/tinkerbell/actions/{image}:v1 is not built into the \
-             agent, and is pulled from its registry; built in are cexec, image2disk, partition, poweroff, qemuimg2disk, reboot, writefile; action \"stream\"{task} will have written \
+             agent, and is pulled from its registry; built in are archive2disk, cexec, image2disk, partition, poweroff, qemuimg2disk, reboot, writefile; action \"stream\"{task} will have written \
              to a disk by then\n"
         )
     };
@@ -211,7 +211,7 @@ tasks:
         let output = server.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{stderr}");
-        for (line, name, image) in [(lines[0], "grub", "grub2disk"), (lines[1], "kexec", "kexec")] {
+        for (line, name, image) in [(lines[0], "grub", "rootio"), (lines[1], "kexec", "kexec")] {
             let want = said(&format!("{rendered}line {line}, column 16"), name, image, task);
             assert!(stderr.contains(&want), "{args:?}: {stderr}\n{want}");
         }
@@ -244,7 +244,7 @@ tasks:
 fn images_that_are_pulled_are_told_of_in_sub_workflows_too() {
     let server = Server::prepared();
     let below = "version: \"1\"\nname: below\ntasks:\n  - name: os\n    worker: \"52:54:00:77:00:0b\"\n    actions: [{name: grub, image: \
-                 grub2disk}]\n";
+                 rootio}]\n";
     let above =
         "version: \"1\"\nname: above\ntasks: [{name: one, workflow: below}, {name: two, workflow: above}]\n";
     let (below, above) = (server.file("b.yaml", below), server.file("a.yaml", above));
@@ -257,7 +257,7 @@ fn images_that_are_pulled_are_told_of_in_sub_workflows_too() {
     server.run(&["template", "create", "-f", &below]);
     let said = stderr(&["workflow", "create", "-t", "above"]);
     assert!(
-        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" runs as a container: image grub2disk "),
+        said.starts_with("warning: template \"below\", rendered line 6, column 35: action \"grub\" runs as a container: image rootio "),
         "{said}"
     );
 }

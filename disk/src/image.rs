@@ -10,6 +10,7 @@
 //! first bytes. The kernel is told of the table whenever there is another one, or none.
 
 mod coding;
+pub mod content;
 mod decode;
 mod digest;
 mod error;

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access_list;
 mod access_token;
 mod agent_messages;
 mod archive;
@@ -52,6 +53,7 @@ pub struct Target {
 
 /// All targets, by name.
 pub const TARGETS: &[Target] = &[
+    target("access_list", access_list::run),
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),

@@ -18,7 +18,7 @@ use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Gives, Place};
 
 /// Upstream's default.
-const SAY_EVERY: Duration = Duration::from_secs(3);
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(3);
 
 pub(super) const VARIABLES: [&str; 16] = [
     "ALL_PROXY",
@@ -219,7 +219,7 @@ async fn finish(written: &Written, disk: PathBuf) -> Result<String, Failure> {
 }
 
 /// Turns the writer's progress into messages, with a rate, not more often than asked.
-struct Reporter {
+pub(super) struct Reporter {
     feed: Feed,
     every: Duration,
     last: std::sync::Mutex<Last>,
@@ -269,7 +269,7 @@ impl Standing {
 }
 
 impl Reporter {
-    fn new(feed: Feed, every: Duration) -> Reporter {
+    pub(super) fn new(feed: Feed, every: Duration) -> Reporter {
         Reporter {
             feed,
             every,
@@ -281,7 +281,7 @@ impl Reporter {
         }
     }
 
-    fn report(&self, progress: Progress) {
+    pub(super) fn report(&self, progress: Progress) {
         let Ok(mut last) = self.last.lock() else { return };
         let standing = Standing::of(progress);
         if standing.stage != last.standing.stage {

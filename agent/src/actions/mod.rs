@@ -4,6 +4,7 @@
 //! choice, the timeout and the stopping; each action has a file of its own. Never knows the [worker](crate::worker),
 //! which runs them.
 
+mod archive2disk;
 #[cfg(feature = "containerd")]
 mod by_containerd;
 mod cexec;
@@ -15,6 +16,7 @@ mod feed;
 mod halt;
 mod image2disk;
 mod image_root;
+mod inside;
 mod last;
 mod left_devices;
 mod lines;
@@ -25,8 +27,10 @@ mod process;
 mod programs;
 mod qemuimg2disk;
 mod reboot;
+mod remote;
 mod scratch;
 mod surroundings;
+mod tar_checksum;
 mod target;
 mod writefile;
 
@@ -57,7 +61,8 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 7] = [
+pub const NATIVE: [&str; 8] = [
+    "archive2disk",
     "cexec",
     "image2disk",
     "partition",
@@ -225,6 +230,7 @@ async fn dispatch(
         };
     }
     match native {
+        "archive2disk" => archive2disk::run(&env, place, feed, halt).await,
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "partition" => partition::run(run, &env, feed, halt).await,
@@ -256,6 +262,7 @@ fn none_of_ours(run: &v1::RunAction) -> String {
 /// The variables that have an effect; `None`: all, as the command sees them, or the action is none of ours.
 fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     match native {
+        "archive2disk" => Some(&archive2disk::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),

@@ -7,16 +7,15 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, fchown};
 use proto::v1;
 
 use super::environment::Environment;
+use super::inside::{Folders, file, leads_nowhere, link, make_folders, open_inside};
 use super::scratch::Scratch;
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place};
@@ -44,6 +43,16 @@ struct Plan {
     gid: Gid,
     mode: Mode,
     folder_mode: Mode,
+}
+
+impl Plan {
+    fn folders(&self) -> Folders {
+        Folders {
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.folder_mode,
+        }
+    }
 }
 
 pub(super) async fn run(
@@ -116,7 +125,7 @@ async fn write_data(
 /// Where the path is in `/workflow`: relative to it. Owners are not handed over, and of the mode only whether the
 /// file is executable.
 fn data_plan(env: &Environment<'_>) -> Result<Option<Plan>, Failure> {
-    let path = inside(env.required("DEST_PATH")?)?;
+    let path = file("DEST_PATH", env.required("DEST_PATH")?)?;
     let Ok(path) = Path::new("/")
         .join(&path)
         .strip_prefix(WORKFLOW)
@@ -146,7 +155,7 @@ fn plan(env: &Environment<'_>) -> Result<Plan, Failure> {
     env.required("DEST_DISK")?;
     Ok(Plan {
         fs_type: env.required("FS_TYPE")?.to_owned(),
-        path: inside(env.required("DEST_PATH")?)?,
+        path: file("DEST_PATH", env.required("DEST_PATH")?)?,
         contents: env.required("CONTENTS")?.as_bytes().to_vec(),
         uid: Uid::from_raw(env.number("UID", 10)?),
         gid: Gid::from_raw(env.number("GID", 10)?),
@@ -155,7 +164,7 @@ fn plan(env: &Environment<'_>) -> Result<Plan, Failure> {
     })
 }
 
-fn file_mode(env: &Environment<'_>, name: &str) -> Result<Mode, Failure> {
+pub(super) fn file_mode(env: &Environment<'_>, name: &str) -> Result<Mode, Failure> {
     let number = env.number(name, 8)?;
     Some(number)
         .filter(|n| *n <= 0o7777)
@@ -168,91 +177,20 @@ fn file_mode(env: &Environment<'_>, name: &str) -> Result<Mode, Failure> {
         })
 }
 
-/// An absolute path without `..`, made relative to the filesystem's root.
-fn inside(text: &str) -> Result<PathBuf, Failure> {
-    let bad = |why: &str| {
-        Failure::new(
-            "BadVariable",
-            format!("environment variable DEST_PATH={text} {why}"),
-        )
-    };
-    let path = Path::new(text);
-    if !path.is_absolute() {
-        return Err(bad("is not absolute"));
-    }
-    if text.ends_with('/') {
-        return Err(bad("names a folder, not a file"));
-    }
-    let mut relative = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => relative.push(name),
-            Component::CurDir | Component::RootDir => {}
-            Component::ParentDir | Component::Prefix(_) => {
-                return Err(bad("contains `..`, which is not followed"));
-            }
-        }
-    }
-    if relative.as_os_str().is_empty() {
-        Err(bad("names no file"))
-    } else {
-        Ok(relative)
-    }
-}
-
 fn write_into(root: &Path, plan: &Plan) -> Result<(), Failure> {
     let failed = |what: &str, path: &Path, e: io::Error| {
         Failure::new("WriteFailed", format!("{what} /{} failed: {e}", path.display()))
     };
     let root = File::open(root).map_err(|e| failed("opening", Path::new(""), e))?;
     let parent = plan.path.parent().unwrap_or(Path::new(""));
-    let folder = make_folders(&root, parent, plan).map_err(|e| failed("making folder", parent, e))?;
+    let folder =
+        make_folders(&root, parent, &plan.folders()).map_err(|e| failed("making folder", parent, e))?;
     let file = write_file(&root, &folder, plan).map_err(|e| failed("writing", &plan.path, e))?;
     file.sync_all().map_err(|e| failed("syncing", &plan.path, e))?;
     folder
         .sync_all()
         .map_err(|e| failed("syncing folder", parent, e))?;
     Ok(())
-}
-
-/// Makes what is missing of the folders, each with the owner and mode of the plan; returns the last one.
-fn make_folders(root: &File, parent: &Path, plan: &Plan) -> io::Result<File> {
-    let mut at = PathBuf::from(".");
-    let mut folder = open_folder(root, &at)?;
-    for name in parent.components() {
-        at.push(name);
-        let next = match open_folder(root, &at) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let name = Path::new(name.as_os_str());
-                if let Some(target) = link(&folder, name) {
-                    return Err(leads_nowhere(&at, &target));
-                }
-                mkdirat(&folder, name, Mode::S_IRWXU)?;
-                let made = open_folder(root, &at)?;
-                fchown(&made, Some(plan.uid), Some(plan.gid))?;
-                fchmod(&made, plan.folder_mode)?;
-                folder.sync_all()?;
-                made
-            }
-            other => other?,
-        };
-        folder = next;
-    }
-    Ok(folder)
-}
-
-/// Where a link leads, as it says.
-fn link(folder: &File, name: &Path) -> Option<PathBuf> {
-    readlinkat(folder, name).ok().map(PathBuf::from)
-}
-
-fn leads_nowhere(at: &Path, target: &Path) -> io::Error {
-    io::Error::other(format!(
-        "/{} is a link to {}, which is not there in this filesystem; name a path that is, or remove the link with cexec \
-         first",
-        at.strip_prefix(".").unwrap_or(at).display(),
-        target.display()
-    ))
 }
 
 fn write_file(root: &File, folder: &File, plan: &Plan) -> io::Result<File> {
@@ -290,25 +228,6 @@ fn write_file(root: &File, folder: &File, plan: &Plan) -> io::Result<File> {
     Ok(file)
 }
 
-fn open_folder(root: &File, path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    open_inside(root, path, flags, Mode::empty()).map(File::from)
-}
-
-fn open_inside(root: &File, path: &Path, flags: OFlag, mode: Mode) -> io::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(flags)
-        .mode(mode)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT);
-    loop {
-        match openat2(root.as_fd(), path, how) {
-            // A rename raced with the lookup; the manual says to try again.
-            Err(Errno::EAGAIN | Errno::EINTR) => {}
-            other => return other.map_err(io::Error::from),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -318,7 +237,7 @@ mod tests {
     fn plan_for(path: &str) -> Plan {
         Plan {
             fs_type: "ext4".to_owned(),
-            path: inside(path).expect("a path"),
+            path: file("DEST_PATH", path).expect("a path"),
             contents: b"text\n".to_vec(),
             uid: Uid::from_raw(1234),
             gid: Gid::from_raw(2345),
@@ -421,8 +340,11 @@ mod tests {
     #[test]
     fn paths_are_refused_before_anything_is_mounted() {
         for path in ["etc/hosts", "/etc/../../x", "/", "/etc/"] {
-            assert_eq!(inside(path).expect_err(path).reason, "BadVariable");
+            assert_eq!(file("DEST_PATH", path).expect_err(path).reason, "BadVariable");
         }
-        assert_eq!(inside("//etc/./hosts").expect("inside"), Path::new("etc/hosts"));
+        assert_eq!(
+            file("DEST_PATH", "//etc/./hosts").expect("inside"),
+            Path::new("etc/hosts")
+        );
     }
 }

@@ -14,7 +14,7 @@ use super::feed::{Feed, FeedReader};
 use super::writer::{Block, BlockPool, Piece};
 
 /// Enough for every magic number, a zstd frame header (18 bytes) and an lz4 one (19).
-const PREFIX_BYTES: usize = 64;
+pub(super) const PREFIX_BYTES: usize = 64;
 
 /// Why the decoder stopped.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ pub(super) fn packing_of(prefix: &[u8]) -> Compression {
 }
 
 /// The size of the unpacked image as far as the first bytes tell it.
-fn image_bytes(packing: Compression, prefix: &[u8], file_bytes: Option<u64>) -> Option<u64> {
+pub(super) fn image_bytes(packing: Compression, prefix: &[u8], file_bytes: Option<u64>) -> Option<u64> {
     match packing {
         Compression::None => file_bytes,
         // Of a skippable frame, which is no content, the library says 0.
@@ -231,7 +231,7 @@ fn image_bytes(packing: Compression, prefix: &[u8], file_bytes: Option<u64>) -> 
     }
 }
 
-fn name(packing: Compression) -> &'static str {
+pub(super) fn name(packing: Compression) -> &'static str {
     match packing {
         Compression::Bzip2 => "bzip2",
         Compression::Detect | Compression::None => "a raw image",

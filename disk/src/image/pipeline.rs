@@ -20,9 +20,9 @@ use super::target::Target;
 use super::writer::{BlockPool, Demand, Finished, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Chunks in a channel; a chunk of an HTTP body has at most some 400 KiB.
-const CHUNKS: usize = 16;
+pub(super) const CHUNKS: usize = 16;
 /// Blocks between decoder and writer; the pool bounds them.
 const BLOCKS: usize = 4;
 
@@ -208,7 +208,7 @@ struct Stages {
 }
 
 /// Why not everything was fed.
-enum FeedError {
+pub(super) enum FeedError {
     Source(WriteError),
     /// A stage failed; its error counts.
     StagesGone,
@@ -295,7 +295,7 @@ impl Stages {
         counters: &Counters,
         stop: &CancellationToken,
     ) -> Result<Outcome, WriteError> {
-        let fed = feed(source, first, &self.feed, counters, stop).await;
+        let fed = feed_into(source, first, &self.feed, &counters.downloaded, stop).await;
         drop(self.feed);
         let digest = self.digest.await.map_err(died)?;
         let decoded = self.decoded.await.map_err(died)?;
@@ -314,16 +314,17 @@ impl Stages {
     }
 }
 
-async fn feed(
+/// Feeds the stages with all that comes; `downloaded` counts it.
+pub(super) async fn feed_into(
     source: &mut Source,
     first: Option<Bytes>,
     to: &async_mpsc::Sender<Feed>,
-    counters: &Counters,
+    downloaded: &AtomicU64,
     stop: &CancellationToken,
 ) -> Result<(), FeedError> {
     let mut next = first;
     while let Some(bytes) = next {
-        counters.downloaded.store(source.at(), Ordering::Relaxed);
+        downloaded.store(source.at(), Ordering::Relaxed);
         to.send(Feed::Data(bytes))
             .await
             .map_err(|_| FeedError::StagesGone)?;
@@ -338,7 +339,7 @@ async fn feed(
     to.send(Feed::End).await.map_err(|_| FeedError::StagesGone)
 }
 
-async fn or_stopped<T>(
+pub(super) async fn or_stopped<T>(
     stop: &CancellationToken,
     at: u64,
     work: impl Future<Output = Result<T, WriteError>>,
@@ -350,7 +351,7 @@ async fn or_stopped<T>(
     }
 }
 
-fn spawn<T: Send + 'static>(
+pub(super) fn spawn<T: Send + 'static>(
     name: &str,
     stage: impl FnOnce() -> T + Send + 'static,
 ) -> Result<oneshot::Receiver<T>, WriteError> {
@@ -367,7 +368,7 @@ fn spawn<T: Send + 'static>(
     Ok(wait)
 }
 
-fn died(_: oneshot::error::RecvError) -> WriteError {
+pub(super) fn died(_: oneshot::error::RecvError) -> WriteError {
     WriteError::Thread {
         what: "a stage panicked".to_owned(),
     }

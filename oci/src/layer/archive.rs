@@ -43,6 +43,28 @@ pub(super) struct Entry {
     pub(super) modified: (i64, u32),
     /// Extended attributes: names and values.
     pub(super) attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What GNU tar says beside them, as it stands in the archive; no layer has it.
+    pub(super) beside: Vec<(Beside, Vec<u8>)>,
+}
+
+/// What has a record of its own although the kernel knows it as an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    AccessList,
+    DefaultAccessList,
+    Label,
+}
+
+impl Beside {
+    /// Source: star(5); GNU tar manual, "Extended File Attributes".
+    fn of(key: &[u8]) -> Option<Beside> {
+        match key {
+            b"SCHILY.acl.access" => Some(Beside::AccessList),
+            b"SCHILY.acl.default" => Some(Beside::DefaultAccessList),
+            b"RHT.security.selinux" => Some(Beside::Label),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +186,7 @@ impl<R: Read> Archive<R> {
         let mut owner = (self.number("uid", &old.uid)?, self.number("gid", &old.gid)?);
         let mut modified = (self.signed("mtime", &old.mtime)?, 0);
         let mut attributes = Vec::new();
+        let mut beside = Vec::new();
         let mut holes = sparse::Said::default();
         for record in Records::new(&before.records) {
             let record = record.map_err(|_| self.bad("a record of a pax header is no record"))?;
@@ -189,7 +212,7 @@ impl<R: Read> Archive<R> {
                 key => match (key.strip_prefix(ATTRIBUTE), key.strip_prefix(b"GNU.sparse.")) {
                     (Some(name), _) => attributes.push((name.to_vec(), record.value.to_vec())),
                     (_, Some(key)) => holes.take(key, record.value).map_err(|what| self.bad(what))?,
-                    _ => {}
+                    _ => beside.extend(Beside::of(key).map(|what| (what, record.value.to_vec()))),
                 },
             }
         }
@@ -223,6 +246,7 @@ impl<R: Read> Archive<R> {
             gid: owner.1,
             modified,
             attributes,
+            beside,
         })
     }
 

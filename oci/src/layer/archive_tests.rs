@@ -77,6 +77,7 @@ fn a_file_has_all_that_its_header_says() {
             gid: 3_000_000_000,
             modified: (9_000_000_000, 0),
             attributes: vec![],
+            beside: vec![],
         }
     );
 }

@@ -2,26 +2,27 @@
 
 use std::io;
 
+use super::access_list::BadAccessList;
 use crate::digest::Digest;
 
 /// Why a layer could not be unpacked. What was made of it until then is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The archive is damaged, or has what no archive of a layer has.
-    #[error("the layer's archive is bad at byte {at} of it: {what}")]
+    #[error("the archive is bad at byte {at} of it: {what}")]
     BadArchive { at: u64, what: String },
     /// What packs the archive is damaged.
-    #[error("the layer's {packing} data is bad")]
+    #[error("its {packing} data is bad")]
     BadPacking {
         packing: &'static str,
         #[source]
         source: io::Error,
     },
     /// The archive reaches for what is not its own, or says what cannot be done.
-    #[error("the layer's entry {path} is refused: {why}")]
+    #[error("the archive's entry {path} is refused: {why}")]
     Hostile { path: String, why: Refusal },
     /// The kernel did not do it.
-    #[error("{what} {path} of a layer failed")]
+    #[error("{what} {path} of the archive failed")]
     Kernel {
         what: &'static str,
         path: String,
@@ -53,17 +54,21 @@ pub enum LayerError {
 /// Why an entry of an archive is not unpacked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("its path is absolute; paths in a layer begin at the image's root, without a slash")]
+    #[error("{0}")]
+    AccessList(BadAccessList),
+    #[error("its path is absolute; paths in an archive begin at its root, without a slash")]
     AbsolutePath,
-    #[error("it is a device, and something else has this name in the same layer")]
+    #[error("it is a device, and something else has this name in the same archive")]
     DeviceOverFile,
     #[error("its path goes through {0}, which is no folder")]
     NoFolder(String),
-    #[error("its path goes through the symbolic link {link} to {target}, which leads out of the image")]
+    #[error(
+        "its path goes through the symbolic link {link} to {target}, which leads out of the archive's root"
+    )]
     LeavesImage { link: String, target: String },
     #[error("it is a hard link to {0}, which cannot be linked to")]
     LinkToFolder(String),
-    #[error("it is a hard link to {0}, which is not in this layer")]
+    #[error("it is a hard link to {0}, which is not in this archive")]
     LinkToNothing(String),
     #[error("the target of the hard link, {target}, is refused: {why}")]
     LinkTarget { target: String, why: Box<Refusal> },
@@ -73,7 +78,7 @@ pub enum Refusal {
     LongPath(usize),
     #[error("a name in its path is longer than {0} B")]
     LongName(usize),
-    #[error("the root of an image is a folder")]
+    #[error("the archive's root is a folder")]
     NoFolderAtRoot,
     #[error("its path has a part \"..\"")]
     ParentInPath,
@@ -81,7 +86,7 @@ pub enum Refusal {
     ReservedName,
     #[error("its path has a zero byte")]
     ZeroByte,
-    #[error("it is of kind {0:?}, which no layer has")]
+    #[error("it is of kind {0:?}, which is not made")]
     UnknownKind(char),
 }
 

@@ -1,6 +1,8 @@
 //! A layer: an archive that comes down a stream, checked and unpacked into a folder, in overlayfs's form.
 
+mod access_list;
 mod archive;
+mod beside;
 mod calls;
 mod error;
 mod list;
@@ -14,6 +16,8 @@ mod walk;
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
+pub use access_list::{BadAccessList, encode as access_list};
+pub use beside::{Beside, Files, PlaceError};
 pub(crate) use calls::OPAQUE;
 pub use error::{LayerError, Refusal};
 pub use list::{Listed, What, list, packing_of, unpacked};
@@ -21,7 +25,7 @@ pub use list::{Listed, What, list, packing_of, unpacked};
 use crate::digest::{Digest, Hasher};
 use archive::Archive;
 use packing::Packing;
-use tree::Tree;
+use tree::{Form, Tree};
 
 /// How much a layer may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ pub fn unpack(
     bounds: Bounds,
     room: &mut dyn Room,
 ) -> Result<Unpacked, LayerError> {
-    let mut tree = Tree::new(into, room)?;
+    let mut tree = Tree::new(into, Form::Layer, room)?;
     let blob = Hashed::new(blob, &expected.blob);
     let archive = Packing::new(blob).map_err(LayerError::Transfer)?;
     let packing = archive.name();

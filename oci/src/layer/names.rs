@@ -59,6 +59,18 @@ pub(super) fn meaning(path: &[u8]) -> Result<Meaning<'_>, Refusal> {
     }
 }
 
+/// What an entry of an archive that is no layer is about: no name in it has a meaning of its own.
+///
+/// # Errors
+/// As [`meaning`].
+pub(super) fn plain(path: &[u8]) -> Result<Meaning<'_>, Refusal> {
+    let mut folder = parts(path)?;
+    Ok(match folder.pop() {
+        None => Meaning::Root,
+        Some(name) => Meaning::Plain { folder, name },
+    })
+}
+
 /// The names in a path, from the image's root.
 ///
 /// # Errors
@@ -151,5 +163,15 @@ mod tests {
             );
         }
         assert_eq!(meaning(b"a.wh.b"), plain(&[], "a.wh.b"));
+    }
+
+    #[test]
+    fn no_name_is_a_whiteout_in_what_is_no_layer() {
+        for path in [".wh.a", ".wh..wh..opq", ".wh."] {
+            assert_eq!(super::plain(path.as_bytes()), plain(&[], path), "{path}");
+        }
+        assert_eq!(super::plain(b".wh.a/b"), plain(&[".wh.a"], "b"));
+        assert_eq!(super::plain(b"./"), Ok(Meaning::Root));
+        assert_eq!(super::plain(b"a/../b"), Err(Refusal::ParentInPath));
     }
 }

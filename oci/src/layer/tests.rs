@@ -379,11 +379,11 @@ fn what_reaches_outside_is_refused_by_name() {
                 .symbolic("a", "b/../..")
                 .folder("b", 0o755)
                 .file("a/outside", "x"),
-            "leads out of the image",
+            "leads out of the archive's root",
         ),
         (
             Made::new().symbolic("r", "/..").file("r/outside", "x"),
-            "leads out of the image",
+            "leads out of the archive's root",
         ),
         (
             Made::new().hard("a", "../outside"),
@@ -395,7 +395,7 @@ fn what_reaches_outside_is_refused_by_name() {
         ),
         (
             Made::new().symbolic("up", "..").hard("a", "up/outside"),
-            "leads out of the image",
+            "leads out of the archive's root",
         ),
         (
             Made::new().symbolic("x", "y").symbolic("y", "x").file("x/a", ""),
@@ -413,10 +413,10 @@ fn what_reaches_outside_is_refused_by_name() {
             Made::new().file("a", "x").file("a/b", "x"),
             "goes through \"a\", which is no folder",
         ),
-        (Made::new().hard("a", "b"), "\"b\", which is not in this layer"),
+        (Made::new().hard("a", "b"), "\"b\", which is not in this archive"),
         (
             Made::new().file(".wh.b", "").hard("a", "b"),
-            "\"b\", which is not in this layer",
+            "\"b\", which is not in this archive",
         ),
         (
             Made::new().folder("b", 0o755).hard("a", "b"),

@@ -14,7 +14,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlag
 use rustix::io::Errno;
 
 use super::Room;
-use super::archive::{Archive, Entry, Kind};
+use super::access_list;
+use super::archive::{Archive, Beside, Entry, Kind};
 use super::calls::{
     give_time_back, hide, hide_below, is_a_device, is_folder, is_whiteout, look, make_whiteout, open_folder,
     set_attribute, times, within,
@@ -28,12 +29,24 @@ use super::walk::{Folder, Missing, Walk, joined};
 const TRUSTED: &[u8] = b"trusted.";
 /// Without these a program cannot do what it is there for: they are never left out.
 const CAPABILITIES: &[u8] = b"security.capability";
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
+const DEFAULT_ACCESS_LIST: &[u8] = b"system.posix_acl_default";
+const LABEL: &[u8] = b"security.selinux";
 /// What an inode takes in a tmpfs, its name with it; content is counted in pages beside that.
 pub(super) const INODE_BYTES: u64 = 1024;
 const PAGE_BYTES: u64 = 4096;
 /// What the paths of folders that are implied may take together.
 const LIMIT_IMPLIED_BYTES: usize = 16 << 20;
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// What an archive is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Of an image: names and devices may be whiteouts, and some attributes are the host's.
+    Layer,
+    /// Nothing else than it says.
+    Plain,
+}
 
 /// A layer that is being unpacked.
 pub(super) struct Tree<'r> {
@@ -43,6 +56,7 @@ pub(super) struct Tree<'r> {
     pub(super) made: Made,
     implied_bytes: usize,
     chunk: Vec<u8>,
+    form: Form,
     room: &'r mut dyn Room,
 }
 
@@ -60,7 +74,7 @@ pub(super) struct Made {
 
 impl<'r> Tree<'r> {
     /// `root` is there, and empty.
-    pub(super) fn new(root: &Path, room: &'r mut dyn Room) -> Result<Tree<'r>, LayerError> {
+    pub(super) fn new(root: &Path, form: Form, room: &'r mut dyn Room) -> Result<Tree<'r>, LayerError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::openat(CWD, root, flags, Mode::empty())
             .map_err(|error| LayerError::kernel("opening", root.as_os_str().as_bytes(), error))?;
@@ -75,6 +89,7 @@ impl<'r> Tree<'r> {
             made,
             implied_bytes: 0,
             chunk: vec![0; CHUNK_BYTES],
+            form,
             room,
         })
     }
@@ -89,8 +104,11 @@ impl<'r> Tree<'r> {
         archive: &mut Archive<R>,
     ) -> Result<(), LayerError> {
         self.made.entries += 1;
-        let meaning = names::meaning(&entry.path).map_err(|why| LayerError::hostile(&entry.path, why))?;
-        match meaning {
+        let meaning = match self.form {
+            Form::Layer => names::meaning(&entry.path),
+            Form::Plain => names::plain(&entry.path),
+        };
+        match meaning.map_err(|why| LayerError::hostile(&entry.path, why))? {
             Meaning::Nothing => Ok(()),
             Meaning::Root => self.root_itself(entry),
             Meaning::Opaque { folder } => {
@@ -182,7 +200,7 @@ impl<'r> Tree<'r> {
         match &entry.kind {
             Kind::Directory => {
                 rustix::fs::mkdirat(fd, name, Mode::RWXU).map_err(kernel("making the folder"))?;
-                if there.as_ref().is_some_and(is_whiteout) {
+                if there.as_ref().is_some_and(|there| self.is_whiteout(there)) {
                     hide_below(fd, name).map_err(kernel("hiding what is below"))?;
                 }
                 let folder = open_folder(fd, name).map_err(kernel("opening"))?;
@@ -253,7 +271,7 @@ impl<'r> Tree<'r> {
         if is_folder(&there) {
             return Err(refused(Refusal::LinkToFolder(shown(target))));
         }
-        if is_whiteout(&there) {
+        if self.is_whiteout(&there) {
             return Err(nothing());
         }
         rustix::fs::linkat(&folder.fd, target_name, fd, name, AtFlags::empty())
@@ -310,7 +328,8 @@ impl<'r> Tree<'r> {
         let (uid, gid) = owner(entry);
         rustix::fs::fchown(fd, Some(uid), Some(gid)).map_err(kernel("giving an owner to"))?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(kernel("giving permissions to"))?;
-        self.attributes(entry, |name, value| set_attribute(fd, name, value))?;
+        let remove = |name: &[u8]| rustix::fs::fremovexattr(fd, OsStr::from_bytes(name));
+        self.attributes(entry, |name, value| set_attribute(fd, name, value), remove)?;
         rustix::fs::futimens(fd, &times(entry.modified)).map_err(kernel("giving a time to"))
     }
 
@@ -325,9 +344,11 @@ impl<'r> Tree<'r> {
                 .map_err(kernel("giving permissions to"))?;
         }
         let path = within(fd, name);
-        self.attributes(entry, |name, value| {
+        let set = |name: &[u8], value: &[u8]| {
             rustix::fs::lsetxattr(&path, OsStr::from_bytes(name), value, XattrFlags::empty())
-        })?;
+        };
+        let remove = |name: &[u8]| rustix::fs::lremovexattr(&path, OsStr::from_bytes(name));
+        self.attributes(entry, set, remove)?;
         rustix::fs::utimensat(fd, name, &times(entry.modified), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(kernel("giving a time to"))
     }
@@ -336,15 +357,45 @@ impl<'r> Tree<'r> {
         &mut self,
         entry: &Entry,
         set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
+        remove: impl Fn(&[u8]) -> Result<(), Errno>,
     ) -> Result<(), LayerError> {
+        if self.form == Form::Plain {
+            // Of a folder with a default list, what is made in it has one that the archive does not say.
+            for name in [ACCESS_LIST, DEFAULT_ACCESS_LIST] {
+                match remove(name) {
+                    Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::ACCESS | Errno::INVAL) => {}
+                    Err(error) => return Err(LayerError::kernel("giving attributes to", &entry.path, error)),
+                }
+            }
+        }
         for (name, value) in &entry.attributes {
-            if name.starts_with(TRUSTED) {
+            if self.form == Form::Layer && name.starts_with(TRUSTED) {
                 self.made.attributes_left_out += 1;
                 continue;
             }
             match set(name, value) {
                 Ok(()) => {}
                 Err(Errno::OPNOTSUPP) if name != CAPABILITIES => self.made.attributes_left_out += 1,
+                Err(error) => return Err(LayerError::kernel("giving attributes to", &entry.path, error)),
+            }
+        }
+        if self.form == Form::Layer {
+            return Ok(());
+        }
+        for (what, said) in &entry.beside {
+            let (name, value) = match what {
+                Beside::AccessList => (ACCESS_LIST, access_list::encode(said)),
+                Beside::DefaultAccessList => (DEFAULT_ACCESS_LIST, access_list::encode(said)),
+                Beside::Label => (LABEL, Ok(said.clone())),
+            };
+            // The attribute itself has numbers, the text may have names.
+            if entry.attributes.iter().any(|(given, _)| given == name) {
+                continue;
+            }
+            let value = value.map_err(|why| LayerError::hostile(&entry.path, Refusal::AccessList(why)))?;
+            match set(name, &value) {
+                Ok(()) => {}
+                Err(Errno::OPNOTSUPP) => self.made.attributes_left_out += 1,
                 Err(error) => return Err(LayerError::kernel("giving attributes to", &entry.path, error)),
             }
         }
@@ -368,6 +419,11 @@ impl<'r> Tree<'r> {
             self.no_longer_implied(&path);
         }
         Ok(())
+    }
+
+    /// Whether this hides what a lower layer has.
+    pub(super) fn is_whiteout(&self, there: &Stat) -> bool {
+        self.form == Form::Layer && is_whiteout(there)
     }
 
     /// Takes room for what is about to be made.

@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec};
 use rustix::io::Errno;
 
-use super::calls::{give_time_back, hide, is_folder, is_whiteout, look, modified, open_folder};
+use super::calls::{give_time_back, hide, is_folder, look, modified, open_folder};
 use super::error::{LayerError, Refusal, shown};
 use super::names::PATH_LIMIT_BYTES;
 use super::tree::{INODE_BYTES, Tree};
@@ -122,7 +122,7 @@ impl<'t, 'r> Walk<'t, 'r> {
                     continue;
                 }
                 None if missing == Missing::Stays => return Ok(None),
-                Some(there) if !is_whiteout(&there) || missing == Missing::Stays => {
+                Some(there) if !self.tree.is_whiteout(&there) || missing == Missing::Stays => {
                     return Err(LayerError::hostile(self.of, Refusal::NoFolder(shown(&next))));
                 }
                 whiteout => {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use yaml::{Finding, Kind, Limits, Node, Place, What};
 
 mod action_input;
+mod archives;
 mod blocks;
 mod carrier;
 mod context;

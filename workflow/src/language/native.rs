@@ -42,7 +42,30 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 7] = [
+pub const NATIVE: [Native; 8] = [
+    Native {
+        name: "archive2disk",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &[
+            "ALL_PROXY",
+            "ARCHIVE_TYPE",
+            "ARCHIVE_URL",
+            "CA_CERTIFICATES",
+            "DEST_DISK",
+            "DEST_PATH",
+            "FS_TYPE",
+            "HTTPS_PROXY",
+            "HTTP_CLIENT_TIMEOUT_MINUTES",
+            "HTTP_PROXY",
+            "INSECURE_NO_TARFILE_CHECKSUM_VERIFICATION",
+            "NO_PROXY",
+            "RETRY_DURATION_MINUTES",
+            "RETRY_ENABLED",
+            "SHA256",
+            "TARFILE_CHECKSUM",
+        ],
+        lists: &[],
+    },
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
@@ -150,6 +173,11 @@ const CARRIED_IN: &str = "127.0.0.1/embedded";
 /// A name alone does (`reboot`, `image2disk:v1.0.0`), and one in a folder where Tinkerbell publishes its actions does, in any
 /// registry. `registry.example/x/reboot` is somebody else's.
 pub fn native(image: &str) -> Option<&'static Native> {
+    named(last_part(published_name(image)?))
+}
+
+/// The repository of an image by whose name Tinkerbell's actions are meant.
+fn published_name(image: &str) -> Option<&str> {
     let repository = repository(image);
     let means = match repository.rsplit_once('/') {
         None => true,
@@ -159,7 +187,7 @@ pub fn native(image: &str) -> Option<&'static Native> {
             before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
         }),
     };
-    named(last_part(repository)).filter(|_| means)
+    means.then_some(repository)
 }
 
 impl Action {

@@ -198,9 +198,9 @@ tasks:
       CONTENTS: |
         services:
           image: nginx
-  - image: quay.io/tinkerbell/actions/grub2disk # later
+  - image: quay.io/tinkerbell/actions/root2disk # later
     timeout: 5
-    name: grub
+    name: root
   - {name: kexec, image: 'quay.io/tinkerbell/actions/kexec', timeout: 90}
   - {name: own, image: 'registry.example/x/reboot', runtime: native}
   - name: own-too
@@ -232,14 +232,14 @@ tasks:
         let said = |name: &str| {
             format!(
                 "action {name:?} runs as a container: image quay.io/tinkerbell/actions/{name}2disk is not built into the \
-                 agent, and is pulled from its registry; built in are cexec, image2disk, partition, poweroff, qemuimg2disk, reboot, writefile; action \"stream\" will have written \
+                 agent, and is pulled from its registry; built in are archive2disk, cexec, image2disk, partition, poweroff, qemuimg2disk, reboot, writefile; action \"stream\" will have written \
                  to a disk by then"
             )
         };
         assert_eq!(
             told,
             [
-                (16, 12, said("grub")),
+                (16, 12, said("root")),
                 (19, 27, said("kexec").replace("kexec2disk", "kexec")),
                 (27, 12, said("last").replace("last2disk", "last2disk:v1")),
             ]
