@@ -35,6 +35,7 @@ mod problem;
 mod references;
 mod render;
 mod resources;
+mod retired;
 mod secrets;
 mod steps;
 mod validate;

@@ -7,6 +7,7 @@ use yaml::{Kind, Node};
 
 use super::fields::Check;
 use super::flow::Ancestors;
+use super::retired::retired;
 use super::{Action, Definition, Runtime, Task};
 
 /// An action that is built into the agent.
@@ -177,7 +178,7 @@ pub fn native(image: &str) -> Option<&'static Native> {
 }
 
 /// The repository of an image by whose name Tinkerbell's actions are meant.
-fn published_name(image: &str) -> Option<&str> {
+pub(super) fn published_name(image: &str) -> Option<&str> {
     let repository = repository(image);
     let means = match repository.rsplit_once('/') {
         None => true,
@@ -288,6 +289,10 @@ impl<'a> Check<'a> {
             let started = self.check_wrapper(at, action, &environment);
             let image = started.as_ref().unwrap_or(&action.image);
             if started.is_some() && (image.is_empty() || native(image).is_some()) {
+                continue;
+            }
+            if let Some(message) = retired(&action.name, image) {
+                self.problem(at, Kind::Image, message);
                 continue;
             }
             let written = disk_writer_before(definition, ancestors, task, number);

@@ -5,6 +5,7 @@ use yaml::Kind;
 use super::Runtime;
 use super::native::{native_by, runs_as_container};
 use super::problem::{Problem, Text};
+use super::retired::retired;
 use super::waitdaemon::{WRAPPED_IMAGE, is_wrapper};
 
 /// What is said of the actions that nobody has, at lines of the text.
@@ -14,7 +15,8 @@ pub(super) fn undone(text: &str) -> Vec<Problem> {
     for found in images(text) {
         let Some(native) = native_by(found.runtime, found.image) else {
             let name = found.name.unwrap_or("without a name");
-            let message = runs_as_container(name, found.image, written.as_deref());
+            let retired = retired(name, found.image).filter(|_| found.runtime.is_none());
+            let message = retired.unwrap_or_else(|| runs_as_container(name, found.image, written.as_deref()));
             warnings.push(Problem::at(
                 Text::Template,
                 text,
