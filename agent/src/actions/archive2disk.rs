@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use disk::image::content::{Content, Packing, ReadContent, Verify};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::statvfs;
 use nix::unistd::{Gid, Uid};
 use oci::layer::{Beside, Files, LayerError, PlaceError};
 
 use super::environment::Environment;
-use super::inside::{self, Folders};
+use super::inside::{self, Folders, free_bytes, is_full};
 use super::tar_checksum::TarChecksum;
 use super::target::{self, Mounted, blocking};
 use super::{Done, Failure, Feed, Gives, Halt, Place, remote};
@@ -283,13 +282,6 @@ fn not_placed(error: &PlaceError) -> Failure {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
-
 fn full(plan: &Plan, free_bytes: u64, why: &str) -> Failure {
     Failure::new(
         "FilesystemFull",
@@ -299,9 +291,4 @@ fn full(plan: &Plan, free_bytes: u64, why: &str) -> Failure {
             plan.device.display()
         ),
     )
-}
-
-fn free_bytes(root: &Path) -> Option<u64> {
-    let stat = statvfs(root).ok()?;
-    Some(stat.blocks_free().saturating_mul(stat.fragment_size()))
 }

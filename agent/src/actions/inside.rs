@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::sys::statvfs::statvfs;
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::Failure;
@@ -124,4 +125,17 @@ pub(super) fn open_inside(root: &File, path: &Path, flags: OFlag, mode: Mode) ->
             other => return other.map_err(io::Error::from),
         }
     }
+}
+
+/// What the filesystem has free, its own reserve included.
+pub(super) fn free_bytes(root: &Path) -> Option<u64> {
+    let stat = statvfs(root).ok()?;
+    Some(stat.blocks_free().saturating_mul(stat.fragment_size()))
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }

@@ -11,6 +11,7 @@ mod cexec;
 mod chroot;
 pub mod command_line;
 mod container;
+mod download;
 mod environment;
 mod feed;
 mod halt;
@@ -61,9 +62,10 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 8] = [
+pub const NATIVE: [&str; 9] = [
     "archive2disk",
     "cexec",
+    "download",
     "image2disk",
     "partition",
     "poweroff",
@@ -232,6 +234,7 @@ async fn dispatch(
     match native {
         "archive2disk" => archive2disk::run(&env, place, feed, halt).await,
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
+        "download" => download::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
@@ -263,6 +266,7 @@ fn none_of_ours(run: &v1::RunAction) -> String {
 fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     match native {
         "archive2disk" => Some(&archive2disk::VARIABLES),
+        "download" => Some(&download::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),

@@ -30,7 +30,7 @@ pub(super) const VARIABLES: [&str; 8] = [
     "MODE",
     "UID",
 ];
-const WORKFLOW: &str = "/workflow";
+pub(super) const WORKFLOW: &str = "/workflow";
 
 /// What to write; parsed before anything is touched.
 #[derive(Clone, Debug)]

@@ -43,7 +43,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 8] = [
+pub const NATIVE: [Native; 9] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -77,6 +77,29 @@ pub const NATIVE: [Native; 8] = [
             "DEFAULT_INTERPRETER",
             "FS_TYPE",
             "UPDATE_RESOLV_CONF",
+        ],
+        lists: &[],
+    },
+    Native {
+        name: "download",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &[
+            "ALL_PROXY",
+            "CA_CERTIFICATES",
+            "DEST_DISK",
+            "DEST_PATH",
+            "DIRMODE",
+            "FS_TYPE",
+            "GID",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "MODE",
+            "NO_PROXY",
+            "RETRY_DURATION_MINUTES",
+            "RETRY_ENABLED",
+            "SHA256",
+            "UID",
+            "URL",
         ],
         lists: &[],
     },
