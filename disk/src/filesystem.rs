@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+pub(crate) use detect::NEEDED_BYTES as START_BYTES;
 pub use detect::{Filesystem, Kind, detect};
 
 use crate::mount::{MountError, MountGuard, MsFlags};

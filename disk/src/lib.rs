@@ -3,7 +3,8 @@
 //! Knows nothing of agents or gRPC. An image goes onto a disk in these steps, each usable alone:
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
-//! [`partition::partition`] gives a disk the table that a template declares.
+//! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
+//! makes a filesystem.
 
 pub mod device;
 mod ends;
@@ -13,6 +14,7 @@ pub mod grow;
 pub mod health;
 pub mod image;
 pub mod mbr;
+pub mod mkfs;
 pub mod mount;
 pub mod partition;
 pub mod probe;

@@ -21,6 +21,7 @@ mod elf;
 mod event_decode;
 mod export;
 mod expression;
+mod filesystem;
 mod gpt_parse;
 mod http_range;
 mod image_server;
@@ -70,6 +71,7 @@ pub const TARGETS: &[Target] = &[
     target("event_decode", event_decode::run),
     target("export", export::run),
     target("expression", expression::run),
+    target("filesystem", filesystem::run),
     target("gpt_parse", gpt_parse::run),
     target("http_range", http_range::run),
     target("image_server", image_server::run),

@@ -1,15 +1,18 @@
-//! Partition tables as templates declare them: read with every problem named, and planned for a disk of a given size.
+//! Partition tables and filesystems as templates declare them: read with every problem named; tables are planned for a disk of a given
+//! size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
 #![forbid(unsafe_code)]
 
+mod filesystem;
 mod guid;
 mod kind;
 mod layout;
 mod plan;
 mod size;
 
+pub use filesystem::{Filesystem, FilesystemProblem, FsId, FsType, MAX_OPTIONS_BYTES};
 pub use guid::{BadGuid, Guid};
 pub use kind::{Kind, Named, TYPES};
 pub use layout::{

@@ -37,6 +37,8 @@ fn gives() -> Map<String, Value> {
         ("hostname".to_owned(), json!("node1")),
         // As `partition` does.
         ("paths".to_owned(), json!({"root": "/dev/vda3"})),
+        // As `mkfs` does.
+        ("uuid".to_owned(), json!("5c1f5b6e-3b0d-4a53-9a43-0e6d9c7c9a11")),
     ])
 }
 

@@ -21,6 +21,7 @@ mod inside;
 mod last;
 mod left_devices;
 mod lines;
+mod mkfs;
 mod mount_points;
 mod output;
 mod partition;
@@ -62,11 +63,13 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 9] = [
+pub const NATIVE: [&str; 10] = [
     "archive2disk",
+pub const NATIVE: [&str; 10] = [
     "cexec",
     "download",
     "image2disk",
+    "mkfs",
     "partition",
     "poweroff",
     "qemuimg2disk",
@@ -236,6 +239,7 @@ async fn dispatch(
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "download" => download::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
+        "mkfs" => mkfs::run(run, &env, place, feed, halt).await,
         "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
         "qemuimg2disk" => qemuimg2disk::run(&env, place, feed, halt.token()).await,
@@ -268,6 +272,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "archive2disk" => Some(&archive2disk::VARIABLES),
         "download" => Some(&download::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),
+        "mkfs" => Some(&mkfs::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),

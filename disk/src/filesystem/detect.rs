@@ -3,7 +3,7 @@
 //! Source: the on-disk formats as libblkid reads them; every field is bounded.
 
 /// As far as the farthest superblock that is looked for (btrfs).
-pub(super) const NEEDED_BYTES: usize = (64 + 4) << 10;
+pub(crate) const NEEDED_BYTES: usize = (64 + 4) << 10;
 
 /// What kind of content a device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

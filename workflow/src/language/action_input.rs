@@ -172,6 +172,7 @@ impl<'a> Check<'a> {
         self.partitions(fields, native, &input, environment);
         self.conversion(fields, native, &input, environment);
         self.archive(fields, native, &input, environment);
+        self.filesystem(fields, native, &input, environment);
         input
     }
 

@@ -21,6 +21,7 @@ mod duration;
 mod expression_types;
 mod expressions;
 mod fields;
+mod filesystems;
 mod flow;
 mod functions;
 mod holes;

@@ -43,7 +43,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 9] = [
+pub const NATIVE: [Native; 10] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -67,6 +67,7 @@ pub const NATIVE: [Native; 9] = [
         ],
         lists: &[],
     },
+pub const NATIVE: [Native; 10] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
@@ -125,6 +126,12 @@ pub const NATIVE: [Native; 9] = [
             "VERIFY",
         ],
         lists: &[],
+    },
+    Native {
+        name: "mkfs",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"],
+        lists: &["OPTIONS"],
     },
     Native {
         name: "partition",

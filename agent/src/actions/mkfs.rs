@@ -1,0 +1,202 @@
+//! `mkfs`: the filesystem that a template declares, on a disk or partition that has another one or none.
+//!
+//! One that the same action has made is left as it is, so that the action may be run again at any time. The program that makes it is
+//! Debian's, of the boot image, or the one that the host has.
+
+use std::path::{Path, PathBuf};
+
+use disk::mkfs::{self, Filesystem, FilesystemProblem, Made, MkfsError, MkfsRequest};
+use disk::partition;
+use disk::probe::{self, Include, System};
+use disk::signatures::Signature;
+use proto::v1;
+use serde::Serialize;
+use tokio::process::Command;
+
+use super::environment::Environment;
+use super::process::{self, Force};
+use super::programs;
+use super::target::{self, blocking};
+use super::{Done, Failure, Feed, Gives, Halt, Place};
+
+pub(super) const VARIABLES: [&str; 6] = ["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"];
+
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What later actions find in the task's outputs.
+#[derive(Serialize)]
+struct Outputs<'a> {
+    path: String,
+    fs_type: &'static str,
+    uuid: &'a str,
+    label: Option<&'a str>,
+    size_bytes: u64,
+    /// Whether anything was written.
+    changed: bool,
+}
+
+pub(super) async fn run(
+    action: &v1::RunAction,
+    env: &Environment<'_>,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
+    let hint = env.required("DEST_DISK")?;
+    let filesystem = declared(env)?;
+    let of = filesystem.fs_type;
+    let device = target::resolve(hint).await?;
+    let seed = [
+        action.workflow_id.as_str(),
+        action.task.as_str(),
+        action.action.as_str(),
+        &identity(&device),
+    ];
+    let request = MkfsRequest {
+        device,
+        filesystem,
+        seed: seed.join("\0"),
+        only_empty: env.is_on("ONLY_EMPTY"),
+        touched: feed.touched(),
+    };
+    let shown = request.device.display().to_string();
+    if let Some(made) = step(&request, mkfs::look).await? {
+        let message = format!(
+            "{shown} has this {of} already: nothing was written",
+            of = of.name()
+        );
+        return succeeded(&request, &made, false, message, feed).await;
+    }
+    let program = program(of.program(), place, feed, halt).await?;
+    if let Some(arguments) = request.filesystem.trial(request.id_in_making(), &shown) {
+        execute(&program, &arguments, feed, halt)
+            .await
+            .map_err(|failure| {
+                let message = format!("{}; nothing was written", failure.message);
+                Failure { message, ..failure }
+            })?;
+    }
+    if halt.is_asked() {
+        return Err(Failure::stopped());
+    }
+    say_removed(&step(&request, mkfs::clear).await?, feed).await;
+    let arguments = request.filesystem.arguments(request.id_in_making(), &shown);
+    feed.line(format!("{} {}", of.program(), arguments.join(" ")))
+        .await;
+    execute(&program, &arguments, feed, halt).await?;
+    let made = step(&request, mkfs::finish).await?;
+    let message = format!(
+        "{shown} has a new {} of {} B now, UUID {}",
+        of.name(),
+        made.size_bytes,
+        made.uuid
+    );
+    succeeded(&request, &made, true, message, feed).await
+}
+
+fn declared(env: &Environment<'_>) -> Result<Filesystem, Failure> {
+    let of = |name| env.optional(name);
+    let parsed = Filesystem::parse(env.required("FS_TYPE")?, of("LABEL"), of("UUID"), of("OPTIONS"));
+    parsed.map_err(|problems| {
+        let words: Vec<String> = problems.iter().map(FilesystemProblem::to_string).collect();
+        Failure::new("BadVariable", words.join("; "))
+    })
+}
+
+/// What tells this disk or partition from others, of this machine and of others, as far as the disk says so.
+fn identity(path: &Path) -> String {
+    let disks = probe::list(&System::default(), Include::Everything).unwrap_or_default();
+    let found = disks.into_iter().find_map(|disk| {
+        let partition = disk.partitions.iter().find(|partition| partition.path == path);
+        let number = partition.map(|partition| partition.number);
+        (disk.path == path || number.is_some()).then(|| (disk.wwn.or(disk.serial), number.unwrap_or(0)))
+    });
+    match found {
+        Some((Some(of_disk), number)) => format!("{of_disk}\0{number}"),
+        _ => path.display().to_string(),
+    }
+}
+
+async fn step<T: Send + 'static>(
+    request: &MkfsRequest,
+    step: fn(&MkfsRequest) -> Result<T, MkfsError>,
+) -> Result<T, Failure> {
+    let request = request.clone();
+    blocking(move || step(&request).map_err(|e| Failure::new(e.reason(), e.to_string()))).await
+}
+
+/// Where the program is, having been brought if the boot image has it.
+async fn program(name: &str, place: &Place, feed: &Feed, halt: &Halt) -> Result<PathBuf, Failure> {
+    if place.tools.has(name) {
+        let brought = tokio::select! {
+            brought = programs::bring(&place.tools, name, feed) => brought,
+            () = halt.asked() => return Err(Failure::stopped()),
+        };
+        brought.map_err(|e| Failure::new(e.reason(), e.to_string()))?;
+    }
+    let places = PATH.split(':').map(|folder| Path::new(folder).join(name));
+    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Failure::new(
+            "NoProgram",
+            format!(
+                "{name} is in none of {PATH}; nothing was written. Build the boot image with its programs, or install {name} on this \
+                 host"
+            ),
+        )
+    })
+}
+
+async fn execute(program: &Path, arguments: &[String], feed: &Feed, halt: &Halt) -> Result<(), Failure> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C");
+    let ended = process::run(command, b"", feed, halt, Force::Kill).await?;
+    ended.message().map(drop).map_err(|failure| {
+        let message = format!(
+            "{} {}: {}",
+            program.display(),
+            arguments.join(" "),
+            failure.message
+        );
+        Failure { message, ..failure }
+    })
+}
+
+async fn say_removed(removed: &[Signature], feed: &Feed) {
+    if !removed.is_empty() {
+        feed.line(format!("removed: {}", partition::listed(removed)))
+            .await;
+    }
+}
+
+async fn succeeded(
+    request: &MkfsRequest,
+    made: &Made,
+    changed: bool,
+    message: String,
+    feed: &Feed,
+) -> Result<Done, Failure> {
+    feed.line(message.as_str()).await;
+    let outputs = Outputs {
+        path: request.device.display().to_string(),
+        fs_type: request.filesystem.fs_type.name(),
+        uuid: &made.uuid,
+        label: made.label.as_deref(),
+        size_bytes: made.size_bytes,
+        changed,
+    };
+    let outputs_json = serde_json::to_string(&outputs)
+        .map_err(|e| Failure::new("AgentFault", format!("the agent itself failed: {e}")))?;
+    Ok(Done::Succeeded {
+        message,
+        bytes: 0,
+        gives: Gives {
+            outputs_json,
+            ..Gives::default()
+        },
+    })
+}

@@ -1,0 +1,73 @@
+//! Filesystems in templates: what no program makes is said with its place, before anything runs.
+#![allow(clippy::unwrap_used)]
+
+use serde_json::{Value, json};
+use workflow::language::{Devices, native, render};
+
+/// The problems of an action of version 1, whose input begins in line 6.
+#[track_caller]
+fn check(input: &str, want: &[&str]) {
+    let text = format!(
+        "version: \"1\"\nname: w\ninputs: {{label: much-too-long-for-it}}\ntasks:\n- {{name: t, worker: w, actions: [{{name: a, image: \
+         mkfs, input: {{dest_disk: /dev/vda1,\n{input}}}}}]}}\n"
+    );
+    let devices = Devices {
+        devices: Default::default(),
+        hardware: Value::Null,
+    };
+    let problems = render(&text, &devices).err().unwrap_or_default();
+    let said: Vec<String> = problems
+        .iter()
+        .map(|problem| &problem.finding)
+        .map(|finding| {
+            format!(
+                "{}, {}: {}",
+                finding.place.line, finding.place.column, finding.message
+            )
+        })
+        .collect();
+    assert_eq!(said, want, "{input}");
+}
+
+#[test]
+fn what_no_program_makes_is_told_at_its_field() {
+    check("fs_type: ext4, label: root, options: [-m, 1]", &[]);
+    check(
+        "fs_type: zfs",
+        &["6, 10: fs_type \"zfs\" cannot be made: it is one of btrfs, ext2, ext3, ext4, swap, vfat, xfs"],
+    );
+    check(
+        "fs_type: xfs, label: a-label-too-long,\nuuid: 7C3A-91E0, options: [-F]",
+        &[
+            "6, 22: label \"a-label-too-long\" has 16 B, and one of xfs has 12 B at most",
+            "7, 7: uuid \"7C3A-91E0\" is none of xfs: write 32 hexadecimal digits in groups of 8-4-4-4-12, not all of them 0",
+            "7, 27: option \"-F\" is none that mkfs.xfs is given here for xfs: it takes -b, -d, -i, -K, -l, -m, -n, -s; label, uuid and type \
+             have fields of their own",
+        ],
+    );
+    check(
+        "fs_type: ext4, labl: a",
+        &["6, 16: \"labl\" is no variable of mkfs; did you mean \"label\"?"],
+    );
+}
+
+#[test]
+fn what_an_expression_gives_is_not_known_yet_and_the_rest_is() {
+    check("fs_type: xfs, label: '${{ inputs.label }}'", &[]);
+    check(
+        "fs_type: vfat, label: '${{ inputs.label }}', uuid: nil",
+        &[
+            "6, 52: uuid \"nil\" is none of vfat: write 8 hexadecimal digits, such as 7C3A-91E0, not all of them 0",
+        ],
+    );
+}
+
+#[test]
+fn options_are_told_to_the_action_as_json() {
+    let input = json!({"fs_type": "ext4", "options": ["-m", 1]});
+    let set = native("mkfs")
+        .unwrap()
+        .set_by(input.as_object().unwrap())
+        .unwrap();
+    assert_eq!(set["OPTIONS"], r#"["-m",1]"#);
+}
