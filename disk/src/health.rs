@@ -5,16 +5,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
+use crate::passthrough;
 use crate::probe::Disk;
 
 /// What an ailing disk is given to answer.
-const PATIENCE_MS: u32 = 5000;
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Of the log page.
 pub const NVME_LOG_BYTES: usize = 512;
-const SENSE_BYTES: usize = 32;
 
 /// What a disk says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,78 +106,14 @@ fn ata_descriptor(mut descriptors: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// `struct nvme_passthru_cmd`.
-#[repr(C)]
-#[derive(Default)]
-struct AdminCommand {
-    opcode: u8,
-    flags: u8,
-    reserved: u16,
-    namespace: u32,
-    words_2_3: [u32; 2],
-    metadata: u64,
-    data: u64,
-    metadata_bytes: u32,
-    data_bytes: u32,
-    words_10_15: [u32; 6],
-    timeout_ms: u32,
-    result: u32,
-}
-
-/// `struct sg_io_hdr`.
-#[repr(C)]
-struct ScsiCommand {
-    interface: i32,
-    direction: i32,
-    command_bytes: u8,
-    max_sense_bytes: u8,
-    segments: u16,
-    data_bytes: u32,
-    data: *mut u8,
-    command: *mut u8,
-    sense: *mut u8,
-    timeout_ms: u32,
-    flags: u32,
-    id: i32,
-    user: *mut u8,
-    status: u8,
-    masked_status: u8,
-    message_status: u8,
-    sense_bytes: u8,
-    host_status: u16,
-    driver_status: u16,
-    left_bytes: i32,
-    took_ms: u32,
-    info: u32,
-}
-
-mod ioctl {
-    nix::ioctl_readwrite!(admin, b'N', 0x41, super::AdminCommand);
-    nix::ioctl_readwrite_bad!(sg_io, 0x2285, super::ScsiCommand);
-}
-
 fn nvme_log(device: &File) -> io::Result<Vec<u8>> {
     const GET_LOG_PAGE: u8 = 0x02;
     const HEALTH: u32 = 0x02;
     let mut log = vec![0_u8; NVME_LOG_BYTES];
     // Of the controller, so of all namespaces; the length counts double words, from 0.
-    let mut command = AdminCommand {
-        opcode: GET_LOG_PAGE,
-        namespace: u32::MAX,
-        data: log.as_mut_ptr() as u64,
-        data_bytes: NVME_LOG_BYTES as u32,
-        timeout_ms: PATIENCE_MS,
-        ..AdminCommand::default()
-    };
-    command.words_10_15[0] = HEALTH | ((NVME_LOG_BYTES as u32 / 4 - 1) << 16);
-    // SAFETY: the structure is the kernel's; the place that it points to lives as long as the call, and has the length that it says.
-    let status = unsafe { ioctl::admin(device.as_raw_fd(), &raw mut command) }?;
-    match status {
-        0 => Ok(log),
-        refused => Err(io::Error::other(format!(
-            "the disk answers with status {refused:#x}"
-        ))),
-    }
+    let words = [HEALTH | ((NVME_LOG_BYTES as u32 / 4 - 1) << 16), 0, 0, 0, 0, 0];
+    passthrough::nvme(device, GET_LOG_PAGE, u32::MAX, words, &mut log, Some(PATIENCE))?;
+    Ok(log)
 }
 
 /// The sense data that come with the registers.
@@ -191,35 +127,7 @@ fn smart_status(device: &File) -> io::Result<Vec<u8>> {
     command[10] = 0x4f;
     command[12] = 0xc2;
     command[14] = 0xb0; // SMART
-    let mut sense = vec![0_u8; SENSE_BYTES];
-    let mut request = ScsiCommand {
-        interface: i32::from(b'S'),
-        direction: NO_DATA,
-        command_bytes: command.len() as u8,
-        max_sense_bytes: SENSE_BYTES as u8,
-        segments: 0,
-        data_bytes: 0,
-        data: std::ptr::null_mut(),
-        command: command.as_mut_ptr(),
-        sense: sense.as_mut_ptr(),
-        timeout_ms: PATIENCE_MS,
-        flags: 0,
-        id: 0,
-        user: std::ptr::null_mut(),
-        status: 0,
-        masked_status: 0,
-        message_status: 0,
-        sense_bytes: 0,
-        host_status: 0,
-        driver_status: 0,
-        left_bytes: 0,
-        took_ms: 0,
-        info: 0,
-    };
-    // SAFETY: the structure is the kernel's; command and sense live as long as the call, and have the lengths that it says.
-    unsafe { ioctl::sg_io(device.as_raw_fd(), &raw mut request) }?;
-    sense.truncate(usize::from(request.sense_bytes));
-    Ok(sense)
+    Ok(passthrough::scsi(device, &mut command, NO_DATA, None, Some(PATIENCE))?.sense)
 }
 
 #[cfg(test)]
@@ -289,12 +197,6 @@ mod tests {
         ] {
             assert_eq!(ata(rubbish), None, "{rubbish:?}");
         }
-    }
-
-    /// As the kernel counts them on 64 bits: the numbers of both calls have these sizes in them.
-    #[test]
-    fn structures_have_the_kernels_sizes() {
-        assert_eq!((size_of::<AdminCommand>(), size_of::<ScsiCommand>()), (72, 88));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
 //! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
-//! makes a filesystem.
+//! makes a filesystem; [`wipe::wipe`] erases a disk.
 
 pub mod device;
 mod ends;
@@ -17,8 +17,10 @@ pub mod mbr;
 pub mod mkfs;
 pub mod mount;
 pub mod partition;
+mod passthrough;
 pub mod probe;
 pub mod publish;
 pub mod signatures;
 #[cfg(test)]
 mod testing;
+pub mod wipe;

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use partitions::{Filesystem, FilesystemProblem, FsId, FsType};
+pub use partitions::{FieldProblem, Filesystem, FsId, FsType};
 use sha2::{Digest, Sha256};
 
 use crate::filesystem::{self, Kind, START_BYTES};

@@ -122,7 +122,7 @@ pub fn partition(request: &PartitionRequest) -> Result<Partitioned, PartitionErr
     Ok(done)
 }
 
-fn is_partition(path: &Path) -> bool {
+pub(crate) fn is_partition(path: &Path) -> bool {
     let device = std::fs::metadata(path).ok();
     let device = device.filter(|meta| meta.file_type().is_block_device());
     device.is_some_and(|meta| {
@@ -174,7 +174,7 @@ fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Part
     Ok(done(&plan, &table, kernel, Some(there)))
 }
 
-fn ends_of(size: u64, sector: u64) -> Ends {
+pub(crate) fn ends_of(size: u64, sector: u64) -> Ends {
     let head = 0..END_BYTES.min(size);
     let start = size.saturating_sub(END_BYTES) / ALIGN as u64 * ALIGN as u64;
     Ends {
@@ -184,7 +184,7 @@ fn ends_of(size: u64, sector: u64) -> Ends {
     }
 }
 
-fn apply<M: Medium>(disk: &mut M, steps: &[Step]) -> Result<(), WriteError> {
+pub(crate) fn apply<M: Medium>(disk: &mut M, steps: &[Step]) -> Result<(), WriteError> {
     for step in steps {
         match step {
             Step::Write { at, bytes } => disk.write_buffered(*at, bytes)?,

@@ -18,6 +18,7 @@ mod deb;
 mod dhcp_decode;
 mod driver_lists;
 mod elf;
+mod erasure;
 mod event_decode;
 mod export;
 mod expression;
@@ -68,6 +69,7 @@ pub const TARGETS: &[Target] = &[
     target("dhcp_decode", dhcp_decode::run),
     target("driver_lists", driver_lists::run),
     target("elf", elf::run),
+    target("erasure", erasure::run),
     target("event_decode", event_decode::run),
     target("export", export::run),
     target("expression", expression::run),

@@ -236,15 +236,15 @@ pub struct Filesystem {
     pub options: Vec<String>,
 }
 
-/// What is wrong with a filesystem.
+/// What is wrong with a variable of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilesystemProblem {
+pub struct FieldProblem {
     /// The variable that it is about.
     pub variable: &'static str,
     pub message: String,
 }
 
-impl fmt::Display for FilesystemProblem {
+impl fmt::Display for FieldProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
@@ -260,9 +260,9 @@ impl Filesystem {
         label: Option<&str>,
         uuid: Option<&str>,
         options: Option<&str>,
-    ) -> Result<Filesystem, Vec<FilesystemProblem>> {
+    ) -> Result<Filesystem, Vec<FieldProblem>> {
         let mut problems = Vec::new();
-        let mut say = |variable, message| problems.push(FilesystemProblem { variable, message });
+        let mut say = |variable, message| problems.push(FieldProblem { variable, message });
         let Some(fs_type) = FsType::ALL.into_iter().find(|known| known.name() == fs_type) else {
             let short: String = fs_type.chars().take(64).collect();
             let known = FsType::ALL.map(FsType::name).join(", ");
@@ -450,7 +450,7 @@ mod tests {
         let problems = Filesystem::parse(fs_type, label, uuid, options)
             .err()
             .unwrap_or_default();
-        let words: Vec<String> = problems.iter().map(FilesystemProblem::to_string).collect();
+        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
         words.join("; ")
     }
 

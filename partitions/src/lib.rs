@@ -1,10 +1,11 @@
-//! Partition tables and filesystems as templates declare them: read with every problem named; tables are planned for a disk of a given
+//! Partition tables, filesystems and erasure as templates declare them: read with every problem named; tables are planned for a disk of a given
 //! size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
 #![forbid(unsafe_code)]
 
+mod erasure;
 mod filesystem;
 mod guid;
 mod kind;
@@ -12,7 +13,8 @@ mod layout;
 mod plan;
 mod size;
 
-pub use filesystem::{Filesystem, FilesystemProblem, FsId, FsType, MAX_OPTIONS_BYTES};
+pub use erasure::{Erasure, MAX_SAMPLES, Method, SAMPLES, Standard};
+pub use filesystem::{FieldProblem, Filesystem, FsId, FsType, MAX_OPTIONS_BYTES};
 pub use guid::{BadGuid, Guid};
 pub use kind::{Kind, Named, TYPES};
 pub use layout::{

@@ -7,9 +7,14 @@ use workflow::language::{Devices, native, render};
 /// The problems of an action of version 1, whose input begins in line 6.
 #[track_caller]
 fn check(input: &str, want: &[&str]) {
+    check_of("mkfs", "dest_disk: /dev/vda1", input, want);
+}
+
+#[track_caller]
+fn check_of(action: &str, first: &str, input: &str, want: &[&str]) {
     let text = format!(
         "version: \"1\"\nname: w\ninputs: {{label: much-too-long-for-it}}\ntasks:\n- {{name: t, worker: w, actions: [{{name: a, image: \
-         mkfs, input: {{dest_disk: /dev/vda1,\n{input}}}}}]}}\n"
+         {action}, input: {{{first},\n{input}}}}}]}}\n"
     );
     let devices = Devices {
         devices: Default::default(),
@@ -58,6 +63,21 @@ fn what_an_expression_gives_is_not_known_yet_and_the_rest_is() {
         "fs_type: vfat, label: '${{ inputs.label }}', uuid: nil",
         &[
             "6, 52: uuid \"nil\" is none of vfat: write 8 hexadecimal digits, such as 7C3A-91E0, not all of them 0",
+        ],
+    );
+}
+
+#[test]
+fn an_erasure_that_no_disk_has_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("wipe", "dest_disk: /dev/vda", input, want);
+    check("method: sanitize-block, samples: 200", &[]);
+    check("method: '${{ inputs.label }}'", &[]);
+    check(
+        "method: shred, samples: many",
+        &[
+            "6, 9: method \"shred\" is not known: it is auto, or one of sanitize-block, sanitize-crypto, format, format-crypto, \
+             ata-enhanced-erase, ata-erase, overwrite, zero-out, discard",
+            "6, 25: samples \"many\" is none: write a number of blocks of 1 MiB, 65536 at most",
         ],
     );
 }

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use disk::mkfs::{self, Filesystem, FilesystemProblem, Made, MkfsError, MkfsRequest};
+use disk::mkfs::{self, FieldProblem, Filesystem, Made, MkfsError, MkfsRequest};
 use disk::partition;
 use disk::probe::{self, Include, System};
 use disk::signatures::Signature;
@@ -99,7 +99,7 @@ fn declared(env: &Environment<'_>) -> Result<Filesystem, Failure> {
     let of = |name| env.optional(name);
     let parsed = Filesystem::parse(env.required("FS_TYPE")?, of("LABEL"), of("UUID"), of("OPTIONS"));
     parsed.map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FilesystemProblem::to_string).collect();
+        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
         Failure::new("BadVariable", words.join("; "))
     })
 }

@@ -34,6 +34,7 @@ mod scratch;
 mod surroundings;
 mod tar_checksum;
 mod target;
+mod wipe;
 mod writefile;
 
 use std::path::PathBuf;
@@ -63,9 +64,10 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 10] = [
+pub const NATIVE: [&str; 11] = [
     "archive2disk",
-pub const NATIVE: [&str; 10] = [
+pub const NATIVE: [&str; 11] = [
+pub const NATIVE: [&str; 11] = [
     "cexec",
     "download",
     "image2disk",
@@ -74,6 +76,7 @@ pub const NATIVE: [&str; 10] = [
     "poweroff",
     "qemuimg2disk",
     "reboot",
+    "wipe",
     "writefile",
 ];
 /// A message travels in a report, and reports are kept: what is longer is cut.
@@ -244,6 +247,7 @@ async fn dispatch(
         "poweroff" => Ok(reboot::power_off()),
         "qemuimg2disk" => qemuimg2disk::run(&env, place, feed, halt.token()).await,
         "reboot" => Ok(reboot::reboot()),
+        "wipe" => wipe::run(&env, feed, halt).await,
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
         _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
     }
@@ -276,6 +280,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),
+        "wipe" => Some(&wipe::VARIABLES),
         "writefile" => Some(&writefile::VARIABLES),
         _ => None,
     }
@@ -439,8 +444,8 @@ mod tests {
     #[tokio::test]
     async fn an_action_of_a_newer_server_is_named() {
         check_unknown(
-            run_action("wipe", "wipe").await,
-            &["built-in action wipe", "as new as the server"],
+            run_action("raid", "raid").await,
+            &["built-in action raid", "as new as the server"],
         );
     }
 

@@ -1,8 +1,8 @@
-//! The filesystem that the action `mkfs` is to make: what its program would refuse is said before anything runs.
+//! The filesystem that the action `mkfs` is to make, and the erasure of `wipe`: what would be refused is said before anything runs.
 
 use std::collections::BTreeMap;
 
-use partitions::Filesystem;
+use partitions::{Erasure, Filesystem};
 use serde_json::{Map, Value};
 use yaml::{Entry, Fields, Kind};
 
@@ -10,7 +10,7 @@ use super::Native;
 use super::fields::Check;
 
 impl<'a> Check<'a> {
-    /// Looks at the filesystem that an action declares, in its input or its environment. What expressions make of it is not
+    /// Looks at the filesystem or the erasure that an action declares, in its input or its environment. What expressions make of it is not
     /// known yet: the agent looks at that, before it writes.
     pub(super) fn filesystem(
         &mut self,
@@ -19,7 +19,7 @@ impl<'a> Check<'a> {
         input: &Map<String, Value>,
         environment: &BTreeMap<String, String>,
     ) {
-        if native.name != "mkfs" {
+        if !matches!(native.name, "mkfs" | "wipe") {
             return;
         }
         let Ok(set) = native.set_by(input) else { return };
@@ -29,15 +29,16 @@ impl<'a> Check<'a> {
             given.filter(|value| !value.is_empty())
         };
         let is_known = |text: &&str| !text.contains("${{");
-        let Some(fs_type) = value("FS_TYPE").filter(is_known) else {
-            return;
+        let known = |name: &str| value(name).filter(is_known);
+        let problems = match (native.name, known("FS_TYPE")) {
+            ("wipe", _) => Erasure::parse(known("METHOD"), known("SAMPLES")).err(),
+            (_, Some(fs_type)) => {
+                let [label, uuid, options] = ["LABEL", "UUID", "OPTIONS"].map(known);
+                Filesystem::parse(fs_type, label, uuid, options).err()
+            }
+            (_, None) => return,
         };
-        let [label, uuid, options] = ["LABEL", "UUID", "OPTIONS"].map(|name| value(name).filter(is_known));
-        for problem in Filesystem::parse(fs_type, label, uuid, options)
-            .err()
-            .into_iter()
-            .flatten()
-        {
+        for problem in problems.into_iter().flatten() {
             let named = |entry: &&Entry| entry.name.eq_ignore_ascii_case(problem.variable);
             let entry = fields.map("input").iter().find(named);
             let entry = entry.or_else(|| fields.map("environment").iter().find(named));

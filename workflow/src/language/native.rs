@@ -43,7 +43,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 10] = [
+pub const NATIVE: [Native; 11] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -67,7 +67,8 @@ pub const NATIVE: [Native; 10] = [
         ],
         lists: &[],
     },
-pub const NATIVE: [Native; 10] = [
+pub const NATIVE: [Native; 11] = [
+pub const NATIVE: [Native; 11] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
@@ -173,6 +174,12 @@ pub const NATIVE: [Native; 10] = [
         name: "reboot",
         writes: Writes::Nothing,
         variables: &[],
+        lists: &[],
+    },
+    Native {
+        name: "wipe",
+        writes: Writes::WholeDisk { disk: "DEST_DISK" },
+        variables: &["DEST_DISK", "METHOD", "SAMPLES"],
         lists: &[],
     },
     Native {

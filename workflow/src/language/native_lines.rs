@@ -234,7 +234,7 @@ tasks:
         let said = |name: &str| {
             format!(
                 "action {name:?} runs as a container: image quay.io/tinkerbell/actions/{name}2disk is not built into the \
-                 agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, mkfs, partition, poweroff, qemuimg2disk, reboot, writefile; action \"stream\" will have written \
+                 agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, mkfs, partition, poweroff, qemuimg2disk, reboot, wipe, writefile; action \"stream\" will have written \
                  to a disk by then"
             )
         };
