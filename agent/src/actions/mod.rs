@@ -66,8 +66,6 @@ use crate::tools::Tools;
 /// Names of the native actions, sorted.
 pub const NATIVE: [&str; 11] = [
     "archive2disk",
-pub const NATIVE: [&str; 11] = [
-pub const NATIVE: [&str; 11] = [
     "cexec",
     "download",
     "image2disk",

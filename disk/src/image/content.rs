@@ -190,6 +190,7 @@ impl Counters {
             download_bytes: self.download.load(Ordering::Relaxed),
             written_bytes: self.read.load(Ordering::Relaxed),
             image_bytes: 0,
+            read_back_bytes: 0,
         }
     }
 }

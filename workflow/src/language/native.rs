@@ -67,8 +67,6 @@ pub const NATIVE: [Native; 11] = [
         ],
         lists: &[],
     },
-pub const NATIVE: [Native; 11] = [
-pub const NATIVE: [Native; 11] = [
     Native {
         name: "cexec",
         writes: Writes::Files { disk: "BLOCK_DEVICE" },
