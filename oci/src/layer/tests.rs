@@ -423,7 +423,7 @@ fn what_reaches_outside_is_refused_by_name() {
             "\"b\", which cannot be linked to",
         ),
         (Made::new().hard("a", "."), "cannot be linked to"),
-        (Made::new().file(".", "x"), "the root of an image is a folder"),
+        (Made::new().file(".", "x"), "the archive's root is a folder"),
         (Made::new().file("a/.wh...", ""), "names that begin with .wh."),
     ] {
         let refused = refused(archive);
