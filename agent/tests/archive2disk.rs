@@ -492,7 +492,8 @@ async fn whatever_goes_wrong_nothing_of_the_archive_is_left() {
     let page = Site::serve(b"<!DOCTYPE html><html>not here</html>".to_vec());
     let empty = Site::serve(vec![0; 10240]);
     let insecure = ("INSECURE_NO_TARFILE_CHECKSUM_VERIFICATION", "true");
-    let cases: Vec<(&str, &Site, Vec<(&str, &str)>, &str, &[&str])> = vec![
+    type Variables<'a> = Vec<(&'a str, &'a str)>;
+    let cases: Vec<(&str, &Site, Variables, &str, &[&str])> = vec![
         (
             "checksum",
             &good,

@@ -2,6 +2,7 @@
 
 mod fake;
 mod image;
+#[allow(dead_code, reason = "the tests of archive2disk use the rest")]
 #[path = "archive2disk/site.rs"]
 mod site;
 
@@ -58,7 +59,8 @@ async fn a_file_has_its_name_when_all_of_it_is_there_and_otherwise_the_old_one_s
     let url = site.url("file");
     let (right, wrong) = (digits(CONTENT), digits(b""));
     let of_disk = [("DEST_DISK", &*disk.device), ("FS_TYPE", "ext4"), ("URL", &*url)];
-    let cases: [(&str, &[Answer], &[(&str, &str)], &str, bool); 5] = [
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let cases: [(&str, &[Answer], Variables, &str, bool); 5] = [
         (
             "digest",
             &[],
