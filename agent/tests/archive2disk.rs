@@ -4,6 +4,7 @@ mod fake;
 mod image;
 #[path = "archive2disk/site.rs"]
 mod site;
+mod world;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,55 +15,31 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use fake::{Agent, FakeServer, Stream, action};
+use fake::action;
 use image::{LoopDisk, run};
 use proto::v1::report::Outcome;
 use sha2::{Digest, Sha256, Sha512};
 use site::{Answer, Site};
+use world::World;
 
-struct World {
-    _server: FakeServer,
-    stream: Stream,
-    folder: tempfile::TempDir,
-    agent: Agent,
+/// An ext4 of 32 MiB with this in it.
+fn disk(world: &World, content: &[(&str, &str)]) -> LoopDisk {
+    let root = world.folder.path().join("content");
+    let _ = fs::remove_dir_all(&root);
+    fs::create_dir(&root).expect("folder");
+    for (path, text) in content {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().expect("folder")).expect("folder");
+        fs::write(path, text).expect("file");
+    }
+    let name = world.folder.path().join(unique());
+    LoopDisk::with(&root, &name)
 }
 
-impl World {
-    async fn new() -> World {
-        let folder = tempfile::tempdir().expect("folder");
-        let mut server = FakeServer::start().await;
-        let agent = Agent::start(&server, folder.path());
-        let (stream, _) = server.accept().await;
-        stream.welcome_of(5).await;
-        World {
-            _server: server,
-            stream,
-            folder,
-            agent,
-        }
-    }
-
-    /// An ext4 of 32 MiB with this in it.
-    fn disk(&self, content: &[(&str, &str)]) -> LoopDisk {
-        let root = self.folder.path().join("content");
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir(&root).expect("folder");
-        for (path, text) in content {
-            let path = root.join(path);
-            fs::create_dir_all(path.parent().expect("folder")).expect("folder");
-            fs::write(path, text).expect("file");
-        }
-        let name = self.folder.path().join(unique());
-        LoopDisk::with(&root, &name)
-    }
-
-    async fn unpack(&mut self, attempt_id: &str, disk: &LoopDisk, variables: &[(&str, &str)]) -> Outcome {
-        let mut all = vec![("DEST_DISK", disk.device.as_str()), ("FS_TYPE", "ext4")];
-        all.extend(variables);
-        self.stream
-            .end_of(&action(attempt_id, "archive2disk", &all))
-            .await
-    }
+async fn unpack(world: &mut World, attempt_id: &str, disk: &LoopDisk, variables: &[(&str, &str)]) -> Outcome {
+    let mut all = vec![("DEST_DISK", disk.device.as_str()), ("FS_TYPE", "ext4")];
+    all.extend(variables);
+    world.run("archive2disk", attempt_id, &all).await
 }
 
 /// A name that no other disk of this test has.
@@ -293,7 +270,7 @@ const PAX: [&str; 6] = [
 #[tokio::test]
 async fn the_tree_is_the_one_that_gnu_tar_makes() {
     let mut world = World::new().await;
-    let (from, by_tar) = (world.disk(&[]), world.disk(&[("x", "")]));
+    let (from, by_tar) = (disk(&world, &[]), disk(&world, &[("x", "")]));
     let source = tempfile::tempdir().expect("folder");
     run(Command::new("mount").arg(&from.device).arg(source.path()));
     everything(source.path());
@@ -345,7 +322,7 @@ async fn the_tree_is_the_one_that_gnu_tar_makes() {
         let want = tree(theirs.path());
         run(Command::new("umount").arg(theirs.path()));
 
-        let ours = world.disk(&[]);
+        let ours = disk(&world, &[]);
         let site = Site::serve(packed);
         let checksum = format!("sha512:{}", hex(&Sha512::digest(archive)));
         let variables = [
@@ -354,7 +331,7 @@ async fn the_tree_is_the_one_that_gnu_tar_makes() {
             ("ARCHIVE_TYPE", "targz"),
             ("TARFILE_CHECKSUM", &checksum),
         ];
-        succeeded(world.unpack(&format!("w/{name}"), &ours, &variables).await);
+        succeeded(unpack(&mut world, &format!("w/{name}"), &ours, &variables).await);
         let mount = Mount::of(&ours);
         let got = tree(mount.path());
         assert_eq!(
@@ -389,7 +366,7 @@ async fn access_lists_in_text_are_taken_by_numbers_and_refused_by_names() {
     let mut world = World::new().await;
     let insecure = ("INSECURE_NO_TARFILE_CHECKSUM_VERIFICATION", "true");
     for (who, word) in [("71234", None), ("7", Some("--xattrs-include='*'"))] {
-        let from = world.disk(&[("listed", "x")]);
+        let from = disk(&world, &[("listed", "x")]);
         let source = tempfile::tempdir().expect("folder");
         run(Command::new("mount").arg(&from.device).arg(source.path()));
         let text = format!("user::rw-,user:{who}:r--,group::r--,mask::r--,other::---");
@@ -402,10 +379,10 @@ async fn access_lists_in_text_are_taken_by_numbers_and_refused_by_names() {
         run(Command::new("umount").arg(source.path()));
         drop(from);
         let site = Site::serve(archive);
-        let disk = world.disk(&[]);
+        let disk = disk(&world, &[]);
         let url = site.url("a.tar");
         let variables = [("ARCHIVE_URL", &*url), ("DEST_PATH", "/"), insecure];
-        let outcome = world.unpack(&format!("w/{who}"), &disk, &variables).await;
+        let outcome = unpack(&mut world, &format!("w/{who}"), &disk, &variables).await;
         let Some(word) = word else {
             succeeded(outcome);
             let mount = Mount::of(&disk);
@@ -444,7 +421,7 @@ async fn a_download_that_breaks_and_stalls_is_resumed() {
         Answer::CutAfter(100),
         Answer::StallAfter(3 << 20),
     ]);
-    let disk = world.disk(&[("etc/hosts", "mine")]);
+    let disk = disk(&world, &[("etc/hosts", "mine")]);
     let url = site.url("a.tar");
     // A body that stands still is given up after this long at most.
     let variables = [
@@ -454,7 +431,7 @@ async fn a_download_that_breaks_and_stalls_is_resumed() {
         ("RETRY_ENABLED", "true"),
         ("RETRY_DURATION_MINUTES", "1"),
     ];
-    succeeded(world.unpack("w/1", &disk, &variables).await);
+    succeeded(unpack(&mut world, "w/1", &disk, &variables).await);
     assert_eq!(site.requests(), 4);
     let mount = Mount::of(&disk);
     assert_eq!(fs::read_to_string(mount.path().join("z")).expect("file"), "last");
@@ -472,7 +449,7 @@ async fn a_download_that_breaks_and_stalls_is_resumed() {
 async fn whatever_goes_wrong_nothing_of_the_archive_is_left() {
     let mut world = World::new().await;
     let archive = noise(world.folder.path());
-    let disk = world.disk(&[("etc/hosts", "mine")]);
+    let disk = disk(&world, &[("etc/hosts", "mine")]);
     let right = format!("sha256:{}", hex(&Sha256::digest(&archive)));
     let wrong = format!("sha256:{}", "0".repeat(64));
     let packed_sum = hex(&Sha256::digest(gzip(&archive)));
@@ -538,7 +515,7 @@ async fn whatever_goes_wrong_nothing_of_the_archive_is_left() {
         let url = site.url("a.tar");
         variables.extend([("ARCHIVE_URL", &*url), ("DEST_PATH", "/etc")]);
         failed(
-            world.unpack(&format!("w/{name}"), &disk, &variables).await,
+            unpack(&mut world, &format!("w/{name}"), &disk, &variables).await,
             reason,
             words,
             false,
@@ -555,7 +532,7 @@ async fn whatever_goes_wrong_nothing_of_the_archive_is_left() {
     let url = good.url("a.tar");
     let bare = [("ARCHIVE_URL", &*url), ("DEST_PATH", "/")];
     failed(
-        world.unpack("w/bare", &disk, &bare).await,
+        unpack(&mut world, "w/bare", &disk, &bare).await,
         "NotVerified",
         &["a.tar.sha256"],
         true,
@@ -564,14 +541,14 @@ async fn whatever_goes_wrong_nothing_of_the_archive_is_left() {
     good.answers(&[Answer::Status(404)]);
     let gone = [("ARCHIVE_URL", &*url), ("DEST_PATH", "/"), insecure];
     failed(
-        world.unpack("w/gone", &disk, &gone).await,
+        unpack(&mut world, "w/gone", &disk, &gone).await,
         "ArchiveNotFound",
         &["archive http://"],
         true,
     );
     // A file of a checksum beside it is enough, and right.
     good.digest(&right["sha256:".len()..]);
-    succeeded(world.unpack("w/beside", &disk, &bare).await);
+    succeeded(unpack(&mut world, "w/beside", &disk, &bare).await);
 }
 
 #[tokio::test]
@@ -588,11 +565,11 @@ async fn an_archive_that_does_not_fit_is_told_beforehand_and_otherwise_when_it_i
         ("unknown.tgz", gzip(&archive), "full at \"./large\""),
     ] {
         let site = Site::serve(bytes);
-        let disk = world.disk(&[("mine", "x")]);
+        let disk = disk(&world, &[("mine", "x")]);
         let url = site.url(name);
         let variables = [("ARCHIVE_URL", &*url), ("DEST_PATH", "/"), insecure];
         failed(
-            world.unpack(&format!("w/{name}"), &disk, &variables).await,
+            unpack(&mut world, &format!("w/{name}"), &disk, &variables).await,
             "FilesystemFull",
             &[word, &disk.device, "B free"],
             false,
@@ -604,7 +581,7 @@ async fn an_archive_that_does_not_fit_is_told_beforehand_and_otherwise_when_it_i
 #[tokio::test]
 async fn nothing_leads_out_of_the_destination() {
     let mut world = World::new().await;
-    let disk = world.disk(&[("inner/x", "x"), ("outside/mine", "mine")]);
+    let disk = disk(&world, &[("inner/x", "x"), ("outside/mine", "mine")]);
     let insecure = ("INSECURE_NO_TARFILE_CHECKSUM_VERIFICATION", "true");
     let entry = |path: &[u8], kind: tar::EntryType, target: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -643,7 +620,7 @@ async fn nothing_leads_out_of_the_destination() {
         let url = site.url(name);
         let variables = [("ARCHIVE_URL", &*url), ("DEST_PATH", "/inner"), insecure];
         failed(
-            world.unpack(&format!("w/{name}"), &disk, &variables).await,
+            unpack(&mut world, &format!("w/{name}"), &disk, &variables).await,
             "BadArchive",
             &[word],
             false,
@@ -664,7 +641,7 @@ async fn an_agent_that_dies_half_way_leaves_what_the_next_run_takes_away() {
     let sum = format!("sha256:{}", hex(&Sha256::digest(&archive)));
     let site = Site::serve(archive);
     site.answers(&[Answer::StallAfter(3 << 20)]);
-    let disk = world.disk(&[("mine", "x")]);
+    let disk = disk(&world, &[("mine", "x")]);
     let url = site.url("a.tar");
     let variables = [
         ("DEST_DISK", &*disk.device),
@@ -698,7 +675,7 @@ async fn an_agent_that_dies_half_way_leaves_what_the_next_run_takes_away() {
         ("DEST_PATH", "/"),
         ("TARFILE_CHECKSUM", &*sum),
     ];
-    succeeded(second.unpack("w/2", &disk, &variables).await);
+    succeeded(unpack(&mut second, "w/2", &disk, &variables).await);
     assert!(
         second
             .stream

@@ -2,84 +2,14 @@
 
 mod fake;
 mod image;
+mod world;
 
 use std::process::Command;
 
-use fake::{Agent, FakeServer, Stream, action};
+use fake::action;
 use image::{LoopDisk, run};
-use proto::v1;
 use proto::v1::report::Outcome;
-use serde_json::Value;
-
-struct World {
-    _server: FakeServer,
-    stream: Stream,
-    folder: tempfile::TempDir,
-    _agent: Agent,
-}
-
-impl World {
-    async fn new() -> World {
-        let folder = tempfile::tempdir().expect("folder");
-        let mut server = FakeServer::start().await;
-        let agent = Agent::start(&server, folder.path());
-        let (stream, _) = server.accept().await;
-        stream.welcome_of(5).await;
-        World {
-            _server: server,
-            stream,
-            folder,
-            _agent: agent,
-        }
-    }
-
-    /// A loop device that shows its partitions.
-    fn disk(&self, name: &str, mib: u64) -> LoopDisk {
-        let file = self.folder.path().join(name);
-        std::fs::File::create(&file)
-            .and_then(|file| file.set_len(mib << 20))
-            .expect("file");
-        let mut losetup = Command::new("losetup");
-        let device = run(losetup.args(["--find", "--show", "--partscan"]).arg(&file));
-        LoopDisk {
-            device: device.trim().to_owned(),
-        }
-    }
-
-    async fn mkfs(&mut self, attempt_id: &str, variables: &[(&str, &str)]) -> Outcome {
-        let run = v1::RunAction {
-            workflow_id: "w".into(),
-            task: "install".into(),
-            action: "mkfs".into(),
-            ..action(attempt_id, "mkfs", variables)
-        };
-        self.stream.end_of(&run).await
-    }
-}
-
-#[track_caller]
-fn succeeded(outcome: Outcome) -> (v1::Succeeded, Value) {
-    match outcome {
-        Outcome::Succeeded(done) => {
-            let outputs = serde_json::from_str(&done.outputs_json).expect("JSON");
-            (done, outputs)
-        }
-        other => panic!("no success: {other:?}"),
-    }
-}
-
-#[track_caller]
-fn failed(outcome: Outcome, reason: &str, words: &[&str]) {
-    match outcome {
-        Outcome::Failed(failed) if failed.reason == reason => {
-            assert!(failed.disks_untouched, "{failed:?}");
-            for word in words {
-                assert!(failed.message.contains(word), "{}", failed.message);
-            }
-        }
-        other => panic!("no {reason}: {other:?}"),
-    }
-}
+use world::{World, failed, succeeded};
 
 #[tokio::test]
 async fn a_partition_has_its_filesystem_once_and_what_is_on_it_stays() {
@@ -102,7 +32,7 @@ async fn a_partition_has_its_filesystem_once_and_what_is_on_it_stays() {
         ("OPTIONS", r#"["-m", 1]"#),
         ("ONLY_EMPTY", "true"),
     ];
-    let (done, outputs) = succeeded(world.mkfs("w/2", &variables).await);
+    let (done, outputs) = succeeded(world.run("mkfs", "w/2", &variables).await);
     assert!(done.message.contains("has a new ext4 of"), "{}", done.message);
     assert_eq!(outputs["changed"], true);
     assert_eq!(outputs["path"], root.as_str());
@@ -131,7 +61,7 @@ async fn a_partition_has_its_filesystem_once_and_what_is_on_it_stays() {
     assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
 
     // Once more, as after a lost report.
-    let (done, again) = succeeded(world.mkfs("w/4", &variables).await);
+    let (done, again) = succeeded(world.run("mkfs", "w/4", &variables).await);
     assert!(
         done.message.contains("already: nothing was written"),
         "{}",
@@ -150,10 +80,10 @@ async fn a_partition_has_its_filesystem_once_and_what_is_on_it_stays() {
         ("LABEL", "EFI"),
         ("UUID", "7c3a-91e0"),
     ];
-    let (_, outputs) = succeeded(world.mkfs("w/5", &variables).await);
+    let (_, outputs) = succeeded(world.run("mkfs", "w/5", &variables).await);
     assert_eq!(outputs["uuid"], "7C3A-91E0");
     run(Command::new("fsck.fat").args(["-n", &efi]));
-    let (_, again) = succeeded(world.mkfs("w/6", &variables).await);
+    let (_, again) = succeeded(world.run("mkfs", "w/6", &variables).await);
     assert_eq!(again["changed"], false);
 }
 
@@ -166,17 +96,17 @@ async fn what_cannot_be_made_is_refused_in_words_and_the_device_is_as_it_was() {
     run(Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", device]));
     let before = std::fs::read(world.folder.path().join("disk")).expect("content");
     failed(
-        world.mkfs("w/1", &[("DEST_DISK", device)]).await,
+        world.run("mkfs", "w/1", &[("DEST_DISK", device)]).await,
         "MissingVariable",
         &["FS_TYPE"],
     );
     failed(
-        world.mkfs("w/2", &with("ntfs")).await,
+        world.run("mkfs", "w/2", &with("ntfs")).await,
         "BadVariable",
         &["\"ntfs\" cannot be made"],
     );
     failed(
-        world.mkfs("w/3", &with("xfs")).await,
+        world.run("mkfs", "w/3", &with("xfs")).await,
         "DiskTooSmall",
         &["16777216 B", "314572800 B at least", "nothing was written"],
     );
@@ -184,13 +114,17 @@ async fn what_cannot_be_made_is_refused_in_words_and_the_device_is_as_it_was() {
     // What the program alone knows, it is asked before anything is written.
     failed(
         world
-            .mkfs("w/4", &[a, b, ("OPTIONS", r#"["-O", "no_such_feature"]"#)])
+            .run(
+                "mkfs",
+                "w/4",
+                &[a, b, ("OPTIONS", r#"["-O", "no_such_feature"]"#)],
+            )
             .await,
         "ExitCode",
         &["no_such_feature", "nothing was written"],
     );
     failed(
-        world.mkfs("w/5", &[a, b, ("ONLY_EMPTY", "true")]).await,
+        world.run("mkfs", "w/5", &[a, b, ("ONLY_EMPTY", "true")]).await,
         "DiskNotEmpty",
         &["ext4 at byte 1080", "Leave ONLY_EMPTY out"],
     );
@@ -198,7 +132,7 @@ async fn what_cannot_be_made_is_refused_in_words_and_the_device_is_as_it_was() {
     let mounted = world.folder.path().join("mounted");
     std::fs::create_dir(&mounted).expect("folder");
     run(Command::new("mount").args(["-o", "ro", device]).arg(&mounted));
-    let outcome = world.mkfs("w/6", &with("ext4")).await;
+    let outcome = world.run("mkfs", "w/6", &with("ext4")).await;
     run(Command::new("umount").arg(&mounted));
     failed(outcome, "DiskBusy", &["is mounted at"]);
 }
@@ -215,7 +149,7 @@ async fn swap_and_xfs_and_btrfs_go_onto_whole_disks() {
             ("FS_TYPE", fs_type),
             ("LABEL", "one"),
         ];
-        let (_, outputs) = succeeded(world.mkfs(attempt, &variables).await);
+        let (_, outputs) = succeeded(world.run("mkfs", attempt, &variables).await);
         let said =
             run(Command::new("wipefs").args(["--noheadings", "--output", "TYPE,LABEL,UUID", &disk.device]));
         let words: Vec<&str> = said

@@ -2,15 +2,15 @@
 
 mod fake;
 mod image;
+mod world;
 
 use std::path::Path;
 use std::process::Command;
 
-use fake::{Agent, FakeServer, Stream, action};
-use image::{LoopDisk, run};
-use proto::v1;
+use fake::action;
+use image::run;
 use proto::v1::report::Outcome;
-use serde_json::Value;
+use world::{World, failed, succeeded};
 
 const LAYOUT: &str = r#"[
     {"name": "efi", "size": "8MiB", "type": "efi"},
@@ -18,84 +18,14 @@ const LAYOUT: &str = r#"[
     {"name": "root", "size": "rest", "type": "root-x86-64", "uuid": "11111111-2222-4333-8444-555555555555"}
 ]"#;
 
-struct World {
-    _server: FakeServer,
-    stream: Stream,
-    folder: tempfile::TempDir,
-    _agent: Agent,
-}
-
-impl World {
-    async fn new() -> World {
-        let folder = tempfile::tempdir().expect("folder");
-        let mut server = FakeServer::start().await;
-        let agent = Agent::start(&server, folder.path());
-        let (stream, _) = server.accept().await;
-        stream.welcome_of(5).await;
-        World {
-            _server: server,
-            stream,
-            folder,
-            _agent: agent,
-        }
-    }
-
-    /// A loop device of 64 MiB that shows its partitions.
-    fn disk(&self, name: &str) -> LoopDisk {
-        let file = self.folder.path().join(name);
-        std::fs::File::create(&file)
-            .and_then(|file| file.set_len(64 << 20))
-            .expect("file");
-        let mut losetup = Command::new("losetup");
-        let device = run(losetup.args(["--find", "--show", "--partscan"]).arg(&file));
-        LoopDisk {
-            device: device.trim().to_owned(),
-        }
-    }
-
-    async fn partition(&mut self, attempt_id: &str, variables: &[(&str, &str)]) -> Outcome {
-        let run = v1::RunAction {
-            workflow_id: "w".into(),
-            task: "install".into(),
-            action: "partition".into(),
-            ..action(attempt_id, "partition", variables)
-        };
-        self.stream.end_of(&run).await
-    }
-}
-
-#[track_caller]
-fn succeeded(outcome: Outcome) -> (v1::Succeeded, Value) {
-    match outcome {
-        Outcome::Succeeded(done) => {
-            let outputs = serde_json::from_str(&done.outputs_json).expect("JSON");
-            (done, outputs)
-        }
-        other => panic!("no success: {other:?}"),
-    }
-}
-
-#[track_caller]
-fn failed(outcome: Outcome, reason: &str, words: &[&str]) {
-    match outcome {
-        Outcome::Failed(failed) if failed.reason == reason => {
-            assert!(failed.disks_untouched, "{failed:?}");
-            for word in words {
-                assert!(failed.message.contains(word), "{}", failed.message);
-            }
-        }
-        other => panic!("no {reason}: {other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn a_disk_has_the_declared_table_and_the_outputs_say_where_its_partitions_are() {
     let mut world = World::new().await;
-    let disk = world.disk("disk");
+    let disk = world.disk("disk", 64);
     // Something that is to be told of.
     run(Command::new("mkswap").arg(&disk.device));
     let variables = [("DEST_DISK", disk.device.as_str()), ("PARTITIONS", LAYOUT)];
-    let (done, outputs) = succeeded(world.partition("w/1", &variables).await);
+    let (done, outputs) = succeeded(world.run("partition", "w/1", &variables).await);
     assert!(
         done.message.contains("has a new gpt table with 3 partitions now"),
         "{}",
@@ -141,7 +71,7 @@ async fn a_disk_has_the_declared_table_and_the_outputs_say_where_its_partitions_
 
     // Once more, as after a lost report: nothing is written, and the file is still there.
     let before = std::fs::read(world.folder.path().join("disk")).expect("content");
-    let (done, again) = succeeded(world.partition("w/3", &variables).await);
+    let (done, again) = succeeded(world.run("partition", "w/3", &variables).await);
     assert!(
         done.message.contains("already: nothing was written"),
         "{}",
@@ -158,17 +88,18 @@ async fn a_disk_has_the_declared_table_and_the_outputs_say_where_its_partitions_
 #[tokio::test]
 async fn what_cannot_be_done_is_refused_in_words_and_the_disk_is_as_it_was() {
     let mut world = World::new().await;
-    let disk = world.disk("disk");
+    let disk = world.disk("disk", 64);
     let device = disk.device.as_str();
     let with = |partitions| [("DEST_DISK", device), ("PARTITIONS", partitions)];
     failed(
-        world.partition("w/1", &[("DEST_DISK", device)]).await,
+        world.run("partition", "w/1", &[("DEST_DISK", device)]).await,
         "MissingVariable",
         &["PARTITIONS"],
     );
     failed(
         world
-            .partition(
+            .run(
+                "partition",
                 "w/2",
                 &with(r#"[{"size": "10G", "type": "linux"}, {"size": "rest"}]"#),
             )
@@ -177,13 +108,17 @@ async fn what_cannot_be_done_is_refused_in_words_and_the_disk_is_as_it_was() {
         &["partition 1: size \"10G\"", "partition 2: type is missing"],
     );
     failed(
-        world.partition("w/3", &with("- size: rest")).await,
+        world.run("partition", "w/3", &with("- size: rest")).await,
         "BadVariable",
         &["no JSON", "in the action's input"],
     );
     failed(
         world
-            .partition("w/4", &with(r#"[{"size": "1GiB", "type": "linux"}]"#))
+            .run(
+                "partition",
+                "w/4",
+                &with(r#"[{"size": "1GiB", "type": "linux"}]"#),
+            )
             .await,
         "DiskTooSmall",
         &["need 1GiB", "has 62MiB for them", "nothing was written"],
@@ -192,18 +127,22 @@ async fn what_cannot_be_done_is_refused_in_words_and_the_disk_is_as_it_was() {
     let before = std::fs::read(world.folder.path().join("disk")).expect("content");
     let [a, b] = with(LAYOUT);
     failed(
-        world.partition("w/5", &[a, b, ("ONLY_EMPTY", "true")]).await,
+        world
+            .run("partition", "w/5", &[a, b, ("ONLY_EMPTY", "true")])
+            .await,
         "DiskNotEmpty",
         &["ext4 at byte 1080", "Leave ONLY_EMPTY out"],
     );
     let mounted = world.folder.path().join("mounted");
     std::fs::create_dir(&mounted).expect("folder");
     run(Command::new("mount").args(["-o", "ro", device]).arg(&mounted));
-    let outcome = world.partition("w/6", &with(LAYOUT)).await;
+    let outcome = world.run("partition", "w/6", &with(LAYOUT)).await;
     run(Command::new("umount").arg(&mounted));
     failed(outcome, "DiskBusy", &["is mounted at"]);
     failed(
-        world.partition("w/7", &[("DEST_DISK", "serial=nobody"), b]).await,
+        world
+            .run("partition", "w/7", &[("DEST_DISK", "serial=nobody"), b])
+            .await,
         "NoSuchDisk",
         &["no disk is serial=nobody"],
     );
@@ -227,7 +166,7 @@ async fn an_mbr_goes_onto_a_file_whose_partitions_the_kernel_does_not_show() {
             r#"[{"name": "boot", "size": "16MiB", "type": "linux", "attributes": ["legacy-boot"]}, {"size": "rest", "type": "lvm"}]"#,
         ),
     ];
-    let (_, outputs) = succeeded(world.partition("w/1", &variables).await);
+    let (_, outputs) = succeeded(world.run("partition", "w/1", &variables).await);
     assert_eq!(outputs["paths"], serde_json::json!({}));
     let dump = run(Command::new("sfdisk").arg("--dump").arg(Path::new(&file)));
     assert!(dump.contains("label: dos"), "{dump}");

@@ -1,11 +1,10 @@
 //! An HTTP server that breaks on purpose.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 /// How one request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +143,8 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) {
         }
         Some(Answer::StallAfter(len)) => {
             let _ = stream.write_all(&body[..len.min(body.len())]);
-            thread::sleep(Duration::from_secs(120));
+            // Nothing comes any more until the other end has gone.
+            let _ = stream.read(&mut [0]);
         }
         _ => {
             let _ = stream.write_all(body);

@@ -32,6 +32,15 @@ impl LoopDisk {
 }
 
 impl LoopDisk {
+    /// A file as a device that shows its partitions.
+    pub(crate) fn partitioned(file: &Path) -> LoopDisk {
+        let mut losetup = Command::new("losetup");
+        let device = run(losetup.args(["--find", "--show", "--partscan"]).arg(file));
+        LoopDisk {
+            device: device.trim().to_owned(),
+        }
+    }
+
     /// What lies in the root folder, without mounting anything.
     pub(crate) fn names(&self) -> Vec<String> {
         let listing = run(Command::new("debugfs").args(["-R", "ls -p /", &self.device]));

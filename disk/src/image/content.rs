@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use tokio::sync::mpsc as async_mpsc;
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::decode::{self, Limits, Members};
 use super::digest::{self, NoDigest};
 use super::feed::{Feed, FeedReader};
-use super::pipeline::{CHUNKS, FeedError, PROGRESS_EVERY, died, feed_into, or_stopped, spawn};
+use super::pipeline::{CHUNKS, FeedError, died, feed_into, or_stopped, spawn, telling};
 use super::source::{Sibling, Source, sibling_digest};
 use super::{Compression, GIVE_UP_AFTER, Progress, Reach, WriteError, WriteRequest, coding};
 
@@ -162,18 +161,7 @@ pub async fn read<T: Send + 'static, E: Send + 'static>(
 ) -> Result<ReadContent<T>, ReadError<E>> {
     let counters = Counters::default();
     let work = read_counted(request, reader, &counters, &stop);
-    tokio::pin!(work);
-    let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            result = &mut work => {
-                on_progress(counters.progress());
-                return result;
-            }
-            _ = ticks.tick() => on_progress(counters.progress()),
-        }
-    }
+    telling(work, || on_progress(counters.progress())).await
 }
 
 #[derive(Default)]

@@ -20,7 +20,7 @@ use super::target::Target;
 use super::writer::{BlockPool, Demand, Finished, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
-pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Chunks in a channel; a chunk of an HTTP body has at most some 400 KiB.
 pub(super) const CHUNKS: usize = 16;
 /// Blocks between decoder and writer; the pool bounds them.
@@ -36,16 +36,21 @@ pub(super) async fn write(
     let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
     let work = write_counted(request, &counters, &stop);
+    telling(work, || on_progress(counters.progress())).await
+}
+
+/// Does the work, and tells how far it is meanwhile and at its end.
+pub(super) async fn telling<T>(work: impl Future<Output = T>, tell: impl Fn()) -> T {
     tokio::pin!(work);
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             result = &mut work => {
-                on_progress(counters.progress());
+                tell();
                 return result;
             }
-            _ = ticks.tick() => on_progress(counters.progress()),
+            _ = ticks.tick() => tell(),
         }
     }
 }
