@@ -14,7 +14,7 @@
 
 kernel linux-image-cloud-amd64
 firmware none
-budget agent 3700 kB
+budget agent 3600 kB
 budget base 150 kB
 
 virtio: the network of virtual machines, and randomness

@@ -3,7 +3,7 @@
 
 kernel linux-image-amd64
 firmware free
-budget agent 3700 kB
+budget agent 3600 kB
 budget base 150 kB
 
 virtio: the network of virtual machines, and randomness

@@ -388,8 +388,8 @@ pub(crate) mod tests {
             }
             .budgets()
         };
-        assert_eq!(budgets(false), [("agent", 3_700_000), ("base", 150_000)]);
-        assert_eq!(budgets(true), [("agent", 4_050_000), ("base", 150_000)]);
+        assert_eq!(budgets(false), [("agent", 3_600_000), ("base", 150_000)]);
+        assert_eq!(budgets(true), [("agent", 3_950_000), ("base", 150_000)]);
     }
 
     #[test]
