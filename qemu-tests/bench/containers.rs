@@ -1,8 +1,10 @@
 //! `cargo xtask bench containers`: images that are pulled and started by Farrier, beside containerd and runc, on the same machine in the
-//! same run; and a fleet that pulls through the server.
+//! same run; a virtual machine that starts them beside crun; and a fleet that pulls through the server.
 
 #[path = "containers/fleet.rs"]
 mod fleet;
+#[path = "containers/guest.rs"]
+mod guest;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -16,6 +18,10 @@ use crate::{Outcome, build, packages};
 const NEEDS: &[packages::Need] = &[
     packages::need("containerd", "containerd", "pulls and starts, to compare with"),
     packages::need("runc", "runc", "starts, to compare with"),
+    packages::need("crun", "crun", "starts in a guest, to compare with"),
+    packages::need("qemu-system-x86_64", "qemu-system-x86", "runs the guest"),
+    packages::need("cpio", "cpio", "packs the root of the guest"),
+    packages::need("xz", "xz-utils", "unpacks a module for the guest"),
     packages::need("docker-registry", "docker-registry", "has the images"),
     packages::need("ip", "iproute2", "makes networks of the fleet's own"),
     packages::need("tc", "iproute2", "bounds the link of the fleet"),
@@ -87,7 +93,25 @@ pub(crate) fn run(args: &[&str]) -> Outcome<ExitCode> {
         )?;
     }
     let small = registry.busybox(&folder)?;
-    starts(&folder, &examples.join("start_image"), &agent, &small, &options)?;
+    let start_image = examples.join("start_image");
+    starts(&folder, &start_image, &agent, &small, &options)?;
+    let mut prepare = Command::new(&farrier);
+    prepare
+        .args(["lab", "prepare", "--profile", "lab"])
+        .args(options.yes.then_some("--yes"))
+        .env("FARRIER_AGENT", &agent)
+        .env("FARRIER_LAB_DIR", build::lab_directory());
+    timed(&mut prepare)?;
+    guest::run(
+        &folder,
+        &guest::Guest {
+            start_image: &start_image,
+            agent: &agent,
+            boot: &build::lab_directory().join("boot"),
+            bundle: &folder.join("bundle"),
+            starts: options.starts,
+        },
+    )?;
     println!();
     let reference = registry.image_of(&folder, FLEET_MIB, Packing::Gzip)?;
     let image = reference

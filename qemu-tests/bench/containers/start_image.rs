@@ -1,5 +1,7 @@
 //! `start_image KEEPER LAYER ROUNDS [ARGUMENT…]`: runs a program of an image of one layer as the agent does, again and again.
 //! KEEPER is the agent's binary. Prints for each round the microseconds to the first line of output, and to the end.
+//!
+//! `start_image --peer COMMAND…` measures another runtime in the same way: once, a line that says "started".
 
 use std::error::Error;
 use std::fs;
@@ -13,6 +15,13 @@ use container::{Ended, Group, Image, Place, Request, plan, read_status};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [peer, program, arguments @ ..] = args.as_slice()
+        && peer == "--peer"
+    {
+        let mut command = Command::new(program);
+        command.args(arguments);
+        return said(first_line(&mut command));
+    }
     let [keeper, layer, rounds, arguments @ ..] = args.as_slice() else {
         eprintln!("usage: start_image KEEPER LAYER ROUNDS ARGUMENT…");
         return ExitCode::from(2);
@@ -23,13 +32,32 @@ fn main() -> ExitCode {
         entrypoint: arguments.to_vec(),
         ..Image::default()
     };
-    for _ in 0..rounds {
-        if let Err(error) = start(Path::new(keeper), &image) {
+    said((0..rounds).try_for_each(|_| start(Path::new(keeper), &image)))
+}
+
+fn said(outcome: Result<(), Box<dyn Error>>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             eprintln!("start_image: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn first_line(command: &mut Command) -> Result<(), Box<dyn Error>> {
+    let begin = Instant::now();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut output = BufReader::new(child.stdout.take().ok_or("no output")?);
+    let mut line = String::new();
+    output.read_line(&mut line)?;
+    let first = begin.elapsed();
+    let status = child.wait()?;
+    if line != "started\n" || !status.success() {
+        return Err(format!("it printed {line:?}, and ended so: {status}").into());
+    }
+    println!("{} {}", first.as_micros(), begin.elapsed().as_micros());
+    Ok(())
 }
 
 fn start(keeper: &Path, image: &Image) -> Result<(), Box<dyn Error>> {
