@@ -32,6 +32,9 @@ pub(crate) enum Failure {
     NotTheServer { server: String, why: NotTheServer },
     #[error("{0}")]
     NotFound(String),
+    /// It answers, and says itself that it cannot: it has no room, or it ends.
+    #[error("the server at {server} cannot do this now: {why}")]
+    NotNow { server: String, why: String },
     #[error(
         "no server answers at {server}: {why}\nstart one with `farrier serve`, or name another with --server HOST:PORT"
     )]
@@ -47,7 +50,7 @@ impl Failure {
         match status.code() {
             Code::NotFound => Failure::NotFound(message),
             Code::PermissionDenied | Code::Unauthenticated => Failure::Denied(message),
-            Code::Unavailable => Failure::Unreachable {
+            Code::Unavailable => Failure::NotNow {
                 server: server.to_owned(),
                 why: message,
             },
@@ -86,7 +89,9 @@ impl Failure {
     /// Of a server that is gone: what was noticed.
     pub(crate) fn why(&self) -> &str {
         match self {
-            Failure::Broken { why, .. } | Failure::Unreachable { why, .. } => why,
+            Failure::Broken { why, .. } | Failure::NotNow { why, .. } | Failure::Unreachable { why, .. } => {
+                why
+            }
             _ => "",
         }
     }
@@ -98,7 +103,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Io(_) if self.is_broken_pipe() => 0,
-            Failure::Failed(_) | Failure::Io(_) => 1,
+            Failure::Failed(_) | Failure::Io(_) | Failure::NotNow { .. } => 1,
             Failure::Usage(_) => 2,
             Failure::NotFound(_) => 3,
             Failure::Denied(_) => 5,

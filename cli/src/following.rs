@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use proto::v1::control_service_client::ControlServiceClient;
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::client::{Client, Timely};
 use crate::failure::Failure;
@@ -137,13 +137,17 @@ impl<'a> Following<'a> {
         let failure = self.client.failure(status);
         match &failure {
             Failure::Broken { .. } => {}
-            Failure::Unreachable { .. } if status.code() == Code::Unavailable => {}
+            Failure::NotNow { .. } => {}
             _ => return Err(failure),
         }
         let now = Instant::now();
         if self.gone.is_none() {
+            let how = match &failure {
+                Failure::NotNow { .. } => "cannot do this now",
+                _ => "is gone",
+            };
             say(format_args!(
-                "farrier: the server at {} is gone: {}; asking again",
+                "farrier: the server at {} {how}: {}; asking again",
                 self.client.server,
                 failure.why()
             ));

@@ -41,7 +41,7 @@ where
     F: Future<Output = Result<Response<T>, Status>>,
 {
     let answer = Following::new(client, None).ask(ask).await;
-    if let Err(Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::Unreachable { .. }) = answer {
+    if let Err(Failure::Broken { .. } | Failure::NoAnswer { .. } | Failure::NotNow { .. }) = answer {
         say(format_args!(
             "farrier: whether it was done is not known: asked again with --idempotency-key {key} it is done once"
         ));

@@ -62,6 +62,11 @@ fn what_is_well_and_what_is_not_is_said_in_one_screen() {
         data.display()
     );
     assert!(line(&said, "Problem:").ends_with(&cure), "{said}");
+    let nothing = format!(
+        "Boot:       {}/boot: not there, or not to be read",
+        data.display()
+    );
+    assert_eq!(line(&said, "Boot:"), nothing);
     assert_eq!(line(&said, "Machines:"), "Machines:   none");
     assert_eq!(line(&said, "Clock:"), "Clock:      as this host's");
 

@@ -10,6 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use fixture::{Image, file};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use servers::Serve;
@@ -129,6 +131,49 @@ fn an_image_is_brought_listed_and_deleted() {
     let unnamed = file(dir.path(), "unnamed.tar", &fixture::tar(&image.layout(json!({}))));
     let (code, said) = refused(&serve, &["registry", "import", text(&unnamed)]);
     assert!(code == Some(2) && said.contains("--name"), "{said}");
+}
+
+/// The mount is in a namespace of this thread, which the server inherits and which ends with both.
+#[test]
+fn an_image_that_has_no_room_is_refused_in_one_line_and_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .unwrap();
+    mount(
+        Some("none"),
+        &data,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=16m"),
+    )
+    .unwrap();
+    let serve = Serve::start(&data);
+    let large = fixture::tar(&[("large".to_owned(), vec![7; 24 << 20])]);
+    let large = layout(dir.path(), &Image::with(&[&large]), "lab:5000/large:1");
+    let (code, stderr) = refused(&serve, &["registry", "import", text(&large)]);
+    let folder = data.join("registry");
+    let want = format!(
+        "farrier: the server at {} cannot do this now: no room for a blob in {}: free some, or make the filesystem larger",
+        serve.api,
+        folder.display()
+    );
+    assert!(stderr.contains(&want), "{stderr}");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(listed(&serve), json!([]));
+    assert_eq!(std::fs::read_dir(folder.join("incoming")).unwrap().count(), 0);
+    // What fits is taken afterwards.
+    let small = layout(dir.path(), &image(), "lab:5000/tools/box:v1");
+    serve.run(&["registry", "import", text(&small)]);
+    assert_eq!(listed(&serve)[0]["name"], "lab:5000/tools/box:v1");
 }
 
 #[test]

@@ -30,6 +30,8 @@ impl Folder {
                 let bytes = |blocks: u64| blocks.saturating_mul(of.fragment_size());
                 (bytes(of.blocks_available()), bytes(of.blocks()))
             }
+            // What is not there is a problem that `look` tells.
+            Err(_) if !problem.is_empty() => (0, 0),
             Err(error) => {
                 holds = format!("{holds} (its filesystem cannot be asked: {error})");
                 (0, 0)

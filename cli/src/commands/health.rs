@@ -253,17 +253,22 @@ fn lines(health: &Health) -> Vec<(&'static str, String)> {
     ));
     for folder in &health.folders {
         let what = if folder.name == "data" { "Data" } else { "Boot" };
-        let holds = match folder.holds.as_str() {
-            "" => String::new(),
-            holds => format!("{holds}, "),
-        };
-        let free = format!(
-            "{} of {} free ({} %)",
-            bytes(folder.free_bytes),
-            bytes(folder.total_bytes),
-            percent(folder.free_bytes, folder.total_bytes)
-        );
-        lines.push((what, format!("{}: {holds}{free}", folder.path)));
+        let mut says = Vec::new();
+        if !folder.holds.is_empty() {
+            says.push(folder.holds.clone());
+        }
+        if folder.total_bytes > 0 {
+            says.push(format!(
+                "{} of {} free ({} %)",
+                bytes(folder.free_bytes),
+                bytes(folder.total_bytes),
+                percent(folder.free_bytes, folder.total_bytes)
+            ));
+        }
+        if says.is_empty() {
+            says.push("not there, or not to be read".to_owned());
+        }
+        lines.push((what, format!("{}: {}", folder.path, says.join(", "))));
     }
     lines.push(("Machines", of(&health.machines)));
     lines.push(("Workflows", of(&health.workflows)));
