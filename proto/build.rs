@@ -1,7 +1,7 @@
 //! Compiles the .proto files with protox: a plain `cargo build` needs no protoc.
 
 /// What is kept of machines, and shown to programs, has the names of these messages' fields.
-const STORED: [&str; 13] = [
+const STORED: [&str; 14] = [
     "BlockDevice",
     "Bmc",
     "Board",
@@ -9,6 +9,7 @@ const STORED: [&str; 13] = [
     "Chassis",
     "FirmwareRelease",
     "HardwareInventory",
+    "ImageStore",
     "LldpNeighbour",
     "MemoryModule",
     "NetworkInterface",
@@ -37,6 +38,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .boxed(".farrier.v1.AgentMessage.kind.inventory")
         .boxed(".farrier.v1.Hello.inventory")
         .boxed(".farrier.v1.Machine.inventory")
+        .field_attribute(
+            ".farrier.v1.HardwareInventory.images",
+            "#[serde(skip_serializing_if = \"Option::is_none\")]",
+        )
         .field_attribute(
             ".farrier.v1.NetworkInterface.neighbour",
             "#[serde(skip_serializing_if = \"Option::is_none\")]",

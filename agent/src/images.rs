@@ -10,7 +10,8 @@ use proto::v1;
 
 use crate::actions::{Feed, Halt, Held, Images, NoImage, Runtime};
 use crate::data::DataServer;
-use crate::pull::{Asked, chain, pulled};
+use crate::pull::{Asked, pulled};
+use crate::pull_settings::chain;
 
 /// Of the machine's memory, for layers: what actions write lies there too, and the agent runs in it.
 const SHARE_PERCENT: u64 = 40;
@@ -39,6 +40,17 @@ impl Pulled {
 
 #[tonic::async_trait]
 impl Images for Pulled {
+    fn store(&self) -> Option<v1::ImageStore> {
+        let held = self.cache.held();
+        let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Some(v1::ImageStore {
+            images: count(held.images),
+            layers: count(held.layers),
+            held_bytes: held.bytes,
+            limit_bytes: held.limit_bytes,
+        })
+    }
+
     async fn image(
         &self,
         action: &v1::RunAction,

@@ -29,6 +29,7 @@ pub mod notices;
 #[cfg(feature = "containerd")]
 mod own_containerd;
 mod pull;
+mod pull_settings;
 mod runtime;
 pub mod screen;
 pub mod setting;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use farrier_agent::actions::{
     self, Feed, Halt, Held, Images, NoImage, Place, Runtime, Runtimes, Surroundings, Told,
 };
+use farrier_agent::cmdline::RegistryParameters;
 use farrier_agent::data::DataServer;
 use farrier_agent::setting::Setting;
 use farrier_agent::tools::Tools;
@@ -98,6 +99,7 @@ impl World {
             mounts: self.folder.path().join("mounts"),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
+            registries: RegistryParameters::default(),
             runtimes: Runtimes {
                 namespaces: Some(Arc::new(Busybox {
                     layer: self.folder.path().join("layer"),

@@ -69,6 +69,16 @@ async fn an_image_is_pulled_once_and_runs_as_it_says() {
         "{:?}",
         stream.lines
     );
+    // What it keeps since then is told.
+    let store = loop {
+        if let agent_message::Kind::Inventory(inventory) = stream.next().await
+            && let Some(store) = inventory.images.filter(|store| store.images > 0)
+        {
+            break store;
+        }
+    };
+    assert_eq!((store.images, store.layers), (1, 2));
+    assert!((1..store.limit_bytes).contains(&store.held_bytes), "{store:?}");
     let own = RunAction {
         command: vec!["echo $GREETING; test ! -e /dev/kmsg".to_owned()],
         confined: true,

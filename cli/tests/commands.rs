@@ -196,14 +196,14 @@ tasks:
       - name: grub
         image: quay.io/tinkerbell/actions/rootio:v1
         timeout: 600
-      - name: kexec
-        image: quay.io/tinkerbell/actions/kexec:v1
+      - name: third
+        image: quay.io/tinkerbell/actions/third:v1
         timeout: 600
 ";
     let said = |place: &str, name: &str, image: &str, task: &str| {
         format!(
             "{place}: action {name:?} runs as a container: image quay.io/tinkerbell/actions/{image}:v1 is not built into the \
-             agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, mkfs, partition, poweroff, qemuimg2disk, reboot, wipe, writefile; action \"stream\"{task} will have written \
+             agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, kexec, mkfs, oci2disk, partition, poweroff, qemuimg2disk, reboot, wipe, writefile; action \"stream\"{task} will have written \
              to a disk by then\n"
         )
     };
@@ -211,7 +211,7 @@ tasks:
         let output = server.run(args);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{stderr}");
-        for (line, name, image) in [(lines[0], "grub", "rootio"), (lines[1], "kexec", "kexec")] {
+        for (line, name, image) in [(lines[0], "grub", "rootio"), (lines[1], "third", "third")] {
             let want = said(&format!("{rendered}line {line}, column 16"), name, image, task);
             assert!(stderr.contains(&want), "{args:?}: {stderr}\n{want}");
         }

@@ -9,6 +9,7 @@
 //! digest matched and everything else is on stable storage. What cannot boot is not begun: the image is judged by its
 //! first bytes. The kernel is told of the table whenever there is another one, or none.
 
+mod byte_source;
 mod coding;
 pub mod content;
 mod decode;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+pub use byte_source::{ByteSource, InTime, NotFetched};
 pub use error::WriteError;
 pub use reach::{Proxies, Reach, Roots, Trust};
 
@@ -50,7 +52,7 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// What to write where.
 #[derive(Clone, Debug)]
 pub struct WriteRequest {
-    /// `http`, `https` or `file`.
+    /// `http`, `https` or `file`; of [`write_from`], any.
     pub url: Url,
     /// A block device (`/dev/vda`), or a regular file, whose size is then the size of the disk.
     pub target: PathBuf,
@@ -172,5 +174,18 @@ pub async fn write(
     on_progress: impl Fn(Progress) + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> Result<Written, WriteError> {
-    pipeline::write(request, &on_progress, stop).await
+    pipeline::write(request, None, &on_progress, stop).await
+}
+
+/// The same of an image that the caller fetches: `request.url` is its name for people, and `request.sha256` has its digest.
+///
+/// # Errors
+/// Those of [`write`], and [`WriteError::NotFetched`].
+pub async fn write_from(
+    request: &WriteRequest,
+    source: Box<dyn ByteSource>,
+    on_progress: impl Fn(Progress) + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Result<Written, WriteError> {
+    pipeline::write(request, Some(source), &on_progress, stop).await
 }

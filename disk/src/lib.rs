@@ -11,6 +11,7 @@ mod ends;
 pub mod filesystem;
 pub mod gpt;
 pub mod grow;
+pub mod grub_cfg;
 pub mod health;
 pub mod image;
 pub mod mbr;

@@ -1,5 +1,6 @@
 //! What registries send as JSON: manifests and indexes, configurations of images; and the logins that people give for them.
 
+use oci::artefact;
 use oci::manifest::{Document, LAYERS_LIMIT};
 use oci::registry::Login;
 use oci::{ImageConfig, Platform};
@@ -15,6 +16,11 @@ pub(crate) fn run(bytes: &[u8]) {
                 assert!(told.len() == 32 || told.iter().any(is_here), "{told:?}");
             }
         }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    match artefact::File::of(bytes) {
+        Ok(Some(file)) => assert!(file.title.is_none_or(|title| title.chars().count() <= 100)),
+        Ok(None) => assert!(matches!(Document::read(bytes), Ok(Document::Index(_)))),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     if let Ok((config, _)) = ImageConfig::read(bytes) {

@@ -24,6 +24,7 @@ mod export;
 mod expression;
 mod filesystem;
 mod gpt_parse;
+mod grub_cfg;
 mod http_range;
 mod image_server;
 mod image_start;
@@ -75,6 +76,7 @@ pub const TARGETS: &[Target] = &[
     target("expression", expression::run),
     target("filesystem", filesystem::run),
     target("gpt_parse", gpt_parse::run),
+    target("grub_cfg", grub_cfg::run),
     target("http_range", http_range::run),
     target("image_server", image_server::run),
     target("image_start", image_start::run),

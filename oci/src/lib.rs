@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artefact;
 pub mod cache;
 mod digest;
 mod image;

@@ -64,6 +64,9 @@ pub enum BadManifest {
     Ambiguous,
     #[error("it is neither an index nor a manifest")]
     Neither,
+    /// Of what is to be one file.
+    #[error("it has {} files ({}): push the one that is meant by itself", .0.len(), .0.join(", "))]
+    ManyFiles(Vec<String>),
     #[error("it is no JSON: {0}")]
     Json(#[from] serde_json::Error),
     #[error("it has no layers: there is nothing to run in it")]
@@ -196,6 +199,14 @@ impl Index {
             });
             entry.map(|entry| &entry.descriptor)
         })
+    }
+
+    /// The entry, where there is one only and it says nothing of a platform.
+    pub(crate) fn only(&self) -> Option<&Descriptor> {
+        match self.entries.as_slice() {
+            [only] if only.platform.is_none() => Some(&only.descriptor),
+            _ => None,
+        }
     }
 
     /// The platforms that there are, in words; signatures and the like, which are for none, are not told.

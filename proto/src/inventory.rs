@@ -97,6 +97,7 @@ impl HardwareInventory {
             serial,
             cpus: _,
             memory_bytes: _,
+            images: _,
             disks,
             interfaces,
             firmware,

@@ -186,6 +186,28 @@ fn it_has_a_bound_that_is_told_before_the_run() {
 }
 
 #[test]
+fn what_oci2disk_takes_of_upstreams_variables_is_said_at_its_place() {
+    let image = "quay.io/tinkerbell/actions/oci2disk:latest";
+    let upstreams = "environment: {IMG_URL: 'lab:5000/ubuntu:1804.raw.gz', DEST_DISK: /dev/sda, SKIP_VERIFY: false, COMPRESSED: true}";
+    for fields in [
+        upstreams,
+        "environment: {IMG_URL: 'oci://lab/x'}",
+        "input: {img_url: '${{ inputs.list[0] }}'}",
+    ] {
+        check(image, fields, &[]);
+    }
+    check(
+        image,
+        "environment: {SKIP_VERIFY: 'true'},\ninput: {img_url: 'https://h/i.raw'}",
+        &[
+            "7, 28: SKIP_VERIFY: a registry whose certificate is not checked is not asked; give its authority by CA_CERTIFICATES",
+            "8, 18: IMG_URL \"https://h/i.raw\" is a URL, and oci2disk takes what a registry calls the image, such as \
+             registry.example/images/debian:13; for a URL use image2disk",
+        ],
+    );
+}
+
+#[test]
 fn what_qemuimg2disk_takes_of_upstreams_variables_is_said_at_its_place() {
     let upstreams = "environment: {IMG_URL: http://h/i.qcow2, DEST_DISK: /dev/sda, FORMAT: host_device}";
     let later = "input: {extra_args: '${{ inputs.list[0] }}'}";

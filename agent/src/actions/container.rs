@@ -54,6 +54,11 @@ pub trait Images: Send + Sync {
         feed: &Feed,
         halt: &Halt,
     ) -> Result<Held, NoImage>;
+
+    /// What is here; `None` where somebody else keeps it.
+    fn store(&self) -> Option<v1::ImageStore> {
+        None
+    }
 }
 
 /// An image that is not taken away while this is held.
@@ -90,6 +95,11 @@ pub(crate) const CONTAINERD: &str = "containerd";
 pub(crate) const NAMESPACES: &str = "namespaces";
 
 impl Runtimes {
+    /// What images are here.
+    pub(crate) fn store(&self) -> Option<v1::ImageStore> {
+        self.namespaces.as_ref().and_then(|images| images.store())
+    }
+
     /// Whether an action of which the template says this is containerd's to run.
     fn wants_containerd(&self, runtime: &str) -> bool {
         match runtime {

@@ -46,7 +46,7 @@ pub(super) async fn run(
     halt: CancellationToken,
 ) -> Result<Done, Failure> {
     let url = env.required("IMG_URL")?;
-    let hint = env.required("DEST_DISK")?;
+    env.required("DEST_DISK")?;
     let url = Url::parse(url).map_err(|e| {
         Failure::new(
             "BadVariable",
@@ -57,44 +57,96 @@ pub(super) async fn run(
             ),
         )
     })?;
-    let say_every = env
-        .duration("PROGRESS_INTERVAL_SECONDS", Duration::from_secs(1))?
-        .unwrap_or(SAY_EVERY);
-    let sha256 = digest(env)?;
-    let content = content(env)?;
-    let verify = verify(env)?;
-    let reach = place.surroundings.reach(env)?;
-    let disk = target::resolve(hint).await?;
+    let order = Order::of(env, url, place, feed).await?;
+    order.begin(feed).await;
+    let reporter = order.reporter(feed);
+    let written = image::write(&order.request, move |progress| reporter.report(progress), halt).await;
+    order.ended(written, feed).await
+}
 
-    let mut request = WriteRequest::new(url.clone(), &disk);
-    request.sha256 = sha256;
-    request.content = content;
-    request.verify = verify;
-    if env.is_on("GROW_ROOT") {
-        request.grow = Grow::LastLinux;
+/// What the variables ask for that all actions have which write an image to a disk.
+pub(super) struct Order {
+    pub(super) request: WriteRequest,
+    say_every: Duration,
+    is_said_packed: bool,
+}
+
+impl Order {
+    /// Of an image that is called `url`; finds the disk.
+    ///
+    /// # Errors
+    /// A variable with a value that it may not have; no such disk.
+    pub(super) async fn of(
+        env: &Environment<'_>,
+        url: Url,
+        place: &Place,
+        feed: &Feed,
+    ) -> Result<Order, Failure> {
+        let say_every = env
+            .duration("PROGRESS_INTERVAL_SECONDS", Duration::from_secs(1))?
+            .unwrap_or(SAY_EVERY);
+        let sha256 = digest(env)?;
+        let content = content(env)?;
+        let verify = verify(env)?;
+        let reach = place.surroundings.reach(env)?;
+        let disk = target::resolve(env.required("DEST_DISK")?).await?;
+
+        let mut request = WriteRequest::new(url, &disk);
+        request.sha256 = sha256;
+        request.content = content;
+        request.verify = verify;
+        if env.is_on("GROW_ROOT") {
+            request.grow = Grow::LastLinux;
+        }
+        request.reach = reach;
+        if let (true, Some(patience)) = (
+            env.is_on("RETRY_ENABLED"),
+            env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
+        ) {
+            request.give_up_after = patience;
+        }
+        request.touched = feed.touched();
+        Ok(Order {
+            request,
+            say_every,
+            is_said_packed: env.is_on("COMPRESSED"),
+        })
     }
-    request.reach = reach;
-    if let (true, Some(patience)) = (
-        env.is_on("RETRY_ENABLED"),
-        env.duration("RETRY_DURATION_MINUTES", Duration::from_secs(60))?,
-    ) {
-        request.give_up_after = patience;
+
+    /// Says what is about to be done.
+    pub(super) async fn begin(&self, feed: &Feed) {
+        if self.is_said_packed {
+            feed.line("COMPRESSED is set; the packing is found by the image's first bytes anyway")
+                .await;
+        }
+        let WriteRequest { url, target, .. } = &self.request;
+        feed.line(format!("writing {url} to {}", target.display())).await;
     }
-    if env.is_on("COMPRESSED") {
-        feed.line("COMPRESSED is set; the packing is found by the image's first bytes anyway")
-            .await;
+
+    pub(super) fn reporter(&self, feed: &Feed) -> Reporter {
+        Reporter::new(feed.clone(), self.say_every)
     }
-    feed.line(format!("writing {url} to {}", disk.display())).await;
-    let reporter = Reporter::new(feed.clone(), say_every);
-    request.touched = feed.touched();
-    let written = image::write(&request, move |progress| reporter.report(progress), halt)
-        .await
-        .map_err(|e| Failure::new(e.reason(), said(&e)))?;
+
+    /// Says what was done, and has a root that was grown be used.
+    pub(super) async fn ended(
+        &self,
+        written: Result<Written, WriteError>,
+        feed: &Feed,
+    ) -> Result<Done, Failure> {
+        let written = written.map_err(|e| Failure::new(e.reason(), said(&e)))?;
+        told(&self.request, &written, feed).await
+    }
+}
+
+async fn told(request: &WriteRequest, written: &Written, feed: &Feed) -> Result<Done, Failure> {
+    let WriteRequest {
+        url, target: disk, ..
+    } = request;
     for warning in &written.warnings {
         feed.line(format!("note: {warning}")).await;
     }
     feed.line(format!(
-        "image of {} B written, {} B downloaded, {} resumed, sha256 {} {}",
+        "image of {} B written, {} B downloaded, resumed {}, sha256 {} {}",
         written.image_bytes,
         written.downloaded_bytes,
         match written.resumes {
@@ -118,7 +170,7 @@ pub(super) async fn run(
         ))
         .await;
     }
-    let grown = finish(&written, disk.clone()).await?;
+    let grown = finish(written, disk.clone()).await?;
     feed.line(grown.as_str()).await;
     let message = format!(
         "wrote {} B of {url} to {}; {grown}",

@@ -18,11 +18,13 @@ mod halt;
 mod image2disk;
 mod image_root;
 mod inside;
+mod kexec;
 mod last;
 mod left_devices;
 mod lines;
 mod mkfs;
 mod mount_points;
+mod oci2disk;
 mod output;
 mod partition;
 mod process;
@@ -59,17 +61,20 @@ use scratch::Gives;
 pub use surroundings::Surroundings;
 pub use target::clear_mounts;
 
+use crate::cmdline::RegistryParameters;
 use crate::data::DataServer;
 use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 11] = [
+pub const NATIVE: [&str; 13] = [
     "archive2disk",
     "cexec",
     "download",
     "image2disk",
+    "kexec",
     "mkfs",
+    "oci2disk",
     "partition",
     "poweroff",
     "qemuimg2disk",
@@ -88,6 +93,8 @@ pub struct Place {
     pub mounts: PathBuf,
     pub data: DataServer,
     pub surroundings: Surroundings,
+    /// How registries are reached, as the kernel command line says.
+    pub registries: RegistryParameters,
     pub runtimes: Runtimes,
     /// Programs of the boot image, for actions that run some in the agent's own world.
     pub tools: Tools,
@@ -240,7 +247,9 @@ async fn dispatch(
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "download" => download::run(run, &env, place, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
+        "kexec" => kexec::run(&env, place, feed, halt).await,
         "mkfs" => mkfs::run(run, &env, place, feed, halt).await,
+        "oci2disk" => oci2disk::run(run, &env, place, feed, halt).await,
         "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
         "qemuimg2disk" => qemuimg2disk::run(&env, place, feed, halt.token()).await,
@@ -274,7 +283,9 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "archive2disk" => Some(&archive2disk::VARIABLES),
         "download" => Some(&download::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),
+        "kexec" => Some(&kexec::VARIABLES),
         "mkfs" => Some(&mkfs::VARIABLES),
+        "oci2disk" => Some(&oci2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),
@@ -370,6 +381,7 @@ mod tests {
             mounts: std::env::temp_dir(),
             data: DataServer::default(),
             surroundings: Surroundings::default(),
+            registries: RegistryParameters::default(),
             runtimes: Runtimes::default(),
             tools: Tools::default(),
             own: PathBuf::from("/proc/self/exe"),

@@ -87,7 +87,7 @@ pub(super) async fn read<T: Send + 'static>(
         feed.line(format!("note: {warning}")).await;
     }
     feed.line(format!(
-        "{what} of {} B downloaded, {} resumed, sha256 {} {}",
+        "{what} of {} B downloaded, resumed {}, sha256 {} {}",
         read.downloaded_bytes,
         match read.resumes {
             1 => "once".to_owned(),

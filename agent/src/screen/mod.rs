@@ -48,7 +48,7 @@ pub enum Doing {
         image: String,
         progress: Option<Progress>,
     },
-    /// `reboot`, `poweroff`
+    /// `reboot`, `poweroff`, `kexec`
     Leaves(String),
 }
 

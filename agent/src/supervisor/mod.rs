@@ -31,6 +31,7 @@ use watchdog::Watchdog;
 /// The worker's exit codes that speak to PID 1; every other end is a crash, and it is started again.
 pub const EXIT_REBOOT: u8 = 70;
 pub const EXIT_POWEROFF: u8 = 71;
+pub const EXIT_KEXEC: u8 = 72;
 
 /// How long PID 1 waits silently for the boot NIC before it says what it is missing.
 const NIC_PATIENCE: Duration = Duration::from_secs(10);
@@ -249,6 +250,9 @@ fn reap(worker: &mut Worker) -> Option<RebootMode> {
             WaitStatus::Exited(_, code) if code == i32::from(EXIT_REBOOT) => {
                 return Some(RebootMode::RB_AUTOBOOT);
             }
+            WaitStatus::Exited(_, code) if code == i32::from(EXIT_KEXEC) => {
+                return Some(RebootMode::RB_KEXEC);
+            }
             WaitStatus::Exited(_, code) if code == i32::from(EXIT_POWEROFF) => {
                 return Some(RebootMode::RB_POWER_OFF);
             }
@@ -279,6 +283,11 @@ fn leave(how: RebootMode) -> ! {
     nix::unistd::sync();
     let Err(e) = reboot(how);
     say(&format!("the kernel refused to leave: {e}"));
+    if how == RebootMode::RB_KEXEC {
+        say("the machine reboots instead");
+        let Err(e) = reboot(RebootMode::RB_AUTOBOOT);
+        say(&format!("the kernel refused to leave: {e}"));
+    }
     // The kernel answers an exit of PID 1 with a panic, and reboots after panic=10.
     panic!("PID 1 could not reboot");
 }

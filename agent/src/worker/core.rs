@@ -75,6 +75,8 @@ pub struct Greeting {
 /// How the machine leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
+    /// Into the kernel that an action has loaded.
+    Kexec,
     PowerOff,
     Reboot,
 }
@@ -373,6 +375,7 @@ impl Core {
 
 fn leaving_of(outcome: &Outcome) -> Option<Leaving> {
     match outcome {
+        Outcome::Leaving(leaving) if leaving.how == "kexec" => Some(Leaving::Kexec),
         Outcome::Leaving(leaving) if leaving.how == "poweroff" => Some(Leaving::PowerOff),
         Outcome::Leaving(_) => Some(Leaving::Reboot),
         _ => None,

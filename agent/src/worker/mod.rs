@@ -48,7 +48,7 @@ use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
 #[cfg(feature = "containerd")]
 use crate::stores::Stores;
-use crate::supervisor::{EXIT_POWEROFF, EXIT_REBOOT};
+use crate::supervisor::{EXIT_KEXEC, EXIT_POWEROFF, EXIT_REBOOT};
 use crate::tools::Tools;
 pub use identity::Identity;
 use journal::Journal;
@@ -155,6 +155,8 @@ struct Worker {
     epoch: Arc<AtomicU64>,
     /// `None` where the kernel gives no thread for it.
     inventory: Option<Watched>,
+    /// In the inventory that was told last.
+    store_told: Option<v1::ImageStore>,
     /// A Welcome came in the present stream.
     is_attached: bool,
     /// Of an earlier boot, until it was told.
@@ -294,6 +296,7 @@ impl Worker {
             lasts: JoinSet::new(),
             epoch: Arc::default(),
             inventory: watched,
+            store_told: None,
             is_attached: false,
             kernels_end: String::new(),
             notices_sent: Vec::new(),
@@ -410,9 +413,12 @@ impl Worker {
             Told::Line(line) => self.show_line(line),
             Told::Ended { outcome, .. } => {
                 self.show_end(outcome);
-                // It may have written to disks.
-                if let Some(inventory) = &self.inventory {
+                if let Some(inventory) = &mut self.inventory {
+                    // It may have written to disks.
                     inventory.look_again();
+                    if self.runtimes.store() != self.store_told {
+                        inventory.forget_seen();
+                    }
                 }
             }
             Told::Progress(progress) => self.show_progress(progress),
@@ -429,8 +435,10 @@ impl Worker {
         if self.stream.is_some()
             && self.is_attached
             && self.outbox.len() < BACKLOG
-            && let Some(inventory) = self.inventory.as_mut().and_then(Watched::unseen)
+            && let Some(mut inventory) = self.inventory.as_mut().and_then(Watched::unseen)
         {
+            inventory.images = self.runtimes.store();
+            self.store_told = inventory.images;
             self.outbox.push_back(ToServer::Inventory(inventory));
         }
         if self.stream.is_some() && Instant::now() >= self.heartbeat_at {
@@ -513,6 +521,7 @@ impl Worker {
             mounts: self.settings.mounts(),
             data: self.data_server(),
             surroundings: self.settings.surroundings.clone(),
+            registries: self.settings.registries.clone(),
             runtimes: self.runtimes.clone(),
             tools: self.settings.tools.clone(),
             own: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
@@ -638,6 +647,7 @@ impl Worker {
 
     fn leave(&self, how: Leaving) -> ExitCode {
         let (word, code) = match how {
+            Leaving::Kexec => ("kexec", EXIT_KEXEC),
             Leaving::PowerOff => ("poweroff", EXIT_POWEROFF),
             Leaving::Reboot => ("reboot", EXIT_REBOOT),
         };

@@ -9,7 +9,7 @@ use crate::fake::{Agent, FakeServer, Stream, action};
 use crate::image::LoopDisk;
 
 pub(crate) struct World {
-    _server: FakeServer,
+    pub(crate) server: FakeServer,
     pub(crate) stream: Stream,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) agent: Agent,
@@ -23,7 +23,7 @@ impl World {
         let (stream, _) = server.accept().await;
         stream.welcome_of(5).await;
         World {
-            _server: server,
+            server,
             stream,
             folder,
             agent,

@@ -47,6 +47,7 @@ pub(crate) fn fields(of: &HardwareInventory, at: Option<&str>) -> Vec<(&'static 
         ("Disks", lines(of.disks.iter().map(disk))),
         ("NICs", lines(of.interfaces.iter().map(interface))),
         ("GPUs", lines(gpus)),
+        ("Images", images(of)),
         ("Left out", lines(of.left_out.iter().cloned())),
         ("Told", ago(at)),
     ];
@@ -121,6 +122,23 @@ fn memory(of: &HardwareInventory) -> String {
         false => format!(" for the kernel, of {}", kinds.join(" + ")),
     };
     short(&format!("{}{modules}", bytes(of.memory_bytes)))
+}
+
+fn images(of: &HardwareInventory) -> String {
+    let Some(store) = &of.images else {
+        return String::new();
+    };
+    let some = |count: u32, one: &str| match count {
+        1 => format!("1 {one}"),
+        many => format!("{many} {one}s"),
+    };
+    format!(
+        "{} in {}, {} of {} that they may have",
+        some(store.images, "image"),
+        some(store.layers, "layer"),
+        bytes(store.held_bytes),
+        bytes(store.limit_bytes)
+    )
 }
 
 fn firmware(of: &HardwareInventory) -> String {
@@ -269,7 +287,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::v1::{Bmc, Board, BondPort, FirmwareRelease, LldpNeighbour, Processor};
+    use proto::v1::{Bmc, Board, BondPort, FirmwareRelease, ImageStore, LldpNeighbour, Processor};
 
     use super::*;
 
@@ -335,6 +353,12 @@ mod tests {
                 address: "10.0.0.7".into(),
                 ..Bmc::default()
             }),
+            images: Some(ImageStore {
+                images: 1,
+                layers: 3,
+                held_bytes: 12 << 20,
+                limit_bytes: 400 << 20,
+            }),
             ..HardwareInventory::default()
         }
     }
@@ -381,6 +405,10 @@ mod tests {
             (
                 "NICs",
                 "eth0  52:54:00:77:00:0b  i40e  10 Gbit/s  at leaf1 Ethernet12",
+            ),
+            (
+                "Images",
+                "1 image in 3 layers, 12 MiB of 400 MiB that they may have",
             ),
             ("Told", "-"),
         ];

@@ -61,6 +61,13 @@ pub enum WriteError {
     /// The digest to compare with is not one.
     #[error("SHA-256 in {from} is not 64 hexadecimal digits: {given:?}")]
     MalformedDigest { from: String, given: String },
+    /// Whoever fetches the image does not go on.
+    #[error("image {url} does not come: {message}")]
+    NotFetched {
+        url: String,
+        reason: &'static str,
+        message: String,
+    },
     /// The target is neither a block device nor a regular file.
     #[error("{disk} is not a disk: {what}")]
     NotADisk { disk: PathBuf, what: String },
@@ -136,6 +143,7 @@ impl WriteError {
             WriteError::KernelRefused { .. } => "KernelRefused",
             WriteError::MalformedDigest { .. } => "MalformedDigest",
             WriteError::NotADisk { .. } => "NotADisk",
+            WriteError::NotFetched { reason, .. } => reason,
             WriteError::ReadBackDiffers { .. } => "ReadBackDiffers",
             WriteError::ReadOnly { .. } => "DiskReadOnly",
             WriteError::Stopped { .. } => "Stopped",

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc as async_mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::byte_source::ByteSource;
 use super::coding::Coding;
 use super::decode::{self, DecodeError, Decoded, Limits};
 use super::digest::{Digests, NoDigest};
@@ -28,6 +29,7 @@ const BLOCKS: usize = 4;
 
 pub(super) async fn write(
     request: &WriteRequest,
+    given: Option<Box<dyn ByteSource>>,
     on_progress: &(dyn Fn(Progress) + Send + Sync),
     stop: CancellationToken,
 ) -> Result<Written, WriteError> {
@@ -35,7 +37,7 @@ pub(super) async fn write(
     // Cancelled when this future is dropped, too.
     let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
-    let work = write_counted(request, &counters, &stop);
+    let work = write_counted(request, given, &counters, &stop);
     telling(work, || on_progress(counters.progress())).await
 }
 
@@ -78,6 +80,7 @@ impl Counters {
 
 async fn write_counted(
     request: &WriteRequest,
+    source: Option<Box<dyn ByteSource>>,
     counters: &Counters,
     stop: &CancellationToken,
 ) -> Result<Written, WriteError> {
@@ -105,7 +108,10 @@ async fn write_counted(
             }
         },
     };
-    let mut source = Source::open(request, expected.is_some()).await?;
+    let mut source = match source {
+        Some(given) => Source::given(given, request.url.to_string()),
+        None => Source::open(request, expected.is_some()).await?,
+    };
     let first = or_stopped(stop, 0, source.first(qcow2::HEADER_BYTES)).await?;
     counters
         .download

@@ -9,6 +9,7 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use url::Url;
 
+use super::byte_source::{ByteSource, NotFetched};
 use super::coding::Coding;
 use super::formats;
 use super::http::{Fetch, Http};
@@ -27,6 +28,11 @@ pub(super) enum Source {
         url: String,
         at: u64,
         total: u64,
+    },
+    Given {
+        from: Box<dyn ByteSource>,
+        url: String,
+        at: u64,
     },
     Http(Box<Http>),
 }
@@ -67,6 +73,11 @@ impl Source {
         }
     }
 
+    /// One that the caller fetches.
+    pub(super) fn given(from: Box<dyn ByteSource>, url: String) -> Source {
+        Source::Given { from, url, at: 0 }
+    }
+
     /// The next bytes; `None` at the end, which is where the length that was announced says.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteError> {
         match self {
@@ -88,6 +99,11 @@ impl Source {
                         Ok(Some(chunk.freeze()))
                     }
                 }
+            }
+            Source::Given { from, url, at } => {
+                let next = from.next().await.map_err(|why| not_fetched(url, why))?;
+                *at += next.as_ref().map_or(0, Bytes::len) as u64;
+                Ok(next)
             }
             Source::Http(http) => http.next().await,
         }
@@ -114,6 +130,9 @@ impl Source {
                     url: url.clone(),
                     what: err.to_string(),
                 })?;
+            }
+            Source::Given { from, url, .. } => {
+                part = from.part(range).await.map_err(|why| not_fetched(url, why))?;
             }
             Source::Http(http) => {
                 let mut http = http.part(range);
@@ -147,7 +166,7 @@ impl Source {
     /// How many bytes [`Source::next`] has given.
     pub(super) fn at(&self) -> u64 {
         match self {
-            Source::File { at, .. } => *at,
+            Source::File { at, .. } | Source::Given { at, .. } => *at,
             Source::Http(http) => http.at(),
         }
     }
@@ -155,7 +174,7 @@ impl Source {
     /// How the bytes are coded, in the order in which that was done; known after the first [`Source::next`].
     pub(super) fn codings(&self) -> Vec<Coding> {
         match self {
-            Source::File { .. } => Vec::new(),
+            Source::File { .. } | Source::Given { .. } => Vec::new(),
             Source::Http(http) => http.codings().to_vec(),
         }
     }
@@ -163,7 +182,7 @@ impl Source {
     /// What the server calls it, if it is not what an image is called.
     pub(super) fn is_called_text(&self) -> Option<&str> {
         match self {
-            Source::File { .. } => None,
+            Source::File { .. } | Source::Given { .. } => None,
             Source::Http(http) => http.content_type().filter(|name| name.starts_with("text/")),
         }
     }
@@ -172,6 +191,7 @@ impl Source {
     pub(super) fn total(&self) -> Option<u64> {
         match self {
             Source::File { total, .. } => Some(*total),
+            Source::Given { from, .. } => Some(from.total_bytes()),
             Source::Http(http) => http.total(),
         }
     }
@@ -179,8 +199,17 @@ impl Source {
     pub(super) fn resumes(&self) -> u32 {
         match self {
             Source::File { .. } => 0,
+            Source::Given { from, .. } => from.resumes(),
             Source::Http(http) => http.resumes(),
         }
+    }
+}
+
+fn not_fetched(url: &str, why: NotFetched) -> WriteError {
+    WriteError::NotFetched {
+        url: url.to_owned(),
+        reason: why.reason,
+        message: why.message,
     }
 }
 

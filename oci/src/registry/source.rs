@@ -64,6 +64,29 @@ impl Source {
         .await
     }
 
+    /// The bytes of a manifest that an index names.
+    ///
+    /// # Errors
+    /// [`PullError`].
+    pub(crate) async fn manifest_of(&self, digest: &Digest) -> Result<Vec<u8>, PullError> {
+        let asked_for = digest.to_string();
+        manifest(&self.client, self.patience, &self.image, &asked_for, Some(digest)).await
+    }
+
+    /// Brings a blob, from its byte `from` on. What comes is not compared with its digest here.
+    ///
+    /// # Errors
+    /// [`PullError`].
+    pub(crate) async fn bring(
+        &self,
+        blob: &Descriptor,
+        from: u64,
+        progress: &Progress,
+        sink: &mut impl Sink,
+    ) -> Result<Ended, PullError> {
+        fetch(&self.client, blob, from, self.patience, progress, sink).await
+    }
+
     /// Sends the bytes of a blob, which are compared with nothing but their number; true when all came, false when nobody takes more.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ const NONCE_BYTES: usize = 32;
 
 impl Offers {
     /// An attempt is pushed to a machine, and there is something for its image. Pushed once more, it has been asked for by whom it was.
-    fn make(&self, machine: &str, dispatch: &Dispatch) {
+    fn make(&self, machine: &str, dispatch: &Dispatch, image: &str) {
         let mut offers = self.lock();
         if offers
             .get(machine)
@@ -61,7 +61,7 @@ impl Offers {
         }
         let offer = Offer {
             attempt: dispatch.attempt.clone(),
-            image: dispatch.image.clone(),
+            image: image.to_owned(),
             namespace: dispatch.namespace.clone(),
             nonce: None,
         };
@@ -100,8 +100,21 @@ impl Offers {
     }
 }
 
+/// What an action has a registry asked for: its image, or the disk image of the built-in action that takes one from a registry; empty:
+/// nothing.
+fn pulled<'a>(dispatch: &'a Dispatch, environment: &'a BTreeMap<String, String>) -> &'a str {
+    match dispatch.native {
+        None => &dispatch.image,
+        Some(native) if native.name == "oci2disk" => {
+            let named = environment.get("IMG_URL").map_or("", String::as_str);
+            named.strip_prefix("oci://").unwrap_or(named)
+        }
+        Some(_) => "",
+    }
+}
+
 impl ControlPlane {
-    /// Offers what there is for the image of an action that is about to be pushed. Gives the login, whose password is to be hidden in what
+    /// Offers what there is for the image of an action that is about to be pushed with this environment. Gives the login, whose password is to be hidden in what
     /// comes of the action; and whether there is anything to be asked for.
     ///
     /// # Errors
@@ -110,14 +123,11 @@ impl ControlPlane {
         &self,
         machine: &str,
         dispatch: &Dispatch,
+        environment: &BTreeMap<String, String>,
     ) -> Result<Result<(Option<Login>, bool), Withheld>, Error> {
         let offers = &self.inner.offers;
-        let registry = dispatch
-            .image
-            .parse::<Reference>()
-            .ok()
-            .filter(|_| dispatch.native.is_none());
-        let Some(image) = registry else {
+        let named = pulled(dispatch, environment);
+        let Ok(image) = named.parse::<Reference>() else {
             offers.withdraw(machine);
             return Ok(Ok((None, false)));
         };
@@ -127,7 +137,7 @@ impl ControlPlane {
         };
         let has_any = login.is_some() || self.inner.config.pulls.contains_key(image.registry());
         match has_any {
-            true => offers.make(machine, dispatch),
+            true => offers.make(machine, dispatch, named),
             false => offers.withdraw(machine),
         }
         Ok(Ok((login, has_any)))

@@ -288,6 +288,28 @@ async fn a_login_is_given_to_whoever_asks_first_for_its_registry_and_to_nobody_l
         .await
         .expect_err("it is over");
     assert_eq!(refused.code(), Code::PermissionDenied);
+    // A disk image of that registry is asked for in the same way, however its name is given.
+    for (name, given) in [
+        (
+            "disk",
+            "environment: {IMG_URL: 'oci://lab:5000/disk:1', DEST_DISK: /dev/vda}",
+        ),
+        (
+            "disk-input",
+            "input: {img_url: 'lab:5000/disk:1', dest_disk: /dev/vda}",
+        ),
+    ] {
+        let native =
+            template(name, "oci2disk").replace("image: \"oci2disk\"", &format!("image: oci2disk, {given}"));
+        let disk = server.create_of(&native).await;
+        let run = agent.run().await;
+        assert_eq!((run.native.as_str(), run.has_pull_settings), ("oci2disk", true));
+        let given = asks(&server, &hello, &run.attempt_id, 4).await.expect("settings");
+        assert_eq!(given.user, "ali");
+        agent.report(&run.attempt_id, started()).await;
+        agent.report(&run.attempt_id, succeeded()).await;
+        server.reaches(&disk.id, "SUCCESS").await;
+    }
     // Of another registry nothing is said.
     server.create_of(&template("second", "ghcr.io/x:1")).await;
     let run = agent.run().await;

@@ -1,4 +1,4 @@
-//! The variables of `qemuimg2disk` that are meant for a program of QEMU's, which does not run: told before anything does.
+//! Variables of upstream's that would have no effect here, or another one: told before anything runs.
 
 use std::collections::BTreeMap;
 
@@ -17,22 +17,18 @@ impl<'a> Check<'a> {
         input: &Map<String, Value>,
         environment: &BTreeMap<String, String>,
     ) {
-        if native.name != "qemuimg2disk" {
-            return;
-        }
+        let judged: &[(&str, fn(&str) -> Option<String>)] = match native.name {
+            "oci2disk" => &[("IMG_URL", of_a_registry), ("SKIP_VERIFY", certificates)],
+            "qemuimg2disk" => &[("EXTRA_ARGS", arguments), ("FORMAT", format)],
+            _ => return,
+        };
         let Ok(set) = native.set_by(input) else { return };
-        for name in ["EXTRA_ARGS", "FORMAT"] {
+        for &(name, judge) in judged {
             let of_input = set.get(name).map(String::as_str);
             let value = of_input.or_else(|| environment.get(name).map(String::as_str));
-            let message = match (name, value.unwrap_or_default()) {
-                (_, "") | ("FORMAT", "host_device" | "raw") => continue,
-                (_, text) if text.contains("${{") => continue,
-                ("FORMAT", format) => {
-                    format!("FORMAT {format:?}: what qemuimg2disk writes to a disk is raw; leave FORMAT out")
-                }
-                (_, args) => format!(
-                    "EXTRA_ARGS {args:?} is for qemu-img, which is not run: the agent writes the image itself; leave EXTRA_ARGS out"
-                ),
+            let known = value.filter(|text| !text.is_empty() && !text.contains("${{"));
+            let Some(message) = known.and_then(judge) else {
+                continue;
             };
             let named = |entry: &&Entry| entry.name.eq_ignore_ascii_case(name);
             let entry = fields.map("input").iter().find(named);
@@ -41,4 +37,36 @@ impl<'a> Check<'a> {
             self.problem(at, Kind::Value, message);
         }
     }
+}
+
+fn arguments(args: &str) -> Option<String> {
+    Some(format!(
+        "EXTRA_ARGS {args:?} is for qemu-img, which is not run: the agent writes the image itself; leave EXTRA_ARGS out"
+    ))
+}
+
+fn format(format: &str) -> Option<String> {
+    let is_raw = matches!(format, "host_device" | "raw");
+    (!is_raw)
+        .then(|| format!("FORMAT {format:?}: what qemuimg2disk writes to a disk is raw; leave FORMAT out"))
+}
+
+fn of_a_registry(name: &str) -> Option<String> {
+    let is_url = ["http://", "https://", "file://"]
+        .iter()
+        .any(|scheme| name.starts_with(scheme));
+    is_url.then(|| {
+        format!(
+            "IMG_URL {name:?} is a URL, and oci2disk takes what a registry calls the image, such as registry.example/images/debian:13; \
+             for a URL use image2disk"
+        )
+    })
+}
+
+fn certificates(value: &str) -> Option<String> {
+    // As the agent reads a switch.
+    let is_on = matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True");
+    is_on.then(|| {
+        "SKIP_VERIFY: a registry whose certificate is not checked is not asked; give its authority by CA_CERTIFICATES".to_owned()
+    })
 }

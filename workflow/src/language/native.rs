@@ -43,7 +43,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 11] = [
+pub const NATIVE: [Native; 13] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -127,10 +127,49 @@ pub const NATIVE: [Native; 11] = [
         lists: &[],
     },
     Native {
+        name: "kexec",
+        writes: Writes::Nothing,
+        variables: &[
+            "BLOCK_DEVICE",
+            "CMD_LINE",
+            "FS_TYPE",
+            "GRUBCFG_PATH",
+            "INITRD_PATH",
+            "KERNEL_PATH",
+        ],
+        lists: &[],
+    },
+    Native {
         name: "mkfs",
         writes: Writes::Files { disk: "DEST_DISK" },
         variables: &["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"],
         lists: &["OPTIONS"],
+    },
+    Native {
+        name: "oci2disk",
+        writes: Writes::WholeDisk { disk: "DEST_DISK" },
+        variables: &[
+            "ALL_PROXY",
+            "CA_CERTIFICATES",
+            "CHECKSUM",
+            "COMPRESSED",
+            "DEST_DISK",
+            "GROW_ROOT",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "IMG_URL",
+            "NO_PROXY",
+            "PROGRESS_INTERVAL_SECONDS",
+            "RAW",
+            "REGISTRY_PASSWORD",
+            "REGISTRY_USERNAME",
+            "RETRY_DURATION_MINUTES",
+            "RETRY_ENABLED",
+            "SHA256",
+            "SKIP_VERIFY",
+            "VERIFY",
+        ],
+        lists: &[],
     },
     Native {
         name: "partition",

@@ -203,7 +203,7 @@ tasks:
   - image: quay.io/tinkerbell/actions/root2disk # later
     timeout: 5
     name: root
-  - {name: kexec, image: 'quay.io/tinkerbell/actions/kexec', timeout: 90}
+  - {name: third, image: 'quay.io/tinkerbell/actions/third', timeout: 90}
   - {name: own, image: 'registry.example/x/reboot', runtime: native}
   - name: own-too
     runtime: native
@@ -234,7 +234,7 @@ tasks:
         let said = |name: &str| {
             format!(
                 "action {name:?} runs as a container: image quay.io/tinkerbell/actions/{name}2disk is not built into the \
-                 agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, mkfs, partition, poweroff, qemuimg2disk, reboot, wipe, writefile; action \"stream\" will have written \
+                 agent, and is pulled from its registry; built in are archive2disk, cexec, download, image2disk, kexec, mkfs, oci2disk, partition, poweroff, qemuimg2disk, reboot, wipe, writefile; action \"stream\" will have written \
                  to a disk by then"
             )
         };
@@ -242,7 +242,7 @@ tasks:
             told,
             [
                 (16, 12, said("root")),
-                (19, 27, said("kexec").replace("kexec2disk", "kexec")),
+                (19, 27, said("third").replace("third2disk", "third")),
                 (27, 12, said("last").replace("last2disk", "last2disk:v1")),
             ]
         );

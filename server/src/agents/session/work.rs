@@ -94,7 +94,10 @@ impl Session {
             Ok(handed) => handed,
             Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
         };
-        let offered = self.control.offer_pull(&self.handle.machine, &dispatch).await?;
+        let offered = self
+            .control
+            .offer_pull(&self.handle.machine, &dispatch, &handed.environment)
+            .await?;
         let (login, has_pull_settings) = match offered {
             Ok(offered) => offered,
             Err(withheld) => return self.withhold(dispatch.attempt, withheld).await,
