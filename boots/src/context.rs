@@ -154,6 +154,7 @@ impl Context {
         if from != IpAddr::V4(expected) {
             return Err(ScriptRefusal::WrongAddress { name, from, expected });
         }
+        self.leases().seen(mac, expected);
         if let NextBoot::Nothing { reason } = &machine.next {
             return Err(ScriptRefusal::NothingToBoot {
                 name,

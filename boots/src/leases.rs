@@ -58,6 +58,15 @@ impl Leases {
         self.by_address.entry(address).or_insert(mac);
     }
 
+    /// Takes note that a machine asked for its script from the address of its record: where another server does DHCP, there is no ACK.
+    /// An address that was acknowledged to another machine stays that one's.
+    pub fn seen(&mut self, mac: MacAddr6, address: Ipv4Addr) {
+        let has = |owner: &MacAddr6| self.of(*owner).is_some_and(|lease| lease.address == address);
+        if !self.by_address.get(&address).is_some_and(has) {
+            self.by_address.insert(address, mac);
+        }
+    }
+
     /// Takes note that a machine found its address in use by another host: forgets that it has it, and sets it aside.
     pub fn decline(&mut self, now: SystemTime, mac: MacAddr6, address: Ipv4Addr) {
         self.forget(mac);
@@ -141,6 +150,20 @@ mod tests {
         assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 1)), Some(B));
         assert_eq!(leases.owner(Ipv4Addr::new(10, 0, 0, 2)), Some(A));
         assert!(leases.of(A).is_some(), "another's address took this machine's");
+    }
+
+    #[test]
+    fn without_an_ack_an_address_is_that_machines_which_asked_from_it() {
+        let mut leases = Leases::default();
+        let (first, second) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        leases.reserve(A, first);
+        // Its record was another machine's when the server started.
+        leases.seen(B, first);
+        assert_eq!(leases.owner(first), Some(B));
+        assert_eq!(leases.of(B), None, "nobody told it that it has the address");
+        leases.acknowledge(A, lease(2));
+        leases.seen(B, second);
+        assert_eq!(leases.owner(second), Some(A));
     }
 
     #[test]
