@@ -179,6 +179,25 @@ fn links_in_the_documentation_lead_somewhere() {
     }
 }
 
+/// What it is, why, two commands, and where to go on: at 80x24, with a line for the prompt.
+#[test]
+fn the_readme_is_one_screen() {
+    let text = read("README.md");
+    assert!(text.lines().count() < 24, "{} lines", text.lines().count());
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "wider than a screen: {line}");
+    }
+    let commands = text.lines().filter(|line| line.starts_with("    "));
+    assert_eq!(commands.count(), 2);
+    for page in [
+        "docs/how-to/install.md",
+        "docs/how-to/first-machine.md",
+        "docs/README.md",
+    ] {
+        assert!(text.contains(page), "{page}");
+    }
+}
+
 /// Nothing is released: there is one section, and who reads it runs Farrier and does not build it.
 #[test]
 fn the_changelog_has_one_section_and_no_internals() {
@@ -227,7 +246,7 @@ fn words(line: &str) -> Vec<String> {
                 quote = Some(char);
                 word.get_or_insert_default();
             }
-            ('#' | '>' | '|', None) if word.is_none() => break,
+            ('#' | '<' | '>' | '|', None) if word.is_none() => break,
             (' ', None) => words.extend(word.take()),
             _ => word.get_or_insert_default().push(char),
         }

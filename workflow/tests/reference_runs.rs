@@ -11,7 +11,10 @@ use workflow::engine::{Command, Effect, Execution, Waiting, WorkflowState, next_
 use workflow::language::{Definition, inputs, render};
 
 const PAGES: [(&str, &str); 6] = [
-    ("README.md", include_str!("../../README.md")),
+    (
+        "first-machine.md",
+        include_str!("../../docs/how-to/first-machine.md"),
+    ),
     ("actions.md", include_str!("../../docs/reference/actions.md")),
     (
         "coming-from.md",
