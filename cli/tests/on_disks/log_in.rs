@@ -69,10 +69,11 @@ pub(crate) fn somebody_can_log_in_with_cloud_init_and_without(world: &World) {
         serde_saphyr::from_str(&read(&format!("{seeds}/network-config"))).unwrap();
     assert_eq!(
         network,
-        serde_json::json!({"version": 2, "ethernets": {"boot": {
+        serde_json::json!({"version": 2, "ethernets": {"lan0": {
             "match": {"macaddress": "52:54:00:77:00:0b"},
+            "set-name": "lan0",
             "addresses": ["10.77.0.11/24"],
-            "routes": [{"to": "default", "via": "10.77.0.1"}],
+            "routes": [{"to": "0.0.0.0/0", "via": "10.77.0.1"}],
             "nameservers": {"addresses": ["10.77.0.1", "9.9.9.9"]},
         }}})
     );

@@ -41,7 +41,7 @@ pub(crate) fn asks(world: &World, host: &str, how: &str) -> Option<BTreeMap<Stri
         world.program("told", TOLD);
     }
     let asked = world.tries(&format!(
-        "ip netns exec {host} busybox udhcpc -i card -f -n -q -t 3 -T 1 -s /usr/local/bin/told -O bootfile -O tftp {how}"
+        "ip netns exec {host} busybox udhcpc -i card -f -n -q -t 2 -T 1 -s /usr/local/bin/told -O bootfile -O tftp {how}"
     ));
     let said = String::from_utf8(asked.stdout).unwrap();
     let pairs = said.lines().filter_map(|line| line.split_once('='));
@@ -57,7 +57,7 @@ fn file(told: &BTreeMap<String, String>) -> Option<&str> {
     file.map(String::as_str).filter(|file| !file.is_empty())
 }
 
-fn dnsmasq(world: &World, conf: &str) {
+pub(crate) fn dnsmasq(world: &World, conf: &str) {
     // Its name of the interface is the page's, in its own network.
     world.types("ip -n other link set card down; ip -n other link set card name eth1 up; ip -n other addr add 10.77.0.2/24 dev eth1");
     world.writes("farrier.conf", conf);

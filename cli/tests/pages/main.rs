@@ -5,6 +5,7 @@
 mod another_dhcp_server;
 mod host;
 mod install;
+mod no_answer;
 mod page;
 mod roll_out;
 #[path = "../servers/mod.rs"]
