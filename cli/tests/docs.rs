@@ -246,6 +246,8 @@ fn words(line: &str) -> Vec<String> {
                 quote = Some(char);
                 word.get_or_insert_default();
             }
+            // What another command prints is one word here.
+            ('(', None) if word.as_deref().is_some_and(|word: &str| word.ends_with('$')) => quote = Some(')'),
             ('#' | '<' | '>' | '|', None) if word.is_none() => break,
             (' ', None) => words.extend(word.take()),
             _ => word.get_or_insert_default().push(char),

@@ -40,6 +40,7 @@ pub(crate) const TEST: &[Need] = &[
     need("sfdisk", "fdisk", "checks partition tables"),
     need("curl", "curl", "an HTTP and TFTP client to compare with"),
     need("cpio", "cpio", "unpacks the boot image"),
+    need("jq", "jq", "reads what commands print, in scripts of pages"),
     need("zstd", "zstd", "packs and unpacks images"),
     need("xz", "xz-utils", "packs images"),
     need("bzip2", "bzip2", "packs images"),

@@ -16,7 +16,10 @@ use std::process::ExitCode;
 
 use world::World;
 
-const TESTS: [(&str, fn(&World)); 2] = [
+/// Its name and what it does.
+type Test = (&'static str, fn(&World));
+
+const TESTS: [Test; 2] = [
     (
         "a_cloud_image_and_a_golden_image_are_written",
         disk_images::a_cloud_image_and_a_golden_image_are_written,

@@ -56,11 +56,16 @@ fn what_the_page_says_is_what_is_seen() {
         let followed = |block: &str| format!("timeout 0.4 {} || true", block.trim());
         let seen = |block: &str, begin: &str| {
             let words = said_on_the_page(begin);
-            world.until(&followed(block), |said| has(said, &words));
+            world.until(&followed(block), |said| has(said, &words))
         };
 
         assert_eq!(asks(world, "node1", BIOS), None);
-        seen(&strangers, "a stranger, firmware asks");
+        let said = seen(&strangers, "a stranger, firmware asks");
+        // The first machine's page shows the line.
+        let [shown, ..] = all_blocks::<3>("first-machine.md", "text");
+        let (_, line) = shown.trim().split_once(' ').unwrap();
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(has(&said, &line), "{line:?} is on the page and not in\n{said}");
         apply(world, "");
         world.types(&mend);
         assert_eq!(asks(world, "node1", BIOS), None);
