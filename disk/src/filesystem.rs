@@ -1,7 +1,7 @@
 //! What filesystem is on a device, and growing it to the device's size.
 
 mod detect;
-mod ext4;
+mod resize;
 
 use std::fs::{self, File};
 use std::io;
@@ -12,6 +12,9 @@ pub(crate) use detect::NEEDED_BYTES as START_BYTES;
 pub use detect::{Filesystem, Kind, detect};
 
 use crate::mount::{MountError, MountGuard, MsFlags};
+
+/// The kernel resizes no smaller one. Source: fs/btrfs/ioctl.c, `btrfs_ioctl_resize`.
+const BTRFS_LEAST_BYTES: u64 = 256 << 20;
 
 /// Why a filesystem could not be looked at or grown.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +27,12 @@ pub enum FilesystemError {
     },
     #[error("no filesystem that is known is on {device}")]
     Unknown { device: PathBuf },
-    #[error("{kind} on {device} cannot be grown here, only ext2, ext3 and ext4 can")]
+    #[error("{kind} on {device} cannot be grown here, only ext2, ext3, ext4, xfs and btrfs can")]
     CannotGrow { device: PathBuf, kind: &'static str },
-    #[error("the kernel does not grow the filesystem on {device} to {blocks} blocks: {source}")]
+    #[error("the kernel does not grow the filesystem on {device} to {size_bytes} B: {source}")]
     Refused {
         device: PathBuf,
-        blocks: u64,
+        size_bytes: u64,
         source: io::Error,
     },
     #[error(transparent)]
@@ -68,9 +71,11 @@ pub fn detect_on(device: &Path) -> Result<Option<Filesystem>, FilesystemError> {
     Ok(detect(&start))
 }
 
-/// Grows the filesystem on a device to the device's size: mounts it aside, asks the kernel, unmounts.
+/// Grows the filesystem on a device to the device's size: mounts it aside, asks the kernel, unmounts. One that fills its device is not
+/// mounted.
 ///
-/// Works for ext2, ext3 and ext4, with the kernel's ext4 driver, which must be there or be loaded.
+/// Works for ext2 to ext4, XFS and btrfs of one device, with the kernel's driver of each, which must be there or be loaded. The kernel may
+/// stop some blocks short, where the last group would be too small for its own tables.
 ///
 /// # Errors
 /// See [`FilesystemError`]; the filesystem stays valid at its old size.
@@ -78,12 +83,18 @@ pub fn grow(device: &Path) -> Result<Resized, FilesystemError> {
     let found = detect_on(device)?.ok_or_else(|| FilesystemError::Unknown {
         device: device.to_owned(),
     })?;
-    if !matches!(found.kind, Kind::Ext2 | Kind::Ext3 | Kind::Ext4) {
-        return Err(FilesystemError::CannotGrow {
-            device: device.to_owned(),
-            kind: found.kind.name(),
-        });
-    }
+    let (fs_type, options) = match found.kind {
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => ("ext4", None),
+        // A copy of a mounted one has its UUID.
+        Kind::Xfs => ("xfs", Some("nouuid")),
+        Kind::Btrfs => ("btrfs", None),
+        kind => {
+            return Err(FilesystemError::CannotGrow {
+                device: device.to_owned(),
+                kind: kind.name(),
+            });
+        }
+    };
     let io = |what| {
         move |source| FilesystemError::Io {
             device: device.to_owned(),
@@ -94,14 +105,31 @@ pub fn grow(device: &Path) -> Result<Resized, FilesystemError> {
     let size = File::open(device)
         .and_then(|file| crate::device::size_bytes(&file))
         .map_err(io("asking for its size"))?;
+    if found.kind == Kind::Btrfs && size < BTRFS_LEAST_BYTES {
+        return Err(FilesystemError::CannotGrow {
+            device: device.to_owned(),
+            kind: "a btrfs of less than 256 MiB",
+        });
+    }
+    let blocks = size / found.block_bytes.max(1024);
+    let size_bytes = blocks * found.block_bytes.max(1024);
+    if found.size_bytes >= size_bytes {
+        return Ok(Resized {
+            before_bytes: found.size_bytes,
+            after_bytes: found.size_bytes,
+        });
+    }
     let aside = Aside::new().map_err(io("making a directory to mount it on"))?;
     let flags = MsFlags::MS_NOATIME | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_NOSUID;
-    let mounted = MountGuard::mount(device, &aside.0, "ext4", flags)?;
-    let block_bytes = found.block_bytes.max(1024);
-    let blocks = size / block_bytes;
-    grow_ext4_mounted(&aside.0, blocks).map_err(|source| FilesystemError::Refused {
+    let mounted = MountGuard::mount_with(device, &aside.0, fs_type, flags, options)?;
+    let grown = File::open(&aside.0).and_then(|folder| match found.kind {
+        Kind::Xfs => resize::xfs(&folder, blocks, detect::xfs_most_inodes_percent(device)?),
+        Kind::Btrfs => resize::btrfs(&folder),
+        _ => resize::ext4(&folder, blocks),
+    });
+    grown.map_err(|source| FilesystemError::Refused {
         device: device.to_owned(),
-        blocks,
+        size_bytes,
         source,
     })?;
     mounted.unmount()?;
@@ -110,16 +138,6 @@ pub fn grow(device: &Path) -> Result<Resized, FilesystemError> {
         before_bytes: found.size_bytes,
         after_bytes: after,
     })
-}
-
-/// Grows a mounted ext4 to so many of its blocks, as resize2fs does (EXT4_IOC_RESIZE_FS); less is refused.
-///
-/// The kernel may stop some blocks short, where the last group would be too small for its own tables.
-///
-/// # Errors
-/// The kernel's.
-pub fn grow_ext4_mounted(mountpoint: &Path, blocks: u64) -> io::Result<()> {
-    ext4::resize(&File::open(mountpoint)?, blocks)
 }
 
 /// An empty directory of its own, gone with its value.

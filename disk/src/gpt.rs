@@ -5,7 +5,9 @@
 mod encode;
 mod fit;
 mod parse;
+mod restore;
 
 pub use encode::{Encoded, Ids, encode};
 pub use fit::{Backup, Fitted, GptError, Grow, Grown, fit};
 pub use parse::{BadTable, Entry, Table, damage, find, has_signature, parse};
+pub use restore::restore;

@@ -4,16 +4,19 @@
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
 //! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
-//! makes a filesystem; [`wipe::wipe`] erases a disk.
+//! makes a filesystem; [`growpart::growpart`] grows a partition and what is in it; [`wipe::wipe`] erases a disk.
 
+pub mod clear;
 pub mod device;
 mod ends;
 pub mod filesystem;
 pub mod gpt;
 pub mod grow;
 pub mod grub_cfg;
+pub mod growpart;
 pub mod health;
 pub mod image;
+pub mod luks;
 pub mod mbr;
 pub mod mkfs;
 pub mod mount;
@@ -21,6 +24,7 @@ pub mod partition;
 mod passthrough;
 pub mod probe;
 pub mod publish;
+pub mod raid;
 pub mod signatures;
 #[cfg(test)]
 mod testing;

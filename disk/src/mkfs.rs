@@ -12,17 +12,18 @@ mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 pub use partitions::{FieldProblem, Filesystem, FsId, FsType};
 use sha2::{Digest, Sha256};
 
+use crate::clear::{self, all, cannot_read};
 use crate::filesystem::{self, Kind, START_BYTES};
 use crate::image::WriteError;
 use crate::image::target::Target;
 use crate::image::writer::Medium;
 use crate::partition::listed;
-use crate::signatures::{self, Signature};
+use crate::signatures::Signature;
 
 /// `sb_inprogress`, which mkfs.xfs clears last. Source: fs/xfs/libxfs/xfs_format.h, `struct xfs_dsb`.
 const XFS_IN_PROGRESS: usize = 126;
@@ -195,16 +196,7 @@ fn fits<M: Medium>(target: &M, request: &MkfsRequest) -> Result<(), MkfsError> {
 pub fn clear(request: &MkfsRequest) -> Result<Vec<Signature>, MkfsError> {
     let mut target = Target::open(&request.device)?;
     fits(&target, request)?;
-    let there = all(&target)?;
-    target.claim_partitions()?;
-    request.touched.store(true, Ordering::Relaxed);
-    for one in &there {
-        let len = usize::try_from(one.erase_until - one.erase_from).unwrap_or(0);
-        target.write_buffered(one.erase_from, &vec![0; len])?;
-    }
-    target.sync()?;
-    target.take_away_partitions()?;
-    Ok(there)
+    Ok(clear::clear_on(&mut target, &request.touched)?)
 }
 
 /// After the program has ended well: makes the filesystem count, on stable storage, and reads it back. Blocks.
@@ -295,19 +287,4 @@ fn start<M: Medium>(target: &M) -> Result<Vec<u8>, WriteError> {
         .unwrap_or(usize::MAX)
         .min(START_BYTES);
     target.read(0, len).map_err(|source| cannot_read(target, source))
-}
-
-fn all<M: Medium>(target: &M) -> Result<Vec<Signature>, WriteError> {
-    let found = signatures::find(target.size(), |at, len| target.read(at, len));
-    let found = found.map_err(|source| cannot_read(target, source))?;
-    Ok(found.into_iter().collect())
-}
-
-fn cannot_read<M: Medium>(target: &M, source: std::io::Error) -> WriteError {
-    WriteError::Device {
-        disk: target.path().to_owned(),
-        what: "reading",
-        offset: 0,
-        source,
-    }
 }

@@ -251,7 +251,7 @@ pub fn listed<'a>(signatures: impl IntoIterator<Item = &'a Signature>) -> String
     words.join(", ")
 }
 
-fn read<M: Medium>(disk: &M, at: u64, len: u64) -> Result<Vec<u8>, WriteError> {
+pub(crate) fn read<M: Medium>(disk: &M, at: u64, len: u64) -> Result<Vec<u8>, WriteError> {
     let len = usize::try_from(len).unwrap_or(0);
     disk.read(at, len).map_err(|source| cannot_read(disk, at, source))
 }
@@ -265,7 +265,7 @@ fn cannot_read<M: Medium>(disk: &M, at: u64, source: std::io::Error) -> WriteErr
     }
 }
 
-fn reads_back<M: Medium>(disk: &M, at: u64, bytes: &[u8]) -> Result<(), WriteError> {
+pub(crate) fn reads_back<M: Medium>(disk: &M, at: u64, bytes: &[u8]) -> Result<(), WriteError> {
     if read(disk, at, bytes.len() as u64)? == bytes {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! What the tests of several modules need: loop devices and images with partition tables.
 
+pub(crate) mod recorder;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;

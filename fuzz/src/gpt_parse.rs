@@ -2,6 +2,8 @@
 
 use disk::filesystem;
 use disk::gpt;
+use disk::luks;
+use disk::raid::{self, Metadata};
 
 pub(crate) fn run(bytes: &[u8]) {
     look(bytes);
@@ -9,6 +11,31 @@ pub(crate) fn run(bytes: &[u8]) {
     look(&sealed(bytes));
     let _ = filesystem::detect(bytes);
     crate::partition_layout::signatures_of(bytes);
+    let header = luks::read_header(bytes);
+    assert!(header.is_none_or(|header| header.uuid.len() <= 3 * 40));
+    superblock(bytes);
+    restored(bytes);
+}
+
+/// Of a member of an array, at either place.
+fn superblock(bytes: &[u8]) {
+    for metadata in [Metadata::V1_0, Metadata::V1_2] {
+        for size in [bytes.len() as u64, 1 << 24] {
+            let read = raid::read_superblock(bytes, metadata, size);
+            assert!(read.is_none_or(|read| read.uuid.len() == 35 && read.name.len() <= 3 * 32));
+        }
+    }
+}
+
+/// A primary table of the backup at the end: it is one that is read, or nothing was changed.
+fn restored(bytes: &[u8]) {
+    for sector in [512, 4096] {
+        let mut start = vec![0; 1 << 16];
+        match gpt::restore(&mut start, bytes, 1 << 20, sector) {
+            Some(table) => assert_eq!(gpt::parse(&start, sector).ok(), Some(table)),
+            None => assert!(start.iter().all(|byte| *byte == 0)),
+        }
+    }
 }
 
 fn look(bytes: &[u8]) {

@@ -39,6 +39,9 @@ disks fetched, 420 kB: the disks of virtual machines
   required virtio_blk
   virtio_scsi virtio_console nvme sd_mod ahci
 
+software-disks fetched, 700 kB: what the actions raid and luks make, and the checksums and ciphers that these ask for by name
+  md-mod raid0 raid1 raid10 raid456 dm-mod dm-crypt xts essiv
+
 own-networks fetched, 420 kB: actions with a network of their own
   veth nfnetlink nf_tables nft_chain_nat nft_masq
 

@@ -2,12 +2,8 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use crate::Guid;
-
-/// Options of one filesystem, as JSON.
-pub const MAX_OPTIONS_BYTES: usize = 16 << 10;
+use crate::options::{self, Known};
 
 /// The types that can be made; swap counts as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,9 +16,6 @@ pub enum FsType {
     Vfat,
     Xfs,
 }
-
-/// An option of a program: its name, and whether a value comes with it.
-type Known = (&'static str, bool);
 
 const BTRFS: &[Known] = &[
     ("-d", true),
@@ -369,73 +362,20 @@ fn wrong_label(fs_type: FsType, label: &str) -> Option<String> {
 }
 
 fn read_options(fs_type: FsType, text: &str) -> Result<Vec<String>, String> {
-    if text.len() > MAX_OPTIONS_BYTES {
-        let len = text.len();
-        return Err(format!(
-            "options has {len} B as JSON, {MAX_OPTIONS_BYTES} B at most"
-        ));
-    }
-    let no_list = || {
-        "options is no list of texts: write one, such as [\"-m\", \"1\"]; in an environment, as JSON"
-            .to_owned()
-    };
-    let items: Vec<Value> = serde_json::from_str(text).map_err(|_| no_list())?;
-    let mut options = Vec::new();
-    for item in items {
-        match item {
-            Value::String(word) if !word.contains('\0') => options.push(word),
-            Value::Number(number) => options.push(number.to_string()),
-            _ => return Err(no_list()),
-        }
-    }
-    check_options(fs_type, &options)?;
-    Ok(options)
-}
-
-/// Every word is an option that the type has, or its value: no second device can be among them.
-fn check_options(fs_type: FsType, options: &[String]) -> Result<(), String> {
-    let program = fs_type.program();
-    let mut words = options.iter();
-    while let Some(word) = words.next() {
-        let short: String = word.chars().take(64).collect();
-        let (name, attached) = match word.strip_prefix("--") {
-            Some(_) => word
-                .split_once('=')
-                .map_or((word.as_str(), None), |(name, value)| (name, Some(value))),
-            // `-b4096`
-            None => match word.char_indices().nth(2) {
-                Some((at, _)) => (word.get(..at).unwrap_or_default(), word.get(at..)),
-                None => (word.as_str(), None),
-            },
-        };
-        let known = fs_type.options().iter().find(|(known, _)| *known == name);
-        let Some((_, takes_value)) = known else {
-            let names: Vec<&str> = fs_type.options().iter().map(|(known, _)| *known).collect();
-            return Err(format!(
-                "option {short:?} is none that {program} is given here for {}: it takes {}; label, uuid and type have fields of their own",
-                fs_type.name(),
-                names.join(", ")
-            ));
-        };
-        match (takes_value, attached) {
-            (false, Some(_)) => return Err(format!("option {name} of {program} takes no value: {short:?}")),
-            (true, None) if words.next().is_none() => {
-                return Err(format!("option {name} of {program} has no value"));
-            }
-            _ => {}
-        }
-    }
+    let words = options::read(text)?;
+    let (program, name) = (fs_type.program(), fs_type.name());
+    options::check(&words, program, name, fs_type.options())?;
     // A log or a journal elsewhere would be a second device, which nobody has looked at.
     let is_elsewhere = |word: &&String| {
         ["device=", "logdev=", "rtdev=", "name=", "uuid="]
             .iter()
             .any(|key| word.contains(key))
     };
-    match options.iter().find(is_elsewhere) {
+    match words.iter().find(is_elsewhere) {
         Some(word) => Err(format!(
             "option {word:?} names another device or a uuid: a filesystem is made on one device here, and uuid is a field of its own"
         )),
-        None => Ok(()),
+        None => Ok(words),
     }
 }
 
@@ -444,6 +384,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::options::MAX_OPTIONS_BYTES;
 
     #[track_caller]
     fn said(fs_type: &str, label: Option<&str>, uuid: Option<&str>, options: Option<&str>) -> String {

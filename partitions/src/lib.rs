@@ -5,21 +5,29 @@
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
 #![forbid(unsafe_code)]
 
+mod array;
 mod erasure;
 mod filesystem;
+mod growth;
 mod guid;
 mod kind;
 mod layout;
+mod luks;
+mod options;
 mod plan;
 mod size;
 
+pub use array::{Array, ArrayFields, Level, MAX_DEVICES, Metadata};
 pub use erasure::{Erasure, MAX_SAMPLES, Method, SAMPLES, Standard};
-pub use filesystem::{FieldProblem, Filesystem, FsId, FsType, MAX_OPTIONS_BYTES};
+pub use filesystem::{FieldProblem, Filesystem, FsId, FsType};
+pub use growth::{MAX_PARTITION_NUMBER, partition_number};
 pub use guid::{BadGuid, Guid};
 pub use kind::{Kind, Named, TYPES};
 pub use layout::{
     Attribute, Declared, Layout, MAX_NAME_UNITS, MAX_PARTITIONS_GPT, MAX_PARTITIONS_MBR, MAX_TEXT_BYTES,
     Problem, Scheme,
 };
+pub use luks::Luks;
+pub use options::MAX_OPTIONS_BYTES;
 pub use plan::{ALIGN_BYTES, GPT_ENTRIES_BYTES, MBR_END_BYTES, Plan, PlanError, Planned};
 pub use size::{BadSize, Size, shown};

@@ -83,6 +83,53 @@ fn an_erasure_that_no_disk_has_is_told_at_its_field() {
 }
 
 #[test]
+fn a_partition_that_no_table_has_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("growpart", "dest_disk: /dev/vda", input, want);
+    check("partition: 3, partition_only: true", &[]);
+    check(
+        "number: 3",
+        &["6, 1: \"number\" is no variable of growpart: they are dest_disk, partition, partition_only"],
+    );
+    check(
+        "partition: root",
+        &["6, 12: partition \"root\" is none: write its number, 1 to 1024, or leave it out"],
+    );
+}
+
+#[test]
+fn a_luks_header_that_there_is_not_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("luks", "dest_disk: /dev/vda", input, want);
+    check(
+        "name: data, label: data, passphrase: a, options: [--pbkdf, pbkdf2]",
+        &[],
+    );
+    check("name: '${{ inputs.label }}', passphrase: a", &[]);
+    check(
+        "name: a/b, passphrase: a, options: [--header]",
+        &[
+            "6, 7: name \"a/b\" is none of a mapping: write letters, digits, \".\", \"_\", \"-\" and \"+\", a letter or digit first, 127 B at most, \
+             and not \"control\"",
+            "6, 36: option \"--header\" is none that cryptsetup luksFormat is given here for LUKS: it takes -c, --cipher, -s, --key-size, -h, \
+             --hash, -i, --iter-time, --pbkdf, --pbkdf-memory, --pbkdf-parallel, --pbkdf-force-iterations, --sector-size; label, uuid and \
+             type have fields of their own",
+        ],
+    );
+}
+
+#[test]
+fn an_array_that_md_does_not_have_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("raid", "name: root", input, want);
+    check("level: 1, devices: [/dev/vda2, /dev/vdb2], metadata: '1.0'", &[]);
+    check(
+        "level: 5, devices: [PARTLABEL=a, PARTLABEL=b], bitmap: external",
+        &[
+            "6, 11: devices has 2, and RAID 5 needs 3 members at least",
+            "6, 48: bitmap \"external\" is none: it is internal or none",
+        ],
+    );
+}
+
+#[test]
 fn options_are_told_to_the_action_as_json() {
     let input = json!({"fs_type": "ext4", "options": ["-m", 1]});
     let set = native("mkfs")

@@ -3,7 +3,7 @@
 //! One that the same action has made is left as it is, so that the action may be run again at any time. The program that makes it is
 //! Debian's, of the boot image, or the one that the host has.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use disk::mkfs::{self, FieldProblem, Filesystem, Made, MkfsError, MkfsRequest};
 use disk::partition;
@@ -11,18 +11,13 @@ use disk::probe::{self, Include, System};
 use disk::signatures::Signature;
 use proto::v1;
 use serde::Serialize;
-use tokio::process::Command;
 
 use super::environment::Environment;
-use super::process::{self, Force};
-use super::programs;
+use super::programs::Program;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Gives, Halt, Place};
+use super::{Done, Failure, Feed, Halt, Place};
 
 pub(super) const VARIABLES: [&str; 6] = ["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"];
-
-/// Where programs are looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What later actions find in the task's outputs.
 #[derive(Serialize)]
@@ -68,14 +63,13 @@ pub(super) async fn run(
         );
         return succeeded(&request, &made, false, message, feed).await;
     }
-    let program = program(of.program(), place, feed, halt).await?;
+    let program = Program::named(of.program(), place, feed, halt).await?;
     if let Some(arguments) = request.filesystem.trial(request.id_in_making(), &shown) {
-        execute(&program, &arguments, feed, halt)
-            .await
-            .map_err(|failure| {
-                let message = format!("{}; nothing was written", failure.message);
-                Failure { message, ..failure }
-            })?;
+        let tried = program.execute(&arguments, b"", feed, halt).await;
+        tried.map_err(|failure| {
+            let message = format!("{}; nothing was written", failure.message);
+            Failure { message, ..failure }
+        })?;
     }
     if halt.is_asked() {
         return Err(Failure::stopped());
@@ -84,7 +78,7 @@ pub(super) async fn run(
     let arguments = request.filesystem.arguments(request.id_in_making(), &shown);
     feed.line(format!("{} {}", of.program(), arguments.join(" ")))
         .await;
-    execute(&program, &arguments, feed, halt).await?;
+    program.execute(&arguments, b"", feed, halt).await?;
     let made = step(&request, mkfs::finish).await?;
     let message = format!(
         "{shown} has a new {} of {} B now, UUID {}",
@@ -105,7 +99,7 @@ fn declared(env: &Environment<'_>) -> Result<Filesystem, Failure> {
 }
 
 /// What tells this disk or partition from others, of this machine and of others, as far as the disk says so.
-fn identity(path: &Path) -> String {
+pub(super) fn identity(path: &Path) -> String {
     let disks = probe::list(&System::default(), Include::Everything).unwrap_or_default();
     let found = disks.into_iter().find_map(|disk| {
         let partition = disk.partitions.iter().find(|partition| partition.path == path);
@@ -126,47 +120,7 @@ async fn step<T: Send + 'static>(
     blocking(move || step(&request).map_err(|e| Failure::new(e.reason(), e.to_string()))).await
 }
 
-/// Where the program is, having been brought if the boot image has it.
-async fn program(name: &str, place: &Place, feed: &Feed, halt: &Halt) -> Result<PathBuf, Failure> {
-    if place.tools.has(name) {
-        let brought = tokio::select! {
-            brought = programs::bring(&place.tools, name, feed) => brought,
-            () = halt.asked() => return Err(Failure::stopped()),
-        };
-        brought.map_err(|e| Failure::new(e.reason(), e.to_string()))?;
-    }
-    let places = PATH.split(':').map(|folder| Path::new(folder).join(name));
-    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Failure::new(
-            "NoProgram",
-            format!(
-                "{name} is in none of {PATH}; nothing was written. Build the boot image with its programs, or install {name} on this \
-                 host"
-            ),
-        )
-    })
-}
-
-async fn execute(program: &Path, arguments: &[String], feed: &Feed, halt: &Halt) -> Result<(), Failure> {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C");
-    let ended = process::run(command, b"", feed, halt, Force::Kill).await?;
-    ended.message().map(drop).map_err(|failure| {
-        let message = format!(
-            "{} {}: {}",
-            program.display(),
-            arguments.join(" "),
-            failure.message
-        );
-        Failure { message, ..failure }
-    })
-}
-
-async fn say_removed(removed: &[Signature], feed: &Feed) {
+pub(super) async fn say_removed(removed: &[Signature], feed: &Feed) {
     if !removed.is_empty() {
         feed.line(format!("removed: {}", partition::listed(removed)))
             .await;
@@ -189,14 +143,5 @@ async fn succeeded(
         size_bytes: made.size_bytes,
         changed,
     };
-    let outputs_json = serde_json::to_string(&outputs)
-        .map_err(|e| Failure::new("AgentFault", format!("the agent itself failed: {e}")))?;
-    Ok(Done::Succeeded {
-        message,
-        bytes: 0,
-        gives: Gives {
-            outputs_json,
-            ..Gives::default()
-        },
-    })
+    Done::with_outputs(message, &outputs)
 }

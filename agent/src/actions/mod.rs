@@ -14,6 +14,7 @@ mod container;
 mod download;
 mod environment;
 mod feed;
+mod growpart;
 mod halt;
 mod image2disk;
 mod image_root;
@@ -22,6 +23,7 @@ mod kexec;
 mod last;
 mod left_devices;
 mod lines;
+mod luks;
 mod mkfs;
 mod mount_points;
 mod oci2disk;
@@ -30,6 +32,7 @@ mod partition;
 mod process;
 mod programs;
 mod qemuimg2disk;
+mod raid;
 mod reboot;
 mod remote;
 mod scratch;
@@ -67,17 +70,20 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 13] = [
+pub const NATIVE: [&str; 16] = [
     "archive2disk",
     "cexec",
     "download",
+    "growpart",
     "image2disk",
     "kexec",
+    "luks",
     "mkfs",
     "oci2disk",
     "partition",
     "poweroff",
     "qemuimg2disk",
+    "raid",
     "reboot",
     "wipe",
     "writefile",
@@ -113,6 +119,22 @@ enum Done {
         bytes: u64,
         gives: Gives,
     },
+}
+
+impl Done {
+    /// With what later actions find in the task's outputs.
+    fn with_outputs(message: String, outputs: &impl serde::Serialize) -> Result<Done, Failure> {
+        let outputs_json = serde_json::to_string(outputs)
+            .map_err(|e| Failure::new("AgentFault", format!("the agent itself failed: {e}")))?;
+        Ok(Done::Succeeded {
+            message,
+            bytes: 0,
+            gives: Gives {
+                outputs_json,
+                ..Gives::default()
+            },
+        })
+    }
 }
 
 /// How an action failed: a word for programs, words for people.
@@ -246,13 +268,16 @@ async fn dispatch(
         "archive2disk" => archive2disk::run(&env, place, feed, halt).await,
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "download" => download::run(run, &env, place, feed, halt).await,
+        "growpart" => growpart::run(&env, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "kexec" => kexec::run(&env, place, feed, halt).await,
+        "luks" => luks::run(run, &env, place, feed, halt).await,
         "mkfs" => mkfs::run(run, &env, place, feed, halt).await,
         "oci2disk" => oci2disk::run(run, &env, place, feed, halt).await,
         "partition" => partition::run(run, &env, feed, halt).await,
         "poweroff" => Ok(reboot::power_off()),
         "qemuimg2disk" => qemuimg2disk::run(&env, place, feed, halt.token()).await,
+        "raid" => raid::run(run, &env, place, feed, halt).await,
         "reboot" => Ok(reboot::reboot()),
         "wipe" => wipe::run(&env, feed, halt).await,
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
@@ -282,13 +307,16 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     match native {
         "archive2disk" => Some(&archive2disk::VARIABLES),
         "download" => Some(&download::VARIABLES),
+        "growpart" => Some(&growpart::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),
         "kexec" => Some(&kexec::VARIABLES),
+        "luks" => Some(&luks::VARIABLES),
         "mkfs" => Some(&mkfs::VARIABLES),
         "oci2disk" => Some(&oci2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),
         "poweroff" | "reboot" => Some(&[]),
         "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),
+        "raid" => Some(&raid::VARIABLES),
         "wipe" => Some(&wipe::VARIABLES),
         "writefile" => Some(&writefile::VARIABLES),
         _ => None,
@@ -454,8 +482,8 @@ mod tests {
     #[tokio::test]
     async fn an_action_of_a_newer_server_is_named() {
         check_unknown(
-            run_action("raid", "raid").await,
-            &["built-in action raid", "as new as the server"],
+            run_action("zfs", "zfs").await,
+            &["built-in action zfs", "as new as the server"],
         );
     }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::environment::Environment;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Gives, Halt};
+use super::{Done, Failure, Feed, Halt};
 
 pub(super) const VARIABLES: [&str; 4] = ["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "TABLE"];
 
@@ -98,14 +98,7 @@ pub(super) async fn run(
         ),
     };
     feed.line(message.as_str()).await;
-    Ok(Done::Succeeded {
-        message,
-        bytes: 0,
-        gives: Gives {
-            outputs_json: outputs(&path, table, &done)?,
-            ..Gives::default()
-        },
-    })
+    Done::with_outputs(message, &outputs(&path, table, &done))
 }
 
 fn layout(env: &Environment<'_>) -> Result<Layout, Failure> {
@@ -158,9 +151,9 @@ async fn say(done: &Partitioned, feed: &Feed) {
     }
 }
 
-fn outputs(path: &Path, table: &'static str, done: &Partitioned) -> Result<String, Failure> {
+fn outputs<'a>(path: &Path, table: &'static str, done: &'a Partitioned) -> Outputs<'a> {
     let shown = |path: &Path| path.display().to_string();
-    let outputs = Outputs {
+    Outputs {
         disk: shown(path),
         table,
         table_uuid: &done.table_uuid,
@@ -190,7 +183,5 @@ fn outputs(path: &Path, table: &'static str, done: &Partitioned) -> Result<Strin
                 at_byte: one.at,
             })
             .collect(),
-    };
-    serde_json::to_string(&outputs)
-        .map_err(|e| Failure::new("AgentFault", format!("the agent itself failed: {e}")))
+    }
 }

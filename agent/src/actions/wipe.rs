@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::environment::Environment;
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Gives, Halt};
+use super::{Done, Failure, Feed, Halt};
 
 pub(super) const VARIABLES: [&str; 3] = ["DEST_DISK", "METHOD", "SAMPLES"];
 
@@ -73,18 +73,11 @@ pub(super) async fn run(env: &Environment<'_>, feed: &Feed, halt: &Halt) -> Resu
         wiped.method, wiped.size_bytes, wiped.samples
     );
     feed.line(message.as_str()).await;
-    Ok(Done::Succeeded {
-        message,
-        bytes: 0,
-        gives: Gives {
-            outputs_json: outputs(shown, &of, &wiped, seconds)?,
-            ..Gives::default()
-        },
-    })
+    Done::with_outputs(message, &outputs(shown, &of, &wiped, seconds))
 }
 
-fn outputs(disk: String, of: &Disk, wiped: &Wiped, seconds: u64) -> Result<String, Failure> {
-    let outputs = Outputs {
+fn outputs<'a>(disk: String, of: &'a Disk, wiped: &Wiped, seconds: u64) -> Outputs<'a> {
+    Outputs {
         disk,
         serial: of.serial.as_deref(),
         model: of.model.as_deref(),
@@ -93,9 +86,7 @@ fn outputs(disk: String, of: &Disk, wiped: &Wiped, seconds: u64) -> Result<Strin
         size_bytes: wiped.size_bytes,
         seconds,
         samples: wiped.samples,
-    };
-    serde_json::to_string(&outputs)
-        .map_err(|e| Failure::new("AgentFault", format!("the agent itself failed: {e}")))
+    }
 }
 
 /// The disk that this is, or that this partition is of.

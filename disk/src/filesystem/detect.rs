@@ -2,6 +2,11 @@
 //!
 //! Source: the on-disk formats as libblkid reads them; every field is bounded.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
 /// As far as the farthest superblock that is looked for (btrfs).
 pub(crate) const NEEDED_BYTES: usize = (64 + 4) << 10;
 
@@ -112,6 +117,15 @@ fn xfs(start: &[u8]) -> Option<Filesystem> {
         block_bytes,
         size_bytes: blocks.saturating_mul(block_bytes),
     })
+}
+
+/// How much of an XFS may be inodes, in percent: what is mounted and grown is to keep it.
+///
+/// Source: fs/xfs/libxfs/xfs_format.h, `sb_imax_pct` of `struct xfs_dsb`.
+pub(super) fn xfs_most_inodes_percent(device: &Path) -> io::Result<u32> {
+    let mut percent = [0];
+    File::open(device)?.read_exact_at(&mut percent, 127)?;
+    Ok(u32::from(percent[0]))
 }
 
 fn btrfs(start: &[u8]) -> Option<Filesystem> {

@@ -14,6 +14,8 @@ pub enum Grow {
     LastLinux,
     Nothing,
     Number(u32),
+    /// Not to the end of the disk where another partition lies behind it: up to that.
+    UpToNext(u32),
 }
 
 /// What was done to the table.
@@ -27,7 +29,7 @@ pub struct Fitted {
     pub partition: Option<Grown>,
 }
 
-/// A partition that reaches the end of the disk.
+/// A partition that reaches the end of the disk, or the partition behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grown {
     pub number: u32,
@@ -94,8 +96,10 @@ pub fn fit(start: &mut [u8], disk_bytes: u64, sector: u64, grow: Grow) -> Result
     // `parse` has checked what gptman takes on trust: entry size, number of entries, checksums.
     let mut entries = primary.read_partitions(&mut device, sector)?;
 
-    let partition =
-        chosen(&before, grow)?.map(|entry| grow_entry(&entry, &mut entries, last_usable_lba, sector));
+    let partition = chosen(&before, grow)?.map(|(entry, behind_lba)| {
+        let end_lba = behind_lba.unwrap_or(last_usable_lba + 1);
+        grow_entry(&entry, &mut entries, end_lba, sector)
+    });
     primary.backup_lba = lbas - 1;
     primary.last_usable_lba = last_usable_lba;
     let mut backup = primary.clone();
@@ -161,11 +165,12 @@ impl Seek for Place {
     }
 }
 
-fn chosen(table: &Table, grow: Grow) -> Result<Option<Entry>, GptError> {
+/// The partition that grows, and where the one behind it begins.
+fn chosen(table: &Table, grow: Grow) -> Result<Option<(Entry, Option<u64>)>, GptError> {
     let there = || table.entries.iter().map(|entry| entry.number).collect();
     let entry = match grow {
         Grow::Nothing => return Ok(None),
-        Grow::Number(number) => table
+        Grow::Number(number) | Grow::UpToNext(number) => table
             .entries
             .iter()
             .find(|entry| entry.number == number)
@@ -180,22 +185,24 @@ fn chosen(table: &Table, grow: Grow) -> Result<Option<Entry>, GptError> {
             .max_by_key(|entry| entry.first_lba)
             .ok_or_else(|| GptError::NoLinuxPartition { there: there() })?,
     };
-    match table
+    let behind = table
         .entries
         .iter()
-        .find(|other| other.first_lba > entry.first_lba)
-    {
-        Some(behind) => Err(GptError::NotLast {
+        .filter(|other| other.first_lba > entry.first_lba)
+        .min_by_key(|other| other.first_lba);
+    match behind {
+        Some(behind) if !matches!(grow, Grow::UpToNext(_)) => Err(GptError::NotLast {
             number: entry.number,
             behind: behind.number,
         }),
-        None => Ok(Some(*entry)),
+        behind => Ok(Some((*entry, behind.map(|behind| behind.first_lba)))),
     }
 }
 
-fn grow_entry(entry: &Entry, entries: &mut [GPTPartitionEntry], last_usable_lba: u64, sector: u64) -> Grown {
+/// `end_lba` is the first sector that the partition cannot have.
+fn grow_entry(entry: &Entry, entries: &mut [GPTPartitionEntry], end_lba: u64, sector: u64) -> Grown {
     let align = ALIGN_BYTES / sector;
-    let aligned_end = (last_usable_lba + 1) / align * align;
+    let aligned_end = end_lba / align * align;
     let last_lba = entry.last_lba.max(aligned_end.saturating_sub(1));
     if let Some(raw) = entries.get_mut(entry.number as usize - 1) {
         raw.ending_lba = last_lba;

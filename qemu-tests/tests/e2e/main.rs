@@ -15,6 +15,7 @@ mod controllers;
 mod deaths;
 mod disk_names;
 mod disks;
+mod encrypted_mirror;
 mod erased_disks;
 mod examples;
 mod faults;

@@ -1,8 +1,8 @@
-//! The filesystem that the action `mkfs` is to make, and the erasure of `wipe`: what would be refused is said before anything runs.
+//! What `mkfs`, `luks` and `raid` are to make, `wipe` to erase and `growpart` to grow: what would be refused is said before anything runs.
 
 use std::collections::BTreeMap;
 
-use partitions::{Erasure, Filesystem};
+use partitions::{Array, ArrayFields, Erasure, Filesystem, Luks, partition_number};
 use serde_json::{Map, Value};
 use yaml::{Entry, Fields, Kind};
 
@@ -10,7 +10,7 @@ use super::Native;
 use super::fields::Check;
 
 impl<'a> Check<'a> {
-    /// Looks at the filesystem or the erasure that an action declares, in its input or its environment. What expressions make of it is not
+    /// Looks at what an action declares, in its input or its environment. What expressions make of it is not
     /// known yet: the agent looks at that, before it writes.
     pub(super) fn filesystem(
         &mut self,
@@ -19,7 +19,7 @@ impl<'a> Check<'a> {
         input: &Map<String, Value>,
         environment: &BTreeMap<String, String>,
     ) {
-        if !matches!(native.name, "mkfs" | "wipe") {
+        if !matches!(native.name, "growpart" | "luks" | "mkfs" | "raid" | "wipe") {
             return;
         }
         let Ok(set) = native.set_by(input) else { return };
@@ -31,6 +31,21 @@ impl<'a> Check<'a> {
         let is_known = |text: &&str| !text.contains("${{");
         let known = |name: &str| value(name).filter(is_known);
         let problems = match (native.name, known("FS_TYPE")) {
+            ("growpart", _) => partition_number(known("PARTITION")).err(),
+            ("luks", _) => {
+                let [name, label, uuid, options] = ["NAME", "LABEL", "UUID", "OPTIONS"].map(known);
+                Luks::parse(name, label, uuid, options).err()
+            }
+            ("raid", _) => Array::parse(&ArrayFields {
+                level: known("LEVEL"),
+                devices: known("DEVICES"),
+                name: known("NAME"),
+                homehost: known("HOMEHOST"),
+                metadata: known("METADATA"),
+                bitmap: known("BITMAP"),
+                chunk: known("CHUNK"),
+            })
+            .err(),
             ("wipe", _) => Erasure::parse(known("METHOD"), known("SAMPLES")).err(),
             (_, Some(fs_type)) => {
                 let [label, uuid, options] = ["LABEL", "UUID", "OPTIONS"].map(known);

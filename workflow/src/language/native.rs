@@ -43,7 +43,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 13] = [
+pub const NATIVE: [Native; 16] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -104,6 +104,12 @@ pub const NATIVE: [Native; 13] = [
         lists: &[],
     },
     Native {
+        name: "growpart",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &["DEST_DISK", "PARTITION", "PARTITION_ONLY"],
+        lists: &[],
+    },
+    Native {
         name: "image2disk",
         writes: Writes::WholeDisk { disk: "DEST_DISK" },
         variables: &[
@@ -138,6 +144,21 @@ pub const NATIVE: [Native; 13] = [
             "KERNEL_PATH",
         ],
         lists: &[],
+    },
+    Native {
+        name: "luks",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &[
+            "DEST_DISK",
+            "KEY",
+            "LABEL",
+            "NAME",
+            "ONLY_EMPTY",
+            "OPTIONS",
+            "PASSPHRASE",
+            "UUID",
+        ],
+        lists: &["OPTIONS"],
     },
     Native {
         name: "mkfs",
@@ -206,6 +227,21 @@ pub const NATIVE: [Native; 13] = [
             "VERIFY",
         ],
         lists: &[],
+    },
+    Native {
+        name: "raid",
+        writes: Writes::Files { disk: "DEVICES" },
+        variables: &[
+            "BITMAP",
+            "CHUNK",
+            "DEVICES",
+            "HOMEHOST",
+            "LEVEL",
+            "METADATA",
+            "NAME",
+            "ONLY_EMPTY",
+        ],
+        lists: &["DEVICES"],
     },
     Native {
         name: "reboot",
