@@ -12,8 +12,6 @@ use crate::tools::{Step, Tools, ToolsError};
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What a program is asked has a short answer; more of it is not read.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
 /// What the kernel runs when it needs a module.
 const MODPROBE: &str = "/proc/sys/kernel/modprobe";
 
@@ -24,7 +22,6 @@ pub(super) struct Program(PathBuf);
 pub(super) struct Answer {
     /// Its exit code; 128 and the signal's number, if it was killed.
     pub(super) code: i32,
-    pub(super) printed: Vec<u8>,
     /// The end of what it said of its troubles.
     pub(super) errors: String,
 }
@@ -112,24 +109,22 @@ impl Program {
         let mut command = self.command(arguments);
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
         // One that has read enough closes it.
         if let Some(mut stdin) = child.stdin.take() {
             let _ = stdin.write_all(input).await;
         }
-        let mut output = tokio::select! {
+        let output = tokio::select! {
             output = child.wait_with_output() => output.map_err(failed)?,
             () = halt.asked() => return Err(Failure::stopped()),
         };
-        output.stdout.truncate(MAX_ANSWER_BYTES);
         let errors = String::from_utf8_lossy(&output.stderr);
         let errors: Vec<&str> = errors.lines().rev().take(4).collect();
         let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
         Ok(Answer {
             code: output.status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)),
-            printed: output.stdout,
             errors: errors.into_iter().rev().collect::<Vec<_>>().join("; "),
         })
     }
