@@ -1,5 +1,5 @@
-//! Partition tables, filesystems and erasure as templates declare them: read with every problem named; tables are planned for a disk of a given
-//! size.
+//! Partition tables, filesystems, arrays, encryption and erasure as templates declare them: read with every problem named; tables are planned
+//! for a disk of a given size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
