@@ -91,6 +91,6 @@ mod tests {
             restore(&mut start.clone(), &disk[15 * MIB..], 20 << 20, 512),
             None
         );
-        assert_eq!(restore(&mut vec![0; 100], &disk[15 * MIB..], 15 << 20, 512), None);
+        assert_eq!(restore(&mut [0; 100], &disk[15 * MIB..], 15 << 20, 512), None);
     }
 }
