@@ -75,11 +75,16 @@ impl Cmdline {
         }
     }
 
+    /// The values that nobody is to see, wherever the kernel has written its command line.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        let words = self.words.iter().filter(|(key, _)| is_secret(key));
+        words.filter_map(|(_, value)| value.as_deref())
+    }
+
     /// The command line that actions may see: no token, no passwords.
     pub fn masked(&self) -> String {
-        let secret = |key: &str| key == "farrier.token" || key.contains("password");
         let mut text = String::new();
-        for (key, value) in self.words.iter().filter(|(key, _)| !secret(key)) {
+        for (key, value) in self.words.iter().filter(|(key, _)| !is_secret(key)) {
             if !text.is_empty() {
                 text.push(' ');
             }
@@ -96,6 +101,11 @@ impl Cmdline {
         text.push('\n');
         text
     }
+}
+
+/// Whether the value of a parameter is a token or a password.
+fn is_secret(key: &str) -> bool {
+    key == "farrier.token" || key.contains("password")
 }
 
 /// Go's `strconv.ParseBool`, where anything else counts as false, as in upstream's actions.

@@ -33,6 +33,7 @@ mod pull_settings;
 mod runtime;
 pub mod screen;
 pub mod setting;
+mod sight;
 mod start;
 #[cfg(feature = "containerd")]
 mod stores;

@@ -301,7 +301,7 @@ impl SimulatedAgent {
                             next.extend(self.core.handle(SystemTime::now(), ended));
                         }
                         Order::Detach | Order::Leave(_) => return Ok(()),
-                        Order::Say(_) | Order::Stop { .. } => {}
+                        Order::Look(_) | Order::Say(_) | Order::Stop { .. } => {}
                     }
                 }
                 orders = next;

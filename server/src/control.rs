@@ -50,6 +50,8 @@ pub struct Config {
     pub boot_log_entries: u64,
     /// A machine that was out of contact for so long has lost its attempt. Only time counts in which it could have been heard.
     pub lost_after: Duration,
+    /// A machine that has something to run and was not heard for so long is shown as silent.
+    pub silent_after: Duration,
     /// How long after its end a workflow is archived: its rows become one blob.
     pub archive_after: Duration,
     /// How long after its end a workflow is deleted; `None`: never.
@@ -89,6 +91,7 @@ impl Default for Config {
             log_bytes: 4 * 1024 * 1024,
             boot_log_entries: 2_000,
             lost_after: Duration::from_secs(5 * 60),
+            silent_after: Duration::from_secs(30),
             archive_after: Duration::from_secs(60),
             keep_ended: None,
             keep_events: Kept::default(),

@@ -98,6 +98,24 @@ fn a_built_in_action_has_its_variables_from_it_above_its_task_s_environment() {
     assert_eq!((disk.disk.as_str(), disk.whole), ("/dev/vda1", false));
 }
 
+/// What it writes nobody knows, and then it may be any disk.
+#[test]
+fn exec_writes_a_disk_only_where_it_is_told_that_it_may() {
+    for (fields, want) in [
+        ("environment: {CMD_LINE: lsblk}", None),
+        ("environment: {CMD_LINE: lsblk, WRITE: 'no'}", None),
+        ("environment: {CMD_LINE: lsblk, WRITE: 'true'}", Some("")),
+        ("input: {cmd_line: lsblk, write: true}", Some("")),
+        ("input: {cmd_line: lsblk, write: false}", None),
+    ] {
+        let mut script = with("exec", fields);
+        let attempt = handed_out(&mut script, json!({}));
+        let disk = DiskUse::of(script.state(), &script.dispatch(&attempt).attempt);
+        assert_eq!(disk.as_ref().map(|disk| disk.disk.as_str()), want, "{fields}");
+        assert!(disk.is_none_or(|disk| !disk.whole));
+    }
+}
+
 /// The agent heeds `http_proxy` before `HTTP_PROXY`.
 #[test]
 fn an_input_goes_before_the_task_s_environment_in_either_spelling() {

@@ -113,6 +113,7 @@ fn a_field_that_a_built_in_action_has_no_use_for_is_refused() {
     );
     // Of a command all fields are its own; of somebody else's image, too.
     check("cexec", "input: {users: [ann], block_device: /dev/vda1}", &[]);
+    check("exec", "input: {users: [ann], cmd_line: lsblk, write: true}", &[]);
     check("alpine", "input: {dest_dsk: [a]}", &[]);
     check("'${{ \"reboot\" }}'", "input: {when: now}", &[]);
     // What an expression gives is not known yet.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use proto::v1;
 use tokio::process::Command;
 
-use super::chroot::{Shown, Spec};
+use super::chroot::{Shown, Spec, World};
 use super::command_line;
 use super::environment::Environment;
 use super::image_root;
@@ -41,13 +41,7 @@ pub(super) async fn run(
 ) -> Result<Done, Failure> {
     let hint = env.required("BLOCK_DEVICE")?;
     let fs_type = env.required("FS_TYPE")?.to_owned();
-    let text = env.required("CMD_LINE")?;
-    let commands = command_line::commands(text, env.optional("DEFAULT_INTERPRETER")).map_err(|why| {
-        Failure::new(
-            "BadVariable",
-            format!("environment variable CMD_LINE cannot be run: {why}"),
-        )
-    })?;
+    let commands = commands(env)?;
     let device = target::resolve(hint).await?;
     if env.optional("CHROOT").is_none() {
         bring_tools(&commands, place, feed, halt).await?;
@@ -56,9 +50,13 @@ pub(super) async fn run(
     let mounts = place.mounts.clone();
     let mounted = blocking(move || Mounted::mount(&mounts, &device, &fs_type)).await?;
     feed.touches_disk();
+    let root = mounted.path().to_owned();
     let mut spec = Spec {
-        mounted_at: mounted.path().to_owned(),
-        chroot: env.optional("CHROOT").is_some(),
+        action: action.native.clone(),
+        world: match env.optional("CHROOT") {
+            Some(_) => World::Inside(root),
+            None => World::Beside(root),
+        },
         commands,
         environment: action.environment.clone().into_iter().collect(),
         host_processes: action.pid == "host",
@@ -116,8 +114,22 @@ pub(super) async fn run(
     })
 }
 
+/// What is to be run, one after the other.
+///
+/// # Errors
+/// `MissingVariable`, `BadVariable`.
+pub(super) fn commands(env: &Environment<'_>) -> Result<Vec<Vec<String>>, Failure> {
+    let text = env.required("CMD_LINE")?;
+    command_line::commands(text, env.optional("DEFAULT_INTERPRETER")).map_err(|why| {
+        Failure::new(
+            "BadVariable",
+            format!("environment variable CMD_LINE cannot be run: {why}"),
+        )
+    })
+}
+
 /// Brings the programs of the boot image that the commands name; what it has not is looked for as it is.
-async fn bring_tools(
+pub(super) async fn bring_tools(
     commands: &[Vec<String>],
     place: &Place,
     feed: &Feed,
@@ -146,10 +158,9 @@ async fn bring_tools(
 /// # Errors
 /// `BadRoot`: it is no root of a system, or its folders are none.
 fn needed(spec: &Spec) -> Result<Vec<MountPoints>, Failure> {
-    if !spec.chroot {
+    let World::Inside(root) = &spec.world else {
         return Ok(Vec::new());
-    }
-    let root = &spec.mounted_at;
+    };
     let mut made = Vec::new();
     for folder in image_root::NEEDED {
         let points = MountPoints::make(root, &[folder]).map_err(|e| {
@@ -179,7 +190,7 @@ fn no_input(e: &io::Error) -> Failure {
 ///
 /// # Errors
 /// They cannot be shown in the image; it is left as it is then.
-fn show(
+pub(super) fn show(
     spec: &mut Spec,
     scratch: &Scratch,
     setting: Setting,
@@ -189,16 +200,12 @@ fn show(
         (scratch.workflow(), scratch::WORKFLOW),
         (scratch.run(), scratch::RUN),
     ];
-    let mount_points = if spec.chroot {
+    let mount_points = match &spec.world {
         // The one for outputs lies in a /run of the command's own.
-        Some(MountPoints::make(
-            &spec.mounted_at,
-            &["workflow", image_root::RUN],
-        )?)
-    } else {
-        None
+        World::Inside(root) => Some(MountPoints::make(root, &["workflow", image_root::RUN])?),
+        _ => None,
     };
-    let in_place = !spec.chroot && setting == Setting::Host;
+    let in_place = matches!(spec.world, World::Beside(_) | World::Own) && setting == Setting::Host;
     let [workflow, run] = seen
         .each_ref()
         .map(|(from, at)| if in_place { from.clone() } else { PathBuf::from(at) });
@@ -213,7 +220,7 @@ fn show(
 }
 
 /// Runs the agent's own binary as `chroot-exec`, which is told the spec on standard input.
-async fn run_child(spec: &Spec, own: &Path, feed: &Feed, halt: &Halt) -> Result<Ended, Failure> {
+pub(super) async fn run_child(spec: &Spec, own: &Path, feed: &Feed, halt: &Halt) -> Result<Ended, Failure> {
     let text = serde_json::to_vec(spec)
         .map_err(|e| Failure::new("StartFailed", format!("describing the command failed: {e}")))?;
     let mut command = Command::new(own);

@@ -1,4 +1,4 @@
-//! `farrier-agent chroot-exec`: the single-threaded process that runs commands in another root.
+//! `farrier-agent chroot-exec`: the single-threaded process that runs commands of an action, in another root or in the agent's own.
 //!
 //! Rust code is never forked from the worker, which has threads; this process has one. It reads a [`Spec`] from
 //! standard input, takes mount and PID namespaces of its own, and forks: first the namespace's PID 1, which mounts,
@@ -22,7 +22,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, UnlinkatFlags, chdir, chroot, execve, fork, unlinkat};
 use serde::{Deserialize, Serialize};
 
-use super::image_root;
+use super::{image_root, read_only};
 
 /// Nobody describes a command with more than this.
 const MAX_SPEC_BYTES: u64 = 4 << 20;
@@ -34,10 +34,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// What to run where.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Spec {
-    /// Where the worker mounted the filesystem.
-    pub(super) mounted_at: PathBuf,
-    /// The filesystem becomes the command's root.
-    pub(super) chroot: bool,
+    /// The action's, in front of what is said in its name.
+    pub(super) action: String,
+    pub(super) world: World,
     pub(super) commands: Vec<Vec<String>>,
     pub(super) environment: BTreeMap<String, String>,
     /// The machine's processes are seen, and may stay (`pid: host`).
@@ -47,6 +46,19 @@ pub(super) struct Spec {
     /// Seen as /etc/resolv.conf.
     pub(super) resolv_conf: Option<String>,
     pub(super) shown: Vec<Shown>,
+}
+
+/// What the command sees.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) enum World {
+    /// That of the agent, with a filesystem that the worker has mounted there.
+    Beside(PathBuf),
+    /// A filesystem that the worker has mounted there, as its root.
+    Inside(PathBuf),
+    /// That of the agent.
+    Own,
+    /// That of the agent, and it can change nothing of it.
+    ReadOnly,
 }
 
 /// A folder of the worker's that the command sees somewhere.
@@ -62,12 +74,17 @@ pub(super) struct Shown {
 pub fn serve() -> ExitCode {
     // The worker's death must not leave a command behind that nobody watches.
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-    match read_spec().and_then(|spec| run(&spec)) {
+    let said = |by: &str, e: io::Error| {
+        eprintln!("{by}: {e}");
+        ExitCode::from(NOT_RUN as u8)
+    };
+    let spec = match read_spec() {
+        Ok(spec) => spec,
+        Err(e) => return said("chroot-exec", e),
+    };
+    match run(&spec) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
-        Err(e) => {
-            eprintln!("cexec: {e}");
-            ExitCode::from(NOT_RUN as u8)
-        }
+        Err(e) => said(&spec.action, e),
     }
 }
 
@@ -94,7 +111,7 @@ fn run(spec: &Spec) -> io::Result<i32> {
             let code = match set_up(spec).and_then(|()| run_commands(spec)) {
                 Ok(code) => code,
                 Err(e) => {
-                    eprintln!("cexec: {e}");
+                    eprintln!("{}: {e}", spec.action);
                     NOT_RUN
                 }
             };
@@ -114,8 +131,12 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         mount(none, &shown.from, none, flags, none).map_err(|e| named("making /workflow read-only", e))?;
     }
     let cmdline = spec.cmdline.as_deref().map(ShownText::make).transpose()?;
-    if spec.chroot {
-        let root = spec.mounted_at.as_path();
+    if spec.world == World::ReadOnly {
+        let mounting = read_only::Mounting::begin(&spec.shown)?;
+        mount_proc(spec, cmdline)?;
+        return mounting.finish();
+    }
+    if let World::Inside(root) = &spec.world {
         image_root::furnish(root, &spec.shown, spec.resolv_conf.as_deref())?;
         // From here on a link leads where the command's own would.
         chroot(root).map_err(|e| named("changing root", e))?;
@@ -123,9 +144,11 @@ fn set_up(spec: &Spec) -> io::Result<()> {
         // The image's /proc is what decides: a fresh one shows the namespace's own processes.
         mount_proc(spec, cmdline)?;
     } else {
-        // Where upstream mounts it.
-        std::fs::create_dir_all("/mountAction")?;
-        bind(&spec.mounted_at, Path::new("/mountAction"), MsFlags::empty())?;
+        if let World::Beside(mounted) = &spec.world {
+            // Where upstream mounts it.
+            std::fs::create_dir_all("/mountAction")?;
+            bind(mounted, Path::new("/mountAction"), MsFlags::empty())?;
+        }
         for (from, at) in spec.shown.iter().filter_map(Shown::elsewhere) {
             std::fs::create_dir_all(at)?;
             bind(from, at, MsFlags::empty())?;
@@ -199,7 +222,9 @@ fn run_commands(spec: &Spec) -> io::Result<i32> {
         // SAFETY: this process has one thread, so the child may run any code.
         let code = match unsafe { fork() }? {
             ForkResult::Parent { child } => wait_for(child)?,
-            ForkResult::Child => std::process::exit(become_command(command, path, &environment)),
+            ForkResult::Child => {
+                std::process::exit(become_command(&spec.action, command, path, &environment))
+            }
         };
         if code != 0 {
             return Ok(code);
@@ -209,7 +234,7 @@ fn run_commands(spec: &Spec) -> io::Result<i32> {
 }
 
 /// Returns only when no such program could be started; then the code to exit with.
-fn become_command(command: &[String], path: &str, environment: &[CString]) -> i32 {
+fn become_command(action: &str, command: &[String], path: &str, environment: &[CString]) -> i32 {
     // SAFETY: the default handlers are the kernel's.
     unsafe {
         let _ = signal(Signal::SIGTERM, SigHandler::SigDfl);
@@ -221,7 +246,7 @@ fn become_command(command: &[String], path: &str, environment: &[CString]) -> i3
         .map(|word| CString::new(word.as_str()).ok())
         .collect();
     let (Some(words), Some(program)) = (words, command.first()) else {
-        eprintln!("cexec: a word of the command holds a zero byte");
+        eprintln!("{action}: a word of the command holds a zero byte");
         return NOT_RUN;
     };
     let mut refused = None;
@@ -233,9 +258,9 @@ fn become_command(command: &[String], path: &str, environment: &[CString]) -> i3
         }
     }
     match refused {
-        Some(e) => eprintln!("cexec: {program} could not be run: {}", e.desc()),
+        Some(e) => eprintln!("{action}: {program} could not be run: {}", e.desc()),
         None => eprintln!(
-            "cexec: {program} was not found in {}",
+            "{action}: {program} was not found in {}",
             if program.contains('/') { "this root" } else { path }
         ),
     }

@@ -13,6 +13,7 @@ pub mod command_line;
 mod container;
 mod download;
 mod environment;
+mod exec;
 mod feed;
 mod growpart;
 mod halt;
@@ -33,6 +34,7 @@ mod process;
 mod programs;
 mod qemuimg2disk;
 mod raid;
+mod read_only;
 mod reboot;
 mod remote;
 mod scratch;
@@ -70,10 +72,11 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 16] = [
+pub const NATIVE: [&str; 17] = [
     "archive2disk",
     "cexec",
     "download",
+    "exec",
     "growpart",
     "image2disk",
     "kexec",
@@ -268,6 +271,7 @@ async fn dispatch(
         "archive2disk" => archive2disk::run(&env, place, feed, halt).await,
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "download" => download::run(run, &env, place, feed, halt).await,
+        "exec" => exec::run(run, &env, place, feed, halt).await,
         "growpart" => growpart::run(&env, feed, halt).await,
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "kexec" => kexec::run(&env, place, feed, halt).await,
@@ -327,6 +331,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
 pub fn variables(native: &str) -> &'static [&'static str] {
     match native {
         "cexec" => &cexec::VARIABLES,
+        "exec" => &exec::VARIABLES,
         native => known_variables(native).unwrap_or_default(),
     }
 }

@@ -102,6 +102,12 @@ pub fn change(change: impl FnOnce(&mut State)) {
     CHANGED.notify_all();
 }
 
+/// What is known now.
+pub fn now() -> State {
+    let screen = SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    screen.0.clone().unwrap_or_default()
+}
+
 /// What is known, if it has changed since the last time; waits so long for that.
 fn changed(at_most: Duration) -> Option<State> {
     let screen = SCREEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -81,9 +81,7 @@ impl Panel {
 
     fn draw(&mut self) {
         let (width, height) = size(&self.terminal);
-        let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-        let uptime_s = uptime.map_or(0, |time| Duration::from(time).as_secs());
-        let text = escaped(&render(&self.state, width, height, uptime_s));
+        let text = escaped(&render(&self.state, width, height, uptime_s()));
         // A terminal that is gone must not stop the machine.
         let _ = self.terminal.write_all(text.as_bytes());
     }
@@ -117,6 +115,12 @@ fn escaped(lines: &[String]) -> String {
         text.push_str(&format!("\x1b[{};1H{line}\x1b[K", row + 1));
     }
     text
+}
+
+/// Whole seconds since the kernel started.
+pub fn uptime_s() -> u64 {
+    let uptime = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    uptime.map_or(0, |time| Duration::from(time).as_secs())
 }
 
 /// Columns and rows.

@@ -49,6 +49,8 @@ pub enum Order {
     Detach,
     /// Leave now: reboot or power off.
     Leave(Leaving),
+    /// Tell what is seen there now.
+    Look(v1::Look),
     /// Put this report into the journal before anything that follows.
     Record(v1::Report),
     /// Say this on the console.
@@ -211,6 +213,7 @@ impl Core {
                     orders.push(Order::Leave(how));
                 }
             }
+            FromServer::Look(look) => orders.push(Order::Look(look)),
             FromServer::Idle(idle) => orders.push(Order::Say(format!("{WAITING}{}", idle.reason))),
         }
     }

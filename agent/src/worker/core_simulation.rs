@@ -209,7 +209,7 @@ impl World {
                     assert_eq!(grace, Duration::from_secs(1));
                     self.asked = true;
                 }
-                Order::Leave(_) | Order::Say(_) => {}
+                Order::Leave(_) | Order::Look(_) | Order::Say(_) => {}
             }
         }
     }

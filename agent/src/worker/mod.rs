@@ -46,6 +46,7 @@ use crate::own_containerd;
 use crate::screen::render::how_far;
 use crate::screen::{self, Doing, Trouble};
 use crate::setting::Setting;
+use crate::sight;
 #[cfg(feature = "containerd")]
 use crate::stores::Stores;
 use crate::supervisor::{EXIT_KEXEC, EXIT_POWEROFF, EXIT_REBOOT};
@@ -464,6 +465,7 @@ impl Worker {
                     None if !self.lasts.is_empty() => {}
                     None => self.leave = Some(how),
                 },
+                Order::Look(look) => self.outbox.push_back(ToServer::Seen(sight::answer(&look))),
                 Order::Record(report) => {
                     let mut recorded = self.journal.record(&report);
                     if self.journal.is_long() {

@@ -6,6 +6,8 @@ use super::ago;
 
 /// What is left of 80 columns beside the name of a field.
 const WIDTH: usize = 67;
+/// Partitions that are named; the rest is counted.
+const MAX_PARTITIONS: usize = 8;
 /// Lines of one field; the rest is counted.
 const MAX_LINES: usize = 24;
 
@@ -161,11 +163,7 @@ fn firmware(of: &HardwareInventory) -> String {
 
 fn disk(disk: &BlockDevice) -> String {
     let kind = if disk.rotational { "rotational" } else { "" };
-    let on_it = match (disk.partition_table.as_str(), disk.partitions.len()) {
-        ("", _) => disk.filesystem.clone(),
-        (table, 1) => format!("{table}, 1 partition"),
-        (table, count) => format!("{table}, {count} partitions"),
-    };
+    let on_it = table_of(disk);
     let sectors = match disk.logical_sector_bytes {
         0 | 512 => String::new(),
         bytes => format!("sectors of {bytes} B"),
@@ -189,6 +187,47 @@ fn disk(disk: &BlockDevice) -> String {
         on_it,
     ];
     line(&[name.trim_end(), &joined(&facts)])
+}
+
+/// `gpt, 3 partitions`, `ext4`, or nothing.
+fn table_of(disk: &BlockDevice) -> String {
+    match (disk.partition_table.as_str(), disk.partitions.len()) {
+        ("", _) => disk.filesystem.clone(),
+        (table, 1) => format!("{table}, 1 partition"),
+        (table, count) => format!("{table}, {count} partitions"),
+    }
+}
+
+/// What is on a disk, with its filesystems: `gpt, 2 partitions: 1 vfat "EFI", 2 ext4 "root"`.
+pub(crate) fn on_it(disk: &BlockDevice) -> String {
+    let partitions = disk.partitions.iter().map(|partition| {
+        let label = match partition.label.as_str() {
+            "" => String::new(),
+            label => format!("{label:?}"),
+        };
+        let number = partition.number.to_string();
+        let filesystem = match partition.filesystem.as_str() {
+            "" => "unknown",
+            filesystem => filesystem,
+        };
+        words(&[&number, filesystem, &label])
+    });
+    let all: Vec<String> = partitions.collect();
+    let shown = all
+        .iter()
+        .take(MAX_PARTITIONS)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let more = match all.len().saturating_sub(MAX_PARTITIONS) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    match (table_of(disk), shown.as_str()) {
+        (text, "") if text.is_empty() => "nothing that is known".to_owned(),
+        (text, "") => text,
+        (text, shown) => format!("{text}: {shown}{more}"),
+    }
 }
 
 fn interface(interface: &NetworkInterface) -> String {
@@ -361,6 +400,25 @@ mod tests {
             }),
             ..HardwareInventory::default()
         }
+    }
+
+    #[test]
+    fn what_is_on_a_disk_is_said_with_its_filesystems() {
+        let partition = |number, filesystem: &str, label: &str| proto::v1::Partition {
+            number,
+            filesystem: filesystem.into(),
+            label: label.into(),
+            ..Default::default()
+        };
+        let mut disk = BlockDevice::default();
+        assert_eq!(on_it(&disk), "nothing that is known");
+        disk.filesystem = "xfs".into();
+        assert_eq!(on_it(&disk), "xfs");
+        disk.partition_table = "gpt".into();
+        disk.partitions = vec![partition(1, "vfat", "EFI"), partition(2, "", "")];
+        assert_eq!(on_it(&disk), "gpt, 2 partitions: 1 vfat \"EFI\", 2 unknown");
+        disk.partitions = (1..=10).map(|number| partition(number, "ext4", "")).collect();
+        assert!(on_it(&disk).ends_with("8 ext4, and 2 more"), "{}", on_it(&disk));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use proto::v1::agent_service_client::AgentServiceClient;
 use proto::v1::report::Outcome;
 use proto::v1::{
-    AgentMessage, Failed, Hello, LogLines, Progress, Report, RunAction, Started, Succeeded, agent_message,
-    server_message,
+    AgentMessage, Failed, HardwareInventory, Hello, LogLines, Progress, Report, RunAction, Seen, Sight,
+    Started, Succeeded, agent_message, server_message,
 };
 use server::Config;
 use store::{MemoryStore, StoreHandle};
@@ -148,6 +148,31 @@ impl Agent {
             stage: "download".into(),
         };
         send(&self.to, agent_message::Kind::Progress(progress)).await;
+    }
+
+    /// What its machine is made of.
+    pub(crate) async fn tells(&self, inventory: HardwareInventory) {
+        send(&self.to, agent_message::Kind::Inventory(Box::new(inventory))).await;
+    }
+
+    /// Answers the next look at its machine.
+    pub(crate) async fn shows(&mut self, text: &str) -> Sight {
+        loop {
+            let message = tokio::time::timeout(WITHIN, self.from.message()).await;
+            let message = message
+                .expect("in time")
+                .expect("an open stream")
+                .expect("an open stream");
+            if let Some(server_message::Kind::Look(look)) = message.kind {
+                let seen = Seen {
+                    id: look.id,
+                    text: text.into(),
+                    ..Seen::default()
+                };
+                send(&self.to, agent_message::Kind::Seen(seen)).await;
+                return look.sight();
+            }
+        }
     }
 
     pub(crate) async fn log(&self, run: &RunAction, lines: &[&str]) {

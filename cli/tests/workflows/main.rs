@@ -12,6 +12,7 @@ mod filters;
 mod follow;
 mod harness;
 mod hostile;
+mod look;
 mod many;
 mod once;
 mod people;

@@ -6,6 +6,7 @@
 mod admission;
 mod credential;
 mod data;
+mod looks;
 pub(crate) mod pull;
 pub(crate) mod registry;
 mod session;

@@ -10,6 +10,7 @@ use proto::v1::ActionProgress;
 use tokio::sync::Notify;
 use workflow::engine::UnixMillis;
 
+use super::looks::Looks;
 use crate::clock;
 use crate::workflows::logs::Progress;
 
@@ -31,6 +32,8 @@ pub(crate) struct Handle {
     heard: AtomicU64,
     /// How far the action is that runs there, as it was told last.
     progress: Mutex<Option<Progress>>,
+    /// Who waits for what the agent sees.
+    pub(crate) looks: Looks,
 }
 
 /// By the machines' names: one machine is one agent, whichever of its NICs it booted from.
@@ -81,6 +84,7 @@ impl Registry {
             lacks_containerd: AtomicBool::new(false),
             heard: AtomicU64::new(clock::wall()),
             progress: Mutex::default(),
+            looks: Looks::default(),
             poked: Notify::new(),
             replaced: Notify::new(),
             turn,
@@ -105,6 +109,11 @@ impl Registry {
     /// When the attached agent of a machine was last heard; `None` when it is not attached.
     pub(crate) fn heard(&self, machine: &str) -> Option<UnixMillis> {
         Some(self.lock().get(machine)?.last_heard())
+    }
+
+    /// The session of a machine, if it is attached.
+    pub(crate) fn session(&self, machine: &str) -> Option<Arc<Handle>> {
+        self.lock().get(machine).cloned()
     }
 
     /// How far the action is that runs on a machine, as it told last.

@@ -172,6 +172,7 @@ impl Session {
                     None => Err(End::Gone("the agent ended the stream".into())),
                 },
                 () = handle.poked.notified() => Box::pin(self.look_for_work()).await,
+                look = handle.looks.next() => Box::pin(self.send(server_message::Kind::Look(look))).await,
                 () = flush, if due.is_some() => Box::pin(self.flush_logs()).await,
                 end = self.ended() => Err(end),
             };
@@ -294,6 +295,10 @@ impl Session {
             Some(agent_message::Kind::Heartbeat(_)) => Ok(()),
             Some(agent_message::Kind::Inventory(inventory)) => {
                 Ok(self.keep_inventory(inventory, Told::Whole).await?)
+            }
+            Some(agent_message::Kind::Seen(seen)) => {
+                self.handle.looks.answered(seen);
+                Ok(())
             }
             Some(agent_message::Kind::Hello(_)) => Err(End::Told(Status::invalid_argument(
                 "Hello may only be said once in a stream",

@@ -17,7 +17,7 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 25] = [
+const VIEWERS: [&str; 26] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",
@@ -34,6 +34,7 @@ const VIEWERS: [&str; 25] = [
     "ListTemplates",
     "ListWebhooks",
     "ListWorkflows",
+    "LookAtMachine",
     "MissingImageBlobs",
     "RenderTemplate",
     "WaitWorkflow",

@@ -175,6 +175,15 @@ impl ControlService for ControlPlane {
         ))
     }
 
+    async fn look_at_machine(
+        &self,
+        request: Request<LookAtMachineRequest>,
+    ) -> Result<Response<LookAtMachineResponse>, Status> {
+        let reach = caller(&request)?.reach;
+        let seen = self.look_at(&reach, request.into_inner());
+        Ok(Response::new(seen.await?))
+    }
+
     async fn set_secret(&self, request: Request<SetSecretRequest>) -> Result<Response<Secret>, Status> {
         let caller = caller(&request)?;
         let SetSecretRequest {

@@ -7,7 +7,6 @@ use workflow::engine::{self, UnixMillis};
 use super::convert::{self, Live};
 use crate::agents::{Agent, agent_key};
 use crate::control::ControlPlane;
-use crate::workflows::silence::SHOWN_AFTER;
 use coordinator::database::View;
 use coordinator::machines::{self, Inventory, Machine};
 use coordinator::namespaces::Reach;
@@ -47,7 +46,7 @@ impl ControlPlane {
             agent,
             boots_next,
             running_workflow: work.holder().map(str::to_owned).or(open).unwrap_or_default(),
-            silent: work.current.is_some() && silence >= SHOWN_AFTER,
+            silent: work.current.is_some() && silence >= self.inner.config.silent_after,
             work,
             told,
         };

@@ -11,8 +11,6 @@ use crate::control::{ControlPlane, Inner};
 use crate::tasks::caught;
 use coordinator::Input;
 
-/// A machine that was not heard for so long is shown as silent.
-pub(crate) const SHOWN_AFTER: Duration = Duration::from_secs(30);
 /// The longest time between two looks.
 const MAX_TICK: Duration = Duration::from_secs(1);
 

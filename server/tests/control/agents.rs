@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use coordinator::netboot::Next;
 use proto::v1::{
-    BootOutcome, BootStage, GetMachineRequest, Succeeded, WorkflowLogsRequest, report, server_message,
+    BootOutcome, BootStage, GetMachineRequest, LookAtMachineRequest, Seen, Sight, Succeeded,
+    WorkflowLogsRequest, agent_message, report, server_message,
 };
 use server::Config;
 use store::StoreHandle;
@@ -498,4 +499,82 @@ async fn shows_whether_a_machine_is_attached() {
     );
     drop(agent);
     server.boot_log("node1", |entry| entry.what == "DETACH").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_sees_is_asked_in_its_session_and_who_is_not_there_is_said() {
+    let (server, _dir) = Server::with_machine().await;
+    let client = server.client().await;
+    let ask = |sight: Sight| {
+        let mut client = client.clone();
+        let request = LookAtMachineRequest {
+            name_or_mac: MAC.into(),
+            sight: sight.into(),
+        };
+        async move {
+            let answer = client.look_at_machine(request).await;
+            answer.map(tonic::Response::into_inner)
+        }
+    };
+    let refused = |answer: Result<proto::v1::LookAtMachineResponse, tonic::Status>, code, words: &str| {
+        let status = answer.expect_err("a refusal");
+        assert_eq!(status.code(), code, "{status}");
+        assert!(status.message().contains(words), "{status}");
+    };
+    let never = "no agent of machine node1 is attached; none ever was";
+    refused(ask(Sight::Screen).await, Code::FailedPrecondition, never);
+    refused(
+        ask(Sight::Unspecified).await,
+        Code::InvalidArgument,
+        "SIGHT_SCREEN",
+    );
+
+    let mut agent = server.attach(hello("k1")).await.expect("attach");
+    agent.idle().await;
+    let seen = |id: u64, text: &str, problem: &str| {
+        agent_message::Kind::Seen(Seen {
+            id,
+            text: text.into(),
+            problem: problem.into(),
+            ..Seen::default()
+        })
+    };
+    for (sight, text, problem) in [
+        (Sight::KernelLog, "[    0.0] Linux\n[    1.0] eth0", ""),
+        (Sight::Screen, "Farrier", ""),
+        (Sight::KernelLog, "", "the kernel's log cannot be read"),
+    ] {
+        let asked = tokio::spawn(ask(sight));
+        let server_message::Kind::Look(look) = agent.next().await.expect("open") else {
+            panic!("no look")
+        };
+        assert_eq!(look.sight(), sight);
+        // Of an earlier one: it is nobody's.
+        agent.send(seen(look.id + 7, "stale", "")).await;
+        agent.send(seen(look.id, text, problem)).await;
+        let answer = asked.await.expect("it runs");
+        match problem {
+            "" => {
+                let answer = answer.expect("seen");
+                assert_eq!((answer.machine.as_str(), answer.text.as_str()), ("node1", text));
+                assert!(answer.at.is_some());
+            }
+            problem => refused(answer, Code::FailedPrecondition, problem),
+        }
+    }
+    // It goes away before it answers, and then it is not there.
+    let asked = tokio::spawn(ask(Sight::Screen));
+    assert!(matches!(agent.next().await, Ok(server_message::Kind::Look(_))));
+    drop(agent);
+    refused(
+        asked.await.expect("it runs"),
+        Code::FailedPrecondition,
+        "went away before it answered",
+    );
+    server.boot_log("node1", |entry| entry.what == "DETACH").await;
+    refused(
+        ask(Sight::Screen).await,
+        Code::FailedPrecondition,
+        "; the last was heard at 20",
+    );
 }

@@ -269,6 +269,7 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
             "ApplyMachines" => apply(call, &mut eve).await,
             "GetMachine" => of_machine!(call, eve, get_machine, GetMachineRequest),
             "DeleteMachine" => of_machine!(call, eve, delete_machine, DeleteMachineRequest),
+            "LookAtMachine" => of_machine!(call, eve, look_at_machine, LookAtMachineRequest),
             "BootMachineDisk" => of_machine!(call, eve, boot_machine_disk, BootMachineDiskRequest),
             "ListMachines" => {
                 let ask = |namespace: &str| ListMachinesRequest {

@@ -225,7 +225,7 @@ impl World {
                     self.leaves(machine, how);
                     return;
                 }
-                Order::Record(_) | Order::Say(_) => {}
+                Order::Look(_) | Order::Record(_) | Order::Say(_) => {}
                 Order::Send(message) => {
                     if let Some(stream) = boot.stream {
                         self.send_up(stream, message);
@@ -496,6 +496,7 @@ fn heard(message: &FromServer) -> String {
         FromServer::Stop(stop) => format!("stop {}: {}", stop.attempt_id, stop.reason),
         FromServer::Acknowledged(acknowledged) => format!("acknowledged up to {}", acknowledged.sequence),
         FromServer::Idle(idle) => format!("idle: {}", idle.reason),
+        FromServer::Look(look) => format!("look {}", look.id),
     }
 }
 

@@ -97,6 +97,12 @@ impl DiskUse {
         };
         let (disk, whole) = match action.native().map(|native| native.writes) {
             Some(Writes::Nothing) => return None,
+            Some(Writes::Anything { switch }) => {
+                match variable(switch).is_some_and(|value| is_switched_on(&value)) {
+                    true => (String::new(), false),
+                    false => return None,
+                }
+            }
             Some(Writes::Files { disk }) => (variable(disk)?, false),
             Some(Writes::WholeDisk { disk }) => (variable(disk)?, true),
             // What an image of somebody else's does, nobody knows.
@@ -104,6 +110,11 @@ impl DiskUse {
         };
         Some(Self { disk, whole })
     }
+}
+
+/// As the agent reads switches: Go's `strconv.ParseBool`, anything else is off.
+pub fn is_switched_on(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True")
 }
 
 impl Disks {

@@ -89,7 +89,7 @@ impl Native {
 
     /// It runs a command that reads its input.
     fn has_command(&self) -> bool {
-        self.name == "cexec"
+        matches!(self.name, "cexec" | "exec")
     }
 
     fn unknown(&self, field: &str) -> String {
@@ -109,6 +109,12 @@ impl Native {
 }
 
 impl Action {
+    /// What a variable of it says, as the template has it: its input goes before its environment, and that before its task's. May hold `${{ }}`.
+    pub fn variable(&self, of_task: &BTreeMap<String, String>, name: &str) -> Option<String> {
+        let of_environment = || self.environment.get(name).or_else(|| of_task.get(name));
+        self.set_by_input().get(name).or_else(of_environment).cloned()
+    }
+
     /// The variables that its input sets, where it is built into the agent.
     pub(crate) fn set_by_input(&self) -> BTreeMap<&'static str, String> {
         let native = self.native().filter(|_| !self.input.is_empty());

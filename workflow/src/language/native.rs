@@ -25,6 +25,10 @@ pub struct Native {
 /// What an action changes on a disk, and the variable that names the disk. Without that variable it changes none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writes {
+    /// Nobody knows what, and only where this switch is on.
+    Anything {
+        switch: &'static str,
+    },
     /// What is in a filesystem on it.
     Files {
         disk: &'static str,
@@ -37,13 +41,14 @@ pub enum Writes {
 }
 
 impl Native {
+    /// Whether it is there to write a disk; one that may do so when it is told to is not.
     pub fn writes_disk(&self) -> bool {
-        self.writes != Writes::Nothing
+        matches!(self.writes, Writes::Files { .. } | Writes::WholeDisk { .. })
     }
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 16] = [
+pub const NATIVE: [Native; 17] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -101,6 +106,12 @@ pub const NATIVE: [Native; 16] = [
             "UID",
             "URL",
         ],
+        lists: &[],
+    },
+    Native {
+        name: "exec",
+        writes: Writes::Anything { switch: "WRITE" },
+        variables: &["CMD_LINE", "DEFAULT_INTERPRETER", "WRITE"],
         lists: &[],
     },
     Native {
@@ -340,7 +351,7 @@ pub(super) fn names_image(text: &str, image: &str) -> bool {
 pub(super) fn names_disk(variable: &str) -> bool {
     NATIVE.iter().any(|native| match native.writes {
         Writes::Files { disk } | Writes::WholeDisk { disk } => disk.eq_ignore_ascii_case(variable),
-        Writes::Nothing => false,
+        Writes::Anything { .. } | Writes::Nothing => false,
     })
 }
 

@@ -300,6 +300,7 @@ impl<'a> Check<'a> {
         ) {
             let cure = match native.name {
                 "cexec" => "cexec runs what CMD_LINE says",
+                "exec" => "exec runs what CMD_LINE says",
                 _ => "it is told what to do by its environment",
             };
             let message = format!("command of action {name:?} has no effect: {cure}");

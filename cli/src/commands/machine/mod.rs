@@ -1,9 +1,11 @@
 //! `farrier machine`.
 
 mod apply;
+mod disks;
 mod edit;
 mod label;
 mod listing;
+mod look;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -49,6 +51,39 @@ Examples:
         /// Its name, MAC or address; several are shown one by one
         #[arg(required = true, value_name = "MACHINE")]
         machines: Vec<String>,
+    },
+    /// Show the disks of machines, and what is on them, as their agents told last
+    #[command(after_help = "\
+Examples:
+  farrier machine disks node1
+  farrier machine disks node1 node2 -o json | jq -r '.[] | select(.health == \"failing\") | .machine + \" \" + .serial'")]
+    Disks {
+        /// Its name, MAC or address; several are shown one by one
+        #[arg(required = true, value_name = "MACHINE")]
+        machines: Vec<String>,
+    },
+    /// Show the kernel's log of a machine that runs the agent, also while an action runs
+    #[command(after_help = "\
+Tokens and passwords of the kernel command line are hidden.
+
+Example:
+  farrier machine dmesg node1 --tail 50")]
+    Dmesg {
+        /// Its name, MAC or address
+        machine: String,
+        /// The last NUMBER lines only
+        #[arg(long, value_name = "NUMBER")]
+        tail: Option<usize>,
+    },
+    /// Show what a person in front of a machine sees that runs the agent, also while an action runs
+    #[command(after_help = "\
+What the agent draws, 80 columns wide. It is shown as well where the machine has no screen.
+
+Example:
+  watch farrier machine screen node1")]
+    Screen {
+        /// Its name, MAC or address
+        machine: String,
     },
     /// List machines
     #[command(after_help = "\
@@ -168,6 +203,9 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
         MachineCommand::Apply { args, dry_run } => apply::apply(args, dry_run, asking).await?,
         MachineCommand::Diff(args) => return apply::diff(args, asking).await,
         MachineCommand::Get { machines } => get(machines, asking).await?,
+        MachineCommand::Disks { machines } => disks::disks(machines, asking).await?,
+        MachineCommand::Dmesg { machine, tail } => look::kernel_log(machine, tail, asking).await?,
+        MachineCommand::Screen { machine } => look::screen(machine, asking).await?,
         MachineCommand::List(args) => listing::list(*args, asking).await?,
         MachineCommand::Label(args) => label::label(args, asking).await?,
         MachineCommand::Edit { machine } => edit::edit(machine, asking).await?,

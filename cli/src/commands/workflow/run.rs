@@ -24,6 +24,8 @@ use crate::views::Workflow;
 #[command(after_help = "\
 Examples:
   farrier run node1 reboot
+  farrier run node1 exec lsblk -o NAME,SIZE,MODEL            looks at the machine; no disk is needed, and none is written
+  farrier run node1 exec --write -- nvme format /dev/nvme0n1   may do whatever root may
   farrier run node1 cexec -e BLOCK_DEVICE=/dev/vda1 -e FS_TYPE=ext4 -e CHROOT=y -- uname -a
   farrier run node1 cexec -i block_device=/dev/vda1 -i fs_type=ext4 -i count=3 -- sh -c 'cat $FARRIER_INPUT'
   farrier run node1 image2disk -e IMG_URL=http://10.77.0.1:7080/images/debian.raw.zst -e DEST_DISK=/dev/vda --timeout 30m
@@ -35,9 +37,12 @@ pub(crate) struct RunArgs {
     machine: String,
     /// The action's image
     image: String,
-    /// The command, for cexec: word by word as it is run, no shell; with -- in front of them
+    /// The command, for exec and cexec: word by word as it is run, no shell; with -- in front of them
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
+    /// With exec: the command may change the machine and its disks; else it can only read
+    #[arg(long)]
+    write: bool,
     /// An environment variable of the action; may be given more than once
     #[arg(short, long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
@@ -183,20 +188,33 @@ fn definition(args: &RunArgs, worker: &str) -> Result<String, Failure> {
     if let Some(name) = native
         && !command.is_empty()
     {
-        if name != "cexec" {
+        if !["cexec", "exec"].contains(&name) {
             return Err(Failure::Usage(format!(
                 "{name} takes no arguments, and these were given: {}; it is told what to do with -e NAME=VALUE",
                 command.join(" ")
             )));
         }
         if environment.contains_key("CMD_LINE") || environment.contains_key("DEFAULT_INTERPRETER") {
-            return Err(Failure::Usage(
-                "cexec has its command as arguments, or in -e CMD_LINE=… (and -e DEFAULT_INTERPRETER=…): give one of them"
-                    .into(),
-            ));
+            return Err(Failure::Usage(format!(
+                "{name} has its command as arguments, or in -e CMD_LINE=… (and -e DEFAULT_INTERPRETER=…): give one of them"
+            )));
         }
         environment.insert("CMD_LINE".into(), one_line(command).into());
         command = &[];
+    }
+    if native == Some("exec") && !environment.contains_key("CMD_LINE") && !input.contains_key("cmd_line") {
+        return Err(Failure::Usage(
+            "exec needs a command: farrier run MACHINE exec COMMAND [WORD…]".into(),
+        ));
+    }
+    if args.write {
+        if native != Some("exec") {
+            return Err(Failure::Usage(format!(
+                "--write has no effect on {}: it is for exec, which reads only without it",
+                args.image
+            )));
+        }
+        environment.insert("WRITE".into(), "true".into());
     }
     let mut action = json!({
         "name": "run",
@@ -326,6 +344,30 @@ mod tests {
         let action = &text["tasks"][0]["actions"][0];
         assert_eq!(action["environment"]["CMD_LINE"], r"sh -c 'echo it'\''s; ls' ''");
         assert_eq!(action["command"], Value::Null);
+    }
+
+    #[test]
+    fn exec_has_its_command_as_arguments_and_writes_only_when_told() {
+        let environment = |line: &[&str]| {
+            let text: Value = serde_json::from_str(&written(line)).unwrap();
+            text["tasks"][0]["actions"][0]["environment"].clone()
+        };
+        assert_eq!(
+            environment(&["node1", "exec", "lsblk", "-f", "--write"]),
+            json!({"CMD_LINE": "lsblk -f --write"})
+        );
+        assert_eq!(
+            environment(&["node1", "exec", "--write", "--", "nvme", "format", "/dev/nvme0n1"]),
+            json!({"CMD_LINE": "nvme format /dev/nvme0n1", "WRITE": "true"})
+        );
+        let refused = |line: &[&str]| {
+            let args = Line::parse_from([&["run"], line].concat()).run;
+            definition(&args, "52:54:00:77:00:0b").unwrap_err().to_string()
+        };
+        assert!(refused(&["n", "exec"]).starts_with("exec needs a command"));
+        assert!(
+            refused(&["n", "cexec", "--write", "--", "ls"]).starts_with("--write has no effect on cexec")
+        );
     }
 
     #[test]

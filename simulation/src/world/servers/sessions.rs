@@ -60,7 +60,11 @@ impl World {
                     session.asks.push_back(Ask::Report(Box::new(report)));
                 }
             }
-            ToServer::Log(_) | ToServer::Progress(_) | ToServer::Heartbeat(_) | ToServer::Inventory(_) => {}
+            ToServer::Log(_)
+            | ToServer::Progress(_)
+            | ToServer::Heartbeat(_)
+            | ToServer::Inventory(_)
+            | ToServer::Seen(_) => {}
         }
         self.serve(server, stream);
         if self.network.is_over(stream, Way::Up) {
