@@ -198,6 +198,30 @@ fn table_of(disk: &BlockDevice) -> String {
     }
 }
 
+/// What is on one partition: `partition 2: ext4 "root", 20 GiB`.
+pub(crate) fn partition_in_words(disk: &BlockDevice, number: u32) -> String {
+    let Some(partition) = disk
+        .partitions
+        .iter()
+        .find(|partition| partition.number == number)
+    else {
+        return format!("no partition {number}, but {}", on_it(disk));
+    };
+    let filesystem = match partition.filesystem.as_str() {
+        "" => "nothing that is known",
+        filesystem => filesystem,
+    };
+    let label = match partition.label.as_str() {
+        "" => String::new(),
+        label => format!("{label:?}"),
+    };
+    format!(
+        "partition {number}: {}, {}",
+        words(&[filesystem, &label]),
+        bytes(partition.size_bytes)
+    )
+}
+
 /// What is on a disk, with its filesystems: `gpt, 2 partitions: 1 vfat "EFI", 2 ext4 "root"`.
 pub(crate) fn on_it(disk: &BlockDevice) -> String {
     let partitions = disk.partitions.iter().map(|partition| {

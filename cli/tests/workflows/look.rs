@@ -214,3 +214,77 @@ fn health_names_a_machine_whose_agent_has_gone_away_in_the_middle() {
     ));
     assert_eq!(listed, "node1\n");
 }
+
+#[test]
+fn a_dry_run_says_what_is_done_to_which_disk_and_makes_nothing() {
+    const TEMPLATE: &str = "\
+version: '1'
+name: debian
+inputs: {disk: {type: string, default: /dev/nvme0n1}}
+tasks:
+  - name: install
+    worker: \"{{.device_1}}\"
+    actions:
+      - {name: write-image, image: image2disk, input: {img_url: 'http://h/debian.raw', dest_disk: '${{ inputs.disk }}'}}
+      - {name: host, image: writefile, input: {dest_disk: /dev/nvme0n1p2, dest_path: /etc/hostname, contents: a, fs_type: ext4, uid: 0, gid: 0, mode: '0644', dirmode: '0755'}}
+      - {name: erase, image: wipe, input: {dest_disk: 'empty=true,pick=smallest'}}
+      - {name: restart, image: reboot}
+";
+    let runtime = Runtime::new().expect("runtime");
+    let (address, agent) = runtime.block_on(prepared(TEMPLATE));
+    let create = |more: &[&str]| {
+        let args = ["workflow", "create", "-t", "debian", "-r", DEVICE, "--dry-run"];
+        farrier(&address, &[&args[..], more].concat())
+    };
+    let before = text(&create(&[]));
+    assert!(
+        before.contains("  not known: no agent of machine node1 has told of its disks yet"),
+        "{before}"
+    );
+    runtime.block_on(agent.tells(HardwareInventory {
+        disks: vec![disk()],
+        ..HardwareInventory::default()
+    }));
+    wait_until(&address, &["machine", "get", "node1", "-o", "json"], |said| {
+        said.contains("nvme0n1")
+    });
+    let said = text(&create(&[]));
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], "workflow debian would do this; nothing was made");
+    assert_eq!(
+        &lines[2..5],
+        [
+            "install / write-image on node1: /dev/nvme0n1",
+            "  the disk is overwritten with http://h/debian.raw: all that is on it is lost",
+            "  disk: /dev/nvme0n1, 894.2 GiB, nvme, Fast SSD 1, serial S1X",
+        ]
+    );
+    assert!(
+        lines[5].starts_with("  on it now: gpt, 2 partitions: 1 vfat \"EFI\", 2 ext4 \"root\" (told 20"),
+        "{said}"
+    );
+    assert!(
+        said.contains("\n  the file /etc/hostname is written into the filesystem; others stay\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("\n  on it now: partition 2: ext4 \"root\", 0 B (told 20"),
+        "{said}"
+    );
+    assert!(
+        said.contains("\n  not known: empty=true,pick=smallest is looked for when it runs"),
+        "{said}"
+    );
+    assert!(!said.contains("restart"), "{said}");
+    let said = text(&create(&["-i", "disk=/dev/sdz"]));
+    assert!(
+        said.contains("machine node1 has told of no disk /dev/sdz, but of /dev/nvme0n1"),
+        "{said}"
+    );
+    let value: Value = serde_json::from_str(&text(&create(&["-o", "json"]))).expect("JSON");
+    assert_eq!(value["writes"][0]["device"]["serial"], "S1X");
+    assert_eq!(value["writes"][1]["partition"], 2);
+    // What creation refuses is refused, and nothing was made of any.
+    assert_eq!(create(&["-i", "disk=1", "-i", "other=2"]).status.code(), Some(1));
+    assert_eq!(text(&farrier(&address, &["workflow", "list", "-o", "name"])), "");
+}

@@ -17,7 +17,7 @@ use super::status;
 use crate::control::ControlPlane;
 
 /// Calls that change nothing.
-const VIEWERS: [&str; 26] = [
+const VIEWERS: [&str; 27] = [
     "BootLog",
     "ExplainWorkflow",
     "FollowEvents",
@@ -36,6 +36,7 @@ const VIEWERS: [&str; 26] = [
     "ListWorkflows",
     "LookAtMachine",
     "MissingImageBlobs",
+    "PreviewWorkflow",
     "RenderTemplate",
     "WaitWorkflow",
     "WatchProgress",

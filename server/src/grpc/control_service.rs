@@ -344,6 +344,15 @@ impl ControlService for ControlPlane {
         Ok(Response::new(answer.await.map_err(status)?))
     }
 
+    async fn preview_workflow(
+        &self,
+        request: Request<CreateWorkflowRequest>,
+    ) -> Result<Response<PreviewWorkflowResponse>, Status> {
+        let caller = caller(&request)?;
+        let answer = self.workflow_previewed(caller, request.into_inner());
+        Ok(Response::new(answer.await.map_err(status)?))
+    }
+
     async fn get_workflow(&self, request: Request<GetWorkflowRequest>) -> Result<Response<Workflow>, Status> {
         let reach = caller(&request)?.reach;
         let id = request.into_inner().id;

@@ -1,13 +1,17 @@
 //! What people make: machines' records and templates that they give, templates that they try, and workflows.
 
 use coordinator::Error;
+use coordinator::disk_writes::DiskWrite;
 use coordinator::machines::{self, Strictness};
 use coordinator::people::Caller;
 use coordinator::templates::Offered;
 use proto::v1::{
-    ApplyMachinesRequest, ApplyMachinesResponse, CreateWorkflowRequest, CreateWorkflowResponse, MachineFile,
-    PutTemplateRequest, RenderTemplateRequest, RenderTemplateResponse, Template,
+    self, ApplyMachinesRequest, ApplyMachinesResponse, CreateWorkflowRequest, CreateWorkflowResponse,
+    MachineFile, PreviewWorkflowResponse, PutTemplateRequest, RenderTemplateRequest, RenderTemplateResponse,
+    Template,
 };
+use serde_json::Value;
+use workflow::engine::UnixMillis;
 
 use super::convert;
 use super::given::{inputs, policy};
@@ -54,25 +58,22 @@ impl ControlPlane {
         caller: Caller,
         request: CreateWorkflowRequest,
     ) -> Result<CreateWorkflowResponse, Error> {
-        let creation = Creation {
-            within: Within::one(&caller, request.namespace),
-            by: caller.name,
-            template: request.template,
-            text: request.text,
-            file: request.source,
-            machine: request.machine,
-            inputs: inputs(&request.inputs_json)?,
-            typed_inputs: request.inputs_text.into_iter().collect(),
-            devices: request.devices.into_iter().collect(),
-            idempotency_key: request.idempotency_key,
-            name: request.name,
-            start_at: request.start_at.map(clock::unix_millis),
-            labels: request.labels.into_iter().collect(),
-            policy: policy(&request.policy)?,
-        };
-        let (workflow, warnings) = self.create_workflow(creation).await?;
+        let (workflow, warnings) = self.create_workflow(asked(caller, request)?).await?;
         let workflow = Some(convert::shown(&workflow, None));
         Ok(CreateWorkflowResponse { workflow, warnings })
+    }
+
+    pub(super) async fn workflow_previewed(
+        &self,
+        caller: Caller,
+        request: CreateWorkflowRequest,
+    ) -> Result<PreviewWorkflowResponse, Error> {
+        let preview = self.preview_workflow(asked(caller, request)?).await?;
+        Ok(PreviewWorkflowResponse {
+            name: preview.name,
+            warnings: preview.warnings,
+            writes: preview.writes.into_iter().map(disk_write).collect(),
+        })
     }
 
     pub(super) async fn machines_applied(
@@ -131,5 +132,47 @@ impl ControlPlane {
             previous_text: previous.map(|template| template.text).unwrap_or_default(),
             ..convert::template(stored.template, stored.warnings)
         })
+    }
+}
+
+/// A workflow as somebody asks for it.
+fn asked(caller: Caller, request: CreateWorkflowRequest) -> Result<Creation, Error> {
+    Ok(Creation {
+        within: Within::one(&caller, request.namespace),
+        by: caller.name,
+        template: request.template,
+        text: request.text,
+        file: request.source,
+        machine: request.machine,
+        inputs: inputs(&request.inputs_json)?,
+        typed_inputs: request.inputs_text.into_iter().collect(),
+        devices: request.devices.into_iter().collect(),
+        idempotency_key: request.idempotency_key,
+        name: request.name,
+        start_at: request.start_at.map(clock::unix_millis),
+        labels: request.labels.into_iter().collect(),
+        policy: policy(&request.policy)?,
+    })
+}
+
+fn disk_write((write, told_at): (DiskWrite, Option<UnixMillis>)) -> v1::DiskWrite {
+    // Fields of a later version are left out.
+    let device = write
+        .device
+        .map(|device| serde_json::from_value(Value::Object(device)).unwrap_or_default());
+    v1::DiskWrite {
+        task: write.task,
+        action: write.action,
+        machine: write.machine,
+        disk: write.disk,
+        effect: write.effect,
+        provided: write.provided,
+        told_at: told_at.filter(|_| device.is_some()).map(clock::timestamp),
+        device,
+        partition: write
+            .partition
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(0),
+        unknown: write.unknown,
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod blocked;
 pub(crate) mod carrier;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod preview;
 pub(crate) mod read;
 pub(crate) mod silence;
 mod start;

@@ -352,6 +352,17 @@ async fn a_token_for_another_namespace_sees_and_changes_nothing_by_any_call() {
                 same(call, ("node1", there), ("node9", nowhere));
             }
             "CreateWorkflow" => create(call, &mut eve).await,
+            "PreviewWorkflow" => {
+                of_named!(
+                    call,
+                    eve,
+                    preview_workflow,
+                    CreateWorkflowRequest,
+                    template,
+                    "two",
+                    "ten"
+                );
+            }
             "GetWorkflow" => of_workflow!(call, eve, world, get_workflow, GetWorkflowRequest {}),
             "ListWorkflows" => {
                 let ask = |namespace: &str| ListWorkflowsRequest {

@@ -6,6 +6,7 @@ mod listing;
 mod logs;
 mod look;
 pub(crate) mod named;
+mod preview;
 pub(crate) mod run;
 mod several;
 mod watch;
@@ -40,6 +41,7 @@ Examples:
   farrier workflow create -t debian -r device_1=node1 -l change=4711 -l owner=ann
   farrier workflow create -t debian -r device_1=node1 --at '2026-11-29 02:00'
   farrier workflow create -t debian -r device_1=node1 --policy 'ask writes=disk by=ops'
+  farrier workflow create -t debian -r device_1=node1 --dry-run    what it would do to which disk
 
 It begins as soon as its machine is attached; a machine that is switched on netboots into it. With --at or --in it begins then:
 until that time it has no machine, and waits for none.")]
@@ -76,6 +78,9 @@ until that time it has no machine, and waits for none.")]
         /// Print its id only, whatever -o says
         #[arg(short, long)]
         quiet: bool,
+        /// Check everything, make nothing, and say what the workflow would do to which disk
+        #[arg(long, conflicts_with = "quiet")]
+        dry_run: bool,
     },
     /// Show workflows and what they were rendered to
     #[command(after_help = "Example:\n  farrier workflow get ID")]
@@ -417,6 +422,7 @@ pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Res
             policy,
             later,
             quiet,
+            dry_run,
         } => {
             let (text, source) = file.as_deref().map(read_file).transpose()?.unwrap_or_default();
             let inputs = Inputs::of(&values)?;
@@ -435,7 +441,10 @@ pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Res
                 labels: labels(&given_labels)?.into_iter().collect(),
                 policy,
             };
-            create(request, quiet, asking).await?;
+            match dry_run {
+                true => preview::preview(request, asking).await?,
+                false => create(request, quiet, asking).await?,
+            }
         }
         WorkflowCommand::Get { ids } => look::get(ids, asking).await?,
         WorkflowCommand::List(args) => listing::list(*args, asking).await?,
