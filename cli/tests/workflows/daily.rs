@@ -464,3 +464,55 @@ fn a_name_is_not_printed_in_place_of_what_is_shown_once() {
     let applied = farrier(&address, &["machine", "apply", "-f", &path, "-o", "name"]);
     assert_eq!(text(&applied), "machine node2 created\n");
 }
+
+#[test]
+fn several_workflows_are_paused_resumed_labelled_and_decided_in_one_call() {
+    const ASKS: &str = "version: '1'\nname: asks\ntasks: [{name: go, approve: {message: go on?}}]\n";
+    let runtime = tokio::runtime::Runtime::new().expect("runtime");
+    let (address, _agent) = runtime.block_on(prepared(TEMPLATE));
+    let dir = tempfile::TempDir::new().expect("directory");
+    let file = dir.path().join("asks.yaml").display().to_string();
+    std::fs::write(&file, ASKS).expect("write");
+    let make = || {
+        let args = ["workflow", "create", "-f", &file, "-q"];
+        text(&farrier(&address, &args)).trim().to_owned()
+    };
+    let (one, two, three) = (make(), make(), make());
+    let of_all = |args: &[&str]| text(&farrier(&address, &[&["workflow"], args].concat()));
+    let said = |id: &str, rest: &str| format!("workflow {id} {rest}\n");
+    assert_eq!(
+        of_all(&["label", &one, &two, "change=7", "x=1"]),
+        said(&one, "has the labels change=7,x=1") + &said(&two, "has the labels change=7,x=1")
+    );
+    let paused = of_all(&["pause", &one, &two, "--reason", "look"]);
+    assert_eq!(paused.lines().count(), 2, "{paused}");
+    assert!(paused.lines().all(|line| line.contains(" is PAUSED")), "{paused}");
+    let both: serde_json::Value =
+        serde_json::from_str(&of_all(&["resume", &one, &two, "-o", "json"])).expect("JSON");
+    assert_eq!(both.as_array().map(Vec::len), Some(2), "{both}");
+    // A task is of one.
+    let output = farrier(&address, &["workflow", "pause", &one, &two, "go"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("\"go\" is no id"),
+        "{output:?}"
+    );
+    // One in which nothing waits keeps the others from nothing.
+    of_all(&["approve", &two]);
+    let output = farrier(&address, &["workflow", "approve", &two, &one, "--comment", "yes"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with(&format!("workflow {one} is ")),
+        "{output:?}"
+    );
+    wait_until(
+        &address,
+        &["workflow", "list", "-l", "change=7", "-o", "json"],
+        |said| said.matches("\"SUCCESS\"").count() >= 2,
+    );
+    of_all(&["reject", &three, "go"]);
+    wait_until(&address, &["workflow", "get", &three], |said| {
+        said.contains("FAILED")
+    });
+    assert!(of_all(&["retry", &three]).starts_with(&format!("workflow {three} is ")));
+}

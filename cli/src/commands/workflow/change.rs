@@ -10,53 +10,89 @@ use std::io::Write;
 use workflow::labels::in_one_line;
 
 use super::super::{Asking, labels, last_of};
+use super::words::with_task;
 use super::{Decision, fetch_once};
+use crate::client::Client;
 use crate::failure::Failure;
 use crate::once::{Key, ask_once};
 use crate::output;
 use crate::terminal::Out;
 use crate::views::{Workflow, dash};
 
-/// `task`: `None` is all of it.
+/// Workflows, and the task that is meant where it is one; `None` is all of each.
+type Meant = (Vec<String>, Option<String>);
+
+/// Asks for one after the other; one that cannot be done keeps none of the others from it. Each has a key of its own.
+async fn each(
+    ids: Vec<String>,
+    key: Key,
+    asking: Asking<'_>,
+    said: fn(&Workflow, &mut Out) -> Result<(), Failure>,
+    ask: impl AsyncFn(&Client, String, String) -> Result<v1::Workflow, Failure>,
+) -> Result<(), Failure> {
+    key.check_for(ids.len())?;
+    let client = asking.connect().await?;
+    let count = ids.len();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for id in ids {
+        match ask(&client, id, key.clone().text()).await {
+            Ok(workflow) => done.push(Workflow::from(workflow)),
+            Err(failure) => failed.push(failure),
+        }
+    }
+    print(&done, count, said, asking)?;
+    last_of(failed)
+}
+
+/// Of one that was asked for its answer; of several a line or a list.
+fn print(
+    done: &[Workflow],
+    count: usize,
+    said: fn(&Workflow, &mut Out) -> Result<(), Failure>,
+    asking: Asking<'_>,
+) -> Result<(), Failure> {
+    match (done, asking.output.is_text()) {
+        ([workflow], _) if count == 1 => {
+            output::one(asking.out, asking.output, workflow, |out| said(workflow, out))
+        }
+        ([], _) if count == 1 => Ok(()),
+        (done, true) => done.iter().try_for_each(|workflow| said(workflow, asking.out)),
+        (done, false) => output::list(asking.out, asking.output, done),
+    }
+}
+
 pub(super) async fn pause(
-    id: String,
-    task: Option<String>,
+    (ids, task): Meant,
     (reason, key): (String, Key),
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    let client = asking.connect().await?;
-    let idempotency_key = key.text();
-    let answer = match task {
-        Some(task) => ask_once!(
-            client,
-            pause_task(PauseTaskRequest {
-                id,
-                task,
-                reason,
-                idempotency_key,
-            })
-        ),
-        None => ask_once!(
-            client,
-            pause_workflow(PauseWorkflowRequest {
-                id,
-                reason,
-                idempotency_key,
-            })
-        ),
+    let ask = async |client: &Client, id, idempotency_key| {
+        let reason = reason.clone();
+        match task.clone() {
+            Some(task) => ask_once!(
+                client,
+                pause_task(PauseTaskRequest {
+                    id,
+                    task,
+                    reason,
+                    idempotency_key,
+                })
+            ),
+            None => ask_once!(
+                client,
+                pause_workflow(PauseWorkflowRequest {
+                    id,
+                    reason,
+                    idempotency_key,
+                })
+            ),
+        }
     };
-    changed(answer?, asking)
+    each(ids, key, asking, said, ask).await
 }
 
-pub(super) async fn resume(
-    id: String,
-    task: Option<String>,
-    key: Key,
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let client = asking.connect().await?;
-    let idempotency_key = key.text();
-    let answer = match task {
+pub(super) async fn resume((ids, task): Meant, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let ask = async |client: &Client, id, idempotency_key| match task.clone() {
         Some(task) => ask_once!(
             client,
             resume_task(ResumeTaskRequest {
@@ -70,47 +106,62 @@ pub(super) async fn resume(
             resume_workflow(ResumeWorkflowRequest { id, idempotency_key })
         ),
     };
-    changed(answer?, asking)
+    each(ids, key, asking, said, ask).await
 }
 
 /// `at`: `None` is now.
 pub(super) async fn start(
-    id: String,
+    ids: Vec<String>,
     at: Option<prost_types::Timestamp>,
     key: Key,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    let client = asking.connect().await?;
-    let request = StartWorkflowRequest {
-        id,
-        at,
-        idempotency_key: key.text(),
+    let ask = async |client: &Client, id, idempotency_key| {
+        ask_once!(
+            client,
+            start_workflow(StartWorkflowRequest {
+                id,
+                at,
+                idempotency_key,
+            })
+        )
     };
-    changed(ask_once!(client, start_workflow(request))?, asking)
+    each(ids, key, asking, said, ask).await
 }
 
 /// `changes`: KEY=VALUE, and KEY- for one that goes.
 pub(super) async fn label(
-    id: String,
+    ids: Vec<String>,
     changes: &[String],
     key: Key,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
+    if ids.is_empty() || changes.is_empty() {
+        return Err(Failure::Usage(
+            "expected workflows and then labels: farrier workflow label ID [ID…] KEY=VALUE|KEY-".into(),
+        ));
+    }
     let is_gone = |change: &&String| !change.contains('=') && change.ends_with('-');
     let (gone, set): (Vec<&String>, Vec<&String>) = changes.iter().partition(is_gone);
     let set: Vec<String> = set.into_iter().cloned().collect();
-    let request = LabelWorkflowRequest {
-        id,
-        set: labels(&set)?.into_iter().collect(),
-        remove: gone.iter().map(|key| key[..key.len() - 1].to_owned()).collect(),
-        idempotency_key: key.text(),
+    let set = labels(&set)?;
+    let remove: Vec<String> = gone.iter().map(|key| key[..key.len() - 1].to_owned()).collect();
+    let ask = async |client: &Client, id, idempotency_key| {
+        ask_once!(
+            client,
+            label_workflow(LabelWorkflowRequest {
+                id,
+                set: set.clone().into_iter().collect(),
+                remove: remove.clone(),
+                idempotency_key,
+            })
+        )
     };
-    let client = asking.connect().await?;
-    let workflow = Workflow::from(ask_once!(client, label_workflow(request))?);
-    output::one(asking.out, asking.output, &workflow, |out| {
+    let said = |workflow: &Workflow, out: &mut Out| {
         let labels = dash(&in_one_line(&workflow.labels));
         Ok(writeln!(out, "workflow {} has the labels {labels}", workflow.id)?)
-    })
+    };
+    each(ids, key, asking, said, ask).await
 }
 
 /// No rules: everything is done at once.
@@ -145,40 +196,27 @@ pub(super) async fn skip(
     changed(ask_once!(client, skip_task(request))?, asking)
 }
 
-/// One by one; one that cannot be cancelled keeps none of the others from it.
 pub(super) async fn cancel(
-    ids: &[String],
+    ids: Vec<String>,
     reason: String,
     key: Key,
     asking: Asking<'_>,
 ) -> Result<(), Failure> {
-    key.check_for(ids.len())?;
-    let client = asking.connect().await?;
-    let (mut done, mut failed) = (Vec::new(), Vec::new());
-    for id in ids {
-        let request = CancelWorkflowRequest {
-            id: id.clone(),
-            reason: reason.clone(),
-            idempotency_key: key.clone().text(),
-        };
-        match ask_once!(client, cancel_workflow(request)) {
-            Ok(workflow) => done.push(Workflow::from(workflow)),
-            Err(failure) => failed.push(failure),
-        }
-    }
-    match (ids.len(), asking.output.is_text()) {
-        (1, _) => {
-            for workflow in done {
-                output::one(asking.out, asking.output, &workflow, |out| said(&workflow, out))?;
-            }
-        }
-        (_, true) => done.iter().try_for_each(|workflow| said(workflow, asking.out))?,
-        (_, false) => output::list(asking.out, asking.output, &done)?,
-    }
-    last_of(failed)
+    let ask = async |client: &Client, id, idempotency_key| {
+        let reason = reason.clone();
+        ask_once!(
+            client,
+            cancel_workflow(CancelWorkflowRequest {
+                id,
+                reason,
+                idempotency_key,
+            })
+        )
+    };
+    each(ids, key, asking, said, ask).await
 }
 
-/// One by one, as [`cancel`].
+/// One by one, as [`each`].
 pub(super) async fn delete(ids: &[String], key: Key, asking: Asking<'_>) -> Result<(), Failure> {
     key.check_for(ids.len())?;
     let client = asking.connect().await?;
@@ -196,16 +234,9 @@ pub(super) async fn delete(ids: &[String], key: Key, asking: Asking<'_>) -> Resu
     last_of(failed)
 }
 
-/// `task`: `None` is all that did not succeed.
-pub(super) async fn retry(
-    id: String,
-    task: Option<String>,
-    key: Key,
-    asking: Asking<'_>,
-) -> Result<(), Failure> {
-    let client = asking.connect().await?;
-    let idempotency_key = key.text();
-    let answer = match task {
+/// Without a task it is all that did not succeed.
+pub(super) async fn retry((ids, task): Meant, key: Key, asking: Asking<'_>) -> Result<(), Failure> {
+    let ask = async |client: &Client, id, idempotency_key| match task.clone() {
         Some(task) => ask_once!(
             client,
             retry_task(RetryTaskRequest {
@@ -219,16 +250,15 @@ pub(super) async fn retry(
             retry_workflow(RetryWorkflowRequest { id, idempotency_key })
         ),
     };
-    changed(answer?, asking)
+    each(ids, key, asking, said, ask).await
 }
 
-/// All that waits in a workflow, or in one task of it: one by one, as each is a decision of its own.
-async fn decide_all(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    let mut client = asking.connect().await?;
-    let workflow = fetch_once(&mut client, decision.id.clone()).await?;
-    let waiting: Vec<String> = workflow.waiting_for_approval(&decision.task).collect();
+/// What waits in a workflow, or in one task of it: all of it, one by one, as each is a decision of its own.
+async fn waiting(client: &mut Client, id: &str, task: &str) -> Result<Vec<String>, Failure> {
+    let workflow = fetch_once(client, id.to_owned()).await?;
+    let waiting: Vec<String> = workflow.waiting_for_approval(task).collect();
     if waiting.is_empty() {
-        let of = match decision.task.as_str() {
+        let of = match task {
             "" => String::new(),
             task => format!("task {task:?} of "),
         };
@@ -237,40 +267,48 @@ async fn decide_all(decision: Decision, approved: bool, asking: Asking<'_>) -> R
             workflow.id
         )));
     }
-    decision.key.check_for(waiting.len())?;
-    let (mut now, mut failed) = (None, Vec::new());
-    for task in waiting {
-        let request = DecideApprovalRequest {
-            id: decision.id.clone(),
-            task,
-            approved,
-            comment: decision.comment.clone(),
-            idempotency_key: decision.key.clone().text(),
-        };
-        match ask_once!(client, decide_approval(request)) {
-            Ok(workflow) => now = Some(workflow),
-            Err(failure) => failed.push(failure),
-        }
-    }
-    if let Some(workflow) = now {
-        changed(workflow, asking)?;
-    }
-    last_of(failed)
+    Ok(waiting)
 }
 
+/// One workflow after the other; one in which nothing can be decided keeps none of the others from it.
 pub(super) async fn decide(decision: Decision, approved: bool, asking: Asking<'_>) -> Result<(), Failure> {
-    if decision.all {
-        return decide_all(decision, approved, asking).await;
+    let (ids, task) = with_task(decision.id, decision.rest)?;
+    let task = task.unwrap_or_default();
+    decision.key.check_for(ids.len())?;
+    let mut client = asking.connect().await?;
+    let count = ids.len();
+    let (mut done, mut failed) = (Vec::new(), Vec::new());
+    for id in ids {
+        let tasks = match decision.all {
+            false => Ok(vec![task.clone()]),
+            true => waiting(&mut client, &id, &task).await,
+        };
+        let tasks = match tasks {
+            Ok(tasks) => tasks,
+            Err(failure) => {
+                failed.push(failure);
+                continue;
+            }
+        };
+        decision.key.check_for(tasks.len())?;
+        let mut now = None;
+        for task in tasks {
+            let request = DecideApprovalRequest {
+                id: id.clone(),
+                task,
+                approved,
+                comment: decision.comment.clone(),
+                idempotency_key: decision.key.clone().text(),
+            };
+            match ask_once!(client, decide_approval(request)) {
+                Ok(workflow) => now = Some(Workflow::from(workflow)),
+                Err(failure) => failed.push(failure),
+            }
+        }
+        done.extend(now);
     }
-    let client = asking.connect().await?;
-    let request = DecideApprovalRequest {
-        id: decision.id,
-        task: decision.task,
-        approved,
-        comment: decision.comment,
-        idempotency_key: decision.key.text(),
-    };
-    changed(ask_once!(client, decide_approval(request))?, asking)
+    print(&done, count, said, asking)?;
+    last_of(failed)
 }
 
 fn changed(workflow: v1::Workflow, asking: Asking<'_>) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ mod preview;
 pub(crate) mod run;
 mod several;
 mod watch;
+mod words;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -99,17 +100,16 @@ Examples:
   farrier workflow list -l 'change=4711,owner!=bob' --show-labels
   farrier workflow list -l change=4711 -o name            ids, one a line")]
     List(Box<listing::ListArgs>),
-    /// Set labels of a workflow, or take them away, whatever its state is
+    /// Set labels of workflows, or take them away, whatever their state is
     #[command(after_help = "\
 Examples:
   farrier workflow label ID owner=ann reviewed=yes
+  farrier workflow label ID ID owner=ann             of several, one by one
   farrier workflow label ID owner-                   takes it away")]
     Label {
-        /// Its id or so much of it as is unique, its name, or @last
-        id: String,
-        /// KEY=VALUE sets a label, KEY- takes it away
-        #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
-        changes: Vec<String>,
+        /// The workflows (id or so much of it as is unique, name, or @last), then what changes: KEY=VALUE sets a label, KEY- takes it away
+        #[arg(required = true, value_name = "ID|KEY=VALUE|KEY-")]
+        words: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -128,13 +128,17 @@ Examples:
   farrier workflow pause ID --reason 'power work in row 3'
   farrier workflow pause ID burn-in                            a task, also before its turn; the rest goes on
   farrier workflow pause ID 'image[3]' --reason 'look first'   one machine of a rollout
+  farrier workflow pause $(farrier workflow list -l change=4711 -o name)   several, one by one
 
 What is paused by itself and with the workflow goes on when both are resumed.")]
     Pause {
         /// Its id or so much of it as is unique, its name, or @last
         id: String,
-        #[arg(help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all of it]")]
-        task: Option<String>,
+        #[arg(
+            value_name = "TASK|ID",
+            help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all of it]; or more workflows by their ids"
+        )]
+        rest: Vec<String>,
         /// Why, for those who look later
         #[arg(long, default_value = "")]
         reason: String,
@@ -148,8 +152,9 @@ Examples:
   farrier workflow start ID --at 2026-11-29T02:00:00Z")]
     #[command(group = clap::ArgGroup::new("when").required(true).args(["at", "in_time", "now"]))]
     Start {
-        /// Its id or so much of it as is unique, its name, or @last
-        id: String,
+        /// Its id or so much of it as is unique, its name, or @last; several begin one by one
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
         #[command(flatten)]
         later: Later,
         /// At once
@@ -166,8 +171,11 @@ Examples:
     Resume {
         /// Its id or so much of it as is unique, its name, or @last
         id: String,
-        #[arg(help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]")]
-        task: Option<String>,
+        #[arg(
+            value_name = "TASK|ID",
+            help = "The task that was paused by itself, or NAME[ITEM] [default: the workflow]; or more workflows by their ids"
+        )]
+        rest: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -233,9 +241,10 @@ Examples:
         /// Its id or so much of it as is unique, its name, or @last
         id: String,
         #[arg(
-            help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all that did not succeed]"
+            value_name = "TASK|ID",
+            help = "Only this task, or NAME[ITEM] for one item of a forEach, from 0 [default: all that did not succeed]; or more workflows by their ids"
         )]
-        task: Option<String>,
+        rest: Vec<String>,
         #[command(flatten)]
         key: Key,
     },
@@ -363,11 +372,10 @@ pub(crate) struct Decision {
     /// The workflow: its id or so much of it as is unique, its name, or @last
     id: String,
     #[arg(
-        default_value = "",
-        hide_default_value = true,
-        help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]"
+        value_name = "TASK|ID",
+        help = "The task's name, or NAME[ITEM] for one item of a forEach, from 0 [default: the only one that waits]; or more workflows by their ids"
     )]
-    task: String,
+    rest: Vec<String>,
     /// All that wait; with a task's name: all items of it
     #[arg(long)]
     all: bool,
@@ -382,21 +390,28 @@ impl WorkflowCommand {
     /// The words for the workflows that it is about.
     fn words(&mut self) -> Vec<&mut String> {
         match self {
-            WorkflowCommand::Approve(decision) | WorkflowCommand::Reject(decision) => vec![&mut decision.id],
+            WorkflowCommand::Approve(Decision { id, rest, .. })
+            | WorkflowCommand::Reject(Decision { id, rest, .. })
+            | WorkflowCommand::Pause { id, rest, .. }
+            | WorkflowCommand::Resume { id, rest, .. }
+            | WorkflowCommand::Retry { id, rest, .. } => {
+                let more = rest.iter_mut().filter(|word| words::is_printed_id(word));
+                [id].into_iter().chain(more).collect()
+            }
+            WorkflowCommand::Label { words, .. } => {
+                let workflows = words::before_labels(words);
+                words.iter_mut().take(workflows).collect()
+            }
             WorkflowCommand::Cancel { ids, .. }
             | WorkflowCommand::Delete { ids, .. }
-            | WorkflowCommand::Get { ids } => ids.iter_mut().collect(),
+            | WorkflowCommand::Get { ids }
+            | WorkflowCommand::Start { ids, .. } => ids.iter_mut().collect(),
             WorkflowCommand::Data { id, .. }
             | WorkflowCommand::Events { id, .. }
             | WorkflowCommand::Explain { id, .. }
             | WorkflowCommand::Graph { id }
-            | WorkflowCommand::Label { id, .. }
-            | WorkflowCommand::Pause { id, .. }
             | WorkflowCommand::Policy { id, .. }
-            | WorkflowCommand::Resume { id, .. }
-            | WorkflowCommand::Retry { id, .. }
             | WorkflowCommand::Skip { id, .. }
-            | WorkflowCommand::Start { id, .. }
             | WorkflowCommand::State { id } => vec![id],
             WorkflowCommand::Logs(args) => vec![&mut args.id],
             WorkflowCommand::Wait { id, .. } | WorkflowCommand::Watch { id, .. } => id.iter_mut().collect(),
@@ -448,21 +463,26 @@ pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Res
         }
         WorkflowCommand::Get { ids } => look::get(ids, asking).await?,
         WorkflowCommand::List(args) => listing::list(*args, asking).await?,
-        WorkflowCommand::Label { id, changes, key } => change::label(id, &changes, key, asking).await?,
+        WorkflowCommand::Label { mut words, key } => {
+            let changes = words.split_off(words::before_labels(&words));
+            change::label(words, &changes, key, asking).await?;
+        }
         WorkflowCommand::Delete { ids, key } => change::delete(&ids, key, asking).await?,
         WorkflowCommand::Pause {
             id,
-            task,
+            rest,
             reason,
             key,
-        } => change::pause(id, task, (reason, key), asking).await?,
+        } => change::pause(words::with_task(id, rest)?, (reason, key), asking).await?,
         WorkflowCommand::Start {
-            id,
+            ids,
             later,
             now: _,
             key,
-        } => change::start(id, later.asked()?, key, asking).await?,
-        WorkflowCommand::Resume { id, task, key } => change::resume(id, task, key, asking).await?,
+        } => change::start(ids, later.asked()?, key, asking).await?,
+        WorkflowCommand::Resume { id, rest, key } => {
+            change::resume(words::with_task(id, rest)?, key, asking).await?;
+        }
         WorkflowCommand::Policy {
             id,
             policy,
@@ -475,8 +495,10 @@ pub(crate) async fn run(mut command: WorkflowCommand, asking: Asking<'_>) -> Res
             reason,
             key,
         } => change::skip(id, task, (reason, key), asking).await?,
-        WorkflowCommand::Cancel { ids, reason, key } => change::cancel(&ids, reason, key, asking).await?,
-        WorkflowCommand::Retry { id, task, key } => change::retry(id, task, key, asking).await?,
+        WorkflowCommand::Cancel { ids, reason, key } => change::cancel(ids, reason, key, asking).await?,
+        WorkflowCommand::Retry { id, rest, key } => {
+            change::retry(words::with_task(id, rest)?, key, asking).await?;
+        }
         WorkflowCommand::Approve(decision) => change::decide(decision, true, asking).await?,
         WorkflowCommand::Reject(decision) => change::decide(decision, false, asking).await?,
         WorkflowCommand::Explain { id, task } => look::explain(id, task.unwrap_or_default(), asking).await?,
