@@ -83,15 +83,24 @@ pub fn make(
     } = render(view, scope, images, &source, &meant)?;
     let file = source.file.clone();
     let mut rendered = outcome?;
+    let mut given = source.inputs.clone();
+    given.extend(language::typed_inputs(&rendered.definition, &source.typed_inputs));
+    let inputs = inputs(&rendered.definition, &given)?;
+    if rendered.has_bounds_of_inputs {
+        let line = |problem: &Problem| described(&meant.in_file(problem.clone()), &file);
+        rendered.definition = rendered.made_with(&inputs).map_err(|problems| {
+            let mut lines: Vec<String> = problems.iter().map(line).collect();
+            lines.push(how_to_see(&source));
+            Error::Invalid(lines.join("\n"))
+        })?;
+        images.settle(&mut rendered.definition);
+    }
     let (_, mut resolved) = with_macs(view, scope, &source.devices)?;
     check_workers(view, scope, &mut rendered.definition, &mut resolved)?;
     let unknown = secrets::unknown(view, scope, &rendered.secrets)?;
     if !unknown.is_empty() {
         return Err(Error::NotFound(lines(&unknown, &file)));
     }
-    let mut given = source.inputs;
-    given.extend(language::typed_inputs(&rendered.definition, &source.typed_inputs));
-    let inputs = inputs(&rendered.definition, &given)?;
     let name = if source.name.is_empty() {
         rendered.definition.name.clone()
     } else {

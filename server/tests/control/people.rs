@@ -271,6 +271,42 @@ async fn inputs_are_checked_when_a_workflow_is_made() {
     }
 }
 
+/// A bound from an input is refused in the words for one that is written out, and a run has its value.
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_come_from_inputs() {
+    let (server, _dir) = Server::with_machine().await;
+    let make = |limit: &str, inputs: &str| CreateWorkflowRequest {
+        text: format!(
+            "version: '1'\nname: w\ninputs: {{limit: {{type: string}}}}\ntasks:\n- name: ask\n  approve:\n    message: go on?\n    timeout: {limit}\n"
+        ),
+        inputs_json: inputs.into(),
+        ..CreateWorkflowRequest::default()
+    };
+    let refused = async |request| {
+        server
+            .make(request)
+            .await
+            .expect_err("refused")
+            .message()
+            .to_owned()
+    };
+    let by_input = refused(make("'${{ inputs.limit }}'", r#"{"limit": "soon"}"#)).await;
+    let written_out = refused(make("soon", r#"{"limit": "soon"}"#)).await;
+    let words = "rendered line 8, column 14: timeout \"soon\" is no duration: write seconds, or one like 90s, 10m, 1h30m or 2d\n    ";
+    assert!(by_input.starts_with(words), "{by_input}");
+    assert!(written_out.starts_with(words), "{written_out}");
+    assert!(by_input.contains("farrier template render -f FILE"), "{by_input}");
+    let (id, _) = server
+        .make(make("'${{ inputs.limit }}'", r#"{"limit": "1s"}"#))
+        .await
+        .map(|made| (made.id.clone(), made))
+        .expect("workflow");
+    assert_eq!(
+        server.reaches(&id, "TIMEOUT").await.message,
+        "task \"ask\" timed out (Timeout): nobody decided within 1 s"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_workflow_is_tried_again_in_its_next_run() {
     let (server, _dir) = Server::with_machine().await;

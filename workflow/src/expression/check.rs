@@ -194,6 +194,7 @@ impl Checker<'_> {
         }
         let message = match name {
             "secrets" => SECRET_PLACES.to_owned(),
+            _ if self.types.inputs_only && !functions::is_known(name) => format!("there is no {name} yet"),
             "item" | "item_index" => format!("there is no {name} outside a task with forEach"),
             "branch_index" => "there is no branch_index outside a task of a group".to_owned(),
             "round" => "there is no round where no goto leads back to".to_owned(),

@@ -33,6 +33,7 @@ pub(super) fn types() -> Types {
         item: Some(Type::Any),
         machines: true,
         gates: true,
+        inputs_only: false,
     }
 }
 

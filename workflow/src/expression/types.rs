@@ -52,6 +52,8 @@ pub struct Types {
     pub machines: bool,
     /// `success()`, `failure()` and `always()` may be called: in `when`.
     pub gates: bool,
+    /// There is nothing but `inputs`: what is worked out when the workflow is made.
+    pub inputs_only: bool,
 }
 
 impl From<InputType> for Type {
@@ -156,6 +158,9 @@ impl fmt::Display for Type {
 impl Types {
     /// What a name means here.
     pub(super) fn named(&self, name: &str) -> Option<Type> {
+        if self.inputs_only && name != "inputs" {
+            return None;
+        }
         Some(match name {
             "branch_index" if self.branch => Type::Int,
             "inputs" => Type::Object(self.inputs.clone()),

@@ -45,7 +45,11 @@ impl Check<'_> {
                             .too_early(expression, found.missing.as_ref())
                             .unwrap_or(found.message);
                         let at = expression.place(self.yaml, found.offset);
-                        let meant = seen.meant(expression).unwrap_or_default();
+                        let meant = match expression.standing.is_bound() {
+                            true => too_early_to_tell(expression, &message),
+                            false => seen.meant(expression),
+                        }
+                        .unwrap_or_default();
                         self.problem(at, Kind::Expression, message + &meant);
                     }
                     seen.note(expression, Type::Any);
@@ -66,8 +70,28 @@ fn misplaced(expression: &Expression<'_>, kind: &Type) -> Option<String> {
             "{field} is of type {kind}: it must be a list, like [{}]",
             expression.source
         )),
+        Standing::Bound
+            if ![Type::Text, Type::Int, Type::Double]
+                .iter()
+                .any(|good| kind.can_be(good)) =>
+        {
+            Some(format!(
+                "{field} is of type {kind}: it must be a number or a text, as it would be written out"
+            ))
+        }
+        Standing::BoundList if !kind.can_be(&Type::list()) => {
+            Some(format!("{field} is of type {kind}: it must be a list"))
+        }
         _ => None,
     }
+}
+
+/// Why what an expression asks for is not there when the workflow is made.
+fn too_early_to_tell(expression: &Expression<'_>, message: &str) -> Option<String> {
+    let field = expression.field;
+    message
+        .ends_with(" yet")
+        .then(|| format!(": {field} is worked out when the workflow is made, from inputs and nothing else"))
 }
 
 /// What expressions see so far.
@@ -168,6 +192,14 @@ impl<'d> Seen<'d> {
 
     fn types(&self, expression: &Expression<'_>) -> Types {
         let words = words(expression.source);
+        if expression.standing.is_bound() {
+            let inputs = self.inputs.iter().map(|(name, kind)| (*name, kind));
+            return Types {
+                inputs: shown(inputs, self.inputs.len(), &words),
+                inputs_only: true,
+                ..Types::default()
+            };
+        }
         let task = expression.task.and_then(|index| self.definition.tasks.get(index));
         let is_for_items = matches!(
             expression.standing,
@@ -238,6 +270,7 @@ impl<'d> Seen<'d> {
             item,
             machines: expression.standing == Standing::ForEach,
             gates: matches!(expression.standing, Standing::When | Standing::Goto),
+            inputs_only: false,
         }
     }
 
@@ -370,7 +403,7 @@ fn shown<'n>(
 }
 
 /// What may be a name in an expression: words, and what stands in quotes.
-fn words(source: &str) -> BTreeSet<&str> {
+pub(super) fn words(source: &str) -> BTreeSet<&str> {
     let quoted = source.split(['\'', '"']);
     let bare = source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     quoted.chain(bare).collect()

@@ -37,6 +37,22 @@ pub(super) enum Standing {
     Outputs,
     /// `${{ }}` in a text.
     Hole,
+    /// `${{ }}` of a number or a time that bounds something, which is worked out when the workflow is made.
+    Bound,
+    /// The same of a list of them.
+    BoundList,
+}
+
+impl Standing {
+    /// It stands within `${{ }}`.
+    fn is_hole(self) -> bool {
+        matches!(self, Standing::Hole | Standing::Bound | Standing::BoundList)
+    }
+
+    /// It is worked out when the workflow is made, and sees inputs alone.
+    pub(super) fn is_bound(self) -> bool {
+        matches!(self, Standing::Bound | Standing::BoundList)
+    }
 }
 
 impl<'a> Check<'a> {
@@ -77,12 +93,12 @@ impl<'a> Check<'a> {
 
     /// A text that may hold `${{ }}`.
     pub(super) fn filled(&mut self, node: Option<&'a Node>, what: &str, task: Option<usize>) -> &'a str {
-        self.looked_through(node, what, task, false)
+        self.looked_through(node, what, (task, Standing::Hole, ""), false)
     }
 
     /// A text that an action is handed: `${{ secrets.NAME }}` may stand in it, too.
     pub(super) fn handed(&mut self, node: Option<&'a Node>, what: &str, task: usize) -> &'a str {
-        self.looked_through(node, what, Some(task), true)
+        self.looked_through(node, what, (Some(task), Standing::Hole, ""), true)
     }
 
     /// A variable of an action that is recorded as it is handed out.
@@ -123,11 +139,11 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn looked_through(
+    pub(super) fn looked_through(
         &mut self,
         node: Option<&'a Node>,
         what: &str,
-        task: Option<usize>,
+        (task, standing, field): (Option<usize>, Standing, &'a str),
         secrets: bool,
     ) -> &'a str {
         let text = self.text(node, what);
@@ -153,12 +169,12 @@ impl<'a> Check<'a> {
                     }
                     self.expressions.push(Expression {
                         node,
-                        field: "",
+                        field,
                         text,
                         start,
                         source: source.trim_end(),
                         task,
-                        standing: Standing::Hole,
+                        standing,
                     });
                 }
             }
@@ -220,7 +236,7 @@ impl Expression<'_> {
         let in_text = find(written, self.text, self.start + offset);
         // With quotes, escapes or folds in it, the expression itself may still stand there as it is.
         in_text.or_else(|| {
-            if self.standing == Standing::Hole {
+            if self.standing.is_hole() {
                 let after_opening = written.match_indices("${{").map(|(at, _)| at + 3);
                 let mut starts = after_opening.map(|at| written.len() - written[at..].trim_start().len());
                 starts

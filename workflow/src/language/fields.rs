@@ -2,6 +2,7 @@
 
 use yaml::{Entry, Fields, Finding, Findings, Kind, Node, Place, Unknown, What};
 
+use super::bounds::Given;
 use super::expressions::Expression;
 
 /// The fields that a mapping may have.
@@ -44,6 +45,12 @@ pub(super) struct Check<'a> {
     pub(super) images: Vec<(usize, usize, Place)>,
     /// Inputs with a wrong declaration: expressions may use them all the same.
     pub(super) untyped_inputs: Vec<&'a str>,
+    /// What inputs are known to be: what was given, or their defaults.
+    pub(super) given: Given,
+    /// Something that bounds a run comes from an input, and is checked again when that is given.
+    pub(super) has_bounds_of_inputs: bool,
+    /// Bounds that gave no value.
+    pub(super) failed_bounds: Vec<Finding>,
 }
 
 impl<'a> Check<'a> {
@@ -58,6 +65,9 @@ impl<'a> Check<'a> {
             secrets: Vec::new(),
             images: Vec::new(),
             untyped_inputs: Vec::new(),
+            given: Given::default(),
+            has_bounds_of_inputs: false,
+            failed_bounds: Vec::new(),
         }
     }
 

@@ -308,7 +308,7 @@ impl<'a> Check<'a> {
             }
         };
         let max = match fields.get("max") {
-            Some(node) => self.count(node, "max", 1, MOST_TIMES),
+            Some(node) => self.count(node, ("max", Some(index)), 1, MOST_TIMES),
             None => {
                 self.problem(
                     fields.at,

@@ -2,17 +2,19 @@
 //!
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
 //! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), the crate `yaml` (YAML
-//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `action_input`,
+//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `bounds`, `action_input`,
 //! `expressions`, `expression_types`, `image_reference`, `resources`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
 use yaml::{Finding, Kind, Limits, Node, Place, What};
 
 mod action_input;
 mod archives;
 mod blocks;
+mod bounds;
 mod carrier;
 mod context;
 mod conversion;
@@ -82,6 +84,26 @@ pub struct Rendered {
     pub undone: Vec<Problem>,
     /// Every secret that an action is handed.
     pub secrets: Vec<SecretUse>,
+    /// Numbers or times of the definition come from inputs: [`Rendered::made_with`] gives the one of a workflow.
+    pub has_bounds_of_inputs: bool,
+}
+
+impl Rendered {
+    /// The definition of a workflow with these inputs, which are all that it has: what they bound is worked out, and checked as if it were
+    /// written out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at its place in the rendered text.
+    pub fn made_with(&self, inputs: &Map<String, Value>) -> Result<Definition, Vec<Problem>> {
+        if !self.has_bounds_of_inputs {
+            return Ok(self.definition.clone());
+        }
+        let validated =
+            document(&self.yaml).and_then(|(node, _)| validate::validate(&node, &self.yaml, Some(inputs)));
+        validated
+            .map(|validated| validated.definition)
+            .map_err(|found| Problem::all(Text::Rendered, &self.yaml, found))
+    }
 }
 
 /// Checks what can be checked of a template before there are devices: its syntax, the functions and templates that it
@@ -124,7 +146,7 @@ pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
     let in_yaml = |found| Problem::all(Text::Rendered, &yaml, found);
     let validated = document(&yaml)
         .and_then(|(node, passed_over)| {
-            let mut validated = validate::validate(&node, &yaml)?;
+            let mut validated = validate::validate(&node, &yaml, None)?;
             validated.warnings.extend(passed_over);
             Ok(validated)
         })
@@ -139,6 +161,7 @@ pub fn rendering(text: &str, devices: &Devices) -> Result<Rendered, Failed> {
             warnings: in_yaml(validated.warnings),
             undone: in_yaml(validated.undone),
             secrets: secrets::uses(validated.secrets, in_yaml),
+            has_bounds_of_inputs: validated.has_bounds_of_inputs,
             yaml,
         }),
         Err(problems) => Err(Failed { problems, yaml }),

@@ -21,29 +21,32 @@ const MOST_PIDS: u32 = 4 << 20;
 
 impl<'a> Check<'a> {
     /// `resources` of an action.
-    pub(super) fn resources(&mut self, node: &'a Node, action: &str) -> Resources {
+    pub(super) fn resources(&mut self, node: &'a Node, action: &str, task: usize) -> Resources {
         let fields = self.fields(node, &RESOURCES);
-        let limit = |field: &str, read: fn(&str) -> Option<u64>, like: &str| {
+        let task = Some(task);
+        let mut limit = |field: &'static str, read: fn(&str) -> Option<u64>, like: &str| {
             let Some(node) = fields.get(field) else {
                 return 0;
             };
-            let text = self.plain(Some(node), field).trim();
+            let Some(text) = self.bound(node, field, task) else {
+                return 0;
+            };
+            let text = text.trim();
             read(text).unwrap_or_else(|| {
                 let message = format!("{field} {text:?} of action {action:?} is no limit: write {like}");
                 self.problem(node.at, Kind::Value, message);
                 0
             })
         };
+        let memory_bytes = limit("memory", memory_bytes, "one of at least 4MiB, like 64MiB or 2GiB");
+        let like = "processors, like 2, 0.5 or 500m, and at least 0.01";
+        let cpu_millis = limit("cpu", cpu_millis, like);
         Resources {
-            memory_bytes: limit("memory", memory_bytes, "one of at least 4MiB, like 64MiB or 2GiB"),
-            cpu_millis: limit(
-                "cpu",
-                cpu_millis,
-                "processors, like 2, 0.5 or 500m, and at least 0.01",
-            ),
-            pids: fields
-                .get("pids")
-                .map_or(0, |node| u64::from(self.count(node, "pids", 1, MOST_PIDS))),
+            memory_bytes,
+            cpu_millis,
+            pids: fields.get("pids").map_or(0, |node| {
+                u64::from(self.count(node, ("pids", task), 1, MOST_PIDS))
+            }),
         }
     }
 }

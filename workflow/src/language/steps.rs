@@ -49,8 +49,8 @@ impl<'a> Check<'a> {
             .get("when")
             .map(|node| self.cel(node, "when", Some(index), Standing::When));
         task.for_each = self.for_each(fields, index);
-        task.retry = fields.get("retry").map(|node| self.retry(node));
-        task.timeout_s = self.seconds(fields.get("timeout"), "timeout");
+        task.retry = fields.get("retry").map(|node| self.retry(node, index));
+        task.timeout_s = self.seconds(fields.get("timeout"), "timeout", Some(index));
         task.approve = fields.get("approve").map(|node| self.approve(node, index));
         if fields.get("workflow").is_none()
             && let Some(node) = fields.get("inputs")
@@ -112,18 +112,23 @@ impl<'a> Check<'a> {
 
     fn control(&mut self, fields: &Fields<'a>, index: usize) -> Option<Control> {
         let task = Some(index);
+        // Where a condition or a list decides whether it waits at all, what it would wait for need not be right.
+        let is_sure = fields.get("when").is_none() && fields.get("forEach").is_none();
         if let Some(node) = fields.get("wait") {
             let text = self.filled(Some(node), "wait", task);
-            if !text.contains("${{") {
-                self.duration(node, "wait");
+            if let Some(value) = self.known(node, text, "wait", is_sure) {
+                self.milliseconds(node, &value, "wait");
             }
             return Some(Control::Wait(text.trim().to_owned()));
         }
         if let Some(node) = fields.get("until") {
             let text = self.filled(Some(node), "until", task);
-            if !text.contains("${{") && until_ms(text, 0).is_none() {
+            if let Some(value) = self
+                .known(node, text, "until", is_sure)
+                .filter(|value| until_ms(value, 0).is_none())
+            {
                 let message = format!(
-                    "until {text:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z, next 22:00Z, next 22:00+01:00 or next 22:00 \
+                    "until {value:?} is no time: write one with its zone, like 2026-12-24T18:00:00Z, next 22:00Z, next 22:00+01:00 or next 22:00 \
                      Europe/Berlin"
                 );
                 self.problem(node.at, Kind::Value, message);
@@ -224,27 +229,45 @@ impl<'a> Check<'a> {
             let message = "a task with forEach cannot have goto: put the goto into a task behind it";
             self.problem(goto.at, Kind::Conflict, message);
         }
+        let task = Some(index);
         Some(ForEach {
             list,
             min_items: fields
                 .get("minItems")
-                .map_or(0, |node| self.count(node, "minItems", 0, MOST_ITEMS)),
+                .map_or(0, |node| self.count(node, ("minItems", task), 0, MOST_ITEMS)),
             max_parallel: fields
                 .get("maxParallel")
-                .map_or(0, |node| self.count(node, "maxParallel", 1, u32::MAX)),
+                .map_or(0, |node| self.count(node, ("maxParallel", task), 1, u32::MAX)),
             waves: fields
                 .get("waves")
-                .map(|node| self.waves(node))
+                .map(|node| self.waves(node, task))
                 .unwrap_or_default(),
             max_failures: fields
                 .get("maxFailures")
-                .and_then(|node| self.amount(node, "maxFailures", 0)),
+                .and_then(|node| self.bounded_amount(node, task)),
         })
     }
 
-    fn waves(&mut self, node: &'a Node) -> Vec<Amount> {
-        let items = self.found.list(Some(node), "waves");
-        if items.is_empty() {
+    fn waves(&mut self, node: &'a Node, task: Option<usize>) -> Vec<Amount> {
+        let mut sizes = Vec::new();
+        if let What::Scalar(_) = node.what
+            && self.text(Some(node), "waves").contains("${{")
+        {
+            let Some(items) = self.bound_list(node, "waves", task) else {
+                return Vec::new();
+            };
+            sizes.extend(items.into_iter().map(|item| (node, item)));
+        } else {
+            let items = self.found.list(Some(node), "waves");
+            for item in items {
+                match self.bound(item, "a wave", task) {
+                    Some(text) => sizes.push((item, text.into_owned())),
+                    // Not known yet.
+                    None => return Vec::new(),
+                }
+            }
+        }
+        if sizes.is_empty() {
             self.problem(
                 node.at,
                 Kind::Missing,
@@ -252,8 +275,8 @@ impl<'a> Check<'a> {
             );
         }
         let (mut waves, mut count, mut percent) = (Vec::new(), 0, 0);
-        for item in items {
-            let Some(amount) = self.amount(item, "a wave", 1) else {
+        for (item, text) in sizes {
+            let Some(amount) = self.amount(item, &text, "a wave", 1) else {
                 continue;
             };
             let (before, now) = match amount {
@@ -262,8 +285,7 @@ impl<'a> Check<'a> {
             };
             if now <= before || percent == 100 && !matches!(amount, Amount::Percent(_)) {
                 let message = format!(
-                    "the wave {} is not larger than the one before it: sizes count from the beginning and rise, like [1, 10%, 100%]",
-                    self.text(Some(item), "a wave")
+                    "the wave {text} is not larger than the one before it: sizes count from the beginning and rise, like [1, 10%, 100%]"
                 );
                 self.problem(item.at, Kind::Value, message);
             }
@@ -272,9 +294,14 @@ impl<'a> Check<'a> {
         waves
     }
 
+    fn bounded_amount(&mut self, node: &'a Node, task: Option<usize>) -> Option<Amount> {
+        let text = self.bound(node, "maxFailures", task)?;
+        self.amount(node, &text, "maxFailures", 0)
+    }
+
     /// A count, or a share like `10%`.
-    fn amount(&mut self, node: &'a Node, field: &str, least: u32) -> Option<Amount> {
-        let text = self.text(Some(node), field).trim();
+    fn amount(&self, node: &Node, text: &str, field: &str, least: u32) -> Option<Amount> {
+        let text = text.trim();
         let percent = text.strip_suffix('%').map(str::trim);
         let number = Some(percent.unwrap_or(text))
             .filter(|digits| is_digits(digits))
@@ -294,8 +321,18 @@ impl<'a> Check<'a> {
         number.map(amount)
     }
 
-    pub(super) fn count(&mut self, node: &'a Node, field: &str, least: u32, most: u32) -> u32 {
-        let text = self.text(Some(node), field).trim();
+    /// A whole number of a task's field; the least when it is not known yet.
+    pub(super) fn count(
+        &mut self,
+        node: &'a Node,
+        (field, task): (&'static str, Option<usize>),
+        least: u32,
+        most: u32,
+    ) -> u32 {
+        let Some(text) = self.bound(node, field, task) else {
+            return least;
+        };
+        let text = text.trim();
         let number = Some(text).filter(|digits| is_digits(digits));
         let number = number
             .and_then(|digits| digits.parse().ok())
@@ -312,10 +349,11 @@ impl<'a> Check<'a> {
         })
     }
 
-    pub(super) fn retry(&mut self, node: &'a Node) -> Retry {
+    pub(super) fn retry(&mut self, node: &'a Node, task: usize) -> Retry {
+        let task = Some(task);
         let fields = self.fields(node, &RETRY);
         let attempts = match fields.get("attempts") {
-            Some(node) => self.count(node, "attempts", 1, MOST_ATTEMPTS),
+            Some(node) => self.count(node, ("attempts", task), 1, MOST_ATTEMPTS),
             None => {
                 let message =
                     "retry has no attempts: write how often it runs at most, the first time included";
@@ -323,23 +361,26 @@ impl<'a> Check<'a> {
                 1
             }
         };
-        let mut duration = |field: &str| {
+        let mut duration = |field: &'static str| {
             let node = fields.get(field);
-            node.map_or(0, |node| self.duration(node, field))
+            node.map_or(0, |node| self.duration(node, field, task))
         };
         let (delay_ms, max_delay_ms) = (duration("delay"), duration("maxDelay"));
         Retry {
             attempts,
             delay_ms,
-            backoff_percent: fields.get("backoff").map_or(100, |node| self.backoff(node)),
+            backoff_percent: fields.get("backoff").map_or(100, |node| self.backoff(node, task)),
             max_delay_ms,
             on: self.retried_on(&fields),
         }
     }
 
     /// `2` doubles the delay each time.
-    fn backoff(&mut self, node: &'a Node) -> u32 {
-        let text = self.text(Some(node), "backoff").trim();
+    fn backoff(&mut self, node: &'a Node, task: Option<usize>) -> u32 {
+        let Some(text) = self.bound(node, "backoff", task) else {
+            return 100;
+        };
+        let text = text.trim();
         match text.parse::<f64>() {
             Ok(times) if (1.0..=MOST_BACKOFF).contains(&times) => {
                 #[expect(
@@ -406,7 +447,7 @@ impl<'a> Check<'a> {
         Approve {
             message,
             by,
-            timeout_s: self.seconds(fields.get("timeout"), "timeout"),
+            timeout_s: self.seconds(fields.get("timeout"), "timeout", Some(index)),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Map, Value};
 use yaml::{Fields, Finding, Findings, Kind, Node, Place, What};
 
+use super::bounds::Given;
 use super::duration::duration_ms;
 use super::fields::{Check, Known};
 use super::flow::Links;
@@ -93,9 +95,15 @@ pub(super) struct Validated {
     pub(super) warnings: Vec<Finding>,
     pub(super) undone: Vec<Finding>,
     pub(super) secrets: Vec<(String, Finding)>,
+    pub(super) has_bounds_of_inputs: bool,
 }
 
-pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding>> {
+/// `inputs` are those of a workflow that is made; without them their defaults are checked.
+pub(super) fn validate(
+    tree: &Node,
+    yaml: &str,
+    inputs: Option<&Map<String, Value>>,
+) -> Result<Validated, Vec<Finding>> {
     let found = Findings::default();
     let mut check = Check::new(yaml, &found);
     let definition = if tree.is_nothing() {
@@ -103,12 +111,13 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding
         check.problem(Place::default(), Kind::Missing, message);
         Definition::default()
     } else {
-        check.definition(tree)
+        check.definition(tree, inputs)
     };
     let mut undone = std::mem::take(&mut check.undone);
     undone.sort_by_key(|finding| finding.place);
     let mut secrets = std::mem::take(&mut check.secrets);
     secrets.sort_by_key(|(_, finding)| finding.place);
+    let has_bounds_of_inputs = check.has_bounds_of_inputs;
     drop(check);
     let (problems, warnings) = found.into_sorted();
     if problems.is_empty() {
@@ -117,6 +126,7 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding
             warnings,
             undone,
             secrets,
+            has_bounds_of_inputs,
         })
     } else {
         Err(problems)
@@ -124,7 +134,7 @@ pub(super) fn validate(tree: &Node, yaml: &str) -> Result<Validated, Vec<Finding
 }
 
 impl<'a> Check<'a> {
-    fn definition(&mut self, tree: &'a Node) -> Definition {
+    fn definition(&mut self, tree: &'a Node, given: Option<&Map<String, Value>>) -> Definition {
         if !matches!(tree.what, What::Map(_)) {
             let message = format!("a workflow must be a map (key: value), not {}", tree.describe());
             self.found.misshapen(tree, message);
@@ -133,7 +143,6 @@ impl<'a> Check<'a> {
         let version = self.version(tree);
         let fields = self.fields(tree, &WORKFLOW);
         let name = self.name(&fields, "the workflow");
-        let global_timeout_s = self.seconds(fields.get("global_timeout"), "global_timeout");
         let written = fields.list("tasks");
         if written.is_empty() {
             let message = "the workflow has no tasks: it needs at least one";
@@ -143,6 +152,8 @@ impl<'a> Check<'a> {
         let labels = self.labels(&fields);
         let policy = self.policy(&fields);
         let inputs = self.inputs(&fields);
+        self.given = Given::of(&inputs, given);
+        let global_timeout_s = self.seconds(fields.get("global_timeout"), "global_timeout", None);
         let mut names = BTreeSet::new();
         let mut links = Vec::new();
         let mut tasks: Vec<Task> = written
@@ -170,6 +181,7 @@ impl<'a> Check<'a> {
         };
         self.check_expressions(&definition, ancestors.as_ref());
         self.check_images(&definition, ancestors.as_ref());
+        self.tell_failed_bounds();
         definition
     }
 
@@ -309,7 +321,7 @@ impl<'a> Check<'a> {
         let confined = self.flag(fields.get("confined"), "confined");
         let resources = fields
             .get("resources")
-            .map(|node| self.resources(node, &name))
+            .map(|node| self.resources(node, &name, task))
             .unwrap_or_default();
         if let Some(native) = native_by(runtime, &image) {
             for field in ["confined", "resources"] {
@@ -326,7 +338,7 @@ impl<'a> Check<'a> {
         let environment = self.environment(&fields, task);
         let known = native_by(runtime, &image).filter(|_| !image.contains("${{"));
         Action {
-            timeout_s: self.seconds(fields.get("timeout"), "timeout"),
+            timeout_s: self.seconds(fields.get("timeout"), "timeout", Some(task)),
             command: command.iter().map(|item| handed(self, item)).collect(),
             on_timeout: self.arguments(&fields, "on-timeout"),
             on_failure: self.arguments(&fields, "on-failure"),
@@ -334,7 +346,7 @@ impl<'a> Check<'a> {
             input: self.action_input(&fields, (&name, task), known, &environment),
             environment,
             reboots: self.flag(fields.get("reboots"), "reboots"),
-            retry: fields.get("retry").map(|node| self.retry(node)),
+            retry: fields.get("retry").map(|node| self.retry(node, task)),
             runtime,
             pid,
             network,
@@ -364,14 +376,23 @@ impl<'a> Check<'a> {
         name.to_owned()
     }
 
-    /// A time limit in seconds; 0 when there is none.
-    pub(super) fn seconds(&mut self, node: Option<&'a Node>, field: &str) -> u64 {
-        let value = self.text(node, field).trim();
-        let (Some(node), false) = (node, value.is_empty()) else {
+    /// A time limit in seconds; 0 when there is none, or it is not known yet.
+    pub(super) fn seconds(
+        &mut self,
+        node: Option<&'a Node>,
+        field: &'static str,
+        task: Option<usize>,
+    ) -> u64 {
+        let Some(node) = node else { return 0 };
+        let Some(value) = self.bound(node, field, task) else {
             return 0;
         };
+        let value = value.trim();
+        if value.is_empty() {
+            return 0;
+        }
         if self.is_version_1 && !value.starts_with('-') {
-            let ms = self.duration(node, field);
+            let ms = self.milliseconds(node, value, field);
             if !ms.is_multiple_of(1000) {
                 let message = format!("{field} {value:?} has a part of a second: write whole seconds");
                 self.problem(node.at, Kind::Value, message);
@@ -389,9 +410,14 @@ impl<'a> Check<'a> {
         0
     }
 
-    /// The milliseconds of a duration of version 1.
-    pub(super) fn duration(&mut self, node: &'a Node, field: &str) -> u64 {
-        let value = self.text(Some(node), field);
+    /// The milliseconds of a duration of version 1; 0 when it is not known yet.
+    pub(super) fn duration(&mut self, node: &'a Node, field: &'static str, task: Option<usize>) -> u64 {
+        let value = self.bound(node, field, task);
+        value.map_or(0, |value| self.milliseconds(node, &value, field))
+    }
+
+    /// What a text of version 1 is as a duration.
+    pub(super) fn milliseconds(&self, node: &Node, value: &str, field: &str) -> u64 {
         duration_ms(value).unwrap_or_else(|| {
             let message =
                 format!("{field} {value:?} is no duration: write seconds, or one like 90s, 10m, 1h30m or 2d");
