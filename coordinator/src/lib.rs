@@ -6,12 +6,13 @@
 //!
 //! [`steps`] is the loop: load, let the engine decide, say what to commit. [`making`] is what a workflow is made from,
 //! [`machines`] and [`templates`] the records, [`data`] the versions of ephemeral data, [`archive`] the form of what left the
-//! store, [`disk_writes`] what a workflow would do to disks, [`images`] what the server's own registry has, [`order`] the order of all events, [`netboot`] what a machine boots, [`people`] who may do what, [`once`] what takes effect
+//! store, [`answers`] what systems say that are asked whether they answer, [`disk_writes`] what a workflow would do to disks, [`images`] what the server's own registry has, [`order`] the order of all events, [`netboot`] what a machine boots, [`people`] who may do what, [`once`] what takes effect
 //! once, [`secrets`] what is sealed, [`webhooks`] who is told of events. [`database`] is the store as
 //! all of them use it, with its keys.
 
 #![forbid(unsafe_code)]
 
+pub mod answers;
 pub mod archive;
 pub mod data;
 pub mod database;

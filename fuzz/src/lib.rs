@@ -41,6 +41,7 @@ mod registry_challenge;
 mod registry_request;
 mod resume_token;
 mod router_solicitation;
+mod ssh_banner;
 mod template_render;
 mod tftp_packet;
 mod tools_archive;
@@ -93,6 +94,7 @@ pub const TARGETS: &[Target] = &[
     target("registry_request", registry_request::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
+    target("ssh_banner", ssh_banner::run),
     target("template_render", template_render::run),
     target("tftp_packet", tftp_packet::run),
     target("tools_archive", tools_archive::run),

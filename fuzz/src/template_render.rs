@@ -66,12 +66,16 @@ fn hangs_together(definition: &Definition) {
         );
         assert!(task.actions.is_empty() || !task.worker.is_empty());
         match &task.control {
+            Some(Control::Answers(answers)) => {
+                assert!(answers.port > 0 && (answers.status == 0 || answers.status >= 100))
+            }
             Some(Control::Wait(text)) => assert!(text.contains("${{") || duration_ms(text).is_some()),
             Some(Control::Until(text)) => assert!(text.contains("${{") || time_ms(text).is_some()),
             _ => {}
         }
         if task.control.is_some() {
-            assert!(task.worker.is_empty() && task.actions.is_empty());
+            let is_asked = matches!(task.control, Some(Control::Answers(_)));
+            assert!((is_asked || task.worker.is_empty()) && task.actions.is_empty());
         }
     }
     if let Ok(values) = inputs(definition, &serde_json::Map::new()) {

@@ -29,7 +29,7 @@ use crate::webhooks::{Webhooks, tell};
 use crate::workflows::logs::Progress;
 use crate::workflows::silence::{self, Silence};
 use crate::workflows::timers::{self, Timer};
-use crate::workflows::{blocked, carrier};
+use crate::workflows::{answers, blocked, carrier};
 use coordinator::Error;
 use coordinator::database::formats;
 use coordinator::machines::Served;
@@ -160,6 +160,8 @@ impl Inner {
 pub(crate) struct Wants {
     /// A workflow has a timer, or has a new one.
     pub(crate) timers: mpsc::UnboundedSender<Timer>,
+    /// A workflow may wait for a system that answers.
+    pub(crate) answers: mpsc::UnboundedSender<String>,
     /// A row of an outbox is to be carried.
     pub(crate) outboxes: mpsc::UnboundedSender<String>,
     /// A root has ended.
@@ -197,6 +199,7 @@ impl ControlPlane {
         let changes = broadcast::channel(CHANGES).0;
         let tasks = Tasks::new();
         let (timers, timers_due) = mpsc::unbounded_channel();
+        let (answers, asked) = mpsc::unbounded_channel();
         let (outboxes, rows) = mpsc::unbounded_channel();
         let (ended, roots) = mpsc::unbounded_channel();
         let (timeline, entries) = timeline::writer::channel();
@@ -225,6 +228,7 @@ impl ControlPlane {
             timeline,
             wants: Wants {
                 timers,
+                answers,
                 outboxes,
                 ended,
             },
@@ -247,6 +251,7 @@ impl ControlPlane {
         let tasks = &control.inner.tasks;
         let stopped = || tasks.stopped();
         tasks.background("timers", timers::run(weak(), timers_due, stopped()));
+        tasks.background("answers", answers::run(weak(), asked, stopped()));
         tasks.background("outboxes", carrier::run(weak(), rows, stopped()));
         tasks.background("silence", silence::run(weak(), lost_after, stopped()));
         tasks.background("deadlocks", blocked::run(weak(), stopped()));

@@ -90,6 +90,7 @@ pub const EVENTS: &[&str] = &[
     "lost",
     "returned",
     "late",
+    "unanswered",
     "delayed",
     "labelled",
     "resumed",

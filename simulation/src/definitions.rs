@@ -272,10 +272,22 @@ fn control(dice: &mut Dice, kind: u64, workers: &[String], clock: u64) -> Map<St
     let mut task = Map::new();
     match kind {
         65..=71 => {
-            task.insert("wait".to_owned(), json!(format!("{}s", dice.between(1, 400))));
+            // By the number, not by chance: the worlds of all seeds stay as near as can be to what they are.
+            let seconds = dice.between(1, 400);
+            let worker = workers.get(usize::try_from(seconds).unwrap_or(0) % workers.len().max(1));
+            match (seconds % 3, worker) {
+                (0, Some(worker)) => answers(&mut task, seconds, worker),
+                _ => drop(task.insert("wait".to_owned(), json!(format!("{seconds}s")))),
+            }
         }
         72..=75 => {
-            task.insert("until".to_owned(), json!(rfc_3339(clock + dice.span(900_000))));
+            let time = rfc_3339(clock + dice.span(900_000));
+            // A time of the day, every other second: what has passed when the task begins is waited for until tomorrow.
+            let until = match time.split_once('T') {
+                Some((_, of_day)) if clock % 2_000 < 1_000 => format!("next {of_day}"),
+                _ => time,
+            };
+            task.insert("until".to_owned(), json!(until));
         }
         76..=79 => {
             task.insert("set".to_owned(), json!({"x": "inputs.n + 1", "y": "inputs.text"}));
@@ -302,6 +314,17 @@ fn control(dice: &mut Dice, kind: u64, workers: &[String], clock: u64) -> Map<St
         }
     }
     task
+}
+
+/// A system that is to answer within so many seconds.
+fn answers(task: &mut Map<String, Value>, seconds: u64, worker: &str) {
+    let answers = match seconds % 2 {
+        0 => json!({"by": "ssh", "address": "10.77.0.11"}),
+        _ => json!({"by": "http", "path": "/${{ inputs.text }}"}),
+    };
+    task.insert("answers".to_owned(), answers);
+    task.insert("worker".to_owned(), json!(worker));
+    task.insert("timeout".to_owned(), json!(format!("{seconds}s")));
 }
 
 /// What it needs, when it runs, what it makes good.

@@ -50,6 +50,22 @@ fn a_wait_goes_by_the_time_that_passes() {
     }
 }
 
+/// The moment of a time of the day is found when the task begins, stays, and stands in the events.
+#[test]
+fn a_time_of_the_day_is_a_moment_from_the_beginning_on() {
+    let workflow = make("  - {name: t, until: next 22:00Z}\n", EIGHT);
+    assert_eq!(next_due(&workflow), Some(EIGHT + 14 * HOUR));
+    assert!(!is_over(&looked_at(&workflow, EIGHT + 14 * HOUR - 1, 0)));
+    assert!(is_over(&looked_at(&workflow, EIGHT + 14 * HOUR, 0)));
+    // Looked at late, it is over, and does not become the next evening's.
+    assert!(is_over(&looked_at(&workflow, EIGHT + 20 * HOUR, 0)));
+    // The first moment may be that at which it begins.
+    assert!(is_over(&make("  - {name: t, until: next 08:00Z}\n", EIGHT)));
+    // Named zones have their own summer time: nine in the evening UTC is ten in Berlin's winter.
+    let berlin = make("  - {name: t, until: next 22:00 Europe/Berlin}\n", EIGHT);
+    assert_eq!(next_due(&berlin), Some(EIGHT + 13 * HOUR));
+}
+
 #[test]
 fn until_goes_by_the_clock() {
     let workflow = make("  - {name: t, until: \"2026-01-31T09:00:00Z\"}\n", EIGHT);

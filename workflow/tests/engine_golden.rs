@@ -158,8 +158,16 @@ tasks:
         reason: "wrong image".into(),
     };
     cancelled.decide(&command).unwrap();
+    let mut answers = Script::new(tasks(
+        "
+    - name: up
+      answers: {by: http, address: 10.77.0.11, path: '/${{ workflow.name }}', status: 204}
+      timeout: 30m
+    ",
+    ));
+    answers.run("answered 0/1/0 connection refused; answered 0/1/0 connection refused; answered 0/1/0 yes");
     vec![
-        old, people, roll, later, now, skipped, given, held, policed, again, cancelled,
+        old, people, roll, later, now, skipped, given, held, policed, again, cancelled, answers,
     ]
 }
 
@@ -172,7 +180,7 @@ fn events_are_written_as_in_the_golden_file() {
         kinds.into_iter().collect::<Vec<_>>().join(" "),
         "action_asked asked begun cancel_asked child_asked child_ended created decided delayed dispatched ended execution_ended execution_made item_reopened \
          labelled late lost pause_asked paused policy_set reported resumed returned run_opened skip_asked start_moved stop_asked stopping task_ended \
-         task_paused task_resumed task_started tasks_reopened unpaused wave_opened went_back"
+         task_paused task_resumed task_started tasks_reopened unanswered unpaused wave_opened went_back"
     );
     let written: String = all()
         .map(|event| serde_json::to_string(event).unwrap() + "\n")

@@ -210,7 +210,7 @@ fn bounds_see_inputs_and_nothing_else() {
         ),
         (
             "forEach: '[1]', maxParallel: 'x ${{', wait: 1",
-            "4, 52: this ${{ has no }}: close it, or write ${{ \"${{\" }} for the text itself",
+            "4, 51: this ${{ has no }}: close it, or write ${{ \"${{\" }} for the text itself",
         ),
     ] {
         let text = format!(

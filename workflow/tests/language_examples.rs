@@ -69,6 +69,8 @@ fn every_example_is_named_like_its_file_and_says_what_it_does_and_how() {
         found,
         [
             "debian",
+            "debian-answers",
+            "nightly-rollout",
             "partitioned",
             "rack-bring-up",
             "two-machines-handover",
@@ -148,4 +150,35 @@ fn the_rack_goes_in_waves_behind_a_canary_and_an_approval() {
     assert_eq!(rest.max_failures, Some(Amount::Percent(5)));
     assert_eq!(rack.tasks[2].actions[..1], rack.tasks[0].actions);
     assert_eq!(rack.tasks[2].actions[1..], rack.tasks[3].actions);
+}
+
+#[test]
+fn debian_is_done_when_ssh_answers() {
+    let debian = definition("debian-answers.yaml");
+    assert_eq!(names(&debian), ["install", "up"]);
+    let up = &debian.tasks[1];
+    assert_eq!((up.timeout_s, up.worker.as_str()), (900, "52:54:00:77:00:0b"));
+    let Some(Control::Answers(answers)) = &up.control else {
+        panic!("{up:?}")
+    };
+    assert_eq!(
+        (answers.by.name(), answers.port, answers.address.as_str()),
+        ("SSH", 22, "")
+    );
+}
+
+#[test]
+fn the_nightly_rollout_waits_for_the_evening_and_has_its_bounds_from_inputs() {
+    let nightly = definition("nightly-rollout.yaml");
+    assert_eq!(names(&nightly), ["evening", "rollout"]);
+    let rollout = nightly.tasks[1].for_each.as_ref().unwrap();
+    assert_eq!(
+        (rollout.min_items, rollout.max_failures),
+        (1, Some(Amount::Percent(5)))
+    );
+    assert_eq!(
+        rollout.waves,
+        [Amount::Count(1), Amount::Percent(10), Amount::Percent(100)]
+    );
+    assert_eq!(nightly.tasks[1].timeout_s, 3600);
 }

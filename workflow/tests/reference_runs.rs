@@ -88,7 +88,7 @@ fn serve(script: &mut Script, definition: &Definition, execution: &Execution) ->
             };
             script.decide(&command).unwrap();
         }
-        Some(Waiting::Time | Waiting::Resume) | None => return false,
+        Some(Waiting::Time | Waiting::Resume | Waiting::Answer) | None => return false,
     }
     true
 }

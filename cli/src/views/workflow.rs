@@ -569,6 +569,12 @@ impl Execution {
                     .trim_end_matches([':', ' '])
                     .to_owned()
             }
+            (Some("answer"), _) => {
+                let message = self.message.as_deref().unwrap_or_default();
+                format!("waits for an answer: {message}")
+                    .trim_end_matches([':', ' '])
+                    .to_owned()
+            }
             (Some("time"), Some(due)) => format!("waits until {due}"),
             (Some("children"), _) => {
                 format!(

@@ -229,6 +229,9 @@ pub enum Next {
     Ended { root: String },
     /// [`Input::Timer`] at this time.
     Timer { at: UnixMillis, workflow: String },
+    /// It may wait for a system that answers: [`engine::questions`] says whom to ask, again and again, as long as
+    /// [`engine::waits_for_answers`] does.
+    Ask { workflow: String },
     /// There may be something for this machine: [`Input::Work`], if it is attached.
     Wake(String),
 }
@@ -492,10 +495,14 @@ impl Coordinator {
         let timers = view.list::<IgnoredAny>("timer/")?;
         let timers = timers.into_iter().filter_map(|(key, _)| {
             let (at, workflow) = key.split_once('/')?;
-            Some(Next::Timer {
-                at: at.parse().ok()?,
-                workflow: workflow.to_owned(),
-            })
+            Some((at.parse().ok()?, workflow.to_owned()))
+        });
+        // Who waits for an answer has a time limit, and so a timer.
+        let timers = timers.flat_map(|(at, workflow)| {
+            let ask = Next::Ask {
+                workflow: workflow.clone(),
+            };
+            [Next::Timer { at, workflow }, ask]
         });
         let mut outboxes = BTreeMap::new();
         for (key, _) in view.list::<IgnoredAny>("outbox/")? {

@@ -82,6 +82,7 @@ impl Server {
         while let Some(next) = self.then.pop_front() {
             match next {
                 Next::Carry(key) => drop(self.step(Input::Carry { key })),
+                Next::Ask { .. } => {}
                 Next::Timer { at, workflow } => drop(self.timers.insert((at, workflow))),
                 Next::Wake(machine) => drop(self.woken.insert(machine)),
                 Next::Changed { .. } | Next::Ended { .. } | Next::Turned { .. } => {}

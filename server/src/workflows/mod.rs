@@ -1,5 +1,6 @@
 //! Workflows: made from a template and devices, stepped by the coordinator, read and followed.
 
+pub(crate) mod answers;
 pub(crate) mod blocked;
 pub(crate) mod carrier;
 pub(crate) mod list;

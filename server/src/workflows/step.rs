@@ -132,6 +132,7 @@ impl ControlPlane {
             // Nobody receives any more when we stop: it is found in the store again.
             Next::Carry(key) => drop(self.inner.wants.outboxes.send(key)),
             Next::Ended { root } => drop(self.inner.wants.ended.send(root)),
+            Next::Ask { workflow } => drop(self.inner.wants.answers.send(workflow)),
             Next::Timer { at, workflow } => drop(self.inner.wants.timers.send(Timer { at, workflow })),
         }
     }

@@ -1,5 +1,5 @@
-//! `examples/rack-bring-up.yaml` as it is, over a rack of machines whose agents do what a test says. The other examples run
-//! in virtual machines: see the end-to-end tests.
+//! Examples as they are, over machines whose agents do what a test says: `rack-bring-up`, `nightly-rollout`, `debian-answers`. The others
+//! run in virtual machines: see the end-to-end tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -209,4 +209,137 @@ async fn a_rack_where_too_many_fail_is_left_alone_from_there_on() {
     let waves = waves(&server.history(id).await);
     assert!(matches!(waves[..], [(1, 1), (5 | 6, 6)]), "{waves:?}");
     rack.agents.abort_all();
+}
+
+fn example(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../examples/{name}.yaml"));
+    std::fs::read_to_string(file).expect("the example")
+}
+
+/// Machines are chosen by what they told of themselves, after the evening, if there are enough.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nightly_rollout_takes_the_machines_that_are_fit_for_it() {
+    let dir = TempDir::new().expect("directory");
+    let server = Server::start(&dir, Config::default()).await;
+    let mut records = Vec::new();
+    // Memory, health of the disk, role. The last one never told anything.
+    let machines = [
+        (64, "good", "web"),
+        (32, "", "web"),
+        (8, "good", "web"),
+        (64, "failing", "web"),
+        (64, "good", "db"),
+        (0, "", "web"),
+    ];
+    for (number, (_, _, role)) in machines.iter().enumerate() {
+        records.push(format!(
+            "machine: n{number}\nmac: {}\nlabels: {{role: {role}}}\n",
+            mac(number)
+        ));
+    }
+    server.apply(&records.join("---\n")).await.expect("machines");
+    server.put(&example("nightly-rollout")).await.expect("template");
+    let mut agents = JoinSet::new();
+    for (number, (gib, health, _)) in machines.iter().enumerate().filter(|(_, (gib, _, _))| *gib > 0) {
+        let disk = proto::v1::BlockDevice {
+            name: "/dev/vda".into(),
+            health: (*health).to_owned(),
+            ..Default::default()
+        };
+        let inventory = proto::v1::HardwareInventory {
+            cpus: 8,
+            memory_bytes: gib << 30,
+            disks: vec![disk],
+            ..Default::default()
+        };
+        let hello = Hello {
+            mac: mac(number),
+            ..hello("k1")
+        };
+        let agent = server.attach(hello).await.expect("attach");
+        let told = proto::v1::agent_message::Kind::Inventory(Box::new(inventory));
+        agent.send(told).await;
+        server
+            .boot_log(&mac(number), |entry| entry.what == "INVENTORY")
+            .await;
+        agents.spawn(install(agent, false, None));
+    }
+    let make = |inputs: &str| proto::v1::CreateWorkflowRequest {
+        template: "nightly-rollout".into(),
+        inputs_json: inputs.into(),
+        ..Default::default()
+    };
+    // It is not evening yet, wherever this runs.
+    let waits = server.make(make("{}")).await.expect("workflow").id;
+    let waits = server
+        .until(&waits, |workflow| workflow.tasks[0].state == "WAITING")
+        .await;
+    assert!(waits.tasks[0].executions[0].due.is_some());
+    let few = server
+        .make(make(r#"{"evening": "2026-01-31T22:00:00Z", "least": 3}"#))
+        .await
+        .expect("workflow")
+        .id;
+    let few = server.reaches(&few, "FAILED").await;
+    assert!(
+        few.message.contains("(TooFewItems)") && few.message.contains("gives 2 items, and minItems is 3"),
+        "{few:?}"
+    );
+    let done = server
+        .make(make(
+            r#"{"evening": "2026-01-31T22:00:00Z", "least": 2, "waves": [1, 2]}"#,
+        ))
+        .await
+        .expect("workflow")
+        .id;
+    let done = server.reaches(&done, "SUCCESS").await;
+    let workers: Vec<&str> = done.tasks[1]
+        .executions
+        .iter()
+        .map(|execution| execution.worker.as_str())
+        .collect();
+    assert_eq!(workers, [mac(0), mac(1)]);
+    let refused = server
+        .make(make(r#"{"evening": "22:00", "budget": "a few"}"#))
+        .await
+        .expect_err("refused");
+    for words in [
+        "until \"22:00\" is no time",
+        "maxFailures \"a few\" is neither a count",
+    ] {
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
+    agents.shutdown().await;
+}
+
+/// But for the address: that of a machine's record is never this host's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn debian_answers_is_done_when_the_installed_system_is_there() {
+    let dir = TempDir::new().expect("directory");
+    let server = Server::start(&dir, Config::default()).await;
+    server.apply(MACHINE).await.expect("machine");
+    let text = example("debian-answers").replace("{by: ssh,", "{by: ssh, address: 127.0.0.1,");
+    server.put(&text).await.expect("template");
+    let sshd = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = sshd.local_addr().expect("address").port();
+    let request = proto::v1::CreateWorkflowRequest {
+        template: "debian-answers".into(),
+        devices: [("device_1".to_owned(), MAC.to_owned())].into(),
+        inputs_json: format!("{{\"port\": {port}}}"),
+        ..Default::default()
+    };
+    let id = server.make(request).await.expect("workflow").id;
+    let mut agents = JoinSet::new();
+    agents.spawn(install(
+        server.attach(hello("k1")).await.expect("attach"),
+        false,
+        None,
+    ));
+    let (mut asked, _) = sshd.accept().await.expect("a question");
+    tokio::io::AsyncWriteExt::write_all(&mut asked, b"SSH-2.0-OpenSSH_10.0p1 Debian-7\r\n")
+        .await
+        .expect("an answer");
+    let done = server.reaches(&id, "SUCCESS").await;
+    assert_eq!(done.outputs_json, "{\"ssh\":\"SSH-2.0-OpenSSH_10.0p1 Debian-7\"}");
+    agents.shutdown().await;
 }

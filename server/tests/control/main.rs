@@ -1,6 +1,7 @@
 //! The control plane as agents and the command line see it: over gRPC on loopback, with a store on disk.
 
 mod agents;
+mod answers;
 mod applied;
 mod archive;
 mod broken;

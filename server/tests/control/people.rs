@@ -303,7 +303,7 @@ async fn bounds_come_from_inputs() {
         .expect("workflow");
     assert_eq!(
         server.reaches(&id, "TIMEOUT").await.message,
-        "task \"ask\" timed out (Timeout): nobody decided within 1 s"
+        "task \"ask\" timed out: nobody decided within 1 s"
     );
 }
 

@@ -42,6 +42,11 @@ pub enum Command {
     },
     /// Something is due; see [`next_due`](super::next_due).
     Timer,
+    /// What came of a [`Question`](super::Question).
+    Answered {
+        execution: ExecutionId,
+        seen: Seen,
+    },
     /// The answer to an [`Effect::Ask`]: what is known of the machines that match, by worker, in order of their names.
     Answer {
         task: usize,
@@ -150,6 +155,15 @@ pub enum Command {
         machine: String,
         with: String,
     },
+}
+
+/// What somebody sees who asks a system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It answers as it is to: the task's outputs.
+    Answer(Map<String, Value>),
+    /// What comes instead, in words.
+    Else(String),
 }
 
 /// What a workflow is made from.

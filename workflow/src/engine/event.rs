@@ -186,6 +186,12 @@ pub enum EventKind {
         attempt: AttemptId,
         outcome: Outcome,
     },
+    /// Something else came than the answer that it waits for, and something else than before.
+    Unanswered {
+        execution: ExecutionId,
+        /// In words.
+        seen: String,
+    },
     /// The next attempt of an action (or of a whole task: `action` is None) is made at `due`.
     Delayed {
         execution: ExecutionId,
@@ -416,6 +422,7 @@ impl EventKind {
             Lost { .. } => "lost",
             Returned { .. } => "returned",
             Late { .. } => "late",
+            Unanswered { .. } => "unanswered",
             Delayed { .. } => "delayed",
             Resumed { .. } => "resumed",
             ChildAsked { .. } => "child_asked",
@@ -493,6 +500,7 @@ impl EventKind {
             | Decided { execution, .. }
             | ActionAsked { execution, .. }
             | ItemReopened { execution, .. }
+            | Unanswered { execution, .. }
             | Delayed { execution, .. }
             | Resumed { execution, .. }
             | ChildAsked { execution, .. }
@@ -639,6 +647,7 @@ impl fmt::Display for EventKind {
             Lost { why, .. } => write!(formatter, "lost: {why}"),
             Returned { .. } => formatter.write_str("the machine came back"),
             Late { outcome, .. } => write!(formatter, "late report, changes nothing: {outcome}"),
+            Unanswered { seen, .. } => write!(formatter, "no answer yet: {seen}"),
             Delayed { action: None, .. } => formatter.write_str("the task is tried again"),
             Delayed { .. } => formatter.write_str("the action is tried again"),
             Resumed { waiting, child, .. } => waits(formatter, *waiting, "", child.as_deref()),
@@ -728,6 +737,8 @@ fn waits(
         (Waiting::Children, Some(child)) => write!(formatter, "waits for sub-workflow {child}"),
         (Waiting::Children, None) => formatter.write_str("waits for its sub-workflow"),
         (Waiting::Time, _) => formatter.write_str("waits"),
+        (Waiting::Answer, _) if worker.is_empty() => formatter.write_str("waits for an answer"),
+        (Waiting::Answer, _) => write!(formatter, "waits until {worker} answers"),
         (Waiting::Resume, _) => formatter.write_str("waits until it is resumed"),
     }
 }

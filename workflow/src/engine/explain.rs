@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::UnixMillis;
-use super::decide::next_due_of;
+use super::decide::{next_due_of, timeout_of, told_of_answers};
 use super::event::time_of;
 use super::graph;
 use super::state::{Execution, Head, Said, StepState, TaskState, Waiting, Workflow};
@@ -370,6 +370,18 @@ fn of_state(workflow: &Workflow, task: &Task, execution: &Execution, now: UnixMi
             "{place} waits for sub-workflow {}",
             execution.child.as_deref().unwrap_or_default()
         ),
+        (_, Some(Waiting::Answer)) => {
+            let whose = match worker.as_str() {
+                "" => String::new(),
+                worker => format!(" of {worker}"),
+            };
+            let told = told_of_answers(workflow, execution);
+            let limit = timeout_of(workflow, execution);
+            format!(
+                "{place} waits for an answer{whose}: {told}; it times out{}",
+                until(limit)
+            )
+        }
         (_, Some(Waiting::Time)) => format!("{place} waits; it is over{}", until(execution.due)),
         (_, Some(Waiting::Resume)) => format!("{place} does not begin"),
         (state, None) => format!("{place} is {state}"),

@@ -19,6 +19,7 @@ mod explain;
 mod graph;
 mod ids;
 pub mod machine;
+mod question;
 mod secrets;
 mod size;
 mod state;
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, boots_next};
-pub use command::{Command, Creation, Decision, Effect, Refusal};
+pub use command::{Command, Creation, Decision, Effect, Refusal, Seen};
 pub use decide::{decide, decide_within};
 pub use disks::{BY_HAND, DiskUse, Disks, Hold, is_switched_on};
 pub use dispatch::{Dispatch, dispatch, next_due};
@@ -39,6 +40,7 @@ pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, time_of};
 pub use explain::{explain, warnings, worker_shown};
 pub use ids::{AttemptId, BadId, ExecutionId};
 pub use machine::Machine;
+pub use question::{Question, questions, waits_for_answers};
 pub use secrets::{Handed, MAX_HANDED_BYTES, SecretHole, SecretProblem, SecretText, secret_names};
 pub use state::{
     ActionState, ApprovalDecision, Asks, ChildRequest, Cleanup, Ending, Execution, Filled, Head,
@@ -115,6 +117,8 @@ pub const MAX_SKIPPED_AHEAD: usize = 256;
 pub const MAX_PAUSED_AHEAD: usize = 256;
 /// Why a person skips or holds one thing.
 pub const MAX_REASON_BYTES: usize = 1024;
+/// Times that it is recorded of an execution what came instead of the answer that it waits for.
+pub const MAX_UNANSWERED: u32 = 16;
 /// Executions that one decision makes, stops or ends; then it asks to be continued.
 pub const MAX_STEPS: usize = 32;
 /// Rows (events, executions and lists) that one decision writes where nobody says otherwise; then it asks to be continued.

@@ -308,6 +308,12 @@ pub struct Execution {
     pub wanted: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<ApprovalDecision>,
+    /// What came instead of the answer that it waits for, last.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unanswered: String,
+    /// How often that was another one.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unanswered_times: u32,
     /// A person has skipped it: it is SKIPPED when what is under way has stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<Said>,
@@ -360,6 +366,11 @@ pub struct Filled {
     pub template: String,
     #[serde(default)]
     pub inputs: Map<String, Value>,
+    /// Of `answers`: who is asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
     /// Where secrets are put in when its actions are handed out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretHole>,
@@ -376,6 +387,8 @@ pub enum Waiting {
     Time,
     /// A person holds it since before it was made: it goes on when it is resumed.
     Resume,
+    /// A system that is to answer.
+    Answer,
 }
 
 /// What a workflow asks of a sub-workflow.

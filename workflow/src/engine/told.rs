@@ -3,7 +3,7 @@
 use super::event::EventKind;
 
 /// Every word that [`EventKind::told_as`] gives, in alphabetical order: by these events are chosen.
-pub const TOLD_KINDS: [&str; 41] = [
+pub const TOLD_KINDS: [&str; 42] = [
     "action_asked",
     "asked",
     "begun",
@@ -42,6 +42,7 @@ pub const TOLD_KINDS: [&str; 41] = [
     "task_started",
     "tasks_reopened",
     "timed_out",
+    "unanswered",
     "unpaused",
     "wave_opened",
     "went_back",

@@ -58,7 +58,9 @@ pub(super) fn may_use(workflow: &Workflow, worker: &str, except: Option<Executio
             return true;
         }
         workflow.executions_of(index).any(|execution| {
-            !execution.state.is_final() && execution.worker == worker && Some(execution.id) != except
+            // Who waits for an answer of a machine does not hold it.
+            let is_used = !execution.actions.is_empty() && execution.worker == worker;
+            !execution.state.is_final() && is_used && Some(execution.id) != except
         })
     })
 }
@@ -126,7 +128,9 @@ pub(super) fn is_item(task: &Task) -> bool {
         .trim()
         .strip_prefix("${{")
         .and_then(|text| text.strip_suffix("}}"));
-    task.for_each.is_some() && matches!(inner.map(str::trim), Some("item" | "item.mac"))
+    task.for_each.is_some()
+        && !task.actions.is_empty()
+        && matches!(inner.map(str::trim), Some("item" | "item.mac"))
 }
 
 /// Whether an item that no execution was made for yet names the machine.

@@ -154,12 +154,14 @@ impl<'a> Check<'a> {
 
     fn are_known(&mut self, text: &str) -> bool {
         self.has_bounds_of_inputs = true;
+        self.is_known(text)
+    }
+
+    /// Whether all inputs are known that stand in a text.
+    pub(super) fn is_known(&self, text: &str) -> bool {
         let words = words(text);
-        !self
-            .given
-            .missing
-            .iter()
-            .any(|name| words.contains(name.as_str()))
+        let mut missing = self.given.missing.iter();
+        !missing.any(|name| words.contains(name.as_str()))
     }
 
     fn scope_of_inputs(&self) -> Scope {

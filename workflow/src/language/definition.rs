@@ -293,6 +293,44 @@ pub enum Control {
     Succeed,
     /// Ends the workflow as FAILED. Both may hold `${{ }}`.
     Fail { reason: String, message: String },
+    /// Waits until the worker's installed system answers, or whoever is at `address`.
+    Answers(Answers),
+}
+
+/// What an answer is, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    pub by: AnswersBy,
+    /// An IP address or a name; empty: the first address of the worker's record. May hold `${{ }}`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub address: String,
+    pub port: u16,
+    /// Of HTTP. May hold `${{ }}`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub path: String,
+    /// Of HTTP; 0: any from 200 to 299.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub status: u16,
+}
+
+/// By what it is told that a system answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswersBy {
+    /// The status of a GET.
+    Http,
+    /// The line with which an SSH server introduces itself (RFC 4253 section 4.2).
+    Ssh,
+}
+
+impl AnswersBy {
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AnswersBy::Http => "HTTP",
+            AnswersBy::Ssh => "SSH",
+        }
+    }
 }
 
 /// Goes back to an earlier task when `when` is true at this one's end.

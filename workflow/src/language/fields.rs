@@ -22,6 +22,7 @@ fn example(whose: &str) -> Option<&'static str> {
         "approve" => "approve: {message: \"wipe rack r7?\"}",
         "goto" => "goto: {task: NAME, when: CONDITION, max: 3}",
         "fail" => "fail: {message: \"no disk is large enough\"}",
+        "answers" => "answers: {by: ssh}",
         "resources" => "resources: {memory: 512MiB}",
         _ => return None,
     })
@@ -43,6 +44,8 @@ pub(super) struct Check<'a> {
     pub(super) secrets: Vec<(String, Finding)>,
     /// Where the images of actions stand: task, action.
     pub(super) images: Vec<(usize, usize, Place)>,
+    /// Where tasks wait for an answer.
+    pub(super) answers: Vec<(usize, Place)>,
     /// Inputs with a wrong declaration: expressions may use them all the same.
     pub(super) untyped_inputs: Vec<&'a str>,
     /// What inputs are known to be: what was given, or their defaults.
@@ -64,6 +67,7 @@ impl<'a> Check<'a> {
             expressions: Vec::new(),
             secrets: Vec::new(),
             images: Vec::new(),
+            answers: Vec::new(),
             untyped_inputs: Vec::new(),
             given: Given::default(),
             has_bounds_of_inputs: false,

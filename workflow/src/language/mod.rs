@@ -2,7 +2,7 @@
 //!
 //! A text is rendered as a Go `text/template`, parsed as YAML, validated. A file of its own for each step: `render`
 //! (text and devices to YAML text, with `functions` and `context`; `holes` keeps `${{ CEL }}` out of it), the crate `yaml` (YAML
-//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `bounds`, `action_input`,
+//! text to a tree with places), `validate` (that to a [`Definition`], with `fields`, `steps`, `flow`, `inputs`, `bounds`, `answers`, `action_input`,
 //! `expressions`, `expression_types`, `image_reference`, `resources`). Problems of a step are found all at once; a later step is not reached when an
 //! earlier one has some.
 
@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use yaml::{Finding, Kind, Limits, Node, Place, What};
 
 mod action_input;
+mod answers;
 mod archives;
 mod blocks;
 mod bounds;
@@ -46,10 +47,11 @@ mod waitdaemon;
 
 pub(crate) use action_input::too_large as input_too_large;
 pub use action_input::{MAX_INPUT_BYTES, UselessField};
+pub(crate) use answers::{is_host, is_path, not_a_host};
 pub use carrier::{Carried, CarriedTemplate, CarriedWorkflow, carried};
 pub use definition::{
-    Action, Amount, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType, Resources, Retry,
-    Runtime, Task,
+    Action, Amount, Answers, AnswersBy, Approve, Boots, Control, Definition, ForEach, Goto, Input, InputType,
+    Resources, Retry, Runtime, Task,
 };
 pub use duration::{duration_ms, time_ms, until_ms};
 pub use image_policy::{

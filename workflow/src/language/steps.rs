@@ -10,7 +10,9 @@ use super::fields::{Check, Known, is_map};
 use super::{Amount, Approve, Control, ForEach, Retry, Task};
 
 /// What a task does: one of these.
-const DOES: [&str; 7] = ["actions", "wait", "until", "workflow", "set", "succeed", "fail"];
+const DOES: [&str; 8] = [
+    "actions", "wait", "until", "answers", "workflow", "set", "succeed", "fail",
+];
 /// What only a `forEach` has.
 /// A workflow has no more task executions.
 const MOST_ITEMS: u32 = 10_000;
@@ -51,6 +53,7 @@ impl<'a> Check<'a> {
         task.for_each = self.for_each(fields, index);
         task.retry = fields.get("retry").map(|node| self.retry(node, index));
         task.timeout_s = self.seconds(fields.get("timeout"), "timeout", Some(index));
+        self.answers_in_time(fields, task);
         task.approve = fields.get("approve").map(|node| self.approve(node, index));
         if fields.get("workflow").is_none()
             && let Some(node) = fields.get("inputs")
@@ -74,11 +77,11 @@ impl<'a> Check<'a> {
             (["actions"], None) => self.no_worker(fields.at("worker"), name),
             ([], None) if fields.get("approve").is_none() => {
                 let message = format!(
-                    "task {name:?} does nothing: write actions and a worker, or wait, until, workflow, set, succeed, fail or approve"
+                    "task {name:?} does nothing: write actions and a worker, or wait, until, answers, workflow, set, succeed, fail or approve"
                 );
                 self.problem(fields.at, Kind::Missing, message);
             }
-            ([control], Some(worker)) if *control != "actions" => {
+            ([control], Some(worker)) if !matches!(*control, "actions" | "answers") => {
                 let message =
                     format!("task {name:?} has a worker, but {control} needs no machine: leave worker out");
                 self.problem(worker.at, Kind::Conflict, message);
@@ -134,6 +137,9 @@ impl<'a> Check<'a> {
                 self.problem(node.at, Kind::Value, message);
             }
             return Some(Control::Until(text.trim().to_owned()));
+        }
+        if let Some(node) = fields.get("answers") {
+            return Some(self.answers(node, fields, index));
         }
         if let Some(node) = fields.get("workflow") {
             let template = self.filled(Some(node), "workflow", task).trim().to_owned();

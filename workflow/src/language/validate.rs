@@ -59,6 +59,7 @@ const TASK: Known = Known {
         "approve",
         "wait",
         "until",
+        "answers",
         "workflow",
         "inputs",
         "set",
@@ -181,6 +182,9 @@ impl<'a> Check<'a> {
         };
         self.check_expressions(&definition, ancestors.as_ref());
         self.check_images(&definition, ancestors.as_ref());
+        if let Some(ancestors) = &ancestors {
+            self.check_answers(&definition, ancestors);
+        }
         self.tell_failed_bounds();
         definition
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use workflow::engine::{
-    self, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId, Loss, Outcome, Refusal,
+    self, Command, Creation, Decision, Effect, Event, EventKind, ExecutionId, Loss, Outcome, Refusal, Seen,
     StepState, Workflow, WorkflowState,
 };
 use workflow::language::{Action, Control, Definition, Devices, ForEach, Task};
@@ -340,6 +340,14 @@ impl Script {
                 at: Some(at.parse().unwrap()),
                 by: by(),
             },
+            ["answered", execution, "yes"] => Command::Answered {
+                execution: execution.parse().unwrap(),
+                seen: Seen::Answer(Map::from_iter([("status".to_owned(), json!(200))])),
+            },
+            ["answered", execution, ref words @ ..] => Command::Answered {
+                execution: execution.parse().unwrap(),
+                seen: Seen::Else(words.join(" ")),
+            },
             ["timer"] => Command::Timer,
             ["timer", now] => panic!("set script.now = {now}"),
             ["continue"] => Command::Continue,
@@ -551,6 +559,7 @@ fn print(event: &Event) -> String {
         } => format!("{} items", items.len()),
         Asked { selector, .. } => selector.clone(),
         WaveOpened { wave, .. } => format!("wave {wave}"),
+        Unanswered { seen, .. } => seen.clone(),
         _ => String::new(),
     };
     let words = [Some(event.kind.name().to_owned()), place, Some(detail)];

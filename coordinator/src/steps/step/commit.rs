@@ -165,6 +165,10 @@ impl Step<'_> {
             }
             let workflow = id.to_owned();
             self.then.push(Next::Changed { workflow });
+            if engine::waits_for_answers(after) {
+                let workflow = id.to_owned();
+                self.then.push(Next::Ask { workflow });
+            }
             let was_final = change
                 .before
                 .as_ref()

@@ -196,6 +196,7 @@ fn kind_of(task: &Task) -> &'static str {
     match &task.control {
         Some(Control::Wait(_)) => "wait",
         Some(Control::Until(_)) => "until",
+        Some(Control::Answers(_)) => "answers",
         Some(Control::Workflow { .. }) => "workflow",
         Some(Control::Set(_)) => "set",
         Some(Control::Succeed) => "succeed",
@@ -233,7 +234,11 @@ fn execution(task: &Task, state: &Execution) -> v1::TaskExecution {
             .or(message)
             .unwrap_or_default(),
         reason: error.reason,
-        message: error.message,
+        message: match state.waiting {
+            // What came instead, last.
+            Some(Waiting::Answer) => state.unanswered.clone(),
+            _ => error.message,
+        },
         outputs_json: object(&state.outputs),
         created_at: Some(timestamp(state.created_at)),
         started_at: state.started_at.map(timestamp),
@@ -253,6 +258,7 @@ fn waiting(waiting: Waiting) -> &'static str {
         Waiting::Children => "children",
         Waiting::Time => "time",
         Waiting::Resume => "resume",
+        Waiting::Answer => "answer",
     }
 }
 

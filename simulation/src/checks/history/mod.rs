@@ -226,9 +226,9 @@ impl History {
                 self.open(*execution)?.asks = None;
                 Ok(())
             }
-            EventKind::ChildAsked { execution, .. } | EventKind::ChildEnded { execution, .. } => {
-                self.open(*execution).map(|_| ())
-            }
+            EventKind::Unanswered { execution, .. }
+            | EventKind::ChildAsked { execution, .. }
+            | EventKind::ChildEnded { execution, .. } => self.open(*execution).map(|_| ()),
             EventKind::ExecutionEnded { execution, state, .. } => self.execution_ended(*execution, *state),
             EventKind::WaveOpened { task, wave, .. } => self.wave_opened(*task, *wave),
             EventKind::TaskEnded { task, instance, .. } => self.task_ended(*task, *instance),

@@ -325,6 +325,7 @@ impl World {
                 }
                 Next::Wake(machine) => self.wake(server, &machine),
                 Next::Ended { root } => self.will_archive(server, root),
+                Next::Ask { workflow } => self.will_ask(server, workflow),
                 Next::Changed { .. } | Next::Turned { .. } => {}
             }
         }

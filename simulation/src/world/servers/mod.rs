@@ -14,9 +14,9 @@ use coordinator::archive;
 use coordinator::machines;
 use coordinator::{Coordinator, Input, Limits, Plan};
 use proto::v1;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use store::{Commit, Operation, Revision, Store};
-use workflow::engine::AttemptId;
+use workflow::engine::{self, AttemptId, Command};
 
 use super::people::Ticket;
 use super::{Happening, World};
@@ -45,6 +45,8 @@ pub(crate) struct Server {
     pub(crate) clock_off: i64,
     sessions: BTreeMap<StreamId, Session>,
     timers: BTreeSet<(u64, String)>,
+    /// Workflows that may wait for a system that answers.
+    asks: BTreeSet<String>,
     jobs: BTreeMap<u64, Job>,
     last_job: u64,
     archiving: BTreeMap<u64, Archiving>,
@@ -138,6 +140,7 @@ impl Server {
             clock_off: 0,
             sessions: BTreeMap::new(),
             timers: BTreeSet::new(),
+            asks: BTreeSet::new(),
             jobs: BTreeMap::new(),
             last_job: 0,
             archiving: BTreeMap::new(),
@@ -249,6 +252,7 @@ impl World {
         let archiving = std::mem::take(&mut this.archiving);
         let bringing_back = std::mem::take(&mut this.bringing_back);
         this.timers.clear();
+        this.asks.clear();
         this.crashes_before_commit = false;
         this.crashes_after_commit = false;
         for job in jobs.into_values() {
@@ -294,7 +298,41 @@ impl World {
             self.servers[server].looked_at = self.now;
             self.look_for_silence(server);
             self.look_for_deadlocks(server);
+            self.ask_systems(server);
             self.plan(LOOK_MS, Happening::Looks { server, life });
+        }
+    }
+
+    pub(super) fn will_ask(&mut self, server: usize, workflow: String) {
+        self.servers[server].asks.insert(workflow);
+    }
+
+    /// Systems that workflows wait for come up at some time, and say one thing or another before.
+    fn ask_systems(&mut self, server: usize) {
+        for id in self.servers[server].asks.clone() {
+            let coordinator = self.servers[server].coordinator.as_ref();
+            let found = coordinator.and_then(|coordinator| coordinator.workflow(&id).ok().flatten());
+            let Some(found) = found.filter(|found| engine::waits_for_answers(found)) else {
+                self.servers[server].asks.remove(&id);
+                continue;
+            };
+            for question in engine::questions(&found) {
+                let seen = match self.dice.below(12) {
+                    0 => engine::Seen::Answer(Map::from_iter([(
+                        "address".to_owned(),
+                        json(&question.address),
+                    )])),
+                    1..=3 => engine::Seen::Else("connection refused".to_owned()),
+                    4..=6 => engine::Seen::Else("no answer".to_owned()),
+                    _ => continue,
+                };
+                let command = Command::Answered {
+                    execution: question.execution,
+                    seen,
+                };
+                let workflow = id.clone();
+                self.start_job(server, Input::Command { workflow, command }, Origin::Own);
+            }
         }
     }
 

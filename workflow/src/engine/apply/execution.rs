@@ -115,6 +115,12 @@ pub(super) fn take(workflow: &mut Workflow, event: &Event) -> Option<()> {
             });
             stop_clock(execution, paused_ms, at);
         }
+        Unanswered { execution, seen } => {
+            let execution =
+                open(workflow, *execution).filter(|execution| execution.waiting == Some(Waiting::Answer))?;
+            execution.unanswered.clone_from(seen);
+            execution.unanswered_times = execution.unanswered_times.saturating_add(1);
+        }
         ItemReopened { execution, .. } => reopened(workflow, *execution, at)?,
         Dispatched { .. } => dispatched(workflow, &event.kind, at)?,
         Reported { attempt, outcome } => reported(workflow, attempt, outcome, at)?,
@@ -230,6 +236,8 @@ fn made(workflow: &mut Workflow, id: ExecutionId, kind: &EventKind, at: UnixMill
         child_workers: Vec::new(),
         wanted: 0,
         decision: None,
+        unanswered: String::new(),
+        unanswered_times: 0,
         skip: skip.filter(|_| unwanted.is_some()),
         pause,
         asks: None,
@@ -275,7 +283,7 @@ fn goes_on(
     }
     match waiting {
         Some(Waiting::Machine) => execution.wanted = wanted,
-        Some(Waiting::Children | Waiting::Time) => {
+        Some(Waiting::Children | Waiting::Time | Waiting::Answer) => {
             if let Some(child) = child {
                 // Which run has ended is known of the sub-workflow that was named before, here or in an earlier run.
                 let before = execution.child.as_ref().or(child_before.as_ref());
@@ -645,6 +653,8 @@ fn reopened(workflow: &mut Workflow, id: ExecutionId, at: UnixMillis) -> Option<
     execution.due = Some(at);
     execution.tries = execution.tries.saturating_add(1);
     execution.decision = execution.decision.take().filter(|said| said.approved);
+    execution.unanswered.clear();
+    execution.unanswered_times = 0;
     execution.error = None;
     execution.outputs.clear();
     execution.started_at = None;

@@ -6,7 +6,8 @@ use super::super::MAX_LOST_ATTEMPTS;
 use super::super::command::{Command, Refusal};
 use super::super::event::{EventKind, Failure, Loss, Outcome};
 use super::super::ids::{AttemptId, ExecutionId};
-use super::super::state::{ActionState, Cleanup, StepState, Waiting};
+use super::super::state::{ActionState, Cleanup, Execution, StepState, Waiting};
+use super::answers::told_of_answers;
 use super::draft::Draft;
 use crate::language::Retry;
 
@@ -206,7 +207,12 @@ impl Draft<'_> {
     pub(super) fn timed_out(&mut self, id: ExecutionId) {
         let task = self.workflow.definition.tasks.get(id.task);
         let seconds = task.map_or(0, |task| task.timeout_s);
-        let failure = Failure::new("Timeout", format!("its timeout of {seconds} s has passed"));
+        let mut message = format!("its timeout of {seconds} s has passed");
+        let waits = |execution: &&Execution| execution.waiting == Some(Waiting::Answer);
+        if let Some(execution) = self.workflow.execution(id).filter(waits) {
+            message = format!("{message}; {}", told_of_answers(&self.workflow, execution));
+        }
+        let failure = Failure::new("Timeout", message);
         if self.workflow.head.ending.is_some() || !self.try_task_again(id, StepState::Timeout, &failure) {
             self.end_execution(id, StepState::Timeout, Some(failure), Map::new());
         }

@@ -14,7 +14,7 @@ use super::scope::{Item, bind, scope};
 use super::tasks::truth;
 use crate::expression::{EvaluationError, Scope, evaluate, fill_text};
 use crate::labels::Labels;
-use crate::language::{Control, Task, duration_ms, until_ms};
+use crate::language::{Control, Task, duration_ms, is_host, is_path, not_a_host, until_ms};
 
 /// What an execution does when nothing holds it up any more.
 pub(super) enum Plan {
@@ -24,6 +24,8 @@ pub(super) enum Plan {
     Wait(UnixMillis),
     /// Waits until then, by the clock on the wall.
     Until(UnixMillis),
+    /// A system that answers.
+    Answer,
     /// A sub-workflow.
     Child {
         id: String,
@@ -40,6 +42,7 @@ impl Plan {
     pub(super) fn waiting(&self) -> Waiting {
         match self {
             Plan::Machine => Waiting::Machine,
+            Plan::Answer => Waiting::Answer,
             Plan::Child { .. } => Waiting::Children,
             Plan::Wait(_) | Plan::Until(_) | Plan::Now => Waiting::Time,
         }
@@ -186,7 +189,10 @@ impl Draft<'_> {
         }
         let has_texts = fill::has_texts(definition, defined);
         let filled = has_texts.then(|| fill::fill(defined, scope)).transpose();
-        let filled = filled.map_err(failed)?;
+        let mut filled = filled.map_err(failed)?;
+        if let (Some(Control::Answers(_)), Some(filled)) = (&defined.control, &mut filled) {
+            asks_somebody(filled, scope.variables.get("machine"), &worker)?;
+        }
         match filled
             .as_ref()
             .and_then(|filled| too_long(filled).or_else(|| bad_input(filled)))
@@ -223,6 +229,10 @@ impl Draft<'_> {
                 })?;
                 Ok(Plan::Until(due))
             }
+            Some(Control::Answers(_)) => match filled {
+                Some(filled) if !filled.address.is_empty() => Ok(Plan::Answer),
+                _ => Err(no_address(&defined.worker)),
+            },
             Some(Control::Workflow { template, inputs }) => {
                 let (id, again) = self.child_of(id);
                 Ok(Plan::Child {
@@ -248,7 +258,7 @@ impl Draft<'_> {
             Plan::Until(due) if due <= self.wall => {
                 self.end_execution(id, StepState::Success, None, Map::new());
             }
-            Plan::Wait(_) | Plan::Until(_) => {}
+            Plan::Answer | Plan::Wait(_) | Plan::Until(_) => {}
             Plan::Child {
                 id: child,
                 again,
@@ -374,6 +384,32 @@ impl Draft<'_> {
             outputs,
         });
     }
+}
+
+/// Whose answer is waited for: the first address of the machine's record, where the template names none.
+fn asks_somebody(filled: &mut Filled, machine: Option<&Value>, worker: &str) -> Result<(), Failure> {
+    if filled.address.is_empty() {
+        let first = machine.and_then(|machine| machine.pointer("/addresses/0")?.as_str());
+        filled.address = first.ok_or_else(|| no_address(worker))?.to_owned();
+    }
+    if !is_host(&filled.address) {
+        return Err(Failure::new("BadAddress", not_a_host(&filled.address)));
+    }
+    if !filled.path.is_empty() && !is_path(&filled.path) {
+        let message = format!(
+            "path {:?} is none: it begins with a slash and has no space",
+            filled.path
+        );
+        return Err(Failure::new("BadAddress", message));
+    }
+    Ok(())
+}
+
+fn no_address(worker: &str) -> Failure {
+    let message = format!(
+        "no address of machine {worker:?} is known: write one into its record, or into answers, as address"
+    );
+    Failure::new("BadAddress", message)
 }
 
 fn made(

@@ -26,6 +26,8 @@ pub(super) fn has_texts(definition: &Definition, task: &Task) -> bool {
         Some(Control::Wait(text) | Control::Until(text)) => mentions(text),
         Some(Control::Fail { reason, message }) => mentions(reason) || mentions(message),
         Some(Control::Workflow { template, inputs }) => mentions(template) || inputs.values().any(mentioned),
+        // Whose address that is has to be found.
+        Some(Control::Answers(_)) => true,
         Some(Control::Set(_) | Control::Succeed) | None => false,
     };
     in_actions
@@ -112,6 +114,10 @@ pub(super) fn fill(task: &Task, scope: &Scope) -> Result<Filled, EvaluationError
         Some(Control::Workflow { template, inputs }) => {
             filled.template = text(template)?;
             filled.inputs = fill_inputs(inputs.iter(), scope)?;
+        }
+        Some(Control::Answers(answers)) => {
+            filled.address = text(&answers.address)?.trim().to_owned();
+            filled.path = text(&answers.path)?;
         }
         Some(Control::Set(_) | Control::Succeed) | None => {}
     }

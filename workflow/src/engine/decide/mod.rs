@@ -3,6 +3,7 @@
 //! Each command has its own beginning; all go on with [`Draft::go_on`], which does whatever the state now calls for:
 //! starts tasks, makes executions, ends what is over.
 
+mod answers;
 mod approvals;
 mod attempts;
 mod children;
@@ -28,7 +29,8 @@ mod tasks;
 mod thing;
 mod timers;
 
-pub(super) use timers::next_due_of;
+pub(super) use answers::{questions_of, told_of_answers, waits_for_answers};
+pub(super) use timers::{next_due_of, timeout_of};
 
 use tasks::Told;
 
@@ -81,6 +83,7 @@ pub fn decide_within(
         Command::Returned { attempt, boot_id } => draft.returned(attempt, boot_id)?,
         Command::Lost { attempt, why } => draft.lost(attempt, why)?,
         Command::Timer => draft.act_on_due(),
+        Command::Answered { execution, seen } => draft.answered(*execution, seen),
         Command::Answer {
             task,
             instance,

@@ -76,7 +76,7 @@ impl Draft<'_> {
             Some(Waiting::Approval) => !execution.is_asked(),
             Some(Waiting::Children) => execution.child_asked == Some(ChildRequest::Pause),
             Some(Waiting::Resume) => true,
-            Some(Waiting::Time) | None => false,
+            Some(Waiting::Time | Waiting::Answer) | None => false,
         });
         let mut went_on = false;
         for id in asleep {

@@ -157,7 +157,7 @@ impl Draft<'_> {
             Some(Waiting::Machine | Waiting::Resume) => true,
             Some(Waiting::Approval) => !execution.is_asked(),
             Some(Waiting::Children) => execution.child_asked == Some(ChildRequest::Pause),
-            Some(Waiting::Time) | None => false,
+            Some(Waiting::Time | Waiting::Answer) | None => false,
         })
     }
 

@@ -23,7 +23,7 @@ pub(in super::super) fn next_due_of(workflow: &Workflow) -> Option<UnixMillis> {
     executions.chain(global_due(workflow)).min()
 }
 
-fn has_clocks(head: &Head) -> bool {
+pub(super) fn has_clocks(head: &Head) -> bool {
     matches!(head.state, WorkflowState::Pending | WorkflowState::Running)
 }
 
@@ -63,7 +63,7 @@ fn due_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
 }
 
 /// Of the whole task; None once it is being stopped for it, while somebody holds it, and while it asks for an action.
-fn timeout_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
+pub(in super::super) fn timeout_of(workflow: &Workflow, execution: &Execution) -> Option<UnixMillis> {
     let seconds = workflow.definition.tasks.get(execution.id.task)?.timeout_s;
     let is_stopping = execution.stopping.is_some()
         || execution
