@@ -103,8 +103,14 @@ fn check_one(text: &str) -> Result<Understood, Vec<Problem>> {
         problem
     };
     let plain = language::check(text).map_err(|found| found.into_iter().map(given).collect::<Vec<_>>())?;
-    let (bad, odd) = literal(text);
+    let (mut bad, odd) = literal(text);
+    bad.extend(language::certain(text));
     if !bad.is_empty() {
+        bad.sort_by(|one, other| one.finding.place.cmp(&other.finding.place));
+        bad.dedup_by(|one, other| {
+            let (one, other) = (&one.finding, &other.finding);
+            one.message == other.message && one.place.line == other.place.line
+        });
         return Err(bad);
     }
     let is_whole = odd.is_some();

@@ -19,5 +19,6 @@ mod people;
 mod record;
 mod shapes;
 mod terminal;
+mod validated;
 mod versions;
 mod webhooks;
