@@ -104,9 +104,11 @@ fn check_one(text: &str) -> Result<Understood, Vec<Problem>> {
     };
     let plain = language::check(text).map_err(|found| found.into_iter().map(given).collect::<Vec<_>>())?;
     let (mut bad, odd) = literal(text);
-    bad.extend(language::certain(text));
+    // What is too long, or no YAML, may be so for what was made up; and a bad name has words of its own.
+    let certain = language::certain(text).into_iter();
+    bad.extend(certain.filter(|problem| !matches!(problem.finding.kind, Kind::NotYaml | Kind::TooMuch)));
     if !bad.is_empty() {
-        bad.sort_by(|one, other| one.finding.place.cmp(&other.finding.place));
+        bad.sort_by_key(|problem| problem.finding.place);
         bad.dedup_by(|one, other| {
             let (one, other) = (&one.finding, &other.finding);
             one.message == other.message && one.place.line == other.place.line

@@ -45,6 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ephemeral::Manifest;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use store::{Commit, Precondition, Revision, Store, StoreError};
 use workflow::engine::{
     self, AttemptId, Command, Creation, Dispatch, Head, Now, Outcome, Refusal, Stamp, UnixMillis, Workflow,
@@ -497,13 +498,20 @@ impl Coordinator {
             let (at, workflow) = key.split_once('/')?;
             Some((at.parse().ok()?, workflow.to_owned()))
         });
-        // Who waits for an answer has a time limit, and so a timer.
-        let timers = timers.flat_map(|(at, workflow)| {
-            let ask = Next::Ask {
-                workflow: workflow.clone(),
-            };
-            [Next::Timer { at, workflow }, ask]
-        });
+        let timers: Vec<(UnixMillis, String)> = timers.collect();
+        let mut asks = Vec::new();
+        for (_, workflow) in &timers {
+            // Who waits for an answer has a time limit, and so a timer. Nothing is loaded for it, and a definition that this
+            // version cannot read is no reason not to start.
+            let definition = view.get::<Value>(&rows::definition(workflow))?;
+            if definition.is_some_and(|definition| asks_systems(&definition.value)) {
+                let workflow = workflow.clone();
+                asks.push(Next::Ask { workflow });
+            }
+        }
+        let timers = timers
+            .into_iter()
+            .map(|(at, workflow)| Next::Timer { at, workflow });
         let mut outboxes = BTreeMap::new();
         for (key, _) in view.list::<IgnoredAny>("outbox/")? {
             if let Some((id, _)) = key.split_once('/') {
@@ -517,7 +525,7 @@ impl Coordinator {
         let ended = heads.filter(|head| head.state.is_final() && head.parent.is_none());
         let ended = ended.map(|head| Next::Ended { root: head.id });
         let carries = outboxes.into_values().map(Next::Carry);
-        Ok(timers.chain(carries).chain(ended).collect())
+        Ok(timers.chain(asks).chain(carries).chain(ended).collect())
     }
 
     /// Machines with an attempt that is lost when they are out of contact for too long; complete after
@@ -688,6 +696,13 @@ impl Coordinator {
         };
         step.plan(answer)
     }
+}
+
+/// Whether a task of a definition waits until a system answers, as [`Control::Answers`](workflow::language::Control) is written.
+fn asks_systems(definition: &Value) -> bool {
+    let tasks = definition.get("tasks").and_then(Value::as_array);
+    let mut tasks = tasks.into_iter().flatten();
+    tasks.any(|task| task.pointer("/control/answers").is_some())
 }
 
 impl Input {

@@ -350,6 +350,12 @@ impl Definition {
         self.version != "0.1"
     }
 
+    /// Whether a task of it waits until a system answers.
+    pub fn asks_systems(&self) -> bool {
+        let mut tasks = self.tasks.iter();
+        tasks.any(|task| matches!(task.control, Some(Control::Answers(_))))
+    }
+
     /// The tasks of each group, in the order of the file.
     pub fn groups(&self) -> BTreeMap<&str, Vec<usize>> {
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();

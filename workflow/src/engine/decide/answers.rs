@@ -23,9 +23,8 @@ pub(in super::super) fn questions_of(workflow: &Workflow) -> Vec<Question> {
 
 /// See [`waits_for_answers`](super::super::waits_for_answers).
 pub(in super::super) fn waits_for_answers(workflow: &Workflow) -> bool {
-    let may = |control: &Option<Control>| matches!(control, Some(Control::Answers(_)));
     !workflow.head.state.is_final()
-        && workflow.definition.tasks.iter().any(|task| may(&task.control))
+        && workflow.definition.asks_systems()
         && open_executions(workflow).any(|execution| execution.waiting == Some(Waiting::Answer))
 }
 
