@@ -112,7 +112,11 @@ pub fn partition(request: &PartitionRequest) -> Result<Partitioned, PartitionErr
         let disk = request.disk.clone();
         return Err(PartitionError::IsPartition { disk });
     }
-    let mut target = Target::open(&request.disk)?;
+    let mut target = match Target::open(&request.disk) {
+        Ok(target) => target,
+        Err(busy @ WriteError::Busy { .. }) => return in_use(request)?.ok_or_else(|| busy.into()),
+        Err(other) => return Err(other.into()),
+    };
     let mut done = carry_out(&mut target, request)?;
     // Exclusive no longer: what looks at new partitions may do so.
     drop(target);
@@ -131,7 +135,27 @@ pub(crate) fn is_partition(path: &Path) -> bool {
     })
 }
 
-fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Partitioned, PartitionError> {
+/// Of a disk that something uses: where it has this table, and the kernel shows it, nothing is to be written, and the use is no hindrance.
+fn in_use(request: &PartitionRequest) -> Result<Option<Partitioned>, PartitionError> {
+    let looked = look(&Target::open_to_read(&request.disk)?, request)?;
+    let Some(table) = looked.already else {
+        return Ok(None);
+    };
+    let mut done = done(&looked.plan, &table, KernelView::Current, None);
+    add_paths(&request.disk, &mut done)?;
+    let is_shown = done.partitions.iter().all(|one| one.path.is_some());
+    Ok(is_shown.then_some(done))
+}
+
+/// What a disk is to have, and what it has.
+struct Looked {
+    plan: Plan,
+    ends: Ends,
+    head: Vec<u8>,
+    already: Option<Table>,
+}
+
+fn look<M: Medium>(disk: &M, request: &PartitionRequest) -> Result<Looked, PartitionError> {
     let sector = disk.sector_size().unwrap_or(512);
     let plan = request
         .layout
@@ -143,7 +167,23 @@ fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Part
     let ends = ends_of(disk.size(), sector);
     let head = read(disk, ends.head.start, ends.head.end - ends.head.start)?;
     let tail = read(disk, ends.tail.start, ends.tail.end - ends.tail.start)?;
-    if let Some(table) = Table::already(&plan, &head, (ends.tail.start, &tail), &request.seed) {
+    let already = Table::already(&plan, &head, (ends.tail.start, &tail), &request.seed);
+    Ok(Looked {
+        plan,
+        ends,
+        head,
+        already,
+    })
+}
+
+fn carry_out<M: Medium>(disk: &mut M, request: &PartitionRequest) -> Result<Partitioned, PartitionError> {
+    let Looked {
+        plan,
+        ends,
+        head,
+        already,
+    } = look(disk, request)?;
+    if let Some(table) = already {
         let kernel = disk.publish()?;
         return Ok(done(&plan, &table, kernel, None));
     }
@@ -312,7 +352,10 @@ fn add_paths(disk: &Path, done: &mut Partitioned) -> Result<(), PartitionError> 
     let shown = probe::partitions_of(&publish::sysfs(&file).map_err(failed)?);
     let deadline = Instant::now() + NODE_WITHIN;
     for made in &mut done.partitions {
-        let Some(shown) = shown.iter().find(|shown| shown.number == made.number) else {
+        // A kernel that has not taken the newest table shows another one.
+        let is_it =
+            |shown: &&probe::Partition| shown.number == made.number && shown.start_bytes == made.start_bytes;
+        let Some(shown) = shown.iter().find(is_it) else {
             continue;
         };
         while !publish::is_node(&shown.path, shown.device) {

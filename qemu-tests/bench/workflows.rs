@@ -3,9 +3,8 @@
 //! Two processes on loopback: a real `farrier serve` with its store on disk, every commit synced, and this one, which
 //! plays the agents. A report is one durable outcome that arrives over gRPC; each action has two (started, succeeded).
 
-use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,10 +15,9 @@ use proto::v1::{ApplyMachinesRequest, CreateWorkflowRequest, PutTemplateRequest}
 
 use super::agents::{Crowd, Manner};
 use super::engine::{self, Work};
+use super::server::BenchServer;
 use crate::lab::display::Display;
-use crate::lab::process::Guarded;
 use crate::lab::table::Table;
-use crate::lab::wait::{Look, wait_until};
 
 /// `farrier bench workflows`.
 #[derive(Clone, Debug, clap::Args)]
@@ -136,120 +134,6 @@ impl Default for Figures {
 impl Figures {
     fn add(&mut self, what: &str, figure: String) {
         self.table.row(vec![what.to_owned(), figure]);
-    }
-}
-
-/// A `farrier serve` on loopback, with ports of its own. Gone when dropped, with all it stored.
-struct BenchServer {
-    process: Guarded,
-    grpc: String,
-    api: String,
-    dir: tempfile::TempDir,
-}
-
-impl BenchServer {
-    fn start(dir: &std::path::Path) -> anyhow::Result<BenchServer> {
-        let dir = tempfile::Builder::new()
-            .prefix("farrier-bench-")
-            .tempdir_in(dir)?;
-        let [grpc, api, http, tftp] = free_ports()?;
-        let log = dir.path().join("serve.log");
-        let file = std::fs::File::create(&log)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command
-            .args([
-                "serve",
-                "--interface",
-                "lo",
-                "--address",
-                "127.0.0.1",
-                "--listen",
-                "127.0.0.1",
-            ])
-            // What has ended is archived while the rest goes on, and not all at once in the next run.
-            .args(["--no-dhcp", "--no-ra", "--archive-after", "1s"])
-            .args(["--grpc-port", &grpc.to_string(), "--http-port", &http.to_string()])
-            .args(["--api-listen", &format!("127.0.0.1:{api}")])
-            .args(["--tftp-port", &tftp.to_string(), "--data-dir"])
-            .arg(dir.path().join("data"))
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file);
-        let boot = dir.path().join("data/boot");
-        std::fs::create_dir_all(&boot)?;
-        // What the netboot services look for; nothing is booted here.
-        for file in [
-            "vmlinuz",
-            "initramfs.img",
-            "snponly.efi",
-            "undionly.kpxe",
-            "local-boot.efi",
-        ] {
-            std::fs::write(boot.join(file), file)?;
-        }
-        let mut process = Guarded::start(&mut command)?;
-        wait_until("farrier serve to be ready", Duration::from_secs(30), || {
-            let said = std::fs::read_to_string(&log).unwrap_or_default();
-            match process.ended() {
-                _ if said.contains("farrier: ready ") => Look::Done(()),
-                Some(status) => Look::never(format!("it ended with {status}: {said}")),
-                None => Look::not_yet(said),
-            }
-        })?;
-        Ok(BenchServer {
-            process,
-            grpc: format!("127.0.0.1:{grpc}"),
-            api: format!("127.0.0.1:{api}"),
-            dir,
-        })
-    }
-
-    fn token(&self) -> anyhow::Result<access::Token> {
-        crate::lab::server::first_token(&self.dir.path().join("data"))
-    }
-
-    /// Workflows that are archived: a blob each.
-    fn archived(&self) -> anyhow::Result<u64> {
-        let mut count = 0;
-        for shard in std::fs::read_dir(self.dir.path().join("data/blobs/sha256"))? {
-            let names = std::fs::read_dir(shard?.path())?;
-            // One that is being written has more behind its name.
-            count += names
-                .filter(|name| name.as_ref().is_ok_and(|name| name.file_name().len() == 64))
-                .count() as u64;
-        }
-        Ok(count)
-    }
-
-    /// Resident memory in bytes, and CPU time used so far.
-    fn usage(&self) -> anyhow::Result<(u64, Duration)> {
-        let proc = format!("/proc/{}", self.process.pid());
-        let status = std::fs::read_to_string(format!("{proc}/status"))?;
-        let resident = status
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("VmRSS:")?
-                    .trim()
-                    .strip_suffix(" kB")?
-                    .parse::<u64>()
-                    .ok()
-            })
-            .context("no VmRSS")?;
-        let stat = std::fs::read_to_string(format!("{proc}/stat"))?;
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let ticks: u64 = after_name
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().unwrap_or(0))
-            .sum();
-        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?
-            .unwrap_or(100)
-            .max(1);
-        Ok((
-            resident * 1024,
-            Duration::from_secs_f64(ticks as f64 / per_second as f64),
-        ))
     }
 }
 
@@ -494,7 +378,7 @@ struct Done {
 }
 
 /// A record of a machine that never netboots: its agent needs no token.
-fn hardware(number: u32) -> String {
+pub(super) fn hardware(number: u32) -> String {
     format!(
         "apiVersion: tinkerbell.org/v1alpha1\nkind: Hardware\nmetadata: {{name: bench{number}}}\nspec:\n  interfaces:\n    \
          - dhcp: {{mac: \"{}\"}}\n      netboot: {{allowPXE: false, allowWorkflow: true}}\n",
@@ -523,20 +407,6 @@ fn quantile(microseconds: &mut [u32], share: f64) -> String {
     let at = (last as f64 * share).round() as usize;
     let value = microseconds.get(at).copied().unwrap_or_default();
     format!("{:.2} ms", f64::from(value) / 1000.0)
-}
-
-/// Ports that nobody listens on now.
-fn free_ports() -> anyhow::Result<[u16; 4]> {
-    let listeners = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0"));
-    let mut ports = [0; 4];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener
-            .as_ref()
-            .map_err(|error| anyhow::anyhow!("no free port: {error}"))?
-            .local_addr()?
-            .port();
-    }
-    Ok(ports)
 }
 
 /// A connection each, here and there.

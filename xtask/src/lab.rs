@@ -20,6 +20,11 @@ pub(crate) fn bench_image(args: &[&str]) -> Outcome<ExitCode> {
     become_farrier("bench", &[&["image"], args].concat())
 }
 
+/// `cargo xtask bench lists …`.
+pub(crate) fn bench_lists(args: &[&str]) -> Outcome<ExitCode> {
+    become_farrier("bench", &[&["lists"], args].concat())
+}
+
 /// `cargo xtask bench workflows …`.
 pub(crate) fn bench_workflows(args: &[&str]) -> Outcome<ExitCode> {
     become_farrier("bench", &[&["workflows"], args].concat())

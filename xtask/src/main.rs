@@ -39,10 +39,12 @@ fn main() -> ExitCode {
         ["bench", "containers", rest @ ..] => containers_bench::run(rest),
         ["bench", "disk", rest @ ..] => disk_bench::run(rest),
         ["bench", "image", rest @ ..] => lab::bench_image(rest),
+        ["bench", "lists", rest @ ..] => lab::bench_lists(rest),
         ["bench", "workflows", rest @ ..] => lab::bench_workflows(rest),
-        ["bench", ..] => {
-            Err("say which bench: cargo xtask bench boot | containers | disk | image | workflows".to_owned())
-        }
+        ["bench", ..] => Err(
+            "say which bench: cargo xtask bench boot | containers | disk | image | lists | workflows"
+                .to_owned(),
+        ),
         [other, ..] => Err(format!("no chore is called {other:?}; see cargo xtask help")),
     };
     outcome.unwrap_or_else(|message| {
@@ -71,5 +73,6 @@ Developer chores of Farrier
       --mib N --rounds N        an image of so many MiB, written so often by each
   cargo xtask bench image       what boot images cost: bytes on the wire, packing a changed agent, memory
       --profile NAME --boots N  of one profile, with so many boots (see: cargo xtask bench image --help)
+  cargo xtask bench lists       how long a person waits for a list of 5,000 machines or workflows
   cargo xtask bench workflows   how many reports of agents a server takes, and how fast it answers
 ";

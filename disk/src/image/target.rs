@@ -52,6 +52,22 @@ impl Target {
         }
     }
 
+    /// Opens a block device that something else may use. Nothing can be written to it.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Target, WriteError> {
+        let file = File::open(path).map_err(|err| open_error(path, err))?;
+        let size = device::size_bytes(&file).map_err(|err| open_error(path, err))?;
+        let sector_size = device::sector_size(&file).map_err(|err| open_error(path, err))?;
+        Ok(Target {
+            path: path.to_owned(),
+            file,
+            direct: None,
+            size,
+            sector_size: Some(sector_size),
+            can_zero: false,
+            touched: false,
+        })
+    }
+
     fn open_device(path: &Path, device: u64) -> Result<Target, WriteError> {
         let busy = |by: String| WriteError::Busy {
             disk: path.to_owned(),

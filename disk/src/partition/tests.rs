@@ -357,6 +357,9 @@ fn a_disk_in_use_is_refused_with_who_holds_it_and_stays_as_it_is() {
         crate::mount::MountGuard::mount(&root, folder.path(), "ext4", crate::mount::MsFlags::MS_RDONLY)
             .unwrap();
     refused(&["is mounted at", folder.path().to_str().unwrap()]);
+    // What it has already is no reason to touch it, whoever uses it.
+    let again = partition(&on(device.path(), "gpt")).unwrap();
+    assert!(!again.changed && again.partitions == done.partitions);
     mounted.unmount().unwrap();
     // Somebody has a partition of it open, without having mounted it.
     let held = File::open(&root).unwrap();
