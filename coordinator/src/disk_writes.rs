@@ -2,7 +2,7 @@
 //! themselves. Pure, and honest: what is not known before it runs is said to be so.
 
 use serde_json::{Map, Value};
-use workflow::engine::is_switched_on;
+use workflow::engine::{is_switched_on, listed};
 use workflow::language::{Action, Control, Definition, Task, Writes};
 
 /// Tasks and actions that may write a disk, in the order of the template.
@@ -57,7 +57,15 @@ pub fn disk_writes(
         let told = Some(&worker).filter(|worker| !is_open(worker));
         let told = told.and_then(|worker| machine(worker));
         for action in &task.actions {
-            if let Some((disk, effect)) = effect(task, action, inputs) {
+            let Some((said, effect)) = effect(task, action, inputs) else {
+                continue;
+            };
+            let is_list = action.native().is_some_and(|native| native.lists_disks());
+            let disks = match is_list {
+                true => listed(&said),
+                false => vec![said],
+            };
+            for disk in disks {
                 let found = found(&disk, told.as_ref());
                 let (device, partition, unknown) = match found {
                     Ok((device, partition)) => (Some(device), partition, String::new()),
@@ -68,7 +76,7 @@ pub fn disk_writes(
                     action: action.name.clone(),
                     machine: told.as_ref().map(|told| told.name.clone()).unwrap_or_default(),
                     disk,
-                    effect,
+                    effect: effect.clone(),
                     provided: provided(task),
                     device,
                     partition,
@@ -145,6 +153,17 @@ fn effect(task: &Task, action: &Action, inputs: &Map<String, Value>) -> Option<(
                 "download" | "writefile" => format!(
                     "the file {} is written into the filesystem; others stay",
                     variable("DEST_PATH").unwrap_or_default()
+                ),
+                "growpart" => {
+                    "the partition grows into the room behind it, and its filesystem with it: nothing is lost"
+                        .to_owned()
+                }
+                "luks" => format!(
+                    "it is encrypted, unless the key opens what is there: what was there is lost then{only_empty}"
+                ),
+                "raid" => format!(
+                    "it becomes a member of an array of level {}, unless it is one already: what was there is lost then{only_empty}",
+                    variable("LEVEL").unwrap_or_default()
                 ),
                 _ => "a command runs in the filesystem: which files it writes is not known".to_owned(),
             };
@@ -403,6 +422,33 @@ mod tests {
             "{name: a, image: exec, input: {cmd_line: lsblk}}",
         ] {
             assert!(of(nothing).is_none(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn each_built_in_action_says_what_it_does_to_each_of_its_disks() {
+        for native in workflow::language::NATIVE {
+            let (Writes::Files { disk } | Writes::WholeDisk { disk }) = native.writes else {
+                continue;
+            };
+            let (value, count) = match native.lists_disks() {
+                true => (r#"'["/dev/sda1", "/dev/nvme0n1p1"]'"#, 2),
+                false => ("/dev/sda1", 1),
+            };
+            let needs = r#"FS_TYPE: ext4, LEVEL: '1', NAME: x, PASSPHRASE: p, PARTITIONS: '[{"size": "rest", "type": "linux"}]'"#;
+            let tasks = format!(
+                "- {{name: t, worker: '52:54:00:77:00:0b', actions: [{{name: a, image: {}, environment: {{{disk}: {value}, {needs}}}}}]}}\n",
+                native.name
+            );
+            let writes = disk_writes(&definition(&tasks), &Map::new(), told);
+            assert_eq!(writes.len(), count, "{}: {writes:?}", native.name);
+            let devices: Vec<&Value> = writes
+                .iter()
+                .filter_map(|write| write.device.as_ref()?.get("name"))
+                .collect();
+            assert_eq!(devices.len(), count, "{}: {writes:?}", native.name);
+            let is_command = writes[0].effect.starts_with("a command");
+            assert_eq!(is_command, native.name == "cexec", "{}: {writes:?}", native.name);
         }
     }
 

@@ -21,7 +21,7 @@ fn a_mirror_is_made_and_encrypted_once_and_put_together_after_another_boot() {
         scene.stays_in_memory(&machine, "");
         machine.power_on().unwrap();
 
-        let first = run(scene, &machine, TABLES);
+        let first = run(scene, &machine);
         let said = lines(scene, &first);
         has(
             &said,
@@ -43,8 +43,9 @@ fn a_mirror_is_made_and_encrypted_once_and_put_together_after_another_boot() {
         );
 
         // Once more: all is there, and open.
-        let second = lines(scene, &run(scene, &machine, ""));
+        let second = lines(scene, &run(scene, &machine));
         let left = [
+            "/dev/vdb has this gpt table with 1 partition already: nothing was written",
             "is this RAID 1 of /dev/vda1, /dev/vdb1 already: nothing was written",
             "already, and is open as /dev/mapper/safe: nothing was written",
             "/dev/mapper/safe has this ext4 already: nothing was written",
@@ -59,7 +60,7 @@ fn a_mirror_is_made_and_encrypted_once_and_put_together_after_another_boot() {
         // After a loss of power nothing runs, and all is put together again.
         machine.power_cut();
         machine.power_on().unwrap();
-        let third = lines(scene, &run(scene, &machine, TABLES));
+        let third = lines(scene, &run(scene, &machine));
         has(&third, &left);
         has(&third, &["mdadm --assemble /dev/md/root"]);
     });
@@ -75,13 +76,7 @@ fn has(lines: &[String], words: &[&str]) {
     }
 }
 
-/// A disk whose partitions are in use is refused to `partition`.
-const TABLES: &str = r#"
-      - {name: one, image: partition, timeout: 60, input: {dest_disk: /dev/vda, partitions: [{size: rest, type: raid}]}}
-      - {name: two, image: partition, timeout: 60, input: {dest_disk: /dev/vdb, partitions: [{size: rest, type: raid}]}}
-"#;
-
-fn run(scene: &Scene, machine: &Machine, tables: &str) -> Workflow {
+fn run(scene: &Scene, machine: &Machine) -> Workflow {
     let mac = machine.mac();
     let text = format!(
         r#"
@@ -91,7 +86,14 @@ tasks:
   - name: mirror
     worker: "{mac}"
     actions:
-{tables}
+      - name: one
+        image: partition
+        timeout: 60
+        input: {{dest_disk: /dev/vda, partitions: [{{size: rest, type: raid}}]}}
+      - name: two
+        image: partition
+        timeout: 60
+        input: {{dest_disk: /dev/vdb, partitions: [{{size: rest, type: raid}}]}}
       - {{name: raid, image: raid, timeout: 120, input: {{name: root, level: 1, devices: [/dev/vda1, /dev/vdb1]}}}}
   - name: safe
     worker: "{mac}"

@@ -95,7 +95,8 @@ impl DiskUse {
             let of_environment = || action.environment.get(name).or_else(|| of_task.get(name));
             of_input.get(name).or_else(of_environment).cloned()
         };
-        let (disk, whole) = match action.native().map(|native| native.writes) {
+        let native = action.native();
+        let (disk, whole) = match native.map(|native| native.writes) {
             Some(Writes::Nothing) => return None,
             Some(Writes::Anything { switch }) => {
                 match variable(switch).is_some_and(|value| is_switched_on(&value)) {
@@ -108,8 +109,17 @@ impl DiskUse {
             // What an image of somebody else's does, nobody knows.
             None => (variable("DEST_DISK").unwrap_or_default(), false),
         };
+        let disk = match native.is_some_and(|native| native.lists_disks()) {
+            true => listed(&disk).join(", "),
+            false => disk,
+        };
         Some(Self { disk, whole })
     }
+}
+
+/// What an array of JSON has, as an action reads it; what is none, as it stands.
+pub fn listed(text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()])
 }
 
 /// As the agent reads switches: Go's `strconv.ParseBool`, anything else is off.
@@ -258,6 +268,17 @@ mod tests {
     use WorkflowState::*;
 
     use super::*;
+
+    #[test]
+    fn a_list_of_disks_is_several() {
+        assert_eq!(
+            listed(r#"["/dev/sda1", "/dev/sdb1"]"#),
+            ["/dev/sda1", "/dev/sdb1"]
+        );
+        for one in ["/dev/sda1", "[x", "${{ tasks.a.outputs.path }}"] {
+            assert_eq!(listed(one), [one]);
+        }
+    }
 
     fn attempt(root: &str, number: u32) -> AttemptId {
         format!("{root}/0/1/0/0/{number}").parse().expect("an id")

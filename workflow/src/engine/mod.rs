@@ -34,7 +34,7 @@ pub use apply::{ReplayError, apply, replay};
 pub use boots_next::{BootsNext, boots_next};
 pub use command::{Command, Creation, Decision, Effect, Refusal, Seen};
 pub use decide::{decide, decide_within};
-pub use disks::{BY_HAND, DiskUse, Disks, Hold, is_switched_on};
+pub use disks::{BY_HAND, DiskUse, Disks, Hold, is_switched_on, listed};
 pub use dispatch::{Dispatch, dispatch, next_due};
 pub use event::{Evaluated, Event, EventKind, Failure, Loss, Outcome, time_of};
 pub use explain::{explain, warnings, worker_shown};

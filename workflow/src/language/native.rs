@@ -42,6 +42,14 @@ pub enum Writes {
 
 impl Native {
     /// Whether it is there to write a disk; one that may do so when it is told to is not.
+    /// Whether the variable that names what it writes has a list: an array of JSON.
+    pub fn lists_disks(&self) -> bool {
+        match self.writes {
+            Writes::Files { disk } | Writes::WholeDisk { disk } => self.lists.contains(&disk),
+            Writes::Nothing | Writes::Anything { .. } => false,
+        }
+    }
+
     pub fn writes_disk(&self) -> bool {
         matches!(self.writes, Writes::Files { .. } | Writes::WholeDisk { .. })
     }
