@@ -6,6 +6,7 @@ mod fake;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use debian::Registry;
 use fake::{Agent, FakeServer, Stream};
@@ -69,14 +70,18 @@ async fn an_image_is_pulled_once_and_runs_as_it_says() {
         "{:?}",
         stream.lines
     );
-    // What it keeps since then is told.
-    let store = loop {
-        if let agent_message::Kind::Inventory(inventory) = stream.next().await
-            && let Some(store) = inventory.images.filter(|store| store.images > 0)
-        {
-            break store;
+    // What it keeps since then is told, in the middle of the action or after it.
+    let told = async {
+        loop {
+            match stream.store {
+                Some(store) if store.images > 0 => break store,
+                _ => drop(stream.next().await),
+            }
         }
     };
+    let store = tokio::time::timeout(Duration::from_secs(20), told)
+        .await
+        .expect("it is told in time");
     assert_eq!((store.images, store.layers), (1, 2));
     assert!((1..store.limit_bytes).contains(&store.held_bytes), "{store:?}");
     let own = RunAction {

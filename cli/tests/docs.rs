@@ -5,11 +5,12 @@
 
 mod servers;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use server::Config;
-use servers::{InProcess, farrier};
+use servers::{InProcess, command, farrier};
 use store::{MemoryStore, StoreHandle};
 use tokio::runtime::Runtime;
 
@@ -55,6 +56,9 @@ fn templates_in_the_documentation_render_without_a_warning() {
             .status
             .success()
     );
+    // Whoever follows the page has set it before.
+    let set = server.with_input(&["secret", "set", "DISK"], "correct horse\n");
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
     // Named by others, and not on the page.
     let other = "version: \"1\"\nname: rollout-of-a-rack\ninputs: {rack: r7}\ntasks: [{name: note, set: {seen: \"1\"}}]\n";
     assert!(
@@ -363,6 +367,19 @@ impl Server {
 
     fn run(&self, args: &[&str]) -> Output {
         farrier(&self.address, args)
+    }
+
+    fn with_input(&self, args: &[&str], text: &str) -> Output {
+        let mut command = command(&self.address, args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("farrier");
+        let mut stdin = child.stdin.take().expect("its input");
+        stdin.write_all(text.as_bytes()).expect("write");
+        drop(stdin);
+        child.wait_with_output().expect("its end")
     }
 
     /// With a file of this text as the last argument.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use disk::image::{self, ByteSource, InTime, NotFetched};
 use oci::artefact::Artefact;
-use oci::registry::{Ended, Login, Patience, Progress, PullError, Registries, Sink};
+use oci::registry::{Ended, Login, Patience, Progress, PullError, Registries};
 use oci::{Algorithm, Platform, Reference};
 use proto::v1;
 use tokio::sync::mpsc;
@@ -231,9 +231,9 @@ struct Blob {
 impl Blob {
     fn of(artefact: Artefact) -> Blob {
         let (artefact, progress) = (Arc::new(artefact), Arc::new(Progress::default()));
-        let (to, bytes) = mpsc::channel(CHUNKS);
+        let (mut to, bytes) = mpsc::channel(CHUNKS);
         let (from, seen) = (artefact.clone(), progress.clone());
-        let brings = tokio::spawn(async move { from.bring(0, &seen, &mut Sent(to)).await });
+        let brings = tokio::spawn(async move { from.bring(0, &seen, &mut to).await });
         Blob {
             artefact,
             progress,
@@ -248,14 +248,6 @@ impl Drop for Blob {
         if let Some(brings) = &self.brings {
             brings.abort();
         }
-    }
-}
-
-struct Sent(mpsc::Sender<Bytes>);
-
-impl Sink for Sent {
-    async fn take(&mut self, bytes: Bytes) -> bool {
-        self.0.send(bytes).await.is_ok()
     }
 }
 

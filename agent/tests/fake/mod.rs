@@ -65,6 +65,8 @@ pub(crate) struct Stream {
     outbound: mpsc::Sender<Result<v1::ServerMessage, Status>>,
     /// Lines that came while something else was waited for, as `number text`.
     pub(crate) lines: Vec<String>,
+    /// What images the agent keeps, as it told it last.
+    pub(crate) store: Option<v1::ImageStore>,
 }
 
 impl FakeServer {
@@ -129,6 +131,7 @@ impl AgentService for Service {
             inbound: request.into_inner(),
             outbound,
             lines: Vec::new(),
+            store: None,
         };
         let _ = self.streams.send(stream).await;
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -254,6 +257,9 @@ impl Stream {
                 .expect("an open stream")
                 .expect("a message");
             if let Some(kind) = message.kind {
+                if let agent_message::Kind::Inventory(inventory) = &kind {
+                    self.store = inventory.images;
+                }
                 return kind;
             }
         }

@@ -95,7 +95,7 @@ impl Source {
         &self,
         digest: &Digest,
         size_bytes: u64,
-        to: mpsc::Sender<Bytes>,
+        mut to: mpsc::Sender<Bytes>,
     ) -> Result<bool, PullError> {
         let blob = Descriptor {
             media_type: String::new(),
@@ -103,16 +103,8 @@ impl Source {
             size_bytes,
         };
         let unseen = Progress::default();
-        let ended = fetch(&self.client, &blob, 0, self.patience, &unseen, &mut Sent(to)).await?;
+        let ended = fetch(&self.client, &blob, 0, self.patience, &unseen, &mut to).await?;
         Ok(ended == Ended::Whole)
-    }
-}
-
-struct Sent(mpsc::Sender<Bytes>);
-
-impl Sink for Sent {
-    async fn take(&mut self, bytes: Bytes) -> bool {
-        self.0.send(bytes).await.is_ok()
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use bytes::{Buf, Bytes};
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::client::{Client, Failed, Request, in_words};
@@ -22,6 +23,13 @@ use crate::manifest::Descriptor;
 pub trait Sink {
     /// Takes the next bytes; false if nothing more is wanted.
     fn take(&mut self, bytes: Bytes) -> impl Future<Output = bool> + Send;
+}
+
+/// To whoever receives them, as fast as they are received.
+impl Sink for mpsc::Sender<Bytes> {
+    async fn take(&mut self, bytes: Bytes) -> bool {
+        self.send(bytes).await.is_ok()
+    }
 }
 
 /// How a transfer ended that did not fail.
