@@ -316,8 +316,8 @@ fn a_command_sees_the_kernel_command_line_that_is_meant_for_it() {
     }
     for host_processes in [false, true] {
         let spec = serde_json::json!({
-            "mounted_at": root,
-            "chroot": true,
+            "action": "cexec",
+            "world": {"Inside": root},
             "commands": [["cat", "/proc/cmdline"]],
             "environment": {},
             "host_processes": host_processes,

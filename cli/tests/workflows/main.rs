@@ -18,6 +18,7 @@ mod once;
 mod people;
 mod record;
 mod shapes;
+mod snapshots;
 mod terminal;
 mod validated;
 mod versions;
