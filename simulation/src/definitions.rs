@@ -282,9 +282,10 @@ fn control(dice: &mut Dice, kind: u64, workers: &[String], clock: u64) -> Map<St
         }
         72..=75 => {
             let time = rfc_3339(clock + dice.span(900_000));
-            // A time of the day, every other second: what has passed when the task begins is waited for until tomorrow.
+            // A time of the day, rarely: what has passed when the task begins is waited for until tomorrow, and a world looks after
+            // everything each second.
             let until = match time.split_once('T') {
-                Some((_, of_day)) if clock % 2_000 < 1_000 => format!("next {of_day}"),
+                Some((_, of_day)) if clock % 20_000 < 1_000 => format!("next {of_day}"),
                 _ => time,
             };
             task.insert("until".to_owned(), json!(until));
