@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod fake;
-#[allow(dead_code, reason = "the tests of pulls use the rest")]
 #[path = "../../oci/tests/fixture/mod.rs"]
 mod fixture;
 mod image;

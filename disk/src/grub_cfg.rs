@@ -129,12 +129,11 @@ impl Menu {
                     });
                     open.push(Block::Entry);
                 }
-                CLOSED => match open.pop() {
-                    Some(Block::Submenu(_)) => {
+                CLOSED => {
+                    if let Some(Block::Submenu(_)) = open.pop() {
                         place.pop();
                     }
-                    Some(_) | None => {}
-                },
+                }
                 _ if opens => {
                     if open.len() >= LIMIT_DEPTH * 2 {
                         return Err(NoEntry::TooMuch);
@@ -222,27 +221,26 @@ impl<'a> Commands<'a> {
         self.text.chars().next()
     }
 
+    fn take_while(&mut self, is: impl Fn(char) -> bool) -> String {
+        let mut taken = String::new();
+        while let Some(next) = self.peek().filter(|next| is(*next)) {
+            self.take();
+            taken.push(next);
+        }
+        taken
+    }
+
     /// What a variable is worth, behind its `$`.
     fn variable(&mut self) -> &'static str {
-        let name: String;
-        if self.peek() == Some('{') {
-            self.take();
-            let mut inside = String::new();
-            while let Some(next) = self.take() {
-                if next == '}' {
-                    break;
-                }
-                inside.push(next);
-            }
-            name = inside;
-        } else {
-            let mut bare = String::new();
-            while let Some(next) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
+        let name = match self.peek() {
+            Some('{') => {
                 self.take();
-                bare.push(next);
+                let inside = self.take_while(|next| next != '}');
+                self.take();
+                inside
             }
-            name = bare;
-        }
+            _ => self.take_while(|next| next.is_ascii_alphanumeric() || next == '_'),
+        };
         match name.as_str() {
             "menuentry_id_option" => ID_OPTION,
             _ => "",

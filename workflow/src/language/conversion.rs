@@ -8,6 +8,9 @@ use yaml::{Entry, Fields, Kind};
 use super::Native;
 use super::fields::Check;
 
+/// What is wrong with a value, in words.
+type Judge = fn(&str) -> Option<String>;
+
 impl<'a> Check<'a> {
     /// Refuses what would have no effect, or another one, where it is no expression.
     pub(super) fn conversion(
@@ -17,7 +20,7 @@ impl<'a> Check<'a> {
         input: &Map<String, Value>,
         environment: &BTreeMap<String, String>,
     ) {
-        let judged: &[(&str, fn(&str) -> Option<String>)] = match native.name {
+        let judged: &[(&str, Judge)] = match native.name {
             "oci2disk" => &[("IMG_URL", of_a_registry), ("SKIP_VERIFY", certificates)],
             "qemuimg2disk" => &[("EXTRA_ARGS", arguments), ("FORMAT", format)],
             _ => return,
