@@ -180,7 +180,7 @@ pub async fn write(
 /// The same of an image that the caller fetches: `request.url` is its name for people, and `request.sha256` has its digest.
 ///
 /// # Errors
-/// Those of [`write`], and [`WriteError::NotFetched`].
+/// Those of [`write()`], and [`WriteError::NotFetched`].
 pub async fn write_from(
     request: &WriteRequest,
     source: Box<dyn ByteSource>,

@@ -1,6 +1,6 @@
 //! What is done on a disk or partition before and after a program makes a filesystem there.
 //!
-//! [`look`] refuses what cannot be, and finds what is there already; [`clear`] takes away what was there before; then the
+//! [`look`] refuses what cannot be, and finds what is there already; [`clear()`] takes away what was there before; then the
 //! program runs, which is somebody else's to start; [`finish`] makes it count and reads it back.
 //!
 //! INVARIANT: [`complete`] says yes only to a filesystem whose program came to its end. ext2 to ext4, XFS, btrfs and swap say so
