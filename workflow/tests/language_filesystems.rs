@@ -123,8 +123,8 @@ fn an_array_that_md_does_not_have_is_told_at_its_field() {
     check(
         "level: 5, devices: [PARTLABEL=a, PARTLABEL=b], bitmap: external",
         &[
-            "6, 11: devices has 2, and RAID 5 needs 3 members at least",
-            "6, 48: bitmap \"external\" is none: it is internal or none",
+            "6, 20: devices has 2, and RAID 5 needs 3 members at least",
+            "6, 56: bitmap \"external\" is none: it is internal or none",
         ],
     );
 }

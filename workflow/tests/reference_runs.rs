@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use script::{Script, creation, devices, examples, outcome, with_outputs};
 use serde_json::{Map, Value, json};
-use workflow::engine::{Command, Effect, Execution, Waiting, WorkflowState, next_due};
+use workflow::engine::{Command, Effect, Execution, Seen, Waiting, WorkflowState, next_due};
 use workflow::language::{Definition, inputs, render};
 
 const PAGES: [(&str, &str); 6] = [
@@ -88,7 +88,15 @@ fn serve(script: &mut Script, definition: &Definition, execution: &Execution) ->
             };
             script.decide(&command).unwrap();
         }
-        Some(Waiting::Time | Waiting::Resume | Waiting::Answer) | None => return false,
+        Some(Waiting::Answer) => {
+            let said = json!({"address": "10.77.0.11", "banner": "SSH-2.0-OpenSSH_10.0", "status": 200});
+            let command = Command::Answered {
+                execution: id,
+                seen: Seen::Answer(said.as_object().cloned().unwrap_or_default()),
+            };
+            script.decide(&command).unwrap();
+        }
+        Some(Waiting::Time | Waiting::Resume) | None => return false,
     }
     true
 }
@@ -135,7 +143,7 @@ fn run(text: &str) -> (String, WorkflowState, String) {
     let mut creation = creation(definition.clone());
     creation.inputs = inputs(&definition, &given).unwrap();
     let records = definition.tasks.iter().map(|task| {
-        let record = json!({"mac": task.worker, "name": "node1", "labels": {"rack": "r7"}});
+        let record = json!({"mac": task.worker, "name": "node1", "labels": {"rack": "r7"}, "addresses": ["10.77.0.11"]});
         (task.worker.clone(), record)
     });
     creation.machines = records.collect();

@@ -518,7 +518,7 @@ mod tests {
             "quay.io/tinkerbell/actions/deep/reboot",
             "quay.io/tinkerbellrpardini/actions/image2disk",
             "10.0.0.1/embedded/reboot",
-            "quay.io/tinkerbell/actions/kexec",
+            "quay.io/tinkerbell/actions/third",
             "quay.io/tinkerbell/hub/reboot-action:latest",
             "alpine",
         ] {
@@ -533,7 +533,7 @@ mod tests {
             Some(Runtime::Native),
             Some("reboot"),
         );
-        check("registry.example/x/kexec", Some(Runtime::Native), None);
+        check("registry.example/x/third", Some(Runtime::Native), None);
         for runtime in [Runtime::Containerd, Runtime::Image, Runtime::Namespaces] {
             check("reboot", Some(runtime), None);
         }
