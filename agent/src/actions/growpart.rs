@@ -2,7 +2,7 @@
 //!
 //! One that is as large as it can be is left alone, so that the action may be run again at any time.
 
-use disk::growpart::{self, FieldProblem, Filesystem, Grown, GrowpartRequest};
+use disk::growpart::{self, Filesystem, Grown, GrowpartRequest};
 use serde::Serialize;
 
 use super::environment::Environment;
@@ -29,10 +29,7 @@ struct Outputs {
 
 pub(super) async fn run(env: &Environment<'_>, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
     let hint = env.required("DEST_DISK")?;
-    let number = growpart::partition_number(env.optional("PARTITION")).map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })?;
+    let number = growpart::partition_number(env.optional("PARTITION")).map_err(Failure::bad_variables)?;
     let device = target::resolve(hint).await?;
     if halt.is_asked() {
         return Err(Failure::stopped());

@@ -3,7 +3,7 @@
 //! One that its key opens already is left alone, so that the action may be run again at any time. The key goes to cryptsetup's standard
 //! input, and into no argument, variable or file.
 
-use disk::luks::{self, FieldProblem, Luks, LuksError, Next};
+use disk::luks::{self, Luks, LuksError, Next};
 use disk::probe::System;
 use disk::{clear, image::WriteError};
 use proto::v1;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::environment::Environment;
 use super::programs::{Program, load_modules};
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Halt, Place, mkfs};
+use super::{Done, Failure, Feed, Halt, Place};
 
 pub(super) const VARIABLES: [&str; 8] = [
     "DEST_DISK",
@@ -58,17 +58,14 @@ pub(super) async fn run(
         of("UUID"),
         of("OPTIONS"),
     );
-    let declared = declared.map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })?;
+    let declared = declared.map_err(Failure::bad_variables)?;
     let key = key(env)?;
     let device = target::resolve(hint).await?;
     let seed = [
         action.workflow_id.as_str(),
         action.task.as_str(),
         action.action.as_str(),
-        &mkfs::identity(&device),
+        &target::identity(&device),
     ]
     .join("\0");
     let (shown, uuid) = (device.display().to_string(), luks::uuid_of(&declared, &seed));
@@ -121,7 +118,7 @@ pub(super) async fn run(
             clear::clear(&at, &touched).map_err(|e: WriteError| failure(e.into()))
         })
         .await?;
-        mkfs::say_removed(&removed, feed).await;
+        target::say_removed(&removed, feed).await;
         let arguments = declared.format_arguments(uuid, &shown);
         feed.line(format!("cryptsetup {}", arguments.join(" "))).await;
         program.execute(&arguments, &key, feed, halt).await?;

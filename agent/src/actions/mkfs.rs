@@ -3,12 +3,7 @@
 //! One that the same action has made is left as it is, so that the action may be run again at any time. The program that makes it is
 //! Debian's, of the boot image, or the one that the host has.
 
-use std::path::Path;
-
-use disk::mkfs::{self, FieldProblem, Filesystem, Made, MkfsError, MkfsRequest};
-use disk::partition;
-use disk::probe::{self, Include, System};
-use disk::signatures::Signature;
+use disk::mkfs::{self, Filesystem, Made, MkfsError, MkfsRequest};
 use proto::v1;
 use serde::Serialize;
 
@@ -46,7 +41,7 @@ pub(super) async fn run(
         action.workflow_id.as_str(),
         action.task.as_str(),
         action.action.as_str(),
-        &identity(&device),
+        &target::identity(&device),
     ];
     let request = MkfsRequest {
         device,
@@ -74,7 +69,7 @@ pub(super) async fn run(
     if halt.is_asked() {
         return Err(Failure::stopped());
     }
-    say_removed(&step(&request, mkfs::clear).await?, feed).await;
+    target::say_removed(&step(&request, mkfs::clear).await?, feed).await;
     let arguments = request.filesystem.arguments(request.id_in_making(), &shown);
     feed.line(format!("{} {}", of.program(), arguments.join(" ")))
         .await;
@@ -92,24 +87,7 @@ pub(super) async fn run(
 fn declared(env: &Environment<'_>) -> Result<Filesystem, Failure> {
     let of = |name| env.optional(name);
     let parsed = Filesystem::parse(env.required("FS_TYPE")?, of("LABEL"), of("UUID"), of("OPTIONS"));
-    parsed.map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })
-}
-
-/// What tells this disk or partition from others, of this machine and of others, as far as the disk says so.
-pub(super) fn identity(path: &Path) -> String {
-    let disks = probe::list(&System::default(), Include::Everything).unwrap_or_default();
-    let found = disks.into_iter().find_map(|disk| {
-        let partition = disk.partitions.iter().find(|partition| partition.path == path);
-        let number = partition.map(|partition| partition.number);
-        (disk.path == path || number.is_some()).then(|| (disk.wwn.or(disk.serial), number.unwrap_or(0)))
-    });
-    match found {
-        Some((Some(of_disk), number)) => format!("{of_disk}\0{number}"),
-        _ => path.display().to_string(),
-    }
+    parsed.map_err(Failure::bad_variables)
 }
 
 async fn step<T: Send + 'static>(
@@ -118,13 +96,6 @@ async fn step<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let request = request.clone();
     blocking(move || step(&request).map_err(|e| Failure::new(e.reason(), e.to_string()))).await
-}
-
-pub(super) async fn say_removed(removed: &[Signature], feed: &Feed) {
-    if !removed.is_empty() {
-        feed.line(format!("removed: {}", partition::listed(removed)))
-            .await;
-    }
 }
 
 async fn succeeded(

@@ -157,6 +157,12 @@ impl Failure {
         }
     }
 
+    /// Of variables that may not have the values that they have.
+    fn bad_variables<P: ToString>(problems: Vec<P>) -> Failure {
+        let words: Vec<String> = problems.iter().map(P::to_string).collect();
+        Failure::new("BadVariable", words.join("; "))
+    }
+
     /// Of what ends because it was asked to: [`run`] says so in its own words.
     fn stopped() -> Failure {
         Failure::new("Stopped", "it was stopped")

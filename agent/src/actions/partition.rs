@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use disk::partition::{self, Layout, PartitionRequest, Partitioned, Problem};
+use disk::partition::{self, Layout, PartitionRequest, Partitioned};
 use disk::probe::{self, Include, System};
 use disk::publish::KernelView;
 use proto::v1;
@@ -103,10 +103,7 @@ pub(super) async fn run(
 
 fn layout(env: &Environment<'_>) -> Result<Layout, Failure> {
     let partitions = env.required("PARTITIONS")?;
-    Layout::parse(env.optional("TABLE"), partitions).map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })
+    Layout::parse(env.optional("TABLE"), partitions).map_err(Failure::bad_variables)
 }
 
 /// What tells this disk from those of other machines, as far as it says so.
@@ -125,10 +122,7 @@ fn count(done: &Partitioned) -> String {
 }
 
 async fn say(done: &Partitioned, feed: &Feed) {
-    if !done.removed.is_empty() {
-        feed.line(format!("removed: {}", partition::listed(&done.removed)))
-            .await;
-    }
+    target::say_removed(&done.removed, feed).await;
     for one in &done.partitions {
         let name = one.name.as_ref().map(|name| format!(" ({name})"));
         let at = match &one.path {

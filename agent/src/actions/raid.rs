@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use disk::probe::System;
-use disk::raid::{self, Array, ArrayFields, FieldProblem, Next, RaidError};
+use disk::raid::{self, Array, ArrayFields, Next, RaidError};
 use disk::{clear, image::WriteError};
 use proto::v1;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::environment::Environment;
 use super::programs::{Program, load_modules};
 use super::target::{self, blocking};
-use super::{Done, Failure, Feed, Halt, Place, mkfs};
+use super::{Done, Failure, Feed, Halt, Place};
 
 pub(super) const VARIABLES: [&str; 8] = [
     "BITMAP",
@@ -56,10 +56,7 @@ pub(super) async fn run(
         bitmap: of("BITMAP"),
         chunk: of("CHUNK"),
     });
-    let declared = declared.map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })?;
+    let declared = declared.map_err(Failure::bad_variables)?;
     let mut members = Vec::new();
     for hint in &declared.devices {
         members.push(target::resolve(hint).await?);
@@ -69,7 +66,7 @@ pub(super) async fn run(
         action.task.clone(),
         action.action.clone(),
     ];
-    seed.extend(members.iter().map(|member| mkfs::identity(member)));
+    seed.extend(members.iter().map(|member| target::identity(member)));
     let uuid = raid::uuid_of(&seed.join("\0"));
     let there = looked(&declared, &members).await?;
     let running = raid::running(&System::default(), &members);
@@ -98,7 +95,7 @@ pub(super) async fn run(
                 let (at, touched) = (member.clone(), feed.touched());
                 let removed =
                     blocking(move || clear::clear(&at, &touched).map_err(|e: WriteError| failure(e.into())));
-                mkfs::say_removed(&removed.await?, feed).await;
+                target::say_removed(&removed.await?, feed).await;
             }
             let arguments = declared.create_arguments(&uuid, &shown);
             execute(&program, &arguments, feed, halt).await?;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use disk::mount::{MountGuard, MsFlags};
-use disk::probe::{self, System};
+use disk::partition;
+use disk::probe::{self, Include, System};
+use disk::signatures::Signature;
 
 use nix::mount::{MntFlags, umount2};
 
-use super::Failure;
+use super::{Failure, Feed};
 use crate::hardware;
 
 /// A partition of an image written a moment ago shows up when the kernel has read the new table.
@@ -112,6 +114,28 @@ pub fn clear_mounts(mounts: &Path) {
         // Where nothing is mounted, only the folder is left.
         let _ = umount2(&entry.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = std::fs::remove_dir(entry.path());
+    }
+}
+
+/// What tells this disk or partition from others, of this machine and of others, as far as the disk says so.
+pub(super) fn identity(path: &Path) -> String {
+    let disks = probe::list(&System::default(), Include::Everything).unwrap_or_default();
+    let found = disks.into_iter().find_map(|disk| {
+        let partition = disk.partitions.iter().find(|partition| partition.path == path);
+        let number = partition.map(|partition| partition.number);
+        (disk.path == path || number.is_some()).then(|| (disk.wwn.or(disk.serial), number.unwrap_or(0)))
+    });
+    match found {
+        Some((Some(of_disk), number)) => format!("{of_disk}\0{number}"),
+        _ => path.display().to_string(),
+    }
+}
+
+/// Tells what signatures were taken away from a disk.
+pub(super) async fn say_removed(removed: &[Signature], feed: &Feed) {
+    if !removed.is_empty() {
+        feed.line(format!("removed: {}", partition::listed(removed)))
+            .await;
     }
 }
 

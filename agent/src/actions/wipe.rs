@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use disk::probe::{self, Disk, Include, System};
-use disk::wipe::{self, Erasure, FieldProblem, Method, Step, WipeError, WipeRequest, Wiped};
+use disk::wipe::{self, Erasure, Method, Step, WipeError, WipeRequest, Wiped};
 use serde::Serialize;
 
 use super::environment::Environment;
@@ -32,10 +32,8 @@ struct Outputs<'a> {
 
 pub(super) async fn run(env: &Environment<'_>, feed: &Feed, halt: &Halt) -> Result<Done, Failure> {
     let hint = env.required("DEST_DISK")?;
-    let erasure = Erasure::parse(env.optional("METHOD"), env.optional("SAMPLES")).map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(FieldProblem::to_string).collect();
-        Failure::new("BadVariable", words.join("; "))
-    })?;
+    let erasure =
+        Erasure::parse(env.optional("METHOD"), env.optional("SAMPLES")).map_err(Failure::bad_variables)?;
     let path = target::resolve(hint).await?;
     if halt.is_asked() {
         return Err(Failure::stopped());
