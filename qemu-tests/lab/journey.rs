@@ -13,7 +13,7 @@ use crate::lab::api::{self, Api};
 use crate::lab::display::{Display, Task};
 use crate::lab::machine::Machine;
 use crate::lab::serial::Mark;
-use crate::lab::wait::{Look, WaitError, wait_until};
+use crate::lab::wait::{Look, WaitError, wait_until, wait_while_it_moves};
 
 /// A stage that was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,13 +200,14 @@ impl<'a> Journey<'a> {
         let deadline = self.deadline(deadline_s);
         let what = format!("{name} of machine {}", self.machine.name());
         let machine = &mut *self.machine;
-        let seen: Result<(u64, Instant), WaitError> = wait_until(&what, deadline, || {
-            if !machine.is_on() {
-                return Look::never("QEMU is gone");
-            }
-            task.at(&machine.serial().last_lines(1).join(""));
-            look(machine)
-        });
+        let seen: Result<(u64, Instant), WaitError> =
+            wait_while_it_moves(&what, deadline, MOVING * deadline, || {
+                if !machine.is_on() {
+                    return Look::never("QEMU is gone");
+                }
+                task.at(&machine.serial().last_lines(1).join(""));
+                look(machine)
+            });
         drop(task);
         let (bytes, at) = seen.with_context(|| format!("stage {name:?} was not seen"))?;
         let took = at.saturating_duration_since(self.since);
@@ -309,6 +310,10 @@ impl<'a> Journey<'a> {
         Duration::from_secs(seconds) * self.patience
     }
 }
+
+/// A machine that goes on saying something has so many times the deadline of one that stands still: other work on the host makes it
+/// slow, not wrong.
+const MOVING: u32 = 3;
 
 /// Whether a timeline entry shows that the machine fetched what sends it to its own disk: the script on BIOS,
 /// GRUB on UEFI.

@@ -40,18 +40,37 @@ pub enum WaitError {
         waited_s: u64,
         last: String,
     },
+    /// The status was the same for too long.
+    #[error("waited {waited_s} s for {what}; for {quiet_s} s its status was: {last}")]
+    StandsStill {
+        what: String,
+        waited_s: u64,
+        quiet_s: u64,
+        last: String,
+    },
 }
 
 /// Looks every 50 ms until `look` says `Done`, `Never`, or `deadline` has passed since the call.
 ///
 /// # Errors
 /// [`WaitError`], with the status that the last look gave.
-pub fn wait_until<T>(
+pub fn wait_until<T>(what: &str, deadline: Duration, look: impl FnMut() -> Look<T>) -> Result<T, WaitError> {
+    wait_while_it_moves(what, deadline, deadline, look)
+}
+
+/// As [`wait_until`], for what a busy host makes slow without harm: ends when the status has not changed for `quiet`, and in any case
+/// after `deadline`.
+///
+/// # Errors
+/// [`WaitError`], with the status that the last look gave.
+pub fn wait_while_it_moves<T>(
     what: &str,
+    quiet: Duration,
     deadline: Duration,
     mut look: impl FnMut() -> Look<T>,
 ) -> Result<T, WaitError> {
     let started = Instant::now();
+    let (mut status, mut since) = (String::new(), started);
     loop {
         let last = match look() {
             Look::Done(found) => return Ok(found),
@@ -63,11 +82,22 @@ pub fn wait_until<T>(
             }
             Look::NotYet(status) => status,
         };
+        if last != status {
+            (status, since) = (last, Instant::now());
+        }
         if started.elapsed() >= deadline {
             return Err(WaitError::TooLate {
                 what: what.to_owned(),
                 waited_s: deadline.as_secs(),
-                last,
+                last: status,
+            });
+        }
+        if since.elapsed() >= quiet {
+            return Err(WaitError::StandsStill {
+                what: what.to_owned(),
+                waited_s: started.elapsed().as_secs(),
+                quiet_s: quiet.as_secs(),
+                last: status,
             });
         }
         thread::sleep(INTERVAL);
@@ -99,6 +129,28 @@ mod tests {
         let error = wait_until::<()>("a login", Duration::ZERO, || Look::not_yet("at the boot loader"));
         let message = error.unwrap_err().to_string();
         assert_eq!(message, "waited 0 s for a login; last status: at the boot loader");
+    }
+
+    #[test]
+    fn what_moves_is_waited_for_longer_than_what_stands_still() {
+        let mut looks = 0;
+        let found = wait_while_it_moves("the fourth look", INTERVAL / 2, Duration::from_secs(60), || {
+            looks += 1;
+            if looks == 4 {
+                Look::Done(looks)
+            } else {
+                Look::not_yet(looks)
+            }
+        });
+        assert_eq!(found.unwrap(), 4);
+        let error = wait_while_it_moves::<()>("a login", Duration::ZERO, Duration::from_secs(60), || {
+            Look::not_yet("at the boot loader")
+        });
+        let message = error.unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "waited 0 s for a login; for 0 s its status was: at the boot loader"
+        );
     }
 
     #[test]
