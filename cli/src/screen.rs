@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
+
+use indicatif::{HumanDuration, ProgressState, ProgressStyle};
 
 /// How a line is coloured (ECMA-48 SGR).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,33 @@ pub(crate) fn cut(line: &str, columns: usize) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// A line as several that are no wider than so many columns, broken between words where that goes.
+pub(crate) fn wrapped(line: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(2);
+    let (mut lines, mut row, mut used) = (Vec::new(), String::new(), 0);
+    for word in line.split_inclusive(' ') {
+        // The space behind the last word of a line takes no room.
+        let needs: usize = word.trim_end().chars().map(width).sum();
+        if used > 0 && used + needs > columns {
+            lines.push(std::mem::take(&mut row));
+            used = 0;
+        }
+        for letter in word.chars() {
+            if used + width(letter) > columns && letter != ' ' {
+                lines.push(std::mem::take(&mut row));
+                used = 0;
+            }
+            row.push(letter);
+            used += width(letter);
+        }
+    }
+    lines.push(row);
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
+    lines
+}
+
 /// Columns that a letter takes: two for those that are wide.
 ///
 /// Source: UAX #11, by blocks; a few narrow letters in them count as wide.
@@ -64,6 +94,24 @@ fn width(letter: char) -> usize {
         0xff00..=0xff60 | 0xffe0..=0xffe6 | 0x1f300..=0x1faff | 0x20000..=0x3fffd => 2,
         _ => 1,
     }
+}
+
+/// Of a bar for bytes: how many of how many, the rate, and the time that is left.
+pub(crate) fn transfer_bar() -> ProgressStyle {
+    let style =
+        ProgressStyle::with_template("{msg}  [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}{time_left}");
+    style
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key(
+            "time_left",
+            |state: &ProgressState, shown: &mut dyn fmt::Write| {
+                // Before the first byte nobody knows.
+                if state.per_sec() >= 1.0 {
+                    let _ = write!(shown, ", {:#} left", HumanDuration(state.eta()));
+                }
+            },
+        )
+        .progress_chars("=> ")
 }
 
 /// Of rows with a state in one column, those for which there is room, in their order: first what went wrong, then what is under way
@@ -125,6 +173,16 @@ mod tests {
         assert_eq!(cut("漢字漢字", 5), "漢字…");
         assert_eq!(cut("", 0), "");
         assert_eq!(cut("ab", 1), "…");
+    }
+
+    #[test]
+    fn long_lines_are_broken_between_words() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("one two", 3), ["one", "two"]);
+        assert_eq!(wrapped("a verylongword", 6), ["a", "verylo", "ngword"]);
+        assert_eq!(wrapped("漢字漢字", 5), ["漢字", "漢字"]);
+        assert_eq!(wrapped("  set in", 80), ["  set in"]);
+        assert_eq!(wrapped("", 80), [""]);
     }
 
     #[test]

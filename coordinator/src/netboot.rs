@@ -65,7 +65,8 @@ pub fn of(view: &View, mac: MacAddr6) -> Result<Option<Netboot>, Error> {
         return Ok(None);
     };
     let needed_by = open(view, &machine.index_names())?;
-    let (next, reason) = decide(view, &machine, &interface, needed_by.as_deref())?;
+    let disks = disks(view, &machine)?;
+    let (next, reason) = of_machine(view, &machine, &interface, &disks, needed_by.as_deref())?;
     Ok(Some(Netboot {
         machine,
         interface,
@@ -105,10 +106,15 @@ fn disks(view: &View, machine: &Machine) -> Result<Disks, Error> {
     Ok(work.map(|work| work.value.disks).unwrap_or_default())
 }
 
-fn decide(
+/// What `interface` of `machine` boots, and why, where its disks and the first workflow that needs it (see [`open`]) are known.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn of_machine(
     view: &View,
     machine: &Machine,
     interface: &Interface,
+    disks: &Disks,
     needed_by: Option<&str>,
 ) -> Result<(Next, String), Error> {
     if !interface.may_netboot {
@@ -126,7 +132,6 @@ fn decide(
         }
         None => None,
     };
-    let disks = disks(view, machine)?;
     let (next, mut reason) = match last(view, &machine.index_names())? {
         Some(last) if open.is_none() && disks.is_empty() && last.is_of_older_version() => {
             let next = match last.state {
@@ -149,7 +154,7 @@ fn decide(
                 ),
             )
         }
-        _ => engine::boots_next(open, &disks),
+        _ => engine::boots_next(open, disks),
     };
     if open.is_none() && next == BootsNext::Agent {
         let name = &machine.name;

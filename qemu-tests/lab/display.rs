@@ -1,10 +1,13 @@
 //! What the lab shows while it runs: progress bars on a terminal, one line per event elsewhere.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 
 use crate::lab::table;
 
@@ -165,7 +168,13 @@ fn spinner() -> ProgressStyle {
 
 fn byte_bar() -> ProgressStyle {
     ProgressStyle::with_template(
-        "{spinner} {prefix} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left",
+        "{spinner} {prefix} [{wide_bar}] {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}{time_left}",
     )
     .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .with_key("time_left", |state: &ProgressState, shown: &mut dyn fmt::Write| {
+        // Before the first byte nobody knows.
+        if state.per_sec() >= 1.0 {
+            let _ = write!(shown, ", {:#} left", HumanDuration(state.eta()));
+        }
+    })
 }

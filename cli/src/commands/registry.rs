@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use oci::Reference;
 use proto::v1::{
     DeleteImageRequest, ListImagesRequest, MissingImageBlobsRequest, PutImageBlobRequest, PutImageRequest,
@@ -20,6 +20,7 @@ use crate::client::Client;
 use crate::failure::{Failure, chain};
 use crate::once::{Key, ask_once};
 use crate::output;
+use crate::screen::transfer_bar;
 use crate::terminal::{is_shown_to_a_person, safe_line, say};
 use crate::views;
 
@@ -250,10 +251,5 @@ fn read(
 }
 
 fn bar(total_bytes: u64) -> Option<ProgressBar> {
-    let style =
-        ProgressStyle::with_template("{msg}  [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
-    let style = style
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    is_shown_to_a_person().then(|| ProgressBar::new(total_bytes).with_style(style))
+    is_shown_to_a_person().then(|| ProgressBar::new(total_bytes).with_style(transfer_bar()))
 }

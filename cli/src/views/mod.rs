@@ -62,9 +62,25 @@ pub(crate) struct Machine {
     /// How far the action is that runs there.
     pub(crate) progress: Option<progress::Progress>,
     /// As it was applied.
-    pub(crate) document: serde_json::Value,
-    #[serde(skip)]
-    pub(crate) spec_yaml: String,
+    pub(crate) document: Document,
+}
+
+/// A machine's record, in the text that a server gave; read where its fields are shown.
+#[derive(Debug)]
+pub(crate) struct Document(pub(crate) String);
+
+impl Document {
+    /// Nothing, where it is no YAML.
+    pub(crate) fn value(&self) -> serde_json::Value {
+        let json = serde_json::from_str(&self.0);
+        json.unwrap_or_else(|_| yaml::value(&self.0, RECORD).unwrap_or_default())
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
 }
 
 impl From<v1::Machine> for Machine {
@@ -91,8 +107,7 @@ impl From<v1::Machine> for Machine {
             inventory: machine.inventory,
             inventory_at: time(machine.inventory_at),
             progress: machine.progress.map(progress::Progress::from),
-            document: yaml::value(&machine.spec_yaml, RECORD).unwrap_or_default(),
-            spec_yaml: machine.spec_yaml,
+            document: Document(machine.spec_yaml),
         }
     }
 }

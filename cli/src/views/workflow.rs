@@ -395,7 +395,7 @@ impl Workflow {
     }
 
     /// What is to be said of its state: when it begins, or why it ended so.
-    pub(super) fn why(&self) -> String {
+    pub(crate) fn why(&self) -> String {
         let is_paused = matches!(self.state.as_str(), "PAUSED" | "PAUSING");
         match (&self.message, &self.paused, &self.starts_at) {
             (Some(message), ..) => message.clone(),

@@ -194,7 +194,18 @@ fn a_workflow_is_meant_by_a_beginning_a_name_or_as_the_last_one() {
         .count(),
         1
     );
-    assert!(Path::new(&home.path().join(".config/farrier/last.toml")).exists());
+    let kept = home.path().join(".config/farrier/last.toml");
+    let text_of_it = std::fs::read_to_string(&kept).expect("it is kept");
+    // Another server at the same address.
+    let gone = "01a22ce9-9b47-70ef-961b-7c63bfd5d359";
+    std::fs::write(&kept, text_of_it.replace(&meant("@last"), gone)).expect("it is ours");
+    let said = refused(&at_home(&["workflow", "state", "@last"]), 3);
+    assert_eq!(
+        said,
+        format!(
+            "farrier: @last is workflow {gone}, which the server at {address} does not have (any more): see `farrier workflow list`"
+        )
+    );
 }
 
 #[test]
@@ -244,6 +255,12 @@ fn who_watches_sees_how_far_it_is_within_the_screen() {
         let screens = terminal.screens();
         let last = screens.last().expect("a screen");
         assert_eq!(last.contains("\x1b[31minstall"), red, "{last:?}");
+        // The reason is there whole, and what to do next.
+        assert!(last.matches("very long").count() > 5, "{last}");
+        assert!(
+            last.contains(&format!("\r\nfarrier workflow explain {}\r\n", &id[..13])),
+            "{last:?}"
+        );
         for screen in screens {
             let lines: Vec<&str> = screen.lines().collect();
             assert!(lines.len() < 24, "{screen}");

@@ -34,6 +34,7 @@ impl ControlPlane {
             boots_next,
             open,
             told,
+            is_listed,
         } = around;
         let heard = self.inner.agents.heard(&machine.name);
         if let (Some(agent), Some(heard)) = (&mut agent, heard) {
@@ -49,6 +50,7 @@ impl ControlPlane {
             silent: work.current.is_some() && silence >= self.inner.config.silent_after,
             work,
             told,
+            is_listed,
         };
         convert::machine(machine, live)
     }
@@ -66,23 +68,29 @@ pub(super) struct Around {
     open: Option<String>,
     /// What it told of itself, and when.
     told: Option<(v1::HardwareInventory, UnixMillis)>,
+    /// One of many.
+    is_listed: bool,
 }
 
 impl Around {
     pub(super) fn of(view: &View, machine: Machine) -> Result<Around, Error> {
-        Around::with(view, machine, |told| Value::Object(told.hardware))
+        Around::with(view, machine, false)
     }
 
     /// With so much of what it told as there is room for in a list.
     pub(super) fn listed(view: &View, machine: Machine) -> Result<Around, Error> {
-        Around::with(view, machine, |told| told.short())
+        Around::with(view, machine, true)
     }
 
-    fn with(view: &View, machine: Machine, shown: fn(Inventory) -> Value) -> Result<Around, Error> {
+    fn with(view: &View, machine: Machine, is_listed: bool) -> Result<Around, Error> {
         let told = Inventory::of(view, &machine)?.map(|told| {
             let at = told.at;
+            let shown = match is_listed {
+                true => told.short(),
+                false => Value::Object(told.hardware),
+            };
             // Fields of a later version are left out.
-            (serde_json::from_value(shown(told)).unwrap_or_default(), at)
+            (serde_json::from_value(shown).unwrap_or_default(), at)
         });
         let mut agent: Option<Agent> = None;
         for interface in &machine.interfaces {
@@ -90,15 +98,23 @@ impl Around {
             let known = known.map(|known| known.value);
             agent = agent.into_iter().chain(known).max_by_key(|agent| agent.last_seen);
         }
-        let boots_next = netboot::of(view, machine.mac())?;
-        let boots_next = boots_next.map(|known| (known.next.as_str().to_owned(), known.reason));
+        let work = load::machine(view, &machine.name)?;
+        let open = netboot::open(view, &machine.index_names())?;
+        let boots_next = match machine.interface(machine.mac()) {
+            Some(interface) => {
+                let of = netboot::of_machine(view, &machine, interface, &work.disks, open.as_deref())?;
+                (of.0.as_str().to_owned(), of.1)
+            }
+            None => Default::default(),
+        };
         Ok(Around {
             agent,
-            work: load::machine(view, &machine.name)?,
-            boots_next: boots_next.unwrap_or_default(),
-            open: netboot::open(view, &machine.index_names())?,
+            work,
+            boots_next,
+            open,
             told,
             machine,
+            is_listed,
         })
     }
 }

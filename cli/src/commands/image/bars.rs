@@ -1,8 +1,9 @@
 //! How far a build is: one bar for the step that runs on a terminal, lines elsewhere.
 
 use image::Progress;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
+use crate::screen::transfer_bar;
 use crate::terminal::{is_shown_to_a_person, safe_line, say};
 
 /// One bar for the step that runs; lines where there is no terminal.
@@ -21,7 +22,7 @@ impl Bars {
         match progress {
             Progress::Began { step, bytes } if terminal => {
                 let bar = match bytes {
-                    Some(bytes) => ProgressBar::new(bytes).with_style(style()),
+                    Some(bytes) => ProgressBar::new(bytes).with_style(transfer_bar()),
                     None => ProgressBar::new_spinner(),
                 };
                 self.bar = Some(bar.with_message(step.to_owned()));
@@ -74,11 +75,3 @@ impl Bars {
 
 /// Smaller steps are done before anybody asks.
 const LARGE_BYTES: u64 = 10_000_000;
-
-fn style() -> ProgressStyle {
-    let style =
-        ProgressStyle::with_template("{msg}  [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}, {eta} left");
-    style
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
-}

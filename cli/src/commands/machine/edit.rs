@@ -28,7 +28,7 @@ pub(super) async fn edit(name_or_mac: String, asking: Asking<'_>) -> Result<(), 
         .await;
     let machine = client.answer(answer)?;
     let (name, version, namespace) = (machine.name.clone(), machine.version, machine.namespace.clone());
-    let shown = output::given_back(&views::Machine::from(machine).document)?;
+    let shown = output::given_back(&views::Machine::from(machine).document.value())?;
     let draft = Draft::new(&name)?;
     let mut text = shown.clone();
     let mut wrong: Option<String> = None;

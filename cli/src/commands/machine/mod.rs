@@ -328,7 +328,7 @@ fn shown(machine: &views::Machine, out: &mut Out) -> Result<(), Failure> {
     for (key, value) in &machine.labels {
         line("Label", &format!("{key}={value}"))?;
     }
-    writeln!(out, "\n{}", machine.spec_yaml.trim_end())?;
+    writeln!(out, "\n{}", machine.document.0.trim_end())?;
     Ok(())
 }
 

@@ -20,7 +20,19 @@ const NAMES: u32 = 200;
 /// The id of the workflow that a word means. A complete id is asked of nobody.
 pub(crate) async fn meant(word: &str, asking: &Asking<'_>) -> Result<String, Failure> {
     if word == LAST {
-        return last::of(&asking.server);
+        let id = last::of(&asking.server)?;
+        let request = ListWorkflowsRequest {
+            id_prefix: id.clone(),
+            all_namespaces: true,
+            ..ListWorkflowsRequest::default()
+        };
+        return match found(request, asking).await?.is_empty() {
+            false => Ok(id),
+            true => Err(Failure::NotFound(format!(
+                "{LAST} is workflow {id}, which the server at {} does not have (any more): see `farrier workflow list`",
+                asking.server
+            ))),
+        };
     }
     if Uuid::try_parse(word).is_ok() {
         return Ok(word.to_owned());

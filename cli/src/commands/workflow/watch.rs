@@ -16,9 +16,11 @@ use super::{fetch, several};
 use crate::failure::Failure;
 use crate::following::{Following, Items};
 use crate::output::{self, laid_out};
-use crate::screen::{Colour, Size, cut, fitting};
+use crate::screen::{Colour, Size, cut, fitting, wrapped};
 use crate::terminal::{Out, safe_line};
+use crate::views::Workflow;
 use crate::views::listed::{Listed, folded};
+use crate::views::short::short;
 
 /// How often it is drawn, whatever happens.
 const EVERY: Duration = Duration::from_secs(1);
@@ -29,6 +31,9 @@ const USUAL: Size = Size {
     columns: 80,
     rows: 24,
 };
+
+/// Tasks that wait for a person, of which the whole message is shown.
+const APPROVALS: usize = 2;
 
 /// How what is watched is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -74,13 +79,9 @@ pub(super) async fn one(id: &str, asking: Asking<'_>) -> Result<ExitCode, Failur
         let rows = workflow.rows();
         match shown {
             Shown::Drawn => {
-                let heading = format!(
-                    "{}  {}  {}",
-                    workflow.id,
-                    workflow.name,
-                    workflow.state_in_words()
-                );
-                draw(asking.out, &heading, &HEADER, rows, STATE)?;
+                let heading = format!("{}  {}  {}", workflow.id, workflow.name, workflow.state);
+                let below = below(&workflow, &rows);
+                draw(asking.out, &heading, (&HEADER, rows, STATE), &below)?;
             }
             // The first look is of what there is already.
             Shown::Lines => before.print(asking.out, rows, STATE, &[0, 2])?,
@@ -128,7 +129,12 @@ pub(super) async fn several(selector: &str, asking: Asking<'_>) -> Result<ExitCo
         match shown {
             Shown::Drawn => {
                 let heading = format!("{} workflows with {selector}", all.len());
-                draw(asking.out, &heading, &columns.header(), rows, columns.state())?;
+                draw(
+                    asking.out,
+                    &heading,
+                    (&columns.header(), rows, columns.state()),
+                    &[],
+                )?;
             }
             // The age is no change.
             Shown::Lines => before.print(asking.out, rows, columns.state(), &[0])?,
@@ -146,18 +152,59 @@ pub(super) async fn several(selector: &str, asking: Asking<'_>) -> Result<ExitCo
     }
 }
 
-/// Draws a heading and a table over what the terminal shows, as much as it has room for.
+/// What a row of the table has no room for: why it ended as it did or stands still, what waits for a person, and the command that
+/// comes next.
+fn below(workflow: &Workflow, rows: &[Vec<String>]) -> Vec<String> {
+    let id = short(&workflow.id);
+    let mut below: Vec<String> = match workflow.why().as_str() {
+        "" => Vec::new(),
+        why => why.lines().map(str::to_owned).collect(),
+    };
+    if Colour::of(&workflow.state) == Some(Colour::Red) {
+        below.push(format!("farrier workflow explain {id}"));
+    }
+    if workflow.state == "PENDING" && workflow.begins().is_none() {
+        below.push(format!("farrier workflow explain {id} says what it waits for"));
+    }
+    let approvals = rows.iter().filter_map(|row| match row.as_slice() {
+        [task, _, action, state, _, _, message] if action == "approve" && state == "WAITING" => {
+            Some((task, message))
+        }
+        _ => None,
+    });
+    for (task, message) in approvals.take(APPROVALS) {
+        below.push(format!("{task}: {message}"));
+        // A shell would look for files of the name `task[3]`.
+        let task = match task.contains('[') {
+            true => format!("'{task}'"),
+            false => task.clone(),
+        };
+        below.push(format!("farrier workflow approve {id} {task}"));
+    }
+    below
+}
+
+/// Draws a heading, a table (header, rows, which column is the state) and lines below it over what the terminal shows, as much as it
+/// has room for.
 fn draw(
     out: &mut Out,
     heading: &str,
-    header: &[&str],
-    rows: Vec<Vec<String>>,
-    state: usize,
+    (header, rows, state): (&[&str], Vec<Vec<String>>, usize),
+    below: &[String],
 ) -> Result<(), Failure> {
     let size = out.size().unwrap_or(USUAL);
     // The heading, a line that is free, the header, and the line of the cursor.
     let room = size.rows.saturating_sub(4);
-    let (rows, more) = fitting(rows, state, room);
+    let mut lines: Vec<String> = below
+        .iter()
+        .flat_map(|line| wrapped(&safe_line(line), size.columns))
+        .collect();
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
+    }
+    // The table keeps half of the room at least.
+    lines.truncate(room / 2);
+    let (rows, more) = fitting(rows, state, room - lines.len());
     // Home, and below that nothing: no scroll-back is lost.
     write!(out.as_it_is()?, "\x1b[H\x1b[J")?;
     out.line(&cut(&safe_line(heading), size.columns), None)?;
@@ -168,8 +215,8 @@ fn draw(
         let colour = state.as_deref().and_then(Colour::of);
         out.line(&cut(line, size.columns), colour)?;
     }
-    if let Some(more) = more {
-        out.line(&cut(&more, size.columns), None)?;
+    for line in more.into_iter().chain(lines) {
+        out.line(&cut(&line, size.columns), None)?;
     }
     Ok(out.flush()?)
 }
@@ -206,5 +253,64 @@ impl Changes {
             }
         }
         Ok(out.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workflow(state: &str, message: &str) -> Workflow {
+        Workflow::from(proto::v1::Workflow {
+            id: "01a22d11-9d81-73fb-9287-8fc49ba114d8".into(),
+            state: state.into(),
+            message: message.into(),
+            ..proto::v1::Workflow::default()
+        })
+    }
+
+    fn waiting(task: &str) -> Vec<String> {
+        [
+            task,
+            "-",
+            "approve",
+            "WAITING",
+            "1",
+            "-",
+            "waits for approval: go on?",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_told_with_the_command_to_copy() {
+        let rows = [waiting("look"), waiting("image[3]"), waiting("more")];
+        assert_eq!(
+            below(&workflow("RUNNING", ""), &rows),
+            [
+                "look: waits for approval: go on?",
+                "farrier workflow approve 01a22d11-9d81 look",
+                "image[3]: waits for approval: go on?",
+                "farrier workflow approve 01a22d11-9d81 'image[3]'",
+            ]
+        );
+        assert_eq!(below(&workflow("SUCCESS", ""), &[]), [""; 0]);
+    }
+
+    #[test]
+    fn what_failed_is_told_whole_and_what_waits_is_explained() {
+        assert_eq!(
+            below(&workflow("FAILED", "task \"rest\" failed\n  no link"), &[]),
+            [
+                "task \"rest\" failed",
+                "  no link",
+                "farrier workflow explain 01a22d11-9d81"
+            ]
+        );
+        assert_eq!(
+            below(&workflow("PENDING", ""), &[]),
+            ["farrier workflow explain 01a22d11-9d81 says what it waits for"]
+        );
     }
 }
