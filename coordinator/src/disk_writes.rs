@@ -161,6 +161,10 @@ fn effect(task: &Task, action: &Action, inputs: &Map<String, Value>) -> Option<(
                 "luks" => format!(
                     "it is encrypted, unless the key opens what is there: what was there is lost then{only_empty}"
                 ),
+                "lvm" => format!(
+                    "it becomes a part of the volume group {}, unless it is one already: what was there is lost then{only_empty}",
+                    variable("NAME").unwrap_or_default()
+                ),
                 "raid" => format!(
                     "it becomes a member of an array of level {}, unless it is one already: what was there is lost then{only_empty}",
                     variable("LEVEL").unwrap_or_default()

@@ -3,7 +3,8 @@
 //! Knows nothing of agents or gRPC. An image goes onto a disk in these steps, each usable alone:
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
-//! [`luks`] and [`raid`] are what is known of an encrypted device and of an array before and after their programs work on them;
+//! [`luks`], [`lvm`] and [`raid`] are what is known of an encrypted device, a volume group and an array before and after their programs work
+//! on them;
 //! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
 //! makes a filesystem; [`growpart::growpart`] grows a partition and what is in it; [`wipe::wipe`] erases a disk.
 
@@ -18,7 +19,9 @@ pub mod grub_cfg;
 pub mod health;
 pub mod image;
 pub mod luks;
+pub mod lvm;
 pub mod mbr;
+pub mod members;
 pub mod mkfs;
 pub mod mount;
 pub mod partition;

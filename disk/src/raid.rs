@@ -13,12 +13,9 @@ use std::path::{Path, PathBuf};
 pub use partitions::{Array, ArrayFields, FieldProblem, Level, Metadata};
 use sha2::{Digest, Sha256};
 
-use crate::clear;
 use crate::image::WriteError;
-use crate::image::target::Target;
-use crate::image::writer::Medium;
-use crate::partition::listed;
-use crate::probe::{self, System};
+use crate::members::{self, MemberError};
+use crate::probe::System;
 
 const MAGIC: u32 = 0xa92b_4efc;
 /// With the roles of as many members as are read.
@@ -63,19 +60,8 @@ pub enum Next {
 pub enum RaidError {
     #[error(transparent)]
     Disk(#[from] WriteError),
-    #[error(
-        "{device} is not empty: it has {there}; nothing was written. Leave ONLY_EMPTY out to have it overwritten, or choose \
-         another one"
-    )]
-    NotEmpty { device: PathBuf, there: String },
-    #[error(
-        "{device} has {have_bytes} B, and a member of an array needs {LEAST_BYTES} B at least; nothing was written"
-    )]
-    TooSmall { device: PathBuf, have_bytes: u64 },
-    #[error(
-        "{one} and {other} are one disk, or one is a partition of the other: each member is a device of its own; nothing was written"
-    )]
-    SameDisk { one: PathBuf, other: PathBuf },
+    #[error(transparent)]
+    Member(#[from] MemberError),
     #[error("mdadm ended well, and {missing}: this mdadm does something else than is expected of it")]
     NotMade { missing: String },
 }
@@ -85,10 +71,8 @@ impl RaidError {
     pub fn reason(&self) -> &'static str {
         match self {
             RaidError::Disk(error) => error.reason(),
-            RaidError::NotEmpty { .. } => "DiskNotEmpty",
+            RaidError::Member(error) => error.reason(),
             RaidError::NotMade { .. } => "NotMade",
-            RaidError::SameDisk { .. } => "SameDisk",
-            RaidError::TooSmall { .. } => "DiskTooSmall",
         }
     }
 }
@@ -259,52 +243,12 @@ pub fn may_be_made(
     uuid: &str,
     only_empty: bool,
 ) -> Result<(), RaidError> {
-    // All are held at once: one that is named twice, or is a partition of another one, is found by that.
-    let mut held: Vec<Target> = Vec::new();
-    for (number, device) in members.iter().enumerate() {
-        let same = |other: &&PathBuf| is_same_disk(device, other);
-        if let Some(other) = members.iter().take(number).find(same) {
-            let (one, other) = (other.clone(), device.clone());
-            return Err(RaidError::SameDisk { one, other });
-        }
-        let target = Target::open(device)?;
-        let have_bytes = target.size();
-        if have_bytes < LEAST_BYTES {
-            let device = device.clone();
-            return Err(RaidError::TooSmall { device, have_bytes });
-        }
-        let is_ours = there
-            .get(number)
-            .is_some_and(|one| one.as_ref().is_some_and(|one| one.uuid == uuid));
-        let signatures = clear::all(&target)?;
-        if only_empty && !is_ours && !signatures.is_empty() {
-            let device = device.clone();
-            let there = listed(&signatures);
-            return Err(RaidError::NotEmpty { device, there });
-        }
-        held.push(target);
-    }
+    let is_ours: Vec<bool> = there
+        .iter()
+        .map(|one| one.as_ref().is_some_and(|one| one.uuid == uuid))
+        .collect();
+    members::may_be_overwritten(members, &is_ours, only_empty, LEAST_BYTES)?;
     Ok(())
-}
-
-/// The same device, or a disk and a partition of it.
-fn is_same_disk(one: &Path, other: &Path) -> bool {
-    let number = |path: &Path| {
-        fs::metadata(path)
-            .map(|meta| (meta.dev(), meta.rdev(), meta.ino()))
-            .ok()
-    };
-    let is_same = |a: &Path, b: &Path| match (number(a), number(b)) {
-        (Some((_, a, _)), Some((_, b, _))) if a != 0 => a == b,
-        (Some(a), Some(b)) => a == b,
-        _ => a == b,
-    };
-    let disks = probe::list(&System::default(), probe::Include::Everything).unwrap_or_default();
-    let is_part = |whole: &Path, part: &Path| {
-        let disk = disks.iter().find(|disk| is_same(&disk.path, whole));
-        disk.is_some_and(|disk| disk.partitions.iter().any(|one| is_same(&one.path, part)))
-    };
-    is_same(one, other) || is_part(one, other) || is_part(other, one)
 }
 
 #[cfg(test)]

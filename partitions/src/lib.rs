@@ -1,4 +1,4 @@
-//! Partition tables, filesystems, arrays, encryption and erasure as templates declare them: read with every problem named; tables are planned
+//! Partition tables, filesystems, arrays, volume groups, encryption and erasure as templates declare them: read with every problem named; tables are planned
 //! for a disk of a given size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
@@ -16,6 +16,7 @@ mod luks;
 mod options;
 mod plan;
 mod size;
+mod volumes;
 
 pub use array::{Array, ArrayFields, Level, MAX_DEVICES, Metadata};
 pub use erasure::{Erasure, MAX_SAMPLES, Method, SAMPLES, Standard};
@@ -31,3 +32,4 @@ pub use luks::Luks;
 pub use options::MAX_OPTIONS_BYTES;
 pub use plan::{ALIGN_BYTES, GPT_ENTRIES_BYTES, MBR_END_BYTES, Plan, PlanError, Planned};
 pub use size::{BadSize, Size, shown};
+pub use volumes::{MAX_VOLUMES, Volume, VolumeGroup, VolumeGroupFields};

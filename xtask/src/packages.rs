@@ -35,6 +35,7 @@ pub(crate) const TEST: &[Need] = &[
     need("mkfs.xfs", "xfsprogs", "makes filesystems"),
     need("mkfs.btrfs", "btrfs-progs", "makes filesystems"),
     need("cryptsetup", "cryptsetup-bin", "makes LUKS headers"),
+    need("lvm", "lvm2", "makes volume groups"),
     need("mdadm", "mdadm", "makes superblocks of arrays"),
     need("dnsmasq", "dnsmasq-base", "a DHCP server to compare with"),
     need("sgdisk", "gdisk", "checks partition tables"),

@@ -25,6 +25,7 @@ mod last;
 mod left_devices;
 mod lines;
 mod luks;
+mod lvm;
 mod mkfs;
 mod mount_points;
 mod oci2disk;
@@ -72,7 +73,7 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 17] = [
+pub const NATIVE: [&str; 18] = [
     "archive2disk",
     "cexec",
     "download",
@@ -81,6 +82,7 @@ pub const NATIVE: [&str; 17] = [
     "image2disk",
     "kexec",
     "luks",
+    "lvm",
     "mkfs",
     "oci2disk",
     "partition",
@@ -282,6 +284,7 @@ async fn dispatch(
         "image2disk" => image2disk::run(&env, place, feed, halt.token()).await,
         "kexec" => kexec::run(&env, place, feed, halt).await,
         "luks" => luks::run(run, &env, place, feed, halt).await,
+        "lvm" => lvm::run(run, &env, place, feed, halt).await,
         "mkfs" => mkfs::run(run, &env, place, feed, halt).await,
         "oci2disk" => oci2disk::run(run, &env, place, feed, halt).await,
         "partition" => partition::run(run, &env, feed, halt).await,
@@ -321,6 +324,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "image2disk" => Some(&image2disk::VARIABLES),
         "kexec" => Some(&kexec::VARIABLES),
         "luks" => Some(&luks::VARIABLES),
+        "lvm" => Some(&lvm::VARIABLES),
         "mkfs" => Some(&mkfs::VARIABLES),
         "oci2disk" => Some(&oci2disk::VARIABLES),
         "partition" => Some(&partition::VARIABLES),

@@ -24,6 +24,8 @@ pub(super) struct Answer {
     pub(super) code: i32,
     /// The end of what it said of its troubles.
     pub(super) errors: String,
+    /// What it said beside that.
+    pub(super) output: Vec<u8>,
 }
 
 impl Program {
@@ -109,7 +111,7 @@ impl Program {
         let mut command = self.command(arguments);
         command
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().map_err(failed)?;
         // One that has read enough closes it.
@@ -126,6 +128,7 @@ impl Program {
         Ok(Answer {
             code: output.status.code().unwrap_or_else(|| 128 + signal.unwrap_or(0)),
             errors: errors.into_iter().rev().collect::<Vec<_>>().join("; "),
+            output: output.stdout,
         })
     }
 }

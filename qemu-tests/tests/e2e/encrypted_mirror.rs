@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::v1::Workflow;
 use qemu_tests::lab::machine::{Blueprint, Machine};
 
-use crate::scene::{Scene, scene};
+use crate::scene::{Scene, has, lines, scene};
 
 const MIB: u64 = 1 << 20;
 const WITHIN: Duration = Duration::from_secs(240);
@@ -66,16 +66,6 @@ fn a_mirror_is_made_and_encrypted_once_and_put_together_after_another_boot() {
     });
 }
 
-#[track_caller]
-fn has(lines: &[String], words: &[&str]) {
-    for words in words {
-        assert!(
-            lines.iter().any(|line| line.contains(words)),
-            "{words}: {lines:#?}"
-        );
-    }
-}
-
 fn run(scene: &Scene, machine: &Machine) -> Workflow {
     let mac = machine.mac();
     let text = format!(
@@ -129,9 +119,4 @@ tasks:
     let workflow = scene.world.api.run_template(&text).unwrap();
     let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
     done.unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines(scene, &workflow)))
-}
-
-fn lines(scene: &Scene, workflow: &Workflow) -> Vec<String> {
-    let logs = scene.world.api.logs(&workflow.id).unwrap();
-    logs.into_iter().map(|line| line.text).collect()
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod arrays_and_volumes;
 mod bad_images;
 mod bench;
 mod bmc;

@@ -196,3 +196,20 @@ pub(crate) fn write_note(device: &str, content: &str) -> String {
 pub(crate) fn reboot() -> String {
     "      - name: reboot\n        image: reboot\n        timeout: 120\n".to_owned()
 }
+
+/// Each of these words is in one of the lines.
+#[track_caller]
+pub(crate) fn has(lines: &[String], words: &[&str]) {
+    for words in words {
+        assert!(
+            lines.iter().any(|line| line.contains(words)),
+            "{words}: {lines:#?}"
+        );
+    }
+}
+
+/// What a workflow has printed.
+pub(crate) fn lines(scene: &Scene, workflow: &Workflow) -> Vec<String> {
+    let logs = scene.world.api.logs(&workflow.id).unwrap();
+    logs.into_iter().map(|line| line.text).collect()
+}

@@ -1,8 +1,10 @@
-//! What `mkfs`, `luks` and `raid` are to make, `wipe` to erase and `growpart` to grow: what would be refused is said before anything runs.
+//! What `mkfs`, `luks`, `lvm` and `raid` are to make, `wipe` to erase and `growpart` to grow: what would be refused is said before anything runs.
 
 use std::collections::BTreeMap;
 
-use partitions::{Array, ArrayFields, Erasure, Filesystem, Luks, partition_number};
+use partitions::{
+    Array, ArrayFields, Erasure, Filesystem, Luks, VolumeGroup, VolumeGroupFields, partition_number,
+};
 use serde_json::{Map, Value};
 use yaml::{Entry, Fields, Kind};
 
@@ -19,7 +21,10 @@ impl<'a> Check<'a> {
         input: &Map<String, Value>,
         environment: &BTreeMap<String, String>,
     ) {
-        if !matches!(native.name, "growpart" | "luks" | "mkfs" | "raid" | "wipe") {
+        if !matches!(
+            native.name,
+            "growpart" | "luks" | "lvm" | "mkfs" | "raid" | "wipe"
+        ) {
             return;
         }
         let Ok(set) = native.set_by(input) else { return };
@@ -36,6 +41,12 @@ impl<'a> Check<'a> {
                 let [name, label, uuid, options] = ["NAME", "LABEL", "UUID", "OPTIONS"].map(known);
                 Luks::parse(name, label, uuid, options).err()
             }
+            ("lvm", _) => VolumeGroup::parse(&VolumeGroupFields {
+                name: known("NAME"),
+                devices: known("DEVICES"),
+                volumes: known("VOLUMES"),
+            })
+            .err(),
             ("raid", _) => Array::parse(&ArrayFields {
                 level: known("LEVEL"),
                 devices: known("DEVICES"),

@@ -41,7 +41,6 @@ pub enum Writes {
 }
 
 impl Native {
-    /// Whether it is there to write a disk; one that may do so when it is told to is not.
     /// Whether the variable that names what it writes has a list: an array of JSON.
     pub fn lists_disks(&self) -> bool {
         match self.writes {
@@ -50,13 +49,14 @@ impl Native {
         }
     }
 
+    /// Whether it is there to write a disk; one that may do so when it is told to is not.
     pub fn writes_disk(&self) -> bool {
         matches!(self.writes, Writes::Files { .. } | Writes::WholeDisk { .. })
     }
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 17] = [
+pub const NATIVE: [Native; 18] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -178,6 +178,12 @@ pub const NATIVE: [Native; 17] = [
             "UUID",
         ],
         lists: &["OPTIONS"],
+    },
+    Native {
+        name: "lvm",
+        writes: Writes::Files { disk: "DEVICES" },
+        variables: &["DEVICES", "NAME", "ONLY_EMPTY", "VOLUMES"],
+        lists: &["DEVICES", "VOLUMES"],
     },
     Native {
         name: "mkfs",
