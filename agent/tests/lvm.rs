@@ -8,18 +8,7 @@ mod world;
 use std::process::Command;
 
 use image::run;
-use proto::v1::report::Outcome;
-use world::{World, failed};
-
-fn succeeded(outcome: Outcome) -> (String, serde_json::Value) {
-    match outcome {
-        Outcome::Succeeded(done) => {
-            let outputs = serde_json::from_str(&done.outputs_json).expect("outputs");
-            (done.message, outputs)
-        }
-        other => panic!("{other:?}"),
-    }
-}
+use world::{World, failed, succeeded};
 
 fn content(world: &World, name: &str) -> Vec<u8> {
     std::fs::read(world.folder.path().join(name)).expect("content")
@@ -77,7 +66,10 @@ async fn a_group_is_made_once_and_no_group_is_wrecked_that_has_other_devices() {
     failed(outcome, "DiskNotEmpty", &["swap at byte 4086"]);
 
     let (said, outputs) = succeeded(world.run("lvm", "w/7", &[group, devices]).await);
-    assert_eq!(said, format!("{name} is a new volume group of {one}, {two}"));
+    assert_eq!(
+        said.message,
+        format!("{name} is a new volume group of {one}, {two}")
+    );
     assert_eq!(outputs["changed"], true);
     let shown = run(Command::new("lvm").args(["vgs", "--noheadings", "-o", "vg_uuid,pv_count", &name]));
     assert_eq!(
@@ -88,7 +80,10 @@ async fn a_group_is_made_once_and_no_group_is_wrecked_that_has_other_devices() {
     // Once more, and by another action: it is there.
     let made = (content(&world, "one"), content(&world, "two"));
     let (said, outputs) = succeeded(world.run("lvm", "x/8", &[group, devices]).await);
-    assert!(said.ends_with(" already: nothing was written"), "{said}");
+    assert!(
+        said.message.ends_with(" already: nothing was written"),
+        "{said:?}"
+    );
     assert_eq!(outputs["changed"], false);
     // Part of it is not another group's, nor is all of it of fewer devices.
     for (attempt, name, devices, reason, words) in [
@@ -104,7 +99,10 @@ async fn a_group_is_made_once_and_no_group_is_wrecked_that_has_other_devices() {
 
     // Who names all of its devices means them.
     let (said, _) = succeeded(world.run("lvm", "w/11", &[("NAME", &other), devices]).await);
-    assert_eq!(said, format!("{other} is a new volume group of {one}, {two}"));
+    assert_eq!(
+        said.message,
+        format!("{other} is a new volume group of {one}, {two}")
+    );
     run(Command::new("lvm").args(["vgremove", "-ff", "-y", &other]));
 }
 
@@ -126,7 +124,10 @@ async fn one_that_was_stopped_between_two_labels_is_made_whole() {
     run(Command::new("lvm").args(["vgremove", "-ff", "-y", &name]));
     run(Command::new("lvm").args(["pvremove", "-ff", "-y", two]));
     let (said, _) = succeeded(world.run("lvm", "w/2", &careful).await);
-    assert_eq!(said, format!("{name} is a new volume group of {one}, {two}"));
+    assert_eq!(
+        said.message,
+        format!("{name} is a new volume group of {one}, {two}")
+    );
     let again = run(Command::new("lvm").args(["pvs", "--noheadings", "-o", "pv_uuid", one]));
     assert_eq!(again, label);
     // Another action's label is somebody's.

@@ -4,7 +4,9 @@ mod fake;
 mod image;
 mod world;
 
-use image::LoopDisk;
+use std::process::Command;
+
+use image::{LoopDisk, run};
 use world::{World, failed, succeeded};
 
 #[tokio::test]
@@ -71,4 +73,31 @@ async fn a_partition_and_then_the_disk_are_erased_and_the_outputs_say_how() {
     assert!(outputs["seconds"].is_u64());
     assert!(content().iter().all(|byte| *byte == 0));
     assert!(!std::path::Path::new(&first.replace("/dev/", "/sys/class/block/")).exists());
+}
+
+#[tokio::test]
+async fn what_uses_the_disk_is_stopped_where_that_is_asked_for() {
+    let mut world = World::new().await;
+    let disk = world.disk("disk", 16);
+    let device = disk.device.as_str();
+    run(Command::new("mke2fs").args(["-q", "-F", device]));
+    let at = world.folder.path().join("at");
+    std::fs::create_dir(&at).expect("folder");
+    run(Command::new("mount").arg(device).arg(&at));
+    let variables = [("DEST_DISK", device), ("METHOD", "overwrite")];
+    let stops = [&variables[..], &[("STOP_USERS", "true")]].concat();
+    let mounted = format!("is mounted at {}", at.display());
+    failed(
+        world.run("wipe", "w/1", &variables).await,
+        "DiskBusy",
+        &[&mounted],
+    );
+    // What somebody has open is not torn away.
+    let open = std::fs::File::create(at.join("file")).expect("file");
+    let unmounting = format!("unmounting {} failed", at.display());
+    failed(world.run("wipe", "w/2", &stops).await, "DiskBusy", &[&unmounting]);
+    drop(open);
+    succeeded(world.run("wipe", "w/3", &stops).await);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    assert!(!mounts.contains(at.to_str().expect("text")), "{mounts}");
 }

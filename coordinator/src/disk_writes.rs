@@ -112,7 +112,7 @@ fn effect(task: &Task, action: &Action, inputs: &Map<String, Value>) -> Option<(
         true => "; it is refused when something is there",
         false => "",
     };
-    match native.writes {
+    let effect = match native.writes {
         Writes::Nothing => None,
         Writes::Anything { switch } => match variable(switch) {
             Some(value) if is_open(&value) => Some((
@@ -173,7 +173,11 @@ fn effect(task: &Task, action: &Action, inputs: &Map<String, Value>) -> Option<(
             };
             Some((variable(disk)?, effect))
         }
-    }
+    };
+    effect.map(|(disk, what)| match is_on("STOP_USERS") {
+        true => (disk, format!("{what}; what uses it is stopped first")),
+        false => (disk, what),
+    })
 }
 
 /// On what it depends whether a task is done, and how often.
@@ -420,6 +424,12 @@ mod tests {
         assert!(
             effect.starts_with("a command may write whatever it likes"),
             "{effect}"
+        );
+        let (_, effect) =
+            of("{name: a, image: wipe, input: {dest_disk: /dev/sda, stop_users: true}}").unwrap();
+        assert_eq!(
+            effect,
+            "the disk is erased: all that is on it is lost; what uses it is stopped first"
         );
         for nothing in [
             "{name: a, image: reboot}",

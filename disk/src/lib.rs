@@ -30,6 +30,7 @@ pub mod probe;
 pub mod publish;
 pub mod raid;
 pub mod signatures;
+pub mod stop_users;
 #[cfg(test)]
 mod testing;
 pub mod wipe;

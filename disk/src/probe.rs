@@ -18,7 +18,7 @@ use crate::signatures;
 pub use links::refresh as refresh_links;
 pub use names::{Content, Contents, contents};
 pub use select::{SelectError, resolve, select};
-pub use usage::users;
+pub use usage::{Use, User, users, uses};
 
 /// Where the kernel shows itself.
 #[derive(Clone, Debug)]

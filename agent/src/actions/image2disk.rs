@@ -20,7 +20,7 @@ use super::{Done, Failure, Feed, Gives, Place};
 /// Upstream's default.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(3);
 
-pub(super) const VARIABLES: [&str; 16] = [
+pub(super) const VARIABLES: [&str; 17] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
@@ -36,6 +36,7 @@ pub(super) const VARIABLES: [&str; 16] = [
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",
+    "STOP_USERS",
     "VERIFY",
 ];
 

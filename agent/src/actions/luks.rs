@@ -14,7 +14,7 @@ use super::programs::{Program, load_modules};
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt, Place};
 
-pub(super) const VARIABLES: [&str; 8] = [
+pub(super) const VARIABLES: [&str; 9] = [
     "DEST_DISK",
     "KEY",
     "LABEL",
@@ -22,6 +22,7 @@ pub(super) const VARIABLES: [&str; 8] = [
     "ONLY_EMPTY",
     "OPTIONS",
     "PASSPHRASE",
+    "STOP_USERS",
     "UUID",
 ];
 

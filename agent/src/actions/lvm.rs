@@ -15,7 +15,7 @@ use super::programs::{Program, load_modules};
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt, Place};
 
-pub(super) const VARIABLES: [&str; 4] = ["DEVICES", "NAME", "ONLY_EMPTY", "VOLUMES"];
+pub(super) const VARIABLES: [&str; 5] = ["DEVICES", "NAME", "ONLY_EMPTY", "STOP_USERS", "VOLUMES"];
 
 /// What later actions find in the task's outputs.
 #[derive(Serialize)]

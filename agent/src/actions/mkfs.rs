@@ -12,7 +12,15 @@ use super::programs::Program;
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt, Place};
 
-pub(super) const VARIABLES: [&str; 6] = ["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"];
+pub(super) const VARIABLES: [&str; 7] = [
+    "DEST_DISK",
+    "FS_TYPE",
+    "LABEL",
+    "ONLY_EMPTY",
+    "OPTIONS",
+    "STOP_USERS",
+    "UUID",
+];
 
 /// What later actions find in the task's outputs.
 #[derive(Serialize)]

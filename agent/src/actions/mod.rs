@@ -39,6 +39,7 @@ mod read_only;
 mod reboot;
 mod remote;
 mod scratch;
+mod stop_users;
 mod surroundings;
 mod tar_checksum;
 mod target;
@@ -253,7 +254,29 @@ fn leaving(how: &str) -> Outcome {
     Outcome::Leaving(v1::Leaving { how: how.to_owned() })
 }
 
+/// Runs it; where the disk is in use and STOP_USERS is on, stops what uses it, and runs it once more. Every action looks whether its disk
+/// is free before its first write.
 async fn dispatch(
+    run: &Arc<v1::RunAction>,
+    image: Option<Held>,
+    place: &Place,
+    feed: &Feed,
+    halt: &Halt,
+) -> Result<Done, Failure> {
+    let outcome = once(run, image, place, feed, halt).await;
+    let env = Environment::of(&run.environment);
+    let stops = env.is_on(stop_users::VARIABLE)
+        && known_variables(&run.native).is_some_and(|known| known.contains(&stop_users::VARIABLE));
+    match outcome {
+        Err(failure) if stops && failure.reason == "DiskBusy" && feed.disks_untouched() => {
+            stop_users::stop(&env, feed, halt).await?;
+            once(run, None, place, feed, halt).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn once(
     run: &Arc<v1::RunAction>,
     image: Option<Held>,
     place: &Place,

@@ -23,7 +23,7 @@ use super::{Done, Failure, Feed, Halt, Place};
 use crate::pull_settings::{chain, hidden, told};
 use crate::wiping::apart;
 
-pub(super) const VARIABLES: [&str; 19] = [
+pub(super) const VARIABLES: [&str; 20] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
@@ -42,6 +42,7 @@ pub(super) const VARIABLES: [&str; 19] = [
     "RETRY_ENABLED",
     "SHA256",
     "SKIP_VERIFY",
+    "STOP_USERS",
     "VERIFY",
 ];
 /// Chunks that have come and are not taken yet; one has at most some 400 KiB.

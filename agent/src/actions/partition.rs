@@ -15,7 +15,7 @@ use super::environment::Environment;
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt};
 
-pub(super) const VARIABLES: [&str; 4] = ["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "TABLE"];
+pub(super) const VARIABLES: [&str; 5] = ["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "STOP_USERS", "TABLE"];
 
 /// What later actions find in the task's outputs.
 #[derive(Serialize)]

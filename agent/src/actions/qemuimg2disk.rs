@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::environment::Environment;
 use super::{Done, Failure, Feed, Place, image2disk};
 
-pub(super) const VARIABLES: [&str; 17] = [
+pub(super) const VARIABLES: [&str; 18] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
@@ -23,6 +23,7 @@ pub(super) const VARIABLES: [&str; 17] = [
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",
+    "STOP_USERS",
     "VERIFY",
 ];
 

@@ -15,7 +15,7 @@ use super::programs::{Program, load_modules};
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt, Place};
 
-pub(super) const VARIABLES: [&str; 8] = [
+pub(super) const VARIABLES: [&str; 9] = [
     "BITMAP",
     "CHUNK",
     "DEVICES",
@@ -24,6 +24,7 @@ pub(super) const VARIABLES: [&str; 8] = [
     "METADATA",
     "NAME",
     "ONLY_EMPTY",
+    "STOP_USERS",
 ];
 
 /// What later actions find in the task's outputs.

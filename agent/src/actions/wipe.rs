@@ -12,7 +12,7 @@ use super::environment::Environment;
 use super::target::{self, blocking};
 use super::{Done, Failure, Feed, Halt};
 
-pub(super) const VARIABLES: [&str; 3] = ["DEST_DISK", "METHOD", "SAMPLES"];
+pub(super) const VARIABLES: [&str; 4] = ["DEST_DISK", "METHOD", "SAMPLES", "STOP_USERS"];
 
 /// What later actions find in the task's outputs: what a record of erasure needs.
 #[derive(Serialize)]

@@ -1,6 +1,7 @@
 //! Who uses a block device.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,30 +9,85 @@ use std::path::Path;
 
 use super::System;
 
+/// What uses a block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    Mounted {
+        at: String,
+    },
+    Swap,
+    /// RAID, LVM, LUKS: another device is made of it.
+    PartOf {
+        /// As in /sys/block.
+        kernel_name: String,
+        /// As in `st_rdev`.
+        device: u64,
+        /// What device-mapper calls it.
+        mapped: Option<String>,
+    },
+}
+
+/// One use, and which device of the family is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// As the kernel calls the device.
+    pub of: String,
+    pub uses: Use,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = &self.of;
+        match &self.uses {
+            Use::Mounted { at } => write!(f, "{of} is mounted at {at}"),
+            Use::Swap => write!(f, "{of} is swap space"),
+            Use::PartOf {
+                kernel_name,
+                mapped: Some(name),
+                ..
+            } => write!(f, "{of} is part of {name} ({kernel_name})"),
+            Use::PartOf { kernel_name, .. } => write!(f, "{of} is part of {kernel_name}"),
+        }
+    }
+}
+
 /// What uses this device, any partition of it, the same disk in another way to it, or (if it is a partition) the whole of its disk: a phrase each.
 ///
 /// Mounts, swap, and holders (RAID, LVM, LUKS). `device` is as in `st_rdev`. Another exclusive opener is only found
 /// by opening.
 pub fn users(system: &System, device: u64) -> io::Result<Vec<String>> {
+    let all = uses(system, device)?;
+    Ok(all.iter().map(ToString::to_string).collect())
+}
+
+/// As [`users`], for who is to do something about it.
+///
+/// # Errors
+/// The kernel does not tell of its mounts.
+pub fn uses(system: &System, device: u64) -> io::Result<Vec<User>> {
     let mut names = family(system, device);
     for other in super::ways::others(system, device) {
         names.extend(family(system, other));
     }
     let mut users = Vec::new();
     for (number, name) in &names {
+        let mut add = |uses| {
+            let of = name.clone();
+            users.push(User { of, uses });
+        };
         for (mounted, at) in mounts(system)? {
             if mounted == *number {
-                users.push(format!("{name} is mounted at {at}"));
+                add(Use::Mounted { at });
             }
         }
         for swap in swaps(system) {
             if swap == *number {
-                users.push(format!("{name} is swap space"));
+                add(Use::Swap);
             }
         }
         let dir = system.sys.join("dev/block").join(text(*number));
         for holder in fs::read_dir(dir.join("holders")).into_iter().flatten().flatten() {
-            users.push(format!("{name} is part of {}", holder_name(&holder.path())));
+            add(holder_of(&holder.path()));
         }
     }
     Ok(users)
@@ -64,11 +120,13 @@ fn family(system: &System, device: u64) -> BTreeMap<u64, String> {
 }
 
 /// `md0`; of a device-mapper device what its maker calls it, too: `vg-root (dm-0)`.
-fn holder_name(dir: &Path) -> String {
-    let kernel = file_name(dir);
-    match fs::read_to_string(dir.join("dm/name")) {
-        Ok(name) if !name.trim().is_empty() => format!("{} ({kernel})", name.trim()),
-        _ => kernel,
+fn holder_of(dir: &Path) -> Use {
+    let mapped = fs::read_to_string(dir.join("dm/name")).unwrap_or_default();
+    let number = fs::read_to_string(dir.join("dev")).unwrap_or_default();
+    Use::PartOf {
+        kernel_name: file_name(dir),
+        device: parse_device(&number).unwrap_or_default(),
+        mapped: Some(mapped.trim().to_owned()).filter(|name| !name.is_empty()),
     }
 }
 

@@ -36,8 +36,8 @@ fn arrays_of_every_level_carry_volumes_that_are_made_once_and_activated_after_an
                 "Raid Level : raid6",
                 "Raid Level : raid10",
                 // 16 MiB are four extents, and data has what is left.
-                "root 4 vg0",
-                "free 0 vg0",
+                "root:4:vg0",
+                "vg0:0",
             ],
         );
 
@@ -74,6 +74,31 @@ fn arrays_of_every_level_carry_volumes_that_are_made_once_and_activated_after_an
         has(&third, &left);
         has(&third, &["mdadm --assemble /dev/md/five", "lvm vgchange -ay vg0"]);
         assert_eq!(third.iter().find(makes), None);
+
+        // What is in use is refused with what holds it, and taken apart where that is asked for.
+        let busy = scene.world.api.run_template(&wiped(&machine, false)).unwrap();
+        let why = scene.failure_of(&busy);
+        assert!(
+            why.starts_with("DiskBusy") && why.contains("vda2 is part of md"),
+            "{why}"
+        );
+        let apart = scene.world.api.run_template(&wiped(&machine, true)).unwrap();
+        let done = scene.world.api.wait_for_workflow(&apart.id, "SUCCESS", WITHIN);
+        done.unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines(scene, &apart)));
+        let said = lines(scene, &apart);
+        has(
+            &said,
+            &[
+                "closing the mapping vg0-root",
+                "closing the mapping vg0-data",
+                "stopping the array /dev/md",
+            ],
+        );
+        let at = |words: &str| said.iter().position(|line| line.contains(words));
+        assert!(
+            at("closing the mapping vg0-data") < at("stopping the array"),
+            "{said:#?}"
+        );
     });
 }
 
@@ -134,12 +159,26 @@ fn run(scene: &Scene, machine: &Machine) -> Workflow {
           FS_TYPE: ext4
           CMD_LINE: >-
             mdadm --detail ${{{{ tasks.six.outputs.path }}}}; mdadm --detail ${{{{ tasks.ten.outputs.path }}}};
-            lvs --noheadings -o lv_name,seg_size_pe,vg_name; echo free $(vgs --noheadings -o vg_free_count,vg_name)
+            lvs --noheadings --separator : -o lv_name,seg_size_pe,vg_name vg0; vgs --noheadings --separator : -o vg_name,vg_free_count vg0
 "#
     );
     let workflow = scene.world.api.run_template(&text).unwrap();
     let done = scene.world.api.wait_for_workflow(&workflow.id, "SUCCESS", WITHIN);
     done.unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines(scene, &workflow)))
+}
+
+/// Every disk is erased.
+fn wiped(machine: &Machine, stop_users: bool) -> String {
+    let mac = machine.mac();
+    let mut text = format!(
+        "version: \"1\"\nname: wiped\ntasks:\n  - name: wiped\n    worker: \"{mac}\"\n    actions:\n"
+    );
+    for disk in ["vda", "vdb", "vdc", "vdd"] {
+        text += &format!(
+            "      - {{name: {disk}, image: wipe, timeout: 120, input: {{dest_disk: /dev/{disk}, method: overwrite, stop_users: {stop_users}}}}}\n"
+        );
+    }
+    text
 }
 
 fn other_group(machine: &Machine) -> String {

@@ -147,6 +147,7 @@ pub const NATIVE: [Native; 18] = [
             "RETRY_DURATION_MINUTES",
             "RETRY_ENABLED",
             "SHA256",
+            "STOP_USERS",
             "VERIFY",
         ],
         lists: &[],
@@ -175,6 +176,7 @@ pub const NATIVE: [Native; 18] = [
             "ONLY_EMPTY",
             "OPTIONS",
             "PASSPHRASE",
+            "STOP_USERS",
             "UUID",
         ],
         lists: &["OPTIONS"],
@@ -182,13 +184,21 @@ pub const NATIVE: [Native; 18] = [
     Native {
         name: "lvm",
         writes: Writes::Files { disk: "DEVICES" },
-        variables: &["DEVICES", "NAME", "ONLY_EMPTY", "VOLUMES"],
+        variables: &["DEVICES", "NAME", "ONLY_EMPTY", "STOP_USERS", "VOLUMES"],
         lists: &["DEVICES", "VOLUMES"],
     },
     Native {
         name: "mkfs",
         writes: Writes::Files { disk: "DEST_DISK" },
-        variables: &["DEST_DISK", "FS_TYPE", "LABEL", "ONLY_EMPTY", "OPTIONS", "UUID"],
+        variables: &[
+            "DEST_DISK",
+            "FS_TYPE",
+            "LABEL",
+            "ONLY_EMPTY",
+            "OPTIONS",
+            "STOP_USERS",
+            "UUID",
+        ],
         lists: &["OPTIONS"],
     },
     Native {
@@ -213,6 +223,7 @@ pub const NATIVE: [Native; 18] = [
             "RETRY_ENABLED",
             "SHA256",
             "SKIP_VERIFY",
+            "STOP_USERS",
             "VERIFY",
         ],
         lists: &[],
@@ -220,7 +231,7 @@ pub const NATIVE: [Native; 18] = [
     Native {
         name: "partition",
         writes: Writes::WholeDisk { disk: "DEST_DISK" },
-        variables: &["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "TABLE"],
+        variables: &["DEST_DISK", "ONLY_EMPTY", "PARTITIONS", "STOP_USERS", "TABLE"],
         lists: &["PARTITIONS"],
     },
     Native {
@@ -249,6 +260,7 @@ pub const NATIVE: [Native; 18] = [
             "RETRY_DURATION_MINUTES",
             "RETRY_ENABLED",
             "SHA256",
+            "STOP_USERS",
             "VERIFY",
         ],
         lists: &[],
@@ -265,6 +277,7 @@ pub const NATIVE: [Native; 18] = [
             "METADATA",
             "NAME",
             "ONLY_EMPTY",
+            "STOP_USERS",
         ],
         lists: &["DEVICES"],
     },
@@ -277,7 +290,7 @@ pub const NATIVE: [Native; 18] = [
     Native {
         name: "wipe",
         writes: Writes::WholeDisk { disk: "DEST_DISK" },
-        variables: &["DEST_DISK", "METHOD", "SAMPLES"],
+        variables: &["DEST_DISK", "METHOD", "SAMPLES", "STOP_USERS"],
         lists: &[],
     },
     Native {
