@@ -1,7 +1,6 @@
 //! What people ask all day: which workflows there are, one of them by a short word, and how far it is.
 
 use std::io::Read;
-use std::path::Path;
 use std::process::Output;
 
 use nix::sys::signal::{Signal, kill};

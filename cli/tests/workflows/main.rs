@@ -17,6 +17,7 @@ mod many;
 mod once;
 mod people;
 mod record;
+mod released;
 mod shapes;
 mod snapshots;
 mod terminal;

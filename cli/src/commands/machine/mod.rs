@@ -6,6 +6,7 @@ mod edit;
 mod label;
 mod listing;
 mod look;
+mod release;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -85,6 +86,8 @@ Example:
         /// Its name, MAC or address
         machine: String,
     },
+    /// Give a machine back: stop what uses its disks, erase them, read back that it was done, and record it
+    Release(Box<release::ReleaseArgs>),
     /// List machines
     #[command(after_help = "\
 Examples:
@@ -206,6 +209,7 @@ pub(crate) async fn run(command: MachineCommand, asking: Asking<'_>) -> Result<E
         MachineCommand::Disks { machines } => disks::disks(machines, asking).await?,
         MachineCommand::Dmesg { machine, tail } => look::kernel_log(machine, tail, asking).await?,
         MachineCommand::Screen { machine } => look::screen(machine, asking).await?,
+        MachineCommand::Release(args) => return release::release(*args, asking).await,
         MachineCommand::List(args) => listing::list(*args, asking).await?,
         MachineCommand::Label(args) => label::label(args, asking).await?,
         MachineCommand::Edit { machine } => edit::edit(machine, asking).await?,

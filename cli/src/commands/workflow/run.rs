@@ -12,6 +12,7 @@ use workflow::language::secrets_in;
 use super::super::{Asking, labels};
 use super::logs::Lines;
 use super::look::{ended, exit_code};
+use crate::client::Client;
 use crate::duration::duration;
 use crate::failure::Failure;
 use crate::following::Following;
@@ -86,9 +87,25 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         name: format!("run {}", args.image),
         namespace: machine.namespace.clone(),
         labels: labels(&args.labels)?.into_iter().collect(),
-        // Asked for again when the server goes away before it has answered, it is still one workflow.
-        idempotency_key: format!("run-{}", Uuid::new_v4()),
         ..CreateWorkflowRequest::default()
+    };
+    carried_out(request, "run", &machine, args.detach, &client, asking).await
+}
+
+/// Makes a workflow that is for this machine alone, and, unless it is detached, prints what its actions print, and how it ended.
+pub(crate) async fn carried_out(
+    request: CreateWorkflowRequest,
+    command: &str,
+    machine: &proto::v1::Machine,
+    detach: bool,
+    client: &Client,
+    asking: Asking<'_>,
+) -> Result<ExitCode, Failure> {
+    let mut asks = Following::new(client, None);
+    let request = CreateWorkflowRequest {
+        // Asked for again when the server goes away before it has answered, it is still one workflow.
+        idempotency_key: format!("{command}-{}", Uuid::new_v4()),
+        ..request
     };
     let answer = asks.ask(|mut control| {
         let request = request.clone();
@@ -102,7 +119,7 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         ));
     };
     last::keep(&asking.server, &made.id);
-    if args.detach {
+    if detach {
         output::one(asking.out, asking.output, &made, |out| {
             Ok(writeln!(out, "{}", made.id)?)
         })?;
@@ -117,7 +134,7 @@ pub(crate) async fn run(args: RunArgs, asking: Asking<'_>) -> Result<ExitCode, F
         )),
     }
     let followed = async {
-        let mut lines = Following::new(&client, None).stream(Lines::of(id.clone(), true));
+        let mut lines = Following::new(client, None).stream(Lines::of(id.clone(), true));
         while let Some(line) = lines.next().await? {
             if asking.output.is_text() {
                 writeln!(asking.out, "{}", line.text)?;
@@ -253,7 +270,7 @@ fn name_and_value<'t>(option: &str, text: &'t str) -> Result<(&'t str, &'t str),
 
 /// What looks like an action of the template language, or like an expression of version 1, written so that it comes out as
 /// it is; secrets stay what they are.
-fn written_out(text: &str, is_version_1: bool) -> String {
+pub(crate) fn written_out(text: &str, is_version_1: bool) -> String {
     let mut written = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("{{") {
@@ -277,7 +294,7 @@ fn written_out(text: &str, is_version_1: bool) -> String {
 }
 
 /// Whole ones; a part of one counts. 0 is no limit.
-fn seconds(time: Duration) -> u64 {
+pub(crate) fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
