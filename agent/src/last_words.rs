@@ -71,15 +71,23 @@ pub(crate) fn account(how: &str, words: &str) -> String {
 
 /// What the kernel kept of its end in an earlier boot; empty: nothing. Records of other kinds are left where they are.
 pub(crate) fn of_the_kernel(pstore: &Path) -> String {
-    let mut text = String::new();
+    let (mut text, mut parts) = (String::new(), Vec::new());
     for name in records(pstore) {
         let Ok(file) = File::open(pstore.join(name)) else {
             continue;
         };
         let mut bytes = Vec::new();
         let _ = file.take(MAX_RECORD).read_to_end(&mut bytes);
-        text.push_str(&String::from_utf8_lossy(&bytes));
+        let record = String::from_utf8_lossy(&bytes);
+        parts.push(part(&record));
+        text.push_str(&record);
         text.push('\n');
+    }
+    // Its newest part comes first, and was told and taken away in an earlier boot: the firmware was too slow for the rest.
+    let is_left_over = !parts.is_empty() && parts.iter().all(|part| part.is_some_and(|part| part > 1));
+    if is_left_over {
+        forget_the_kernels(pstore);
+        return String::new();
     }
     match reason(&text) {
         "" => String::new(),
@@ -90,11 +98,21 @@ pub(crate) fn of_the_kernel(pstore: &Path) -> String {
     }
 }
 
-/// Takes away what was told, so that there is room for the next.
+/// Takes away what was told, so that there is room for the next. What the firmware does not give up is tried once more.
 pub(crate) fn forget_the_kernels(pstore: &Path) {
-    for name in records(pstore) {
-        let _ = std::fs::remove_file(pstore.join(name));
+    for _ in 0..2 {
+        for name in records(pstore) {
+            let _ = std::fs::remove_file(pstore.join(name));
+        }
     }
+}
+
+/// Which part of a death a record is: 1 is the newest. `None`: it does not say.
+///
+/// Source: Linux fs/pstore/platform.c, `pstore_dump`: `Panic#1 Part2`.
+fn part(record: &str) -> Option<u32> {
+    let (_, part) = record.lines().next()?.split_once("#")?.1.split_once(" Part")?;
+    part.trim().parse().ok()
 }
 
 /// Of the kernel's log, oldest part last, as the numbers are.
@@ -193,6 +211,10 @@ mod tests {
         forget_the_kernels(folder.path());
         assert_eq!(of_the_kernel(folder.path()), "");
         assert!(folder.path().join("console-ramoops-0").exists());
+        // What an earlier boot has told of, and could not take away.
+        write("dmesg-efi_pstore-11", "Panic#1 Part11\n<6>[ 0.0] On node 0\n");
+        assert_eq!(of_the_kernel(folder.path()), "");
+        assert!(!folder.path().join("dmesg-efi_pstore-11").exists());
         write("dmesg-erst-1", &"\n<6>[ 7.0] the last line\n".repeat(20_000));
         // The record is cut somewhere.
         assert!(of_the_kernel(folder.path()).starts_with("the kernel died in an earlier boot: <6>["));
