@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 pub use partitions::{Volume, VolumeGroup, VolumeGroupFields};
-use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::image::WriteError;
@@ -23,62 +23,32 @@ pub const CONFIG: &str = "backup{backup=0 archive=0} devices{use_devicesfile=0 h
                           global{event_activation=0}";
 
 /// A physical volume.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Physical {
-    #[serde(rename = "pv_name")]
     pub path: PathBuf,
-    #[serde(rename = "pv_uuid")]
     pub uuid: String,
     /// Empty: of none.
-    #[serde(rename = "vg_name")]
     pub group: String,
 }
 
 /// A volume group.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    #[serde(rename = "vg_name")]
     pub name: String,
-    #[serde(rename = "vg_uuid")]
     pub uuid: String,
-    #[serde(rename = "vg_extent_size")]
-    extent_bytes: Number,
-    #[serde(rename = "vg_extent_count")]
-    extents: Number,
-    #[serde(rename = "vg_free_count")]
-    free: Number,
-    #[serde(rename = "vg_missing_pv_count")]
-    missing: Number,
+    extent_bytes: u64,
+    extents: u64,
+    free: u64,
+    missing: u64,
 }
 
 /// A volume.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logical {
-    #[serde(rename = "vg_name")]
     pub group: String,
-    #[serde(rename = "lv_name")]
     pub name: String,
-    #[serde(rename = "lv_size")]
-    bytes: Number,
-    #[serde(rename = "lv_active")]
-    active: String,
-}
-
-/// lvm writes numbers as texts, and as numbers in its newer form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "serde_json::Value")]
-struct Number(u64);
-
-impl TryFrom<serde_json::Value> for Number {
-    type Error = String;
-
-    fn try_from(value: serde_json::Value) -> Result<Self, String> {
-        let number = match &value {
-            serde_json::Value::String(text) => text.parse().ok(),
-            value => value.as_u64(),
-        };
-        number.map(Number).ok_or_else(|| format!("{value} is no number"))
-    }
+    bytes: u64,
+    is_active: bool,
 }
 
 /// All that lvm knows.
@@ -189,37 +159,86 @@ pub fn uuid_of(seed: &str) -> String {
     groups.join("-")
 }
 
+/// One row of an answer.
+struct Row {
+    command: &'static str,
+    fields: Value,
+}
+
+/// The rows of the answer to a question.
+fn rows(question: usize, answer: &[u8]) -> Result<impl Iterator<Item = Row>, LvmError> {
+    let [command, kind, _] = QUESTIONS.get(question).copied().unwrap_or_default();
+    if answer.len() > MAX_REPORT_BYTES {
+        let why = format!("it has {} B, {MAX_REPORT_BYTES} B at most", answer.len());
+        return Err(unread(command, why));
+    }
+    let mut whole: Value =
+        serde_json::from_slice(answer).map_err(|error| unread(command, error.to_string()))?;
+    match whole.pointer_mut(&format!("/report/0/{kind}")).map(Value::take) {
+        Some(Value::Array(rows)) => Ok(rows.into_iter().map(move |fields| Row { command, fields })),
+        _ => Err(unread(command, format!("it has no list of {kind}"))),
+    }
+}
+
+fn unread(command: &str, why: String) -> LvmError {
+    LvmError::Report {
+        command: command.to_owned(),
+        why,
+    }
+}
+
+impl Row {
+    fn text(&self, name: &str) -> Result<&str, LvmError> {
+        let text = self.fields.get(name).and_then(Value::as_str);
+        text.ok_or_else(|| unread(self.command, format!("{name} is no text")))
+    }
+
+    /// lvm writes numbers as texts, and as numbers in its newer form.
+    fn number(&self, name: &str) -> Result<u64, LvmError> {
+        let number = match self.fields.get(name) {
+            Some(Value::String(text)) => text.parse().ok(),
+            value => value.and_then(Value::as_u64),
+        };
+        number.ok_or_else(|| unread(self.command, format!("{name} is no number")))
+    }
+}
+
 impl Report {
     /// Of the answers to [`QUESTIONS`], in their order. Pure.
     ///
     /// # Errors
     /// One is none of lvm.
     pub fn read(answers: [&[u8]; 3]) -> Result<Report, LvmError> {
-        fn rows<T: for<'a> Deserialize<'a>>(question: usize, answer: &[u8]) -> Result<Vec<T>, LvmError> {
-            let [command, kind, _] = QUESTIONS.get(question).copied().unwrap_or_default();
-            let bad = |why: String| LvmError::Report {
-                command: command.to_owned(),
-                why,
-            };
-            if answer.len() > MAX_REPORT_BYTES {
-                return Err(bad(format!(
-                    "it has {} B, {MAX_REPORT_BYTES} B at most",
-                    answer.len()
-                )));
-            }
-            let mut whole: serde_json::Value =
-                serde_json::from_slice(answer).map_err(|error| bad(error.to_string()))?;
-            let rows = whole
-                .pointer_mut(&format!("/report/0/{kind}"))
-                .map(serde_json::Value::take)
-                .ok_or_else(|| bad(format!("it has no list of {kind}")))?;
-            serde_json::from_value(rows).map_err(|error| bad(error.to_string()))
-        }
         let [physical, groups, logical] = answers;
+        let physical = rows(0, physical)?.map(|row| {
+            Ok(Physical {
+                path: row.text("pv_name")?.into(),
+                uuid: row.text("pv_uuid")?.to_owned(),
+                group: row.text("vg_name")?.to_owned(),
+            })
+        });
+        let groups = rows(1, groups)?.map(|row| {
+            Ok(Group {
+                name: row.text("vg_name")?.to_owned(),
+                uuid: row.text("vg_uuid")?.to_owned(),
+                extent_bytes: row.number("vg_extent_size")?,
+                extents: row.number("vg_extent_count")?,
+                free: row.number("vg_free_count")?,
+                missing: row.number("vg_missing_pv_count")?,
+            })
+        });
+        let logical = rows(2, logical)?.map(|row| {
+            Ok(Logical {
+                group: row.text("vg_name")?.to_owned(),
+                name: row.text("lv_name")?.to_owned(),
+                bytes: row.number("lv_size")?,
+                is_active: row.text("lv_active")? == "active",
+            })
+        });
         Ok(Report {
-            physical: rows(0, physical)?,
-            groups: rows(1, groups)?,
-            logical: rows(2, logical)?,
+            physical: physical.collect::<Result<_, LvmError>>()?,
+            groups: groups.collect::<Result<_, LvmError>>()?,
+            logical: logical.collect::<Result<_, LvmError>>()?,
         })
     }
 
@@ -251,11 +270,11 @@ pub fn next(declared: &VolumeGroup, devices: &[PathBuf], report: &Report) -> Res
         let members = report.members(&group.name);
         let are_those = members.len() == devices.len()
             && members.iter().all(|member| is_named(member))
-            && group.missing.0 == 0;
+            && group.missing == 0;
         if !are_those || named.next().is_some() {
             let mut shown = listed(&members);
-            if group.missing.0 > 0 {
-                shown += &format!(" and {} that are not here", group.missing.0);
+            if group.missing > 0 {
+                shown += &format!(" and {} that are not here", group.missing);
             }
             return Err(LvmError::NameTaken {
                 name: declared.name.clone(),
@@ -271,7 +290,7 @@ pub fn next(declared: &VolumeGroup, devices: &[PathBuf], report: &Report) -> Res
         let others: Vec<&Path> = report.members(&here.group);
         let others: Vec<&Path> = others.into_iter().filter(|path| !is_named(path)).collect();
         let group = report.groups.iter().find(|group| group.name == here.group);
-        let missing = group.map_or(0, |group| group.missing.0);
+        let missing = group.map_or(0, |group| group.missing);
         if !others.is_empty() || missing > 0 {
             let mut shown = listed(&others);
             if missing > 0 {
@@ -294,33 +313,33 @@ fn volumes(
     report: &Report,
     written: &'static str,
 ) -> Result<Next, LvmError> {
-    let extent_bytes = group.extent_bytes.0;
+    let extent_bytes = group.extent_bytes;
     let bytes = |extents: u64| extents.saturating_mul(extent_bytes);
     let there = |name: &str| {
         let mut of = report.logical.iter().filter(|one| one.group == group.name);
         of.find(|one| one.name == name)
     };
-    let (mut left, mut missing, mut sleeps) = (group.free.0, Vec::new(), false);
+    let (mut left, mut missing, mut sleeps) = (group.free, Vec::new(), false);
     // One that takes the rest is planned when the others have theirs.
     let (rest, sized): (Vec<&Volume>, Vec<&Volume>) = declared
         .volumes
         .iter()
         .partition(|volume| volume.size == partitions::Size::Rest);
     for volume in sized.into_iter().chain(rest) {
-        let wanted = volume.extents(extent_bytes, group.extents.0, left);
+        let wanted = volume.extents(extent_bytes, group.extents, left);
         match (there(&volume.name), wanted) {
             (Some(found), _) => {
-                sleeps |= found.active != "active";
+                sleeps |= !found.is_active;
                 let want = match volume.size {
                     partitions::Size::Rest => 0,
                     _ => volume
-                        .extents(extent_bytes, group.extents.0, group.extents.0)
+                        .extents(extent_bytes, group.extents, group.extents)
                         .map_or(u64::MAX, bytes),
                 };
-                if found.bytes.0 < want {
+                if found.bytes < want {
                     return Err(LvmError::TooSmallVolume {
                         volume: volume.name.clone(),
-                        have_bytes: found.bytes.0,
+                        have_bytes: found.bytes,
                         want_bytes: want,
                     });
                 }
@@ -335,7 +354,7 @@ fn volumes(
                     volume: volume.name.clone(),
                     size: volume.size.to_string(),
                     left_bytes: bytes(left),
-                    have_bytes: bytes(group.extents.0),
+                    have_bytes: bytes(group.extents),
                     written,
                 });
             }
@@ -374,10 +393,10 @@ pub fn may_be_made(
     let planned = Group {
         name: declared.name.clone(),
         uuid: String::new(),
-        extent_bytes: Number(EXTENT_BYTES),
-        extents: Number(extents),
-        free: Number(extents),
-        missing: Number(0),
+        extent_bytes: EXTENT_BYTES,
+        extents,
+        free: extents,
+        missing: 0,
     };
     volumes(declared, &planned, &Report::default(), "nothing was written").map(drop)
 }
@@ -448,7 +467,7 @@ mod tests {
             "the volume group vg0 has no room for volume more (rest): 0 B are left of 419430400 B; nothing was written"
         );
         let mut asleep = report();
-        asleep.logical[0].active = String::new();
+        asleep.logical[0].is_active = false;
         let next = next(&declared("vg0", &[("root", "1MiB")]), &both, &asleep).unwrap();
         assert!(matches!(next, Next::Complete { sleeps: true, .. }), "{next:?}");
     }
@@ -471,7 +490,7 @@ mod tests {
         assert_eq!(reason("new", &["/dev/vdz"]), Ok(Next::Make));
         // Devices of it are away.
         let mut away = report();
-        away.groups[0].missing = Number(1);
+        away.groups[0].missing = 1;
         let both = paths(&["/dev/vda2", "/dev/vdb"]);
         assert_eq!(
             next(&declared("vg0", &[]), &both, &away).unwrap_err().to_string(),

@@ -260,6 +260,10 @@ impl Array {
             format!("--name={}", self.name),
             format!("--uuid={uuid}"),
         ];
+        if self.level == Level::Raid5 {
+            // Else the last member begins as a spare, and has no place in the array yet when mdadm ends.
+            arguments.push("--force".to_owned());
+        }
         if self.level != Level::Raid0 {
             let bitmap = if self.has_bitmap { "internal" } else { "none" };
             arguments.push(format!("--bitmap={bitmap}"));
@@ -419,7 +423,7 @@ mod tests {
         let devices = ["/dev/vdc", "/dev/vda", "/dev/vdb"].map(str::to_owned);
         assert_eq!(
             array.create_arguments("0123", &devices).join(" "),
-            "--create /dev/md/root --run --level=5 --raid-devices=3 --metadata=1.0 --homehost=any --name=root --uuid=0123 \
+            "--create /dev/md/root --run --level=5 --raid-devices=3 --metadata=1.0 --homehost=any --name=root --uuid=0123 --force \
              --bitmap=internal --chunk=512K /dev/vdc /dev/vda /dev/vdb"
         );
         assert_eq!(
