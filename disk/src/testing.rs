@@ -1,6 +1,7 @@
 //! What the tests of several modules need: loop devices and images with partition tables.
 
 pub(crate) mod recorder;
+pub(crate) mod simulated;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

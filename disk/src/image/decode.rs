@@ -93,8 +93,8 @@ pub(super) fn run(
     loop {
         let mut block = pool.take().ok_or(DecodeError::GivenUp)?;
         let filled = fill(&mut decoder, &mut block).map_err(|err| explain(packing, limits, &err))?;
+        let last = filled < block.as_slice().len();
         block.truncate(filled);
-        let last = filled < Block::BYTES;
         if filled > 0 {
             to.send(Piece::Block(block)).map_err(|_| DecodeError::GivenUp)?;
         }

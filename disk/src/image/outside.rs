@@ -14,7 +14,7 @@ use super::decode::{self, DecodeError, Limits, Members};
 use super::feed::{Feed, FeedReader};
 use super::judge::{self, Case};
 use super::qcow2::{self, NotRead, Parts};
-use super::writer::{BlockPool, Piece};
+use super::writer::{Block, BlockPool, Piece};
 use super::{Content, WriteError, coding, digest, http};
 use crate::gpt::Grow;
 
@@ -81,7 +81,7 @@ pub fn qcow2(file: &[u8], at_most_bytes: u64) -> Result<u64, String> {
         NotRead::Transfer(error) => error.to_string(),
     })?;
     let (pieces, come) = mpsc::sync_channel(4);
-    let (pool, empties) = BlockPool::new();
+    let (pool, empties) = BlockPool::new(Block::BYTES);
     std::thread::scope(|scope| {
         let taken = scope.spawn(move || {
             let mut bytes = 0;

@@ -1,6 +1,7 @@
 //! Puts the stages of a write together, and decides which of their errors counts.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::feed::{Feed, FeedReader};
 use super::qcow2::{self, NotRead, Qcow2};
 use super::source::{Sibling, Source, sibling_digest};
 use super::target::Target;
-use super::writer::{BlockPool, Demand, Finished, Writer};
+use super::writer::{Block, BlockPool, Demand, END_BYTES, Finished, Medium, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -33,11 +34,41 @@ pub(super) async fn write(
     on_progress: &(dyn Fn(Progress) + Send + Sync),
     stop: CancellationToken,
 ) -> Result<Written, WriteError> {
+    write_on(request, Sizes::default(), Target::open, given, on_progress, stop).await
+}
+
+/// In what pieces is worked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    /// Of a block; as much as a partition table takes at least, by which an image is judged.
+    pub(super) block_bytes: usize,
+    /// Of each end of the disk that is held back.
+    pub(super) end_bytes: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            block_bytes: Block::BYTES,
+            end_bytes: END_BYTES,
+        }
+    }
+}
+
+/// The same on what `open` gives, once the request is known to be a good one.
+pub(super) async fn write_on<M: Medium + Send + 'static>(
+    request: &WriteRequest,
+    sizes: Sizes,
+    open: impl FnOnce(&Path) -> Result<M, WriteError>,
+    given: Option<Box<dyn ByteSource>>,
+    on_progress: &(dyn Fn(Progress) + Send + Sync),
+    stop: CancellationToken,
+) -> Result<Written, WriteError> {
     let counters = Arc::new(Counters::default());
     // Cancelled when this future is dropped, too.
     let stop = stop.child_token();
     let _dropped = stop.clone().drop_guard();
-    let work = write_counted(request, given, &counters, &stop);
+    let work = write_counted(request, sizes, open, given, &counters, &stop);
     telling(work, || on_progress(counters.progress())).await
 }
 
@@ -78,8 +109,10 @@ impl Counters {
     }
 }
 
-async fn write_counted(
+async fn write_counted<M: Medium + Send + 'static>(
     request: &WriteRequest,
+    sizes: Sizes,
+    open: impl FnOnce(&Path) -> Result<M, WriteError>,
     source: Option<Box<dyn ByteSource>>,
     counters: &Counters,
     stop: &CancellationToken,
@@ -89,7 +122,7 @@ async fn write_counted(
         .as_deref()
         .map(|given| digest::parse(given, "the request"))
         .transpose()?;
-    let target = Target::open(&request.target)?;
+    let target = open(&request.target)?;
     let mut warnings = Vec::new();
     let expected = match given {
         Some(expected) => Some(expected),
@@ -150,6 +183,7 @@ async fn write_counted(
     };
     let stages = Stages::start(
         request,
+        sizes,
         target,
         &source,
         qcow2,
@@ -233,9 +267,10 @@ type Outcome = (
 );
 
 impl Stages {
-    fn start(
+    fn start<M: Medium + Send + 'static>(
         request: &WriteRequest,
-        target: Target,
+        sizes: Sizes,
+        target: M,
         source: &Source,
         qcow2: Option<Qcow2>,
         expects_digest: bool,
@@ -246,7 +281,7 @@ impl Stages {
         let (to_decode, from_digest) = mpsc::sync_channel(CHUNKS);
         let (pieces, from_decode) = mpsc::sync_channel(BLOCKS);
         let (verdict, await_verdict) = mpsc::channel();
-        let (pool, empties) = BlockPool::new();
+        let (pool, empties) = BlockPool::new(sizes.block_bytes);
         // When the image is bad, the digest tells whether it is so on the server or became so on the way.
         let digest_rest = Arc::new(AtomicBool::new(false));
 
@@ -278,6 +313,8 @@ impl Stages {
                 content: request.content,
                 grow: request.grow,
                 verify: request.verify,
+                block_bytes: sizes.block_bytes,
+                end_bytes: sizes.end_bytes,
                 touched: Arc::clone(&request.touched),
                 read_back: Arc::clone(&counters.read_back),
                 stop: stop.clone(),

@@ -44,7 +44,7 @@ pub(super) enum Piece {
 
 /// A page-aligned buffer, as direct I/O needs it.
 pub(crate) struct Block {
-    /// INVARIANT: never grown, so that its address stays; `start + BYTES <= bytes.len()`.
+    /// INVARIANT: never grown, so that its address stays; `start <= ALIGN` and `start + len <= bytes.len()`.
     bytes: Vec<u8>,
     start: usize,
     len: usize,
@@ -54,13 +54,14 @@ impl Block {
     pub(super) const BYTES: usize = 4 << 20;
 
     pub(super) fn new() -> Self {
-        let bytes = vec![0; Self::BYTES + ALIGN];
+        Block::of(Self::BYTES)
+    }
+
+    /// One that holds so many bytes.
+    fn of(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGN];
         let start = bytes.as_ptr().align_offset(ALIGN).min(ALIGN);
-        Block {
-            bytes,
-            start,
-            len: Self::BYTES,
-        }
+        Block { bytes, start, len }
     }
 
     pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
@@ -75,30 +76,34 @@ impl Block {
         self.len = len.min(self.len);
     }
 
-    /// Makes it one of `len` bytes, of [`Block::BYTES`] at most; what is in it may be anything then.
+    /// Makes it one of `len` bytes, of those at most that it was made with; what is in it may be anything then.
     pub(super) fn resize(&mut self, len: usize) {
-        self.len = len.min(Self::BYTES);
+        self.len = len.min(self.bytes.len() - ALIGN);
     }
 }
 
 /// Blocks that are free to be filled.
-pub(super) struct BlockPool(mpsc::Receiver<Block>);
+pub(super) struct BlockPool {
+    empties: mpsc::Receiver<Block>,
+    block_bytes: usize,
+}
 
 impl BlockPool {
     /// The pool, and where the writer gives blocks back.
-    pub(super) fn new() -> (BlockPool, mpsc::Sender<Block>) {
-        let (give, take) = mpsc::channel();
+    pub(super) fn new(block_bytes: usize) -> (BlockPool, mpsc::Sender<Block>) {
+        let (give, empties) = mpsc::channel();
         for _ in 0..BLOCKS {
             // The receiver is alive: it is returned below.
-            let _ = give.send(Block::new());
+            let _ = give.send(Block::of(block_bytes));
         }
-        (BlockPool(take), give)
+        let pool = BlockPool { empties, block_bytes };
+        (pool, give)
     }
 
     /// Waits for a free block; `None` when the writer is gone.
     pub(super) fn take(&self) -> Option<Block> {
-        let mut block = self.0.recv().ok()?;
-        block.resize(Block::BYTES);
+        let mut block = self.empties.recv().ok()?;
+        block.resize(self.block_bytes);
         Some(block)
     }
 }
@@ -154,6 +159,10 @@ pub(super) struct Demand {
     pub(super) content: Content,
     pub(super) grow: Grow,
     pub(super) verify: Verify,
+    /// How large a block is that is not the last one.
+    pub(super) block_bytes: usize,
+    /// How much of each end of the disk is held back: [`END_BYTES`].
+    pub(super) end_bytes: u64,
     /// Set before the first write.
     pub(super) touched: Arc<AtomicBool>,
     /// How much was read back.
@@ -280,7 +289,7 @@ impl<M: Medium> Writer<M> {
             Some(table) => {
                 // The image's first bytes, with the table in them.
                 let known = table.start.len().min(self.head.len());
-                self.head.splice(..known, table.start);
+                self.head = [&table.start, self.head.get(known..).unwrap_or_default()].concat();
                 (Some(table.fitted), Some(table.backup))
             }
             None => (None, None),
@@ -359,7 +368,7 @@ impl<M: Medium> Writer<M> {
         let judgement = judge::judge(&Case {
             url: &self.demand.url,
             first,
-            is_whole: first.len() < Block::BYTES,
+            is_whole: first.len() < self.demand.block_bytes,
             size,
             disk: self.target.path(),
             disk_bytes: self.target.size(),
@@ -509,12 +518,12 @@ impl<M: Medium> Writer<M> {
     }
 
     fn head_range(&self) -> Range<u64> {
-        0..END_BYTES.min(self.target.size())
+        0..self.demand.end_bytes.min(self.target.size())
     }
 
     fn tail_range(&self) -> Range<u64> {
         let size = self.target.size();
-        let start = size.saturating_sub(END_BYTES) / ALIGN as u64 * ALIGN as u64;
+        let start = size.saturating_sub(self.demand.end_bytes) / ALIGN as u64 * ALIGN as u64;
         start.max(self.head_range().end)..size
     }
 
@@ -539,7 +548,7 @@ fn overlay(bytes: &mut Vec<u8>, range: &Range<u64>, backup: &Backup) {
         return;
     }
     let (start, stop) = (inside(from - range.start), inside(to - range.start));
-    bytes.resize(bytes.len().max(stop), 0);
+    bytes.extend_from_slice(&vec![0; stop.saturating_sub(bytes.len())]);
     let part = backup.bytes.get(inside(from - backup.at)..inside(to - backup.at));
     if let (Some(into), Some(part)) = (bytes.get_mut(start..stop), part) {
         into.copy_from_slice(part);

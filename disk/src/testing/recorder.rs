@@ -18,14 +18,25 @@ pub(crate) struct Recorder {
     pub(crate) content: Vec<u8>,
     pub(crate) sector_bytes: u64,
     pub(crate) steps: Vec<Step>,
+    kernel: KernelView,
 }
 
 impl Recorder {
+    /// One whose partitions the kernel never shows.
     pub(crate) fn over(content: Vec<u8>, sector_bytes: u64) -> Recorder {
         Recorder {
             content,
             sector_bytes,
             steps: Vec::new(),
+            kernel: KernelView::Never,
+        }
+    }
+
+    /// One whose partitions the kernel shows, and that makes zeros by itself.
+    pub(crate) fn shown(content: Vec<u8>, sector_bytes: u64) -> Recorder {
+        Recorder {
+            kernel: KernelView::Current,
+            ..Recorder::over(content, sector_bytes)
         }
     }
 }
@@ -44,7 +55,7 @@ impl Medium for Recorder {
     }
 
     fn can_zero(&self) -> bool {
-        false
+        self.kernel == KernelView::Current
     }
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
@@ -80,11 +91,58 @@ impl Medium for Recorder {
     }
 
     fn claim_partitions(&mut self) -> Result<KernelView, WriteError> {
-        Ok(KernelView::Never)
+        Ok(self.kernel)
     }
 
     fn publish(&mut self) -> Result<KernelView, WriteError> {
-        Ok(KernelView::Never)
+        Ok(self.kernel)
+    }
+}
+
+/// For a writer that keeps its disk: a test looks at it afterwards.
+impl Medium for &mut Recorder {
+    fn path(&self) -> &Path {
+        Recorder::path(self)
+    }
+
+    fn size(&self) -> u64 {
+        Recorder::size(self)
+    }
+
+    fn sector_size(&self) -> Option<u64> {
+        Recorder::sector_size(self)
+    }
+
+    fn can_zero(&self) -> bool {
+        Recorder::can_zero(self)
+    }
+
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        Recorder::write(self, offset, bytes)
+    }
+
+    fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
+        Recorder::write_buffered(self, offset, bytes)
+    }
+
+    fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError> {
+        Recorder::zero(self, range)
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        Recorder::sync(self)
+    }
+
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        Recorder::read(self, offset, len)
+    }
+
+    fn claim_partitions(&mut self) -> Result<KernelView, WriteError> {
+        Recorder::claim_partitions(self)
+    }
+
+    fn publish(&mut self) -> Result<KernelView, WriteError> {
+        Recorder::publish(self)
     }
 }
 

@@ -1,80 +1,17 @@
 //! The power goes at every point of a write: what is on the disk then, by a record of what was written and synced.
 
-use std::io;
-use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use super::super::writer::{Block, Demand, Finished, Medium, Piece, Writer};
+use super::super::writer::{Block, Demand, Finished, Piece, Writer};
 use super::*;
 use crate::ends::Step;
 use crate::gpt;
 use crate::testing::gpt_image;
+use crate::testing::recorder::Recorder;
 
 const MIB: usize = 1 << 20;
 const SECTOR: usize = 512;
-
-/// A disk that records what is done to it.
-pub(super) struct Recorder<'a> {
-    pub(super) content: Vec<u8>,
-    pub(super) sector_bytes: u64,
-    pub(super) steps: &'a mut Vec<Step>,
-}
-
-impl Medium for Recorder<'_> {
-    fn path(&self) -> &Path {
-        Path::new("/dev/recorder")
-    }
-
-    fn size(&self) -> u64 {
-        self.content.len() as u64
-    }
-
-    fn sector_size(&self) -> Option<u64> {
-        Some(self.sector_bytes)
-    }
-
-    fn can_zero(&self) -> bool {
-        true
-    }
-
-    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
-        let at = offset as usize;
-        self.content[at..at + bytes.len()].copy_from_slice(bytes);
-        self.steps.push(Step::Write {
-            at: offset,
-            bytes: bytes.to_vec(),
-        });
-        Ok(())
-    }
-
-    fn write_buffered(&mut self, offset: u64, bytes: &[u8]) -> Result<(), WriteError> {
-        self.write(offset, bytes)
-    }
-
-    fn zero(&mut self, range: Range<u64>) -> Result<bool, WriteError> {
-        self.write(range.start, &vec![0; (range.end - range.start) as usize])?;
-        Ok(true)
-    }
-
-    fn sync(&mut self) -> Result<(), WriteError> {
-        self.steps.push(Step::Sync);
-        Ok(())
-    }
-
-    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        Ok(self.content[offset as usize..][..len].to_vec())
-    }
-
-    fn claim_partitions(&mut self) -> Result<KernelView, WriteError> {
-        Ok(KernelView::Current)
-    }
-
-    fn publish(&mut self) -> Result<KernelView, WriteError> {
-        Ok(KernelView::Current)
-    }
-}
 
 /// In which order an image comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +23,6 @@ enum Order {
 
 /// Writes `image` over `old`; what was done, and what is there in the end.
 fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<Step>, Finished) {
-    let mut steps = Vec::new();
     let (pieces, from) = mpsc::channel();
     pieces.send(Piece::Size(Some(image.len() as u64))).unwrap();
     let block = |part: &[u8]| {
@@ -129,23 +65,21 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<S
     let (empties, _returned) = mpsc::channel();
     let (verdict, spoken) = mpsc::channel();
     verdict.send(()).unwrap();
-    let recorder = Recorder {
-        content: old.to_vec(),
-        sector_bytes,
-        steps: &mut steps,
-    };
+    let mut recorder = Recorder::shown(old.to_vec(), sector_bytes);
     let demand = Demand {
         url: "http://x/y".to_owned(),
         content: Content::Disk,
         grow: Grow::LastLinux,
         verify: Verify::ReadBack,
+        block_bytes: Block::BYTES,
+        end_bytes: MIB as u64,
         touched: Arc::default(),
         read_back: Arc::default(),
         stop: CancellationToken::new(),
     };
-    let writer = Writer::new(recorder, demand, Arc::default(), Arc::default());
+    let writer = Writer::new(&mut recorder, demand, Arc::default(), Arc::default());
     let finished = writer.run(&from, &empties, &spoken).unwrap().unwrap();
-    (steps, finished)
+    (recorder.steps, finished)
 }
 
 /// An old and a new system of this size, told apart by every sector of their partitions.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use super::super::writer::{Block, Demand, Finished, Medium, Piece, Writer};
-use super::power::{Recorder, system};
+use super::power::system;
 use super::*;
-use crate::ends::Step;
 use crate::testing::LoopDevice;
+use crate::testing::recorder::Recorder;
 
 const MIB: usize = 1 << 20;
 
@@ -42,7 +42,7 @@ async fn all_but_the_ends_is_read_back_and_counted() {
 
 /// A disk that does not keep what it was given.
 struct Forgetful<'a> {
-    disk: Recorder<'a>,
+    disk: &'a mut Recorder,
     /// A bit of this byte is another one when it is read.
     at: Option<usize>,
     /// Cancelled by the first reading of what was written.
@@ -123,14 +123,10 @@ fn written(at: Option<usize>, stops: bool) -> (Result<Option<Finished>, WriteErr
     let (empties, _returned) = mpsc::channel();
     let (verdict, spoken) = mpsc::channel();
     verdict.send(()).unwrap();
-    let mut steps = Vec::new();
+    let mut recorder = Recorder::shown(system(8 * MIB, 0x11, 512), 512);
     let stop = CancellationToken::new();
     let disk = Forgetful {
-        disk: Recorder {
-            content: system(8 * MIB, 0x11, 512),
-            sector_bytes: 512,
-            steps: &mut steps,
-        },
+        disk: &mut recorder,
         at,
         stop: stops.then(|| stop.clone()),
     };
@@ -139,18 +135,14 @@ fn written(at: Option<usize>, stops: bool) -> (Result<Option<Finished>, WriteErr
         content: Content::Disk,
         grow: Grow::Nothing,
         verify: Verify::ReadBack,
+        block_bytes: Block::BYTES,
+        end_bytes: MIB as u64,
         touched: Arc::default(),
         read_back: Arc::default(),
         stop,
     };
     let result = Writer::new(disk, demand, Arc::default(), Arc::default()).run(&from, &empties, &spoken);
-    let mut disk = system(8 * MIB, 0x11, 512);
-    for step in steps {
-        if let Step::Write { at, bytes } = step {
-            disk[at as usize..][..bytes.len()].copy_from_slice(&bytes);
-        }
-    }
-    (result, disk)
+    (result, recorder.content)
 }
 
 fn boots(disk: &[u8]) -> bool {
