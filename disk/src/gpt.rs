@@ -9,5 +9,6 @@ mod restore;
 
 pub use encode::{Encoded, Ids, encode};
 pub use fit::{Backup, Fitted, GptError, Grow, Grown, fit};
+pub(crate) use parse::crc32;
 pub use parse::{BadTable, Entry, Table, damage, find, has_signature, parse};
 pub use restore::restore;

@@ -18,13 +18,17 @@ mod error;
 mod feed;
 mod formats;
 mod http;
+mod journal;
 mod judge;
+mod marks;
 #[doc(hidden)]
 pub mod outside;
 mod pipeline;
 mod qcow2;
 mod read_back;
 mod redirects;
+mod resume;
+mod running_digest;
 mod source;
 pub(crate) mod target;
 #[cfg(test)]
@@ -71,6 +75,9 @@ pub struct WriteRequest {
     pub grow: Grow,
     /// For `http` and `https`.
     pub reach: Reach,
+    /// Where a write may go on that was cut off: the name of the run of a workflow that this is part of, which nobody can have
+    /// known before it began. `None`: it begins at the start, and notes nothing on the disk.
+    pub resume: Option<String>,
     /// Set before the first byte of the target changes: a write that fails without it has left the target as it was.
     pub touched: Arc<AtomicBool>,
 }
@@ -88,6 +95,7 @@ impl WriteRequest {
             verify: Verify::Download,
             grow: Grow::Nothing,
             reach: Reach::default(),
+            resume: None,
             touched: Arc::default(),
         }
     }
@@ -147,6 +155,8 @@ pub struct Written {
     pub verified: bool,
     /// How often the transfer was resumed after a break.
     pub resumes: u32,
+    /// How much of the image an earlier write had left on the disk, read back and compared; 0: none of it was used.
+    pub found_bytes: u64,
     /// How many bytes of zeros were given to the disk as "zero this range" instead of as data.
     pub skipped_bytes: u64,
     /// How much of the disk was read back and compared, beside its ends.

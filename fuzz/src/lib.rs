@@ -26,6 +26,7 @@ mod filesystem;
 mod gpt_parse;
 mod grub_cfg;
 mod http_range;
+mod image_journal;
 mod image_server;
 mod image_start;
 mod image_unpack;
@@ -79,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     target("gpt_parse", gpt_parse::run),
     target("grub_cfg", grub_cfg::run),
     target("http_range", http_range::run),
+    target("image_journal", image_journal::run),
     target("image_server", image_server::run),
     target("image_start", image_start::run),
     target("image_unpack", image_unpack::run),

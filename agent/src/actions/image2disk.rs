@@ -1,6 +1,6 @@
 //! `image2disk`: a disk image from a URL onto a disk, verified; its partition table fitted to the disk.
 //!
-//! Variables beside upstream's: `SHA256` (or `CHECKSUM=sha256:…`), `GROW_ROOT` and `RAW`.
+//! Variables beside upstream's: `SHA256` (or `CHECKSUM=sha256:…`), `GROW_ROOT`, `RAW`, `RESUME` and `VERIFY`.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use disk::gpt::Grow;
 use disk::grow::{self, GrowError};
 use disk::image::{self, Content, Progress, Verify, WriteError, WriteRequest, Written};
 use disk::publish::KernelView;
+use proto::v1;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
@@ -33,6 +34,7 @@ pub(super) const VARIABLES: [&str; 17] = [
     "NO_PROXY",
     "PROGRESS_INTERVAL_SECONDS",
     "RAW",
+    "RESUME",
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",
@@ -41,6 +43,7 @@ pub(super) const VARIABLES: [&str; 17] = [
 ];
 
 pub(super) async fn run(
+    action: &v1::RunAction,
     env: &Environment<'_>,
     place: &Place,
     feed: &Feed,
@@ -58,7 +61,8 @@ pub(super) async fn run(
             ),
         )
     })?;
-    let order = Order::of(env, url, place, feed).await?;
+    let mut order = Order::of(env, url, place, feed).await?;
+    order.request.resume = resume(env, &action.workflow_id)?;
     order.begin(feed).await;
     let reporter = order.reporter(feed);
     let written = image::write(&order.request, move |progress| reporter.report(progress), halt).await;
@@ -163,6 +167,13 @@ async fn told(request: &WriteRequest, written: &Written, feed: &Feed) -> Result<
     ))
     .await;
 
+    if written.found_bytes > 0 {
+        feed.line(format!(
+            "an earlier attempt had written the first {} B of the image; they were read back and compared, and the transfer went on from there",
+            written.found_bytes
+        ))
+        .await;
+    }
     if written.read_back_bytes > 0 {
         feed.line(format!(
             "{} B and both ends were read back from {} and are as they were written",
@@ -233,6 +244,19 @@ fn verify(env: &Environment<'_>) -> Result<Verify, Failure> {
             "BadVariable",
             format!("environment variable VERIFY={other} is not read-back, the only value it may have"),
         )),
+    }
+}
+
+/// `RESUME: "true"` goes on where an earlier attempt of the same workflow was cut off.
+fn resume(env: &Environment<'_>, workflow_id: &str) -> Result<Option<String>, Failure> {
+    match env.is_on("RESUME") {
+        false => Ok(None),
+        // What lies on a disk is believed by the workflow's id, which nobody knew before it was made.
+        true if workflow_id.is_empty() => Err(Failure::new(
+            "BadVariable",
+            "environment variable RESUME is on, and the server does not say which workflow this is: upgrade the server, or leave RESUME out",
+        )),
+        true => Ok(Some(workflow_id.to_owned())),
     }
 }
 
@@ -407,6 +431,18 @@ mod tests {
             let failure = check(wrong).unwrap_err();
             assert!(failure.message.contains("RAW"), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_write_goes_on_only_where_that_is_wanted_and_for_the_workflow_that_it_is_of() {
+        let check = |value: &str, id: &str| {
+            let variables = HashMap::from([("RESUME".to_owned(), value.to_owned())]);
+            resume(&Environment::of(&variables), id)
+        };
+        assert_eq!(check("true", "0199"), Ok(Some("0199".to_owned())));
+        assert_eq!(check("", "0199"), Ok(None));
+        assert_eq!(check("false", "0199"), Ok(None));
+        assert!(check("true", "").unwrap_err().message.contains("RESUME"));
     }
 
     #[test]

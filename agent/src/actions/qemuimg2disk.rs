@@ -1,6 +1,7 @@
 //! `qemuimg2disk`: a disk image of QEMU's onto a disk, under upstream's variables. The writer is [`image2disk`]'s, and takes
 //! qcow2 and raw, whichever of the two names an action has; no program of QEMU's runs.
 
+use proto::v1;
 use tokio_util::sync::CancellationToken;
 
 use super::environment::Environment;
@@ -20,6 +21,7 @@ pub(super) const VARIABLES: [&str; 18] = [
     "NO_PROXY",
     "PROGRESS_INTERVAL_SECONDS",
     "RAW",
+    "RESUME",
     "RETRY_DURATION_MINUTES",
     "RETRY_ENABLED",
     "SHA256",
@@ -28,6 +30,7 @@ pub(super) const VARIABLES: [&str; 18] = [
 ];
 
 pub(super) async fn run(
+    action: &v1::RunAction,
     env: &Environment<'_>,
     place: &Place,
     feed: &Feed,
@@ -48,7 +51,7 @@ pub(super) async fn run(
             ));
         }
     }
-    image2disk::run(env, place, feed, halt).await
+    image2disk::run(action, env, place, feed, halt).await
 }
 
 #[cfg(test)]
@@ -68,9 +71,15 @@ mod tests {
         ] {
             let variables = HashMap::from([(name.to_owned(), value.to_owned())]);
             let env = Environment::of(&variables);
-            let failure = run(&env, &place(), &feed().0, CancellationToken::new())
-                .await
-                .unwrap_err();
+            let failure = run(
+                &v1::RunAction::default(),
+                &env,
+                &place(),
+                &feed().0,
+                CancellationToken::new(),
+            )
+            .await
+            .unwrap_err();
             assert!(
                 failure.message.contains(word),
                 "{name}={value}: {}",

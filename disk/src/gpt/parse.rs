@@ -275,7 +275,7 @@ fn u64_at(bytes: &[u8], at: usize) -> Result<u64, &'static str> {
 }
 
 /// CRC-32 as in ISO 3309, four bits at a time: a table has 16 KiB.
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);

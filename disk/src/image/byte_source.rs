@@ -21,6 +21,11 @@ pub trait ByteSource: Send + Sync {
 
     fn total_bytes(&self) -> u64;
 
+    /// [`ByteSource::next`] goes on at this byte; false where that cannot be.
+    fn go_to(&mut self, _at: u64) -> bool {
+        false
+    }
+
     /// How often the transfer was resumed after a break.
     fn resumes(&self) -> u32;
 }

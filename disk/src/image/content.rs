@@ -15,6 +15,7 @@ use super::decode::{self, Limits, Members};
 use super::digest::{self, NoDigest};
 use super::feed::{Feed, FeedReader};
 use super::pipeline::{CHUNKS, FeedError, died, feed_into, or_stopped, spawn, telling};
+use super::running_digest::{Midstate, RunningDigest};
 use super::source::{Sibling, Source, sibling_digest};
 use super::{Compression, GIVE_UP_AFTER, Progress, Reach, WriteError, WriteRequest, coding};
 
@@ -239,7 +240,14 @@ async fn read_counted<T: Send + 'static, E: Send + 'static>(
     let file_bytes = total.filter(|_| codings.is_empty());
     let rest = Arc::clone(&digest_rest);
     let digest = spawn("content-hash", move || {
-        digest::run(to_digest, &to_read, &codings, &rest)
+        digest::run(
+            to_digest,
+            &to_read,
+            &codings,
+            &rest,
+            None,
+            RunningDigest::from(Midstate::START),
+        )
     })?;
     let read = {
         let (damage, read_bytes) = (Arc::clone(&damage), Arc::clone(&counters.read));

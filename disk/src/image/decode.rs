@@ -7,10 +7,11 @@ mod zstd_frame;
 use std::io::{self, Cursor, Read};
 use std::sync::mpsc;
 
-pub(super) use members::Members;
+pub(super) use members::{Members, Part};
 
 use super::Compression;
 use super::feed::{Feed, FeedReader};
+use super::marks::{Mark, Marks};
 use super::writer::{Block, BlockPool, Piece};
 
 /// Enough for every magic number, a zstd frame header (18 bytes) and an lz4 one (19).
@@ -72,9 +73,21 @@ pub(super) struct Decoded {
     pub(super) warnings: Vec<String>,
 }
 
+/// Where a decoder begins that goes on in the middle of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GoOn {
+    pub(super) packing: Compression,
+    /// What of the image was there already.
+    pub(super) image_at: u64,
+    /// Where in the file the next member begins, and the feed.
+    pub(super) member_at: u64,
+    pub(super) size: Option<u64>,
+}
+
 /// Decodes until the feed ends.
 ///
-/// `file_bytes` is the length of the whole file if known: that is the size of a raw image.
+/// `file_bytes` is the length of the whole file if known: that is the size of a raw image. With `marks`, the places are told
+/// where a later decoder can go on.
 pub(super) fn run(
     feed: &mut FeedReader<impl FnMut() -> Option<Feed> + Send>,
     said: Compression,
@@ -82,28 +95,168 @@ pub(super) fn run(
     limits: Limits,
     pool: &BlockPool,
     to: &mpsc::SyncSender<Piece>,
+    marks: Option<&Marks>,
 ) -> Result<Decoded, DecodeError> {
     let prefix = feed.take_prefix(PREFIX_BYTES).map_err(|_| DecodeError::GivenUp)?;
     let packing = packing(said, &prefix)?;
     let size = image_bytes(packing, &prefix, file_bytes);
     to.send(Piece::Size(size)).map_err(|_| DecodeError::GivenUp)?;
     let input = Cursor::new(prefix).chain(feed);
-    let mut decoder =
-        Members::new(packing, Box::new(input), limits).map_err(|err| explain(packing, limits, &err))?;
-    loop {
-        let mut block = pool.take().ok_or(DecodeError::GivenUp)?;
-        let filled = fill(&mut decoder, &mut block).map_err(|err| explain(packing, limits, &err))?;
-        let last = filled < block.as_slice().len();
+    let mut decoding = Decoding {
+        packing,
+        limits,
+        members: Members::new(packing, Box::new(input), limits)
+            .map_err(|err| explain(packing, limits, &err))?,
+        image_at: 0,
+        input_at: 0,
+        marked: None,
+    };
+    decoding.run(pool, to, marks)
+}
+
+/// Decodes from a place on that an earlier decoder told of.
+pub(super) fn go_on(
+    feed: &mut FeedReader<impl FnMut() -> Option<Feed> + Send>,
+    from: GoOn,
+    limits: Limits,
+    pool: &BlockPool,
+    to: &mpsc::SyncSender<Piece>,
+    marks: &Marks,
+) -> Result<Decoded, DecodeError> {
+    to.send(Piece::Size(from.size))
+        .map_err(|_| DecodeError::GivenUp)?;
+    let packing = from.packing;
+    let words = |err: io::Error| explain(packing, limits, &err);
+    let mut decoding = Decoding {
+        packing,
+        limits,
+        members: Members::new(packing, Box::new(feed), limits).map_err(words)?,
+        image_at: from.image_at,
+        input_at: from.member_at,
+        marked: Some((from.image_at, from.member_at)),
+    };
+    decoding.run(pool, to, Some(marks))
+}
+
+struct Decoding<'a> {
+    packing: Compression,
+    limits: Limits,
+    members: Members<'a>,
+    /// How much of the image was unpacked.
+    image_at: u64,
+    /// Where in the file the input of the members begins.
+    input_at: u64,
+    /// The last place that was told, in the image and in the file.
+    marked: Option<(u64, u64)>,
+}
+
+/// Why a block ends.
+enum BlockEnd {
+    Full,
+    Input {
+        at: u64,
+    },
+    /// At a member of the file that begins here, and it is time to tell of it.
+    Mark {
+        at: u64,
+    },
+}
+
+impl Decoding<'_> {
+    fn run(
+        &mut self,
+        pool: &BlockPool,
+        to: &mpsc::SyncSender<Piece>,
+        marks: Option<&Marks>,
+    ) -> Result<Decoded, DecodeError> {
+        let mut empty = None;
+        let mut places = 0;
+        let mut warnings = Vec::new();
+        loop {
+            let mut block = match empty.take() {
+                Some(block) => block,
+                None => pool.take().ok_or(DecodeError::GivenUp)?,
+            };
+            // One that begins elsewhere is shorter, so that the next one is where direct I/O wants it.
+            let len = pool.block_bytes();
+            let over = usize::try_from(self.image_at % len as u64).unwrap_or(0);
+            block.resize(len - over);
+            let end = self.fill(&mut block, len, marks);
+            let end = end.map_err(|err| explain(self.packing, self.limits, &err))?;
+            if block.as_slice().is_empty() {
+                empty = Some(block);
+            } else {
+                to.send(Piece::Block(block)).map_err(|_| DecodeError::GivenUp)?;
+            }
+            let place = match end {
+                BlockEnd::Full if self.packing == Compression::None => Some(self.image_at),
+                BlockEnd::Full => None,
+                BlockEnd::Input { at } | BlockEnd::Mark { at } => Some(at),
+            };
+            let is_end = matches!(end, BlockEnd::Input { .. });
+            if let (Some(marks), Some(place)) = (marks, place)
+                && (is_end || self.is_due(place, len, marks))
+                && let Some(file) = marks.before(place)
+            {
+                let mark = Mark {
+                    image_at: self.image_at,
+                    file,
+                };
+                to.send(Piece::Mark(mark)).map_err(|_| DecodeError::GivenUp)?;
+                let was_due = self.is_due(place, len, marks);
+                self.marked = Some((self.image_at, place));
+                if is_end && places == 0 && was_due {
+                    warnings.push(format!(
+                        "a write that is cut off starts again: the file is one piece of {}. One that goes on needs several (pzstd, bgzip, pbzip2), or an image that is not packed",
+                        name(self.packing)
+                    ));
+                }
+                places += 1;
+            }
+            if is_end {
+                to.send(Piece::End).map_err(|_| DecodeError::GivenUp)?;
+                warnings.extend(trailer(self.packing, self.members.ignored_bytes()));
+                return Ok(Decoded { warnings });
+            }
+        }
+    }
+
+    /// Whether another place is to be told. None is in the first block, which an image is judged by.
+    fn is_due(&self, place: u64, block_bytes: usize, marks: &Marks) -> bool {
+        let (image_at, file_at) = self.marked.unwrap_or_default();
+        let has_come = (self.image_at - image_at).max(place - file_at);
+        self.image_at >= block_bytes as u64 && has_come >= marks.every_bytes
+    }
+
+    fn fill(&mut self, block: &mut Block, block_bytes: usize, marks: Option<&Marks>) -> io::Result<BlockEnd> {
+        let into = block.as_mut_slice();
+        let mut filled = 0;
+        let end = loop {
+            let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) else {
+                break BlockEnd::Full;
+            };
+            match self.members.read_part(rest) {
+                Ok(Part::Bytes(len)) => {
+                    filled += len;
+                    self.image_at += len as u64;
+                }
+                Ok(Part::Member(at)) => {
+                    let at = self.input_at + at;
+                    if marks.is_some_and(|marks| self.is_due(at, block_bytes, marks)) {
+                        break BlockEnd::Mark { at };
+                    }
+                }
+                Ok(Part::End(at)) => {
+                    break BlockEnd::Input {
+                        at: self.input_at + at,
+                    };
+                }
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                Err(err) => return Err(err),
+            }
+        };
         block.truncate(filled);
-        if filled > 0 {
-            to.send(Piece::Block(block)).map_err(|_| DecodeError::GivenUp)?;
-        }
-        if last {
-            to.send(Piece::End).map_err(|_| DecodeError::GivenUp)?;
-            return Ok(Decoded {
-                warnings: trailer(packing, decoder.ignored_bytes()).into_iter().collect(),
-            });
-        }
+        Ok(end)
     }
 }
 
@@ -115,20 +268,6 @@ pub(super) fn trailer(packing: Compression, ignored_bytes: u64) -> Option<String
             name(packing)
         )
     })
-}
-
-fn fill(decoder: &mut dyn Read, block: &mut Block) -> io::Result<usize> {
-    let into = block.as_mut_slice();
-    let mut filled = 0;
-    while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match decoder.read(rest) {
-            Ok(0) => break,
-            Ok(len) => filled += len,
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(err) => return Err(err),
-        }
-    }
-    Ok(filled)
 }
 
 fn explain(packing: Compression, limits: Limits, err: &io::Error) -> DecodeError {
@@ -162,7 +301,7 @@ pub(super) fn in_words(packing: Compression, limits: Limits, err: &io::Error) ->
 ///
 /// Source: RFC 8878 section 3.1.1 (zstd), RFC 1952 section 2.3.1 (gzip), the xz file format section 2.1.1.1,
 /// bzip2's `BZh1`-`BZh9`, the LZ4 frame format.
-fn packing(said: Compression, prefix: &[u8]) -> Result<Compression, DecodeError> {
+pub(super) fn packing(said: Compression, prefix: &[u8]) -> Result<Compression, DecodeError> {
     let found = packing_of(prefix);
     match (said, found) {
         (Compression::None, _) => Ok(Compression::None),

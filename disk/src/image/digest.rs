@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use tokio::sync::mpsc as async_mpsc;
 
 use super::WriteError;
 use super::coding::{self, Coding, Undone};
 use super::decode::Limits;
 use super::feed::{Feed, FeedReader};
+use super::marks::Marks;
+use super::running_digest::RunningDigest;
 
 /// What was coded is handed on in pieces of this size.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -45,7 +47,7 @@ pub(super) enum NoDigest {
     GivenUp,
 }
 
-/// Undoes the codings of the body, and digests everything on its way to the decoder.
+/// Undoes the codings of the body, and digests everything on its way to the decoder, behind what `start` has digested.
 ///
 /// When the decoder is gone, so is the write, unless `digest_rest` says that the digest is still of interest.
 pub(super) fn run(
@@ -53,9 +55,14 @@ pub(super) fn run(
     to: &mpsc::SyncSender<Feed>,
     codings: &[Coding],
     digest_rest: &AtomicBool,
+    marks: Option<&Marks>,
+    start: RunningDigest,
 ) -> Result<Digests, NoDigest> {
-    let mut digest = Sha256::new();
+    let mut digest = start;
     let mut forward = |bytes: Bytes| {
+        if let Some(marks) = marks {
+            marks.sent(&digest, &bytes);
+        }
         // The decoder goes first: it is the slower one.
         if to.send(Feed::Data(bytes.clone())).is_err() && !digest_rest.load(Ordering::Acquire) {
             return Err(NoDigest::GivenUp);
@@ -90,7 +97,7 @@ pub(super) fn run(
     if to.send(Feed::End).is_err() && !digest_rest.load(Ordering::Acquire) {
         return Err(NoDigest::GivenUp);
     }
-    let file = hex(&digest.finalize());
+    let file = hex(&digest.finish());
     Ok(Digests { file, sent })
 }
 

@@ -136,7 +136,8 @@ impl Http {
         // The time that the caller took is not the server's.
         self.retry = Retry::new();
         loop {
-            if self.response.is_some() && self.until.or(self.total) == Some(self.at) {
+            let has_begun = self.response.is_some() || self.at > 0;
+            if has_begun && self.until.or(self.total) == Some(self.at) {
                 return Ok(None);
             }
             let Some(response) = self.response.as_mut() else {
@@ -196,6 +197,26 @@ impl Http {
             content_type: None,
             retry: Retry::new(),
         }
+    }
+
+    /// Goes on at this byte of what the first answer began.
+    pub(super) fn go_to(&mut self, at: u64) {
+        self.response = None;
+        self.skip = 0;
+        self.at = at;
+    }
+
+    /// Whether the server vouches for parts that are asked for at different times to be of the same bytes: by an entity tag.
+    ///
+    /// A time of the last change has whole seconds, and may stay when the file is another one: RFC 9110 section 8.8.2.2.
+    pub(super) fn has_strong_tag(&self) -> bool {
+        self.validator
+            .as_ref()
+            .is_some_and(|Validator(text)| text.starts_with('"'))
+    }
+
+    pub(super) fn validator(&self) -> &str {
+        self.validator.as_ref().map_or("", |Validator(text)| text)
     }
 
     /// All of a small file.

@@ -12,6 +12,7 @@ use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue};
 
 use super::decode::{self, DecodeError, Limits, Members};
 use super::feed::{Feed, FeedReader};
+use super::journal::{self, Subject};
 use super::judge::{self, Case};
 use super::qcow2::{self, NotRead, Parts};
 use super::writer::{Block, BlockPool, Piece};
@@ -43,6 +44,16 @@ pub fn judge(
         grow,
     })?;
     Ok((judgement.warnings, judgement.partitions_end))
+}
+
+/// How far an earlier write came, by the notes on a disk; `sealed`: each slot gets a right check first.
+pub fn journal(slots: &[u8], sealed: bool) -> Option<u64> {
+    let subject = Subject::of([b"fuzz".as_slice()]);
+    let read = |slots: &[u8]| journal::latest(slots, &subject).ok().map(|found| found.image_at);
+    match sealed {
+        true => read(&journal::sealed(slots, &subject)),
+        false => read(slots),
+    }
 }
 
 /// Unpacks `packed` by its first bytes, and throws away what comes; `at_most` bytes of it.

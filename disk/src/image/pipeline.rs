@@ -16,10 +16,13 @@ use super::coding::Coding;
 use super::decode::{self, DecodeError, Decoded, Limits};
 use super::digest::{Digests, NoDigest};
 use super::feed::{Feed, FeedReader};
+use super::marks::Marks;
 use super::qcow2::{self, NotRead, Qcow2};
+use super::resume::{self, Found, Notes, Origin, Ready};
+use super::running_digest::{Midstate, RunningDigest};
 use super::source::{Sibling, Source, sibling_digest};
 use super::target::Target;
-use super::writer::{Block, BlockPool, Demand, END_BYTES, Finished, Medium, Writer};
+use super::writer::{Block, BlockPool, Demand, END_BYTES, Finished, Medium, Verdict, Writer};
 use super::{Progress, WriteError, WriteRequest, Written, digest};
 
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -44,6 +47,8 @@ pub(super) struct Sizes {
     pub(super) block_bytes: usize,
     /// Of each end of the disk that is held back.
     pub(super) end_bytes: u64,
+    /// After so many bytes it is noted on the disk how far a write has come, where that is wanted.
+    pub(super) mark_bytes: u64,
 }
 
 impl Default for Sizes {
@@ -51,6 +56,7 @@ impl Default for Sizes {
         Sizes {
             block_bytes: Block::BYTES,
             end_bytes: END_BYTES,
+            mark_bytes: 64 << 20,
         }
     }
 }
@@ -181,16 +187,31 @@ async fn write_counted<M: Medium + Send + 'static>(
         }
         _ => None,
     };
-    let stages = Stages::start(
-        request,
-        sizes,
-        target,
-        &source,
+    let ready = match &request.resume {
+        None => Ready::afresh(target, first),
+        Some(run) => {
+            let origin = Origin {
+                run,
+                url: request.url.as_str(),
+                expected: expected.as_deref(),
+                said: request.compression,
+                is_qcow2: qcow2.is_some(),
+                sizes,
+            };
+            let written = &counters.written;
+            resume::look(&origin, &mut source, target, first, written, stop, &mut warnings).await?
+        }
+    };
+    let (found_bytes, not_fetched_bytes) = (ready.found_bytes(), ready.not_fetched_bytes);
+    let first = ready.first;
+    let begin = Begin {
+        target: ready.target,
         qcow2,
-        expected.is_some(),
-        counters,
-        stop,
-    )?;
+        notes: ready.notes,
+        found: ready.found,
+        expects_digest: expected.is_some(),
+    };
+    let stages = Stages::start(request, sizes, begin, &source, counters, stop)?;
     let (fed, digest, decoded, finished) = stages.run(&mut source, first, &expected, counters, stop).await?;
 
     // The earliest stage that failed by itself names the reason; the others have only seen it give up.
@@ -230,11 +251,12 @@ async fn write_counted<M: Medium + Send + 'static>(
     };
     warnings.extend(finished.warnings);
     Ok(Written {
-        downloaded_bytes: source.at(),
+        downloaded_bytes: source.at() - not_fetched_bytes,
         image_bytes: finished.image_bytes,
         sha256: digests.file,
         verified: expected.is_some(),
         resumes: source.resumes(),
+        found_bytes,
         skipped_bytes: finished.skipped_bytes,
         read_back_bytes: counters.read_back.load(Ordering::Relaxed),
         fitted: finished.fitted,
@@ -243,10 +265,19 @@ async fn write_counted<M: Medium + Send + 'static>(
     })
 }
 
+/// What the stages begin with.
+struct Begin<M> {
+    target: M,
+    qcow2: Option<Qcow2>,
+    notes: Option<Notes>,
+    found: Option<Found>,
+    expects_digest: bool,
+}
+
 /// The threads, and the ends of their channels that this task holds.
 struct Stages {
     feed: async_mpsc::Sender<Feed>,
-    verdict: mpsc::Sender<()>,
+    verdict: mpsc::Sender<Verdict>,
     digest: oneshot::Receiver<Result<Digests, NoDigest>>,
     decoded: oneshot::Receiver<Result<Decoded, DecodeError>>,
     finished: oneshot::Receiver<Result<Option<Finished>, WriteError>>,
@@ -270,10 +301,8 @@ impl Stages {
     fn start<M: Medium + Send + 'static>(
         request: &WriteRequest,
         sizes: Sizes,
-        target: M,
+        begin: Begin<M>,
         source: &Source,
-        qcow2: Option<Qcow2>,
-        expects_digest: bool,
         counters: &Counters,
         stop: &CancellationToken,
     ) -> Result<Stages, WriteError> {
@@ -287,18 +316,43 @@ impl Stages {
 
         let rest = Arc::clone(&digest_rest);
         let codings: Vec<Coding> = source.codings();
+        let Begin {
+            target,
+            qcow2,
+            notes,
+            found,
+            expects_digest,
+        } = begin;
+        let start = match &found {
+            Some(found) => found.checkpoint.file.clone(),
+            None => RunningDigest::from(Midstate::START),
+        };
+        let marks = notes.map(|_| Arc::new(Marks::new(sizes.mark_bytes, &start)));
+        let go_on = found.as_ref().map(|found| found.decoder);
+        let left = marks.clone();
         // The length of what is sent, which is that of the file if it is not coded.
         let file_bytes = source.total().filter(|_| codings.is_empty());
         let digest = spawn("image-hash", move || {
-            digest::run(to_digest, &to_decode, &codings, &rest)
+            digest::run(to_digest, &to_decode, &codings, &rest, left.as_deref(), start)
         })?;
         let compression = request.compression;
         let decoded = spawn("image-decode", move || {
-            let mut feed = FeedReader::new(move || from_digest.recv().ok());
+            let of_feed = marks.clone();
+            let mut feed = FeedReader::new(move || {
+                let next = from_digest.recv().ok();
+                if let (Some(marks), Some(Feed::Data(bytes))) = (&of_feed, &next) {
+                    marks.taken(bytes.len());
+                }
+                next
+            });
             let limits = Limits::of_this_machine();
-            let decoded = match qcow2 {
-                Some(file) => qcow2::decode(&mut feed, file, &pool, &pieces),
-                None => decode::run(&mut feed, compression, file_bytes, limits, &pool, &pieces),
+            let marks = marks.as_deref();
+            let decoded = match (qcow2, go_on.zip(marks)) {
+                (Some(file), _) => qcow2::decode(&mut feed, file, &pool, &pieces),
+                (None, Some((from, marks))) => decode::go_on(&mut feed, from, limits, &pool, &pieces, marks),
+                (None, None) => {
+                    decode::run(&mut feed, compression, file_bytes, limits, &pool, &pieces, marks)
+                }
             };
             if matches!(decoded, Err(DecodeError::Image(_))) {
                 // Before the feed is dropped, which is what the digest stage sees.
@@ -315,6 +369,7 @@ impl Stages {
                 verify: request.verify,
                 block_bytes: sizes.block_bytes,
                 end_bytes: sizes.end_bytes,
+                notes,
                 touched: Arc::clone(&request.touched),
                 read_back: Arc::clone(&counters.read_back),
                 stop: stop.clone(),
@@ -322,6 +377,10 @@ impl Stages {
             Arc::clone(&counters.written),
             Arc::clone(&counters.image),
         );
+        let writer = match found {
+            Some(found) => writer.going_on(&found.checkpoint, found.digest, found.first),
+            None => writer,
+        };
         let finished = spawn("image-write", move || {
             writer.run(&from_decode, &empties, &await_verdict)
         })?;
@@ -352,9 +411,11 @@ impl Stages {
             (Ok(_), None) => true,
             (Ok(digests), Some(expected)) => digests.contain(expected),
         };
-        if fed.is_ok() && decoded.is_ok() && good && !stop.is_cancelled() {
+        if fed.is_ok() && decoded.is_ok() && digest.is_ok() && !stop.is_cancelled() {
             // If the writer has failed, its own error tells.
-            let _ = self.verdict.send(());
+            let _ = self
+                .verdict
+                .send(if good { Verdict::Right } else { Verdict::Wrong });
         }
         drop(self.verdict);
         let finished = self.finished.await.map_err(died)?;

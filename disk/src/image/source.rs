@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use url::Url;
 
 use super::byte_source::{ByteSource, NotFetched};
@@ -163,7 +163,37 @@ impl Source {
         Ok(Some(collected.freeze()))
     }
 
-    /// How many bytes [`Source::next`] has given.
+    /// Goes on at byte `at`; after the first [`Source::next`]. False where that cannot be.
+    pub(super) async fn go_to(&mut self, to: u64) -> Result<bool, WriteError> {
+        match self {
+            Source::File { file, url, at, .. } => {
+                let sought = file.seek(io::SeekFrom::Start(to)).await;
+                sought.map_err(|err| WriteError::BadUrl {
+                    url: url.clone(),
+                    what: err.to_string(),
+                })?;
+                *at = to;
+            }
+            Source::Given { from, at, .. } => {
+                if !from.go_to(to) {
+                    return Ok(false);
+                }
+                *at = to;
+            }
+            Source::Http(http) => http.go_to(to),
+        }
+        Ok(true)
+    }
+
+    /// What tells these bytes from others under the same name; `None` where nothing vouches for that.
+    pub(super) fn vouched(&self) -> Option<&str> {
+        match self {
+            Source::File { .. } | Source::Given { .. } => None,
+            Source::Http(http) => http.has_strong_tag().then(|| http.validator()),
+        }
+    }
+
+    /// Where [`Source::next`] is: how many bytes it has given, where it was not told to go elsewhere.
     pub(super) fn at(&self) -> u64 {
         match self {
             Source::File { at, .. } | Source::Given { at, .. } => *at,

@@ -8,8 +8,12 @@ use std::sync::{Arc, mpsc};
 
 use tokio_util::sync::CancellationToken;
 
+use super::journal::{self, Checkpoint};
 use super::judge::{self, Case, Judgement};
+use super::marks::Mark;
 use super::read_back::{Compared, ReadBack};
+use super::resume::{self, Notes};
+use super::running_digest::{Midstate, RunningDigest};
 use super::target::ALIGN;
 use super::{Content, Verify, WriteError};
 use crate::ends::{Ends, FIRST_BYTES, Step};
@@ -39,6 +43,8 @@ pub(super) enum Piece {
         at: u64,
         block: Block,
     },
+    /// A place where a later write can go on; all blocks before it have come.
+    Mark(Mark),
     End,
 }
 
@@ -98,6 +104,10 @@ impl BlockPool {
         }
         let pool = BlockPool { empties, block_bytes };
         (pool, give)
+    }
+
+    pub(super) fn block_bytes(&self) -> usize {
+        self.block_bytes
     }
 
     /// Waits for a free block; `None` when the writer is gone.
@@ -163,12 +173,23 @@ pub(super) struct Demand {
     pub(super) block_bytes: usize,
     /// How much of each end of the disk is held back: [`END_BYTES`].
     pub(super) end_bytes: u64,
+    /// Where it is noted how far the write has come.
+    pub(super) notes: Option<Notes>,
     /// Set before the first write.
     pub(super) touched: Arc<AtomicBool>,
     /// How much was read back.
     pub(super) read_back: Arc<AtomicU64>,
     /// Looked at where nothing else says that the write was given up.
     pub(super) stop: CancellationToken,
+}
+
+/// What is said of all that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is the image.
+    Right,
+    /// Its digest is another one.
+    Wrong,
 }
 
 /// What the writer has done.
@@ -194,16 +215,45 @@ pub(super) struct Writer<M: Medium> {
     skipped_bytes: u64,
     /// What is to be compared at the end.
     read_back: Option<ReadBack>,
+    /// What is noted of the write, where it is.
+    noting: Option<Noting>,
     written: Arc<AtomicU64>,
     /// The size that is expected, for the progress; 0: unknown.
     expected: Arc<AtomicU64>,
 }
 
+/// How far a write has come, for the journal.
+struct Noting {
+    notes: Notes,
+    /// Of the image up to where it is.
+    digest: RunningDigest,
+    /// Of the next checkpoint.
+    sequence: u64,
+    /// How much of the image an earlier write left, and the image's beginning, until that is judged.
+    found: Option<(u64, Vec<u8>)>,
+}
+
 impl<M: Medium> Writer<M> {
+    /// One that goes on behind what was found on the disk.
+    pub(super) fn going_on(mut self, found: &Checkpoint, digest: RunningDigest, first: Vec<u8>) -> Self {
+        if let Some(noting) = &mut self.noting {
+            noting.digest = digest;
+            noting.sequence = found.sequence + 1;
+            noting.found = Some((found.image_at, first));
+        }
+        self
+    }
+
     pub(super) fn new(target: M, demand: Demand, written: Arc<AtomicU64>, expected: Arc<AtomicU64>) -> Self {
         Writer {
             target,
             read_back: (demand.verify == Verify::ReadBack).then(ReadBack::default),
+            noting: demand.notes.map(|notes| Noting {
+                notes,
+                digest: RunningDigest::from(Midstate::START),
+                sequence: 0,
+                found: None,
+            }),
             demand,
             at: 0,
             head: Vec::new(),
@@ -223,14 +273,19 @@ impl<M: Medium> Writer<M> {
         mut self,
         pieces: &mpsc::Receiver<Piece>,
         empties: &mpsc::Sender<Block>,
-        verdict: &mpsc::Receiver<()>,
+        verdict: &mpsc::Receiver<Verdict>,
     ) -> Result<Option<Finished>, WriteError> {
         let mut size = None;
         let mut judgement = None;
         let mut judged_by = None;
         loop {
             match pieces.recv() {
-                Ok(Piece::Size(known)) => size = known,
+                Ok(Piece::Size(known)) => {
+                    size = known;
+                    if let Some(judged) = self.take_up(size)? {
+                        judgement = Some(judged);
+                    }
+                }
                 Ok(Piece::Block(block)) => {
                     if judgement.is_none() {
                         judgement = Some(self.begin(block.as_slice(), size)?);
@@ -249,6 +304,7 @@ impl<M: Medium> Writer<M> {
                     self.place(at, block.as_slice())?;
                     let _ = empties.send(block);
                 }
+                Ok(Piece::Mark(mark)) => self.note(mark)?,
                 Ok(Piece::End) => break,
                 Err(mpsc::RecvError) => return Ok(None),
             }
@@ -267,8 +323,13 @@ impl<M: Medium> Writer<M> {
                 what: "it begins in another way than before the transfer".to_owned(),
             });
         }
-        if verdict.recv().is_err() {
-            return Ok(None);
+        match verdict.recv() {
+            Ok(Verdict::Right) => {}
+            Ok(Verdict::Wrong) => {
+                self.forget()?;
+                return Ok(None);
+            }
+            Err(mpsc::RecvError) => return Ok(None),
         }
         if let Some(read_back) = self.read_back.take() {
             let Demand {
@@ -289,7 +350,8 @@ impl<M: Medium> Writer<M> {
             Some(table) => {
                 // The image's first bytes, with the table in them.
                 let known = table.start.len().min(self.head.len());
-                self.head = [&table.start, self.head.get(known..).unwrap_or_default()].concat();
+                let (start, rest) = (table.start.get(..known), self.head.get(known..));
+                self.head = [start.unwrap_or_default(), rest.unwrap_or_default()].concat();
                 (Some(table.fitted), Some(table.backup))
             }
             None => (None, None),
@@ -318,6 +380,56 @@ impl<M: Medium> Writer<M> {
         self.erase_ends()?;
         self.expected.store(size.unwrap_or(0), Ordering::Relaxed);
         Ok(judgement)
+    }
+
+    /// Goes on behind what an earlier write left, if it left something.
+    fn take_up(&mut self, size: Option<u64>) -> Result<Option<Judgement>, WriteError> {
+        let found = self.noting.as_ref().and_then(|noting| noting.found.clone());
+        let Some((image_at, first)) = found else {
+            return Ok(None);
+        };
+        let judgement = self.begin(&first, size)?;
+        if let Some(noting) = &mut self.noting {
+            noting.found = None;
+        }
+        let (head, _) = split_until(&first, 0, self.head_range().end);
+        self.head.extend_from_slice(head);
+        self.at = image_at;
+        self.written.store(image_at, Ordering::Relaxed);
+        Ok(Some(judgement))
+    }
+
+    /// Notes that a later write can go on at `mark`, once all before it is on stable storage.
+    fn note(&mut self, mark: Mark) -> Result<(), WriteError> {
+        let body = self.head_range().end..=self.tail_range().start;
+        // What lies in the ends is not on the disk.
+        if self.noting.is_none() || mark.image_at != self.at || !body.contains(&self.at) {
+            return Ok(());
+        }
+        self.flush_zeros()?;
+        self.target.sync()?;
+        let Some(noting) = &mut self.noting else {
+            return Ok(());
+        };
+        let checkpoint = Checkpoint {
+            sequence: noting.sequence,
+            image_at: mark.image_at,
+            file: mark.file,
+            image: noting.digest.clone().finish(),
+        };
+        noting.sequence += 1;
+        let slot = checkpoint.encode(&noting.notes.subject);
+        self.target
+            .write_buffered(noting.notes.at + checkpoint.offset(), &slot)?;
+        self.target.sync()
+    }
+
+    /// Some of the image is not what it has to be: nothing goes on with it.
+    fn forget(&mut self) -> Result<(), WriteError> {
+        let Some(noting) = &self.noting else { return Ok(()) };
+        self.target
+            .write_buffered(noting.notes.at, &vec![0; journal::BYTES])?;
+        self.target.sync()
     }
 
     /// Makes ready for blocks in any order of an image of `size` bytes.
@@ -391,7 +503,11 @@ impl<M: Medium> Writer<M> {
 
     /// The old system does not boot any more, and its partitions are gone.
     fn erase_ends(&mut self) -> Result<(), WriteError> {
-        let ends = self.ends();
+        let mut ends = self.ends();
+        if self.noting.as_ref().is_some_and(|noting| noting.found.is_some()) {
+            // A write that is cut off twice goes on as well.
+            ends.tail.start += journal::BYTES as u64;
+        }
         let first = usize::try_from(ends.head.end)
             .unwrap_or(FIRST_BYTES)
             .min(FIRST_BYTES);
@@ -411,6 +527,9 @@ impl<M: Medium> Writer<M> {
     }
 
     fn accept(&mut self, block: &[u8]) -> Result<(), WriteError> {
+        if let Some(noting) = &mut self.noting {
+            noting.digest.update(block);
+        }
         let end = self.at + block.len() as u64;
         if end > self.target.size() {
             return Err(self.does_not_fit(end.max(self.target.size() + 1) - 1, false, true));
@@ -435,7 +554,7 @@ impl<M: Medium> Writer<M> {
         if let Some(read_back) = &mut self.read_back {
             read_back.data(at, body);
         }
-        if !self.target.can_zero() {
+        if !self.target.can_zero() || !at.is_multiple_of(ALIGN as u64) {
             return self.target.write(at, body);
         }
         let mut data = 0..0;
@@ -484,13 +603,29 @@ impl<M: Medium> Writer<M> {
     }
 
     fn write_ends(&mut self, backup: Option<Backup>) -> Result<(), WriteError> {
-        let ends = self.ends();
+        let mut ends = self.ends();
         let (mut head, mut tail) = (std::mem::take(&mut self.head), std::mem::take(&mut self.tail));
         if let Some(backup) = backup {
             overlay(&mut head, &ends.head, &backup);
             overlay(&mut tail, &ends.tail, &backup);
         }
+        let journal = self.noting.as_ref().map(|noting| noting.notes.at);
+        let mut is_beside = self.at <= ends.tail.start;
+        if journal.is_some() {
+            let len = tail.len().max(journal::BYTES);
+            tail.extend_from_slice(&vec![0; len - tail.len()]);
+            is_beside &= tail.iter().take(journal::BYTES).all(|byte| *byte == 0);
+            if is_beside {
+                tail.drain(..journal::BYTES);
+                ends.tail.start += journal::BYTES as u64;
+            }
+        }
         self.carry_out(&ends.write(&head, &tail))?;
+        if let Some(at) = journal.filter(|_| is_beside) {
+            // Until here a cut costs nothing: the image is whole, and leaves this place alone.
+            self.target.write_buffered(at, &vec![0; journal::BYTES])?;
+            self.target.sync()?;
+        }
         self.reads_back(ends.tail.start, &tail)?;
         self.reads_back(0, &head)
     }
@@ -523,8 +658,7 @@ impl<M: Medium> Writer<M> {
 
     fn tail_range(&self) -> Range<u64> {
         let size = self.target.size();
-        let start = size.saturating_sub(self.demand.end_bytes) / ALIGN as u64 * ALIGN as u64;
-        start.max(self.head_range().end)..size
+        resume::tail_at(size, self.demand.end_bytes)..size
     }
 
     fn does_not_fit(&self, need_bytes: u64, known: bool, touched: bool) -> WriteError {

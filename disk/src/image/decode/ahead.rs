@@ -7,6 +7,8 @@ pub(super) struct Ahead<'a> {
     input: Box<dyn BufRead + Send + 'a>,
     /// Taken from the input and not yet read: bytes that were looked at over the end of one of its chunks.
     held: Vec<u8>,
+    /// How much was read, looking apart.
+    position: u64,
 }
 
 impl<'a> Ahead<'a> {
@@ -14,7 +16,13 @@ impl<'a> Ahead<'a> {
         Ahead {
             input,
             held: Vec::new(),
+            position: 0,
         }
+    }
+
+    /// Where in the input the next byte is.
+    pub(super) fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next bytes, which stay: at least so many, but at the end of the input.
@@ -58,8 +66,11 @@ impl BufRead for Ahead<'_> {
     fn consume(&mut self, amount: usize) {
         if self.held.is_empty() {
             self.input.consume(amount);
+            self.position += amount as u64;
         } else {
-            self.held.drain(..amount.min(self.held.len()));
+            let amount = amount.min(self.held.len());
+            self.held.drain(..amount);
+            self.position += amount as u64;
         }
     }
 }

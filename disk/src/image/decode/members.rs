@@ -24,6 +24,18 @@ pub(in super::super) struct Members<'a> {
     limits: Limits,
     at: At<'a>,
     ignored_bytes: u64,
+    /// Where in the input the present member begins; behind the last one, how long the input was.
+    member_at: u64,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Part {
+    Bytes(usize),
+    /// Nothing but the beginning of another member, at this place of the input.
+    Member(u64),
+    /// The end of the input, and where that is.
+    End(u64),
 }
 
 enum At<'a> {
@@ -48,10 +60,12 @@ impl<'a> Members<'a> {
             limits,
             at: At::End,
             ignored_bytes: 0,
+            member_at: 0,
         };
         let mut input = Ahead::new(input);
         members.skip_frames(&mut input)?;
         // Only skippable frames: an empty image.
+        members.member_at = input.position();
         if !input.peek(1)?.is_empty() {
             members.at = At::Member(members.member(input)?);
         }
@@ -85,13 +99,33 @@ impl<'a> Members<'a> {
         }
         let header = input.peek(HEADER_BYTES)?;
         if begins(self.packing, header) {
+            self.member_at = input.position();
             self.at = At::Member(self.member(input)?);
             return Ok(());
         }
         skip_zeros(&mut input)?;
         // To the end: the digest is that of the whole file.
         self.ignored_bytes = input.skip(u64::MAX)?;
+        self.member_at = input.position();
         Ok(())
+    }
+
+    /// Reads on, over the end of no member.
+    pub(in super::super) fn read_part(&mut self, into: &mut [u8]) -> io::Result<Part> {
+        let At::Member(member) = &mut self.at else {
+            return Ok(Part::End(self.member_at));
+        };
+        match member.read(into)? {
+            0 => {}
+            len => return Ok(Part::Bytes(len)),
+        }
+        if let At::Member(member) = std::mem::replace(&mut self.at, At::End) {
+            self.next(member.into_input())?;
+        }
+        Ok(match self.at {
+            At::Member(_) => Part::Member(self.member_at),
+            At::End => Part::End(self.member_at),
+        })
     }
 
     /// Skippable frames, which zstd and lz4 share: RFC 8878 section 3.1.2.
@@ -118,15 +152,10 @@ impl Read for Members<'_> {
             return Ok(0);
         }
         loop {
-            let At::Member(member) = &mut self.at else {
-                return Ok(0);
-            };
-            match member.read(into)? {
-                0 => {}
-                len => return Ok(len),
-            }
-            if let At::Member(member) = std::mem::replace(&mut self.at, At::End) {
-                self.next(member.into_input())?;
+            match self.read_part(into)? {
+                Part::Bytes(len) => return Ok(len),
+                Part::Member(_) => {}
+                Part::End(_) => return Ok(0),
             }
         }
     }

@@ -7,6 +7,7 @@ mod power;
 mod qcow2;
 mod reach;
 mod read_back;
+mod resumes;
 mod seeds;
 mod server;
 mod suits;

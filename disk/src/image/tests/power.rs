@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use super::super::writer::{Block, Demand, Finished, Piece, Writer};
+use super::super::writer::{Block, Demand, Finished, Piece, Verdict, Writer};
 use super::*;
 use crate::ends::Step;
 use crate::gpt;
@@ -64,7 +64,7 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<S
     pieces.send(Piece::End).unwrap();
     let (empties, _returned) = mpsc::channel();
     let (verdict, spoken) = mpsc::channel();
-    verdict.send(()).unwrap();
+    verdict.send(Verdict::Right).unwrap();
     let mut recorder = Recorder::shown(old.to_vec(), sector_bytes);
     let demand = Demand {
         url: "http://x/y".to_owned(),
@@ -73,6 +73,7 @@ fn recorded(old: &[u8], image: &[u8], sector_bytes: u64, order: Order) -> (Vec<S
         verify: Verify::ReadBack,
         block_bytes: Block::BYTES,
         end_bytes: MIB as u64,
+        notes: None,
         touched: Arc::default(),
         read_back: Arc::default(),
         stop: CancellationToken::new(),

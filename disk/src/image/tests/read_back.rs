@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use super::super::writer::{Block, Demand, Finished, Medium, Piece, Writer};
+use super::super::writer::{Block, Demand, Finished, Medium, Piece, Verdict, Writer};
 use super::power::system;
 use super::*;
 use crate::testing::LoopDevice;
@@ -122,7 +122,7 @@ fn written(at: Option<usize>, stops: bool) -> (Result<Option<Finished>, WriteErr
     pieces.send(Piece::End).unwrap();
     let (empties, _returned) = mpsc::channel();
     let (verdict, spoken) = mpsc::channel();
-    verdict.send(()).unwrap();
+    verdict.send(Verdict::Right).unwrap();
     let mut recorder = Recorder::shown(system(8 * MIB, 0x11, 512), 512);
     let stop = CancellationToken::new();
     let disk = Forgetful {
@@ -137,6 +137,7 @@ fn written(at: Option<usize>, stops: bool) -> (Result<Option<Finished>, WriteErr
         verify: Verify::ReadBack,
         block_bytes: Block::BYTES,
         end_bytes: MIB as u64,
+        notes: None,
         touched: Arc::default(),
         read_back: Arc::default(),
         stop,
