@@ -45,7 +45,7 @@ pub(super) async fn write(
 pub(super) struct Sizes {
     /// Of a block; as much as a partition table takes at least, by which an image is judged.
     pub(super) block_bytes: usize,
-    /// Of each end of the disk that is held back.
+    /// Of each end of the disk that is held back; a block is as large at least.
     pub(super) end_bytes: u64,
     /// After so many bytes it is noted on the disk how far a write has come, where that is wanted.
     pub(super) mark_bytes: u64,
