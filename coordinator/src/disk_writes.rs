@@ -169,6 +169,13 @@ fn effect(task: &Task, action: &Action, inputs: &Map<String, Value>) -> Option<(
                     "it becomes a member of an array of level {}, unless it is one already: what was there is lost then{only_empty}",
                     variable("LEVEL").unwrap_or_default()
                 ),
+                "seed" => match variable("FORM").as_deref() {
+                    Some("iso9660") => format!(
+                        "it becomes a seed for the first boot, unless it is that seed already: what was there is lost then{only_empty}"
+                    ),
+                    _ => "a seed for the first boot is written into the filesystem; other files stay"
+                        .to_owned(),
+                },
                 _ => "a command runs in the filesystem: which files it writes is not known".to_owned(),
             };
             Some((variable(disk)?, effect))

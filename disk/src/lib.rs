@@ -6,7 +6,7 @@
 //! [`luks`], [`lvm`] and [`raid`] are what is known of an encrypted device, a volume group and an array before and after their programs work
 //! on them;
 //! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
-//! makes a filesystem; [`growpart::growpart`] grows a partition and what is in it; [`wipe::wipe`] erases a disk.
+//! makes a filesystem; [`seed::seed`] writes what a system reads at its first boot, as an [`iso9660`]; [`growpart::growpart`] grows a partition and what is in it; [`wipe::wipe`] erases a disk.
 
 pub mod clear;
 pub mod device;
@@ -18,6 +18,7 @@ pub mod growpart;
 pub mod grub_cfg;
 pub mod health;
 pub mod image;
+pub mod iso9660;
 pub mod luks;
 pub mod lvm;
 pub mod mbr;
@@ -29,6 +30,7 @@ mod passthrough;
 pub mod probe;
 pub mod publish;
 pub mod raid;
+pub mod seed;
 pub mod signatures;
 pub mod stop_users;
 #[cfg(test)]

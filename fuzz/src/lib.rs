@@ -42,6 +42,7 @@ mod registry_challenge;
 mod registry_request;
 mod resume_token;
 mod router_solicitation;
+mod seed;
 mod ssh_banner;
 mod template_render;
 mod tftp_packet;
@@ -96,6 +97,7 @@ pub const TARGETS: &[Target] = &[
     target("registry_request", registry_request::run),
     target("resume_token", resume_token::run),
     target("router_solicitation", router_solicitation::run),
+    target("seed", seed::run),
     target("ssh_banner", ssh_banner::run),
     target("template_render", template_render::run),
     target("tftp_packet", tftp_packet::run),

@@ -1,5 +1,5 @@
-//! Partition tables, filesystems, arrays, volume groups, encryption and erasure as templates declare them: read with every problem named; tables are planned
-//! for a disk of a given size.
+//! Partition tables, filesystems, arrays, volume groups, encryption, erasure and seeds as templates declare them: read with every problem named; tables are
+//! planned for a disk of a given size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
@@ -15,6 +15,7 @@ mod layout;
 mod luks;
 mod options;
 mod plan;
+mod seed;
 mod size;
 mod volumes;
 
@@ -31,5 +32,6 @@ pub use layout::{
 pub use luks::Luks;
 pub use options::MAX_OPTIONS_BYTES;
 pub use plan::{ALIGN_BYTES, GPT_ENTRIES_BYTES, MBR_END_BYTES, Plan, PlanError, Planned};
+pub use seed::{Datasource, Form, MAX_SEED_TEXT_BYTES, Seed, SeedFields};
 pub use size::{BadSize, Size, shown};
 pub use volumes::{MAX_VOLUMES, Volume, VolumeGroup, VolumeGroupFields};

@@ -138,3 +138,22 @@ fn options_are_told_to_the_action_as_json() {
         .unwrap();
     assert_eq!(set["OPTIONS"], r#"["-m",1]"#);
 }
+
+#[test]
+fn a_seed_that_nobody_reads_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("seed", "dest_disk: LABEL=root", input, want);
+    check("user_data: '#cloud-config'", &[]);
+    check("datasource: '${{ inputs.label }}', user_data: nothing", &[]);
+    check(
+        "user_data: 'hostname: a', form: iso9660, fs_type: ext4",
+        &[
+            "6, 12: user_data begins with \"hostname: a\", by which cloud-init does not know what it is, and would leave it aside: write \
+             \"#cloud-config\", \"#!\", \"#include\", \"#cloud-boothook\", \"#part-handler\", \"## template: jinja\" or a MIME message first",
+            "6, 51: fs_type is of form files, and this is iso9660: leave it out",
+        ],
+    );
+    check(
+        "datasource: ignition, user_data: '{}', metadata: a",
+        &["6, 40: \"metadata\" is no variable of seed; did you mean \"meta_data\"?"],
+    );
+}

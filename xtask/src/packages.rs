@@ -38,6 +38,7 @@ pub(crate) const TEST: &[Need] = &[
     need("lvm", "lvm2", "makes volume groups"),
     need("mdadm", "mdadm", "makes superblocks of arrays"),
     need("dnsmasq", "dnsmasq-base", "a DHCP server to compare with"),
+    need("xorriso", "xorriso", "reads ISO 9660"),
     need("sgdisk", "gdisk", "checks partition tables"),
     need("sfdisk", "fdisk", "checks partition tables"),
     need("curl", "curl", "an HTTP and TFTP client to compare with"),

@@ -133,6 +133,12 @@ pub(super) fn free_bytes(root: &Path) -> Option<u64> {
     Some(stat.blocks_free().saturating_mul(stat.fragment_size()))
 }
 
+/// What the filesystem has free beside its reserve, so that a file of this size goes into it.
+pub(super) fn available_bytes(root: &Path) -> Option<u64> {
+    let stat = statvfs(root).ok()?;
+    Some(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),

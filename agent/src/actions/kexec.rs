@@ -9,7 +9,6 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use disk::filesystem;
 use disk::grub_cfg::{self, Entry};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -56,10 +55,7 @@ pub(super) async fn run(
     }
     let mounts = place.mounts.clone();
     let loaded = blocking(move || {
-        let fs_type = match fs_type.as_str() {
-            "auto" => found(&device)?,
-            given => given.to_owned(),
-        };
+        let fs_type = target::filesystem(&device, &fs_type)?;
         let mounted = Mounted::mount_with(&mounts, &device, &fs_type, None)?;
         let loaded = load(&mounted, &device, &wanted);
         mounted.unmount()?;
@@ -73,21 +69,6 @@ pub(super) async fn run(
         return Err(Failure::stopped());
     }
     Ok(Done::Leaving("kexec"))
-}
-
-/// The filesystem that is there, as mount(2) calls it.
-fn found(device: &Path) -> Result<String, Failure> {
-    match filesystem::detect_on(device) {
-        Ok(Some(found)) => Ok(found.kind.name().to_owned()),
-        Ok(None) => Err(Failure::new(
-            "MountFailed",
-            format!(
-                "no filesystem that is known is on {}: name the partition that has the kernel, or FS_TYPE",
-                device.display()
-            ),
-        )),
-        Err(e) => Err(Failure::new("MountFailed", e.to_string())),
-    }
 }
 
 /// Which kernel.

@@ -39,6 +39,7 @@ mod read_only;
 mod reboot;
 mod remote;
 mod scratch;
+mod seed;
 mod stop_users;
 mod surroundings;
 mod tar_checksum;
@@ -74,7 +75,7 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 18] = [
+pub const NATIVE: [&str; 19] = [
     "archive2disk",
     "cexec",
     "download",
@@ -91,6 +92,7 @@ pub const NATIVE: [&str; 18] = [
     "qemuimg2disk",
     "raid",
     "reboot",
+    "seed",
     "wipe",
     "writefile",
 ];
@@ -315,6 +317,7 @@ async fn once(
         "qemuimg2disk" => qemuimg2disk::run(run, &env, place, feed, halt.token()).await,
         "raid" => raid::run(run, &env, place, feed, halt).await,
         "reboot" => Ok(reboot::reboot()),
+        "seed" => seed::run(run, &env, place, feed, halt).await,
         "wipe" => wipe::run(&env, feed, halt).await,
         "writefile" => writefile::run(run, &env, place, feed, halt).await,
         _ => Err(Failure::new("UnknownImage", none_of_ours(run))),
@@ -354,6 +357,7 @@ fn known_variables(native: &str) -> Option<&'static [&'static str]> {
         "poweroff" | "reboot" => Some(&[]),
         "qemuimg2disk" => Some(&qemuimg2disk::VARIABLES),
         "raid" => Some(&raid::VARIABLES),
+        "seed" => Some(&seed::VARIABLES),
         "wipe" => Some(&wipe::VARIABLES),
         "writefile" => Some(&writefile::VARIABLES),
         _ => None,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use disk::filesystem;
 use disk::mount::{MountGuard, MsFlags};
 use disk::partition;
 use disk::probe::{self, Include, System};
@@ -114,6 +115,27 @@ pub fn clear_mounts(mounts: &Path) {
         // Where nothing is mounted, only the folder is left.
         let _ = umount2(&entry.path(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
         let _ = std::fs::remove_dir(entry.path());
+    }
+}
+
+/// The type of a filesystem as mount(2) calls it: the given one, or for `auto` what is on the device. Blocks.
+///
+/// # Errors
+/// `MountFailed`: nothing that is known is on it, or it cannot be read.
+pub(super) fn filesystem(device: &Path, given: &str) -> Result<String, Failure> {
+    if given != "auto" {
+        return Ok(given.to_owned());
+    }
+    match filesystem::detect_on(device) {
+        Ok(Some(found)) => Ok(found.kind.name().to_owned()),
+        Ok(None) => Err(Failure::new(
+            "MountFailed",
+            format!(
+                "no filesystem that is known is on {}: name another partition, or FS_TYPE",
+                device.display()
+            ),
+        )),
+        Err(e) => Err(Failure::new("MountFailed", e.to_string())),
     }
 }
 

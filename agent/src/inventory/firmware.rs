@@ -42,7 +42,7 @@ pub(super) fn dmi(system: &System, name: &str) -> String {
 pub(super) fn read(system: &System, inventory: &mut HardwareInventory) {
     let dmi = |name: &str| dmi(system, name);
     let table = files::bytes(&system.sys.join("firmware/dmi/tables/DMI"), MAX_TABLE);
-    inventory.uuid = dmi("product_uuid").to_lowercase();
+    inventory.uuid = super::system_uuid(system);
     inventory.sku = dmi("product_sku");
     inventory.family = dmi("product_family");
     inventory.board = Some(Board {

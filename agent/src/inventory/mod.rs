@@ -39,6 +39,11 @@ pub fn brief(system: &System) -> HardwareInventory {
     inventory
 }
 
+/// The UUID that SMBIOS gives the machine, in small letters; empty: none. Some firmware gives every machine the same.
+pub(crate) fn system_uuid(system: &System) -> String {
+    firmware::dmi(system, "product_uuid").to_lowercase()
+}
+
 /// All of it, within the bounds of an inventory. Blocks while disks are read; `bmc` is what the management controller said.
 pub fn whole(system: &System, beside: &Beside, bmc: &Bmc) -> HardwareInventory {
     let processor = processor::read(system);

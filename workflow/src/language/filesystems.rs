@@ -1,9 +1,10 @@
-//! What `mkfs`, `luks`, `lvm` and `raid` are to make, `wipe` to erase and `growpart` to grow: what would be refused is said before anything runs.
+//! What `mkfs`, `luks`, `lvm` and `raid` are to make, `wipe` to erase, `growpart` to grow and `seed` to write: what would be refused is said before anything runs.
 
 use std::collections::BTreeMap;
 
 use partitions::{
-    Array, ArrayFields, Erasure, Filesystem, Luks, VolumeGroup, VolumeGroupFields, partition_number,
+    Array, ArrayFields, Erasure, Filesystem, Luks, Seed, SeedFields, VolumeGroup, VolumeGroupFields,
+    partition_number,
 };
 use serde_json::{Map, Value};
 use yaml::{Entry, Fields, Kind};
@@ -23,7 +24,7 @@ impl<'a> Check<'a> {
     ) {
         if !matches!(
             native.name,
-            "growpart" | "luks" | "lvm" | "mkfs" | "raid" | "wipe"
+            "growpart" | "luks" | "lvm" | "mkfs" | "raid" | "seed" | "wipe"
         ) {
             return;
         }
@@ -55,6 +56,27 @@ impl<'a> Check<'a> {
                 metadata: known("METADATA"),
                 bitmap: known("BITMAP"),
                 chunk: known("CHUNK"),
+            })
+            .err(),
+            // Without them the rest says nothing.
+            ("seed", _)
+                if ["DATASOURCE", "FORM"]
+                    .iter()
+                    .any(|name| value(name) != known(name)) =>
+            {
+                return;
+            }
+            ("seed", _) => Seed::parse(&SeedFields {
+                datasource: known("DATASOURCE"),
+                form: known("FORM"),
+                dest_path: value("DEST_PATH"),
+                fs_type: value("FS_TYPE"),
+                instance_id: known("INSTANCE_ID"),
+                meta_data: known("META_DATA"),
+                network_config: known("NETWORK_CONFIG"),
+                only_empty: value("ONLY_EMPTY"),
+                user_data: known("USER_DATA"),
+                vendor_data: known("VENDOR_DATA"),
             })
             .err(),
             ("wipe", _) => Erasure::parse(known("METHOD"), known("SAMPLES")).err(),

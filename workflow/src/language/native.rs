@@ -56,7 +56,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 18] = [
+pub const NATIVE: [Native; 19] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -287,6 +287,24 @@ pub const NATIVE: [Native; 18] = [
         name: "reboot",
         writes: Writes::Nothing,
         variables: &[],
+        lists: &[],
+    },
+    Native {
+        name: "seed",
+        writes: Writes::Files { disk: "DEST_DISK" },
+        variables: &[
+            "DATASOURCE",
+            "DEST_DISK",
+            "DEST_PATH",
+            "FORM",
+            "FS_TYPE",
+            "INSTANCE_ID",
+            "META_DATA",
+            "NETWORK_CONFIG",
+            "ONLY_EMPTY",
+            "USER_DATA",
+            "VENDOR_DATA",
+        ],
         lists: &[],
     },
     Native {
