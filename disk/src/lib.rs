@@ -3,6 +3,7 @@
 //! Knows nothing of agents or gRPC. An image goes onto a disk in these steps, each usable alone:
 //! [`probe::resolve`] picks the disk; [`image::write`] streams the image, with its partition table fitted to the disk by
 //! [`gpt::fit`], and tells the kernel by [`publish::publish`]; [`grow::grow_filesystem`] grows the filesystem in a partition.
+//! [`efi`] is the boot entries of UEFI firmware.
 //! [`luks`], [`lvm`] and [`raid`] are what is known of an encrypted device, a volume group and an array before and after their programs work
 //! on them;
 //! [`partition::partition`] gives a disk the table that a template declares; [`mkfs`] is what is done before and after a program
@@ -10,6 +11,7 @@
 
 pub mod clear;
 pub mod device;
+pub mod efi;
 mod ends;
 pub mod filesystem;
 pub mod gpt;

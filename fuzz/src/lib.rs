@@ -8,6 +8,7 @@ mod access_list;
 mod access_token;
 mod agent_messages;
 mod archive;
+mod boot_entry;
 mod boot_image;
 mod boot_manifest;
 mod command_lines;
@@ -63,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     target("access_token", access_token::run),
     target("agent_messages", agent_messages::run),
     target("archive", archive::run),
+    target("boot_entry", boot_entry::run),
     target("boot_image", boot_image::run),
     target("boot_manifest", boot_manifest::run),
     target("command_lines", command_lines::run),

@@ -1,11 +1,12 @@
-//! Partition tables, filesystems, arrays, volume groups, encryption, erasure and seeds as templates declare them: read with every problem named; tables are
-//! planned for a disk of a given size.
+//! Partition tables, filesystems, arrays, volume groups, encryption, erasure, seeds and boot entries as templates declare them: read with every problem named;
+//! tables are planned for a disk of a given size.
 //!
 //! The server reads a [`Layout`] to refuse what no disk can have, before anything runs. The agent reads it again and
 //! makes a [`Plan`] of it. Pure: opens no file, and no text makes it panic.
 #![forbid(unsafe_code)]
 
 mod array;
+mod boot_entry;
 mod erasure;
 mod filesystem;
 mod growth;
@@ -20,6 +21,7 @@ mod size;
 mod volumes;
 
 pub use array::{Array, ArrayFields, Level, MAX_DEVICES, Metadata};
+pub use boot_entry::{BootEntry, BootEntryFields, BootOrder};
 pub use erasure::{Erasure, MAX_SAMPLES, Method, SAMPLES, Standard};
 pub use filesystem::{FieldProblem, Filesystem, FsId, FsType};
 pub use growth::{MAX_PARTITION_NUMBER, partition_number};

@@ -167,13 +167,12 @@ impl Seed {
                 ),
             );
         }
-        let texts: [(_, _, fn(Datasource, &str) -> Option<String>); 4] = [
-            ("META_DATA", fields.meta_data, wrong_meta_data),
-            ("NETWORK_CONFIG", fields.network_config, wrong_network),
-            ("USER_DATA", fields.user_data, wrong_user_data),
-            ("VENDOR_DATA", fields.vendor_data, wrong_vendor_data),
-        ];
-        for (variable, text, wrong) in texts {
+        for (variable, text) in [
+            ("META_DATA", fields.meta_data),
+            ("NETWORK_CONFIG", fields.network_config),
+            ("USER_DATA", fields.user_data),
+            ("VENDOR_DATA", fields.vendor_data),
+        ] {
             let Some(text) = text else { continue };
             let field = variable.to_lowercase();
             if text.len() > MAX_SEED_TEXT_BYTES {
@@ -184,7 +183,7 @@ impl Seed {
                 );
             } else if text.contains('\0') {
                 say(variable, format!("{field} has a zero byte: give a text"));
-            } else if let Some(why) = wrong(datasource, text) {
+            } else if let Some(why) = wrong_text(variable, datasource, text) {
                 say(variable, format!("{field} {why}"));
             }
         }
@@ -293,6 +292,15 @@ fn does_not_fit(datasource: Datasource, form: Form, fields: &SeedFields<'_>) -> 
         }
     }
     said
+}
+
+fn wrong_text(variable: &str, datasource: Datasource, text: &str) -> Option<String> {
+    match variable {
+        "META_DATA" => wrong_meta_data(datasource, text),
+        "NETWORK_CONFIG" => wrong_network(datasource, text),
+        "USER_DATA" => wrong_user_data(datasource, text),
+        _ => wrong_vendor_data(datasource, text),
+    }
 }
 
 fn wrong_user_data(datasource: Datasource, text: &str) -> Option<String> {

@@ -157,3 +157,23 @@ fn a_seed_that_nobody_reads_is_told_at_its_field() {
         &["6, 40: \"metadata\" is no variable of seed; did you mean \"meta_data\"?"],
     );
 }
+
+#[test]
+fn a_boot_entry_that_no_firmware_has_is_told_at_its_field() {
+    let check = |input: &str, want: &[&str]| check_of("bootentry", "dest_disk: /dev/vda", input, want);
+    check(
+        "label: debian, loader: /EFI/debian/shimx64.efi, order: [debian], remove: [old]",
+        &[],
+    );
+    check(
+        "label: '${{ inputs.label }}', loader: /EFI/x.efi, order: first",
+        &[],
+    );
+    check(
+        "label: debian, loader: shimx64.efi, order: soon",
+        &[
+            "6, 24: loader \"shimx64.efi\" does not begin at the top of its partition: write a path such as /EFI/debian/shimx64.efi",
+            "6, 44: order \"soon\" is not known: it is first, keep, last, or a list of labels",
+        ],
+    );
+}

@@ -5,6 +5,7 @@
 //! which runs them.
 
 mod archive2disk;
+mod bootentry;
 #[cfg(feature = "containerd")]
 mod by_containerd;
 mod cexec;
@@ -75,8 +76,9 @@ use crate::setting::Setting;
 use crate::tools::Tools;
 
 /// Names of the native actions, sorted.
-pub const NATIVE: [&str; 19] = [
+pub const NATIVE: [&str; 20] = [
     "archive2disk",
+    "bootentry",
     "cexec",
     "download",
     "exec",
@@ -302,6 +304,7 @@ async fn once(
     }
     match native {
         "archive2disk" => archive2disk::run(&env, place, feed, halt).await,
+        "bootentry" => bootentry::run(&env, place, feed, halt).await,
         "cexec" => cexec::run(run, &env, place, feed, halt).await,
         "download" => download::run(run, &env, place, feed, halt).await,
         "exec" => exec::run(run, &env, place, feed, halt).await,
@@ -345,6 +348,7 @@ fn none_of_ours(run: &v1::RunAction) -> String {
 fn known_variables(native: &str) -> Option<&'static [&'static str]> {
     match native {
         "archive2disk" => Some(&archive2disk::VARIABLES),
+        "bootentry" => Some(&bootentry::VARIABLES),
         "download" => Some(&download::VARIABLES),
         "growpart" => Some(&growpart::VARIABLES),
         "image2disk" => Some(&image2disk::VARIABLES),

@@ -1,5 +1,6 @@
 //! The disk or partition that an action names, and mounting it.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,26 @@ impl Mounted {
         fs_type: &str,
         options: Option<&str>,
     ) -> Result<Mounted, Failure> {
+        Mounted::mount_all(mounts, device, fs_type, MsFlags::empty(), options)
+    }
+
+    /// [`Mounted::mount`] with flags of mount(2).
+    pub(super) fn mount_flags(
+        mounts: &Path,
+        device: &Path,
+        fs_type: &str,
+        flags: MsFlags,
+    ) -> Result<Mounted, Failure> {
+        Mounted::mount_all(mounts, device, fs_type, flags, None)
+    }
+
+    fn mount_all(
+        mounts: &Path,
+        device: &Path,
+        fs_type: &str,
+        flags: MsFlags,
+        options: Option<&str>,
+    ) -> Result<Mounted, Failure> {
         let folder = mounts.join(crate::entropy::name());
         std::fs::create_dir_all(&folder).map_err(|e| {
             Failure::new(
@@ -66,7 +87,7 @@ impl Mounted {
                 format!("no folder {} to mount on: {e}", folder.display()),
             )
         })?;
-        match MountGuard::mount_with(device, &folder, fs_type, MsFlags::empty(), options) {
+        match MountGuard::mount_with(device, &folder, fs_type, flags, options) {
             Ok(guard) => Ok(Mounted {
                 guard: Some(guard),
                 folder,
@@ -165,13 +186,25 @@ pub(super) async fn say_removed(removed: &[Signature], feed: &Feed) {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
+    let done = beside(Box::new(move || Ok(Box::new(work()?) as Given))).await?;
+    match done.downcast() {
+        Ok(done) => Ok(*done),
+        Err(_) => Err(fault("its work gave something else")),
+    }
+}
+
+type Given = Box<dyn Any + Send>;
+
+/// One type for all work: the runtime's code for a task is compiled once, and not for each of some forty closures.
+async fn beside(work: Box<dyn FnOnce() -> Result<Given, Failure> + Send>) -> Result<Given, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(e) => Err(Failure::new(
-            "AgentFault",
-            format!("the agent itself failed: {e}"),
-        )),
+        Err(e) => Err(fault(&e.to_string())),
     }
+}
+
+fn fault(why: &str) -> Failure {
+    Failure::new("AgentFault", format!("the agent itself failed: {why}"))
 }
 
 #[cfg(test)]

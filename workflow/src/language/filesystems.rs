@@ -1,10 +1,10 @@
-//! What `mkfs`, `luks`, `lvm` and `raid` are to make, `wipe` to erase, `growpart` to grow and `seed` to write: what would be refused is said before anything runs.
+//! What `mkfs`, `luks`, `lvm` and `raid` are to make, `wipe` to erase, `growpart` to grow, `seed` to write and `bootentry` to boot: what would be refused is said before anything runs.
 
 use std::collections::BTreeMap;
 
 use partitions::{
-    Array, ArrayFields, Erasure, Filesystem, Luks, Seed, SeedFields, VolumeGroup, VolumeGroupFields,
-    partition_number,
+    Array, ArrayFields, BootEntry, BootEntryFields, Erasure, Filesystem, Luks, Seed, SeedFields, VolumeGroup,
+    VolumeGroupFields, partition_number,
 };
 use serde_json::{Map, Value};
 use yaml::{Entry, Fields, Kind};
@@ -24,7 +24,7 @@ impl<'a> Check<'a> {
     ) {
         if !matches!(
             native.name,
-            "growpart" | "luks" | "lvm" | "mkfs" | "raid" | "seed" | "wipe"
+            "bootentry" | "growpart" | "luks" | "lvm" | "mkfs" | "raid" | "seed" | "wipe"
         ) {
             return;
         }
@@ -37,6 +37,16 @@ impl<'a> Check<'a> {
         let is_known = |text: &&str| !text.contains("${{");
         let known = |name: &str| value(name).filter(is_known);
         let problems = match (native.name, known("FS_TYPE")) {
+            ("bootentry", _) => BootEntry::parse(&BootEntryFields {
+                arguments: known("ARGUMENTS"),
+                label: known("LABEL"),
+                loader: known("LOADER"),
+                next: known("NEXT"),
+                order: known("ORDER"),
+                partition: known("PARTITION"),
+                remove: known("REMOVE"),
+            })
+            .err(),
             ("growpart", _) => partition_number(known("PARTITION")).err(),
             ("luks", _) => {
                 let [name, label, uuid, options] = ["NAME", "LABEL", "UUID", "OPTIONS"].map(known);

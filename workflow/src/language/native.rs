@@ -56,7 +56,7 @@ impl Native {
 }
 
 /// Sorted by name.
-pub const NATIVE: [Native; 19] = [
+pub const NATIVE: [Native; 20] = [
     Native {
         name: "archive2disk",
         writes: Writes::Files { disk: "DEST_DISK" },
@@ -79,6 +79,22 @@ pub const NATIVE: [Native; 19] = [
             "TARFILE_CHECKSUM",
         ],
         lists: &[],
+    },
+    Native {
+        name: "bootentry",
+        // The disk that it names is only read.
+        writes: Writes::Nothing,
+        variables: &[
+            "ARGUMENTS",
+            "DEST_DISK",
+            "LABEL",
+            "LOADER",
+            "NEXT",
+            "ORDER",
+            "PARTITION",
+            "REMOVE",
+        ],
+        lists: &["ORDER", "REMOVE"],
     },
     Native {
         name: "cexec",

@@ -234,7 +234,7 @@ tasks:
         let said = |name: &str| {
             format!(
                 "action {name:?} runs as a container: image quay.io/tinkerbell/actions/{name}2disk is not built into the \
-                 agent, and is pulled from its registry; built in are archive2disk, cexec, download, exec, growpart, image2disk, kexec, luks, lvm, mkfs, oci2disk, partition, poweroff, qemuimg2disk, raid, reboot, seed, wipe, writefile; action \"stream\" will have written \
+                 agent, and is pulled from its registry; built in are archive2disk, bootentry, cexec, download, exec, growpart, image2disk, kexec, luks, lvm, mkfs, oci2disk, partition, poweroff, qemuimg2disk, raid, reboot, seed, wipe, writefile; action \"stream\" will have written \
                  to a disk by then"
             )
         };

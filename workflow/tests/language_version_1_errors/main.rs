@@ -554,7 +554,7 @@ fn a_runtime_that_there_is_not() {
         "runtime: native",
         &[
             "4, 76: action \"action\" has runtime native, and its image alpine ends in the name of no action that is built into the \
-           agent; built in are archive2disk, cexec, download, exec, growpart, image2disk, kexec, luks, lvm, mkfs, oci2disk, partition, poweroff, qemuimg2disk, raid, reboot, seed, wipe, writefile",
+           agent; built in are archive2disk, bootentry, cexec, download, exec, growpart, image2disk, kexec, luks, lvm, mkfs, oci2disk, partition, poweroff, qemuimg2disk, raid, reboot, seed, wipe, writefile",
         ],
     );
     check_action(
