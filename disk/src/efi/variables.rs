@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn a_firmware_without_room_is_told_and_nothing_half_written_stays() {
         mounted(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"], |at| {
-            let (system, _) = machine(at);
+            let (system, efivars) = machine(at);
             let variables = Variables::of(&system).unwrap();
             let there = variables.entries().unwrap();
             let _ = fs::write(at.join("ballast"), vec![1; 128 << 10]);
@@ -392,6 +392,7 @@ mod tests {
             assert_eq!(error.reason(), "FirmwareFull", "{error}");
             assert!(error.to_string().contains("REMOVE"), "{error}");
             assert_eq!(variables.entries().unwrap(), there);
+            assert!(!efivars.join(format!("Boot0000-{GLOBAL}")).exists());
         });
     }
 }
