@@ -37,6 +37,7 @@ fn a_machine_is_given_back_with_a_record_of_each_disk() {
             disk("/dev/sdb", "B2", false),
             disk("/dev/sdc", "STICK", true),
         ],
+        firmware: "uefi".into(),
         ..HardwareInventory::default()
     }));
     wait_until(&address, &["machine", "get", "node1", "-o", "json"], |said| {
@@ -103,11 +104,34 @@ fn a_machine_is_given_back_with_a_record_of_each_disk() {
         };
         runtime.block_on(agent.succeeds(&run, done));
     }
+    // Of the firmware's entries those go that start something from a disk.
+    let run = runtime.block_on(agent.run());
+    assert_eq!(
+        (run.native.as_str(), run.environment.get("REMOVE")),
+        ("bootentry", None)
+    );
+    let entries = r#"{"entries": [{"number": 1, "label": "PXE", "path": "MAC(525400)"}, {"number": 2, "label": "debian", "path": "HD(1,GPT,a)/File(x)"}]}"#;
+    let done = Succeeded {
+        outputs_json: entries.into(),
+        ..Succeeded::default()
+    };
+    runtime.block_on(agent.succeeds(&run, done));
+    let run = runtime.block_on(agent.run());
+    assert_eq!(
+        run.environment.get("REMOVE").map(String::as_str),
+        Some(r#"["debian"]"#)
+    );
+    let done = Succeeded {
+        outputs_json: r#"{"removed": [2]}"#.into(),
+        ..Succeeded::default()
+    };
+    runtime.block_on(agent.succeeds(&run, done));
     let output = runtime.block_on(released).expect("it runs");
     let workflow: Value = serde_json::from_str(&text(&output)).expect("JSON");
     assert_eq!(workflow["state"], "SUCCESS");
     assert_eq!(workflow["outputs"]["disks"][1]["serial"], "B2");
     assert_eq!(workflow["outputs"]["disks"][0]["method"], "overwrite");
+    assert_eq!(workflow["outputs"]["boot_entries_removed"][0], 2);
     assert_eq!(workflow["labels"]["why"], "sold");
     // It has no system any more.
     let machine = text(&farrier(&address, &["machine", "get", "node1", "-o", "json"]));

@@ -19,8 +19,8 @@ use crate::views::bytes;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Every disk that is built in is erased: mounts, arrays, volumes and encryption on it are stopped first. What was done is read back, and
-stands in the workflow's outputs: disk, serial number, method, standard. After it the machine boots the agent. Disks that can be unplugged
-(removable) are left.
+stands in the workflow's outputs: disk, serial number, method, standard. With UEFI, entries of the firmware's boot menu that start something
+from a disk go too. After it the machine boots the agent. Disks that can be unplugged (removable) are left.
 
 Examples:
   farrier machine release node1
@@ -139,33 +139,56 @@ fn definition(
     let Some(worker) = machine.macs.first() else {
         return Err(Failure::Failed(format!("machine {} has no MAC", machine.name)));
     };
-    let tasks: Vec<Value> = disks
+    let mut tasks: Vec<String> = disks
         .iter()
         .enumerate()
         .map(|(number, disk)| {
-            json!({
-                "name": format!("disk{}", number + 1),
-                "worker": worker,
-                "actions": [{
-                    "name": "wipe",
-                    "image": "wipe",
-                    "timeout": seconds(timeout),
-                    "input": {"dest_disk": meant(disk, disks), "method": method, "stop_users": true},
-                }],
-            })
+            let wipe = json!({
+                "name": "wipe",
+                "image": "wipe",
+                "timeout": seconds(timeout),
+                "input": {"dest_disk": meant(disk, disks), "method": method, "stop_users": true},
+            });
+            // What looks like an expression there is none.
+            written_out(
+                &task(&format!("disk{}", number + 1), worker, wipe).to_string(),
+                true,
+            )
         })
         .collect();
     let outputs: Vec<String> = (1..=disks.len())
         .map(|number| format!("tasks.disk{number}.outputs"))
         .collect();
-    let text = json!({
-        "version": "1",
-        "name": "release",
-        "boots": "agent",
-        "tasks": tasks,
-        "outputs": {"disks": format!("[{}]", outputs.join(", "))},
-    });
-    Ok(written_out(&text.to_string(), true))
+    let mut outputs = json!({"disks": format!("[{}]", outputs.join(", "))});
+    let is_uefi = machine
+        .inventory
+        .as_ref()
+        .is_some_and(|inventory| inventory.firmware == "uefi");
+    if is_uefi && let Some(outputs) = outputs.as_object_mut() {
+        let entries = json!({"name": "entries", "image": "bootentry", "timeout": BOOT_ENTRIES_S});
+        let remove = json!({
+            "name": "remove",
+            "image": "bootentry",
+            "timeout": BOOT_ENTRIES_S,
+            "input": {"remove": OF_DISKS},
+        });
+        tasks.push(task("entries", worker, entries).to_string());
+        tasks.push(task("boot", worker, remove).to_string());
+        outputs.insert("boot_entries_removed".into(), "tasks.boot.outputs.removed".into());
+    }
+    Ok(format!(
+        r#"{{"version":"1","name":"release","boots":"agent","tasks":[{}],"outputs":{outputs}}}"#,
+        tasks.join(",")
+    ))
+}
+
+/// The firmware's variables are read and written in seconds.
+const BOOT_ENTRIES_S: u64 = 120;
+/// Labels of entries that start something from a disk: the nodes of their path begin with the partition's.
+const OF_DISKS: &str = "${{ tasks.entries.outputs.entries.filter(entry, entry.path.startsWith('HD(')).map(entry, entry.label) }}";
+
+fn task(name: &str, worker: &str, action: Value) -> Value {
+    json!({"name": name, "worker": worker, "actions": [action]})
 }
 
 /// What says which disk it is, also when the kernel names them in another order after a boot.
