@@ -432,10 +432,10 @@ mod tests {
             effect.starts_with("a command may write whatever it likes"),
             "{effect}"
         );
-        let (_, effect) =
+        let (_, _, write) =
             of("{name: a, image: wipe, input: {dest_disk: /dev/sda, stop_users: true}}").unwrap();
         assert_eq!(
-            effect,
+            write.effect,
             "the disk is erased: all that is on it is lost; what uses it is stopped first"
         );
         for nothing in [

@@ -21,7 +21,7 @@ use super::{Done, Failure, Feed, Gives, Place};
 /// Upstream's default.
 pub(super) const SAY_EVERY: Duration = Duration::from_secs(3);
 
-pub(super) const VARIABLES: [&str; 17] = [
+pub(super) const VARIABLES: [&str; 18] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",

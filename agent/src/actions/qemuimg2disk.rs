@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::environment::Environment;
 use super::{Done, Failure, Feed, Place, image2disk};
 
-pub(super) const VARIABLES: [&str; 18] = [
+pub(super) const VARIABLES: [&str; 19] = [
     "ALL_PROXY",
     "CA_CERTIFICATES",
     "CHECKSUM",
