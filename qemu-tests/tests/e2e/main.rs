@@ -9,6 +9,7 @@ mod arrays_and_volumes;
 mod bad_images;
 mod bench;
 mod bmc;
+mod boot_entries;
 mod cards;
 mod containerd;
 mod containers;
