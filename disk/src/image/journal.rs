@@ -4,7 +4,7 @@
 //! turn, each after everything that it tells of is on stable storage, so that one is always there. A slot is believed
 //! only when its check is right, and that is made with a [`Subject`]: of another image, another disk or another run of a
 //! workflow it never is. Nobody who wrote to the disk before the run began can have known its name, so nobody can have put a
-//! slot there ([063](../../../docs/decisions/063-how-far-an-image-came-lies-on-the-disk.md)).
+//! slot there (decision 063).
 
 use sha2::{Digest, Sha256};
 
