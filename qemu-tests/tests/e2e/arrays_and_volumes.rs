@@ -94,11 +94,18 @@ fn arrays_of_every_level_carry_volumes_that_are_made_once_and_activated_after_an
                 "stopping the array /dev/md",
             ],
         );
-        let at = |words: &str| said.iter().position(|line| line.contains(words));
+        let first = |words: &str| said.iter().position(|line| line.contains(words));
+        let last = |words: &str| said.iter().rposition(|line| line.contains(words));
         assert!(
-            at("closing the mapping vg0-data") < at("stopping the array"),
+            first("closing the mapping vg0-data") < last("stopping the array"),
             "{said:#?}"
         );
+        // Nothing is left to be stopped for the others.
+        let stopped = said
+            .iter()
+            .filter(|line| line.starts_with("stopping the array"))
+            .count();
+        assert_eq!(stopped, 4, "{said:#?}");
     });
 }
 
