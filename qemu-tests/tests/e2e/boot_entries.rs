@@ -7,7 +7,7 @@ use qemu_tests::lab::firmware::Firmware;
 use qemu_tests::lab::machine::{Blueprint, Machine};
 use qemu_tests::lab::wait::{Look, wait_until};
 
-use crate::scene::{Scene, scene};
+use crate::scene::{Scene, has, lines, scene};
 
 const MIB: u64 = 1 << 20;
 const WITHIN: Duration = Duration::from_secs(300);
@@ -84,16 +84,6 @@ fn a_machine_with_a_bios_is_told_that_it_has_no_entries() {
     });
 }
 
-#[track_caller]
-fn has(lines: &[String], words: &[&str]) {
-    for words in words {
-        assert!(
-            lines.iter().any(|line| line.contains(words)),
-            "{words}: {lines:#?}"
-        );
-    }
-}
-
 fn run(scene: &Scene, machine: &Machine, input: &str) -> Workflow {
     run_to(scene, machine, input, "SUCCESS")
 }
@@ -127,9 +117,4 @@ tasks:
     let workflow = scene.world.api.run_template(&text).unwrap();
     let done = scene.world.api.wait_for_workflow(&workflow.id, state, WITHIN);
     done.unwrap_or_else(|error| panic!("{error:#}: {:#?}", lines(scene, &workflow)))
-}
-
-fn lines(scene: &Scene, workflow: &Workflow) -> Vec<String> {
-    let logs = scene.world.api.logs(&workflow.id).unwrap();
-    logs.into_iter().map(|line| line.text).collect()
 }
