@@ -1,6 +1,6 @@
 //! `farrier machine release`: a machine is given back. Its disks are erased, whatever uses them, and the erasure is recorded.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -119,8 +119,7 @@ fn asked(machine: &Machine, disks: &[&BlockDevice]) -> Result<(), Failure> {
     for line in laid_out(&["DISK", "SIZE", "SERIAL", "MODEL"], rows) {
         say(format_args!("{line}"));
     }
-    eprint!("\nType the machine's name to erase them: ");
-    std::io::stderr().flush()?;
+    say("\nType the machine's name to erase them:");
     let mut typed = String::new();
     stdin.lock().read_line(&mut typed)?;
     match typed.trim() == machine.name {
