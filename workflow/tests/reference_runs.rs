@@ -44,6 +44,8 @@ fn gives() -> Map<String, Value> {
         ("uuid".to_owned(), json!("5c1f5b6e-3b0d-4a53-9a43-0e6d9c7c9a11")),
         // As `wipe` does.
         ("method".to_owned(), json!("format")),
+        // As `bootentry` does.
+        ("current".to_owned(), json!("0002")),
     ])
 }
 
