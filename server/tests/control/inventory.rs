@@ -103,7 +103,7 @@ async fn what_an_agent_tells_is_shown_noted_and_outlives_the_server_and_the_next
         (Some(&whole), at)
     );
     // The next boot's Hello is no reason to forget it.
-    let _agent = server.attach(greeting).await.expect("attach");
+    let agent = server.attach(greeting).await.expect("attach");
     server.boot_log("node1", |entry| entry.what == "ATTACH").await;
     assert_eq!(shown(&server, "node1").await.inventory.as_deref(), Some(&whole));
     // A list says a part of it.
@@ -120,6 +120,9 @@ async fn what_an_agent_tells_is_shown_noted_and_outlives_the_server_and_the_next
         (short.cpus, short.disks.len(), short.disks[0].logical_sector_bytes),
         (8, 2, 0)
     );
+    // What comes behind the Hello is there: the Hello is not on its way any more.
+    tell(&agent, inventory(16, &["/dev/nvme0n1"])).await;
+    told(&server, |told| told.disks.len() == 1).await;
     let delete = DeleteMachineRequest {
         name_or_mac: "node1".into(),
         ..DeleteMachineRequest::default()
