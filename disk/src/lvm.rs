@@ -116,7 +116,7 @@ pub enum LvmError {
         want_bytes: u64,
     },
     #[error(
-        "the volume group {name} has no room for volume {volume} ({size}): {left_bytes} B are left of {have_bytes} B; {written}"
+        "the volume group {name} has no room for volume {volume} ({size}): {left_bytes} B are left of {have_bytes} B; nothing was written"
     )]
     NoRoom {
         name: String,
@@ -124,7 +124,6 @@ pub enum LvmError {
         size: String,
         left_bytes: u64,
         have_bytes: u64,
-        written: &'static str,
     },
     #[error("lvm ended well, and {missing}: this lvm does something else than is expected of it")]
     NotMade { missing: String },
@@ -281,7 +280,7 @@ pub fn next(declared: &VolumeGroup, devices: &[PathBuf], report: &Report) -> Res
                 devices: shown,
             });
         }
-        return volumes(declared, group, report, "nothing was written");
+        return volumes(declared, group, report);
     }
     for device in devices {
         let Some(here) = report.on(device).filter(|here| !here.group.is_empty()) else {
@@ -307,12 +306,7 @@ pub fn next(declared: &VolumeGroup, devices: &[PathBuf], report: &Report) -> Res
 }
 
 /// Which volumes are missing of a group that is there.
-fn volumes(
-    declared: &VolumeGroup,
-    group: &Group,
-    report: &Report,
-    written: &'static str,
-) -> Result<Next, LvmError> {
+fn volumes(declared: &VolumeGroup, group: &Group, report: &Report) -> Result<Next, LvmError> {
     let extent_bytes = group.extent_bytes;
     let bytes = |extents: u64| extents.saturating_mul(extent_bytes);
     let there = |name: &str| {
@@ -355,7 +349,6 @@ fn volumes(
                     size: volume.size.to_string(),
                     left_bytes: bytes(left),
                     have_bytes: bytes(group.extents),
-                    written,
                 });
             }
         }
@@ -385,7 +378,7 @@ pub fn may_be_made(
         .map(|(device, uuid)| report.on(device).is_some_and(|here| here.uuid == *uuid))
         .collect();
     let sizes = members::may_be_overwritten(devices, &is_ours, only_empty, LEAST_BYTES)?;
-    // As vgcreate lays it out: label and metadata have the first extent of each.
+    // As vgcreate lays it out, or one extent less of each: label and metadata have the first MiB. What has room here has room there.
     let extents = sizes
         .iter()
         .map(|bytes| (bytes / EXTENT_BYTES).saturating_sub(1))
@@ -398,7 +391,7 @@ pub fn may_be_made(
         free: extents,
         missing: 0,
     };
-    volumes(declared, &planned, &Report::default(), "nothing was written").map(drop)
+    volumes(declared, &planned, &Report::default()).map(drop)
 }
 
 /// Of the groups that are made here. Source: vgcreate(8), "--physicalextentsize".
